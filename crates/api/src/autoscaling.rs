@@ -1,0 +1,3 @@
+//! `autoscaling.internal.knative.dev`: what the autoscaler acts on.
+
+pub mod v1alpha1;

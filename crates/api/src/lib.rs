@@ -1,0 +1,10 @@
+//! Every API type that Suimon serves or watches, with its defaults and validation.
+//!
+//! Pure: no clock, no I/O. The embedded API server and the webhook on Kubernetes run the same
+//! [`admission`] code, so a manifest is judged alike in both modes.
+
+pub mod autoscaling;
+pub mod condition;
+pub mod names;
+pub mod networking;
+pub mod serving;

@@ -1,0 +1,91 @@
+//! Names, labels, annotations and namespaces that more than one controller reads or writes.
+//!
+//! Knative's spelling wherever Knative has one; `suimon.dev` only for what Knative does not name.
+
+/// Namespace of the system's ConfigMaps and of the gateway's Service.
+pub const SYSTEM_NAMESPACE: &str = "knative-serving";
+/// Cluster domain of Kubernetes Services.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+/// Class of Ingresses that this gateway serves when `config-network` names none.
+pub const INGRESS_CLASS: &str = "suimon.ingress.networking.knative.dev";
+/// Class of PodAutoscalers that the built-in autoscaler drives.
+pub const KPA_CLASS: &str = "kpa.autoscaling.knative.dev";
+/// Name of the gateway's Service in [`SYSTEM_NAMESPACE`], for external traffic.
+pub const GATEWAY_SERVICE: &str = "suimon-gateway";
+/// Name of the gateway's Service in [`SYSTEM_NAMESPACE`], for cluster-local traffic.
+pub const GATEWAY_LOCAL_SERVICE: &str = "suimon-gateway-internal";
+/// Name of the container that the user's first container gets by default.
+pub const USER_CONTAINER: &str = "user-container";
+/// Name of the pod's port that serves requests; Services of revisions target it by this name.
+pub const USER_PORT: &str = "user-port";
+
+/// Label keys.
+pub mod label {
+    pub const SERVICE: &str = "serving.knative.dev/service";
+    pub const SERVICE_UID: &str = "serving.knative.dev/serviceUID";
+    pub const CONFIGURATION: &str = "serving.knative.dev/configuration";
+    pub const CONFIGURATION_UID: &str = "serving.knative.dev/configurationUID";
+    pub const CONFIGURATION_GENERATION: &str = "serving.knative.dev/configurationGeneration";
+    pub const REVISION: &str = "serving.knative.dev/revision";
+    pub const REVISION_UID: &str = "serving.knative.dev/revisionUID";
+    pub const ROUTE: &str = "serving.knative.dev/route";
+    pub const ROUTE_NAMESPACE: &str = "serving.knative.dev/routeNamespace";
+    pub const ROUTING_STATE: &str = "serving.knative.dev/routingState";
+    pub const VISIBILITY: &str = "networking.knative.dev/visibility";
+    /// On a Service: the pods behind it belong to this PodAutoscaler and may be at zero.
+    pub const POD_AUTOSCALER: &str = "suimon.dev/podautoscaler";
+}
+
+/// Annotation keys.
+pub mod annotation {
+    pub const CREATOR: &str = "serving.knative.dev/creator";
+    pub const LAST_MODIFIER: &str = "serving.knative.dev/lastModifier";
+    pub const ROUTES: &str = "serving.knative.dev/routes";
+    pub const ROUTING_STATE_MODIFIED: &str = "serving.knative.dev/routingStateModified";
+    pub const ROLLOUT_DURATION: &str = "serving.knative.dev/rollout-duration";
+    pub const INGRESS_CLASS: &str = "networking.knative.dev/ingress.class";
+    pub const HTTP_PROTOCOL: &str = "networking.knative.dev/http-protocol";
+    pub const AUTOSCALING_CLASS: &str = "autoscaling.knative.dev/class";
+    pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    /// On a Pod of the `process` runtime, written by the node before the pod is Ready: a JSON
+    /// object from container port to the host port that stands for it, for example
+    /// `{"8080":31007}`. Without it a container port is reached at the pod's own IP.
+    pub const HOST_PORTS: &str = "node.suimon.dev/host-ports";
+}
+
+/// Condition on a terminating Pod of a revision: True once no gateway sends it requests and
+/// none is in flight. The node delays SIGTERM until then, within the pod's grace period.
+pub const POD_DRAINED: &str = "gateway.suimon.dev/Drained";
+
+/// `name` + `suffix`, shortened with a stable hash when it would pass Kubernetes' 63 characters
+/// (the rule of `knative.dev/pkg/kmeta.ChildName`: the result is unique per parent and stable).
+pub fn child_name(parent: &str, suffix: &str) -> String {
+    const LONGEST: usize = 63;
+    if parent.len() + suffix.len() <= LONGEST {
+        return format!("{parent}{suffix}");
+    }
+    let hash = fnv(parent.as_bytes(), suffix.as_bytes());
+    let keep = LONGEST.saturating_sub(suffix.len() + 17);
+    let head: String = parent.chars().take(keep).collect();
+    format!("{}-{hash:016x}{suffix}", head.trim_end_matches(['-', '.']))
+}
+
+fn fnv(first: &[u8], second: &[u8]) -> u64 {
+    first.iter().chain(second).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::child_name;
+
+    #[test]
+    fn short_names_are_joined_and_long_ones_stay_within_63_characters() {
+        assert_eq!(child_name("hello", "-00001"), "hello-00001");
+        let long = child_name(&"a".repeat(63), "-deployment");
+        assert_eq!(long.len(), 63);
+        assert!(long.ends_with("-deployment"));
+        assert_ne!(long, child_name(&"a".repeat(62), "-deployment"));
+    }
+}

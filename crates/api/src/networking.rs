@@ -1,0 +1,3 @@
+//! `networking.internal.knative.dev`: what Knative's controllers ask of a gateway.
+
+pub mod v1alpha1;

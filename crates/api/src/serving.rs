@@ -1,0 +1,3 @@
+//! `serving.knative.dev`: what users deploy.
+
+pub mod v1;
