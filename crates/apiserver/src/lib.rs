@@ -1,1 +1,36 @@
-//! Placeholder.
+//! Embedded Kubernetes-compatible API server and its store.
+//!
+//! Schema-driven: one generic handler ([`crud`], [`watch`]) works over one type table ([`types`]),
+//! so built-in kinds and custom resources take the same path. The request path is
+//! `http → auth → crud → store`; the in-process client of [`Server::client`] enters at the same
+//! door as a socket, so controllers see exactly what `kubectl` sees.
+
+pub mod admission;
+pub mod apply;
+pub mod auth;
+pub mod connect;
+mod crd;
+mod crud;
+pub mod defaults;
+pub mod discovery;
+mod gc;
+mod http;
+pub mod jsonpath;
+mod kubeconfig;
+mod namespace;
+pub mod openapi;
+pub mod patch;
+pub mod prune;
+pub mod schema;
+pub mod selector;
+mod server;
+pub mod status;
+pub mod store;
+pub mod strict;
+pub mod table;
+mod tls;
+pub mod types;
+pub mod validate;
+mod watch;
+
+pub use status::Status;

@@ -1,0 +1,1 @@
+//! Admission: the hook that defaults and validates what users send.

@@ -1,0 +1,1 @@
+//! Who calls: client certificates and bearer tokens.

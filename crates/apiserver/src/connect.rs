@@ -1,0 +1,1 @@
+//! Subresources that are streams, such as pod logs.

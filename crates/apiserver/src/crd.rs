@@ -1,0 +1,1 @@
+//! CustomResourceDefinitions: accepted, established and removed.

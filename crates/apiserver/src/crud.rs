@@ -1,0 +1,1 @@
+//! Create, read, update, patch and delete, for every kind alike.

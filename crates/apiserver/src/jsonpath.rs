@@ -1,0 +1,1 @@
+//! JSONPath as printer columns use it.

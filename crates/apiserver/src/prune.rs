@@ -1,0 +1,1 @@
+//! Removal of fields that a schema does not know.

@@ -1,0 +1,1 @@
+//! JSON reading that reports duplicate fields.
