@@ -82,7 +82,11 @@ impl Conditions {
     /// Starts from the stored conditions. `dependents` are the types that make up `Ready`;
     /// those never written before start as Unknown.
     pub fn new(stored: &[Condition], dependents: &'static [&'static str], now: Time) -> Self {
-        let mut conditions = Self { now, dependents, entries: stored.to_vec() };
+        let mut conditions = Self {
+            now,
+            dependents,
+            entries: stored.to_vec(),
+        };
         for type_ in dependents {
             if find(&conditions.entries, type_).is_none() {
                 conditions.put(type_, Truth::Unknown, None, "", "");
@@ -164,8 +168,17 @@ impl Conditions {
     /// `Ready` follows the most severe dependent: the first False, else the first Unknown.
     fn aggregate(&mut self) {
         let worst = |truth: Truth| {
-            let found = self.dependents.iter().filter_map(|type_| self.get(type_)).find(|c| c.is(truth));
-            found.map(|c| (c.reason.clone().unwrap_or_default(), c.message.clone().unwrap_or_default()))
+            let found = self
+                .dependents
+                .iter()
+                .filter_map(|type_| self.get(type_))
+                .find(|c| c.is(truth));
+            found.map(|c| {
+                (
+                    c.reason.clone().unwrap_or_default(),
+                    c.message.clone().unwrap_or_default(),
+                )
+            })
         };
         if let Some((reason, message)) = worst(Truth::False) {
             self.put(READY, Truth::False, None, &reason, &message);
@@ -176,7 +189,14 @@ impl Conditions {
         }
     }
 
-    fn put(&mut self, type_: &str, truth: Truth, severity: Option<&str>, reason: &str, message: &str) {
+    fn put(
+        &mut self,
+        type_: &str,
+        truth: Truth,
+        severity: Option<&str>,
+        reason: &str,
+        message: &str,
+    ) {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let mut condition = Condition {
             type_: type_.to_owned(),
@@ -189,7 +209,11 @@ impl Conditions {
         match self.entries.iter_mut().find(|entry| entry.type_ == type_) {
             Some(entry) => {
                 let same = entry.status == condition.status && entry.last_transition_time.is_some();
-                let since = if same { entry.last_transition_time.clone() } else { Some(self.now.clone()) };
+                let since = if same {
+                    entry.last_transition_time.clone()
+                } else {
+                    Some(self.now.clone())
+                };
                 condition.last_transition_time = since;
                 *entry = condition;
             }
@@ -206,7 +230,8 @@ mod tests {
     use super::*;
 
     fn at(second: i64) -> Time {
-        serde_json::from_value(serde_json::json!(format!("2026-01-01T00:00:{second:02}Z"))).expect("a time")
+        serde_json::from_value(serde_json::json!(format!("2026-01-01T00:00:{second:02}Z")))
+            .expect("a time")
     }
 
     #[test]
@@ -239,14 +264,22 @@ mod tests {
         assert_eq!(second.into_vec(), stored);
         let mut third = Conditions::new(&stored, &["A"], at(9));
         third.mark_false("A", "Broken", "");
-        assert_eq!(third.get("A").and_then(|c| c.last_transition_time.clone()), Some(at(9)));
+        assert_eq!(
+            third.get("A").and_then(|c| c.last_transition_time.clone()),
+            Some(at(9))
+        );
     }
 
     #[test]
     fn informational_conditions_do_not_pull_ready_down() {
         let mut conditions = Conditions::new(&[], &["A"], at(1));
         conditions.mark_true("A");
-        conditions.mark_info("Active", Truth::False, "NoTraffic", "The target is not receiving traffic.");
+        conditions.mark_info(
+            "Active",
+            Truth::False,
+            "NoTraffic",
+            "The target is not receiving traffic.",
+        );
         assert!(conditions.is_ready());
     }
 }

@@ -71,9 +71,12 @@ pub fn child_name(parent: &str, suffix: &str) -> String {
 }
 
 fn fnv(first: &[u8], second: &[u8]) -> u64 {
-    first.iter().chain(second).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    first
+        .iter()
+        .chain(second)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
 }
 
 #[cfg(test)]

@@ -12,7 +12,13 @@ use tokio::sync::watch;
 pub fn snapshot_channel<T>(first: T) -> (Publish<T>, Snapshots<T>) {
     let value = Arc::new(ArcSwap::from_pointee(first));
     let (changed, watch) = watch::channel(0);
-    (Publish { value: Arc::clone(&value), changed }, Snapshots { value, watch })
+    (
+        Publish {
+            value: Arc::clone(&value),
+            changed,
+        },
+        Snapshots { value, watch },
+    )
 }
 
 /// The writing end; there is one.
@@ -49,7 +55,10 @@ pub struct Snapshots<T> {
 
 impl<T> Clone for Snapshots<T> {
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), watch: self.watch.clone() }
+        Self {
+            value: Arc::clone(&self.value),
+            watch: self.watch.clone(),
+        }
     }
 }
 

@@ -28,8 +28,14 @@ pub enum Stage {
     Store,
 }
 
-const STAGES: [Stage; 6] =
-    [Stage::Listeners, Stage::Requests, Stage::Pods, Stage::Controllers, Stage::Api, Stage::Store];
+const STAGES: [Stage; 6] = [
+    Stage::Listeners,
+    Stage::Requests,
+    Stage::Pods,
+    Stage::Controllers,
+    Stage::Api,
+    Stage::Store,
+];
 
 /// What a drain achieved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +100,14 @@ impl Tasks {
         let (running, collected) = mpsc::unbounded_channel();
         let stop = STAGES.iter().map(|_| watch::channel(false).0).collect();
         let failed = watch::channel(None).0;
-        Self { shared: Arc::new(Shared { stop, running, collected: tokio::sync::Mutex::new(collected), failed }) }
+        Self {
+            shared: Arc::new(Shared {
+                stop,
+                running,
+                collected: tokio::sync::Mutex::new(collected),
+                failed,
+            }),
+        }
     }
 
     /// The stop signal of a stage.
@@ -113,7 +126,10 @@ impl Tasks {
         let failed = self.shared.failed.clone();
         let task = name.clone();
         let handle = tokio::spawn(async move {
-            let guard = PanicGuard { task: &task, failed: &failed };
+            let guard = PanicGuard {
+                task: &task,
+                failed: &failed,
+            };
             if let Err(error) = future.await {
                 tracing::error!(task, %error, "task failed");
                 failed.send_replace(Some(format!("{task}: {error}")));
@@ -121,7 +137,11 @@ impl Tasks {
             std::mem::forget(guard);
         });
         // The receiver lives as long as `self`, so sending cannot fail.
-        let _ = self.shared.running.send(Running { name, stage, handle });
+        let _ = self.shared.running.send(Running {
+            name,
+            stage,
+            handle,
+        });
     }
 
     /// Runs the futures that `make` returns one after another until the stage stops: a task that
@@ -175,15 +195,24 @@ impl Tasks {
                 while let Ok(task) = collected.try_recv() {
                     running.push(task);
                 }
-                let Some(at) = running.iter().position(|task| task.stage == stage) else { break };
+                let Some(at) = running.iter().position(|task| task.stage == stage) else {
+                    break;
+                };
                 let mut task = running.swap_remove(at);
-                if tokio::time::timeout_at(deadline, &mut task.handle).await.is_err() {
+                if tokio::time::timeout_at(deadline, &mut task.handle)
+                    .await
+                    .is_err()
+                {
                     task.handle.abort();
                     forced.push(task.name);
                 }
             }
         }
-        if forced.is_empty() { Outcome::Clean } else { Outcome::Forced(forced) }
+        if forced.is_empty() {
+            Outcome::Clean
+        } else {
+            Outcome::Forced(forced)
+        }
     }
 }
 
@@ -196,7 +225,8 @@ struct PanicGuard<'a> {
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.failed.send_replace(Some(format!("{}: panicked", self.task)));
+            self.failed
+                .send_replace(Some(format!("{}: panicked", self.task)));
         }
     }
 }
@@ -221,14 +251,24 @@ mod tests {
             });
         }
         assert_eq!(tasks.drain(Duration::from_secs(5)).await, Outcome::Clean);
-        assert_eq!(*order.lock().expect("not poisoned"), [Stage::Listeners, Stage::Requests, Stage::Store]);
+        assert_eq!(
+            *order.lock().expect("not poisoned"),
+            [Stage::Listeners, Stage::Requests, Stage::Store]
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_does_not_end_is_aborted_and_named() {
         let tasks = Tasks::new();
-        tasks.spawn("stuck", Stage::Requests, std::future::pending::<Result<(), String>>());
-        assert_eq!(tasks.drain(Duration::from_secs(5)).await, Outcome::Forced(vec!["stuck".into()]));
+        tasks.spawn(
+            "stuck",
+            Stage::Requests,
+            std::future::pending::<Result<(), String>>(),
+        );
+        assert_eq!(
+            tasks.drain(Duration::from_secs(5)).await,
+            Outcome::Forced(vec!["stuck".into()])
+        );
     }
 
     #[tokio::test(start_paused = true)]

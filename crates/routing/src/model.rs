@@ -276,13 +276,20 @@ mod tests {
     use super::*;
 
     fn arm(weight: u32, backend: &str) -> Arm {
-        Arm { weight, backend: BackendId(backend.into()), request_headers: HeaderOps::default() }
+        Arm {
+            weight,
+            backend: BackendId(backend.into()),
+            request_headers: HeaderOps::default(),
+        }
     }
 
     #[test]
     fn a_split_gives_each_arm_its_share_and_zero_weight_none() {
-        let split = Split::new(vec![arm(0, "zero"), arm(1, "one"), arm(3, "three")]).expect("weights");
-        let picks: Vec<_> = (0..split.total()).map(|point| split.at(point).backend.to_string()).collect();
+        let split =
+            Split::new(vec![arm(0, "zero"), arm(1, "one"), arm(3, "three")]).expect("weights");
+        let picks: Vec<_> = (0..split.total())
+            .map(|point| split.at(point).backend.to_string())
+            .collect();
         assert_eq!(picks, ["one", "three", "three", "three"]);
         assert_eq!(split.at(99).backend.to_string(), "three");
     }

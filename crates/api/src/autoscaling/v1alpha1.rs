@@ -9,9 +9,18 @@ use crate::condition::Condition;
 
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
-    group = "autoscaling.internal.knative.dev", version = "v1alpha1", kind = "PodAutoscaler",
-    plural = "podautoscalers", shortname = "kpa", shortname = "pa", category = "knative-internal",
-    category = "autoscaling", namespaced, status = "PodAutoscalerStatus", derive = "PartialEq", derive = "Default",
+    group = "autoscaling.internal.knative.dev",
+    version = "v1alpha1",
+    kind = "PodAutoscaler",
+    plural = "podautoscalers",
+    shortname = "kpa",
+    shortname = "pa",
+    category = "knative-internal",
+    category = "autoscaling",
+    namespaced,
+    status = "PodAutoscalerStatus",
+    derive = "PartialEq",
+    derive = "Default",
     printcolumn = r#"{"name":"DesiredScale","type":"integer","jsonPath":".status.desiredScale"}"#,
     printcolumn = r#"{"name":"ActualScale","type":"integer","jsonPath":".status.actualScale"}"#,
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,

@@ -10,9 +10,18 @@ use crate::condition::Condition;
 
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
-    group = "networking.internal.knative.dev", version = "v1alpha1", kind = "Ingress",
-    plural = "ingresses", shortname = "kingress", shortname = "king", category = "knative-internal",
-    category = "networking", namespaced, status = "IngressStatus", derive = "PartialEq", derive = "Default",
+    group = "networking.internal.knative.dev",
+    version = "v1alpha1",
+    kind = "Ingress",
+    plural = "ingresses",
+    shortname = "kingress",
+    shortname = "king",
+    category = "knative-internal",
+    category = "networking",
+    namespaced,
+    status = "IngressStatus",
+    derive = "PartialEq",
+    derive = "Default",
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#
 )]
