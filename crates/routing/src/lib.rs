@@ -1,7 +1,24 @@
 //! The routing model, its compiled snapshot and matching.
 //!
 //! [`model`] is what users said: ordered, printable, carrying no defaults of its own.
-//! `compile` turns it into a `Snapshot`, which is what the proxy
-//! reads. Pure: no clock, no I/O, no randomness; the caller draws.
+//! [`Compiler`] (or [`compile`], from scratch) turns it into a [`Snapshot`], which is what the
+//! proxy reads. Pure: no clock, no I/O, no randomness; the caller draws.
 
+#![forbid(unsafe_code)]
+
+mod authority;
+mod compile;
+mod explain;
+mod matcher;
 pub mod model;
+pub mod reference;
+mod snapshot;
+mod table;
+
+pub use compile::{Compiler, Finding, compile};
+pub use explain::{Considered, Explanation, Mismatch, Verdict};
+pub use model::{Backend, BackendId, Endpoint, EndpointState, Model, RevisionId, RouteId, Visibility};
+pub use snapshot::{CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, HostRoutes, RequestView, Snapshot};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! The host inside an authority, and the hash that finds it.
+//!
+//! Case, port and one trailing dot never matter; nothing is copied, so this runs on every request.
+
+/// The host of `authority`: without port, without the dot of a fully qualified name.
+pub(crate) fn host(authority: &str) -> &str {
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.find(']')) {
+        // An IPv6 literal keeps its brackets; its colons are not a port.
+        Some(end) => &authority[..end + 2],
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    match host.strip_suffix('.') {
+        Some(stripped) if !stripped.is_empty() => stripped,
+        _ => host,
+    }
+}
+
+/// A host as tables hold it.
+pub(crate) fn normalize(host_text: &str) -> String {
+    host(host_text).to_ascii_lowercase()
+}
+
+/// Running FNV-1a hash. Not keyed: only those who may create routes can choose what is stored, and
+/// entries of equal hash cost a comparison each, no more.
+#[derive(Clone, Copy)]
+pub(crate) struct Hash(u64);
+
+impl Hash {
+    pub(crate) const EMPTY: Self = Self(0xcbf2_9ce4_8422_2325);
+
+    pub(crate) fn push(self, bytes: &[u8]) -> Self {
+        Self(bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)))
+    }
+
+    /// FNV's high bits are weak for short texts; tables take bits from both ends.
+    pub(crate) fn finish(self) -> u64 {
+        let mixed = (self.0 ^ (self.0 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ (mixed >> 29)
+    }
+}
+
+/// Hash of bytes as they are.
+pub(crate) fn hash(text: &str) -> u64 {
+    Hash::EMPTY.push(text.as_bytes()).finish()
+}
+
+/// Hash that is equal for texts that differ only in ASCII case.
+pub(crate) fn hash_ignoring_case(text: &str) -> u64 {
+    let folded = text.bytes().fold(Hash::EMPTY, |hash, byte| hash.push(&[byte.to_ascii_lowercase()]));
+    folded.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_and_trailing_dot_are_not_part_of_the_host() {
+        let check = |input: &str, expected: &str| assert_eq!(host(input), expected);
+        check("hello.example", "hello.example");
+        check("hello.example:8080", "hello.example");
+        check("hello.example.", "hello.example");
+        check("hello.example.:80", "hello.example");
+        check("[::1]:80", "[::1]");
+        check("[::1]", "[::1]");
+        check("[::1", "[");
+        check("", "");
+        check(".", ".");
+    }
+
+    #[test]
+    fn case_does_not_change_the_hash() {
+        assert_eq!(hash_ignoring_case("Hello.Example"), hash("hello.example"));
+    }
+}

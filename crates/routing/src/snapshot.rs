@@ -1,0 +1,274 @@
+//! What the proxy reads: host tables and backends, immutable, nothing left to parse.
+//!
+//! The host decides first and alone: exact, then the longest wildcard suffix, then any. A request
+//! whose host is claimed but whose path and headers match none of that host's routes gets no
+//! route; it does not fall through to a wildcard (as in Envoy and nginx).
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::authority;
+use crate::matcher::RouteTable;
+use crate::model::{Action, Arm, Backend, BackendId, HeaderOps, HostPattern, Origin, Respond, Route, RouteId, Split, Visibility};
+use crate::table::Table;
+
+/// What selection reads of a request.
+pub trait RequestView {
+    /// The authority as sent; a port is allowed.
+    fn host(&self) -> &str;
+    /// The path as sent, without the query.
+    fn path(&self) -> &str;
+    /// The value of the header with this lower-case name; the first if it was sent more than once.
+    fn header(&self, name: &str) -> Option<&[u8]>;
+}
+
+/// One consistent state of everything the gateway serves.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub(crate) exact: Table<Arc<Host>>,
+    pub(crate) suffix: Table<Arc<Host>>,
+    pub(crate) any: Option<Arc<Host>>,
+    pub(crate) backends: Table<Arc<Backend>>,
+}
+
+/// The routes of one host pattern, per kind of listener.
+pub(crate) struct Host {
+    pub(crate) pattern: HostPattern,
+    /// Routes with external visibility only.
+    pub(crate) external: Option<Arc<RouteTable>>,
+    /// All routes: cluster-local listeners serve external ones too.
+    pub(crate) local: Option<Arc<RouteTable>>,
+}
+
+/// A route as the proxy uses it.
+#[derive(Debug)]
+pub struct CompiledRoute {
+    id: RouteId,
+    source: Arc<Route>,
+    /// What happens to a request that selected this route.
+    pub action: CompiledAction,
+}
+
+/// What happens to a matching request.
+#[derive(Clone, Debug)]
+pub enum CompiledAction {
+    Forward(CompiledSplit),
+    /// Answer here.
+    Respond(Respond),
+    /// 301 to the same authority and path under `https`.
+    RedirectToHttps,
+}
+
+/// Backends that one route sends to. Invariant: the weights do not sum to zero.
+#[derive(Clone, Debug)]
+pub struct CompiledSplit {
+    /// Arms with a weight, and the sum of the weights up to and including each.
+    arms: Box<[(u64, CompiledArm)]>,
+}
+
+/// One share of a split.
+#[derive(Clone, Debug)]
+pub struct CompiledArm {
+    pub backend: BackendId,
+    hash: u64,
+    /// Changes to requests of this arm only, after the route's own.
+    pub request_headers: HeaderOps,
+}
+
+/// The routes that one listener serves for one host, for listings.
+#[derive(Clone, Copy)]
+pub struct HostRoutes<'a> {
+    pub host: &'a HostPattern,
+    /// In the order in which they are tried.
+    pub routes: &'a [Arc<CompiledRoute>],
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self {
+            exact: Table::new(authority::hash_ignoring_case),
+            suffix: Table::new(authority::hash_ignoring_case),
+            any: None,
+            backends: Table::new(authority::hash),
+        }
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts = self.exact.len() + self.suffix.len() + usize::from(self.any.is_some());
+        f.debug_struct("Snapshot").field("hosts", &hosts).field("backends", &self.backends.len()).finish()
+    }
+}
+
+impl Snapshot {
+    /// The route of a request that arrived on a listener of this visibility. Allocates nothing.
+    pub fn select(&self, listener: Visibility, request: &impl RequestView) -> Option<&Arc<CompiledRoute>> {
+        self.host(listener, request.host())?.1.select(request)
+    }
+
+    /// The backend of an arm. `None` if no such backend was ever given (the compiler reports it).
+    pub fn backend_of(&self, arm: &CompiledArm) -> Option<&Arc<Backend>> {
+        self.backends.find(arm.hash, |key| key == &*arm.backend.0)
+    }
+
+    /// The backend with this id.
+    pub fn backend(&self, id: &BackendId) -> Option<&Arc<Backend>> {
+        self.backends.find(authority::hash(&id.0), |key| key == &*id.0)
+    }
+
+    /// All backends, in no order that means anything.
+    pub fn backends(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.backends.iter().map(|entry| &entry.value)
+    }
+
+    /// Backends that are new or different since `before`, and the ids of those that are gone.
+    /// Costs what changed, not what there is.
+    pub fn backend_changes<'a>(&'a self, before: &'a Self) -> (Vec<&'a Arc<Backend>>, Vec<BackendId>) {
+        let (set, gone) = self.backends.changes_since(&before.backends, Arc::ptr_eq);
+        let set = set.into_iter().map(|entry| &entry.value).collect();
+        (set, gone.into_iter().map(|key| BackendId(Arc::clone(key))).collect())
+    }
+
+    /// What a listener of this visibility serves, sorted by host.
+    pub fn routes(&self, listener: Visibility) -> Vec<HostRoutes<'_>> {
+        let tables = self.exact.iter().chain(self.suffix.iter()).map(|entry| &entry.value).chain(&self.any);
+        let visible = tables.filter_map(|host| Some((host, host.table(listener)?)));
+        let mut listed: Vec<_> =
+            visible.map(|(host, table)| HostRoutes { host: &host.pattern, routes: &table.routes }).collect();
+        listed.sort_by(|a, b| a.host.cmp(b.host));
+        listed
+    }
+
+    /// Whether both have the very same host tables (and not equal copies).
+    #[cfg(test)]
+    pub(crate) fn shares_host_tables_with(&self, other: &Self) -> bool {
+        self.exact.is_same(&other.exact) && self.suffix.is_same(&other.suffix)
+    }
+
+    /// All host patterns of any listener.
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
+        self.exact.iter().chain(self.suffix.iter()).map(|entry| &entry.value).chain(&self.any).map(|host| &host.pattern)
+    }
+
+    /// The host with exactly this (normalized) pattern.
+    pub(crate) fn pattern(&self, pattern: &HostPattern) -> Option<Arc<Host>> {
+        let find = |table: &'_ Table<Arc<Host>>, name: &str| {
+            table.find(authority::hash_ignoring_case(name), |key| key == name).cloned()
+        };
+        match pattern {
+            HostPattern::Exact(name) => find(&self.exact, name),
+            HostPattern::Suffix(name) => find(&self.suffix, name),
+            HostPattern::Any => self.any.clone(),
+        }
+    }
+
+    /// The most specific pattern that this listener serves for an authority.
+    pub(crate) fn host(&self, listener: Visibility, authority: &str) -> Option<(&Host, &RouteTable)> {
+        let name = authority::host(authority);
+        if let Some(found) = lookup(&self.exact, listener, name) {
+            return Some(found);
+        }
+        if !self.suffix.is_empty() {
+            // Left to right: the longest suffix is tried first. The wildcard stands for at least
+            // one character, so a leading dot does not count.
+            for (dot, _) in name.match_indices('.').filter(|(dot, _)| *dot > 0) {
+                if let Some(found) = lookup(&self.suffix, listener, &name[dot + 1..]) {
+                    return Some(found);
+                }
+            }
+        }
+        let host = self.any.as_deref()?;
+        Some((host, host.table(listener)?))
+    }
+}
+
+fn lookup<'a>(table: &'a Table<Arc<Host>>, listener: Visibility, name: &str) -> Option<(&'a Host, &'a RouteTable)> {
+    if table.is_empty() {
+        return None;
+    }
+    let host = table.find(authority::hash_ignoring_case(name), |key| key.eq_ignore_ascii_case(name))?;
+    Some((host, host.table(listener)?))
+}
+
+impl Host {
+    pub(crate) fn table(&self, listener: Visibility) -> Option<&RouteTable> {
+        match listener {
+            Visibility::External => self.external.as_deref(),
+            Visibility::ClusterLocal => self.local.as_deref(),
+        }
+    }
+}
+
+impl CompiledRoute {
+    pub(crate) fn new(id: RouteId, source: Arc<Route>) -> Self {
+        let action = match &source.action {
+            Action::Forward(split) => CompiledAction::Forward(CompiledSplit::new(split)),
+            Action::Respond(respond) => CompiledAction::Respond(respond.clone()),
+            Action::RedirectToHttps => CompiledAction::RedirectToHttps,
+        };
+        Self { id, source, action }
+    }
+
+    /// The route's identity in the model.
+    pub fn id(&self) -> &RouteId {
+        &self.id
+    }
+
+    /// The record it was made from.
+    pub fn source(&self) -> &Arc<Route> {
+        &self.source
+    }
+
+    /// The user's object and field.
+    pub fn origin(&self) -> &Origin {
+        &self.source.origin
+    }
+
+    /// Changes to the request before the arm's own.
+    pub fn request_headers(&self) -> &HeaderOps {
+        &self.source.request_headers
+    }
+
+    /// The authority sent upstream, if not the client's.
+    pub fn rewrite_host(&self) -> Option<&Arc<str>> {
+        self.source.rewrite_host.as_ref()
+    }
+}
+
+impl CompiledSplit {
+    fn new(split: &Split) -> Self {
+        let mut upto = 0;
+        let weighted = split.arms().iter().filter(|arm| arm.weight > 0);
+        let arms = weighted.map(|arm: &Arm| {
+            upto += u64::from(arm.weight);
+            (upto, CompiledArm::new(arm))
+        });
+        Self { arms: arms.collect() }
+    }
+
+    /// The sum of all weights; never zero. One arm alone needs no draw.
+    pub fn total(&self) -> u64 {
+        self.arms.last().map_or(1, |(upto, _)| *upto)
+    }
+
+    /// The arm at `point`, drawn by the caller from `0..total()`. A point past the total gives the
+    /// last arm.
+    pub fn at(&self, point: u64) -> &CompiledArm {
+        let at = if self.arms.len() == 1 { 0 } else { self.arms.partition_point(|(upto, _)| *upto <= point) };
+        // `Split::new` refuses weights that sum to zero, so there is at least one arm.
+        &self.arms[at.min(self.arms.len() - 1)].1
+    }
+
+    /// The arms with a weight.
+    pub fn arms(&self) -> impl ExactSizeIterator<Item = &CompiledArm> {
+        self.arms.iter().map(|(_, arm)| arm)
+    }
+}
+
+impl CompiledArm {
+    fn new(arm: &Arm) -> Self {
+        let hash = authority::hash(&arm.backend.0);
+        Self { backend: arm.backend.clone(), hash, request_headers: arm.request_headers.clone() }
+    }
+}

@@ -1,0 +1,307 @@
+//! Selection as users meet it, and the compiled matcher against the reference.
+
+use super::*;
+use crate::model::*;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+/// A request in tests.
+#[derive(Clone, Debug, Default)]
+struct Request {
+    host: String,
+    path: String,
+    headers: Vec<(String, String)>,
+}
+
+impl RequestView for Request {
+    fn host(&self) -> &str {
+        &self.host
+    }
+    fn path(&self) -> &str {
+        &self.path
+    }
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_bytes())
+    }
+}
+
+fn get(host: &str, path: &str) -> Request {
+    Request { host: host.into(), path: path.into(), headers: Vec::new() }
+}
+
+fn route(hosts: &[&str], sort_key: i64, matches: Vec<Match>) -> Route {
+    let pattern = |host: &&str| match (*host, host.strip_prefix("*.")) {
+        ("*", _) => HostPattern::Any,
+        (_, Some(suffix)) => HostPattern::Suffix(suffix.into()),
+        (exact, None) => HostPattern::Exact(exact.into()),
+    };
+    let origin = Origin {
+        dialect: "test",
+        kind: "Test".into(),
+        namespace: "default".into(),
+        name: "test".into(),
+        uid: "uid".into(),
+        generation: 1,
+        field: "spec".into(),
+    };
+    Route {
+        origin,
+        visibility: Visibility::External,
+        hosts: hosts.iter().map(pattern).collect(),
+        sort_key: SortKey(vec![sort_key]),
+        matches,
+        request_headers: HeaderOps::default(),
+        rewrite_host: None,
+        action: Action::RedirectToHttps,
+    }
+}
+
+fn prefix(path: &str) -> Match {
+    Match { path: Some(PathMatch::StringPrefix(path.into())), headers: Vec::new() }
+}
+
+fn model(routes: Vec<(&str, Route)>) -> Model {
+    let routes = routes.into_iter().map(|(id, route)| (RouteId(id.into()), Arc::new(route))).collect();
+    Model { routes, ..Model::default() }
+}
+
+fn backend(id: &str, port: u16) -> Arc<Backend> {
+    let endpoint =
+        Endpoint { address: ([127, 0, 0, 1], port).into(), state: EndpointState::Ready, pod: None };
+    Arc::new(Backend {
+        id: BackendId(id.into()),
+        protocol: Protocol::Http1,
+        endpoints: vec![endpoint],
+        concurrency: 0,
+        activation: None,
+        timeouts: Timeouts::default(),
+    })
+}
+
+fn forward(backend: &str) -> Action {
+    let arm = |weight, id: &str| Arm { weight, backend: BackendId(id.into()), request_headers: HeaderOps::default() };
+    Action::Forward(Split::new(vec![arm(0, "none"), arm(100, backend)]).expect("a weight"))
+}
+
+fn selected(snapshot: &Snapshot, request: &Request) -> Option<String> {
+    snapshot.select(Visibility::External, request).map(|route| route.id().to_string())
+}
+
+#[test]
+fn the_most_specific_host_wins_and_nothing_falls_through() {
+    let model = model(vec![
+        ("exact", route(&["a.b.example"], 0, vec![prefix("/only")])),
+        ("long", route(&["*.b.example"], 0, vec![])),
+        ("short", route(&["*.example"], 0, vec![])),
+        ("any", route(&["*"], 0, vec![])),
+    ]);
+    let (snapshot, findings) = compile(&model, None);
+    assert_eq!(findings, []);
+    let check = |host: &str, path: &str, expected: Option<&str>| {
+        assert_eq!(selected(&snapshot, &get(host, path)).as_deref(), expected, "{host}{path}");
+    };
+    check("a.b.example", "/only/this", Some("exact"));
+    check("A.B.Example.:8080", "/only", Some("exact"));
+    check("a.b.example", "/other", None);
+    check("x.y.b.example", "/", Some("long"));
+    check("b.example", "/", Some("short"));
+    check("example", "/", Some("any"));
+    check(".b.example", "/", Some("short"));
+}
+
+#[test]
+fn a_cluster_local_route_is_invisible_to_external_listeners() {
+    let mut hidden = route(&["hello.default"], 0, vec![]);
+    hidden.visibility = Visibility::ClusterLocal;
+    let model = model(vec![("hidden", hidden), ("open", route(&["hello.example"], 0, vec![]))]);
+    let (snapshot, _) = compile(&model, None);
+    assert_eq!(selected(&snapshot, &get("hello.default", "/")), None);
+    assert!(snapshot.select(Visibility::ClusterLocal, &get("hello.default", "/")).is_some());
+    assert!(snapshot.select(Visibility::ClusterLocal, &get("hello.example", "/")).is_some());
+    assert!(snapshot.explain(Visibility::External, &get("hello.default", "/")).cluster_local_only);
+    assert_eq!(snapshot.routes(Visibility::External).len(), 1);
+    assert_eq!(snapshot.routes(Visibility::ClusterLocal).len(), 2);
+}
+
+#[test]
+fn an_endpoint_change_shares_every_host_table() {
+    let mut compiler = Compiler::default();
+    let mut hello = route(&["hello.example"], 0, vec![]);
+    hello.action = forward("default/hello:80");
+    compiler.put_route(RouteId("hello".into()), Arc::new(hello));
+    compiler.put_backend(backend("default/hello:80", 1));
+    let (first, findings) = compiler.compile();
+    let missing = Finding::MissingBackend { route: RouteId("hello".into()), backend: BackendId("none".into()) };
+    assert_eq!(findings, [missing]);
+    compiler.put_backend(backend("default/hello:80", 1));
+    assert!(!compiler.is_dirty(), "an equal backend is no change");
+    compiler.put_backend(backend("default/hello:80", 2));
+    assert!(compiler.is_dirty());
+    let (second, findings) = compiler.compile();
+    assert_eq!(findings, []);
+    assert!(first.shares_host_tables_with(&second));
+    let (changed, gone) = second.backend_changes(&first);
+    assert_eq!((changed.len(), gone.len()), (1, 0));
+    let request = get("hello.example", "/");
+    for (snapshot, port) in [(&first, 1), (&second, 2)] {
+        let route = snapshot.select(Visibility::External, &request).expect("a route");
+        let CompiledAction::Forward(split) = &route.action else { panic!("not forwarded") };
+        let backend = snapshot.backend_of(split.at(split.total() - 1)).expect("a backend");
+        assert_eq!(backend.endpoints[0].address.port(), port);
+    }
+}
+
+#[test]
+fn compiling_again_from_scratch_shares_what_is_unchanged() {
+    let mut model = model(vec![
+        ("a", route(&["a.example"], 0, vec![])),
+        ("b", route(&["b.example"], 0, vec![])),
+        ("gone", route(&["gone.example"], 0, vec![])),
+    ]);
+    model.backends.insert(BackendId("x".into()), backend("x", 1));
+    model.backends.insert(BackendId("y".into()), backend("y", 1));
+    let (first, _) = compile(&model, None);
+    model.routes.remove(&RouteId("gone".into()));
+    model.routes.insert(RouteId("b".into()), Arc::new(route(&["b.example"], 0, vec![prefix("/b")])));
+    model.backends.remove(&BackendId("y".into()));
+    let (second, _) = compile(&model, Some(&first));
+    let of = |snapshot: &Snapshot, host: &str| {
+        snapshot.select(Visibility::External, &get(host, "/b")).map(Arc::clone)
+    };
+    assert!(Arc::ptr_eq(&of(&first, "a.example").expect("a"), &of(&second, "a.example").expect("a")));
+    assert!(!Arc::ptr_eq(&of(&first, "b.example").expect("b"), &of(&second, "b.example").expect("b")));
+    assert!(of(&second, "gone.example").is_none());
+    let (changed, gone) = second.backend_changes(&first);
+    assert_eq!((changed.len(), gone), (0, vec![BackendId("y".into())]));
+}
+
+#[test]
+fn a_split_gives_each_arm_its_share_and_zero_weight_none() {
+    let arm = |weight, id: &str| Arm { weight, backend: BackendId(id.into()), request_headers: HeaderOps::default() };
+    let mut split = route(&["*"], 0, vec![]);
+    split.action = Action::Forward(Split::new(vec![arm(0, "zero"), arm(1, "one"), arm(3, "three")]).expect("weights"));
+    let (snapshot, _) = compile(&model(vec![("split", split)]), None);
+    let route = snapshot.select(Visibility::External, &get("x", "/")).expect("a route");
+    let CompiledAction::Forward(split) = &route.action else { panic!("not forwarded") };
+    let picks: Vec<_> = (0..=split.total()).map(|point| split.at(point).backend.to_string()).collect();
+    assert_eq!(picks, ["one", "three", "three", "three", "three"]);
+}
+
+#[test]
+fn explain_names_the_predicate_that_does_not_hold() {
+    let header = HeaderMatch { name: "knative-serving-tag".into(), value: "blue".into() };
+    let tagged = Match { path: Some(PathMatch::StringPrefix("/a".into())), headers: vec![header] };
+    let model = model(vec![
+        ("tagged", route(&["x"], 0, vec![tagged])),
+        ("default", route(&["x"], 1, vec![])),
+        ("never", route(&["x"], 2, vec![])),
+    ]);
+    let (snapshot, _) = compile(&model, None);
+    let mut request = get("x", "/b");
+    request.headers.push(("knative-serving-tag".into(), "green".into()));
+    let explanation = snapshot.explain(Visibility::External, &request);
+    assert_eq!(explanation.selected().map(|route| route.id().to_string()).as_deref(), Some("default"));
+    let Verdict::Missed(missed) = &explanation.considered[0].verdict else { panic!("the tagged route matched") };
+    let texts: Vec<_> = missed[0].iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["path does not begin with /a", "header knative-serving-tag is green, wanted blue"]);
+    assert_eq!(explanation.considered[2].verdict, Verdict::Later);
+}
+
+fn any_host() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a.example", "B.example", "x.a.example", "*.example", "*.a.example", "*", "example."])
+}
+
+fn any_path_text() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(vec!["/", "a", "b", "/a", "ab"]), 0..4).prop_map(|parts| parts.concat())
+}
+
+fn any_path() -> impl Strategy<Value = Option<PathMatch>> {
+    (0..4, any_path_text()).prop_map(|(kind, text)| match kind {
+        0 => None,
+        1 => Some(PathMatch::Exact(text.into())),
+        2 => Some(PathMatch::StringPrefix(text.into())),
+        _ => Some(PathMatch::ElementPrefix(text.into())),
+    })
+}
+
+fn any_header() -> impl Strategy<Value = (String, String)> {
+    let text = |options: [&str; 2]| prop::sample::select(options.map(str::to_owned).to_vec());
+    (text(["k", "l"]), text(["1", "2"]))
+}
+
+fn any_match() -> impl Strategy<Value = Match> {
+    (any_path(), prop::collection::vec(any_header(), 0..2)).prop_map(|(path, headers)| {
+        let header = |(name, value): (String, String)| HeaderMatch { name: name.into(), value: value.into() };
+        Match { path, headers: headers.into_iter().map(header).collect() }
+    })
+}
+
+fn any_route() -> impl Strategy<Value = Route> {
+    let hosts = prop::collection::vec(any_host(), 1..3);
+    let matches = prop::collection::vec(any_match(), 0..4);
+    (hosts, -3i64..3, matches, any::<bool>()).prop_map(|(hosts, key, matches, local)| {
+        let mut route = route(&hosts, key, matches);
+        if local {
+            route.visibility = Visibility::ClusterLocal;
+        }
+        route
+    })
+}
+
+fn any_request() -> impl Strategy<Value = Request> {
+    let hosts = vec!["a.example", "A.example:80", "b.example.", "x.a.example", "q.a.example", "example", "z", ".example"];
+    let headers = prop::collection::vec(any_header(), 0..3);
+    (prop::sample::select(hosts), any_path_text(), headers)
+        .prop_map(|(host, path, headers)| Request { host: host.into(), path, headers })
+}
+
+/// Put (`Some`) or remove (`None`) the route of that number.
+fn any_edits() -> impl Strategy<Value = Vec<(u8, Option<Route>)>> {
+    prop::collection::vec((0u8..20, prop::option::weighted(0.8, any_route())), 0..40)
+}
+
+fn agree(snapshot: &Snapshot, model: &Model, requests: &[Request]) -> Result<(), TestCaseError> {
+    for listener in [Visibility::External, Visibility::ClusterLocal] {
+        for request in requests {
+            let expected = reference::select(model, listener, request);
+            let got = snapshot.select(listener, request).map(|route| route.id());
+            prop_assert_eq!(got, expected, "{:?} {:?}", listener, request);
+            let explained = snapshot.explain(listener, request);
+            prop_assert_eq!(explained.selected().map(|route| route.id()), expected, "explain");
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn compiled_matcher_agrees_with_reference(
+        edits in any_edits(),
+        requests in prop::collection::vec(any_request(), 1..20),
+    ) {
+        let (mut model, mut compiler) = (Model::default(), Compiler::default());
+        let mut last = Snapshot::default();
+        for (at, (number, edit)) in edits.into_iter().enumerate() {
+            let id = RouteId(format!("route-{number}").into());
+            match edit {
+                Some(route) => {
+                    let route = Arc::new(route);
+                    model.routes.insert(id.clone(), Arc::clone(&route));
+                    compiler.put_route(id, route);
+                }
+                None => {
+                    model.routes.remove(&id);
+                    compiler.remove_route(&id);
+                }
+            }
+            if at % 7 == 0 {
+                agree(&compiler.compile().0, &model, &requests)?;
+                last = compile(&model, Some(&last)).0;
+                agree(&last, &model, &requests)?;
+            }
+        }
+        agree(&compiler.compile().0, &model, &requests)?;
+        agree(&compile(&model, None).0, &model, &requests)?;
+        agree(&compile(&model, Some(&last)).0, &model, &requests)?;
+    }
+}
