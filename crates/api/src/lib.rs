@@ -5,6 +5,10 @@
 
 pub mod autoscaling;
 pub mod condition;
+pub mod config;
+pub mod duration;
 pub mod names;
 pub mod networking;
+pub mod quantity;
 pub mod serving;
+pub mod validation;

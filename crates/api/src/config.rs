@@ -1,0 +1,84 @@
+//! Knative's ConfigMaps of the system namespace, parsed: one type per ConfigMap.
+//!
+//! A missing ConfigMap or key means Knative's default. All mistakes of one ConfigMap are
+//! reported together, each naming its key; a caller that meets errors keeps the last good value
+//! (admission refuses such a ConfigMap in the first place, see `admission`).
+
+mod autoscaler;
+mod defaults;
+mod deployment;
+mod domain;
+mod features;
+mod gc;
+mod network;
+mod reader;
+pub mod template;
+
+pub use autoscaler::Autoscaler;
+pub use defaults::Defaults;
+pub use deployment::Deployment;
+pub use domain::Domain;
+pub use features::{Feature, Features, Flag};
+pub use gc::Gc;
+pub use network::{HttpProtocol, Network};
+
+use std::collections::BTreeMap;
+
+/// Names of the ConfigMaps in the system namespace that Suimon reads.
+pub mod name {
+    pub const AUTOSCALER: &str = "config-autoscaler";
+    pub const DEFAULTS: &str = "config-defaults";
+    pub const NETWORK: &str = "config-network";
+    pub const DOMAIN: &str = "config-domain";
+    pub const FEATURES: &str = "config-features";
+    pub const DEPLOYMENT: &str = "config-deployment";
+    pub const GC: &str = "config-gc";
+
+    /// All of them.
+    pub const ALL: [&str; 7] = [
+        AUTOSCALER, DEFAULTS, NETWORK, DOMAIN, FEATURES, DEPLOYMENT, GC,
+    ];
+}
+
+/// One bad value of a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}")]
+pub struct ConfigError {
+    /// The key in the ConfigMap's `data`.
+    pub key: String,
+    /// What is wrong with its value and what would be right.
+    pub message: String,
+}
+
+/// What a look at a whole ConfigMap found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Values that make the ConfigMap unusable.
+    pub errors: Vec<ConfigError>,
+    /// Keys that are accepted but change nothing here, each with why.
+    pub warnings: Vec<String>,
+}
+
+/// Judges the data of a ConfigMap of the system namespace. ConfigMaps of other names have no
+/// findings: they are none of ours.
+pub fn check(name: &str, data: &BTreeMap<String, String>) -> Findings {
+    match name {
+        name::AUTOSCALER => reader::check(data, Autoscaler::read),
+        name::DEFAULTS => reader::check(data, Defaults::read),
+        name::NETWORK => reader::check(data, Network::read),
+        name::DOMAIN => {
+            let errors = Domain::parse(data, "localhost").err().unwrap_or_default();
+            Findings {
+                errors,
+                warnings: Vec::new(),
+            }
+        }
+        name::FEATURES => reader::check(data, Features::read),
+        name::DEPLOYMENT => reader::check(data, Deployment::read),
+        name::GC => reader::check(data, Gc::read),
+        _ => Findings::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! `config-network`: how routes become hosts and which gateway serves them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::ConfigError;
+use super::reader::{self, Reader};
+use super::template::{Field, Template, Values};
+use crate::{names, validation};
+
+/// What plain HTTP does for external hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpProtocol {
+    /// It is served.
+    Enabled,
+    /// It answers with a redirect to HTTPS.
+    Redirected,
+}
+
+/// Parsed `config-network`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Network {
+    /// Class of Ingresses that Routes without the class annotation get.
+    pub ingress_class: String,
+    pub certificate_class: String,
+    domain_template: Template,
+    tag_template: Template,
+    pub http_protocol: HttpProtocol,
+    /// How long a gradual rollout takes; zero switches at once.
+    pub rollout_duration: Duration,
+    pub autocreate_cluster_domain_claims: bool,
+    /// `http` or `https`: scheme of external URLs in status.
+    pub default_external_scheme: String,
+    pub external_domain_tls: bool,
+    pub cluster_local_domain_tls: bool,
+    pub system_internal_tls: bool,
+}
+
+impl Default for Network {
+    /// Knative's defaults, with Suimon's ingress class.
+    fn default() -> Self {
+        Self::parse(&BTreeMap::new()).expect("the defaults are well formed")
+    }
+}
+
+impl Network {
+    /// # Errors
+    /// All values that do not parse; templates outside the supported subset.
+    pub fn parse(data: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
+        reader::parse(data, Self::read)
+    }
+
+    /// The public host of a route (or of a tag, with [`Network::tagged`] as `values.name`).
+    ///
+    /// # Errors
+    /// When the template yields no valid host name for these values.
+    pub fn host(&self, values: &Values<'_>) -> Result<String, String> {
+        let host = self.domain_template.render(values);
+        match validation::names::dns1123_subdomain(&host) {
+            None => Ok(host),
+            Some(problem) => Err(format!(
+                "domain-template of config-network yields {host:?} for {}: {problem}",
+                values.name
+            )),
+        }
+    }
+
+    /// The name that stands for tag `values.tag` of route `values.name` in host names.
+    ///
+    /// # Errors
+    /// When the template yields no valid name for these values.
+    pub fn tagged(&self, values: &Values<'_>) -> Result<String, String> {
+        let name = self.tag_template.render(values);
+        match validation::names::dns1123_subdomain(&name) {
+            None => Ok(name),
+            Some(problem) => Err(format!(
+                "tag-template of config-network yields {name:?} for tag {} of {}: {problem}",
+                values.tag, values.name
+            )),
+        }
+    }
+
+    pub(super) fn read(reader: &Reader<'_>) -> Self {
+        const ON_OFF: &[(&str, bool)] = &[("Enabled", true), ("Disabled", false)];
+        const HOST: &[Field] = &[Field::Name, Field::Namespace, Field::Domain];
+        let older_tls = reader.word("auto-tls", false, ON_OFF);
+        let older_internal = reader.word(
+            "internal-encryption",
+            false,
+            &[("true", true), ("false", false)],
+        );
+        let config = Self {
+            ingress_class: reader.string("ingress-class", names::INGRESS_CLASS),
+            certificate_class: reader.string(
+                "certificate-class",
+                "cert-manager.certificate.networking.knative.dev",
+            ),
+            domain_template: reader.template(
+                "domain-template",
+                "{{.Name}}.{{.Namespace}}.{{.Domain}}",
+                HOST,
+            ),
+            tag_template: reader.template(
+                "tag-template",
+                "{{.Tag}}-{{.Name}}",
+                &[Field::Tag, Field::Name],
+            ),
+            http_protocol: reader.word(
+                "http-protocol",
+                HttpProtocol::Enabled,
+                &[
+                    ("Enabled", HttpProtocol::Enabled),
+                    ("Redirected", HttpProtocol::Redirected),
+                ],
+            ),
+            rollout_duration: Duration::from_secs(
+                u64::try_from(reader.integer("rollout-duration", 0)).unwrap_or_else(|_| {
+                    reader.error("rollout-duration", "must not be negative (seconds)");
+                    0
+                }),
+            ),
+            autocreate_cluster_domain_claims: reader
+                .boolean("autocreate-cluster-domain-claims", false),
+            default_external_scheme: reader
+                .word(
+                    "default-external-scheme",
+                    "http",
+                    &[("http", "http"), ("https", "https")],
+                )
+                .to_owned(),
+            external_domain_tls: reader.word("external-domain-tls", older_tls, ON_OFF),
+            cluster_local_domain_tls: reader.word("cluster-local-domain-tls", false, ON_OFF),
+            system_internal_tls: reader.word("system-internal-tls", older_internal, ON_OFF),
+        };
+        for key in ["enable-mesh-pod-addressability", "mesh-compatibility-mode"] {
+            reader.without_effect(
+                key,
+                "the gateway addresses pods itself, no sidecar is involved",
+            );
+        }
+        reader.without_effect(
+            "namespace-wildcard-cert-selector",
+            "certificates are not issued per namespace",
+        );
+        config.check(reader);
+        config
+    }
+
+    /// Templates must give valid names for an ordinary route, as Knative's own check demands.
+    fn check(&self, reader: &Reader<'_>) {
+        let sample = Values {
+            name: "route",
+            namespace: "default",
+            domain: "example.com",
+            tag: "v1",
+            ..Values::default()
+        };
+        reader.ensure(!self.ingress_class.is_empty(), "ingress-class", || {
+            "must not be empty".to_owned()
+        });
+        // Annotations are not known here; a template that needs them is judged per route.
+        if !self.domain_template.reads_metadata() {
+            if let Err(problem) = self.host(&sample) {
+                reader.error("domain-template", problem);
+            }
+        }
+        if let Err(problem) = self.tagged(&sample) {
+            reader.error("tag-template", problem);
+        }
+    }
+}

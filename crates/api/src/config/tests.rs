@@ -1,0 +1,222 @@
+//! Tests of the ConfigMaps: defaults, bounds, templates and domains.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::template::{Field, Template, Values};
+use super::*;
+
+fn data(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+    entries
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn error_keys(name: &str, entries: &[(&str, &str)]) -> Vec<String> {
+    check(name, &data(entries))
+        .errors
+        .into_iter()
+        .map(|error| error.key)
+        .collect()
+}
+
+#[test]
+fn missing_config_maps_mean_knatives_defaults() {
+    let autoscaler = Autoscaler::default();
+    assert_eq!(autoscaler.stable_window, Duration::from_secs(60));
+    assert!((autoscaler.container_concurrency_target_fraction - 0.7).abs() < 1e-9);
+    assert_eq!(
+        autoscaler.scale_to_zero_grace_period,
+        Duration::from_secs(30)
+    );
+    assert_eq!(Defaults::default().revision_timeout_seconds, 300);
+    assert_eq!(
+        Defaults::default().container_name(&Values::default()),
+        "user-container"
+    );
+    assert_eq!(
+        Network::default().ingress_class,
+        crate::names::INGRESS_CLASS
+    );
+    assert_eq!(Gc::default().max_non_active_revisions, Some(1000));
+    assert!(Features::default().enabled(Feature::MultiContainer));
+    assert!(!Features::default().allowed(Feature::InitContainers));
+    assert!(
+        Deployment::default()
+            .registries_skipping_tag_resolving
+            .contains("ko.local")
+    );
+}
+
+#[test]
+fn bad_values_are_reported_together_and_name_their_keys() {
+    let keys = error_keys(
+        name::AUTOSCALER,
+        &[
+            ("stable-window", "5s"),
+            ("max-scale-up-rate", "1"),
+            ("enable-scale-to-zero", "yes"),
+            ("panic-window-percentage", "x"),
+        ],
+    );
+    assert_eq!(
+        keys,
+        [
+            "panic-window-percentage",
+            "enable-scale-to-zero",
+            "max-scale-up-rate",
+            "stable-window"
+        ]
+    );
+    let keys = error_keys(
+        name::DEFAULTS,
+        &[
+            ("revision-timeout-seconds", "700"),
+            ("revision-cpu-request", "lots"),
+        ],
+    );
+    assert_eq!(keys, ["revision-cpu-request", "revision-timeout-seconds"]);
+    assert_eq!(
+        error_keys(name::FEATURES, &[("multi-container", "maybe")]),
+        ["multi-container"]
+    );
+    assert_eq!(
+        error_keys(
+            name::GC,
+            &[
+                ("min-non-active-revisions", "5"),
+                ("max-non-active-revisions", "2")
+            ]
+        ),
+        ["min-non-active-revisions"]
+    );
+    assert_eq!(
+        error_keys(name::DEPLOYMENT, &[("progress-deadline", "0s")]),
+        ["progress-deadline"]
+    );
+}
+
+#[test]
+fn the_example_block_is_ignored_and_keys_without_effect_are_reported() {
+    let findings = check(
+        name::DEPLOYMENT,
+        &data(&[
+            ("_example", "x"),
+            ("queue-sidecar-image", "q"),
+            ("typo", "1"),
+        ]),
+    );
+    assert!(findings.errors.is_empty());
+    assert_eq!(findings.warnings.len(), 2);
+    assert!(findings.warnings[0].contains("queue-sidecar-image"));
+    assert!(findings.warnings[1].contains("typo"));
+}
+
+#[test]
+fn hosts_follow_the_domain_and_tag_templates() {
+    let network = Network::parse(&data(&[(
+        "domain-template",
+        "{{.Name}}-{{ .Namespace }}.{{- .Domain -}}",
+    )]));
+    // `{{- .Domain -}}` trims white space only, of which there is none here.
+    let network = network.expect("valid");
+    let values = Values {
+        name: "hello",
+        namespace: "prod",
+        domain: "example.com",
+        tag: "blue",
+        ..Values::default()
+    };
+    assert_eq!(
+        network.host(&values).as_deref(),
+        Ok("hello-prod.example.com")
+    );
+    assert_eq!(network.tagged(&values).as_deref(), Ok("blue-hello"));
+}
+
+#[test]
+fn templates_read_annotations_and_refuse_what_they_cannot_evaluate() {
+    let annotations = data(&[("sub", "eu"), ("a.b/c", "us")]);
+    let values = Values {
+        name: "hello",
+        annotations: Some(&annotations),
+        ..Values::default()
+    };
+    for (text, want) in [
+        (r#"{{index .Annotations "sub"}}.x"#, "eu.x"),
+        (r#"{{ index .Annotations "a.b/c" }}"#, "us"),
+        ("{{.Annotations.sub}}-{{.Name}}", "eu-hello"),
+        (r#"{{index .Labels "none"}}x"#, "x"),
+    ] {
+        let template = Template::parse(text, &[Field::Name]).expect(text);
+        assert_eq!(template.render(&values), want, "{text}");
+    }
+    for text in [
+        "{{.Name",
+        "{{.Tag}}",
+        "{{if .Name}}x{{end}}",
+        "{{printf .Name}}",
+        "{{}}",
+    ] {
+        assert!(Template::parse(text, &[Field::Name]).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_template_that_yields_no_host_name_is_refused() {
+    assert_eq!(
+        error_keys(
+            name::NETWORK,
+            &[("domain-template", "{{.Name}}_{{.Domain}}")]
+        ),
+        ["domain-template"]
+    );
+    assert_eq!(
+        error_keys(name::NETWORK, &[("http-protocol", "off")]),
+        ["http-protocol"]
+    );
+}
+
+#[test]
+fn the_domain_with_the_most_matching_labels_wins() {
+    let domain = Domain::parse(
+        &data(&[
+            ("example.com", ""),
+            ("example.org", "selector:\n  app: a\n"),
+            ("example.net", "selector:\n  app: a\n  tier: web\n"),
+        ]),
+        "localhost",
+    )
+    .expect("valid");
+    assert_eq!(domain.of(&data(&[])), "example.com");
+    assert_eq!(domain.of(&data(&[("app", "a")])), "example.org");
+    assert_eq!(
+        domain.of(&data(&[("app", "a"), ("tier", "web")])),
+        "example.net"
+    );
+    let local = data(&[
+        ("app", "a"),
+        (crate::names::label::VISIBILITY, "cluster-local"),
+    ]);
+    assert_eq!(domain.of(&local), "svc.cluster.local");
+    assert_eq!(
+        Domain::parse(&data(&[]), "localhost")
+            .expect("valid")
+            .of(&data(&[])),
+        "localhost"
+    );
+    assert!(Domain::parse(&data(&[("not a domain", "")]), "localhost").is_err());
+    assert!(Domain::parse(&data(&[("example.com", "selektor: {}")]), "localhost").is_err());
+}
+
+#[test]
+fn runtime_classes_are_chosen_by_labels() {
+    let text = "kata: {}\ngvisor:\n  selector:\n    secure: \"yes\"\n";
+    let deployment = Deployment::parse(&data(&[("runtime-class-name", text)])).expect("valid");
+    assert_eq!(deployment.runtime_class(&data(&[])), Some("kata"));
+    assert_eq!(
+        deployment.runtime_class(&data(&[("secure", "yes")])),
+        Some("gvisor")
+    );
+}

@@ -1,0 +1,3 @@
+//! What Knative refuses, in Knative's words.
+
+pub mod names;
