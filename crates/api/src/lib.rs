@@ -6,6 +6,7 @@
 pub mod autoscaling;
 pub mod condition;
 pub mod config;
+pub mod crd;
 pub mod duration;
 pub mod names;
 pub mod networking;
