@@ -69,12 +69,14 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
 
 /// Conditions of one object while a reconciler plans them.
 ///
-/// `now` is only stamped on conditions whose status changes, so a plan that changes nothing
-/// equals the stored status and no write follows.
+/// `now` is only stamped on conditions whose status differs from the stored one, whatever they
+/// were marked in between, so a plan that changes nothing equals the stored status and no write
+/// follows.
 #[derive(Debug)]
 pub struct Conditions {
     now: Time,
     dependents: &'static [&'static str],
+    stored: Vec<Condition>,
     entries: Vec<Condition>,
 }
 
@@ -85,6 +87,7 @@ impl Conditions {
         let mut conditions = Self {
             now,
             dependents,
+            stored: stored.to_vec(),
             entries: stored.to_vec(),
         };
         for type_ in dependents {
@@ -206,21 +209,12 @@ impl Conditions {
             reason: text(reason),
             message: text(message),
         };
+        let before = find(&self.stored, type_).filter(|stored| stored.status == condition.status);
+        let since = before.and_then(|stored| stored.last_transition_time.clone());
+        condition.last_transition_time = since.or_else(|| Some(self.now.clone()));
         match self.entries.iter_mut().find(|entry| entry.type_ == type_) {
-            Some(entry) => {
-                let same = entry.status == condition.status && entry.last_transition_time.is_some();
-                let since = if same {
-                    entry.last_transition_time.clone()
-                } else {
-                    Some(self.now.clone())
-                };
-                condition.last_transition_time = since;
-                *entry = condition;
-            }
-            None => {
-                condition.last_transition_time = Some(self.now.clone());
-                self.entries.push(condition);
-            }
+            Some(entry) => *entry = condition,
+            None => self.entries.push(condition),
         }
     }
 }
@@ -268,6 +262,17 @@ mod tests {
             third.get("A").and_then(|c| c.last_transition_time.clone()),
             Some(at(9))
         );
+    }
+
+    #[test]
+    fn a_condition_that_returns_to_its_stored_status_keeps_its_transition_time() {
+        let mut first = Conditions::new(&[], &["A"], at(1));
+        first.mark_false("A", "Broken", "");
+        let stored = first.into_vec();
+        let mut second = Conditions::new(&stored, &["A"], at(9));
+        second.mark_true("A");
+        second.mark_false("A", "Broken", "");
+        assert_eq!(second.into_vec(), stored);
     }
 
     #[test]
