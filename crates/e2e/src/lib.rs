@@ -1,1 +1,20 @@
-//! Placeholder.
+//! Behavior tests of the whole product through its public door.
+//!
+//! [`Server`] runs the real binary with a data directory of its own on free ports; tests use the
+//! command line, the API and the gateway as users do. One file per capability.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod durability;
+mod http;
+#[cfg(test)]
+mod kubectl;
+mod server;
+#[cfg(test)]
+mod serving;
+#[cfg(test)]
+mod shutdown;
+
+pub use http::{Answer, get, get_with};
+pub use server::Server;

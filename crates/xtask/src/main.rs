@@ -1,1 +1,25 @@
-fn main() {}
+//! Development tasks: `cargo xtask tidy` checks what a machine can judge of the house style.
+
+#![allow(unreachable_pub)] // A binary has no public API.
+#![allow(clippy::print_stdout)]
+
+mod tidy;
+
+use std::process::ExitCode;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .as_slice()
+    {
+        ["tidy"] => tidy::run(false),
+        ["tidy", "--sizes"] => tidy::run(true),
+        _ => {
+            println!("usage: cargo xtask tidy [--sizes]");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! One request on one new connection, timed.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Time until the first byte of a 200.
+pub async fn first_byte(address: SocketAddr, host: &str) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    let mut stream = TcpStream::connect(address).await?;
+    request(&mut stream, host).await?;
+    Ok(start.elapsed())
+}
+
+/// Sends `GET /` and reads the start of the answer, which must be a 200.
+pub async fn request(stream: &mut TcpStream, host: &str) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    stream
+        .write_all(
+            format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes(),
+        )
+        .await?;
+    let mut buffer = [0; 4096];
+    let read = stream.read(&mut buffer).await?;
+    let head = String::from_utf8_lossy(&buffer[..read]).into_owned();
+    if !head.starts_with("HTTP/1.1 200") {
+        bail!("{host} answered: {head}");
+    }
+    Ok(())
+}

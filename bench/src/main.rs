@@ -1,0 +1,56 @@
+//! `cargo run --release -p bench -- <what>`: each measurement runs us and a peer in one run on
+//! one machine and prints ratios. `bench/README.md` says how to read them.
+
+#![allow(unreachable_pub)] // A binary has no public API.
+#![allow(clippy::print_stdout)]
+
+mod client;
+mod cold;
+mod machine;
+mod memory;
+mod origin;
+mod peers;
+mod proxy;
+mod ready;
+mod stats;
+mod suimon;
+
+use clap::Parser;
+
+#[derive(Parser)]
+enum Bench {
+    /// First byte from zero, against a bare start of the same program
+    Cold(cold::Flags),
+    /// CPU and latency per proxied request, against nginx and Envoy
+    Proxy(proxy::Flags),
+    /// Service applied → Ready → first 200
+    Ready(ready::Flags),
+    /// Memory of the idle product, and per idle Service
+    Memory(memory::Flags),
+    /// The origin behind every proxy of `proxy` (runs until killed)
+    #[command(hide = true)]
+    Origin { port: u16 },
+}
+
+fn main() -> anyhow::Result<()> {
+    let bench = Bench::parse();
+    if let Bench::Origin { port } = bench {
+        return origin::serve(port);
+    }
+    // Fails only if a provider is installed already, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    machine::print()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match bench {
+            Bench::Cold(flags) => cold::run(flags).await,
+            Bench::Proxy(flags) => proxy::run(flags).await,
+            Bench::Ready(flags) => ready::run(flags).await,
+            Bench::Memory(flags) => memory::run(flags).await,
+            Bench::Origin { .. } => Ok(()),
+        }
+    })
+}

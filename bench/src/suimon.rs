@@ -1,0 +1,171 @@
+//! The product under measurement: the release binary on a data directory of its own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// A running `suimon up`.
+pub struct Suimon {
+    child: Child,
+    _data: TempDir,
+    pub gateway: SocketAddr,
+    pub client: Client,
+}
+
+/// The release binary beside this one.
+pub fn binary() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("suimon");
+    if !path.exists() {
+        bail!(
+            "{} is not there; build it with `cargo build --release -p suimon`",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+impl Suimon {
+    /// Starts with these flags; `prefix` is put before the command (for example `taskset -c 0`).
+    pub async fn start(prefix: &[&str], flags: &[&str]) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir()?;
+        let binary = binary()?.display().to_string();
+        let mut words: Vec<&str> = prefix.to_vec();
+        words.extend([
+            binary.as_str(),
+            "up",
+            "--http-port",
+            "0",
+            "--local-port",
+            "0",
+            "--api-port",
+            "0",
+            "--data-dir",
+        ]);
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
+            .arg(data.path())
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let mut lines = BufReader::new(child.stderr.take().context("piped")?).lines();
+        let mut gateway = None;
+        while let Some(line) =
+            tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await??
+        {
+            if let Some(address) = line.trim().strip_prefix("gateway") {
+                gateway = Some(address.trim().trim_start_matches("http://").parse()?);
+            }
+            if line.trim().starts_with("kubeconfig") {
+                break;
+            }
+        }
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let kubeconfig = Kubeconfig::read_from(data.path().join("kubeconfig"))?;
+        let config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let gateway = gateway.context("it did not say where the gateway is")?;
+        Ok(Self {
+            child,
+            _data: data,
+            gateway,
+            client: Client::try_from(config)?,
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap_or_default()
+    }
+
+    /// Applies any object (server-side).
+    pub async fn apply(&self, plural: &str, object: &Value) -> anyhow::Result<()> {
+        let params = PatchParams::apply("bench").force();
+        let name = object["metadata"]["name"].as_str().context("a name")?;
+        self.api(plural, object)
+            .patch(name, &params, &Patch::Apply(object))
+            .await?;
+        Ok(())
+    }
+
+    /// The Knative Service of this name, as it is now.
+    pub async fn service(&self, name: &str) -> anyhow::Result<Value> {
+        let object = hello(name, &json!({}));
+        Ok(serde_json::to_value(
+            self.api("services", &object).get(name).await?,
+        )?)
+    }
+
+    /// Waits until the Service is Ready, asking every half millisecond.
+    pub async fn until_ready(&self, name: &str) -> anyhow::Result<()> {
+        for _ in 0..120_000 {
+            let service = self.service(name).await?;
+            let conditions = service["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            if conditions
+                .iter()
+                .any(|c| c["type"] == "Ready" && c["status"] == "True")
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        bail!(
+            "{name} did not become Ready: {}",
+            self.service(name).await?["status"]
+        )
+    }
+
+    /// Pods in namespace default.
+    pub async fn pods(&self) -> anyhow::Result<usize> {
+        let object = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": {} });
+        Ok(self
+            .api("pods", &object)
+            .list(&kube::api::ListParams::default())
+            .await?
+            .items
+            .len())
+    }
+
+    fn api(&self, plural: &str, object: &Value) -> Api<DynamicObject> {
+        let api_version = object["apiVersion"].as_str().unwrap_or_default().to_owned();
+        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+        let resource = ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: api_version.clone(),
+            kind: object["kind"].as_str().unwrap_or_default().to_owned(),
+            plural: plural.to_owned(),
+        };
+        let namespace = object["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or("default");
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
+    }
+}
+
+/// A Service of the sample program with these template annotations.
+pub fn hello(name: &str, annotations: &Value) -> Value {
+    json!({
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": { "template": {
+            "metadata": { "annotations": annotations },
+            "spec": { "containers": [{ "image": "suimon.dev/samples/hello" }] },
+        } },
+    })
+}

@@ -1,0 +1,286 @@
+//! The real binary under test.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::http::{self, Answer};
+
+/// Longest time that anything in these tests may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A running `suimon up`.
+pub struct Server {
+    child: Child,
+    data: TempDir,
+    pub gateway: SocketAddr,
+    pub api: String,
+    /// What it has said on standard error so far.
+    said: watch::Receiver<String>,
+}
+
+impl Server {
+    /// Starts on an empty data directory.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts with more flags.
+    pub async fn start_with(flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_on(tempfile::tempdir()?, flags).await
+    }
+
+    /// Starts on the data directory of a server that was killed.
+    pub async fn start_again(killed: TempDir) -> anyhow::Result<Self> {
+        Self::start_on(killed, &[]).await
+    }
+
+    async fn start_on(data: TempDir, flags: &[&str]) -> anyhow::Result<Self> {
+        let mut child = Command::new(binary()?)
+            .args([
+                "up",
+                "--http-port",
+                "0",
+                "--local-port",
+                "0",
+                "--api-port",
+                "0",
+                "--runtime",
+            ])
+            .arg(runtime())
+            .arg("--data-dir")
+            .arg(data.path())
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stderr = child.stderr.take().context("standard error is piped")?;
+        let (tell, mut said) = watch::channel(String::new());
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                tell.send_modify(|said| {
+                    said.push_str(&line);
+                    said.push('\n');
+                });
+            }
+        });
+        let up = said.wait_for(|said| said.contains("kubeconfig  "));
+        let banner = match tokio::time::timeout(PATIENCE, up).await {
+            Ok(Ok(banner)) => Some(banner.clone()),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        let Some(banner) = banner else {
+            bail!("suimon did not start: {}", said.borrow().as_str())
+        };
+        let address = |label: &str| {
+            let line = banner
+                .lines()
+                .find_map(|line| line.trim().strip_prefix(label))
+                .unwrap_or_default();
+            line.trim().to_owned()
+        };
+        let gateway = address("gateway")
+            .trim_start_matches("http://")
+            .parse()
+            .context("the gateway's address")?;
+        let api = address("api");
+        Ok(Self {
+            child,
+            data,
+            gateway,
+            api,
+            said,
+        })
+    }
+
+    /// The process id, to send it signals.
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap_or_default()
+    }
+
+    /// Everything it has written to standard error.
+    pub fn said(&self) -> String {
+        self.said.borrow().clone()
+    }
+
+    /// Its kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data.path().join("kubeconfig")
+    }
+
+    /// Runs `suimon ARGUMENTS` against this server.
+    pub async fn suimon(&self, arguments: &[&str]) -> anyhow::Result<Output> {
+        self.suimon_with_input(arguments, "").await
+    }
+
+    async fn suimon_with_input(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
+        let mut command = Command::new(binary()?);
+        command
+            .args(arguments)
+            .arg("--data-dir")
+            .arg(self.data.path());
+        with_input(command, input).await
+    }
+
+    /// Applies a manifest and waits for its Services; the outcome is the command's.
+    pub async fn try_apply(&self, manifest: &str) -> anyhow::Result<Output> {
+        self.suimon_with_input(&["apply", "-f", "-", "--timeout", "60"], manifest)
+            .await
+    }
+
+    /// Applies a manifest that must be accepted and become Ready. Returns the last URL.
+    pub async fn apply(&self, manifest: &str) -> anyhow::Result<String> {
+        let output = self.try_apply(manifest).await?;
+        if !output.status.success() {
+            bail!(
+                "apply failed: {}\nserver said: {}",
+                text(&output.stderr),
+                self.said()
+            );
+        }
+        Ok(text(&output.stdout)
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .to_owned())
+    }
+
+    /// One object, or a list, as JSON.
+    pub async fn object(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let output = self
+            .suimon(&[&["get"], arguments, &["-o", "json"]].concat())
+            .await?;
+        if !output.status.success() {
+            bail!("{}", text(&output.stderr));
+        }
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// The pods of a Service that are not on their way out.
+    pub async fn pods(&self, service: &str) -> anyhow::Result<Vec<Value>> {
+        let selector = format!("serving.knative.dev/service={service}");
+        let list = self.object(&["pods", "-l", &selector]).await?;
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        Ok(items
+            .into_iter()
+            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+            .collect())
+    }
+
+    /// `GET` of a Service's host in namespace `default` at the gateway.
+    pub async fn get(&self, service: &str, path: &str) -> anyhow::Result<Answer> {
+        http::get(self.gateway, &format!("{service}.default.localhost"), path).await
+    }
+
+    /// Polls until `done` answers `Some`; fails with the server's words when patience ends.
+    pub async fn eventually<T, F, Fut>(&self, what: &str, done: F) -> anyhow::Result<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = anyhow::Result<Option<T>>>,
+    {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(value) = done().await? {
+                return Ok(value);
+            }
+            if tokio::time::Instant::now() > end {
+                bail!("never: {what}\nserver said: {}", self.said());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// `SIGKILL`: no chance to write anything.
+    pub async fn kill(mut self) -> anyhow::Result<TempDir> {
+        self.child.kill().await?;
+        Ok(self.data)
+    }
+
+    /// `SIGINT`, as Ctrl-C sends it.
+    pub async fn interrupt(&self) -> anyhow::Result<()> {
+        let sent = Command::new("kill")
+            .args(["-INT", &self.pid().to_string()])
+            .status()
+            .await?;
+        if !sent.success() {
+            bail!("kill failed");
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of the process. Returns its exit code and last words.
+    pub async fn ended(mut self) -> anyhow::Result<(Option<i32>, String)> {
+        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+            .await
+            .context("it did not end")??;
+        Ok((status.code(), self.said()))
+    }
+}
+
+/// Runs a program with text as its standard input.
+pub async fn with_input(mut command: Command, input: &str) -> anyhow::Result<Output> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that does not read its input closes the pipe; its exit code says more.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    Ok(tokio::time::timeout(PATIENCE, child.wait_with_output())
+        .await
+        .context("it did not end")??)
+}
+
+/// Output as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The runtime under test: `E2E_RUNTIME`, else `process`, which runs anywhere.
+fn runtime() -> String {
+    std::env::var("E2E_RUNTIME").unwrap_or_else(|_| "process".to_owned())
+}
+
+/// The `suimon` binary of this build; built once if it is not there or stale.
+fn binary() -> anyhow::Result<&'static Path> {
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BINARY.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn build() -> anyhow::Result<PathBuf> {
+    if let Ok(path) = std::env::var("SUIMON_BIN") {
+        return Ok(PathBuf::from(path));
+    }
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = std::process::Command::new(cargo);
+    command.args(["build", "--package", "suimon", "--bin", "suimon"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    if !command.status()?.success() {
+        bail!("cannot build suimon");
+    }
+    // target/<profile>/deps/e2e-<hash> → target/<profile>/suimon
+    let exe = std::env::current_exe()?;
+    let profile = exe
+        .parent()
+        .and_then(Path::parent)
+        .context("the test runs in target/<profile>/deps")?;
+    Ok(profile.join("suimon"))
+}

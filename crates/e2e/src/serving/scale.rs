@@ -1,0 +1,168 @@
+//! To zero, from zero, up with load and down again, without losing a request.
+
+use std::time::Duration;
+
+use crate::Server;
+use crate::serving::{hello, hello_with};
+
+const SHORT_WINDOW: &str = "        autoscaling.knative.dev/window: \"6s\"";
+const NO_GRACE: &str = "
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: config-autoscaler
+  namespace: knative-serving
+data:
+  scale-to-zero-grace-period: \"1s\"
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_becomes_ready_and_its_url_answers() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let url = server.apply(&hello("hello", "World")).await?;
+    assert_eq!(
+        url,
+        format!("http://hello.default.localhost:{}", server.gateway.port())
+    );
+    let answer = server.get("hello", "/").await?;
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (200, "Hello World!\n")
+    );
+    assert_eq!(server.get("stranger", "/").await?.status, 404);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_stops_every_pod_and_the_next_request_starts_one() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server
+        .apply(&(hello_with("sleepy", "Zero", SHORT_WINDOW, "") + NO_GRACE))
+        .await?;
+    assert_eq!(server.get("sleepy", "/").await?.status, 200);
+    server
+        .eventually("no pod", || async {
+            Ok(server.pods("sleepy").await?.is_empty().then_some(()))
+        })
+        .await?;
+    let ready = server.object(&["ksvc", "sleepy"]).await?;
+    assert_eq!(
+        ready["status"]["conditions"][1]["status"], "True",
+        "a sleeping Service stays Ready: {ready}"
+    );
+    let answer = server.get("sleepy", "/").await?;
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (200, "Hello Zero!\n")
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_requests_raise_the_pods_and_none_is_lost() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let one_at_a_time = "      containerConcurrency: 1";
+    server
+        .apply(&(hello_with("busy", "Load", SHORT_WINDOW, one_at_a_time) + NO_GRACE))
+        .await?;
+    let host = "busy.default.localhost";
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let gateway = server.gateway;
+            tokio::spawn(async move {
+                for _ in 0..12 {
+                    let answer = crate::get(gateway, host, "/sleep?ms=500").await?;
+                    anyhow::ensure!(answer.status == 200, "{answer:?}");
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    let raised = server
+        .eventually("several pods", || async {
+            let pods = server.pods("busy").await?.len();
+            Ok((pods >= 3).then_some(pods))
+        })
+        .await?;
+    assert!(raised >= 3);
+    for client in clients {
+        client.await??;
+    }
+    server
+        .eventually("fewer pods", || async {
+            Ok((server.pods("busy").await?.len() < raised).then_some(()))
+        })
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_of_a_burst_on_a_sleeping_service_is_answered() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let born_asleep = "        autoscaling.knative.dev/window: \"6s\"\n        autoscaling.knative.dev/max-scale: \"2\"";
+    server
+        .apply(&(hello_with("burst", "All", born_asleep, "") + NO_GRACE))
+        .await?;
+    server
+        .eventually("no pod", || async {
+            Ok(server.pods("burst").await?.is_empty().then_some(()))
+        })
+        .await?;
+    let gateway = server.gateway;
+    let clients: Vec<_> = (0..100)
+        .map(|_| {
+            tokio::spawn(async move { crate::get(gateway, "burst.default.localhost", "/").await })
+        })
+        .collect();
+    for client in clients {
+        assert_eq!(client.await??.status, 200);
+    }
+    assert!(server.pods("burst").await?.len() <= 2, "max-scale holds");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_deployed_as_a_program_answers() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let exe = std::env::var("SUIMON_BIN").map_or_else(
+        |_| std::env::current_exe().map(|exe| exe.with_file_name("../suimon")),
+        |path| Ok(path.into()),
+    )?;
+    let program = exe.canonicalize()?.display().to_string();
+    let output = server
+        .suimon(&[
+            "deploy",
+            "tool",
+            "--env",
+            "TARGET=Tool",
+            "--",
+            &program,
+            "__sample-hello",
+        ])
+        .await?;
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(server.get("tool", "/").await?.body, "Hello Tool!\n");
+    let logs = server.suimon(&["logs", "tool"]).await?;
+    assert!(
+        String::from_utf8_lossy(&logs.stdout).contains("listening on port"),
+        "{logs:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_settings_of_the_autoscaler_are_refused_and_the_old_ones_kept() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let refused = server.try_apply(&NO_GRACE.replace("1s", "soon")).await?;
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("scale-to-zero-grace-period"), "{said}");
+    server.apply(&hello("fine", "Fine")).await?;
+    tokio::time::timeout(Duration::from_secs(60), server.get("fine", "/")).await??;
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Percentages, tags, rollback.
+
+use crate::Server;
+use crate::serving::hello;
+
+fn with_traffic(target: &str, traffic: &str) -> String {
+    format!("{}  traffic:\n{traffic}", hello("split", target))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traffic_is_split_by_percent_and_tags_have_hosts_of_their_own() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server.apply(&hello("split", "One")).await?;
+    server
+        .apply(&with_traffic(
+            "Two",
+            "  - revisionName: split-00001
+    percent: 50
+    tag: old
+  - latestRevision: true
+    percent: 50
+    tag: new
+",
+        ))
+        .await?;
+    let mut seen = [0; 2];
+    for _ in 0..60 {
+        match server.get("split", "/").await?.body.as_str() {
+            "Hello One!\n" => seen[0] += 1,
+            "Hello Two!\n" => seen[1] += 1,
+            other => panic!("an answer of neither revision: {other}"),
+        }
+    }
+    assert!(
+        seen.iter().all(|count| *count >= 5),
+        "both revisions answer: {seen:?}"
+    );
+    assert_eq!(server.get("old-split", "/").await?.body, "Hello One!\n");
+    assert_eq!(server.get("new-split", "/").await?.body, "Hello Two!\n");
+    let service = server.object(&["ksvc", "split"]).await?;
+    let tagged = service["status"]["traffic"][0]["url"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    assert_eq!(
+        tagged,
+        format!(
+            "http://old-split.default.localhost:{}",
+            server.gateway.port()
+        )
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_serves_the_older_revision_again() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server.apply(&hello("split", "One")).await?;
+    server.apply(&hello("split", "Two")).await?;
+    assert_eq!(server.get("split", "/").await?.body, "Hello Two!\n");
+    server
+        .apply(&with_traffic(
+            "Two",
+            "  - revisionName: split-00001\n    percent: 100\n",
+        ))
+        .await?;
+    for _ in 0..10 {
+        assert_eq!(server.get("split", "/").await?.body, "Hello One!\n");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_and_explain_say_where_a_route_came_from() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server.apply(&hello("split", "One")).await?;
+    let routes = server.suimon(&["routes"]).await?;
+    let routes = String::from_utf8_lossy(&routes.stdout).into_owned();
+    assert!(
+        routes.contains("split.default.localhost") && routes.contains("Ingress default/split"),
+        "{routes}"
+    );
+    let explained = server
+        .suimon(&["explain", "GET", "http://split.default.localhost/x"])
+        .await?;
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.contains("default/split-00001"), "{explained}");
+    let unknown = server
+        .suimon(&["explain", "GET", "http://unknown.example/"])
+        .await?;
+    assert_eq!(
+        unknown.status.code(),
+        Some(1),
+        "no route is an exit code of its own"
+    );
+    Ok(())
+}
