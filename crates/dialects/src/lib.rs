@@ -1,1 +1,16 @@
-//! Placeholder.
+//! One module per dialect: API objects → routing model + status.
+//!
+//! A translation is one call per root object, total and pure: it never fails, it says what it
+//! could not translate as [`Diagnostic`]s, and it reads other objects only through [`Reader`],
+//! which remembers what was read, so that a change leads to exactly the right translations again.
+
+#![forbid(unsafe_code)]
+
+pub mod backend;
+mod diagnostic;
+pub mod knative;
+mod objects;
+mod shared;
+
+pub use diagnostic::{Diagnostic, Effect};
+pub use objects::{Claimant, Dependency, GatewayAddress, Name, Objects, Reader};

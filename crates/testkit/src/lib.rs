@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Test helpers: golden files, in-process HTTP servers and clients.
+
+pub mod golden;

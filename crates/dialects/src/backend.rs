@@ -1,0 +1,314 @@
+//! A port of a Kubernetes Service → one backend of the routing model.
+//!
+//! Backends are translated apart from routes, so that a pod that becomes ready costs one backend
+//! and no host table. A Service of a revision gets the revision's limits and may be at zero
+//! endpoints; whether other Services may is for the route's dialect to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::names::label;
+use api::serving::v1::Revision;
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use routing::model::{
+    Activation, Backend, BackendId, Endpoint, EndpointState, Protocol, RevisionId, Timeouts,
+};
+
+use crate::objects::{Dependency, Name, Objects, Reader};
+
+/// A port of a Service, as routes refer to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct BackendRef {
+    pub service: Name,
+    /// The Service's own port, not the pods'.
+    pub port: u16,
+}
+
+impl BackendRef {
+    /// `namespace/service:port`.
+    pub fn id(&self) -> BackendId {
+        BackendId(format!("{}:{}", self.service, self.port).into())
+    }
+}
+
+/// What became of a backend reference.
+#[derive(Clone, Debug)]
+pub struct BackendTranslation {
+    /// `None` if something that the reference needs does not exist (any more).
+    pub backend: Option<Arc<Backend>>,
+    pub reads: BTreeSet<Dependency>,
+}
+
+/// Translates one backend.
+pub fn translate(reference: &BackendRef, objects: &Objects) -> BackendTranslation {
+    let reader = Reader::new(objects);
+    let port = IntOrString::Int(i32::from(reference.port));
+    let target = resolve(&reader, &reference.service, &port).ok();
+    let backend = target.map(|target| Arc::new(backend(&reader, target)));
+    BackendTranslation { backend, reads: reader.into_read() }
+}
+
+/// Why a reference leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unresolved {
+    #[error("Service {0} does not exist")]
+    NoService(Name),
+    #[error("Service {service} has no port {port}; it has {known}")]
+    NoPort { service: Name, port: String, known: String },
+    #[error("Revision {0} does not exist")]
+    NoRevision(Name),
+    #[error("Service {service} is an alias of {target}, which is not this gateway; only aliases of this gateway are supported")]
+    Alias { service: Name, target: String },
+    #[error("port {port} of Service {service} wants TLS to the pods, which is not supported yet")]
+    Tls { service: Name, port: u16 },
+}
+
+impl Unresolved {
+    /// Whether it may be there in a moment.
+    pub(crate) fn may_appear(&self) -> bool {
+        match self {
+            Self::NoService(_) | Self::NoPort { .. } | Self::NoRevision(_) => true,
+            Self::Alias { .. } | Self::Tls { .. } => false,
+        }
+    }
+
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::NoService(_) => "ServiceMissing",
+            Self::NoPort { .. } => "ServicePortMissing",
+            Self::NoRevision(_) => "RevisionMissing",
+            Self::Alias { .. } => "ExternalNameNotSupported",
+            Self::Tls { .. } => "UpstreamTLSNotSupported",
+        }
+    }
+}
+
+/// Where a reference leads.
+pub(crate) struct Target<'a> {
+    pub(crate) reference: BackendRef,
+    /// The port's name in EndpointSlices; empty if the Service has one unnamed port.
+    port_name: &'a str,
+    protocol: Protocol,
+    pub(crate) kind: TargetKind<'a>,
+}
+
+pub(crate) enum TargetKind<'a> {
+    /// Pods, or whatever the EndpointSlices name.
+    Endpoints,
+    /// Pods of a revision, which may be at zero.
+    Revision(&'a Arc<Revision>),
+    /// This gateway itself.
+    Gateway(&'a [SocketAddr]),
+}
+
+impl Target<'_> {
+    /// Whether a request sent there now finds somebody, or can wait for somebody.
+    pub(crate) fn can_serve(&self, reader: &Reader<'_>) -> bool {
+        match &self.kind {
+            TargetKind::Revision(_) => true,
+            TargetKind::Gateway(addresses) => !addresses.is_empty(),
+            TargetKind::Endpoints => {
+                let endpoints = endpoints(reader, self);
+                endpoints.iter().any(|endpoint| endpoint.state == EndpointState::Ready)
+            }
+        }
+    }
+}
+
+/// Follows a reference as far as a backend needs it.
+pub(crate) fn resolve<'a>(
+    reader: &Reader<'a>,
+    service_name: &Name,
+    port: &IntOrString,
+) -> Result<Target<'a>, Unresolved> {
+    let service = reader.service(service_name).ok_or_else(|| Unresolved::NoService(service_name.clone()))?;
+    let spec = service.spec.as_ref();
+    let alias = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName"));
+    if let Some(target) = alias.and_then(|spec| spec.external_name.as_deref()) {
+        return resolve_alias(reader, service_name, service, port, target);
+    }
+    let service_port = find_port(service, port).ok_or_else(|| no_port(service_name, service, port))?;
+    let number = u16::try_from(service_port.port).map_err(|_| no_port(service_name, service, port))?;
+    let reference = BackendRef { service: service_name.clone(), port: number };
+    let protocol = protocol(service_port).ok_or_else(|| Unresolved::Tls { service: service_name.clone(), port: number })?;
+    let kind = match revision_label(service) {
+        Some(revision) => {
+            let name = Name::new(&service_name.namespace, revision);
+            TargetKind::Revision(reader.revision(&name).ok_or(Unresolved::NoRevision(name))?)
+        }
+        None => TargetKind::Endpoints,
+    };
+    Ok(Target { reference, port_name: service_port.name.as_deref().unwrap_or_default(), protocol, kind })
+}
+
+/// A Service of type ExternalName that stands for this gateway: what a Route's own Service is.
+fn resolve_alias<'a>(
+    reader: &Reader<'a>,
+    service_name: &Name,
+    service: &'a Service,
+    port: &IntOrString,
+    target: &str,
+) -> Result<Target<'a>, Unresolved> {
+    let gateway = reader
+        .gateway(target)
+        .ok_or_else(|| Unresolved::Alias { service: service_name.clone(), target: target.to_owned() })?;
+    // An alias need not list ports: a number then stands for itself.
+    let service_port = find_port(service, port);
+    let number = match (service_port, port) {
+        (Some(found), _) => u16::try_from(found.port).ok(),
+        (None, IntOrString::Int(number)) => u16::try_from(*number).ok(),
+        (None, IntOrString::String(_)) => None,
+    };
+    let number = number.ok_or_else(|| no_port(service_name, service, port))?;
+    Ok(Target {
+        reference: BackendRef { service: service_name.clone(), port: number },
+        port_name: "",
+        protocol: service_port.and_then(protocol).unwrap_or(Protocol::Http1),
+        kind: TargetKind::Gateway(&gateway.addresses),
+    })
+}
+
+fn find_port<'a>(service: &'a Service, port: &IntOrString) -> Option<&'a ServicePort> {
+    ports(service).iter().find(|candidate| match port {
+        IntOrString::Int(number) => candidate.port == *number,
+        IntOrString::String(name) => {
+            candidate.name.as_deref() == Some(name) || name.parse() == Ok(candidate.port)
+        }
+    })
+}
+
+fn ports(service: &Service) -> &[ServicePort] {
+    service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default()
+}
+
+fn no_port(name: &Name, service: &Service, port: &IntOrString) -> Unresolved {
+    let port = match port {
+        IntOrString::Int(number) => number.to_string(),
+        IntOrString::String(name) => name.clone(),
+    };
+    let known: Vec<_> = ports(service).iter().map(|port| port.port.to_string()).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    Unresolved::NoPort { service: name.clone(), port, known }
+}
+
+fn revision_label(service: &Service) -> Option<&str> {
+    let labels = service.metadata.labels.as_ref()?;
+    labels.get(label::REVISION).map(String::as_str).filter(|name| !name.is_empty())
+}
+
+/// Knative's rule (a port's name) and Kubernetes' (appProtocol). `None`: TLS.
+fn protocol(port: &ServicePort) -> Option<Protocol> {
+    match port.app_protocol.as_deref() {
+        Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => return Some(Protocol::H2c),
+        Some("https" | "kubernetes.io/wss") => return None,
+        Some("http" | "kubernetes.io/ws") => return Some(Protocol::Http1),
+        Some(_) | None => {}
+    }
+    match port.name.as_deref() {
+        Some("http2" | "h2c") => Some(Protocol::H2c),
+        Some("https") => None,
+        Some(_) | None => Some(Protocol::Http1),
+    }
+}
+
+fn backend(reader: &Reader<'_>, target: Target<'_>) -> Backend {
+    let endpoints = endpoints(reader, &target);
+    let mut backend = Backend {
+        id: target.reference.id(),
+        protocol: target.protocol,
+        endpoints,
+        concurrency: 0,
+        activation: None,
+        timeouts: Timeouts::default(),
+    };
+    if let TargetKind::Revision(revision) = target.kind {
+        let limit = revision.spec.container_concurrency.unwrap_or(0);
+        backend.concurrency = u32::try_from(limit.max(0)).unwrap_or(u32::MAX);
+        backend.timeouts = Timeouts {
+            request: seconds(revision.spec.timeout_seconds),
+            response_start: seconds(revision.spec.response_start_timeout_seconds),
+            idle: seconds(revision.spec.idle_timeout_seconds),
+        };
+        backend.activation = Some(activation(&target.reference.service.namespace, revision));
+    }
+    backend
+}
+
+/// Zero means no limit, as in Knative's queue-proxy; defaults are filled in at admission.
+fn seconds(value: Option<i64>) -> Option<Duration> {
+    value.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0).map(Duration::from_secs)
+}
+
+fn activation(namespace: &Arc<str>, revision: &Revision) -> Activation {
+    let label = |key: &str| -> Arc<str> {
+        let labels = revision.metadata.labels.as_ref();
+        labels.and_then(|labels| labels.get(key)).map_or("", String::as_str).into()
+    };
+    Activation {
+        revision: RevisionId {
+            namespace: Arc::clone(namespace),
+            name: revision.metadata.name.as_deref().unwrap_or_default().into(),
+        },
+        service: label(label::SERVICE),
+        configuration: label(label::CONFIGURATION),
+    }
+}
+
+/// Ready and draining endpoints, by address, each once. An address that is ready in one slice and
+/// draining in another (a slice was just replaced) counts as ready.
+fn endpoints(reader: &Reader<'_>, target: &Target<'_>) -> Vec<Endpoint> {
+    if let TargetKind::Gateway(addresses) = &target.kind {
+        let ready = |address: &SocketAddr| Endpoint { address: *address, state: EndpointState::Ready, pod: None };
+        return addresses.iter().map(ready).collect();
+    }
+    let mut by_address: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
+    for slice in reader.slices(&target.reference.service) {
+        for endpoint in slice_endpoints(slice, target.port_name) {
+            let known = by_address.entry(endpoint.address).or_insert_with(|| endpoint.clone());
+            if known.state == EndpointState::Draining {
+                *known = endpoint;
+            }
+        }
+    }
+    by_address.into_values().collect()
+}
+
+fn slice_endpoints<'a>(slice: &'a EndpointSlice, port_name: &'a str) -> impl Iterator<Item = Endpoint> + 'a {
+    let named = |port: &&EndpointPort| port.name.as_deref().unwrap_or_default() == port_name;
+    let port = slice.ports.as_deref().unwrap_or_default().iter().find(named);
+    let port = port.and_then(|port| u16::try_from(port.port?).ok());
+    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+    port.into_iter().flat_map(move |port| {
+        let with_state = slice.endpoints.iter().flatten().filter_map(|endpoint| Some((endpoint, state(endpoint)?)));
+        with_state.flat_map(move |(endpoint, state)| {
+            let pod = pod(endpoint, namespace);
+            // Addresses of one endpoint are interchangeable (API doc): the first is enough. An
+            // FQDN does not parse and is left out: its slices are never made for pods.
+            let address = endpoint.addresses.first().and_then(|text| text.parse::<IpAddr>().ok());
+            address.map(|ip| Endpoint { address: SocketAddr::new(ip, port), state, pod: pod.clone() })
+        })
+    })
+}
+
+/// `None` for an endpoint that is neither ready nor going away.
+fn state(endpoint: &SliceEndpoint) -> Option<EndpointState> {
+    let conditions = endpoint.conditions.as_ref();
+    let terminating = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
+    // API doc of EndpointConditions: an unset `ready` means ready.
+    let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+    match (terminating, ready) {
+        (true, _) => Some(EndpointState::Draining),
+        (false, true) => Some(EndpointState::Ready),
+        (false, false) => None,
+    }
+}
+
+fn pod(endpoint: &SliceEndpoint, namespace: &str) -> Option<Arc<str>> {
+    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+    let namespace = target.namespace.as_deref().unwrap_or(namespace);
+    Some(format!("{namespace}/{}", target.name.as_deref()?).into())
+}

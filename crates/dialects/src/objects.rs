@@ -1,0 +1,240 @@
+//! What translations may read besides their root object, and what they did read.
+//!
+//! [`Objects`] compares every object with the one before and reports a [`Dependency`] as changed
+//! only if something changed that a translation can see: a status update of a Revision, for
+//! example, costs nothing further.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use api::serving::v1::Revision;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use routing::model::HostPattern;
+use serde::Serialize;
+
+/// Label on an EndpointSlice: the Service that it belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Name {
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl Name {
+    /// From its parts.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Of an object.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Something that a translation read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dependency {
+    Service(Name),
+    /// All EndpointSlices of this Service.
+    Endpoints(Name),
+    Revision(Name),
+    /// Who claims this host first.
+    Host(HostPattern),
+}
+
+/// A root object that claims a host. Ordered by age, then name: the first one has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Claimant {
+    /// Creation time in microseconds since the epoch.
+    pub created: i64,
+    pub owner: Name,
+}
+
+/// An address of this gateway that a Service of type ExternalName may point to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayAddress {
+    /// For example `suimon-gateway-internal.knative-serving.svc.cluster.local`.
+    pub host: String,
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Every object that is no root of a translation.
+#[derive(Debug, Default)]
+pub struct Objects {
+    services: HashMap<Name, Arc<Service>>,
+    /// By Service, then by the slice's own name.
+    slices: HashMap<Name, BTreeMap<Arc<str>, Arc<EndpointSlice>>>,
+    service_of_slice: HashMap<Name, Name>,
+    revisions: HashMap<Name, Arc<Revision>>,
+    claims: HashMap<HostPattern, BTreeSet<Claimant>>,
+    gateway: Vec<GatewayAddress>,
+}
+
+impl Objects {
+    /// Empty, for a gateway that is reached at these names.
+    pub fn new(gateway: Vec<GatewayAddress>) -> Self {
+        Self { gateway, ..Self::default() }
+    }
+
+    /// Sets (`Some`) or removes (`None`) a Service. Returns what changed.
+    pub fn put_service(&mut self, name: &Name, object: Option<Arc<Service>>) -> Vec<Dependency> {
+        let same = |a: &Service, b: &Service| a.spec == b.spec && a.metadata.labels == b.metadata.labels;
+        let changed = put(&mut self.services, name, object, same);
+        changed.then(|| Dependency::Service(name.clone())).into_iter().collect()
+    }
+
+    /// Sets or removes a Revision. Returns what changed.
+    pub fn put_revision(&mut self, name: &Name, object: Option<Arc<Revision>>) -> Vec<Dependency> {
+        let same = |a: &Revision, b: &Revision| a.spec == b.spec && a.metadata.labels == b.metadata.labels;
+        let changed = put(&mut self.revisions, name, object, same);
+        changed.then(|| Dependency::Revision(name.clone())).into_iter().collect()
+    }
+
+    /// Sets or removes an EndpointSlice. Returns what changed: the endpoints of its Service, and
+    /// of the Service it belonged to before.
+    pub fn put_slice(&mut self, name: &Name, object: Option<Arc<EndpointSlice>>) -> Vec<Dependency> {
+        let labels = object.as_ref().and_then(|slice| slice.metadata.labels.as_ref());
+        let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
+        let service = service.map(|service| Name::new(&name.namespace, service));
+        let before = self.service_of_slice.get(name).cloned();
+        let mut changed = Vec::new();
+        if let Some(before) = before
+            && service.as_ref() != Some(&before)
+        {
+            self.service_of_slice.remove(name);
+            if let Some(slices) = self.slices.get_mut(&before) {
+                slices.remove(&name.name);
+                if slices.is_empty() {
+                    self.slices.remove(&before);
+                }
+            }
+            changed.push(Dependency::Endpoints(before));
+        }
+        if let (Some(service), Some(slice)) = (service, object) {
+            self.service_of_slice.insert(name.clone(), service.clone());
+            let slices = self.slices.entry(service.clone()).or_default();
+            let old = slices.insert(Arc::clone(&name.name), Arc::clone(&slice));
+            let same = |old: &EndpointSlice| {
+                old.endpoints == slice.endpoints && old.ports == slice.ports && old.address_type == slice.address_type
+            };
+            if !old.is_some_and(|old| same(&old)) {
+                changed.push(Dependency::Endpoints(service));
+            }
+        }
+        changed
+    }
+
+    /// Registers the hosts that an object claims. Returns the hosts that have another first
+    /// claimant than before.
+    pub fn claim(&mut self, claimant: &Claimant, hosts: &BTreeSet<HostPattern>) -> Vec<Dependency> {
+        let mut changed = Vec::new();
+        for host in hosts {
+            let claims = self.claims.entry(host.clone()).or_default();
+            let first = claims.first().cloned();
+            claims.insert(claimant.clone());
+            if first.is_some() && claims.first() != first.as_ref() {
+                changed.push(Dependency::Host(host.clone()));
+            }
+        }
+        changed
+    }
+
+    /// Takes claims back. Returns the hosts that have another first claimant now.
+    pub fn release(&mut self, claimant: &Claimant, hosts: &BTreeSet<HostPattern>) -> Vec<Dependency> {
+        let mut changed = Vec::new();
+        for host in hosts {
+            let Some(claims) = self.claims.get_mut(host) else { continue };
+            let was_first = claims.first() == Some(claimant);
+            claims.remove(claimant);
+            if claims.is_empty() {
+                self.claims.remove(host);
+            } else if was_first {
+                changed.push(Dependency::Host(host.clone()));
+            }
+        }
+        changed
+    }
+}
+
+/// Returns whether something changed.
+fn put<T>(
+    map: &mut HashMap<Name, Arc<T>>,
+    name: &Name,
+    object: Option<Arc<T>>,
+    same: impl Fn(&T, &T) -> bool,
+) -> bool {
+    match object {
+        Some(object) => {
+            let old = map.insert(name.clone(), Arc::clone(&object));
+            !old.is_some_and(|old| same(&old, &object))
+        }
+        None => map.remove(name).is_some(),
+    }
+}
+
+/// Access to [`Objects`] during one translation.
+pub struct Reader<'a> {
+    objects: &'a Objects,
+    read: RefCell<BTreeSet<Dependency>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(objects: &'a Objects) -> Self {
+        Self { objects, read: RefCell::default() }
+    }
+
+    pub(crate) fn service(&self, name: &Name) -> Option<&'a Arc<Service>> {
+        self.note(Dependency::Service(name.clone()));
+        self.objects.services.get(name)
+    }
+
+    /// The EndpointSlices of a Service, by name.
+    pub(crate) fn slices(&self, service: &Name) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
+        self.note(Dependency::Endpoints(service.clone()));
+        self.objects.slices.get(service).into_iter().flat_map(BTreeMap::values)
+    }
+
+    pub(crate) fn revision(&self, name: &Name) -> Option<&'a Arc<Revision>> {
+        self.note(Dependency::Revision(name.clone()));
+        self.objects.revisions.get(name)
+    }
+
+    /// The object that claimed this host first.
+    pub(crate) fn host_owner(&self, host: &HostPattern) -> Option<&'a Claimant> {
+        self.note(Dependency::Host(host.clone()));
+        self.objects.claims.get(host)?.first()
+    }
+
+    /// Where this gateway listens under the given name, if the name is one of its own.
+    pub(crate) fn gateway(&self, host: &str) -> Option<&'a GatewayAddress> {
+        let host = host.trim_end_matches('.');
+        self.objects.gateway.iter().find(|gateway| gateway.host.eq_ignore_ascii_case(host))
+    }
+
+    /// Forgets that the endpoints of a Service were looked at: what was seen cannot turn the
+    /// translation's result into another.
+    pub(crate) fn ignore_endpoints(&self, service: &Name) {
+        self.read.borrow_mut().remove(&Dependency::Endpoints(service.clone()));
+    }
+
+    pub(crate) fn into_read(self) -> BTreeSet<Dependency> {
+        self.read.into_inner()
+    }
+
+    fn note(&self, dependency: Dependency) {
+        self.read.borrow_mut().insert(dependency);
+    }
+}

@@ -1,0 +1,4 @@
+//! Leaf functions that dialects share. They take plain values and never decide control flow.
+
+pub(crate) mod headers;
+pub(crate) mod host;
