@@ -1,0 +1,239 @@
+//! The gateway's way to an endpoint: finds a request's throttler and follows the snapshots.
+//!
+//! A throttler outlives snapshots, so counts stay exact while endpoints come and go. Looking one
+//! up takes no lock; a snapshot that the proxy has seen before us is applied on the spot.
+
+mod directory;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lifecycle::{Snapshots, Stage, Tasks};
+use routing::{Backend, BackendId, RevisionId, Snapshot};
+
+use crate::collector::{Collector, Meter};
+use crate::endpoint::{Pods, Slot};
+use crate::report::ReportSender;
+use crate::throttler::{AcquireError, Throttler};
+use directory::Directory;
+
+/// How the activator behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Requests that may wait per backend, at least; Knative's is [`Self::KNATIVE`]'s.
+    pub queue_depth: usize,
+}
+
+impl Settings {
+    /// Knative's constants.
+    pub const KNATIVE: Self = Self {
+        queue_depth: 10_000,
+    };
+}
+
+/// Hands out endpoints of backends. Clone freely; all clones share the counts.
+#[derive(Clone, Debug)]
+pub struct Activator {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    snapshots: Snapshots<Snapshot>,
+    directory: Directory,
+    applied: Mutex<Applied>,
+    pods: Arc<Pods>,
+    collector: Arc<Collector>,
+}
+
+/// Where the writer is; everything that changes a throttler's endpoints holds its lock.
+#[derive(Debug)]
+struct Applied {
+    snapshot: Arc<Snapshot>,
+    /// By revision, because several backends may lead to one.
+    meters: HashMap<RevisionId, (Arc<Meter>, usize)>,
+    revisions: HashMap<BackendId, RevisionId>,
+}
+
+/// Follows the snapshots and reports, until controllers stop: requests that still drain need
+/// endpoints, and pods that stop wait to be reported as drained.
+pub fn start(
+    settings: Settings,
+    snapshots: Snapshots<Snapshot>,
+    reports: ReportSender,
+    tasks: &Tasks,
+) -> Activator {
+    let activator = Activator::new(settings, snapshots, reports);
+    let shared = Arc::clone(&activator.shared);
+    tasks.spawn_restarting("scaling-endpoints", Stage::Controllers, move || {
+        let shared = Arc::clone(&shared);
+        async move { shared.follow().await }
+    });
+    let collector = Arc::clone(&activator.shared.collector);
+    tasks.spawn_restarting("scaling-stats", Stage::Controllers, move || {
+        let collector = Arc::clone(&collector);
+        async move {
+            collector.run().await;
+            Ok::<(), std::convert::Infallible>(())
+        }
+    });
+    activator
+}
+
+impl Activator {
+    /// An activator that nobody drives: snapshots are applied only as requests need them.
+    fn new(settings: Settings, snapshots: Snapshots<Snapshot>, reports: ReportSender) -> Self {
+        let applied = Applied {
+            snapshot: Arc::new(Snapshot::default()),
+            meters: HashMap::new(),
+            revisions: HashMap::new(),
+        };
+        let shared = Shared {
+            settings,
+            snapshots,
+            directory: Directory::new(),
+            applied: Mutex::new(applied),
+            pods: Arc::new(Pods::new(reports.clone())),
+            collector: Collector::new(reports),
+        };
+        shared.catch_up();
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// A place at the least loaded ready endpoint under the backend's concurrency limit. Waits,
+    /// first come first served, while a revision has no ready endpoint or all are at the limit;
+    /// the caller sets the deadline. Dropping the future or the slot frees the place.
+    ///
+    /// # Errors
+    /// [`AcquireError::NoEndpoint`] at once for a backend that is not woken by requests,
+    /// [`AcquireError::QueueFull`] beyond the queue's depth (Knative answers 503), and
+    /// [`AcquireError::Gone`] if the backend is removed while the request waits.
+    pub async fn acquire(&self, backend: &Arc<Backend>) -> Result<Slot, AcquireError> {
+        let throttler = {
+            let found = self.shared.directory.find(&backend.id, |throttler| {
+                match throttler.try_acquire() {
+                    Some(slot) => Ok(slot),
+                    None => Err(Arc::clone(throttler)),
+                }
+            });
+            match found {
+                Some(Ok(slot)) => return Ok(slot),
+                Some(Err(throttler)) => throttler,
+                None => self.shared.find_late(backend)?,
+            }
+        };
+        throttler.wait().await
+    }
+}
+
+impl Shared {
+    async fn follow(&self) -> Result<(), std::convert::Infallible> {
+        let mut snapshots = self.snapshots.clone();
+        loop {
+            self.catch_up();
+            if !snapshots.changed().await {
+                // The publisher is gone: the last snapshot stays in force until the drain.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Looks up a backend of a snapshot that is newer than the one applied last.
+    fn find_late(&self, backend: &Backend) -> Result<Arc<Throttler>, AcquireError> {
+        self.catch_up();
+        let found = self.directory.find(&backend.id, Arc::clone);
+        found.ok_or_else(|| AcquireError::Gone {
+            backend: backend.id.clone(),
+        })
+    }
+
+    /// Applies the newest snapshot. Costs what changed since the last one.
+    fn catch_up(&self) {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.snapshots.current_owned();
+        if Arc::ptr_eq(&snapshot, &applied.snapshot) {
+            return;
+        }
+        let before = std::mem::replace(&mut applied.snapshot, Arc::clone(&snapshot));
+        let (set, gone) = snapshot.backend_changes(&before);
+        self.apply(&mut applied, &set, &gone);
+    }
+
+    fn apply(&self, applied: &mut Applied, set: &[&Arc<Backend>], gone: &[BackendId]) {
+        let mut updates = Vec::with_capacity(set.len() + gone.len());
+        for backend in set {
+            let known = self.directory.find(&backend.id, Arc::clone);
+            let is_same =
+                known.is_some() && applied.revisions.get(&backend.id) == revision_of(backend);
+            let throttler = match known {
+                Some(throttler) if is_same => throttler,
+                // The id now means something else: those who wait for the old meaning are told.
+                Some(throttler) => {
+                    updates.push(throttler.remove());
+                    applied.forget(&backend.id);
+                    self.create(applied, backend)
+                }
+                None => self.create(applied, backend),
+            };
+            updates.push(throttler.prepare(backend));
+        }
+        for id in gone {
+            if let Some(throttler) = self.directory.remove(id) {
+                updates.push(throttler.remove());
+            }
+            applied.forget(id);
+        }
+        for update in updates {
+            update.finish();
+        }
+    }
+
+    fn create(&self, applied: &mut Applied, backend: &Backend) -> Arc<Throttler> {
+        let meter = revision_of(backend).map(|revision| {
+            applied
+                .revisions
+                .insert(backend.id.clone(), revision.clone());
+            let known = applied.meters.entry(revision.clone());
+            let (meter, users) =
+                known.or_insert_with(|| (self.collector.meter(revision.clone()), 0));
+            *users += 1;
+            Arc::clone(meter)
+        });
+        let throttler = Throttler::new(
+            backend,
+            meter,
+            Arc::clone(&self.pods),
+            self.settings.queue_depth,
+        );
+        self.directory.insert(Arc::clone(&throttler));
+        throttler
+    }
+}
+
+impl Applied {
+    /// Lets go of a backend's meter; requests in flight keep it as long as they need it.
+    fn forget(&mut self, id: &BackendId) {
+        let Some(revision) = self.revisions.remove(id) else {
+            return;
+        };
+        if let Some((_, users)) = self.meters.get_mut(&revision) {
+            *users -= 1;
+            if *users == 0 {
+                self.meters.remove(&revision);
+            }
+        }
+    }
+}
+
+fn revision_of(backend: &Backend) -> Option<&RevisionId> {
+    backend
+        .activation
+        .as_ref()
+        .map(|activation| &activation.revision)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! Average concurrency and request count of each revision, per second, without locks or scraping.
+//!
+//! The average over a period is the integral of the number of requests over time. One word per
+//! revision holds both that number and the sum of all times of leaving minus all times of
+//! entering, so an instant's integral is `sum + number × now`, always consistent. Sums are kept
+//! modulo 2^44 µs; only differences over about a second are read.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use routing::RevisionId;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::report::{Report, ReportSender};
+
+/// Knative's reporting period, and the width of the autoscaler's buckets.
+pub(crate) const PERIOD: Duration = Duration::from_secs(1);
+
+/// Low bits of a meter's word: requests now. The rest: the sum, in µs.
+const COUNT_BITS: u32 = 20;
+const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
+const SUM_BITS: u32 = u64::BITS - COUNT_BITS;
+const SUM_MASK: u64 = (1 << SUM_BITS) - 1;
+
+/// The revisions with requests, and where their reports go.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    epoch: Instant,
+    /// Revisions that had a request in this period or the last. Idle ones cost nothing.
+    active: Mutex<Vec<Active>>,
+    activated: Notify,
+    reports: ReportSender,
+}
+
+#[derive(Debug)]
+struct Active {
+    meter: Arc<Meter>,
+    /// The meter's integral when it was last read.
+    integral: u64,
+}
+
+/// One revision's measurements.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    revision: RevisionId,
+    collector: Arc<Collector>,
+    word: AtomicU64,
+    requests: AtomicU64,
+    is_active: AtomicBool,
+    poked: AtomicBool,
+}
+
+impl Collector {
+    pub(crate) fn new(reports: ReportSender) -> Arc<Self> {
+        Arc::new(Self {
+            epoch: Instant::now(),
+            active: Mutex::default(),
+            activated: Notify::new(),
+            reports,
+        })
+    }
+
+    pub(crate) fn meter(self: &Arc<Self>, revision: RevisionId) -> Arc<Meter> {
+        Arc::new(Meter {
+            revision,
+            collector: Arc::clone(self),
+            word: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            is_active: AtomicBool::new(false),
+            poked: AtomicBool::new(false),
+        })
+    }
+
+    /// Reports every period with requests, until the runtime ends. Sleeps while there are none.
+    pub(crate) async fn run(&self) {
+        loop {
+            if self.lock().is_empty() {
+                self.activated.notified().await;
+            }
+            let started = Instant::now();
+            tokio::time::sleep(PERIOD).await;
+            self.report(started.elapsed());
+        }
+    }
+
+    /// Ends a period of this length.
+    pub(crate) fn report(&self, period: Duration) {
+        let at = Instant::now();
+        let now = self.micros();
+        self.lock().retain_mut(|active| {
+            let seen = active.read(now);
+            if seen.integral > 0 || seen.requests > 0 || seen.poked {
+                self.reports.send(Report::Stat {
+                    revision: active.meter.revision.clone(),
+                    at,
+                    average_concurrency: seen.integral as f64 / period.as_micros().max(1) as f64,
+                    requests: seen.requests.saturating_sub(u64::from(seen.poked)) as f64,
+                });
+                return true;
+            }
+            active.meter.rest()
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Active>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Microseconds since the collector's start: 44 bits last half a year, then wrap unnoticed.
+    fn micros(&self) -> u64 {
+        self.epoch.elapsed().as_micros() as u64
+    }
+}
+
+/// What one period had.
+struct Seen {
+    /// Requests × µs.
+    integral: u64,
+    requests: u64,
+    poked: bool,
+}
+
+impl Active {
+    fn read(&mut self, now: u64) -> Seen {
+        let integral = self.meter.integral(now);
+        let grown = integral.wrapping_sub(self.integral) & SUM_MASK;
+        // A request that entered after `now` was read makes the difference slightly negative;
+        // the next period sees it, because the old mark stays.
+        let is_negative = grown >> (SUM_BITS - 1) != 0;
+        if !is_negative {
+            self.integral = integral;
+        }
+        Seen {
+            integral: if is_negative { 0 } else { grown },
+            requests: self.meter.requests.swap(0, Ordering::Relaxed),
+            poked: self.meter.poked.swap(false, Ordering::Relaxed),
+        }
+    }
+}
+
+impl Meter {
+    /// Counts a request in.
+    pub(crate) fn enter(self: &Arc<Self>) {
+        let now = self.collector.micros();
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        self.word.fetch_add(
+            (now << COUNT_BITS).wrapping_neg().wrapping_add(1),
+            Ordering::SeqCst,
+        );
+        // After counting: either `rest` sees the request, or we see that the meter rests.
+        if !self.is_active.load(Ordering::SeqCst) && !self.is_active.swap(true, Ordering::SeqCst) {
+            let integral = self.integral(now);
+            self.collector.lock().push(Active {
+                meter: Arc::clone(self),
+                integral,
+            });
+            self.collector.activated.notify_one();
+        }
+    }
+
+    /// Counts a request out.
+    pub(crate) fn leave(&self) {
+        let now = self.collector.micros();
+        self.word
+            .fetch_add((now << COUNT_BITS).wrapping_sub(1), Ordering::SeqCst);
+    }
+
+    /// Tells the autoscaler at once, at most once per period (as Knative's activator does).
+    pub(crate) fn poke(&self) {
+        if !self.poked.swap(true, Ordering::Relaxed) {
+            self.collector.reports.send(Report::Poke {
+                revision: self.revision.clone(),
+            });
+        }
+    }
+
+    /// Requests × µs up to `now`, modulo 2^44.
+    fn integral(&self, now: u64) -> u64 {
+        let word = self.word.load(Ordering::SeqCst);
+        (word >> COUNT_BITS).wrapping_add((word & COUNT_MASK).wrapping_mul(now)) & SUM_MASK
+    }
+
+    /// Goes idle, unless a request came in meanwhile. Returns whether it is still active.
+    fn rest(&self) -> bool {
+        self.is_active.store(false, Ordering::SeqCst);
+        let is_idle = self.word.load(Ordering::SeqCst) & COUNT_MASK == 0
+            && self.requests.load(Ordering::SeqCst) == 0;
+        !is_idle && !self.is_active.swap(true, Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests;
