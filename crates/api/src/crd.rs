@@ -150,6 +150,51 @@ fn describe(schema: &mut Map<String, Value>, level: usize) {
     }
 }
 
+/// The first field of one of our objects whose JSON type its schema does not allow, as
+/// `<path>: must be of type <type>`. Only for messages: generating the schemas takes a while.
+pub(crate) fn type_mismatch(object: &Value) -> Option<String> {
+    let of = |field: &str| object[field].as_str().unwrap_or_default();
+    let crd = crds().into_iter().find(|crd| {
+        let spec = &crd["spec"];
+        spec["names"]["kind"] == of("kind")
+            && of("apiVersion").starts_with(spec["group"].as_str().unwrap_or("?"))
+    })?;
+    mismatch(
+        crd.pointer("/spec/versions/0/schema/openAPIV3Schema")?,
+        object,
+        "",
+    )
+}
+
+fn mismatch(schema: &Value, value: &Value, path: &str) -> Option<String> {
+    let wanted = schema["type"].as_str().unwrap_or_default();
+    let fits = match wanted {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        _ => true,
+    };
+    if !fits && !(value.is_null() && schema["nullable"] == true) {
+        return Some(format!("{path}: must be of type {wanted}"));
+    }
+    match value {
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| {
+            let inner = schema["properties"]
+                .get(name)
+                .unwrap_or(&schema["additionalProperties"]);
+            let dot = if path.is_empty() { "" } else { "." };
+            mismatch(inner, value, &format!("{path}{dot}{name}"))
+        }),
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, value)| {
+            mismatch(&schema["items"], value, &format!("{path}[{index}]"))
+        }),
+        _ => None,
+    }
+}
+
 fn first_sentence(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.find(". ") {

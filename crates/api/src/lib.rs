@@ -3,11 +3,14 @@
 //! Pure: no clock, no I/O. The embedded API server and the webhook on Kubernetes run the same
 //! [`admission`] code, so a manifest is judged alike in both modes.
 
+pub mod admission;
 pub mod autoscaling;
 pub mod condition;
 pub mod config;
 pub mod crd;
+pub mod defaults;
 pub mod duration;
+mod json;
 pub mod names;
 pub mod networking;
 pub mod quantity;

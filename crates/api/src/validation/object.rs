@@ -1,0 +1,130 @@
+//! Rules for `metadata` and for changes, shared by all kinds.
+
+use serde_json::Value;
+
+use super::report::{Report, join};
+use super::{annotations, names};
+use crate::names::{annotation, label};
+use crate::{autoscaling, json};
+
+/// Name and generated name: both become names of Kubernetes Services.
+pub(crate) fn metadata(object: &Value, report: &mut Report) {
+    let metadata = &object["metadata"];
+    let (name, prefix) = (
+        json::text(metadata, "name"),
+        json::text(metadata, "generateName"),
+    );
+    if let Some(problem) = (!prefix.is_empty())
+        .then(|| names::dns1035_prefix(prefix))
+        .flatten()
+    {
+        report.say(
+            format!("not a DNS 1035 label prefix: [{problem}]"),
+            &["metadata.generateName".to_owned()],
+        );
+    } else if let Some(problem) = (!name.is_empty())
+        .then(|| names::dns1035_label(name))
+        .flatten()
+    {
+        report.say(
+            format!("not a DNS 1035 label: [{problem}]"),
+            &["metadata.name".to_owned()],
+        );
+    } else if name.is_empty() && prefix.is_empty() {
+        report.say(
+            "name or generateName is required",
+            &["metadata.name".to_owned()],
+        );
+    }
+}
+
+/// Autoscaling annotations act on revisions; on the object above they would silently do nothing.
+pub(crate) fn no_autoscaling_annotations(object: &Value, report: &mut Report) {
+    for key in json::metadata_map(object, "annotations").keys() {
+        if key.starts_with(autoscaling::annotation::GROUP) {
+            let hint = "autoscaling annotations must be put under \"spec.template.metadata.annotations\" to work";
+            report.key_name(key, "metadata.annotations".to_owned(), hint);
+        }
+    }
+}
+
+/// `serving.knative.dev/rollout-duration`: seconds, not negative.
+pub(crate) fn rollout_duration(object: &Value, report: &mut Report) {
+    let map = json::metadata_map(object, "annotations");
+    for key in [
+        annotation::ROLLOUT_DURATION,
+        "serving.knative.dev/rolloutDuration",
+    ] {
+        if let Some(value) = map.get(key).filter(|value| !value.is_empty()) {
+            annotations::whole_seconds(
+                "rollout-duration",
+                key,
+                value,
+                "metadata.annotations",
+                report,
+            );
+        }
+    }
+}
+
+/// A label that names a parent must agree with the owner references: it decides what the
+/// parent's controller counts as its own.
+pub(crate) fn owner_label(object: &Value, key: &str, kind: &str, report: &mut Report) {
+    let labels = json::metadata_map(object, "labels");
+    let Some(parent) = labels.get(key) else {
+        return;
+    };
+    let owners = json::list(&object["metadata"], "ownerReferences");
+    if !owners
+        .iter()
+        .any(|owner| json::text(owner, "kind") == kind && json::text(owner, "name") == parent)
+    {
+        report.missing(join("metadata.labels", key));
+    }
+}
+
+/// The label that ties an object to its Service.
+pub(crate) fn service_label(object: &Value, report: &mut Report) {
+    owner_label(object, label::SERVICE, "Service", report);
+}
+
+/// Who created and who last changed an object is not for users to write.
+pub(crate) fn creator_and_modifier(old: &Value, new: &Value, report: &mut Report) {
+    let [before, after] = [old, new].map(|object| json::metadata_map(object, "annotations"));
+    let path = |key: &str| join("metadata.annotations", key);
+    if before.get(annotation::CREATOR) != after.get(annotation::CREATOR) {
+        report.say(
+            "annotation value is immutable",
+            &[path(annotation::CREATOR)],
+        );
+    }
+    let modifier = after.get(annotation::LAST_MODIFIER);
+    if before.get(annotation::LAST_MODIFIER) != modifier
+        && json::difference(&old["spec"], &new["spec"]).is_empty()
+    {
+        report.invalid(
+            modifier.map(String::as_str).unwrap_or_default(),
+            path(annotation::LAST_MODIFIER),
+        );
+    }
+}
+
+/// A revision's name given by its author stands for one template: another template needs
+/// another name.
+pub(crate) fn template_name_change(old: &Value, new: &Value, report: &mut Report) {
+    let template = |object: &Value| object["spec"]["template"].clone();
+    let (old, new) = (template(old), template(new));
+    let name = json::text(&new["metadata"], "name");
+    if name.is_empty() || name != json::text(&old["metadata"], "name") {
+        return;
+    }
+    let difference = json::difference(&old, &new);
+    if !difference.is_empty() {
+        let message = "Saw the following changes without a name change (-old +new)";
+        report.say_with(
+            message,
+            &["spec.template.metadata.name".to_owned()],
+            difference,
+        );
+    }
+}
