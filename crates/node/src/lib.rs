@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Runs pods: images, containers, probes, volumes, logs.
+
+pub mod spawner;
+mod sys;

@@ -1,0 +1,30 @@
+//! Starts programs from a small process of its own, so that the big one never forks.
+//!
+//! [`main`] is that process: one thread, no runtime, started as the hidden role `__spawner` with
+//! its socket as standard input. [`Spawner`] is the handle in the main process. When either side
+//! ends, however it ends, every program that was started ends too: the spawner kills all it has
+//! when its socket closes, and each program dies with the spawner (parent-death signal).
+//! Elsewhere than on Linux programs are started in this process (`local`).
+
+mod client;
+mod local;
+mod protocol;
+#[cfg(target_os = "linux")]
+mod remote;
+#[cfg(target_os = "linux")]
+mod server;
+
+pub use client::{Process, Spawner, SpawnerCommand};
+pub use protocol::{Exit, Launch, LaunchError, User};
+
+/// The whole life of the spawner process. Returns its exit code.
+#[cfg(target_os = "linux")]
+pub fn main() -> i32 {
+    server::main()
+}
+
+/// The spawner process exists only on Linux.
+#[cfg(not(target_os = "linux"))]
+pub fn main() -> i32 {
+    2
+}

@@ -1,0 +1,124 @@
+//! What the main process and the spawner say to each other: one JSON value per packet.
+//!
+//! Both ends are the same binary, so the format may change freely. A request that is too long
+//! for a packet travels in a memory file whose descriptor comes first.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest packet; the kernel's default buffer for a socket is about twice that.
+pub(crate) const LONGEST_PACKET: usize = 64 * 1024;
+/// Longest request in a memory file. The kernel takes at most 2 MiB of arguments and environment.
+pub(crate) const LONGEST_REQUEST: usize = 4 * 1024 * 1024;
+
+/// A program to start. Strings with a NUL byte are refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Absolute path of the file to execute.
+    pub program: String,
+    /// All arguments, the program's name included.
+    pub args: Vec<String>,
+    /// `NAME=value`; nothing is inherited.
+    pub env: Vec<String>,
+    /// Working directory; `/` if `None`.
+    pub directory: Option<String>,
+    /// Another identity; needs root.
+    pub user: Option<User>,
+    /// Set-user-ID programs gain nothing.
+    pub no_new_privileges: bool,
+}
+
+/// Identity that a program runs with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups; replaces the inherited ones.
+    pub groups: Vec<u32>,
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit code; 128 + signal if a signal ended it, as shells and Kubernetes count.
+    pub code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+impl Exit {
+    /// A program that ended by itself.
+    pub fn exited(code: i32) -> Self {
+        Self { code, signal: None }
+    }
+
+    /// A program that a signal ended.
+    pub fn signaled(signal: i32) -> Self {
+        Self {
+            code: 128 + signal,
+            signal: Some(signal),
+        }
+    }
+}
+
+/// Why a program was not started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// A step before or at `execve` failed.
+    #[error("cannot {step} {program}: {}", Errno(*errno))]
+    Step {
+        step: String,
+        program: String,
+        errno: i32,
+    },
+    /// The arguments cannot be given to a program.
+    #[error("cannot start {program}: {problem}")]
+    Invalid {
+        program: String,
+        problem: &'static str,
+    },
+    /// The spawner is gone; a new one is on its way.
+    #[error("cannot start {program}: the spawner process ended")]
+    SpawnerGone { program: String },
+}
+
+impl LaunchError {
+    /// The error number, if a system call failed.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Step { errno, .. } => Some(*errno),
+            Self::Invalid { .. } | Self::SpawnerGone { .. } => None,
+        }
+    }
+}
+
+struct Errno(i32);
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            libc::ENOEXEC => f.write_str(
+                "it is not a program for this machine (neither an executable of this architecture nor a script that starts with #!)",
+            ),
+            errno => std::io::Error::from_raw_os_error(errno).fmt(f),
+        }
+    }
+}
+
+/// Main process to spawner.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Request {
+    /// Start a program; the packet carries the write ends of its stdout and stderr.
+    Start { id: u64, launch: Launch },
+    /// Signal a program, or its whole process group.
+    Signal { id: u64, signal: i32, group: bool },
+}
+
+/// Spawner to main process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Started { id: u64, pid: i32 },
+    Failed { id: u64, step: String, errno: i32 },
+    Exited { id: u64, exit: Exit },
+}

@@ -1,0 +1,60 @@
+//! The system calls that the standard library does not offer. The only `unsafe` of this crate.
+//!
+//! Every function here is a thin, safe wrapper; what the calls are for is said where they are
+//! used. Linux-only parts are in their own modules, so the crate compiles elsewhere.
+
+#![allow(unsafe_code)]
+
+#[cfg(target_os = "linux")]
+pub(crate) mod child;
+#[cfg(target_os = "linux")]
+pub(crate) mod event;
+#[cfg(target_os = "linux")]
+pub(crate) mod signal;
+#[cfg(target_os = "linux")]
+pub(crate) mod socket;
+#[cfg(target_os = "linux")]
+pub(crate) mod timer;
+
+use std::io;
+
+/// Whether this process may do what only root may.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Signals one process. `Ok` also if it is gone already.
+pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // A pid below 1 would address a group or every process.
+    if pid < 1 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: kill takes plain integers.
+    gone_is_fine(unsafe { libc::kill(pid, signal) })
+}
+
+/// Signals every process of the group that `leader` leads. `Ok` also if it is empty.
+pub(crate) fn kill_group(leader: i32, signal: i32) -> io::Result<()> {
+    if leader < 2 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: killpg takes plain integers.
+    gone_is_fine(unsafe { libc::killpg(leader, signal) })
+}
+
+fn gone_is_fine(result: i32) -> io::Result<()> {
+    match check(result) {
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Turns the C convention into a `Result`.
+fn check(result: i32) -> io::Result<i32> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
