@@ -49,7 +49,10 @@ pub fn translate(reference: &BackendRef, objects: &Objects) -> BackendTranslatio
     let port = IntOrString::Int(i32::from(reference.port));
     let target = resolve(&reader, &reference.service, &port).ok();
     let backend = target.map(|target| Arc::new(backend(&reader, target)));
-    BackendTranslation { backend, reads: reader.into_read() }
+    BackendTranslation {
+        backend,
+        reads: reader.into_read(),
+    }
 }
 
 /// Why a reference leads nowhere.
@@ -58,10 +61,16 @@ pub(crate) enum Unresolved {
     #[error("Service {0} does not exist")]
     NoService(Name),
     #[error("Service {service} has no port {port}; it has {known}")]
-    NoPort { service: Name, port: String, known: String },
+    NoPort {
+        service: Name,
+        port: String,
+        known: String,
+    },
     #[error("Revision {0} does not exist")]
     NoRevision(Name),
-    #[error("Service {service} is an alias of {target}, which is not this gateway; only aliases of this gateway are supported")]
+    #[error(
+        "Service {service} is an alias of {target}, which is not this gateway; only aliases of this gateway are supported"
+    )]
     Alias { service: Name, target: String },
     #[error("port {port} of Service {service} wants TLS to the pods, which is not supported yet")]
     Tls { service: Name, port: u16 },
@@ -113,7 +122,9 @@ impl Target<'_> {
             TargetKind::Gateway(addresses) => !addresses.is_empty(),
             TargetKind::Endpoints => {
                 let endpoints = endpoints(reader, self);
-                endpoints.iter().any(|endpoint| endpoint.state == EndpointState::Ready)
+                endpoints
+                    .iter()
+                    .any(|endpoint| endpoint.state == EndpointState::Ready)
             }
         }
     }
@@ -125,16 +136,26 @@ pub(crate) fn resolve<'a>(
     service_name: &Name,
     port: &IntOrString,
 ) -> Result<Target<'a>, Unresolved> {
-    let service = reader.service(service_name).ok_or_else(|| Unresolved::NoService(service_name.clone()))?;
+    let service = reader
+        .service(service_name)
+        .ok_or_else(|| Unresolved::NoService(service_name.clone()))?;
     let spec = service.spec.as_ref();
     let alias = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName"));
     if let Some(target) = alias.and_then(|spec| spec.external_name.as_deref()) {
         return resolve_alias(reader, service_name, service, port, target);
     }
-    let service_port = find_port(service, port).ok_or_else(|| no_port(service_name, service, port))?;
-    let number = u16::try_from(service_port.port).map_err(|_| no_port(service_name, service, port))?;
-    let reference = BackendRef { service: service_name.clone(), port: number };
-    let protocol = protocol(service_port).ok_or_else(|| Unresolved::Tls { service: service_name.clone(), port: number })?;
+    let service_port =
+        find_port(service, port).ok_or_else(|| no_port(service_name, service, port))?;
+    let number =
+        u16::try_from(service_port.port).map_err(|_| no_port(service_name, service, port))?;
+    let reference = BackendRef {
+        service: service_name.clone(),
+        port: number,
+    };
+    let protocol = protocol(service_port).ok_or_else(|| Unresolved::Tls {
+        service: service_name.clone(),
+        port: number,
+    })?;
     let kind = match revision_label(service) {
         Some(revision) => {
             let name = Name::new(&service_name.namespace, revision);
@@ -142,7 +163,12 @@ pub(crate) fn resolve<'a>(
         }
         None => TargetKind::Endpoints,
     };
-    Ok(Target { reference, port_name: service_port.name.as_deref().unwrap_or_default(), protocol, kind })
+    Ok(Target {
+        reference,
+        port_name: service_port.name.as_deref().unwrap_or_default(),
+        protocol,
+        kind,
+    })
 }
 
 /// A Service of type ExternalName that stands for this gateway: what a Route's own Service is.
@@ -153,9 +179,10 @@ fn resolve_alias<'a>(
     port: &IntOrString,
     target: &str,
 ) -> Result<Target<'a>, Unresolved> {
-    let gateway = reader
-        .gateway(target)
-        .ok_or_else(|| Unresolved::Alias { service: service_name.clone(), target: target.to_owned() })?;
+    let gateway = reader.gateway(target).ok_or_else(|| Unresolved::Alias {
+        service: service_name.clone(),
+        target: target.to_owned(),
+    })?;
     // An alias need not list ports: a number then stands for itself.
     let service_port = find_port(service, port);
     let number = match (service_port, port) {
@@ -165,7 +192,10 @@ fn resolve_alias<'a>(
     };
     let number = number.ok_or_else(|| no_port(service_name, service, port))?;
     Ok(Target {
-        reference: BackendRef { service: service_name.clone(), port: number },
+        reference: BackendRef {
+            service: service_name.clone(),
+            port: number,
+        },
         port_name: "",
         protocol: service_port.and_then(protocol).unwrap_or(Protocol::Http1),
         kind: TargetKind::Gateway(&gateway.addresses),
@@ -182,7 +212,11 @@ fn find_port<'a>(service: &'a Service, port: &IntOrString) -> Option<&'a Service
 }
 
 fn ports(service: &Service) -> &[ServicePort] {
-    service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default()
+    service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ports.as_deref())
+        .unwrap_or_default()
 }
 
 fn no_port(name: &Name, service: &Service, port: &IntOrString) -> Unresolved {
@@ -190,14 +224,28 @@ fn no_port(name: &Name, service: &Service, port: &IntOrString) -> Unresolved {
         IntOrString::Int(number) => number.to_string(),
         IntOrString::String(name) => name.clone(),
     };
-    let known: Vec<_> = ports(service).iter().map(|port| port.port.to_string()).collect();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    Unresolved::NoPort { service: name.clone(), port, known }
+    let known: Vec<_> = ports(service)
+        .iter()
+        .map(|port| port.port.to_string())
+        .collect();
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    };
+    Unresolved::NoPort {
+        service: name.clone(),
+        port,
+        known,
+    }
 }
 
 fn revision_label(service: &Service) -> Option<&str> {
     let labels = service.metadata.labels.as_ref()?;
-    labels.get(label::REVISION).map(String::as_str).filter(|name| !name.is_empty())
+    labels
+        .get(label::REVISION)
+        .map(String::as_str)
+        .filter(|name| !name.is_empty())
 }
 
 /// Knative's rule (a port's name) and Kubernetes' (appProtocol). `None`: TLS.
@@ -240,13 +288,19 @@ fn backend(reader: &Reader<'_>, target: Target<'_>) -> Backend {
 
 /// Zero means no limit, as in Knative's queue-proxy; defaults are filled in at admission.
 fn seconds(value: Option<i64>) -> Option<Duration> {
-    value.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0).map(Duration::from_secs)
+    value
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
 }
 
 fn activation(namespace: &Arc<str>, revision: &Revision) -> Activation {
     let label = |key: &str| -> Arc<str> {
         let labels = revision.metadata.labels.as_ref();
-        labels.and_then(|labels| labels.get(key)).map_or("", String::as_str).into()
+        labels
+            .and_then(|labels| labels.get(key))
+            .map_or("", String::as_str)
+            .into()
     };
     Activation {
         revision: RevisionId {
@@ -262,13 +316,19 @@ fn activation(namespace: &Arc<str>, revision: &Revision) -> Activation {
 /// draining in another (a slice was just replaced) counts as ready.
 fn endpoints(reader: &Reader<'_>, target: &Target<'_>) -> Vec<Endpoint> {
     if let TargetKind::Gateway(addresses) = &target.kind {
-        let ready = |address: &SocketAddr| Endpoint { address: *address, state: EndpointState::Ready, pod: None };
+        let ready = |address: &SocketAddr| Endpoint {
+            address: *address,
+            state: EndpointState::Ready,
+            pod: None,
+        };
         return addresses.iter().map(ready).collect();
     }
     let mut by_address: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
     for slice in reader.slices(&target.reference.service) {
         for endpoint in slice_endpoints(slice, target.port_name) {
-            let known = by_address.entry(endpoint.address).or_insert_with(|| endpoint.clone());
+            let known = by_address
+                .entry(endpoint.address)
+                .or_insert_with(|| endpoint.clone());
             if known.state == EndpointState::Draining {
                 *known = endpoint;
             }
@@ -277,19 +337,38 @@ fn endpoints(reader: &Reader<'_>, target: &Target<'_>) -> Vec<Endpoint> {
     by_address.into_values().collect()
 }
 
-fn slice_endpoints<'a>(slice: &'a EndpointSlice, port_name: &'a str) -> impl Iterator<Item = Endpoint> + 'a {
+fn slice_endpoints<'a>(
+    slice: &'a EndpointSlice,
+    port_name: &'a str,
+) -> impl Iterator<Item = Endpoint> + 'a {
     let named = |port: &&EndpointPort| port.name.as_deref().unwrap_or_default() == port_name;
-    let port = slice.ports.as_deref().unwrap_or_default().iter().find(named);
+    let port = slice
+        .ports
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .find(named);
     let port = port.and_then(|port| u16::try_from(port.port?).ok());
     let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
     port.into_iter().flat_map(move |port| {
-        let with_state = slice.endpoints.iter().flatten().filter_map(|endpoint| Some((endpoint, state(endpoint)?)));
+        let with_state = slice
+            .endpoints
+            .iter()
+            .flatten()
+            .filter_map(|endpoint| Some((endpoint, state(endpoint)?)));
         with_state.flat_map(move |(endpoint, state)| {
             let pod = pod(endpoint, namespace);
             // Addresses of one endpoint are interchangeable (API doc): the first is enough. An
             // FQDN does not parse and is left out: its slices are never made for pods.
-            let address = endpoint.addresses.first().and_then(|text| text.parse::<IpAddr>().ok());
-            address.map(|ip| Endpoint { address: SocketAddr::new(ip, port), state, pod: pod.clone() })
+            let address = endpoint
+                .addresses
+                .first()
+                .and_then(|text| text.parse::<IpAddr>().ok());
+            address.map(|ip| Endpoint {
+                address: SocketAddr::new(ip, port),
+                state,
+                pod: pod.clone(),
+            })
         })
     })
 }
@@ -297,9 +376,13 @@ fn slice_endpoints<'a>(slice: &'a EndpointSlice, port_name: &'a str) -> impl Ite
 /// `None` for an endpoint that is neither ready nor going away.
 fn state(endpoint: &SliceEndpoint) -> Option<EndpointState> {
     let conditions = endpoint.conditions.as_ref();
-    let terminating = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
+    let terminating = conditions
+        .and_then(|conditions| conditions.terminating)
+        .unwrap_or(false);
     // API doc of EndpointConditions: an unset `ready` means ready.
-    let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+    let ready = conditions
+        .and_then(|conditions| conditions.ready)
+        .unwrap_or(true);
     match (terminating, ready) {
         (true, _) => Some(EndpointState::Draining),
         (false, true) => Some(EndpointState::Ready),
@@ -308,7 +391,10 @@ fn state(endpoint: &SliceEndpoint) -> Option<EndpointState> {
 }
 
 fn pod(endpoint: &SliceEndpoint, namespace: &str) -> Option<Arc<str>> {
-    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+    let target = endpoint
+        .target_ref
+        .as_ref()
+        .filter(|target| target.kind.as_deref() == Some("Pod"))?;
     let namespace = target.namespace.as_deref().unwrap_or(namespace);
     Some(format!("{namespace}/{}", target.name.as_deref()?).into())
 }

@@ -8,10 +8,10 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Diagnostic {
     pub effect: Effect,
-    /// One word in CamelCase: the reason of the condition.
-    pub reason: &'static str,
     /// JSON path inside the root object.
     pub field: String,
+    /// One word in CamelCase: the reason of the condition.
+    pub reason: &'static str,
     /// A sentence for people.
     pub message: String,
 }
@@ -32,7 +32,17 @@ pub enum Effect {
 }
 
 impl Diagnostic {
-    pub(crate) fn new(effect: Effect, reason: &'static str, field: &str, message: impl Into<String>) -> Self {
-        Self { effect, reason, field: field.to_owned(), message: message.into() }
+    pub(crate) fn new(
+        effect: Effect,
+        reason: &'static str,
+        field: &str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            effect,
+            reason,
+            field: field.to_owned(),
+            message: message.into(),
+        }
     }
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use api::names::annotation;
 use api::networking::v1alpha1 as networking;
 use routing::model::{
-    Action, Arm, HeaderMatch, HeaderOps, HostPattern, Match, Origin, PathMatch, Respond, Route, RouteId, SortKey,
-    Split, Visibility,
+    Action, Arm, HeaderMatch, HeaderOps, HostPattern, Match, Origin, PathMatch, Respond, Route,
+    RouteId, SortKey, Split, Visibility,
 };
 
 use crate::backend::{self, BackendRef, TargetKind};
@@ -46,17 +46,23 @@ pub struct Translation {
 }
 
 impl Translation {
-    /// Whether serving it would answer every route: an incomplete generation never replaces a
-    /// complete one.
-    pub fn is_complete(&self) -> bool {
-        !self.diagnostics.iter().any(|it| matches!(it.effect, Effect::Waiting | Effect::Starting))
+    /// Whether it may be served: an incomplete generation never replaces a complete one.
+    /// `is_live` says whether this generation is served already.
+    pub fn is_complete(&self, is_live: bool) -> bool {
+        !self.diagnostics.iter().any(|it| match it.effect {
+            Effect::Waiting => true,
+            Effect::Starting => !is_live,
+            Effect::Refused | Effect::Conflict => false,
+        })
     }
 }
 
 /// Whether the Ingress is for the gateway of this class: only an exact match is.
 pub fn is_ours(ingress: &networking::Ingress, class: &str) -> bool {
     let annotations = ingress.metadata.annotations.as_ref();
-    annotations.and_then(|annotations| annotations.get(annotation::INGRESS_CLASS)).is_some_and(|value| value == class)
+    annotations
+        .and_then(|annotations| annotations.get(annotation::INGRESS_CLASS))
+        .is_some_and(|value| value == class)
 }
 
 /// The hosts that the Ingress claims, short names included.
@@ -66,8 +72,15 @@ pub fn hosts(ingress: &networking::Ingress) -> BTreeSet<HostPattern> {
 
 /// As whom the Ingress claims its hosts: the oldest claim wins, then the smallest name.
 pub fn claimant(ingress: &networking::Ingress) -> Claimant {
-    let created = ingress.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_microsecond());
-    Claimant { created, owner: Name::of(&ingress.metadata) }
+    let created = ingress
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(i64::MAX, |time| time.0.as_microsecond());
+    Claimant {
+        created,
+        owner: Name::of(&ingress.metadata),
+    }
 }
 
 /// Translates one Ingress. Its hosts must have been claimed in `objects` before.
@@ -124,7 +137,9 @@ impl Translator<'_> {
             None | Some("" | "Enabled") => false,
             Some("Redirected") => true,
             Some(other) => {
-                let message = format!("httpOption {other:?} is neither Enabled nor Redirected; plain HTTP is served");
+                let message = format!(
+                    "httpOption {other:?} is neither Enabled nor Redirected; plain HTTP is served"
+                );
                 self.refuse("HTTPOptionUnknown", "spec.httpOption", message);
                 false
             }
@@ -135,7 +150,11 @@ impl Translator<'_> {
         for (at, tls) in self.ingress.spec.tls.iter().enumerate() {
             let message = format!(
                 "TLS is not supported yet: {} not served by HTTPS",
-                if tls.hosts.is_empty() { "all hosts are".to_owned() } else { format!("{} is", tls.hosts.join(", ")) }
+                if tls.hosts.is_empty() {
+                    "all hosts are".to_owned()
+                } else {
+                    format!("{} is", tls.hosts.join(", "))
+                }
             );
             self.refuse("TLSNotSupported", &format!("spec.tls[{at}]"), message);
         }
@@ -147,16 +166,26 @@ impl Translator<'_> {
             None | Some("" | "ExternalIP") => Visibility::External,
             Some("ClusterLocal") => Visibility::ClusterLocal,
             Some(other) => {
-                let message = format!("visibility {other:?} is neither ExternalIP nor ClusterLocal; the rule is not served");
+                let message = format!(
+                    "visibility {other:?} is neither ExternalIP nor ClusterLocal; the rule is not served"
+                );
                 return self.refuse("VisibilityUnknown", &format!("{field}.visibility"), message);
             }
         };
         let hosts = self.own_hosts(rule, &field);
         let Some(http) = &rule.http else {
-            return self.refuse("HTTPMissing", &format!("{field}.http"), "the rule has no http section".to_owned());
+            return self.refuse(
+                "HTTPMissing",
+                &format!("{field}.http"),
+                "the rule has no http section".to_owned(),
+            );
         };
         if http.paths.is_empty() {
-            self.refuse("PathsMissing", &format!("{field}.http.paths"), "the rule has no paths".to_owned());
+            self.refuse(
+                "PathsMissing",
+                &format!("{field}.http.paths"),
+                "the rule has no paths".to_owned(),
+            );
         }
         let redirect = redirect && visibility == Visibility::External;
         for (path_at, path) in http.paths.iter().enumerate() {
@@ -173,7 +202,12 @@ impl Translator<'_> {
 
     /// The hosts of a rule that no older object claimed.
     fn own_hosts(&mut self, rule: &networking::IngressRule, field: &str) -> Vec<HostPattern> {
-        for (at, text) in rule.hosts.iter().enumerate().filter(|(_, text)| host::expand(text).is_empty()) {
+        for (at, text) in rule
+            .hosts
+            .iter()
+            .enumerate()
+            .filter(|(_, text)| host::expand(text).is_empty())
+        {
             let message = format!("{text:?} is not a host name and is not served");
             self.refuse("HostInvalid", &format!("{field}.hosts[{at}]"), message);
         }
@@ -186,8 +220,16 @@ impl Translator<'_> {
                         HostPattern::Suffix(suffix) => format!("*.{suffix}"),
                         HostPattern::Any => "*".to_owned(),
                     };
-                    let message = format!("host {shown} is already claimed by the older Ingress {}", claimant.owner);
-                    let diagnostic = Diagnostic::new(Effect::Conflict, "DomainConflict", &format!("{field}.hosts"), message);
+                    let message = format!(
+                        "host {shown} is already claimed by the older Ingress {}",
+                        claimant.owner
+                    );
+                    let diagnostic = Diagnostic::new(
+                        Effect::Conflict,
+                        "DomainConflict",
+                        &format!("{field}.hosts"),
+                        message,
+                    );
                     self.out.diagnostics.push(diagnostic);
                 }
                 Some(_) | None => own.push(host),
@@ -206,18 +248,30 @@ impl Translator<'_> {
     ) -> Result<PathPlan, Refused> {
         let prefix = path.path.as_deref().filter(|prefix| !prefix.is_empty());
         if let Some(prefix) = prefix.filter(|prefix| !prefix.starts_with('/')) {
-            self.refuse("PathInvalid", &format!("{field}.path"), format!("path {prefix:?} does not begin with /"));
+            self.refuse(
+                "PathInvalid",
+                &format!("{field}.path"),
+                format!("path {prefix:?} does not begin with /"),
+            );
             return Err(Refused);
         }
-        let header_match = |(name, value): (&String, &networking::HeaderMatch)| -> Result<HeaderMatch, String> {
-            Ok(HeaderMatch { name: headers::name(name)?, value: headers::value(&value.exact)? })
-        };
+        let header_match =
+            |(name, value): (&String, &networking::HeaderMatch)| -> Result<HeaderMatch, String> {
+                Ok(HeaderMatch {
+                    name: headers::name(name)?,
+                    value: headers::value(&value.exact)?,
+                })
+            };
         let matches: Result<Vec<_>, String> = path.headers.iter().map(header_match).collect();
         let matches = self.or_refuse(matches, "HeaderInvalid", &format!("{field}.headers"))?;
         let request_headers = self.set(&path.append_headers, &format!("{field}.appendHeaders"))?;
         let rewrite_host = path.rewrite_host.as_deref().filter(|host| !host.is_empty());
         let rewrite = rewrite_host.map(authority).transpose();
-        let rewrite_host = self.or_refuse(rewrite, "RewriteHostInvalid", &format!("{field}.rewriteHost"))?;
+        let rewrite_host = self.or_refuse(
+            rewrite,
+            "RewriteHostInvalid",
+            &format!("{field}.rewriteHost"),
+        )?;
         let (split, to_revision) = self.split(&path.splits, &field)?;
         Ok(PathPlan {
             visibility,
@@ -226,7 +280,11 @@ impl Translator<'_> {
             headers: matches,
             request_headers,
             rewrite_host,
-            action: if redirect { Action::RedirectToHttps } else { Action::Forward(split) },
+            action: if redirect {
+                Action::RedirectToHttps
+            } else {
+                Action::Forward(split)
+            },
             to_revision,
             position,
             field,
@@ -259,7 +317,9 @@ impl Translator<'_> {
             self.refuse("PercentInvalid", &format!("{field}.splits"), message);
             return Err(Refused);
         }
-        Split::new(arms).map(|split| (split, to_revision)).ok_or(Refused)
+        Split::new(arms)
+            .map(|split| (split, to_revision))
+            .ok_or(Refused)
     }
 
     /// One arm, and whether it goes to a revision.
@@ -274,22 +334,42 @@ impl Translator<'_> {
                 "serviceNamespace {:?} is not the Ingress's own namespace {}; the path is not served",
                 split.service_namespace, self.name.namespace
             );
-            self.refuse("NamespaceNotAllowed", &format!("{field}.serviceNamespace"), message);
+            self.refuse(
+                "NamespaceNotAllowed",
+                &format!("{field}.serviceNamespace"),
+                message,
+            );
             return Err(Refused);
         }
         let weight = match split.percent {
             None | Some(0) if alone => Some(100),
-            percent => u32::try_from(percent.unwrap_or(0)).ok().filter(|percent| *percent <= 100),
+            percent => u32::try_from(percent.unwrap_or(0))
+                .ok()
+                .filter(|percent| *percent <= 100),
         };
-        let weight = weight.ok_or_else(|| format!("percent {} is not between 0 and 100", split.percent.unwrap_or(0)));
+        let weight = weight.ok_or_else(|| {
+            format!(
+                "percent {} is not between 0 and 100",
+                split.percent.unwrap_or(0)
+            )
+        });
         let weight = self.or_refuse(weight, "PercentInvalid", &format!("{field}.percent"))?;
         let request_headers = self.set(&split.append_headers, &format!("{field}.appendHeaders"))?;
         let service = Name::new(&split.service_namespace, &split.service_name);
         let target = match backend::resolve(&self.reader, &service, &split.service_port) {
             Ok(target) => target,
             Err(error) => {
-                let effect = if error.may_appear() { Effect::Waiting } else { Effect::Refused };
-                let diagnostic = Diagnostic::new(effect, error.reason(), &format!("{field}.serviceName"), error.to_string());
+                let effect = if error.may_appear() {
+                    Effect::Waiting
+                } else {
+                    Effect::Refused
+                };
+                let diagnostic = Diagnostic::new(
+                    effect,
+                    error.reason(),
+                    &format!("{field}.serviceName"),
+                    error.to_string(),
+                );
                 self.out.diagnostics.push(diagnostic);
                 return Err(Refused);
             }
@@ -298,45 +378,73 @@ impl Translator<'_> {
             self.reader.ignore_endpoints(&service);
         } else {
             let message = format!("Service {service} has no ready endpoint yet");
-            let diagnostic = Diagnostic::new(Effect::Starting, "EndpointsNotReady", &format!("{field}.serviceName"), message);
+            let diagnostic = Diagnostic::new(
+                Effect::Starting,
+                "EndpointsNotReady",
+                &format!("{field}.serviceName"),
+                message,
+            );
             self.out.diagnostics.push(diagnostic);
         }
-        let arm = Arm { weight, backend: target.reference.id(), request_headers };
+        let arm = Arm {
+            weight,
+            backend: target.reference.id(),
+            request_headers,
+        };
         let to_revision = matches!(target.kind, TargetKind::Revision(_));
         self.out.backends.insert(target.reference);
         Ok((arm, to_revision))
     }
 
     /// appendHeaders replace what the client sent.
-    fn set(&mut self, wanted: &BTreeMap<String, String>, field: &str) -> Result<HeaderOps, Refused> {
+    fn set(
+        &mut self,
+        wanted: &BTreeMap<String, String>,
+        field: &str,
+    ) -> Result<HeaderOps, Refused> {
         let set = wanted.iter().map(|(name, value)| {
             headers::settable(name, value).map_err(|error| format!("{name:?}: {error}"))
         });
         let set: Result<Vec<_>, String> = set.collect();
-        Ok(HeaderOps { set: self.or_refuse(set, "HeaderInvalid", field)?, ..HeaderOps::default() })
+        Ok(HeaderOps {
+            set: self.or_refuse(set, "HeaderInvalid", field)?,
+            ..HeaderOps::default()
+        })
     }
 
     /// The routes of a path: its probe twin, then itself.
     fn emit(&mut self, plan: PathPlan) {
         let id = format!("knative/{}/{}", self.name, plan.field);
-        let hash = HeaderMatch { name: HASH_HEADER.into(), value: HASH_OVERRIDE.into() };
+        let hash = HeaderMatch {
+            name: HASH_HEADER.into(),
+            value: HASH_OVERRIDE.into(),
+        };
         match &plan.action {
             // The gateway is what stands in front of a revision's pods, so it answers for them as
             // Knative's own proxies do, and wakes nobody.
             Action::Forward(_) if plan.to_revision => {
-                let probe = HeaderMatch { name: PROBE_HEADER.into(), value: PROBE_VALUE.into() };
+                let probe = HeaderMatch {
+                    name: PROBE_HEADER.into(),
+                    value: PROBE_VALUE.into(),
+                };
                 let answer = Respond {
                     status: 200,
                     headers: vec![(HASH_HEADER.into(), Arc::clone(&self.hash))],
                     body: "".into(),
                 };
                 let twin = self.route(&plan, vec![hash, probe], Action::Respond(answer));
-                self.out.routes.push((RouteId(format!("{id}/probe").into()), Arc::new(twin)));
+                self.out
+                    .routes
+                    .push((RouteId(format!("{id}/probe").into()), Arc::new(twin)));
             }
             Action::Forward(_) => {
                 let mut twin = self.route(&plan, vec![hash], plan.action.clone());
-                twin.request_headers.set.push((HASH_HEADER.into(), Arc::clone(&self.hash)));
-                self.out.routes.push((RouteId(format!("{id}/probe").into()), Arc::new(twin)));
+                twin.request_headers
+                    .set
+                    .push((HASH_HEADER.into(), Arc::clone(&self.hash)));
+                self.out
+                    .routes
+                    .push((RouteId(format!("{id}/probe").into()), Arc::new(twin)));
             }
             // A redirect is answered before anything could be probed.
             Action::RedirectToHttps | Action::Respond(_) => {}
@@ -351,8 +459,16 @@ impl Translator<'_> {
         headers.extend(plan.headers.iter().cloned());
         // Longest path first, then most headers, then as written.
         let length = plan.path.as_ref().map_or(0, |path| path.len());
-        let sort_key = vec![-(length as i64), -(headers.len() as i64), plan.position[0], plan.position[1]];
-        let path = plan.path.as_ref().map(|path| PathMatch::StringPrefix(Arc::clone(path)));
+        let sort_key = vec![
+            -(length as i64),
+            -(headers.len() as i64),
+            plan.position[0],
+            plan.position[1],
+        ];
+        let path = plan
+            .path
+            .as_ref()
+            .map(|path| PathMatch::StringPrefix(Arc::clone(path)));
         let unconditional = path.is_none() && headers.is_empty();
         Route {
             origin: Origin {
@@ -367,7 +483,11 @@ impl Translator<'_> {
             visibility: plan.visibility,
             hosts: plan.hosts.clone(),
             sort_key: SortKey(sort_key),
-            matches: if unconditional { Vec::new() } else { vec![Match { path, headers }] },
+            matches: if unconditional {
+                Vec::new()
+            } else {
+                vec![Match { path, headers }]
+            },
             request_headers: plan.request_headers.clone(),
             rewrite_host: plan.rewrite_host.clone(),
             action,
@@ -375,10 +495,17 @@ impl Translator<'_> {
     }
 
     fn refuse(&mut self, reason: &'static str, field: &str, message: String) {
-        self.out.diagnostics.push(Diagnostic::new(Effect::Refused, reason, field, message));
+        self.out
+            .diagnostics
+            .push(Diagnostic::new(Effect::Refused, reason, field, message));
     }
 
-    fn or_refuse<T>(&mut self, result: Result<T, String>, reason: &'static str, field: &str) -> Result<T, Refused> {
+    fn or_refuse<T>(
+        &mut self,
+        result: Result<T, String>,
+        reason: &'static str,
+        field: &str,
+    ) -> Result<T, Refused> {
         result.map_err(|message| {
             self.refuse(reason, field, message);
             Refused
@@ -399,12 +526,17 @@ fn rule_hosts(rule: &networking::IngressRule) -> BTreeSet<HostPattern> {
     if rule.hosts.is_empty() {
         return BTreeSet::from([HostPattern::Any]);
     }
-    rule.hosts.iter().flat_map(|text| host::expand(text)).collect()
+    rule.hosts
+        .iter()
+        .flat_map(|text| host::expand(text))
+        .collect()
 }
 
 /// A host, optionally with a port, that may be sent upstream.
 fn authority(text: &str) -> Result<Arc<str>, String> {
-    let (name, port) = text.rsplit_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    let (name, port) = text
+        .rsplit_once(':')
+        .map_or((text, None), |(name, port)| (name, Some(port)));
     let port_is_number = port.is_none_or(|port| port.parse::<u16>().is_ok());
     if port_is_number && !host::expand(name).is_empty() {
         Ok(text.into())

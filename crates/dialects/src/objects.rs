@@ -29,12 +29,18 @@ pub struct Name {
 impl Name {
     /// From its parts.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// Of an object.
     pub fn of(meta: &ObjectMeta) -> Self {
-        Self::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+        Self::new(
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        )
     }
 }
 
@@ -86,27 +92,44 @@ pub struct Objects {
 impl Objects {
     /// Empty, for a gateway that is reached at these names.
     pub fn new(gateway: Vec<GatewayAddress>) -> Self {
-        Self { gateway, ..Self::default() }
+        Self {
+            gateway,
+            ..Self::default()
+        }
     }
 
     /// Sets (`Some`) or removes (`None`) a Service. Returns what changed.
     pub fn put_service(&mut self, name: &Name, object: Option<Arc<Service>>) -> Vec<Dependency> {
-        let same = |a: &Service, b: &Service| a.spec == b.spec && a.metadata.labels == b.metadata.labels;
+        let same =
+            |a: &Service, b: &Service| a.spec == b.spec && a.metadata.labels == b.metadata.labels;
         let changed = put(&mut self.services, name, object, same);
-        changed.then(|| Dependency::Service(name.clone())).into_iter().collect()
+        changed
+            .then(|| Dependency::Service(name.clone()))
+            .into_iter()
+            .collect()
     }
 
     /// Sets or removes a Revision. Returns what changed.
     pub fn put_revision(&mut self, name: &Name, object: Option<Arc<Revision>>) -> Vec<Dependency> {
-        let same = |a: &Revision, b: &Revision| a.spec == b.spec && a.metadata.labels == b.metadata.labels;
+        let same =
+            |a: &Revision, b: &Revision| a.spec == b.spec && a.metadata.labels == b.metadata.labels;
         let changed = put(&mut self.revisions, name, object, same);
-        changed.then(|| Dependency::Revision(name.clone())).into_iter().collect()
+        changed
+            .then(|| Dependency::Revision(name.clone()))
+            .into_iter()
+            .collect()
     }
 
     /// Sets or removes an EndpointSlice. Returns what changed: the endpoints of its Service, and
     /// of the Service it belonged to before.
-    pub fn put_slice(&mut self, name: &Name, object: Option<Arc<EndpointSlice>>) -> Vec<Dependency> {
-        let labels = object.as_ref().and_then(|slice| slice.metadata.labels.as_ref());
+    pub fn put_slice(
+        &mut self,
+        name: &Name,
+        object: Option<Arc<EndpointSlice>>,
+    ) -> Vec<Dependency> {
+        let labels = object
+            .as_ref()
+            .and_then(|slice| slice.metadata.labels.as_ref());
         let service = labels.and_then(|labels| labels.get(SERVICE_NAME));
         let service = service.map(|service| Name::new(&name.namespace, service));
         let before = self.service_of_slice.get(name).cloned();
@@ -128,7 +151,9 @@ impl Objects {
             let slices = self.slices.entry(service.clone()).or_default();
             let old = slices.insert(Arc::clone(&name.name), Arc::clone(&slice));
             let same = |old: &EndpointSlice| {
-                old.endpoints == slice.endpoints && old.ports == slice.ports && old.address_type == slice.address_type
+                old.endpoints == slice.endpoints
+                    && old.ports == slice.ports
+                    && old.address_type == slice.address_type
             };
             if !old.is_some_and(|old| same(&old)) {
                 changed.push(Dependency::Endpoints(service));
@@ -153,10 +178,16 @@ impl Objects {
     }
 
     /// Takes claims back. Returns the hosts that have another first claimant now.
-    pub fn release(&mut self, claimant: &Claimant, hosts: &BTreeSet<HostPattern>) -> Vec<Dependency> {
+    pub fn release(
+        &mut self,
+        claimant: &Claimant,
+        hosts: &BTreeSet<HostPattern>,
+    ) -> Vec<Dependency> {
         let mut changed = Vec::new();
         for host in hosts {
-            let Some(claims) = self.claims.get_mut(host) else { continue };
+            let Some(claims) = self.claims.get_mut(host) else {
+                continue;
+            };
             let was_first = claims.first() == Some(claimant);
             claims.remove(claimant);
             if claims.is_empty() {
@@ -193,7 +224,10 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(objects: &'a Objects) -> Self {
-        Self { objects, read: RefCell::default() }
+        Self {
+            objects,
+            read: RefCell::default(),
+        }
     }
 
     pub(crate) fn service(&self, name: &Name) -> Option<&'a Arc<Service>> {
@@ -202,9 +236,16 @@ impl<'a> Reader<'a> {
     }
 
     /// The EndpointSlices of a Service, by name.
-    pub(crate) fn slices(&self, service: &Name) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
+    pub(crate) fn slices(
+        &self,
+        service: &Name,
+    ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
         self.note(Dependency::Endpoints(service.clone()));
-        self.objects.slices.get(service).into_iter().flat_map(BTreeMap::values)
+        self.objects
+            .slices
+            .get(service)
+            .into_iter()
+            .flat_map(BTreeMap::values)
     }
 
     pub(crate) fn revision(&self, name: &Name) -> Option<&'a Arc<Revision>> {
@@ -221,13 +262,18 @@ impl<'a> Reader<'a> {
     /// Where this gateway listens under the given name, if the name is one of its own.
     pub(crate) fn gateway(&self, host: &str) -> Option<&'a GatewayAddress> {
         let host = host.trim_end_matches('.');
-        self.objects.gateway.iter().find(|gateway| gateway.host.eq_ignore_ascii_case(host))
+        self.objects
+            .gateway
+            .iter()
+            .find(|gateway| gateway.host.eq_ignore_ascii_case(host))
     }
 
     /// Forgets that the endpoints of a Service were looked at: what was seen cannot turn the
     /// translation's result into another.
     pub(crate) fn ignore_endpoints(&self, service: &Name) {
-        self.read.borrow_mut().remove(&Dependency::Endpoints(service.clone()));
+        self.read
+            .borrow_mut()
+            .remove(&Dependency::Endpoints(service.clone()));
     }
 
     pub(crate) fn into_read(self) -> BTreeSet<Dependency> {

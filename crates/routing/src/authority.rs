@@ -7,7 +7,9 @@ pub(crate) fn host(authority: &str) -> &str {
     let host = match authority.strip_prefix('[').and_then(|rest| rest.find(']')) {
         // An IPv6 literal keeps its brackets; its colons are not a port.
         Some(end) => &authority[..end + 2],
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+        None => authority
+            .split_once(':')
+            .map_or(authority, |(host, _)| host),
     };
     match host.strip_suffix('.') {
         Some(stripped) if !stripped.is_empty() => stripped,
@@ -29,7 +31,9 @@ impl Hash {
     pub(crate) const EMPTY: Self = Self(0xcbf2_9ce4_8422_2325);
 
     pub(crate) fn push(self, bytes: &[u8]) -> Self {
-        Self(bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)))
+        Self(bytes.iter().fold(self.0, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        }))
     }
 
     /// FNV's high bits are weak for short texts; tables take bits from both ends.
@@ -46,7 +50,9 @@ pub(crate) fn hash(text: &str) -> u64 {
 
 /// Hash that is equal for texts that differ only in ASCII case.
 pub(crate) fn hash_ignoring_case(text: &str) -> u64 {
-    let folded = text.bytes().fold(Hash::EMPTY, |hash, byte| hash.push(&[byte.to_ascii_lowercase()]));
+    let folded = text.bytes().fold(Hash::EMPTY, |hash, byte| {
+        hash.push(&[byte.to_ascii_lowercase()])
+    });
     folded.finish()
 }
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use crate::authority;
 use crate::matcher::RouteTable;
-use crate::model::{Action, Backend, BackendId, HostPattern, Model, Route, RouteId, SortKey, Visibility};
+use crate::model::{
+    Action, Backend, BackendId, HostPattern, Model, Route, RouteId, SortKey, Visibility,
+};
 use crate::snapshot::{CompiledRoute, Host, Snapshot};
 
 /// Something in the model that cannot work as written.
@@ -66,7 +68,10 @@ impl Compiler {
         let compiled = Arc::new(CompiledRoute::new(id.clone(), route));
         for host in hosts(&compiled) {
             let key = (compiled.source().sort_key.clone(), id.clone());
-            self.hosts.entry(host.clone()).or_default().insert(key, Arc::clone(&compiled));
+            self.hosts
+                .entry(host.clone())
+                .or_default()
+                .insert(key, Arc::clone(&compiled));
             self.dirty_hosts.insert(host);
         }
         self.dirty_routes.insert(id.clone());
@@ -75,7 +80,9 @@ impl Compiler {
 
     /// Removes a route, if it is there.
     pub fn remove_route(&mut self, id: &RouteId) {
-        let Some(held) = self.routes.remove(id) else { return };
+        let Some(held) = self.routes.remove(id) else {
+            return;
+        };
         let key = (held.source().sort_key.clone(), id.clone());
         for host in hosts(&held) {
             if let Some(ordered) = self.hosts.get_mut(&host) {
@@ -92,7 +99,8 @@ impl Compiler {
         if self.snapshot.backend(&backend.id).is_some_and(same) {
             self.dirty_backends.remove(&backend.id);
         } else {
-            self.dirty_backends.insert(backend.id.clone(), Some(backend));
+            self.dirty_backends
+                .insert(backend.id.clone(), Some(backend));
         }
     }
 
@@ -114,7 +122,11 @@ impl Compiler {
     /// the last call.
     pub fn compile(&mut self) -> (Snapshot, Vec<Finding>) {
         let mut next = self.snapshot.clone();
-        let backends = self.dirty_backends.drain().map(|(id, backend)| (id.0, backend)).collect();
+        let backends = self
+            .dirty_backends
+            .drain()
+            .map(|(id, backend)| (id.0, backend))
+            .collect();
         next.backends = next.backends.with(backends);
         let mut built = Built::default();
         let (mut exact, mut suffix) = (Vec::new(), Vec::new());
@@ -141,23 +153,36 @@ impl Compiler {
             return None;
         }
         let local: Vec<_> = ordered.values().cloned().collect();
-        let external: Vec<_> =
-            local.iter().filter(|route| route.source().visibility == Visibility::External).cloned().collect();
+        let external: Vec<_> = local
+            .iter()
+            .filter(|route| route.source().visibility == Visibility::External)
+            .cloned()
+            .collect();
         let (external, local) = (built.table(external), built.table(local));
-        Some(Arc::new(Host { pattern: pattern.clone(), external, local }))
+        Some(Arc::new(Host {
+            pattern: pattern.clone(),
+            external,
+            local,
+        }))
     }
 
     fn findings(&mut self, next: &Snapshot) -> Vec<Finding> {
         let mut findings = Vec::new();
         for id in std::mem::take(&mut self.dirty_routes) {
-            let Some(route) = self.routes.get(&id) else { continue };
+            let Some(route) = self.routes.get(&id) else {
+                continue;
+            };
             if route.source().hosts.is_empty() {
                 findings.push(Finding::NoHost { route: id.clone() });
             }
             if let Action::Forward(split) = &route.source().action {
-                let missing = split.arms().iter().filter(|arm| next.backend(&arm.backend).is_none());
-                findings.extend(missing.map(|arm| {
-                    Finding::MissingBackend { route: id.clone(), backend: arm.backend.clone() }
+                let missing = split
+                    .arms()
+                    .iter()
+                    .filter(|arm| next.backend(&arm.backend).is_none());
+                findings.extend(missing.map(|arm| Finding::MissingBackend {
+                    route: id.clone(),
+                    backend: arm.backend.clone(),
                 }));
             }
         }
@@ -168,15 +193,26 @@ impl Compiler {
     /// Continues from a snapshot that another compiler made: what equals it is taken from it,
     /// what it has and the model has not is removed.
     fn adopt(&mut self, previous: &Snapshot) {
-        let unchanged: Vec<_> = self.dirty_hosts.iter().filter(|host| self.serves_same(previous, host)).cloned().collect();
+        let unchanged: Vec<_> = self
+            .dirty_hosts
+            .iter()
+            .filter(|host| self.serves_same(previous, host))
+            .cloned()
+            .collect();
         for host in &unchanged {
             self.dirty_hosts.remove(host);
         }
-        let gone = previous.patterns().filter(|pattern| !self.hosts.contains_key(pattern)).cloned();
+        let gone = previous
+            .patterns()
+            .filter(|pattern| !self.hosts.contains_key(pattern))
+            .cloned();
         self.dirty_hosts.extend(gone.collect::<Vec<_>>());
         let wanted = std::mem::take(&mut self.dirty_backends);
         self.snapshot = previous.clone();
-        for backend in previous.backends().filter(|backend| !wanted.contains_key(&backend.id)) {
+        for backend in previous
+            .backends()
+            .filter(|backend| !wanted.contains_key(&backend.id))
+        {
             self.dirty_backends.insert(backend.id.clone(), None);
         }
         for backend in wanted.into_values().flatten() {
@@ -186,8 +222,13 @@ impl Compiler {
 
     /// Whether `previous` has the same routes for a host.
     fn serves_same(&self, previous: &Snapshot, pattern: &HostPattern) -> bool {
-        let (Some(host), Some(ordered)) = (previous.pattern(pattern), self.hosts.get(pattern)) else { return false };
-        let Some(table) = &host.local else { return false };
+        let (Some(host), Some(ordered)) = (previous.pattern(pattern), self.hosts.get(pattern))
+        else {
+            return false;
+        };
+        let Some(table) = &host.local else {
+            return false;
+        };
         let same = |(a, b): (&Arc<CompiledRoute>, &Arc<CompiledRoute>)| {
             a.id() == b.id() && (Arc::ptr_eq(a.source(), b.source()) || a.source() == b.source())
         };
@@ -205,7 +246,11 @@ impl Built {
             return None;
         }
         let key = routes.iter().map(Arc::as_ptr).collect();
-        Some(Arc::clone(self.0.entry(key).or_insert_with(|| Arc::new(RouteTable::new(routes)))))
+        Some(Arc::clone(
+            self.0
+                .entry(key)
+                .or_insert_with(|| Arc::new(RouteTable::new(routes))),
+        ))
     }
 }
 

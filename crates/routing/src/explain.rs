@@ -41,18 +41,38 @@ pub enum Verdict {
 /// One predicate that does not hold.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Mismatch {
-    Path { wanted: PathMatch },
-    Header { name: Arc<str>, wanted: Arc<str>, sent: Option<String> },
+    Path {
+        wanted: PathMatch,
+    },
+    Header {
+        name: Arc<str>,
+        wanted: Arc<str>,
+        sent: Option<String>,
+    },
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path { wanted: PathMatch::Exact(path) } => write!(f, "path is not {path}"),
-            Self::Path { wanted: PathMatch::StringPrefix(prefix) } => write!(f, "path does not begin with {prefix}"),
-            Self::Path { wanted: PathMatch::ElementPrefix(prefix) } => write!(f, "path is not {prefix} or below it"),
-            Self::Header { name, wanted, sent: None } => write!(f, "header {name} is missing, wanted {wanted}"),
-            Self::Header { name, wanted, sent: Some(sent) } => write!(f, "header {name} is {sent}, wanted {wanted}"),
+            Self::Path {
+                wanted: PathMatch::Exact(path),
+            } => write!(f, "path is not {path}"),
+            Self::Path {
+                wanted: PathMatch::StringPrefix(prefix),
+            } => write!(f, "path does not begin with {prefix}"),
+            Self::Path {
+                wanted: PathMatch::ElementPrefix(prefix),
+            } => write!(f, "path is not {prefix} or below it"),
+            Self::Header {
+                name,
+                wanted,
+                sent: None,
+            } => write!(f, "header {name} is missing, wanted {wanted}"),
+            Self::Header {
+                name,
+                wanted,
+                sent: Some(sent),
+            } => write!(f, "header {name} is {sent}, wanted {wanted}"),
         }
     }
 }
@@ -60,7 +80,10 @@ impl fmt::Display for Mismatch {
 impl Explanation {
     /// The route that the request takes.
     pub fn selected(&self) -> Option<&Arc<CompiledRoute>> {
-        self.considered.iter().find(|considered| considered.verdict == Verdict::Selected).map(|it| &it.route)
+        self.considered
+            .iter()
+            .find(|considered| considered.verdict == Verdict::Selected)
+            .map(|it| &it.route)
     }
 }
 
@@ -68,8 +91,14 @@ impl Snapshot {
     /// Which route a request would take on a listener of this visibility, and why not the others.
     pub fn explain(&self, listener: Visibility, request: &impl RequestView) -> Explanation {
         let Some((host, table)) = self.host(listener, request.host()) else {
-            let cluster_local_only = self.host(Visibility::ClusterLocal, request.host()).is_some();
-            return Explanation { host: None, cluster_local_only, considered: Vec::new() };
+            let cluster_local_only = self
+                .host(Visibility::ClusterLocal, request.host())
+                .is_some();
+            return Explanation {
+                host: None,
+                cluster_local_only,
+                considered: Vec::new(),
+            };
         };
         let mut selected = false;
         let considered = table.routes.iter().map(|route| {
@@ -80,10 +109,17 @@ impl Snapshot {
                 None => Verdict::Selected,
             };
             selected |= verdict == Verdict::Selected;
-            Considered { route: Arc::clone(route), verdict }
+            Considered {
+                route: Arc::clone(route),
+                verdict,
+            }
         });
         let considered = considered.collect();
-        Explanation { host: Some(host.pattern.clone()), cluster_local_only: false, considered }
+        Explanation {
+            host: Some(host.pattern.clone()),
+            cluster_local_only: false,
+            considered,
+        }
     }
 }
 
@@ -93,8 +129,14 @@ fn missed(route: &CompiledRoute, request: &impl RequestView) -> Option<Vec<Vec<M
     if alternatives.is_empty() {
         return None;
     }
-    let missed: Vec<_> = alternatives.iter().map(|one| mismatches(one, request)).collect();
-    missed.iter().all(|mismatches| !mismatches.is_empty()).then_some(missed)
+    let missed: Vec<_> = alternatives
+        .iter()
+        .map(|one| mismatches(one, request))
+        .collect();
+    missed
+        .iter()
+        .all(|mismatches| !mismatches.is_empty())
+        .then_some(missed)
 }
 
 fn mismatches(one: &Match, request: &impl RequestView) -> Vec<Mismatch> {
@@ -107,12 +149,24 @@ fn mismatches(one: &Match, request: &impl RequestView) -> Vec<Mismatch> {
             !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
     });
-    let mut found: Vec<_> = wrong_path.map(|wanted| Mismatch::Path { wanted: wanted.clone() }).into_iter().collect();
-    let wrong_headers = one.headers.iter().filter(|header| !header_holds(header, request));
-    found.extend(wrong_headers.map(|header| Mismatch::Header {
-        name: Arc::clone(&header.name),
-        wanted: Arc::clone(&header.value),
-        sent: request.header(&header.name).map(|value| String::from_utf8_lossy(value).into_owned()),
+    let mut found: Vec<_> = wrong_path
+        .map(|wanted| Mismatch::Path {
+            wanted: wanted.clone(),
+        })
+        .into_iter()
+        .collect();
+    let wrong_headers = one
+        .headers
+        .iter()
+        .filter(|header| !header_holds(header, request));
+    found.extend(wrong_headers.map(|header| {
+        Mismatch::Header {
+            name: Arc::clone(&header.name),
+            wanted: Arc::clone(&header.value),
+            sent: request
+                .header(&header.name)
+                .map(|value| String::from_utf8_lossy(value).into_owned()),
+        }
     }));
     found
 }

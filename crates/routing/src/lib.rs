@@ -17,8 +17,12 @@ mod table;
 
 pub use compile::{Compiler, Finding, compile};
 pub use explain::{Considered, Explanation, Mismatch, Verdict};
-pub use model::{Backend, BackendId, Endpoint, EndpointState, Model, RevisionId, RouteId, Visibility};
-pub use snapshot::{CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, HostRoutes, RequestView, Snapshot};
+pub use model::{
+    Backend, BackendId, Endpoint, EndpointState, Model, RevisionId, RouteId, Visibility,
+};
+pub use snapshot::{
+    CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, HostRoutes, RequestView, Snapshot,
+};
 
 #[cfg(test)]
 mod tests;

@@ -43,12 +43,20 @@ impl RouteTable {
         for (at, route) in (0u32..).zip(&routes) {
             let matches = &route.source().matches;
             if matches.is_empty() {
-                rules.push(Rule { route: at, path: PathRule::Any, headers: Box::new([]) });
+                rules.push(Rule {
+                    route: at,
+                    path: PathRule::Any,
+                    headers: Box::new([]),
+                });
             }
             rules.extend(matches.iter().map(|one| Rule::new(at, one)));
         }
         let index = (rules.len() > LINEAR).then(|| PathIndex::new(&rules));
-        Self { routes: routes.into(), rules: rules.into(), index }
+        Self {
+            routes: routes.into(),
+            rules: rules.into(),
+            index,
+        }
     }
 
     pub(crate) fn select(&self, request: &impl RequestView) -> Option<&Arc<CompiledRoute>> {
@@ -67,9 +75,15 @@ impl Rule {
             Some(PathMatch::Exact(path)) => PathRule::Exact(Arc::clone(path)),
             Some(PathMatch::StringPrefix(prefix)) if prefix.is_empty() => PathRule::Any,
             Some(PathMatch::StringPrefix(prefix)) => PathRule::Prefix(Arc::clone(prefix)),
-            Some(PathMatch::ElementPrefix(prefix)) => PathRule::Element(prefix.trim_end_matches('/').into()),
+            Some(PathMatch::ElementPrefix(prefix)) => {
+                PathRule::Element(prefix.trim_end_matches('/').into())
+            }
         };
-        Self { route, path, headers: one.headers.as_slice().into() }
+        Self {
+            route,
+            path,
+            headers: one.headers.as_slice().into(),
+        }
     }
 
     fn holds(&self, request: &impl RequestView) -> bool {
@@ -78,11 +92,15 @@ impl Rule {
             PathRule::Any => true,
             PathRule::Exact(exact) => **exact == *path,
             PathRule::Prefix(prefix) => path.starts_with(&**prefix),
-            PathRule::Element(prefix) => {
-                path.strip_prefix(&**prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
+            PathRule::Element(prefix) => path
+                .strip_prefix(&**prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
         };
-        path_holds && self.headers.iter().all(|header| header_holds(header, request))
+        path_holds
+            && self
+                .headers
+                .iter()
+                .all(|header| header_holds(header, request))
     }
 }
 
@@ -117,21 +135,31 @@ impl PathIndex {
             match &rule.path {
                 PathRule::Any => any.push(rank),
                 PathRule::Exact(path) => exact.entry(path).or_default().push(rank),
-                PathRule::Prefix(path) | PathRule::Element(path) => prefixes.entry(path).or_default().push(rank),
+                PathRule::Prefix(path) | PathRule::Element(path) => {
+                    prefixes.entry(path).or_default().push(rank)
+                }
             }
         }
         let mut lengths: Vec<usize> = prefixes.keys().map(|path| path.len()).collect();
         lengths.sort_unstable();
         lengths.dedup();
         let longest_exact = exact.keys().map(|path| path.len()).max().unwrap_or(0);
-        Self { any, exact: groups(exact), longest_exact, prefixes: groups(prefixes), lengths }
+        Self {
+            any,
+            exact: groups(exact),
+            longest_exact,
+            prefixes: groups(prefixes),
+            lengths,
+        }
     }
 
     /// The rule of lowest rank that holds.
     fn first<'a>(&self, rules: &'a [Rule], request: &impl RequestView) -> Option<&'a Rule> {
         let mut best: Option<u32> = None;
         let mut consider = |ranks: &[u32]| {
-            let before = ranks.iter().take_while(|rank| best.is_none_or(|best| **rank < best));
+            let before = ranks
+                .iter()
+                .take_while(|rank| best.is_none_or(|best| **rank < best));
             let mut holding = before.filter(|rank| rules[**rank as usize].holds(request));
             if let Some(rank) = holding.next() {
                 best = Some(*rank);
@@ -139,7 +167,11 @@ impl PathIndex {
         };
         let path = request.path().as_bytes();
         let (mut hash, mut hashed) = (Hash::EMPTY, 0);
-        for length in self.lengths.iter().take_while(|length| **length <= path.len()) {
+        for length in self
+            .lengths
+            .iter()
+            .take_while(|length| **length <= path.len())
+        {
             hash = hash.push(&path[hashed..*length]);
             hashed = *length;
             if let Some(ranks) = find(&self.prefixes, hash.finish(), &path[..hashed]) {
@@ -158,7 +190,11 @@ impl PathIndex {
 }
 
 fn groups(by_path: BTreeMap<&Arc<str>, Vec<u32>>) -> Vec<Group> {
-    let group = |(path, ranks): (&Arc<str>, _)| Group { hash: authority::hash(path), path: Arc::clone(path), ranks };
+    let group = |(path, ranks): (&Arc<str>, _)| Group {
+        hash: authority::hash(path),
+        path: Arc::clone(path),
+        ranks,
+    };
     let mut groups: Vec<Group> = by_path.into_iter().map(group).collect();
     groups.sort_by_key(|group| group.hash);
     groups
@@ -166,6 +202,10 @@ fn groups(by_path: BTreeMap<&Arc<str>, Vec<u32>>) -> Vec<Group> {
 
 fn find<'a>(groups: &'a [Group], hash: u64, path: &[u8]) -> Option<&'a [u32]> {
     let first = groups.partition_point(|group| group.hash < hash);
-    let mut equal = groups[first..].iter().take_while(|group| group.hash == hash);
-    equal.find(|group| group.path.as_bytes() == path).map(|group| group.ranks.as_slice())
+    let mut equal = groups[first..]
+        .iter()
+        .take_while(|group| group.hash == hash);
+    equal
+        .find(|group| group.path.as_bytes() == path)
+        .map(|group| group.ranks.as_slice())
 }

@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use crate::authority;
 use crate::matcher::RouteTable;
-use crate::model::{Action, Arm, Backend, BackendId, HeaderOps, HostPattern, Origin, Respond, Route, RouteId, Split, Visibility};
+use crate::model::{
+    Action, Arm, Backend, BackendId, HeaderOps, HostPattern, Origin, Respond, Route, RouteId,
+    Split, Visibility,
+};
 use crate::table::Table;
 
 /// What selection reads of a request.
@@ -97,13 +100,20 @@ impl Default for Snapshot {
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hosts = self.exact.len() + self.suffix.len() + usize::from(self.any.is_some());
-        f.debug_struct("Snapshot").field("hosts", &hosts).field("backends", &self.backends.len()).finish()
+        f.debug_struct("Snapshot")
+            .field("hosts", &hosts)
+            .field("backends", &self.backends.len())
+            .finish()
     }
 }
 
 impl Snapshot {
     /// The route of a request that arrived on a listener of this visibility. Allocates nothing.
-    pub fn select(&self, listener: Visibility, request: &impl RequestView) -> Option<&Arc<CompiledRoute>> {
+    pub fn select(
+        &self,
+        listener: Visibility,
+        request: &impl RequestView,
+    ) -> Option<&Arc<CompiledRoute>> {
         self.host(listener, request.host())?.1.select(request)
     }
 
@@ -114,7 +124,8 @@ impl Snapshot {
 
     /// The backend with this id.
     pub fn backend(&self, id: &BackendId) -> Option<&Arc<Backend>> {
-        self.backends.find(authority::hash(&id.0), |key| key == &*id.0)
+        self.backends
+            .find(authority::hash(&id.0), |key| key == &*id.0)
     }
 
     /// All backends, in no order that means anything.
@@ -124,18 +135,35 @@ impl Snapshot {
 
     /// Backends that are new or different since `before`, and the ids of those that are gone.
     /// Costs what changed, not what there is.
-    pub fn backend_changes<'a>(&'a self, before: &'a Self) -> (Vec<&'a Arc<Backend>>, Vec<BackendId>) {
+    pub fn backend_changes<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> (Vec<&'a Arc<Backend>>, Vec<BackendId>) {
         let (set, gone) = self.backends.changes_since(&before.backends, Arc::ptr_eq);
         let set = set.into_iter().map(|entry| &entry.value).collect();
-        (set, gone.into_iter().map(|key| BackendId(Arc::clone(key))).collect())
+        (
+            set,
+            gone.into_iter()
+                .map(|key| BackendId(Arc::clone(key)))
+                .collect(),
+        )
     }
 
     /// What a listener of this visibility serves, sorted by host.
     pub fn routes(&self, listener: Visibility) -> Vec<HostRoutes<'_>> {
-        let tables = self.exact.iter().chain(self.suffix.iter()).map(|entry| &entry.value).chain(&self.any);
+        let tables = self
+            .exact
+            .iter()
+            .chain(self.suffix.iter())
+            .map(|entry| &entry.value)
+            .chain(&self.any);
         let visible = tables.filter_map(|host| Some((host, host.table(listener)?)));
-        let mut listed: Vec<_> =
-            visible.map(|(host, table)| HostRoutes { host: &host.pattern, routes: &table.routes }).collect();
+        let mut listed: Vec<_> = visible
+            .map(|(host, table)| HostRoutes {
+                host: &host.pattern,
+                routes: &table.routes,
+            })
+            .collect();
         listed.sort_by(|a, b| a.host.cmp(b.host));
         listed
     }
@@ -148,13 +176,20 @@ impl Snapshot {
 
     /// All host patterns of any listener.
     pub(crate) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
-        self.exact.iter().chain(self.suffix.iter()).map(|entry| &entry.value).chain(&self.any).map(|host| &host.pattern)
+        self.exact
+            .iter()
+            .chain(self.suffix.iter())
+            .map(|entry| &entry.value)
+            .chain(&self.any)
+            .map(|host| &host.pattern)
     }
 
     /// The host with exactly this (normalized) pattern.
     pub(crate) fn pattern(&self, pattern: &HostPattern) -> Option<Arc<Host>> {
         let find = |table: &'_ Table<Arc<Host>>, name: &str| {
-            table.find(authority::hash_ignoring_case(name), |key| key == name).cloned()
+            table
+                .find(authority::hash_ignoring_case(name), |key| key == name)
+                .cloned()
         };
         match pattern {
             HostPattern::Exact(name) => find(&self.exact, name),
@@ -164,7 +199,11 @@ impl Snapshot {
     }
 
     /// The most specific pattern that this listener serves for an authority.
-    pub(crate) fn host(&self, listener: Visibility, authority: &str) -> Option<(&Host, &RouteTable)> {
+    pub(crate) fn host(
+        &self,
+        listener: Visibility,
+        authority: &str,
+    ) -> Option<(&Host, &RouteTable)> {
         let name = authority::host(authority);
         if let Some(found) = lookup(&self.exact, listener, name) {
             return Some(found);
@@ -183,11 +222,17 @@ impl Snapshot {
     }
 }
 
-fn lookup<'a>(table: &'a Table<Arc<Host>>, listener: Visibility, name: &str) -> Option<(&'a Host, &'a RouteTable)> {
+fn lookup<'a>(
+    table: &'a Table<Arc<Host>>,
+    listener: Visibility,
+    name: &str,
+) -> Option<(&'a Host, &'a RouteTable)> {
     if table.is_empty() {
         return None;
     }
-    let host = table.find(authority::hash_ignoring_case(name), |key| key.eq_ignore_ascii_case(name))?;
+    let host = table.find(authority::hash_ignoring_case(name), |key| {
+        key.eq_ignore_ascii_case(name)
+    })?;
     Some((host, host.table(listener)?))
 }
 
@@ -244,7 +289,9 @@ impl CompiledSplit {
             upto += u64::from(arm.weight);
             (upto, CompiledArm::new(arm))
         });
-        Self { arms: arms.collect() }
+        Self {
+            arms: arms.collect(),
+        }
     }
 
     /// The sum of all weights; never zero. One arm alone needs no draw.
@@ -255,7 +302,11 @@ impl CompiledSplit {
     /// The arm at `point`, drawn by the caller from `0..total()`. A point past the total gives the
     /// last arm.
     pub fn at(&self, point: u64) -> &CompiledArm {
-        let at = if self.arms.len() == 1 { 0 } else { self.arms.partition_point(|(upto, _)| *upto <= point) };
+        let at = if self.arms.len() == 1 {
+            0
+        } else {
+            self.arms.partition_point(|(upto, _)| *upto <= point)
+        };
         // `Split::new` refuses weights that sum to zero, so there is at least one arm.
         &self.arms[at.min(self.arms.len() - 1)].1
     }
@@ -269,6 +320,10 @@ impl CompiledSplit {
 impl CompiledArm {
     fn new(arm: &Arm) -> Self {
         let hash = authority::hash(&arm.backend.0);
-        Self { backend: arm.backend.clone(), hash, request_headers: arm.request_headers.clone() }
+        Self {
+            backend: arm.backend.clone(),
+            hash,
+            request_headers: arm.request_headers.clone(),
+        }
     }
 }

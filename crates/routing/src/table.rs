@@ -28,14 +28,22 @@ pub(crate) struct Table<V> {
 
 impl<V> Clone for Table<V> {
     fn clone(&self) -> Self {
-        Self { shards: Arc::clone(&self.shards), len: self.len, hash: self.hash }
+        Self {
+            shards: Arc::clone(&self.shards),
+            len: self.len,
+            hash: self.hash,
+        }
     }
 }
 
 impl<V: Clone> Table<V> {
     /// An empty table. `hash` is what callers of [`Self::find`] use as well.
     pub(crate) fn new(hash: fn(&str) -> u64) -> Self {
-        Self { shards: Arc::new(Vec::new()), len: 0, hash }
+        Self {
+            shards: Arc::new(Vec::new()),
+            len: 0,
+            hash,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -60,7 +68,10 @@ impl<V: Clone> Table<V> {
         let shard = &self.shards[shard_of(hash, self.shards.len())];
         let first = shard.partition_point(|entry| entry.hash < hash);
         let equal = shard[first..].iter().take_while(|entry| entry.hash == hash);
-        equal.filter(|entry| is_key(&entry.key)).map(|entry| &entry.value).next()
+        equal
+            .filter(|entry| is_key(&entry.key))
+            .map(|entry| &entry.value)
+            .next()
     }
 
     /// All entries, in no order that means anything.
@@ -79,7 +90,10 @@ impl<V: Clone> Table<V> {
         let mut by_shard: BTreeMap<usize, Vec<(u64, Arc<str>, Option<V>)>> = BTreeMap::new();
         for (key, value) in changes {
             let hash = (self.hash)(&key);
-            by_shard.entry(shard_of(hash, count)).or_default().push((hash, key, value));
+            by_shard
+                .entry(shard_of(hash, count))
+                .or_default()
+                .push((hash, key, value));
         }
         let mut shards = next.shards.as_ref().clone();
         for (at, changes) in by_shard {
@@ -109,7 +123,8 @@ impl<V: Clone> Table<V> {
         let (mut set, mut gone) = (Vec::new(), Vec::new());
         let comparable = self.shards.len() == before.shards.len();
         let shared = |at: usize| comparable && Arc::ptr_eq(&self.shards[at], &before.shards[at]);
-        let find = |table: &'a Self, entry: &Entry<V>| table.find(entry.hash, |key| key == &*entry.key);
+        let find =
+            |table: &'a Self, entry: &Entry<V>| table.find(entry.hash, |key| key == &*entry.key);
         for at in (0..self.shards.len()).filter(|at| !shared(*at)) {
             for entry in self.shards[at].iter() {
                 if !find(before, entry).is_some_and(|old| same(old, &entry.value)) {
@@ -118,7 +133,12 @@ impl<V: Clone> Table<V> {
             }
         }
         for at in (0..before.shards.len()).filter(|at| !shared(*at)) {
-            gone.extend(before.shards[at].iter().filter(|entry| find(self, entry).is_none()).map(|entry| &entry.key));
+            gone.extend(
+                before.shards[at]
+                    .iter()
+                    .filter(|entry| find(self, entry).is_none())
+                    .map(|entry| &entry.key),
+            );
         }
         (set, gone)
     }
@@ -153,7 +173,9 @@ mod tests {
     use crate::authority;
 
     fn table(count: usize) -> Table<usize> {
-        let entries = (0..count).map(|n| (Arc::from(format!("host-{n}")), Some(n))).collect();
+        let entries = (0..count)
+            .map(|n| (Arc::from(format!("host-{n}")), Some(n)))
+            .collect();
         Table::new(authority::hash).with(entries)
     }
 
@@ -166,23 +188,46 @@ mod tests {
         let first = table(1000);
         assert_eq!(first.len(), 1000);
         assert!((0..1000).all(|n| get(&first, &format!("host-{n}")) == Some(n)));
-        let second = first.with(vec![("host-7".into(), None), ("host-8".into(), Some(80)), ("new".into(), Some(1))]);
+        let second = first.with(vec![
+            ("host-7".into(), None),
+            ("host-8".into(), Some(80)),
+            ("new".into(), Some(1)),
+        ]);
         assert_eq!(second.len(), 1000);
         assert_eq!(get(&second, "host-7"), None);
         assert_eq!(get(&second, "host-8"), Some(80));
         assert_eq!(get(&second, "new"), Some(1));
-        assert_eq!(get(&first, "host-7"), Some(7), "the table before is untouched");
+        assert_eq!(
+            get(&first, "host-7"),
+            Some(7),
+            "the table before is untouched"
+        );
     }
 
     #[test]
     fn one_change_copies_one_shard_and_is_the_whole_difference() {
         let first = table(10_000);
         let second = first.with(vec![("host-5000".into(), Some(1)), ("host-1".into(), None)]);
-        let copied = first.shards.iter().zip(second.shards.iter()).filter(|(a, b)| !Arc::ptr_eq(a, b)).count();
-        assert!(copied <= 2, "{copied} shards of {} were copied", first.shards.len());
+        let copied = first
+            .shards
+            .iter()
+            .zip(second.shards.iter())
+            .filter(|(a, b)| !Arc::ptr_eq(a, b))
+            .count();
+        assert!(
+            copied <= 2,
+            "{copied} shards of {} were copied",
+            first.shards.len()
+        );
         let (set, gone) = second.changes_since(&first, |a, b| a == b);
-        assert_eq!(set.iter().map(|entry| &*entry.key).collect::<Vec<_>>(), ["host-5000"]);
-        assert_eq!(gone.iter().map(|key| key.to_string()).collect::<Vec<_>>(), ["host-1"]);
+        assert_eq!(
+            set.iter().map(|entry| &*entry.key).collect::<Vec<_>>(),
+            ["host-5000"]
+        );
+        assert_eq!(
+            gone.iter().map(|key| key.to_string()).collect::<Vec<_>>(),
+            ["host-1"]
+        );
     }
 
     #[test]

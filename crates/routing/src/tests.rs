@@ -21,12 +21,19 @@ impl RequestView for Request {
         &self.path
     }
     fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_bytes())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_bytes())
     }
 }
 
 fn get(host: &str, path: &str) -> Request {
-    Request { host: host.into(), path: path.into(), headers: Vec::new() }
+    Request {
+        host: host.into(),
+        path: path.into(),
+        headers: Vec::new(),
+    }
 }
 
 fn route(hosts: &[&str], sort_key: i64, matches: Vec<Match>) -> Route {
@@ -57,17 +64,29 @@ fn route(hosts: &[&str], sort_key: i64, matches: Vec<Match>) -> Route {
 }
 
 fn prefix(path: &str) -> Match {
-    Match { path: Some(PathMatch::StringPrefix(path.into())), headers: Vec::new() }
+    Match {
+        path: Some(PathMatch::StringPrefix(path.into())),
+        headers: Vec::new(),
+    }
 }
 
 fn model(routes: Vec<(&str, Route)>) -> Model {
-    let routes = routes.into_iter().map(|(id, route)| (RouteId(id.into()), Arc::new(route))).collect();
-    Model { routes, ..Model::default() }
+    let routes = routes
+        .into_iter()
+        .map(|(id, route)| (RouteId(id.into()), Arc::new(route)))
+        .collect();
+    Model {
+        routes,
+        ..Model::default()
+    }
 }
 
 fn backend(id: &str, port: u16) -> Arc<Backend> {
-    let endpoint =
-        Endpoint { address: ([127, 0, 0, 1], port).into(), state: EndpointState::Ready, pod: None };
+    let endpoint = Endpoint {
+        address: ([127, 0, 0, 1], port).into(),
+        state: EndpointState::Ready,
+        pod: None,
+    };
     Arc::new(Backend {
         id: BackendId(id.into()),
         protocol: Protocol::Http1,
@@ -79,12 +98,18 @@ fn backend(id: &str, port: u16) -> Arc<Backend> {
 }
 
 fn forward(backend: &str) -> Action {
-    let arm = |weight, id: &str| Arm { weight, backend: BackendId(id.into()), request_headers: HeaderOps::default() };
+    let arm = |weight, id: &str| Arm {
+        weight,
+        backend: BackendId(id.into()),
+        request_headers: HeaderOps::default(),
+    };
     Action::Forward(Split::new(vec![arm(0, "none"), arm(100, backend)]).expect("a weight"))
 }
 
 fn selected(snapshot: &Snapshot, request: &Request) -> Option<String> {
-    snapshot.select(Visibility::External, request).map(|route| route.id().to_string())
+    snapshot
+        .select(Visibility::External, request)
+        .map(|route| route.id().to_string())
 }
 
 #[test]
@@ -98,7 +123,11 @@ fn the_most_specific_host_wins_and_nothing_falls_through() {
     let (snapshot, findings) = compile(&model, None);
     assert_eq!(findings, []);
     let check = |host: &str, path: &str, expected: Option<&str>| {
-        assert_eq!(selected(&snapshot, &get(host, path)).as_deref(), expected, "{host}{path}");
+        assert_eq!(
+            selected(&snapshot, &get(host, path)).as_deref(),
+            expected,
+            "{host}{path}"
+        );
     };
     check("a.b.example", "/only/this", Some("exact"));
     check("A.B.Example.:8080", "/only", Some("exact"));
@@ -113,12 +142,27 @@ fn the_most_specific_host_wins_and_nothing_falls_through() {
 fn a_cluster_local_route_is_invisible_to_external_listeners() {
     let mut hidden = route(&["hello.default"], 0, vec![]);
     hidden.visibility = Visibility::ClusterLocal;
-    let model = model(vec![("hidden", hidden), ("open", route(&["hello.example"], 0, vec![]))]);
+    let model = model(vec![
+        ("hidden", hidden),
+        ("open", route(&["hello.example"], 0, vec![])),
+    ]);
     let (snapshot, _) = compile(&model, None);
     assert_eq!(selected(&snapshot, &get("hello.default", "/")), None);
-    assert!(snapshot.select(Visibility::ClusterLocal, &get("hello.default", "/")).is_some());
-    assert!(snapshot.select(Visibility::ClusterLocal, &get("hello.example", "/")).is_some());
-    assert!(snapshot.explain(Visibility::External, &get("hello.default", "/")).cluster_local_only);
+    assert!(
+        snapshot
+            .select(Visibility::ClusterLocal, &get("hello.default", "/"))
+            .is_some()
+    );
+    assert!(
+        snapshot
+            .select(Visibility::ClusterLocal, &get("hello.example", "/"))
+            .is_some()
+    );
+    assert!(
+        snapshot
+            .explain(Visibility::External, &get("hello.default", "/"))
+            .cluster_local_only
+    );
     assert_eq!(snapshot.routes(Visibility::External).len(), 1);
     assert_eq!(snapshot.routes(Visibility::ClusterLocal).len(), 2);
 }
@@ -131,7 +175,10 @@ fn an_endpoint_change_shares_every_host_table() {
     compiler.put_route(RouteId("hello".into()), Arc::new(hello));
     compiler.put_backend(backend("default/hello:80", 1));
     let (first, findings) = compiler.compile();
-    let missing = Finding::MissingBackend { route: RouteId("hello".into()), backend: BackendId("none".into()) };
+    let missing = Finding::MissingBackend {
+        route: RouteId("hello".into()),
+        backend: BackendId("none".into()),
+    };
     assert_eq!(findings, [missing]);
     compiler.put_backend(backend("default/hello:80", 1));
     assert!(!compiler.is_dirty(), "an equal backend is no change");
@@ -144,9 +191,15 @@ fn an_endpoint_change_shares_every_host_table() {
     assert_eq!((changed.len(), gone.len()), (1, 0));
     let request = get("hello.example", "/");
     for (snapshot, port) in [(&first, 1), (&second, 2)] {
-        let route = snapshot.select(Visibility::External, &request).expect("a route");
-        let CompiledAction::Forward(split) = &route.action else { panic!("not forwarded") };
-        let backend = snapshot.backend_of(split.at(split.total() - 1)).expect("a backend");
+        let route = snapshot
+            .select(Visibility::External, &request)
+            .expect("a route");
+        let CompiledAction::Forward(split) = &route.action else {
+            panic!("not forwarded")
+        };
+        let backend = snapshot
+            .backend_of(split.at(split.total() - 1))
+            .expect("a backend");
         assert_eq!(backend.endpoints[0].address.port(), port);
     }
 }
@@ -158,18 +211,33 @@ fn compiling_again_from_scratch_shares_what_is_unchanged() {
         ("b", route(&["b.example"], 0, vec![])),
         ("gone", route(&["gone.example"], 0, vec![])),
     ]);
-    model.backends.insert(BackendId("x".into()), backend("x", 1));
-    model.backends.insert(BackendId("y".into()), backend("y", 1));
+    model
+        .backends
+        .insert(BackendId("x".into()), backend("x", 1));
+    model
+        .backends
+        .insert(BackendId("y".into()), backend("y", 1));
     let (first, _) = compile(&model, None);
     model.routes.remove(&RouteId("gone".into()));
-    model.routes.insert(RouteId("b".into()), Arc::new(route(&["b.example"], 0, vec![prefix("/b")])));
+    model.routes.insert(
+        RouteId("b".into()),
+        Arc::new(route(&["b.example"], 0, vec![prefix("/b")])),
+    );
     model.backends.remove(&BackendId("y".into()));
     let (second, _) = compile(&model, Some(&first));
     let of = |snapshot: &Snapshot, host: &str| {
-        snapshot.select(Visibility::External, &get(host, "/b")).map(Arc::clone)
+        snapshot
+            .select(Visibility::External, &get(host, "/b"))
+            .map(Arc::clone)
     };
-    assert!(Arc::ptr_eq(&of(&first, "a.example").expect("a"), &of(&second, "a.example").expect("a")));
-    assert!(!Arc::ptr_eq(&of(&first, "b.example").expect("b"), &of(&second, "b.example").expect("b")));
+    assert!(Arc::ptr_eq(
+        &of(&first, "a.example").expect("a"),
+        &of(&second, "a.example").expect("a")
+    ));
+    assert!(!Arc::ptr_eq(
+        &of(&first, "b.example").expect("b"),
+        &of(&second, "b.example").expect("b")
+    ));
     assert!(of(&second, "gone.example").is_none());
     let (changed, gone) = second.backend_changes(&first);
     assert_eq!((changed.len(), gone), (0, vec![BackendId("y".into())]));
@@ -177,20 +245,38 @@ fn compiling_again_from_scratch_shares_what_is_unchanged() {
 
 #[test]
 fn a_split_gives_each_arm_its_share_and_zero_weight_none() {
-    let arm = |weight, id: &str| Arm { weight, backend: BackendId(id.into()), request_headers: HeaderOps::default() };
+    let arm = |weight, id: &str| Arm {
+        weight,
+        backend: BackendId(id.into()),
+        request_headers: HeaderOps::default(),
+    };
     let mut split = route(&["*"], 0, vec![]);
-    split.action = Action::Forward(Split::new(vec![arm(0, "zero"), arm(1, "one"), arm(3, "three")]).expect("weights"));
+    split.action = Action::Forward(
+        Split::new(vec![arm(0, "zero"), arm(1, "one"), arm(3, "three")]).expect("weights"),
+    );
     let (snapshot, _) = compile(&model(vec![("split", split)]), None);
-    let route = snapshot.select(Visibility::External, &get("x", "/")).expect("a route");
-    let CompiledAction::Forward(split) = &route.action else { panic!("not forwarded") };
-    let picks: Vec<_> = (0..=split.total()).map(|point| split.at(point).backend.to_string()).collect();
+    let route = snapshot
+        .select(Visibility::External, &get("x", "/"))
+        .expect("a route");
+    let CompiledAction::Forward(split) = &route.action else {
+        panic!("not forwarded")
+    };
+    let picks: Vec<_> = (0..=split.total())
+        .map(|point| split.at(point).backend.to_string())
+        .collect();
     assert_eq!(picks, ["one", "three", "three", "three", "three"]);
 }
 
 #[test]
 fn explain_names_the_predicate_that_does_not_hold() {
-    let header = HeaderMatch { name: "knative-serving-tag".into(), value: "blue".into() };
-    let tagged = Match { path: Some(PathMatch::StringPrefix("/a".into())), headers: vec![header] };
+    let header = HeaderMatch {
+        name: "knative-serving-tag".into(),
+        value: "blue".into(),
+    };
+    let tagged = Match {
+        path: Some(PathMatch::StringPrefix("/a".into())),
+        headers: vec![header],
+    };
     let model = model(vec![
         ("tagged", route(&["x"], 0, vec![tagged])),
         ("default", route(&["x"], 1, vec![])),
@@ -198,21 +284,46 @@ fn explain_names_the_predicate_that_does_not_hold() {
     ]);
     let (snapshot, _) = compile(&model, None);
     let mut request = get("x", "/b");
-    request.headers.push(("knative-serving-tag".into(), "green".into()));
+    request
+        .headers
+        .push(("knative-serving-tag".into(), "green".into()));
     let explanation = snapshot.explain(Visibility::External, &request);
-    assert_eq!(explanation.selected().map(|route| route.id().to_string()).as_deref(), Some("default"));
-    let Verdict::Missed(missed) = &explanation.considered[0].verdict else { panic!("the tagged route matched") };
+    assert_eq!(
+        explanation
+            .selected()
+            .map(|route| route.id().to_string())
+            .as_deref(),
+        Some("default")
+    );
+    let Verdict::Missed(missed) = &explanation.considered[0].verdict else {
+        panic!("the tagged route matched")
+    };
     let texts: Vec<_> = missed[0].iter().map(ToString::to_string).collect();
-    assert_eq!(texts, ["path does not begin with /a", "header knative-serving-tag is green, wanted blue"]);
+    assert_eq!(
+        texts,
+        [
+            "path does not begin with /a",
+            "header knative-serving-tag is green, wanted blue"
+        ]
+    );
     assert_eq!(explanation.considered[2].verdict, Verdict::Later);
 }
 
 fn any_host() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["a.example", "B.example", "x.a.example", "*.example", "*.a.example", "*", "example."])
+    prop::sample::select(vec![
+        "a.example",
+        "B.example",
+        "x.a.example",
+        "*.example",
+        "*.a.example",
+        "*",
+        "example.",
+    ])
 }
 
 fn any_path_text() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(vec!["/", "a", "b", "/a", "ab"]), 0..4).prop_map(|parts| parts.concat())
+    prop::collection::vec(prop::sample::select(vec!["/", "a", "b", "/a", "ab"]), 0..4)
+        .prop_map(|parts| parts.concat())
 }
 
 fn any_path() -> impl Strategy<Value = Option<PathMatch>> {
@@ -231,8 +342,14 @@ fn any_header() -> impl Strategy<Value = (String, String)> {
 
 fn any_match() -> impl Strategy<Value = Match> {
     (any_path(), prop::collection::vec(any_header(), 0..2)).prop_map(|(path, headers)| {
-        let header = |(name, value): (String, String)| HeaderMatch { name: name.into(), value: value.into() };
-        Match { path, headers: headers.into_iter().map(header).collect() }
+        let header = |(name, value): (String, String)| HeaderMatch {
+            name: name.into(),
+            value: value.into(),
+        };
+        Match {
+            path,
+            headers: headers.into_iter().map(header).collect(),
+        }
     })
 }
 
@@ -249,10 +366,24 @@ fn any_route() -> impl Strategy<Value = Route> {
 }
 
 fn any_request() -> impl Strategy<Value = Request> {
-    let hosts = vec!["a.example", "A.example:80", "b.example.", "x.a.example", "q.a.example", "example", "z", ".example"];
+    let hosts = vec![
+        "a.example",
+        "A.example:80",
+        "b.example.",
+        "x.a.example",
+        "q.a.example",
+        "example",
+        "z",
+        ".example",
+    ];
     let headers = prop::collection::vec(any_header(), 0..3);
-    (prop::sample::select(hosts), any_path_text(), headers)
-        .prop_map(|(host, path, headers)| Request { host: host.into(), path, headers })
+    (prop::sample::select(hosts), any_path_text(), headers).prop_map(|(host, path, headers)| {
+        Request {
+            host: host.into(),
+            path,
+            headers,
+        }
+    })
 }
 
 /// Put (`Some`) or remove (`None`) the route of that number.
@@ -267,7 +398,11 @@ fn agree(snapshot: &Snapshot, model: &Model, requests: &[Request]) -> Result<(),
             let got = snapshot.select(listener, request).map(|route| route.id());
             prop_assert_eq!(got, expected, "{:?} {:?}", listener, request);
             let explained = snapshot.explain(listener, request);
-            prop_assert_eq!(explained.selected().map(|route| route.id()), expected, "explain");
+            prop_assert_eq!(
+                explained.selected().map(|route| route.id()),
+                expected,
+                "explain"
+            );
         }
     }
     Ok(())

@@ -122,8 +122,14 @@ impl<'a> Spec<'a> {
         });
         let rules = spec.rules.iter().map(|rule| Rule {
             hosts: &rule.hosts,
-            visibility: rule.visibility.as_deref().filter(|text| !text.is_empty()).unwrap_or("ExternalIP"),
-            http: rule.http.as_ref().map(|http| Http { paths: http.paths.iter().map(Path::of).collect() }),
+            visibility: rule
+                .visibility
+                .as_deref()
+                .filter(|text| !text.is_empty())
+                .unwrap_or("ExternalIP"),
+            http: rule.http.as_ref().map(|http| Http {
+                paths: http.paths.iter().map(Path::of).collect(),
+            }),
         });
         Self {
             tls: tls.collect(),
@@ -135,7 +141,14 @@ impl<'a> Spec<'a> {
 
 impl<'a> Path<'a> {
     fn of(path: &'a networking::HttpIngressPath) -> Self {
-        let headers = path.headers.iter().map(|(name, value)| (name.as_str(), Exact { exact: &value.exact }));
+        let headers = path.headers.iter().map(|(name, value)| {
+            (
+                name.as_str(),
+                Exact {
+                    exact: &value.exact,
+                },
+            )
+        });
         let alone = path.splits.len() == 1;
         let splits = path.splits.iter().map(|split| Split {
             service_namespace: &split.service_namespace,

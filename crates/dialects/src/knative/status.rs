@@ -4,7 +4,7 @@
 //! at the gateway (whether it got its hosts). Ready is True only after the snapshot that holds the
 //! generation has been published.
 
-use api::condition::{Condition, Conditions};
+use api::condition::Conditions;
 use api::networking::v1alpha1::{IngressStatus, LoadBalancerIngress, LoadBalancerStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -35,18 +35,27 @@ pub struct Outcome {
 }
 
 /// The status after `outcome`. Equal to `stored` if there is nothing to tell.
-pub fn status(stored: Option<&IngressStatus>, outcome: &Outcome, names: &LoadBalancers, now: Time) -> IngressStatus {
+pub fn status(
+    stored: Option<&IngressStatus>,
+    outcome: &Outcome,
+    names: &LoadBalancers,
+    now: Time,
+) -> IngressStatus {
     let stored = stored.cloned().unwrap_or_default();
     let mut conditions = Conditions::new(&stored.conditions, DEPENDENTS, now);
     let is_live = outcome.live == Some(outcome.generation);
-    let waiting = findings(outcome, |effect| effect == Effect::Waiting || (effect == Effect::Starting && !is_live));
+    let waiting = findings(outcome, |effect| {
+        effect == Effect::Waiting || (effect == Effect::Starting && !is_live)
+    });
     let refused = findings(outcome, |effect| effect == Effect::Refused);
     let conflicts = findings(outcome, |effect| effect == Effect::Conflict);
     match (refused, waiting) {
         (Some((reason, message)), _) => conditions.mark_false(NETWORK_CONFIGURED, reason, &message),
         (None, Some((reason, message))) => {
             let message = match outcome.live {
-                Some(live) if !is_live => format!("{message}; generation {live} stays live until then"),
+                Some(live) if !is_live => {
+                    format!("{message}; generation {live} stays live until then")
+                }
                 Some(_) | None => message,
             };
             conditions.mark_unknown(NETWORK_CONFIGURED, reason, &message);
@@ -56,11 +65,15 @@ pub fn status(stored: Option<&IngressStatus>, outcome: &Outcome, names: &LoadBal
     match conflicts {
         Some((reason, message)) => conditions.mark_false(LOAD_BALANCER_READY, reason, &message),
         None if is_live => conditions.mark_true(LOAD_BALANCER_READY),
-        None => conditions.mark_unknown(LOAD_BALANCER_READY, "NotLive", "The gateway does not serve this generation yet."),
+        None => conditions.mark_unknown(
+            LOAD_BALANCER_READY,
+            "NotLive",
+            "The gateway does not serve this generation yet.",
+        ),
     }
     IngressStatus {
         observed_generation: Some(outcome.generation),
-        conditions: settled(conditions.into_vec(), &stored.conditions),
+        conditions: conditions.into_vec(),
         public_load_balancer: Some(load_balancer(&names.public)),
         private_load_balancer: Some(load_balancer(&names.private)),
         ..stored
@@ -69,27 +82,29 @@ pub fn status(stored: Option<&IngressStatus>, outcome: &Outcome, names: &LoadBal
 
 /// Reason and message of the diagnostics with such an effect, if there are any.
 fn findings(outcome: &Outcome, wanted: impl Fn(Effect) -> bool) -> Option<(&'static str, String)> {
-    let found: Vec<_> = outcome.diagnostics.iter().filter(|it| wanted(it.effect)).collect();
+    let found: Vec<_> = outcome
+        .diagnostics
+        .iter()
+        .filter(|it| wanted(it.effect))
+        .collect();
     let first = found.first()?;
-    let mut texts: Vec<_> = found.iter().take(LISTED).map(|it| format!("{}: {}", it.field, it.message)).collect();
+    let mut texts: Vec<_> = found
+        .iter()
+        .take(LISTED)
+        .map(|it| format!("{}: {}", it.field, it.message))
+        .collect();
     if found.len() > LISTED {
         texts.push(format!("and {} more", found.len() - LISTED));
     }
     Some((first.reason, texts.join("; ")))
 }
 
-/// Ready was recomputed on the way, so its transition time may have moved although it ended where
-/// it began: a status that says the same must be the same.
-fn settled(next: Vec<Condition>, stored: &[Condition]) -> Vec<Condition> {
-    let keep = |condition: Condition| {
-        let before = api::condition::find(stored, &condition.type_).filter(|before| before.status == condition.status);
-        let since = before.and_then(|before| before.last_transition_time.clone());
-        Condition { last_transition_time: since.or(condition.last_transition_time.clone()), ..condition }
-    };
-    next.into_iter().map(keep).collect()
-}
-
 fn load_balancer(domain_internal: &str) -> LoadBalancerStatus {
-    let ingress = LoadBalancerIngress { domain_internal: Some(domain_internal.to_owned()), ..Default::default() };
-    LoadBalancerStatus { ingress: vec![ingress] }
+    let ingress = LoadBalancerIngress {
+        domain_internal: Some(domain_internal.to_owned()),
+        ..Default::default()
+    };
+    LoadBalancerStatus {
+        ingress: vec![ingress],
+    }
 }

@@ -24,9 +24,18 @@ fn load(documents: &[Value]) -> Input {
         host: "suimon-gateway-internal.knative-serving.svc.cluster.local".into(),
         addresses: vec![([127, 0, 0, 1], 8081).into()],
     };
-    let mut input = Input { objects: Objects::new(vec![gateway]), ..Input::default() };
+    let mut input = Input {
+        objects: Objects::new(vec![gateway]),
+        ..Input::default()
+    };
     for document in documents {
-        let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |pointer: &str| {
+            document
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let name = Name::new(&text("/metadata/namespace"), &text("/metadata/name"));
         match text("/kind").as_str() {
             "Ingress" => {
@@ -61,23 +70,34 @@ fn translate_all(documents: &[Value]) -> Output {
     let input = load(documents);
     let mut output = Output::default();
     let mut references = BTreeSet::new();
-    for ingress in input.ingresses.iter().filter(|ingress| is_ours(ingress, INGRESS_CLASS)) {
+    for ingress in input
+        .ingresses
+        .iter()
+        .filter(|ingress| is_ours(ingress, INGRESS_CLASS))
+    {
         let translation = translate(ingress, &input.objects);
         let generation = ingress.metadata.generation.unwrap_or_default();
         let outcome = Outcome {
             generation,
-            live: translation.is_complete().then_some(generation),
+            live: translation.is_complete(false).then_some(generation),
             diagnostics: translation.diagnostics.clone(),
         };
-        let names = LoadBalancers { public: "public.example".into(), private: "private.example".into() };
+        let names = LoadBalancers {
+            public: "public.example".into(),
+            private: "private.example".into(),
+        };
         let now = serde_json::from_value("2026-01-01T00:00:00Z".into()).expect("a time");
         let status = status(None, &outcome, &names, now);
         let name = Name::of(&ingress.metadata).to_string();
-        output.statuses.insert(name, serde_json::to_value(status).expect("a status"));
+        output
+            .statuses
+            .insert(name, serde_json::to_value(status).expect("a status"));
         output.records.routes.extend(translation.routes);
         references.extend(translation.backends);
     }
-    let backends = references.iter().filter_map(|it| backend::translate(it, &input.objects).backend);
+    let backends = references
+        .iter()
+        .filter_map(|it| backend::translate(it, &input.objects).backend);
     output.records.backends = backends.collect();
     output
 }
@@ -139,16 +159,24 @@ spec:
               - {serviceNamespace: default, serviceName: two, servicePort: 81, appendHeaders: {K: v}}
 "#,
     );
-    assert_eq!(hash::hash(&ingress), "02bc75e4e5a33cff9702a89064f225dc36659356c034ab5cc80fbdd62c6b84a1");
+    assert_eq!(
+        hash::hash(&ingress),
+        "02bc75e4e5a33cff9702a89064f225dc36659356c034ab5cc80fbdd62c6b84a1"
+    );
 }
 
 #[test]
 fn the_class_must_match_exactly() {
     let check = |annotations: &str, expected: bool| {
-        let ingress = ingress(&format!("metadata: {{annotations: {annotations}}}\nspec: {{}}"));
+        let ingress = ingress(&format!(
+            "metadata: {{annotations: {annotations}}}\nspec: {{}}"
+        ));
         assert_eq!(is_ours(&ingress, INGRESS_CLASS), expected, "{annotations}");
     };
-    check(&format!("{{networking.knative.dev/ingress.class: {INGRESS_CLASS}}}"), true);
+    check(
+        &format!("{{networking.knative.dev/ingress.class: {INGRESS_CLASS}}}"),
+        true,
+    );
     check("{networking.knative.dev/ingress.class: \"\"}", false);
     check("{networking.knative.dev/ingress.class: fake}", false);
     check("{}", false);
@@ -156,25 +184,58 @@ fn the_class_must_match_exactly() {
 
 #[test]
 fn a_status_that_says_the_same_is_the_same() {
-    let names = LoadBalancers { public: "a".into(), private: "b".into() };
+    let names = LoadBalancers {
+        public: "a".into(),
+        private: "b".into(),
+    };
     let at = |text: &str| -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
         serde_json::from_value(text.into()).expect("a time")
     };
-    let outcome = Outcome { generation: 2, live: Some(2), diagnostics: Vec::new() };
+    let outcome = Outcome {
+        generation: 2,
+        live: Some(2),
+        diagnostics: Vec::new(),
+    };
     let first = status(None, &outcome, &names, at("2026-01-01T00:00:00Z"));
-    assert_eq!(status(Some(&first), &outcome, &names, at("2026-01-01T00:00:09Z")), first);
-    assert!(first.conditions.iter().all(|condition| condition.status == "True"));
+    assert_eq!(
+        status(Some(&first), &outcome, &names, at("2026-01-01T00:00:09Z")),
+        first
+    );
+    assert!(
+        first
+            .conditions
+            .iter()
+            .all(|condition| condition.status == "True")
+    );
 }
 
 #[test]
 fn an_incomplete_generation_says_which_one_stays_live() {
-    let names = LoadBalancers { public: "a".into(), private: "b".into() };
+    let names = LoadBalancers {
+        public: "a".into(),
+        private: "b".into(),
+    };
     let now = serde_json::from_value("2026-01-01T00:00:00Z".into()).expect("a time");
-    let waiting = Diagnostic::new(Effect::Waiting, "ServiceMissing", "spec", "Service x does not exist");
-    let outcome = Outcome { generation: 3, live: Some(2), diagnostics: vec![waiting] };
+    let waiting = Diagnostic::new(
+        Effect::Waiting,
+        "ServiceMissing",
+        "spec",
+        "Service x does not exist",
+    );
+    let outcome = Outcome {
+        generation: 3,
+        live: Some(2),
+        diagnostics: vec![waiting],
+    };
     let status = status(None, &outcome, &names, now);
     let ready = api::condition::find(&status.conditions, api::condition::READY).expect("written");
-    assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("Unknown", Some("ServiceMissing")));
-    assert_eq!(ready.message.as_deref(), Some("spec: Service x does not exist; generation 2 stays live until then"));
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_deref()),
+        ("Unknown", Some("ServiceMissing"))
+    );
+    assert_eq!(
+        ready.message.as_deref(),
+        Some("spec: Service x does not exist; generation 2 stays live until then")
+    );
     assert_eq!(status.observed_generation, Some(3));
 }

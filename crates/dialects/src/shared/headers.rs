@@ -32,7 +32,9 @@ pub(crate) fn name(text: &str) -> Result<Arc<str>, String> {
 pub(crate) fn settable(name_text: &str, value: &str) -> Result<(Arc<str>, Arc<str>), String> {
     let name = name(name_text)?;
     if RESERVED.contains(&&*name) {
-        return Err(format!("header {name} cannot be set, it belongs to the connection"));
+        return Err(format!(
+            "header {name} cannot be set, it belongs to the connection"
+        ));
     }
     Ok((name, self::value(value)?))
 }

@@ -10,9 +10,18 @@ use routing::model::HostPattern;
 /// is longer than 63 bytes or all digits is left out: it cannot be a host name.
 pub(crate) fn expand(host: &str) -> BTreeSet<HostPattern> {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let suffixes = [String::new(), format!(".{CLUSTER_DOMAIN}"), format!(".svc.{CLUSTER_DOMAIN}")];
-    let names = suffixes.iter().filter_map(|suffix| host.strip_suffix(suffix.as_str()));
-    names.filter(|name| is_name(name)).map(|name| HostPattern::Exact(name.into())).collect()
+    let suffixes = [
+        String::new(),
+        format!(".{CLUSTER_DOMAIN}"),
+        format!(".svc.{CLUSTER_DOMAIN}"),
+    ];
+    let names = suffixes
+        .iter()
+        .filter_map(|suffix| host.strip_suffix(suffix.as_str()));
+    names
+        .filter(|name| is_name(name))
+        .map(|name| HostPattern::Exact(name.into()))
+        .collect()
 }
 
 fn is_name(name: &str) -> bool {
@@ -28,10 +37,20 @@ mod tests {
     #[test]
     fn a_cluster_name_is_also_served_by_its_short_forms() {
         let check = |host: &str, expected: &[&str]| {
-            let names = expected.iter().map(|name| HostPattern::Exact((*name).into())).collect();
+            let names = expected
+                .iter()
+                .map(|name| HostPattern::Exact((*name).into()))
+                .collect();
             assert_eq!(expand(host), names, "{host}");
         };
-        check("hello.default.svc.cluster.local", &["hello.default.svc.cluster.local", "hello.default.svc", "hello.default"]);
+        check(
+            "hello.default.svc.cluster.local",
+            &[
+                "hello.default.svc.cluster.local",
+                "hello.default.svc",
+                "hello.default",
+            ],
+        );
         check("Hello.Example.com.", &["hello.example.com"]);
         check("10.0.0.1", &[]);
         check("a b", &[]);

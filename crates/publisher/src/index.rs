@@ -1,0 +1,367 @@
+//! Which translations exist, what each of them read, and which must run again.
+//!
+//! Pure: changes go in, records and outcomes come out. A change costs the translations that read
+//! what changed, however many objects there are. A new generation of an Ingress replaces the live
+//! one in a single step, and only once everything that it names is there.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::networking::v1alpha1::Ingress;
+use dialects::backend::{self, BackendRef};
+use dialects::knative::{self, Outcome, Translation};
+use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects};
+use routing::model::{HostPattern, RouteId};
+use routing::{Compiler, Finding, Snapshot};
+use tokio::time::Instant;
+
+use crate::inbox::Pending;
+
+/// How long a backend that no route uses any more stays in the snapshot: requests that chose it
+/// a moment ago, or wait for one of its pods, still get there.
+const LINGER: Duration = Duration::from_secs(60);
+
+pub(crate) struct Index {
+    class: String,
+    objects: Objects,
+    ingresses: HashMap<Name, Held>,
+    backends: HashMap<BackendRef, Used>,
+    readers: HashMap<Dependency, BTreeSet<Consumer>>,
+    dirty: BTreeSet<Consumer>,
+    /// Backends without users, by the time they are dropped.
+    retired: BTreeSet<(Instant, BackendRef)>,
+    /// Ingresses whose status must be looked at after the next publish.
+    due: BTreeSet<Name>,
+    compiler: Compiler,
+}
+
+/// A translation. Ingresses sort first: they decide which backends there are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Consumer {
+    Ingress(Name),
+    Backend(BackendRef),
+}
+
+/// One Ingress of our class.
+struct Held {
+    ingress: Arc<Ingress>,
+    claimant: Claimant,
+    /// Hosts of the live and of the newest generation.
+    claimed: BTreeSet<HostPattern>,
+    /// The generation whose routes are in the snapshot.
+    live: Option<i64>,
+    routes: BTreeSet<RouteId>,
+    backends: BTreeSet<BackendRef>,
+    reads: BTreeSet<Dependency>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// One backend in the snapshot.
+#[derive(Default)]
+struct Used {
+    /// Ingresses whose live generation sends there.
+    users: usize,
+    reads: BTreeSet<Dependency>,
+}
+
+/// What a rebuild did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rebuilt {
+    /// Translations of Ingresses and of backends.
+    pub(crate) ingresses: usize,
+    pub(crate) backends: usize,
+    /// Whether the next snapshot differs from the last.
+    pub(crate) is_dirty: bool,
+}
+
+impl Index {
+    pub(crate) fn new(class: String, gateway: Vec<GatewayAddress>) -> Self {
+        Self {
+            class,
+            objects: Objects::new(gateway),
+            ingresses: HashMap::new(),
+            backends: HashMap::new(),
+            readers: HashMap::new(),
+            dirty: BTreeSet::new(),
+            retired: BTreeSet::new(),
+            due: BTreeSet::new(),
+            compiler: Compiler::default(),
+        }
+    }
+
+    /// Takes in what changed. Ingresses come last, so that they find what they name.
+    pub(crate) fn apply(&mut self, pending: Pending, now: Instant) {
+        for (name, service) in pending.services {
+            let changed = self.objects.put_service(&name, service);
+            self.mark(changed);
+        }
+        for (name, revision) in pending.revisions {
+            let changed = self.objects.put_revision(&name, revision);
+            self.mark(changed);
+        }
+        for (name, slice) in pending.slices {
+            let changed = self.objects.put_slice(&name, slice);
+            self.mark(changed);
+        }
+        for (name, ingress) in pending.ingresses {
+            let ours = ingress.filter(|ingress| knative::is_ours(ingress, &self.class));
+            self.put_ingress(name, ours, now);
+        }
+    }
+
+    /// Runs the translations that are due.
+    pub(crate) fn rebuild(&mut self, now: Instant) -> Rebuilt {
+        let mut rebuilt = Rebuilt::default();
+        // Translating an Ingress may add backends, never an Ingress that sorts before it.
+        while let Some(consumer) = self.dirty.pop_first() {
+            match consumer {
+                Consumer::Ingress(name) => {
+                    rebuilt.ingresses += 1;
+                    self.translate_ingress(&name, now);
+                }
+                Consumer::Backend(reference) => {
+                    rebuilt.backends += 1;
+                    self.translate_backend(&reference);
+                }
+            }
+        }
+        self.expire(now);
+        rebuilt.is_dirty = self.compiler.is_dirty();
+        rebuilt
+    }
+
+    /// The snapshot of all that is live.
+    pub(crate) fn compile(&mut self) -> (Snapshot, Vec<Finding>) {
+        self.compiler.compile()
+    }
+
+    /// When the next backend is dropped.
+    pub(crate) fn next_expiry(&self) -> Option<Instant> {
+        self.retired.first().map(|(at, _)| *at)
+    }
+
+    /// What is to be told about Ingresses now that everything so far is published.
+    pub(crate) fn take_outcomes(&mut self) -> Vec<(Name, Option<Outcome>)> {
+        let outcome = |held: &Held| Outcome {
+            generation: generation(&held.ingress),
+            live: held.live,
+            diagnostics: held.diagnostics.clone(),
+        };
+        let due = std::mem::take(&mut self.due).into_iter();
+        due.map(|name| (name.clone(), self.ingresses.get(&name).map(outcome)))
+            .collect()
+    }
+
+    /// Sets or removes an Ingress of our class.
+    fn put_ingress(&mut self, name: Name, ingress: Option<Arc<Ingress>>, now: Instant) {
+        let is_same_object = |held: &Held| {
+            ingress
+                .as_ref()
+                .is_some_and(|ingress| ingress.metadata.uid == held.ingress.metadata.uid)
+        };
+        if self
+            .ingresses
+            .get(&name)
+            .is_some_and(|held| !is_same_object(held))
+        {
+            self.remove_ingress(&name, now);
+        }
+        let Some(ingress) = ingress else { return };
+        self.due.insert(name.clone());
+        let hosts = knative::hosts(&ingress);
+        let Some(held) = self.ingresses.get_mut(&name) else {
+            let claimant = knative::claimant(&ingress);
+            let changed = self.objects.claim(&claimant, &hosts);
+            let held = Held {
+                ingress,
+                claimant,
+                claimed: hosts,
+                live: None,
+                routes: BTreeSet::new(),
+                backends: BTreeSet::new(),
+                reads: BTreeSet::new(),
+                diagnostics: Vec::new(),
+            };
+            self.ingresses.insert(name.clone(), held);
+            self.dirty.insert(Consumer::Ingress(name));
+            return self.mark(changed);
+        };
+        let is_same =
+            held.ingress.spec == ingress.spec && generation(&held.ingress) == generation(&ingress);
+        held.ingress = ingress;
+        if is_same {
+            return;
+        }
+        let new = hosts.difference(&held.claimed).cloned().collect();
+        let changed = self.objects.claim(&held.claimant, &new);
+        held.claimed.extend(new);
+        self.dirty.insert(Consumer::Ingress(name));
+        self.mark(changed);
+    }
+
+    fn remove_ingress(&mut self, name: &Name, now: Instant) {
+        let Some(held) = self.ingresses.remove(name) else {
+            return;
+        };
+        self.due.insert(name.clone());
+        for id in &held.routes {
+            self.compiler.remove_route(id);
+        }
+        self.dirty.remove(&Consumer::Ingress(name.clone()));
+        self.set_reads(
+            &Consumer::Ingress(name.clone()),
+            held.reads,
+            BTreeSet::new(),
+        );
+        let changed = self.objects.release(&held.claimant, &held.claimed);
+        self.mark(changed);
+        for reference in &held.backends {
+            self.release_backend(reference, now);
+        }
+    }
+
+    fn translate_ingress(&mut self, name: &Name, now: Instant) {
+        let Some(held) = self.ingresses.get_mut(name) else {
+            return;
+        };
+        let translation = knative::translate(&held.ingress, &self.objects);
+        held.diagnostics = translation.diagnostics.clone();
+        let before = std::mem::replace(&mut held.reads, translation.reads.clone());
+        let is_live = held.live == Some(generation(&held.ingress));
+        self.due.insert(name.clone());
+        self.set_reads(
+            &Consumer::Ingress(name.clone()),
+            before,
+            translation.reads.clone(),
+        );
+        if translation.is_complete(is_live) {
+            self.go_live(name, translation, now);
+        }
+    }
+
+    /// Replaces the routes of the live generation by these.
+    fn go_live(&mut self, name: &Name, translation: Translation, now: Instant) {
+        let Some(held) = self.ingresses.get_mut(name) else {
+            return;
+        };
+        held.live = Some(generation(&held.ingress));
+        let ids = translation
+            .routes
+            .iter()
+            .map(|(id, _)| id.clone())
+            .collect();
+        let before = std::mem::replace(&mut held.routes, ids);
+        for id in before.difference(&held.routes) {
+            self.compiler.remove_route(id);
+        }
+        for (id, route) in translation.routes {
+            self.compiler.put_route(id, route);
+        }
+        let before = std::mem::replace(&mut held.backends, translation.backends.clone());
+        let hosts = knative::hosts(&held.ingress);
+        let stale: BTreeSet<_> = held.claimed.difference(&hosts).cloned().collect();
+        let changed = self.objects.release(&held.claimant, &stale);
+        held.claimed = hosts;
+        self.mark(changed);
+        for reference in translation.backends.difference(&before) {
+            self.use_backend(reference);
+        }
+        for reference in before.difference(&translation.backends) {
+            self.release_backend(reference, now);
+        }
+    }
+
+    fn use_backend(&mut self, reference: &BackendRef) {
+        let used = self.backends.entry(reference.clone()).or_default();
+        used.users += 1;
+        self.dirty.insert(Consumer::Backend(reference.clone()));
+    }
+
+    fn release_backend(&mut self, reference: &BackendRef, now: Instant) {
+        let Some(used) = self.backends.get_mut(reference) else {
+            return;
+        };
+        used.users = used.users.saturating_sub(1);
+        if used.users == 0 {
+            self.retired.insert((now + LINGER, reference.clone()));
+        }
+    }
+
+    fn translate_backend(&mut self, reference: &BackendRef) {
+        let Some(used) = self.backends.get_mut(reference) else {
+            return;
+        };
+        let translation = backend::translate(reference, &self.objects);
+        let before = std::mem::replace(&mut used.reads, translation.reads.clone());
+        match translation.backend {
+            Some(backend) => self.compiler.put_backend(backend),
+            // Requests that chose it before its routes went away keep what there was.
+            None if used.users == 0 => {}
+            None => self.compiler.remove_backend(&reference.id()),
+        }
+        self.set_reads(
+            &Consumer::Backend(reference.clone()),
+            before,
+            translation.reads,
+        );
+    }
+
+    /// Drops backends that had no user for long enough.
+    fn expire(&mut self, now: Instant) {
+        while self.retired.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, reference)) = self.retired.pop_first() else {
+                return;
+            };
+            if self
+                .backends
+                .get(&reference)
+                .is_none_or(|used| used.users > 0)
+            {
+                continue;
+            }
+            if let Some(used) = self.backends.remove(&reference) {
+                self.compiler.remove_backend(&reference.id());
+                self.set_reads(&Consumer::Backend(reference), used.reads, BTreeSet::new());
+            }
+        }
+    }
+
+    /// Every translation that read one of these must run again.
+    fn mark(&mut self, changed: Vec<Dependency>) {
+        for dependency in changed {
+            if let Some(readers) = self.readers.get(&dependency) {
+                self.dirty.extend(readers.iter().cloned());
+            }
+        }
+    }
+
+    fn set_reads(
+        &mut self,
+        consumer: &Consumer,
+        before: BTreeSet<Dependency>,
+        now: BTreeSet<Dependency>,
+    ) {
+        for gone in before.difference(&now) {
+            if let Some(readers) = self.readers.get_mut(gone) {
+                readers.remove(consumer);
+                if readers.is_empty() {
+                    self.readers.remove(gone);
+                }
+            }
+        }
+        for new in now.difference(&before) {
+            self.readers
+                .entry(new.clone())
+                .or_default()
+                .insert(consumer.clone());
+        }
+    }
+}
+
+fn generation(ingress: &Ingress) -> i64 {
+    ingress.metadata.generation.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
