@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // A binary has no public API.
 #![allow(clippy::print_stdout)]
 
+mod schema_pack;
 mod tidy;
 
 use std::process::ExitCode;
@@ -17,8 +18,12 @@ fn main() -> anyhow::Result<ExitCode> {
     {
         ["tidy"] => tidy::run(false),
         ["tidy", "--sizes"] => tidy::run(true),
+        ["schema-pack", definitions] => {
+            schema_pack::run(definitions)?;
+            Ok(ExitCode::SUCCESS)
+        }
         _ => {
-            println!("usage: cargo xtask tidy [--sizes]");
+            println!("usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json>");
             Ok(ExitCode::FAILURE)
         }
     }
