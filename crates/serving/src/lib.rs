@@ -1,1 +1,31 @@
-//! Placeholder.
+//! Knative Serving's controllers: Service, Configuration, Revision, Route, PodAutoscaler.
+//!
+//! Each kind is a module with the same five parts: wiring (`service.rs`), `reconcile` (reads
+//! caches, writes), `plan` (decides, without I/O), `resources` (children) and `status`
+//! (conditions). Controllers meet only in the API.
+
+mod configuration;
+mod context;
+mod digest;
+mod event;
+mod index;
+mod object;
+mod revision;
+mod route;
+mod service;
+mod settings;
+
+pub use digest::{DigestResolver, ImageRequest};
+pub use settings::Settings;
+
+use lifecycle::Tasks;
+use reconcile::Cluster;
+
+/// Starts the controllers. They stop in the stage `Controllers`.
+pub fn start(cluster: &Cluster, settings: Settings, tasks: &Tasks) {
+    let ctx = context::Context::new(cluster, settings, tasks);
+    service::start(&ctx);
+    configuration::start(&ctx);
+    revision::start(&ctx);
+    route::start(&ctx);
+}

@@ -1,0 +1,126 @@
+//! Reads caches, plans, then writes in the order that loses no request.
+
+use std::sync::Arc;
+
+use ::reconcile::{Action, Error, Key, write};
+use api::names::child_name;
+use api::serving::v1::{Configuration, Revision, Route};
+use k8s_openapi::api::core::v1::Service as KubernetesService;
+use kube::ResourceExt;
+
+use super::Observed;
+use super::labeling::Mark;
+use super::plan::{Given, Plan, plan};
+use super::traffic::{Named, named};
+use crate::context::Context;
+use crate::object::{self, perform};
+
+/// Brings one Route's children, marks and status up to date.
+pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Error> {
+    let Some(route) = ctx.routes.get(&key) else {
+        return Ok(Action::Await);
+    };
+    if object::is_deleting(route.as_ref()) {
+        return Ok(Action::Await);
+    }
+    let observed = observe(&key, &route, &ctx);
+    let config = ctx.config.current();
+    let given = Given {
+        config: &config,
+        external_port: ctx.settings.external_port,
+        now: &::reconcile::now(),
+    };
+    let plan = plan(&route, &observed, &given);
+    apply(&ctx, &key, &route, &plan).await?;
+    Ok(Action::Await)
+}
+
+fn observe(key: &Key, route: &Route, ctx: &Context) -> Observed {
+    let namespace = key.namespace.as_str();
+    let of = |name: &str| Key::new(namespace, name);
+    let mark = format!("route/{}", key.name);
+    let mut observed = Observed {
+        ingress: ctx.ingresses.get(&of(&child_name(&key.name, ""))),
+        ..Observed::default()
+    };
+    let mut add = |revision: Arc<Revision>| {
+        observed.revisions.insert(revision.name_any(), revision);
+    };
+    for target in &route.spec.traffic {
+        match named(target) {
+            Named::Revision(name) => ctx.revisions.get(&of(name)).into_iter().for_each(&mut add),
+            Named::Configuration(name) => {
+                let term = format!("configuration/{name}");
+                let revisions = ctx.revisions_by_mention.get(namespace, &term);
+                revisions.into_iter().for_each(&mut add);
+                if let Some(configuration) = ctx.configurations.get(&of(name)) {
+                    observed
+                        .configurations
+                        .insert(name.to_owned(), configuration);
+                }
+            }
+        }
+    }
+    ctx.revisions_by_mention
+        .get(namespace, &mark)
+        .into_iter()
+        .for_each(&mut add);
+    for configuration in ctx.configurations_by_route.get(namespace, &mark) {
+        observed
+            .configurations
+            .insert(configuration.name_any(), configuration);
+    }
+    for service in ctx.placeholders_by_route.get(namespace, &key.name) {
+        observed.services.insert(service.name_any(), service);
+    }
+    let tags = route
+        .spec
+        .traffic
+        .iter()
+        .filter_map(|target| target.tag.as_deref());
+    let tagged = tags.filter_map(|tag| super::host::tagged(route, tag, &ctx.config.current()).ok());
+    for name in tagged.chain([key.name.clone()]) {
+        if let Some(service) = ctx.kubernetes_services.get(&of(&name)) {
+            observed.services.insert(name, service);
+        }
+    }
+    observed
+}
+
+async fn apply(ctx: &Context, key: &Key, route: &Arc<Route>, plan: &Plan) -> Result<(), Error> {
+    for mark in &plan.marks.configurations {
+        write_mark::<Configuration>(ctx, key, mark).await?;
+    }
+    for mark in &plan.marks.revisions {
+        write_mark::<Revision>(ctx, key, mark).await?;
+    }
+    for placeholder in &plan.placeholders {
+        perform(&ctx.client, placeholder).await?;
+    }
+    if let Some(ingress) = &plan.ingress {
+        perform(&ctx.client, ingress).await?;
+    }
+    write::status(
+        &ctx.client,
+        route.as_ref(),
+        route.status.as_ref(),
+        &plan.status,
+    )
+    .await?;
+    ctx.recorder.tell(route.as_ref(), &plan.notes);
+    for name in &plan.stale {
+        let stale = Key::new(key.namespace.clone(), name);
+        write::delete::<KubernetesService>(&ctx.client, &stale).await?;
+    }
+    Ok(())
+}
+
+/// An object that is gone needs no mark.
+async fn write_mark<K: write::Object>(ctx: &Context, key: &Key, mark: &Mark) -> Result<(), Error> {
+    let object = Key::new(key.namespace.clone(), &mark.name);
+    match write::merge::<K>(&ctx.client, &object, &mark.patch).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}

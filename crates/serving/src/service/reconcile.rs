@@ -1,0 +1,69 @@
+//! Reads caches, plans, then writes children first and status last.
+
+use std::sync::Arc;
+
+use ::reconcile::{Action, Error, Key, write};
+
+use super::plan::{Plan, plan};
+use super::{Observed, status};
+use crate::context::Context;
+use crate::event::Note;
+use crate::object::{self, Write};
+
+/// Brings one Service's children and status up to date.
+pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Error> {
+    let Some(service) = ctx.services.get(&key) else {
+        return Ok(Action::Await);
+    };
+    if object::is_deleting(service.as_ref()) {
+        return Ok(Action::Await);
+    }
+    let named = service
+        .spec
+        .template
+        .metadata
+        .as_ref()
+        .and_then(|meta| meta.name.clone());
+    let observed = Observed {
+        configuration: ctx.configurations.get(&key),
+        route: ctx.routes.get(&key),
+        named: named.and_then(|name| ctx.revisions.get(&Key::new(key.namespace.clone(), name))),
+    };
+    let mut plan = plan(&service, &observed, ::reconcile::now());
+    let applied = apply(&ctx, &mut plan).await;
+    if let Err(error) = &applied {
+        status::child_failed(&mut plan.status, error, ::reconcile::now());
+    }
+    write::status(
+        &ctx.client,
+        service.as_ref(),
+        service.status.as_ref(),
+        &plan.status,
+    )
+    .await?;
+    ctx.recorder.tell(service.as_ref(), &plan.notes);
+    applied.map(|()| Action::Await)
+}
+
+async fn apply(ctx: &Context, plan: &mut Plan) -> Result<(), Error> {
+    if let Some(change) = &plan.configuration {
+        object::perform(&ctx.client, change).await?;
+        if let Write::Create(created) = change {
+            plan.notes
+                .push(created_note("Configuration", &created.metadata.name));
+        }
+    }
+    if let Some(change) = &plan.route {
+        object::perform(&ctx.client, change).await?;
+        if let Write::Create(created) = change {
+            plan.notes
+                .push(created_note("Route", &created.metadata.name));
+        }
+    }
+    Ok(())
+}
+
+fn created_note(kind: &str, name: &Option<String>) -> Note {
+    let name = name.as_deref().unwrap_or_default();
+    Note::normal("Created", format!("Created {kind} \"{name}\""))
+}
