@@ -7,9 +7,11 @@
 mod configuration;
 mod context;
 mod digest;
+mod drain;
 mod event;
 mod index;
 mod object;
+mod podautoscaler;
 mod revision;
 mod route;
 mod service;
@@ -20,12 +22,15 @@ pub use settings::Settings;
 
 use lifecycle::Tasks;
 use reconcile::Cluster;
+use scaling::ReportReceiver;
 
-/// Starts the controllers. They stop in the stage `Controllers`.
-pub fn start(cluster: &Cluster, settings: Settings, tasks: &Tasks) {
+/// Starts the controllers. They stop in the stage `Controllers`. `reports` is what the gateways
+/// tell of requests and pods.
+pub fn start(cluster: &Cluster, settings: Settings, reports: ReportReceiver, tasks: &Tasks) {
     let ctx = context::Context::new(cluster, settings, tasks);
     service::start(&ctx);
     configuration::start(&ctx);
     revision::start(&ctx);
     route::start(&ctx);
+    podautoscaler::start(&ctx, reports);
 }

@@ -1,0 +1,140 @@
+//! What one PodAutoscaler needs, decided without I/O.
+
+use std::time::Duration;
+
+use api::autoscaling::v1alpha1::{PodAutoscaler, PodAutoscalerStatus};
+use api::condition::find;
+use api::names::KPA_CLASS;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use scaling::autoscaler::scale::{self, Situation, ZeroRules};
+
+use super::reconcile::replicas;
+use super::resources;
+use super::spec::{Resolved, activation_timeout};
+use super::status::{self, Draft};
+use crate::object::{Ownership, ownership};
+
+/// What the plan looks at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Observed<'a> {
+    pub(super) deployment: Option<&'a Deployment>,
+    pub(super) service: Option<&'a Service>,
+    /// Ready pods that are not terminating.
+    pub(super) ready: u32,
+    /// The autoscaler's decision, if it knows the revision.
+    pub(super) desired: Option<u32>,
+}
+
+/// Writes and status of one PodAutoscaler.
+#[derive(Debug, PartialEq)]
+pub(super) struct Plan {
+    /// New `spec.replicas` of the scale target: the first write.
+    pub(super) replicas: Option<u32>,
+    pub(super) service: Option<Service>,
+    pub(super) status: PodAutoscalerStatus,
+    /// When time alone changes the answer.
+    pub(super) recheck: Option<Duration>,
+}
+
+/// Decides.
+pub(super) fn plan(
+    autoscaler: &PodAutoscaler,
+    resolved: &Resolved,
+    observed: Observed<'_>,
+    now: &Time,
+) -> Plan {
+    let mut draft = Draft::new(autoscaler, now);
+    let target = &autoscaler.spec.scale_target_ref;
+    let kind = target.kind.as_deref().unwrap_or("Deployment");
+    if kind != "Deployment" {
+        draft.target_not_served(kind);
+        return Plan::only(draft);
+    }
+    let Some(deployment) = observed.deployment else {
+        draft.awaits_target(&target.name);
+        return Plan::only(draft);
+    };
+    let service = match plan_service(autoscaler, deployment, observed.service) {
+        Ok(service) => {
+            draft.has_service(autoscaler);
+            service
+        }
+        Err(NotOwned) => {
+            draft.service_not_owned(&autoscaler.name_any());
+            return Plan::only(draft);
+        }
+    };
+    let spec = deployment.spec.as_ref();
+    let zero = ZeroRules {
+        activation_timeout: activation_timeout(
+            spec.and_then(|spec| spec.progress_deadline_seconds),
+        ),
+        ..resolved.zero
+    };
+    let situation = Situation {
+        desired: observed.desired,
+        activity: status::activity(autoscaler, now),
+        is_initialized: status::is_initialized(autoscaler),
+        activator_in_path: status::served_for(autoscaler, now),
+    };
+    let step = scale::next(&situation, resolved.bounds, &zero);
+    draft.follow(step.want, observed.ready, resolved.bounds);
+    Plan {
+        replicas: step
+            .want
+            .filter(|want| step.write && *want != replicas(deployment)),
+        service,
+        status: draft.finish(),
+        recheck: step.recheck,
+    }
+}
+
+/// A PodAutoscaler of another class. One that nobody has touched is told so, instead of silence;
+/// after that its own controller, if there is one, owns the status.
+pub(super) fn plan_foreign(autoscaler: &PodAutoscaler, class: &str, now: &Time) -> Option<Plan> {
+    debug_assert_ne!(class, KPA_CLASS);
+    let status = autoscaler.status.as_ref();
+    let is_untouched = status.is_none_or(|status| {
+        let active = find(&status.conditions, status::ACTIVE);
+        active.is_none_or(|active| active.reason.as_deref() == Some("Queued"))
+    });
+    is_untouched.then(|| {
+        let mut draft = Draft::new(autoscaler, now);
+        draft.class_not_served(class);
+        Plan::only(draft)
+    })
+}
+
+impl Plan {
+    fn only(draft: Draft) -> Self {
+        Self {
+            replicas: None,
+            service: None,
+            status: draft.finish(),
+            recheck: None,
+        }
+    }
+}
+
+/// The name of the revision's Service belongs to someone else.
+struct NotOwned;
+
+fn plan_service(
+    autoscaler: &PodAutoscaler,
+    deployment: &Deployment,
+    existing: Option<&Service>,
+) -> Result<Option<Service>, NotOwned> {
+    let selector = resources::selector(deployment).unwrap_or_default();
+    let wanted = resources::service(autoscaler, selector);
+    match existing {
+        Some(existing) if ownership(existing, autoscaler) != Ownership::Ours => Err(NotOwned),
+        Some(existing) if resources::is_current(existing, &wanted) => Ok(None),
+        Some(_) | None => Ok(Some(wanted)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

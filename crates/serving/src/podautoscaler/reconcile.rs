@@ -1,0 +1,88 @@
+//! Reads caches, decides, then writes: replicas first, because a request may be waiting.
+
+use ::reconcile::{Action, Error, Key, write};
+use api::autoscaling::v1alpha1::PodAutoscaler;
+use api::names::KPA_CLASS;
+use k8s_openapi::api::apps::v1::Deployment;
+use scaling::autoscaler::TICK;
+use scaling::autoscaler::scale::Activity;
+use serde_json::json;
+
+use super::brain::Pods;
+use super::plan::{Observed, Plan, plan, plan_foreign};
+use super::status::activity;
+use super::{Autoscalers, spec};
+use crate::object::is_deleting;
+
+impl Autoscalers {
+    /// Decides for one PodAutoscaler and writes what follows.
+    pub(super) async fn reconcile(&self, key: &Key) -> Result<Action, Error> {
+        let autoscaler = self.context.autoscalers.get(key);
+        let Some(autoscaler) = autoscaler.filter(|it| !is_deleting(it.as_ref())) else {
+            self.brain.forget(key);
+            return Ok(Action::Await);
+        };
+        let config = self.context.config.current();
+        let now = ::reconcile::now();
+        let class = spec::class(&autoscaler, &config.autoscaler);
+        if class != KPA_CLASS {
+            self.brain.forget(key);
+            if let Some(plan) = plan_foreign(&autoscaler, class, &now) {
+                self.apply(&autoscaler, &plan).await?;
+            }
+            return Ok(Action::Await);
+        }
+        let resolved = spec::resolve(&autoscaler, &config.autoscaler);
+        let target = Key::new(
+            key.namespace.clone(),
+            &autoscaler.spec.scale_target_ref.name,
+        );
+        let deployment = self.context.deployments.get(&target);
+        let service = self.context.kubernetes_services.get(key);
+        let ready = self.pods.ready(key);
+        let decision = deployment.as_deref().and_then(|deployment| {
+            let pods = Pods {
+                replicas: replicas(deployment),
+                ready,
+                is_inactive: matches!(activity(&autoscaler, &now), Activity::Inactive(_)),
+            };
+            let decision = self.brain.decide(key, &resolved.spec, pods);
+            tracing::debug!(revision = %key, ?pods, ?decision, "decided");
+            decision
+        });
+        let observed = Observed {
+            deployment: deployment.as_deref(),
+            service: service.as_deref(),
+            ready,
+            desired: decision.map(|decision| decision.desired),
+        };
+        let plan = plan(&autoscaler, &resolved, observed, &now);
+        self.apply(&autoscaler, &plan).await?;
+        let tick = self.brain.is_following(key).then_some(TICK);
+        let next = [tick, plan.recheck].into_iter().flatten().min();
+        Ok(next.map_or(Action::Await, Action::After))
+    }
+
+    async fn apply(&self, autoscaler: &PodAutoscaler, plan: &Plan) -> Result<(), Error> {
+        let client = &self.context.client;
+        if let Some(replicas) = plan.replicas {
+            let namespace = autoscaler.metadata.namespace.clone().unwrap_or_default();
+            let target = Key::new(namespace, &autoscaler.spec.scale_target_ref.name);
+            let patch = json!({"spec": {"replicas": replicas}});
+            write::merge::<Deployment>(client, &target, &patch).await?;
+            tracing::info!(deployment = %target, replicas, "scaled");
+        }
+        if let Some(service) = &plan.service {
+            write::apply(client, service).await?;
+        }
+        let current = autoscaler.status.as_ref();
+        write::status(client, autoscaler, current, &plan.status).await?;
+        Ok(())
+    }
+}
+
+/// The replicas that a Deployment asks for; 1 is Kubernetes' default.
+pub(super) fn replicas(deployment: &Deployment) -> u32 {
+    let asked = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    u32::try_from(asked.unwrap_or(1)).unwrap_or(0)
+}

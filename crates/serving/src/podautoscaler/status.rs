@@ -1,0 +1,164 @@
+//! The PodAutoscaler's status: conditions and scales as Knative words them.
+
+use api::autoscaling::v1alpha1::{PodAutoscaler, PodAutoscalerStatus};
+use api::condition::{Condition, Conditions, Truth, find};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use scaling::autoscaler::scale::{Activity, Bounds};
+use std::time::Duration;
+
+pub(super) const ACTIVE: &str = "Active";
+pub(super) const INITIALIZED: &str = "ScaleTargetInitialized";
+pub(super) const SERVICE_READY: &str = "SKSReady";
+const DEPENDENTS: &[&str] = &[ACTIVE, INITIALIZED, SERVICE_READY];
+
+/// A status in the making.
+#[derive(Debug)]
+pub(super) struct Draft {
+    status: PodAutoscalerStatus,
+    conditions: Conditions,
+}
+
+impl Draft {
+    /// Starts from the stored status.
+    pub(super) fn new(autoscaler: &PodAutoscaler, now: &Time) -> Self {
+        let mut status = autoscaler.status.clone().unwrap_or_default();
+        let stored = std::mem::take(&mut status.conditions);
+        status.observed_generation = autoscaler.metadata.generation;
+        Self {
+            status,
+            conditions: Conditions::new(&stored, DEPENDENTS, now.clone()),
+        }
+    }
+
+    /// The revision's Service is there, so requests have somewhere to go and to wait.
+    pub(super) fn has_service(&mut self, autoscaler: &PodAutoscaler) {
+        self.status.service_name = Some(autoscaler.name_any());
+        self.conditions.mark_true(SERVICE_READY);
+    }
+
+    /// The Service's name is taken.
+    pub(super) fn service_not_owned(&mut self, name: &str) {
+        let message = crate::object::not_owned_message("Service", name);
+        self.conditions
+            .mark_false(SERVICE_READY, "NotOwned", &message);
+    }
+
+    /// The scale target is not there yet.
+    pub(super) fn awaits_target(&mut self, name: &str) {
+        let message = format!("waiting for Deployment \"{name}\" to appear");
+        self.conditions
+            .mark_unknown(SERVICE_READY, "NotReady", &message);
+    }
+
+    /// The scale target is of a kind that is not scaled here.
+    pub(super) fn target_not_served(&mut self, kind: &str) {
+        let message = format!("scale targets of kind \"{kind}\" are not served, use a Deployment");
+        self.conditions
+            .mark_false(INITIALIZED, "UnsupportedScaleTarget", &message);
+    }
+
+    /// Another class: nobody here scales it.
+    pub(super) fn class_not_served(&mut self, class: &str) {
+        let message = format!(
+            "PodAutoscaler class \"{class}\" is not served here yet, use \"{}\" or run a \
+             controller for it",
+            api::names::KPA_CLASS
+        );
+        self.conditions
+            .mark_unknown(ACTIVE, "ClassNotServed", &message);
+    }
+
+    /// What the decision means (Knative's `computeActiveCondition`).
+    pub(super) fn follow(&mut self, want: Option<u32>, ready: u32, bounds: Bounds) {
+        self.status.actual_scale = i32::try_from(ready).ok();
+        if let Some(want) = want {
+            self.status.desired_scale = i32::try_from(want).ok();
+        }
+        let threshold = if self.is(INITIALIZED, Truth::True) {
+            bounds.min.max(1)
+        } else {
+            bounds.min.max(bounds.initial)
+        };
+        if ready >= threshold && self.status.service_name.is_some() {
+            self.conditions.mark_true(INITIALIZED);
+        }
+        let wants_pods = want.is_some_and(|want| want > 0);
+        let was_inactive = self.is(ACTIVE, Truth::False);
+        if want == Some(0) || threshold == 0 {
+            if self.is(ACTIVE, Truth::Unknown) && threshold > 0 {
+                self.conditions.mark_false(
+                    ACTIVE,
+                    "TimedOut",
+                    "The target could not be activated.",
+                );
+            } else if !self.has_timed_out() {
+                self.no_traffic();
+            }
+        } else if !wants_pods && was_inactive {
+            // At zero and nothing known: it stays as it is, whatever the reason was.
+        } else if ready >= threshold {
+            self.conditions.mark_true(ACTIVE);
+        } else {
+            self.conditions.mark_unknown(
+                ACTIVE,
+                "Queued",
+                "Requests to the target are being buffered as resources are provisioned.",
+            );
+        }
+    }
+
+    pub(super) fn finish(self) -> PodAutoscalerStatus {
+        PodAutoscalerStatus {
+            conditions: self.conditions.into_vec(),
+            ..self.status
+        }
+    }
+
+    fn no_traffic(&mut self) {
+        self.conditions
+            .mark_false(ACTIVE, "NoTraffic", "The target is not receiving traffic.");
+    }
+
+    fn has_timed_out(&self) -> bool {
+        let active = self.conditions.get(ACTIVE);
+        active.is_some_and(|active| active.reason.as_deref() == Some("TimedOut"))
+    }
+
+    fn is(&self, type_: &str, truth: Truth) -> bool {
+        self.conditions.get(type_).is_some_and(|it| it.is(truth))
+    }
+}
+
+/// What the stored status says about activity, and since when.
+pub(super) fn activity(autoscaler: &PodAutoscaler, now: &Time) -> Activity {
+    match stored(autoscaler, ACTIVE) {
+        None => Activity::Activating(Duration::ZERO),
+        Some(active) if active.is(Truth::True) => Activity::Active(lasted(active, now)),
+        Some(active) if active.is(Truth::False) => Activity::Inactive(lasted(active, now)),
+        Some(active) => Activity::Activating(lasted(active, now)),
+    }
+}
+
+/// Whether the initial scale was reached once.
+pub(super) fn is_initialized(autoscaler: &PodAutoscaler) -> bool {
+    stored(autoscaler, INITIALIZED).is_some_and(|initialized| initialized.is(Truth::True))
+}
+
+/// How long requests have had a way through a gateway, and only through one.
+pub(super) fn served_for(autoscaler: &PodAutoscaler, now: &Time) -> Duration {
+    let ready = stored(autoscaler, SERVICE_READY).filter(|ready| ready.is(Truth::True));
+    ready.map_or(Duration::ZERO, |ready| lasted(ready, now))
+}
+
+fn stored<'a>(autoscaler: &'a PodAutoscaler, type_: &str) -> Option<&'a Condition> {
+    find(&autoscaler.status.as_ref()?.conditions, type_)
+}
+
+fn lasted(condition: &Condition, now: &Time) -> Duration {
+    let since = condition.last_transition_time.as_ref();
+    let passed = since.map(|since| now.0.duration_since(since.0));
+    passed
+        .and_then(|passed| Duration::try_from(passed).ok())
+        .unwrap_or_default()
+}
