@@ -9,6 +9,8 @@ mod context;
 mod digest;
 mod drain;
 mod event;
+#[cfg(test)]
+mod fixture;
 mod index;
 mod object;
 mod podautoscaler;

@@ -32,10 +32,11 @@ impl Draft {
     /// Starts from what is stored.
     pub(super) fn new(revision: &Revision, now: Time) -> Self {
         let status = revision.status.clone().unwrap_or_default();
-        Self {
-            conditions: Conditions::new(&status.conditions, DEPENDENTS, now),
-            status,
+        let mut conditions = Conditions::new(&status.conditions, DEPENDENTS, now);
+        if conditions.get(ACTIVE).is_none() {
+            conditions.mark_info(ACTIVE, Truth::Unknown, DEPLOYING, "");
         }
+        Self { conditions, status }
     }
 
     /// The digests of the images are being looked up.
@@ -176,7 +177,7 @@ impl Draft {
         if !self.is(RESOURCES, Truth::False) {
             self.conditions.mark_unknown(RESOURCES, DEPLOYING, "");
         }
-        if !self.is(CONTAINER, Truth::False) {
+        if !self.is(CONTAINER, Truth::False) && self.hint().is_none() {
             self.conditions.mark_unknown(CONTAINER, DEPLOYING, "");
         }
     }
