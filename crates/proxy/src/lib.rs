@@ -1,1 +1,182 @@
-//! Placeholder.
+//! The gateway's data plane.
+//!
+//! One OS thread per core, each with its own listeners, connections and upstream pool; they
+//! share the routing snapshot and the activator. The way of a request, top down:
+//! [`listener`] → [`connection`] → [`request`] (plans with the snapshot) → [`backend`] (slot and
+//! connection) → [`upstream::send`]. Knative's contract holds throughout: a request that may
+//! have reached a backend is not sent again, and one that was not sent is not lost.
+
+mod backend;
+mod buffer;
+mod connection;
+mod downstream;
+mod edits;
+mod failure;
+mod forwarded;
+mod http1;
+mod http2;
+mod listener;
+mod message;
+mod metrics;
+mod record;
+mod request;
+mod socket;
+mod timeout;
+mod upgrade;
+mod upstream;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle::{Snapshots, Tasks};
+use routing::Visibility;
+use scaling::Activator;
+
+pub use metrics::Metrics;
+
+/// How the gateway runs.
+#[derive(Debug)]
+pub struct Settings {
+    pub listeners: Vec<ListenerSettings>,
+    /// OS threads that serve; `None` is one per core.
+    pub threads: Option<NonZeroUsize>,
+    /// Value of the `server` header of answers that the gateway gives itself; `None` sends none.
+    /// A backend's own is always passed on.
+    pub server: Option<String>,
+    pub limits: Limits,
+}
+
+/// One socket that clients connect to.
+#[derive(Debug)]
+pub struct ListenerSettings {
+    pub address: Address,
+    /// Which routes it serves.
+    pub visibility: Visibility,
+}
+
+/// Where a listener gets its socket.
+#[derive(Debug)]
+pub enum Address {
+    /// Bound by [`start`]; port 0 picks a free one.
+    Bind(SocketAddr),
+    /// Bound by the caller, for example by the service manager; all threads share its queue.
+    Bound(TcpListener),
+}
+
+/// Bounds on what clients and backends can make the gateway hold, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request or response head; a longer one is answered 431.
+    pub head_bytes: usize,
+    /// From the first byte of a head to its last; then 408.
+    pub head: Duration,
+    /// How long a connection may be without a request.
+    pub keep_alive: Duration,
+    /// How long a client may neither send the body that is due nor take its answer.
+    pub stall: Duration,
+    /// One attempt to connect to an endpoint.
+    pub connect: Duration,
+    /// Open downstream connections, all threads together; further ones wait to be accepted.
+    pub connections: usize,
+}
+
+impl Limits {
+    /// What the product runs with unless told otherwise.
+    pub const STANDARD: Self = Self {
+        head_bytes: 64 * 1024,
+        head: Duration::from_secs(15),
+        keep_alive: Duration::from_secs(75),
+        stall: Duration::from_secs(300),
+        connect: Duration::from_secs(5),
+        connections: 100_000,
+    };
+}
+
+/// A running gateway. It ends with the [`Tasks`] that it was started with.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Where the listeners are bound, in the order of the settings.
+    addresses: Vec<SocketAddr>,
+    metrics: Metrics,
+}
+
+impl Gateway {
+    /// Where the listeners are bound, in the order of [`Settings::listeners`].
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What all threads have counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// Why the gateway cannot start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen on {address}: {source}, choose another port or stop what uses it")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot use the listening socket that was passed: {0}")]
+    Inherited(io::Error),
+    #[error("cannot start a gateway thread: {0}")]
+    Thread(io::Error),
+    #[error("a gateway thread ended by itself, see its log")]
+    Ended,
+}
+
+/// Binds the listeners and starts the threads. Connections are accepted when this returns.
+///
+/// # Errors
+/// [`Error::Listen`] if an address cannot be bound; nothing runs then.
+pub fn start(
+    settings: Settings,
+    snapshots: Snapshots<routing::Snapshot>,
+    activator: Activator,
+    tasks: &Tasks,
+) -> Result<Gateway, Error> {
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let threads = settings.threads.unwrap_or_else(cores).get();
+    let mut addresses = Vec::new();
+    let mut per_thread: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
+    for listener in settings.listeners {
+        let sockets = open(listener.address, threads)?;
+        addresses.push(sockets[0].local_addr().map_err(Error::Inherited)?);
+        for (thread, socket) in per_thread.iter_mut().zip(sockets) {
+            thread.push((socket, listener.visibility));
+        }
+    }
+    let parts = worker::Parts {
+        snapshots,
+        activator,
+        max_connections: (settings.limits.connections / threads).max(1),
+        limits: settings.limits,
+        server: settings.server.map(Arc::from),
+    };
+    let counters: Vec<_> = (0..threads).map(|_| Arc::default()).collect();
+    listener::start(&parts, per_thread, &counters, tasks)?;
+    Ok(Gateway {
+        addresses,
+        metrics: Metrics::new(counters),
+    })
+}
+
+fn open(address: Address, threads: usize) -> Result<Vec<TcpListener>, Error> {
+    match address {
+        Address::Bind(address) => {
+            socket::listen(address, threads).map_err(|source| Error::Listen { address, source })
+        }
+        Address::Bound(listener) => {
+            listener.set_nonblocking(true).map_err(Error::Inherited)?;
+            let clones = (0..threads).map(|_| listener.try_clone());
+            clones.collect::<io::Result<_>>().map_err(Error::Inherited)
+        }
+    }
+}

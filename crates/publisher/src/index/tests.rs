@@ -1,8 +1,10 @@
 //! What each change costs, and what is served while something is missing.
 
 use super::*;
+use proptest::prelude::*;
 use routing::{CompiledAction, RequestView, Visibility};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 struct Get(&'static str);
 
@@ -413,4 +415,70 @@ fn a_status_update_of_a_revision_costs_nothing_and_its_limits_one_backend() {
             .backends()
             .all(|backend| backend.concurrency == 2)
     );
+}
+
+/// One step of a history: which object, and what becomes of it.
+#[derive(Clone, Debug)]
+enum Step {
+    Ingress(usize, Option<(usize, usize)>),
+    Service(usize, bool),
+    Slice(usize, bool),
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..4usize, prop::option::weighted(0.8, (0..3usize, 0..3usize)))
+            .prop_map(|(at, to)| Step::Ingress(at, to)),
+        (0..3usize, any::<bool>()).prop_map(|(at, is_there)| Step::Service(at, is_there)),
+        (0..3usize, any::<bool>()).prop_map(|(at, is_there)| Step::Slice(at, is_there)),
+    ]
+}
+
+const HOSTS: [&str; 3] = ["a.example.com", "b.example.com", "c.example.com"];
+const SERVICES: [&str; 3] = ["one", "two", "three"];
+const INGRESSES: [&str; 4] = ["i", "j", "k", "l"];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_history_ends_as_a_fresh_start_would(steps in prop::collection::vec(any_step(), 0..40)) {
+        let mut rig = Rig::new();
+        let mut last: HashMap<usize, Option<Arc<Ingress>>> = HashMap::new();
+        for (generation, step) in (1..).zip(steps) {
+            rig.apply(|pending| match step {
+                Step::Ingress(at, to) => {
+                    let next = to.and_then(|(host, service)| {
+                        ingress(INGRESSES[at], generation, HOSTS[host], SERVICES[service])
+                    });
+                    last.insert(at, next.clone());
+                    pending.ingresses.insert(name(INGRESSES[at]), next);
+                }
+                Step::Service(at, true) => service(pending, SERVICES[at]),
+                Step::Service(at, false) => drop(pending.services.insert(name(SERVICES[at]), None)),
+                Step::Slice(at, is_there) => {
+                    slice(pending, SERVICES[at], if is_there { &["10.0.0.1"] } else { &[] });
+                }
+            });
+            // Some other time, so that backends without users come and go as well.
+            rig.now += Duration::from_secs(20);
+        }
+        let all = |pending: &mut Pending| SERVICES.iter().for_each(|of| served(pending, of));
+        rig.apply(all);
+        let mut fresh = Rig::new();
+        fresh.apply(|pending| {
+            all(pending);
+            for (at, ingress) in last {
+                pending.ingresses.insert(name(INGRESSES[at]), ingress);
+            }
+        });
+        for host in HOSTS {
+            prop_assert_eq!(rig.backend(host), fresh.backend(host));
+        }
+        rig.now += LINGER;
+        rig.apply(|_| {});
+        let ids = |rig: &Rig| rig.snapshot.backends().map(|it| it.id.clone()).collect::<BTreeSet<_>>();
+        prop_assert_eq!(ids(&rig), ids(&fresh));
+        let keys = |rig: &Rig| rig.index.readers.keys().cloned().collect::<HashSet<_>>();
+        prop_assert_eq!(keys(&rig), keys(&fresh));
+    }
 }

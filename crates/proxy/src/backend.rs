@@ -1,0 +1,86 @@
+//! From a backend to a connection: a slot at an endpoint, then a socket that takes the request.
+//!
+//! A pod that just died refuses connections before anybody has told us; a request that was never
+//! sent is not lost by that. It tries again, elsewhere if there is an elsewhere, within bounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use routing::Backend;
+use scaling::{AcquireError, Slot};
+use tokio::time::Instant;
+
+use crate::failure::Failure;
+use crate::upstream::{self, Connection, Freshness};
+use crate::worker::Worker;
+
+/// First pause after a failed attempt to connect; doubles up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const MAX_PAUSE: Duration = Duration::from_millis(250);
+/// How long to go on when whatever failed is going to be replaced.
+const PATIENCE_REVISION: Duration = Duration::from_secs(10);
+/// How long to go on otherwise.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A place at an endpoint and a connection to it.
+pub(crate) struct Reached {
+    /// Held until the answer has ended.
+    pub(crate) slot: Slot,
+    pub(crate) connection: Connection,
+}
+
+/// Waits for a slot and connects. The caller bounds the wait in the queue. Cancel-safe.
+pub(crate) async fn reach(
+    worker: &Worker,
+    backend: &Arc<Backend>,
+    freshness: Freshness,
+) -> Result<Reached, Failure> {
+    let mut known = Arc::clone(backend);
+    let mut pause = FIRST_PAUSE;
+    let mut give_up = None;
+    loop {
+        let slot = worker
+            .activator
+            .acquire(&known)
+            .await
+            .map_err(|error| refused(&known, error))?;
+        let endpoint = slot.endpoint().address;
+        let source = match upstream::connect(worker, &known, endpoint, freshness).await {
+            Ok(connection) => return Ok(Reached { slot, connection }),
+            Err(source) => source,
+        };
+        drop(slot);
+        tracing::debug!(%endpoint, backend = %known.id, error = %source, "cannot connect, trying again");
+        let patience = if known.activation.is_some() {
+            PATIENCE_REVISION
+        } else {
+            PATIENCE
+        };
+        if Instant::now() + pause > *give_up.get_or_insert_with(|| Instant::now() + patience) {
+            return Err(Failure::Connect {
+                endpoint,
+                backend: known.id.clone(),
+                source,
+            });
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
+        // The endpoints may have changed; the head is written for this protocol.
+        let current = worker.snapshots.current_owned();
+        let current = current
+            .backend(&known.id)
+            .filter(|current| current.protocol == known.protocol);
+        known = current.cloned().ok_or_else(|| Failure::BackendGone {
+            backend: known.id.clone(),
+        })?;
+    }
+}
+
+fn refused(backend: &Backend, error: AcquireError) -> Failure {
+    let backend = backend.id.clone();
+    match error {
+        AcquireError::QueueFull { .. } => Failure::QueueFull { backend },
+        AcquireError::NoEndpoint { .. } => Failure::NoEndpoint { backend },
+        AcquireError::Gone { .. } => Failure::BackendGone { backend },
+    }
+}

@@ -1,0 +1,222 @@
+//! Read buffers that connections borrow from their thread.
+//!
+//! An idle connection holds no buffer: it takes one when its socket becomes readable and gives
+//! it back once it is empty, so memory follows the bytes in transit and not the number of
+//! connections. Buffers are zeroed once, when they are made.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::tcp::ReadHalf;
+
+/// Enough for nearly every head and small body, in bytes.
+pub(crate) const SMALL: usize = 16 * 1024;
+/// For long bodies, in bytes. Copying in user space reaches the cost of a raw copy at 128 KiB.
+pub(crate) const LARGE: usize = 128 * 1024;
+
+/// The free buffers of one thread.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    small: RefCell<Vec<Vec<u8>>>,
+    large: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    // What a burst leaves behind: 4 MiB of small and 4 MiB of large buffers per thread.
+    const KEEP_SMALL: usize = 256;
+    const KEEP_LARGE: usize = 32;
+
+    fn take(&self, size: usize) -> Vec<u8> {
+        let free = if size <= SMALL {
+            &self.small
+        } else {
+            &self.large
+        };
+        free.borrow_mut()
+            .pop()
+            .filter(|memory| memory.len() >= size)
+            .unwrap_or_else(|| vec![0; size])
+    }
+
+    fn put(&self, memory: Vec<u8>) {
+        let (free, keep) = match memory.len() {
+            SMALL => (&self.small, Self::KEEP_SMALL),
+            LARGE => (&self.large, Self::KEEP_LARGE),
+            _ => return,
+        };
+        let mut free = free.borrow_mut();
+        if free.len() < keep {
+            free.push(memory);
+        }
+    }
+}
+
+/// Bytes read and not yet consumed.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    buffers: Rc<Buffers>,
+    /// Empty while the buffer holds no memory; else its length is the capacity.
+    memory: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    pub(crate) fn new(buffers: Rc<Buffers>) -> Self {
+        Self {
+            buffers,
+            memory: Vec::new(),
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// The bytes that wait to be consumed.
+    pub(crate) fn filled(&self) -> &[u8] {
+        &self.memory[self.start..self.end]
+    }
+
+    /// The same, to be decoded in place.
+    pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.end]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Drops the first `count` bytes.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start += count.min(self.end - self.start);
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Whether the buffer holds `limit` bytes, so that reading on would exceed it.
+    pub(crate) fn is_full(&self, limit: usize) -> bool {
+        self.end - self.start >= limit
+    }
+
+    /// Gives the memory back if nothing is in it.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() && !self.memory.is_empty() {
+            self.buffers.put(std::mem::take(&mut self.memory));
+        }
+    }
+
+    /// Takes a large buffer for the next reads; only if nothing is buffered.
+    pub(crate) fn enlarge(&mut self) {
+        if self.is_empty() && self.memory.len() < LARGE {
+            self.release();
+            self.memory = self.buffers.take(LARGE);
+        }
+    }
+
+    /// Makes room for at least one byte, growing up to `limit` bytes in all.
+    fn reserve(&mut self, limit: usize) {
+        if self.memory.is_empty() {
+            self.memory = self.buffers.take(SMALL);
+        }
+        if self.end < self.memory.len() {
+            return;
+        }
+        if self.start > 0 {
+            self.memory.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        } else if self.memory.len() < limit {
+            let size = (self.memory.len() * 2).min(limit.max(SMALL));
+            self.memory.resize(size, 0);
+        }
+    }
+
+    #[cfg(test)]
+    fn push(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.reserve(usize::MAX / 2);
+            self.memory[self.end] = *byte;
+            self.end += 1;
+        }
+    }
+
+    /// Reads once, taking memory only when the socket is readable. `Ok(0)` is the end of the
+    /// stream. The caller has checked [`Self::is_full`] against `limit`.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut ReadHalf<'_>,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        if self.memory.is_empty() {
+            ready!(stream.as_ref().poll_read_ready(cx))?;
+        }
+        self.reserve(limit);
+        let mut spare = ReadBuf::new(&mut self.memory[self.end..]);
+        // A short read clears tokio's readiness without another system call.
+        let read = Pin::new(stream).poll_read(cx, &mut spare);
+        let count = spare.filled().len();
+        match read {
+            Poll::Ready(Ok(())) => {
+                self.end += count;
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.release();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// See [`Self::poll_read`].
+    pub(crate) async fn read(
+        &mut self,
+        stream: &mut ReadHalf<'_>,
+        limit: usize,
+    ) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_read(cx, stream, limit)).await
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if !self.memory.is_empty() {
+            self.buffers.put(std::mem::take(&mut self.memory));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_buffer_gives_its_memory_back() {
+        let buffers = Rc::new(Buffers::default());
+        let mut buffer = Buffer::new(Rc::clone(&buffers));
+        buffer.push(b"abc");
+        buffer.release();
+        assert_eq!(buffer.filled(), b"abc");
+        buffer.consume(3);
+        buffer.release();
+        assert_eq!(buffer.memory.capacity(), 0);
+        assert_eq!(buffers.small.borrow().len(), 1);
+    }
+
+    #[test]
+    fn consumed_room_is_used_again_before_the_buffer_grows() {
+        let mut buffer = Buffer::new(Rc::default());
+        buffer.push(&[1; SMALL]);
+        buffer.consume(10);
+        buffer.push(&[2; 10]);
+        assert_eq!(buffer.memory.len(), SMALL);
+        assert_eq!(buffer.filled().len(), SMALL);
+    }
+}

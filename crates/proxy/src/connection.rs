@@ -1,0 +1,274 @@
+//! One client connection: which HTTP it speaks, its requests one after another, its end.
+//!
+//! Between requests a connection holds no buffer and no workspace; during the drain it ends as
+//! soon as it is between requests.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use routing::Visibility;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::buffer::{Buffer, SMALL};
+use crate::downstream::Downstream;
+use crate::failure::Failure;
+use crate::forwarded::Peer;
+use crate::http1::downstream::Http1Downstream;
+use crate::http1::head::{RequestHead, leading_blank};
+use crate::http1::sink::Http1Sink;
+use crate::http1::source::{Http1Source, Input};
+use crate::http2::{self, PREFACE};
+use crate::message::Source;
+use crate::request;
+use crate::timeout::Timer;
+use crate::worker::{ConnectionGuard, Worker, Workspace};
+
+/// What all requests of a connection have in common.
+pub(crate) struct Client {
+    pub(crate) peer: Peer,
+    pub(crate) visibility: Visibility,
+}
+
+/// Bytes and time spent on what a client still sends after it got its answer, so that closing
+/// does not destroy the answer on its way (RFC 9112 §9.6).
+const LINGER_BYTES: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Request,
+    /// The client may still be sending.
+    Linger,
+    Close,
+    /// The client must not take its answer for complete.
+    Reset,
+    Http2,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(
+    guard: ConnectionGuard,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    visibility: Visibility,
+) {
+    let client = Rc::new(Client {
+        peer: Peer::new(peer.ip()),
+        visibility,
+    });
+    let buffer = Buffer::new(Rc::clone(&guard.worker.buffers));
+    let (read, write) = stream.split();
+    let mut source = Http1Source::new(read, buffer);
+    let mut sink = Http1Sink::new(write, Vec::new());
+    let end = requests(&guard, &client, &mut source, &mut sink).await;
+    match end {
+        Next::Http2 => {
+            let prefix = source.buffer.filled().to_vec();
+            drop((source, sink));
+            Box::pin(http2::server::serve(guard, stream, prefix, client)).await;
+        }
+        Next::Linger => linger(&mut source, &mut sink).await,
+        Next::Reset => {
+            drop((source, sink));
+            // Without this the client of a body that ends with the connection sees a clean end.
+            let _ = stream.set_zero_linger();
+        }
+        Next::Request | Next::Close => {}
+    }
+}
+
+async fn requests<'s>(
+    guard: &ConnectionGuard,
+    client: &Client,
+    source: &mut Http1Source<'s>,
+    sink: &mut Http1Sink<'s>,
+) -> Next {
+    let worker = &guard.worker;
+    let mut timer = Timer::default();
+    let mut is_first = true;
+    loop {
+        if source.buffer.is_empty() && !idle(guard, source, &mut timer).await {
+            return Next::Close;
+        }
+        if is_first
+            && PREFACE.starts_with(
+                &source.buffer.filled()[..source.buffer.filled().len().min(PREFACE.len())],
+            )
+        {
+            match preface(worker, source, &mut timer).await {
+                Ok(true) => return Next::Http2,
+                Ok(false) => {}
+                Err(_) => return Next::Close,
+            }
+        }
+        is_first = false;
+        let mut workspace = worker.workspace();
+        let next = one(worker, client, (&mut workspace, &mut timer), source, sink).await;
+        worker.recycle(workspace);
+        match next {
+            Next::Request => source.finish(),
+            end => return end,
+        }
+    }
+}
+
+/// One request, from the first byte of its head.
+async fn one<'s>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    (workspace, timer): (&mut Workspace, &mut Timer),
+    source: &mut Http1Source<'s>,
+    sink: &mut Http1Sink<'s>,
+) -> Next {
+    let mut head = std::mem::take(&mut workspace.request);
+    sink.out = std::mem::take(&mut workspace.downstream_out);
+    let read = read_head(worker, &mut head, source, timer).await;
+    let sent = sink.written;
+    let mut downstream = Http1Downstream::new(worker, head, source, sink);
+    match read {
+        Ok(true) => request::handle(worker, client, (workspace, timer), &mut downstream).await,
+        Ok(false) => return Next::Close,
+        Err(failure) => {
+            worker.counters.failures.add(1);
+            downstream.responder.persistent = false;
+            downstream
+                .reply(request::failure_reply(&failure, false))
+                .await;
+        }
+    }
+    let (persistent, is_broken) = (
+        downstream.responder.persistent,
+        downstream.responder.is_broken,
+    );
+    workspace.request = downstream.head;
+    worker.counters.sent_bytes.add(sink.written - sent);
+    sink.out.clear();
+    workspace.downstream_out = std::mem::take(&mut sink.out);
+    match (persistent, source.is_done()) {
+        _ if is_broken => Next::Reset,
+        (true, true) => Next::Request,
+        // An answer that came early: the rest of the body is still on its way.
+        (true, false) if discard(source).await => Next::Request,
+        (false, true) if source.is_drained() => Next::Close,
+        (_, false) | (false, true) => Next::Linger,
+    }
+}
+
+/// Waits for the next request. `false` if there will be none.
+async fn idle(guard: &ConnectionGuard, source: &mut Http1Source<'_>, timer: &mut Timer) -> bool {
+    source.finish();
+    let worker = &guard.worker;
+    let since = Instant::now();
+    let mut waiting = std::pin::pin!(source.wait(SMALL));
+    let input = poll_fn(|cx| match waiting.as_mut().poll(cx) {
+        Poll::Ready(input) => Poll::Ready(input),
+        Poll::Pending if guard.poll_drain(cx) => Poll::Ready(Ok(false)),
+        Poll::Pending => Poll::Pending,
+    });
+    matches!(
+        timer
+            .limit(|| Some(since + worker.limits.keep_alive), input)
+            .await,
+        Ok(Ok(true))
+    )
+}
+
+/// Reads on while what came may still be the preface of HTTP/2.
+async fn preface(
+    worker: &Worker,
+    source: &mut Http1Source<'_>,
+    timer: &mut Timer,
+) -> io::Result<bool> {
+    let deadline = Instant::now() + worker.limits.head;
+    loop {
+        let filled = source.buffer.filled();
+        let len = filled.len().min(PREFACE.len());
+        if filled[..len] != PREFACE[..len] {
+            return Ok(false);
+        }
+        if len == PREFACE.len() {
+            return Ok(true);
+        }
+        let read = timer
+            .limit(
+                || Some(deadline),
+                source.buffer.read(&mut source.read, SMALL),
+            )
+            .await;
+        if read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Reads a head. `Ok(false)` if the client went away before it was complete.
+async fn read_head(
+    worker: &Worker,
+    head: &mut RequestHead,
+    source: &mut Http1Source<'_>,
+    timer: &mut Timer,
+) -> Result<bool, Failure> {
+    let limit = worker.limits.head_bytes;
+    let since = Instant::now();
+    loop {
+        let blank = leading_blank(source.buffer.filled());
+        source.buffer.consume(blank);
+        match timer
+            .limit(|| Some(since + worker.limits.head), source.fill_head(limit))
+            .await
+        {
+            Ok(Ok(Input::Some)) => {}
+            Ok(Ok(Input::TooLong)) => return Err(Failure::HeadTooLarge),
+            Ok(Ok(Input::Ended) | Err(_)) => return Ok(false),
+            Err(_) => return Err(Failure::HeadTimeout),
+        }
+        if head.parse(source.buffer.filled())? {
+            return if head.len > limit {
+                Err(Failure::HeadTooLarge)
+            } else {
+                Ok(true)
+            };
+        }
+    }
+}
+
+/// Reads the rest of a body that nobody wants. `false` if it is too much or takes too long.
+async fn discard(source: &mut Http1Source<'_>) -> bool {
+    let rest = async {
+        let mut left = LINGER_BYTES;
+        while !source.is_done() {
+            match source.next().await {
+                Ok(chunk) if chunk.data.as_slice().len() <= left => {
+                    left -= chunk.data.as_slice().len()
+                }
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        true
+    };
+    tokio::time::timeout(LINGER, rest).await.unwrap_or(false)
+}
+
+/// Ends our direction and reads until the client ends its own, within bounds.
+async fn linger(source: &mut Http1Source<'_>, sink: &mut Http1Sink<'_>) {
+    if sink.shutdown().await.is_err() {
+        return;
+    }
+    let rest = async {
+        source.begin_body(0, crate::http1::body::Framing::Close);
+        let mut left = LINGER_BYTES;
+        while let Ok(chunk) = source.next().await {
+            if chunk.last || chunk.data.as_slice().len() > left {
+                return;
+            }
+            left -= chunk.data.as_slice().len();
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}

@@ -1,0 +1,150 @@
+//! What the gateway changes in a request head: the route's edits, Knative's internal headers and
+//! the authority. Protocol-neutral; [`crate::http1::edit`] and [`crate::http2::headers`] apply it.
+//!
+//! The route's operations come first, then the arm's; the later one wins. Neither can touch a
+//! field that frames the message, whatever a dialect wrote.
+
+use routing::model::HeaderOps;
+
+use crate::forwarded::Peer;
+use crate::http1::field::{is_framing, is_internal};
+
+/// Everything that changes between the head received and the head sent.
+#[derive(Clone, Copy)]
+pub(crate) struct Edits<'a> {
+    pub(crate) route: &'a HeaderOps,
+    pub(crate) arm: &'a HeaderOps,
+    /// The authority to send, if not the client's.
+    pub(crate) host: Option<&'a str>,
+    /// The backend is a user's container: Knative's own headers end here.
+    pub(crate) strip_internal: bool,
+    pub(crate) peer: &'a Peer,
+}
+
+impl<'a> Edits<'a> {
+    /// Whether the client's values of this field are dropped.
+    pub(crate) fn replaces(&self, name: &[u8]) -> bool {
+        touches(self.route, name) || touches(self.arm, name)
+    }
+
+    /// Whether the operations decide about this field, so that the gateway adds nothing itself.
+    pub(crate) fn decides(&self, name: &str) -> bool {
+        let name = name.as_bytes();
+        self.replaces(name)
+            || self
+                .added()
+                .any(|(added, _)| added.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Fields to write.
+    pub(crate) fn added(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let (route, arm, strip) = (self.route, self.arm, self.strip_internal);
+        let from_route = written(route).filter(move |(name, _)| !touches(arm, name.as_bytes()));
+        from_route
+            .chain(written(arm))
+            .filter(move |(name, value)| is_writable(name, value, strip))
+    }
+
+    /// The value that a field has after the operations, given what the client sent.
+    pub(crate) fn value(&self, name: &str, sent: Option<&'a [u8]>) -> Option<&'a [u8]> {
+        let written = |ops: &'a HeaderOps| {
+            ops.set
+                .iter()
+                .chain(&ops.add)
+                .find(|(set, _)| set.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value)
+        };
+        match written(self.arm).or_else(|| written(self.route)) {
+            Some(value) => Some(value.as_bytes()),
+            None if self.replaces(name.as_bytes()) => None,
+            None => sent,
+        }
+    }
+}
+
+fn touches(ops: &HeaderOps, name: &[u8]) -> bool {
+    ops.remove
+        .iter()
+        .any(|removed| removed.as_bytes().eq_ignore_ascii_case(name))
+        || ops
+            .set
+            .iter()
+            .any(|(set, _)| set.as_bytes().eq_ignore_ascii_case(name))
+}
+
+fn written(ops: &HeaderOps) -> impl Iterator<Item = (&str, &str)> {
+    ops.set
+        .iter()
+        .chain(&ops.add)
+        .map(|(name, value)| (&**name, &**value))
+}
+
+/// Dialects refuse CR, LF and NUL; a value that carries one anyway must not split the head.
+fn is_writable(name: &str, value: &str, strip_internal: bool) -> bool {
+    let name = name.as_bytes();
+    !value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
+        && !is_framing(name)
+        && !(strip_internal && is_internal(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(name: &str, value: &str) -> HeaderOps {
+        HeaderOps {
+            set: vec![(name.into(), value.into())],
+            ..HeaderOps::default()
+        }
+    }
+
+    fn added(route: &HeaderOps, arm: &HeaderOps, strip_internal: bool) -> Vec<String> {
+        let peer = Peer::new([127, 0, 0, 1].into());
+        let edits = Edits {
+            route,
+            arm,
+            host: None,
+            strip_internal,
+            peer: &peer,
+        };
+        edits
+            .added()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect()
+    }
+
+    #[test]
+    fn the_arm_wins_over_the_route() {
+        assert_eq!(added(&set("a", "1"), &set("a", "2"), false), ["a=2"]);
+        let remove = HeaderOps {
+            remove: vec!["a".into()],
+            ..HeaderOps::default()
+        };
+        assert!(added(&set("a", "1"), &remove, false).is_empty());
+    }
+
+    #[test]
+    fn no_operation_can_frame_or_split_a_message() {
+        for (name, value) in [
+            ("content-length", "0"),
+            ("transfer-encoding", "chunked"),
+            ("host", "x"),
+            ("a", "b\r\nc: d"),
+        ] {
+            assert!(
+                added(&set(name, value), &HeaderOps::default(), false).is_empty(),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn internal_headers_are_not_sent_to_user_containers() {
+        let ops = set("knative-serving-revision", "r");
+        assert!(added(&ops, &HeaderOps::default(), true).is_empty());
+        assert_eq!(
+            added(&ops, &HeaderOps::default(), false),
+            ["knative-serving-revision=r"]
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! Why the gateway answered instead of the backend. One variant = one status = one log flag.
+//!
+//! The text is what the client reads, so it says what happened and to what; gRPC clients get the
+//! same text with the status that their libraries act on.
+
+use std::io;
+use std::net::SocketAddr;
+
+use routing::BackendId;
+
+/// See the module. `NoAnswer` variants cannot be told to anyone.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("bad request: {0}")]
+    BadRequest(&'static str),
+    #[error("request head is too large")]
+    HeadTooLarge,
+    #[error("request head did not arrive in time")]
+    HeadTimeout,
+    #[error("request body did not arrive in time")]
+    BodyTimeout,
+    #[error("transfer coding is not supported, only chunked is")]
+    UnknownCoding,
+    #[error("HTTP version is not supported")]
+    Version,
+    #[error("CONNECT is not supported")]
+    ConnectMethod,
+    #[error("no route for {method} {host}{path}")]
+    NoRoute {
+        method: String,
+        host: String,
+        path: String,
+    },
+    #[error("backend {backend} is not known")]
+    NoBackend { backend: BackendId },
+    #[error("backend {backend} has no ready endpoint")]
+    NoEndpoint { backend: BackendId },
+    #[error("backend {backend} was removed")]
+    BackendGone { backend: BackendId },
+    #[error("pending request queue full for {backend}")]
+    QueueFull { backend: BackendId },
+    #[error("cannot connect to {endpoint} of {backend}: {source}")]
+    Connect {
+        endpoint: SocketAddr,
+        backend: BackendId,
+        source: io::Error,
+    },
+    #[error("{endpoint} closed the connection without an answer")]
+    Unanswered { endpoint: SocketAddr },
+    #[error("{endpoint} sent an answer that is not valid: {reason}")]
+    BadAnswer {
+        endpoint: SocketAddr,
+        reason: &'static str,
+    },
+    #[error("request timeout")]
+    RequestTimeout,
+    #[error("request timeout: no answer in time")]
+    ResponseStartTimeout,
+    #[error("request timeout: no progress in time")]
+    IdleTimeout,
+    /// The upstream broke off an answer that had begun.
+    #[error("{endpoint} broke off its answer")]
+    AnswerCut { endpoint: SocketAddr },
+    /// The upstream gave up this stream, for this reason.
+    #[error("{endpoint} reset the request: {reason}")]
+    Reset {
+        endpoint: SocketAddr,
+        reason: h2::Reason,
+    },
+    #[error("the client went away")]
+    ClientGone,
+}
+
+impl Failure {
+    /// The status to answer with.
+    pub(crate) fn status(&self) -> u16 {
+        match self {
+            Self::BadRequest(_) => 400,
+            Self::NoRoute { .. } => 404,
+            Self::ConnectMethod => 405,
+            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::HeadTooLarge => 431,
+            // nginx's number for the access record; nobody is there to read it.
+            Self::ClientGone => 499,
+            Self::UnknownCoding => 501,
+            Self::Unanswered { .. }
+            | Self::BadAnswer { .. }
+            | Self::AnswerCut { .. }
+            | Self::Reset { .. } => 502,
+            Self::NoBackend { .. }
+            | Self::NoEndpoint { .. }
+            | Self::BackendGone { .. }
+            | Self::QueueFull { .. }
+            | Self::Connect { .. } => 503,
+            Self::RequestTimeout | Self::ResponseStartTimeout | Self::IdleTimeout => 504,
+            Self::Version => 505,
+        }
+    }
+
+    /// A word for logs and metrics.
+    pub(crate) fn flag(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "bad-request",
+            Self::HeadTooLarge => "head-too-large",
+            Self::HeadTimeout => "head-timeout",
+            Self::BodyTimeout => "body-timeout",
+            Self::UnknownCoding => "unknown-coding",
+            Self::Version => "version",
+            Self::ConnectMethod => "connect-method",
+            Self::NoRoute { .. } => "no-route",
+            Self::NoBackend { .. } => "no-backend",
+            Self::NoEndpoint { .. } => "no-endpoint",
+            Self::BackendGone { .. } => "backend-gone",
+            Self::QueueFull { .. } => "queue-full",
+            Self::Connect { .. } => "connect",
+            Self::Unanswered { .. } => "unanswered",
+            Self::BadAnswer { .. } => "bad-answer",
+            Self::RequestTimeout => "request-timeout",
+            Self::ResponseStartTimeout => "response-start-timeout",
+            Self::IdleTimeout => "idle-timeout",
+            Self::AnswerCut { .. } => "answer-cut",
+            Self::Reset { .. } => "reset",
+            Self::ClientGone => "client-gone",
+        }
+    }
+
+    /// The gRPC status code. gRPC's own mapping from HTTP, but a deadline is told as such.
+    pub(crate) fn grpc_status(&self) -> u8 {
+        const CANCELLED: u8 = 1;
+        const DEADLINE_EXCEEDED: u8 = 4;
+        const UNIMPLEMENTED: u8 = 12;
+        const INTERNAL: u8 = 13;
+        const UNAVAILABLE: u8 = 14;
+        match self {
+            Self::ClientGone => CANCELLED,
+            Self::RequestTimeout
+            | Self::ResponseStartTimeout
+            | Self::IdleTimeout
+            | Self::BodyTimeout => DEADLINE_EXCEEDED,
+            Self::NoRoute { .. } | Self::ConnectMethod | Self::UnknownCoding | Self::Version => {
+                UNIMPLEMENTED
+            }
+            Self::BadRequest(_)
+            | Self::HeadTooLarge
+            | Self::HeadTimeout
+            | Self::BadAnswer { .. } => INTERNAL,
+            Self::NoBackend { .. }
+            | Self::NoEndpoint { .. }
+            | Self::BackendGone { .. }
+            | Self::QueueFull { .. }
+            | Self::Connect { .. }
+            | Self::Unanswered { .. }
+            | Self::AnswerCut { .. }
+            | Self::Reset { .. } => UNAVAILABLE,
+        }
+    }
+
+    /// Whether the client's own stream cannot be read on, so that its connection must close.
+    pub(crate) fn closes_connection(&self) -> bool {
+        match self {
+            Self::BadRequest(_)
+            | Self::HeadTooLarge
+            | Self::HeadTimeout
+            | Self::BodyTimeout
+            | Self::UnknownCoding
+            | Self::Version
+            | Self::ConnectMethod
+            | Self::ClientGone => true,
+            Self::NoRoute { .. }
+            | Self::NoBackend { .. }
+            | Self::NoEndpoint { .. }
+            | Self::BackendGone { .. }
+            | Self::QueueFull { .. }
+            | Self::Connect { .. }
+            | Self::Unanswered { .. }
+            | Self::BadAnswer { .. }
+            | Self::RequestTimeout
+            | Self::ResponseStartTimeout
+            | Self::IdleTimeout
+            | Self::AnswerCut { .. }
+            | Self::Reset { .. } => false,
+        }
+    }
+}
+
+/// The reason phrase of a status that the gateway itself gives.
+pub(crate) fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("")
+}
+
+impl From<crate::timeout::Limit> for Failure {
+    fn from(limit: crate::timeout::Limit) -> Self {
+        use crate::timeout::Limit;
+        match limit {
+            Limit::Request => Self::RequestTimeout,
+            Limit::ResponseStart => Self::ResponseStartTimeout,
+            Limit::Idle => Self::IdleTimeout,
+            Limit::ClientStalled => Self::BodyTimeout,
+        }
+    }
+}
+
+impl From<crate::http1::head::HeadError> for Failure {
+    fn from(error: crate::http1::head::HeadError) -> Self {
+        use crate::http1::head::HeadError;
+        match error {
+            HeadError::Malformed(reason) => Self::BadRequest(reason),
+            HeadError::TooManyFields => Self::HeadTooLarge,
+            HeadError::UnknownCoding => Self::UnknownCoding,
+            HeadError::Version => Self::Version,
+        }
+    }
+}

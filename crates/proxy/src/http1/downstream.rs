@@ -1,0 +1,233 @@
+//! A client's request over HTTP/1.
+
+use std::rc::Rc;
+
+use super::body::Framing;
+use super::edit::{self, Connection, line, number};
+use super::head::{RequestHead, Version};
+use super::sink::Http1Sink;
+use super::source::Http1Source;
+use crate::downstream::{Answer, Downstream, Reply, Responder};
+use crate::failure::reason;
+use crate::http2::headers;
+use crate::message::{Chunk, Sink, SinkError, Source as _, View};
+use crate::upgrade;
+use crate::upstream::send::Http1Upstream;
+use crate::worker::Worker;
+
+/// See the module.
+pub(crate) struct Http1Downstream<'c, 's> {
+    pub(crate) head: RequestHead,
+    body: &'c mut Http1Source<'s>,
+    pub(crate) responder: Http1Responder<'c, 's>,
+}
+
+/// Answers on an HTTP/1 connection.
+pub(crate) struct Http1Responder<'c, 's> {
+    worker: Rc<Worker>,
+    sink: &'c mut Http1Sink<'s>,
+    version: Version,
+    to_head: bool,
+    expects_continue: bool,
+    /// Bytes that the connection had sent before this answer.
+    mark: u64,
+    /// The client may send another request.
+    pub(crate) persistent: bool,
+    /// The client must notice that its answer is incomplete.
+    pub(crate) is_broken: bool,
+}
+
+impl<'c, 's> Http1Downstream<'c, 's> {
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        head: RequestHead,
+        body: &'c mut Http1Source<'s>,
+        sink: &'c mut Http1Sink<'s>,
+    ) -> Self {
+        let to_head = head.method.get(body.buffer.filled()) == b"HEAD";
+        let responder = Http1Responder {
+            worker: Rc::clone(worker),
+            version: head.version,
+            to_head,
+            expects_continue: head.expects_continue && head.framing != Framing::None,
+            mark: sink.written,
+            persistent: head.persistent,
+            is_broken: false,
+            sink,
+        };
+        Self {
+            head,
+            body,
+            responder,
+        }
+    }
+}
+
+impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
+    type Body = Http1Source<'s>;
+    type Responder = Http1Responder<'c, 's>;
+
+    fn view(&self) -> View<'_> {
+        View::Http1 {
+            head: &self.head,
+            bytes: self.body.buffer.filled(),
+        }
+    }
+
+    fn has_body(&self) -> bool {
+        self.head.framing != Framing::None
+    }
+
+    fn wants_upgrade(&self) -> bool {
+        self.head.upgrade.is_some()
+    }
+
+    fn begin_body(&mut self) {
+        self.body.begin_body(self.head.len, self.head.framing);
+    }
+
+    fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder) {
+        (self.body, &mut self.responder)
+    }
+
+    async fn gone(&mut self) {
+        self.body.gone().await;
+    }
+
+    async fn reply(&mut self, reply: Reply) {
+        self.responder.reply(reply, self.body.is_done()).await;
+    }
+
+    fn abort(&mut self, _reason: h2::Reason) {
+        self.responder.persistent = false;
+        self.responder.is_broken = true;
+    }
+
+    async fn tunnel(&mut self, upstream: &mut Http1Upstream<'_>) -> Result<(), SinkError> {
+        self.responder.persistent = false;
+        let answers = &mut upstream.answers;
+        let bytes = answers.source.buffer.filled();
+        edit::response(
+            &mut self.responder.sink.out,
+            &answers.head,
+            bytes,
+            Framing::None,
+            Connection::Upgrade,
+        );
+        answers.source.begin_body(answers.head.len, Framing::Close);
+        self.responder.sink.flush().await?;
+        self.body.begin_body(0, Framing::Close);
+        upgrade::copy_both(
+            (self.body, self.responder.sink),
+            (&mut answers.source, &mut upstream.sink),
+        )
+        .await
+    }
+}
+
+impl Http1Responder<'_, '_> {
+    /// The framing of the answer, and what to say about the connection.
+    fn decide(&mut self, framing: Framing) -> (Framing, Connection) {
+        let framing = edit::framing_for(self.version, framing);
+        self.persistent &= framing != Framing::Close && !self.worker.is_draining();
+        let connection = match (self.persistent, self.version) {
+            (false, _) => Connection::Close,
+            (true, Version::Http11) => Connection::Keep,
+            (true, Version::Http10) => Connection::KeepAlive,
+        };
+        (framing, connection)
+    }
+
+    async fn reply(&mut self, reply: Reply, request_complete: bool) {
+        self.sink.out.clear();
+        self.persistent &= !reply.close && (request_complete || !self.expects_continue);
+        let has_body = !matches!(reply.status, 204 | 304);
+        let length = reply.body.len() as u64;
+        let (_, connection) = self.decide(Framing::Length(length));
+        let out = &mut self.sink.out;
+        out.extend_from_slice(b"HTTP/1.1 ");
+        number(out, u64::from(reply.status));
+        out.push(b' ');
+        out.extend_from_slice(reason(reply.status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if let Some(server) = &self.worker.server {
+            line(out, "Server", server.as_bytes());
+        }
+        for (name, value) in &reply.headers {
+            line(out, name, value.as_bytes());
+        }
+        if has_body {
+            out.extend_from_slice(b"Content-Length: ");
+            number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
+        edit::finish(out, Framing::None, connection);
+        if has_body && !self.to_head {
+            out.extend_from_slice(reply.body.as_bytes());
+        }
+        if self.sink.flush().await.is_err() {
+            self.persistent = false;
+        }
+    }
+}
+
+impl Sink for Http1Responder<'_, '_> {
+    async fn write(&mut self, chunk: Chunk<'_>) -> Result<(), SinkError> {
+        self.sink.write(chunk).await
+    }
+
+    async fn flush(&mut self) -> Result<(), SinkError> {
+        self.sink.flush().await
+    }
+}
+
+impl Responder for Http1Responder<'_, '_> {
+    async fn inform(&mut self, answer: Answer<'_>) -> Result<(), SinkError> {
+        // HTTP/1.0 has no interim answers (RFC 9110 §15.2).
+        if self.version == Version::Http10 {
+            return Ok(());
+        }
+        self.expects_continue &= answer.status() != 100;
+        let out = &mut self.sink.out;
+        match answer {
+            Answer::Http1 { head, bytes } => {
+                edit::response(out, head, bytes, Framing::None, Connection::Keep)
+            }
+            Answer::Http2 { parts, .. } => {
+                headers::http1_response(out, parts, Framing::None, Connection::Keep)
+            }
+        }
+        let before = self.sink.written;
+        let flushed = self.sink.flush().await;
+        // An interim head does not begin the answer.
+        self.mark += self.sink.written - before;
+        flushed
+    }
+
+    fn respond(&mut self, answer: Answer<'_>, request_complete: bool) -> Result<(), SinkError> {
+        // The client still waits to be told to go on, and may or may not send its body now.
+        self.persistent &= request_complete || !self.expects_continue;
+        let (framing, connection) = self.decide(answer.framing());
+        let connection = if answer.status() == 426 && connection == Connection::Keep {
+            Connection::Upgrade
+        } else {
+            connection
+        };
+        self.sink
+            .begin_body(if self.to_head { Framing::None } else { framing });
+        let out = &mut self.sink.out;
+        match answer {
+            Answer::Http1 { head, bytes } => edit::response(out, head, bytes, framing, connection),
+            Answer::Http2 { parts, .. } => headers::http1_response(out, parts, framing, connection),
+        }
+        Ok(())
+    }
+
+    fn has_begun(&self) -> bool {
+        self.sink.written > self.mark
+    }
+
+    async fn gone(&mut self) {
+        std::future::pending().await
+    }
+}

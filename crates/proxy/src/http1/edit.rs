@@ -1,0 +1,233 @@
+//! Heads for the next hop: runs of unchanged lines are copied as they are, the few that change
+//! are left out and written anew.
+//!
+//! Only heads that [`super::head`] accepted come here, so a copied line ends in CRLF and cannot
+//! be read differently by the next parser.
+
+use super::body::Framing;
+use super::field::{Field, Kind};
+use super::head::{Fields, RequestHead, ResponseHead, Version};
+use crate::edits::Edits;
+use crate::forwarded;
+
+/// Writes the head to send upstream.
+pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], edits: &Edits<'_>) {
+    out.extend_from_slice(head.method.get(bytes));
+    out.push(b' ');
+    match head.target.get(bytes) {
+        // Absolute form without a path: `*` for OPTIONS (RFC 9112 §3.2.4).
+        b"" if head.method.get(bytes) == b"OPTIONS" => out.push(b'*'),
+        target => {
+            if !target.starts_with(b"/") && target != b"*" {
+                out.push(b'/');
+            }
+            out.extend_from_slice(target);
+        }
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let own_host = edits.host.is_some() || head.absolute || head.host.len == 0;
+    if own_host {
+        line(
+            out,
+            "Host",
+            edits
+                .host
+                .map_or_else(|| head.host.get(bytes), str::as_bytes),
+        );
+    }
+    let has_ops = !edits.route.is_empty() || !edits.arm.is_empty();
+    copy(out, &head.fields, bytes, head.len, |field| {
+        match field.kind {
+            Kind::Ordinary | Kind::Expect => {
+                !head.fields.is_named(bytes, field.name)
+                    && !(has_ops && edits.replaces(field.name.get(bytes)))
+            }
+            Kind::Host => !own_host,
+            Kind::ContentLength => true,
+            Kind::Internal => !edits.strip_internal && !edits.replaces(field.name.get(bytes)),
+            Kind::Forwarded => !(has_ops && edits.replaces(b"forwarded")),
+            Kind::Upgrade
+            | Kind::Connection
+            | Kind::TransferEncoding
+            | Kind::Te
+            | Kind::KeepAlive
+            | Kind::HopByHop
+            | Kind::ForwardedFor
+            | Kind::ForwardedHost
+            | Kind::ForwardedProto => false,
+        }
+    });
+    if head.framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    if let Some(upgrade) = head.upgrade {
+        out.extend_from_slice(b"Connection: Upgrade\r\n");
+        line(out, "Upgrade", upgrade.get(bytes));
+    } else if head.accepts_trailers {
+        out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n");
+    }
+    write_forwarded(out, head, bytes, edits, has_ops);
+    for (name, value) in edits.added() {
+        line(out, name, value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn write_forwarded(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    bytes: &[u8],
+    edits: &Edits<'_>,
+    has_ops: bool,
+) {
+    let of = |kind: Kind| {
+        head.fields
+            .list
+            .iter()
+            .filter(move |field| field.kind == kind)
+            .map(|field| field.value.get(bytes))
+    };
+    let skips = |name: &str| has_ops && edits.decides(name);
+    let host = of(Kind::ForwardedHost)
+        .next()
+        .unwrap_or_else(|| head.host.get(bytes));
+    let proto = forwarded::proto(of(Kind::ForwardedProto).next());
+    if !skips("x-forwarded-for") {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        forwarded::write_for(out, of(Kind::ForwardedFor), edits.peer);
+        out.extend_from_slice(b"\r\n");
+    }
+    if !skips("x-forwarded-host") && !host.is_empty() {
+        line(out, "X-Forwarded-Host", host);
+    }
+    if !skips("x-forwarded-proto") {
+        line(out, "X-Forwarded-Proto", proto.as_bytes());
+    }
+    if of(Kind::Forwarded).next().is_none() && !skips("forwarded") {
+        out.extend_from_slice(b"Forwarded: ");
+        forwarded::write_forwarded(out, of(Kind::ForwardedFor), edits.peer, host, proto);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What the gateway says about its connection to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Connection {
+    /// Nothing: HTTP/1.1 keeps it by default.
+    Keep,
+    /// `keep-alive`, for HTTP/1.0 clients that asked for it.
+    KeepAlive,
+    Close,
+    /// Switching protocols, or 426 naming those that would do.
+    Upgrade,
+}
+
+/// Writes the head to send downstream, with the framing that the client understands.
+pub(crate) fn response(
+    out: &mut Vec<u8>,
+    head: &ResponseHead,
+    bytes: &[u8],
+    framing: Framing,
+    connection: Connection,
+) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    number(out, u64::from(head.status));
+    out.push(b' ');
+    out.extend_from_slice(head.reason.get(bytes));
+    out.extend_from_slice(b"\r\n");
+    // RFC 9110 §8.6: neither in 1xx nor 204, nor next to Transfer-Encoding.
+    let has_length = matches!(head.framing, Framing::None | Framing::Length(_))
+        && head.status >= 200
+        && head.status != 204;
+    copy(out, &head.fields, bytes, head.len, |field| {
+        match field.kind {
+            Kind::ContentLength => has_length,
+            Kind::Upgrade => connection == Connection::Upgrade,
+            Kind::Connection
+            | Kind::TransferEncoding
+            | Kind::Te
+            | Kind::KeepAlive
+            | Kind::HopByHop => false,
+            Kind::Ordinary
+            | Kind::Host
+            | Kind::Expect
+            | Kind::ForwardedFor
+            | Kind::ForwardedHost
+            | Kind::ForwardedProto
+            | Kind::Forwarded
+            | Kind::Internal => !head.fields.is_named(bytes, field.name),
+        }
+    });
+    finish(out, framing, connection);
+}
+
+/// Writes the framing and connection fields and ends the head.
+pub(crate) fn finish(out: &mut Vec<u8>, framing: Framing, connection: Connection) {
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    out.extend_from_slice(match connection {
+        Connection::Keep => b"\r\n",
+        Connection::KeepAlive => b"Connection: keep-alive\r\n\r\n",
+        Connection::Close => b"Connection: close\r\n\r\n",
+        Connection::Upgrade => b"Connection: Upgrade\r\n\r\n",
+    });
+}
+
+/// The framing that a client of this version gets for a body that arrives in `framing`.
+pub(crate) fn framing_for(version: Version, framing: Framing) -> Framing {
+    match (framing, version) {
+        (Framing::Chunked | Framing::Close, Version::Http11) => Framing::Chunked,
+        (Framing::Chunked | Framing::Close, Version::Http10) => Framing::Close,
+        (Framing::None | Framing::Length(_), _) => framing,
+    }
+}
+
+/// Writes one header line.
+pub(crate) fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes a decimal number.
+pub(crate) fn number(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Copies the lines that `keep` wants, as few runs as possible.
+fn copy(
+    out: &mut Vec<u8>,
+    fields: &Fields,
+    bytes: &[u8],
+    len: usize,
+    keep: impl Fn(&Field) -> bool,
+) {
+    let end = len - b"\r\n".len();
+    let mut run = None;
+    for field in &fields.list {
+        let start = field.name.start as usize;
+        if keep(field) {
+            run.get_or_insert(start);
+        } else if let Some(from) = run.take() {
+            out.extend_from_slice(&bytes[from..start]);
+        }
+    }
+    if let Some(from) = run {
+        out.extend_from_slice(&bytes[from..end]);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! Header fields as positions in the head that was read, and what each name means to a gateway.
+//!
+//! A field costs no allocation: name and value are spans of the read buffer.
+
+/// A range of the head's bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+}
+
+impl Span {
+    /// The position of `part` inside `whole`. An empty part has no position.
+    pub(crate) fn of(part: &[u8], whole: &[u8]) -> Self {
+        if part.is_empty() {
+            return Self::default();
+        }
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        // Heads are at most 64 KiB, see `Limits::head_bytes`.
+        Self {
+            start: start as u32,
+            len: part.len() as u32,
+        }
+    }
+
+    pub(crate) fn end(self) -> usize {
+        (self.start + self.len) as usize
+    }
+
+    pub(crate) fn get(self, whole: &[u8]) -> &[u8] {
+        whole
+            .get(self.start as usize..self.end())
+            .unwrap_or_default()
+    }
+}
+
+/// One header line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Field {
+    pub(crate) name: Span,
+    pub(crate) value: Span,
+    pub(crate) kind: Kind,
+}
+
+/// What a name means to a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Forwarded as it is, unless `Connection` names it.
+    Ordinary,
+    Host,
+    Connection,
+    ContentLength,
+    TransferEncoding,
+    Upgrade,
+    Te,
+    Expect,
+    KeepAlive,
+    /// Meant for this hop only and of no use to us.
+    HopByHop,
+    ForwardedFor,
+    ForwardedHost,
+    ForwardedProto,
+    Forwarded,
+    /// Knative's own, between its components; user containers must not see them.
+    Internal,
+}
+
+/// Classifies a name in any case.
+pub(crate) fn kind(name: &[u8]) -> Kind {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    match name.len() {
+        2 if is("te") => Kind::Te,
+        4 if is("host") => Kind::Host,
+        6 if is("expect") => Kind::Expect,
+        7 if is("upgrade") => Kind::Upgrade,
+        9 if is("forwarded") => Kind::Forwarded,
+        10 if is("connection") => Kind::Connection,
+        10 if is("keep-alive") => Kind::KeepAlive,
+        14 if is("content-length") => Kind::ContentLength,
+        // Upgrading to h2c through a gateway would open a tunnel past its routes.
+        14 if is("http2-settings") => Kind::HopByHop,
+        15 if is("x-forwarded-for") => Kind::ForwardedFor,
+        16 if is("x-forwarded-host") => Kind::ForwardedHost,
+        16 if is("proxy-connection") => Kind::HopByHop,
+        17 if is("transfer-encoding") => Kind::TransferEncoding,
+        17 if is("x-forwarded-proto") => Kind::ForwardedProto,
+        18 if is("proxy-authenticate") => Kind::HopByHop,
+        19 if is("proxy-authorization") => Kind::HopByHop,
+        12..=29 if matches!(name[0], b'k' | b'K') && is_internal(name) => Kind::Internal,
+        _ => Kind::Ordinary,
+    }
+}
+
+/// Knative's headers between gateway, activator, queue-proxy and probes.
+pub(crate) fn is_internal(name: &[u8]) -> bool {
+    const NAMES: [&str; 10] = [
+        "k-network-probe",
+        "k-network-hash",
+        "k-proxy-request",
+        "k-original-host",
+        "k-kubelet-probe",
+        "k-passthrough-lb",
+        "knative-serving-tag",
+        "knative-serving-default-route",
+        "knative-serving-revision",
+        "knative-serving-namespace",
+    ];
+    NAMES
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+/// Fields that frame a message or belong to one hop: no route may change them, and no trailer
+/// may carry them.
+pub(crate) fn is_framing(name: &[u8]) -> bool {
+    matches!(
+        kind(name),
+        Kind::Host
+            | Kind::Connection
+            | Kind::ContentLength
+            | Kind::TransferEncoding
+            | Kind::Upgrade
+            | Kind::Te
+            | Kind::KeepAlive
+            | Kind::HopByHop
+    )
+}
+
+/// The elements of a comma-separated list, trimmed, without empty ones.
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
+}

@@ -1,0 +1,436 @@
+//! Request and response heads: parsed by httparse into spans, then judged.
+//!
+//! httparse accepts a bare LF as a line end; this module does not. Whatever decides where a
+//! message ends (lengths, codings, Host) must be there once and in one form, or the head is
+//! refused.
+
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use super::body::Framing;
+use super::field::{Field, Kind, Span, kind, list};
+
+/// Most fields of one head.
+pub(crate) const MAX_FIELDS: usize = 128;
+
+/// Why a head is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeadError {
+    #[error("{0}")]
+    Malformed(&'static str),
+    #[error("more than {MAX_FIELDS} header fields")]
+    TooManyFields,
+    #[error("transfer coding other than chunked")]
+    UnknownCoding,
+    #[error("HTTP version other than 1.0 and 1.1")]
+    Version,
+}
+
+use HeadError::Malformed;
+
+/// Minor version of HTTP/1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http10,
+    #[default]
+    Http11,
+}
+
+/// What both kinds of head share.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    pub(crate) list: Vec<Field>,
+    /// Other fields that `Connection` names; they end here.
+    pub(crate) named: Vec<Span>,
+    close: bool,
+    keep_alive: bool,
+    upgrade_named: bool,
+    content_length: Option<u64>,
+    chunked: bool,
+    /// Whether one of Knative's internal headers is there.
+    pub(crate) has_internal: bool,
+}
+
+/// A request head. Spans point into the bytes that were parsed.
+#[derive(Debug, Default)]
+pub(crate) struct RequestHead {
+    /// Bytes of the head, blank line included.
+    pub(crate) len: usize,
+    pub(crate) method: Span,
+    /// Path and query as sent; of an absolute-form target the part after its authority. Empty
+    /// stands for `/` or, for OPTIONS, `*`.
+    pub(crate) target: Span,
+    /// Authority: of an absolute-form target, else of `Host`. Empty if there is none.
+    pub(crate) host: Span,
+    pub(crate) absolute: bool,
+    pub(crate) version: Version,
+    pub(crate) fields: Fields,
+    pub(crate) framing: Framing,
+    /// Whether the client keeps the connection for another request.
+    pub(crate) persistent: bool,
+    /// The protocol that the client asks to switch to.
+    pub(crate) upgrade: Option<Span>,
+    pub(crate) expects_continue: bool,
+    /// `TE: trailers` was sent.
+    pub(crate) accepts_trailers: bool,
+}
+
+/// A response head.
+#[derive(Debug, Default)]
+pub(crate) struct ResponseHead {
+    pub(crate) len: usize,
+    pub(crate) status: u16,
+    pub(crate) reason: Span,
+    pub(crate) version: Version,
+    pub(crate) fields: Fields,
+    pub(crate) framing: Framing,
+    /// Whether the server keeps the connection.
+    pub(crate) persistent: bool,
+    /// How long the server keeps it when idle, if it says so.
+    pub(crate) keep_alive: Option<Duration>,
+}
+
+/// How many bytes of empty lines precede the head; clients of old send them after a POST.
+pub(crate) fn leading_blank(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while bytes[at..].starts_with(b"\r\n") {
+        at += 2;
+    }
+    at
+}
+
+/// Finds the end of a head, looking only at what came after `from`. Lets a head that trickles
+/// in byte by byte cost one parse.
+pub(crate) fn has_end(bytes: &[u8], from: usize) -> bool {
+    let tail = &bytes[from.saturating_sub(3).min(bytes.len())..];
+    tail.windows(2).any(|pair| pair == b"\n\n") || tail.windows(3).any(|three| three == b"\n\r\n")
+}
+
+impl RequestHead {
+    /// Parses one head. `Ok(false)`: more bytes are needed. `bytes` starts with the method.
+    pub(crate) fn parse(&mut self, bytes: &[u8]) -> Result<bool, HeadError> {
+        let mut space = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut []);
+        let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(
+            &mut request,
+            bytes,
+            &mut space,
+        );
+        let httparse::Status::Complete(len) = parsed.map_err(head_error)? else {
+            return Ok(false);
+        };
+        let (Some(method), Some(target)) = (request.method, request.path) else {
+            return Err(Malformed("request line is incomplete"));
+        };
+        self.len = len;
+        self.method = Span::of(method.as_bytes(), bytes);
+        self.version = if request.version == Some(0) {
+            Version::Http10
+        } else {
+            Version::Http11
+        };
+        self.fields.index(bytes, len, request.headers)?;
+        self.judge_fields(bytes)?;
+        self.judge_target(bytes, target.as_bytes())?;
+        Ok(true)
+    }
+
+    fn judge_fields(&mut self, bytes: &[u8]) -> Result<(), HeadError> {
+        let http11 = self.version == Version::Http11;
+        self.upgrade = None;
+        self.expects_continue = false;
+        self.accepts_trailers = false;
+        let mut host = None;
+        for field in &self.fields.list {
+            let value = field.value.get(bytes);
+            match field.kind {
+                Kind::Host if host.is_some() => return Err(Malformed("several Host fields")),
+                Kind::Host => host = Some(field.value),
+                Kind::Expect => {
+                    self.expects_continue = http11 && value.eq_ignore_ascii_case(b"100-continue")
+                }
+                Kind::Te => {
+                    self.accepts_trailers |=
+                        list(value).any(|te| te.eq_ignore_ascii_case(b"trailers"))
+                }
+                // Several protocols are an offer list; only one can be tunneled blindly, and
+                // h2c would bypass the routes of every later request.
+                Kind::Upgrade if http11 && self.fields.upgrade_named && !offers_h2c(value) => {
+                    self.upgrade = Some(field.value);
+                }
+                Kind::TransferEncoding if !http11 => {
+                    return Err(Malformed("Transfer-Encoding in an HTTP/1.0 request"));
+                }
+                _ => {}
+            }
+        }
+        self.host = host.unwrap_or_default();
+        if host.is_none() && http11 {
+            return Err(Malformed("no Host field"));
+        }
+        self.framing = match (self.fields.chunked, self.fields.content_length) {
+            (true, Some(_)) => return Err(Malformed("both Content-Length and Transfer-Encoding")),
+            (true, None) => Framing::Chunked,
+            (false, Some(0) | None) => Framing::None,
+            (false, Some(length)) => Framing::Length(length),
+        };
+        self.persistent = self.fields.persistent(self.version);
+        Ok(())
+    }
+
+    fn judge_target(&mut self, bytes: &[u8], target: &[u8]) -> Result<(), HeadError> {
+        self.absolute = false;
+        let method = self.method.get(bytes);
+        if target.contains(&b'#') {
+            return Err(Malformed("request target has a fragment"));
+        }
+        match target.first() {
+            Some(b'/') => self.target = Span::of(target, bytes),
+            Some(b'*') if target.len() == 1 && method == b"OPTIONS" => {
+                self.target = Span::of(target, bytes)
+            }
+            // Authority form: refused by method later, its Host must still be valid.
+            _ if method == b"CONNECT" => self.target = Span::default(),
+            _ => {
+                let Some(rest) = strip_scheme(target) else {
+                    return Err(Malformed("request target is neither a path nor a URL"));
+                };
+                let end = rest
+                    .iter()
+                    .position(|byte| matches!(byte, b'/' | b'?'))
+                    .unwrap_or(rest.len());
+                // RFC 9112 §3.2.2: the target's authority replaces Host.
+                self.absolute = true;
+                self.host = Span::of(&rest[..end], bytes);
+                self.target = Span::of(&rest[end..], bytes);
+            }
+        }
+        let host = self.host.get(bytes);
+        if host.is_empty() && self.absolute || !host.iter().all(|byte| is_authority(*byte)) {
+            return Err(Malformed("host is not valid"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether repeating a request has the effect of sending it once (RFC 9110 §9.2.2).
+pub(crate) fn is_idempotent(method: &[u8]) -> bool {
+    matches!(
+        method,
+        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
+    )
+}
+
+impl ResponseHead {
+    /// Parses one head that answers a request; `to_head` says that it was HEAD.
+    pub(crate) fn parse(&mut self, bytes: &[u8], to_head: bool) -> Result<bool, HeadError> {
+        let mut space = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut response,
+            bytes,
+            &mut space,
+        );
+        let httparse::Status::Complete(len) = parsed.map_err(head_error)? else {
+            return Ok(false);
+        };
+        self.len = len;
+        self.status = response.code.unwrap_or_default();
+        if !(100..=999).contains(&self.status) {
+            return Err(Malformed("status is not a number from 100 to 999"));
+        }
+        self.reason = Span::of(response.reason.unwrap_or_default().as_bytes(), bytes);
+        self.version = if response.version == Some(0) {
+            Version::Http10
+        } else {
+            Version::Http11
+        };
+        self.fields.index(bytes, len, response.headers)?;
+        self.persistent = self.fields.persistent(self.version);
+        self.keep_alive = self.fields.keep_alive_timeout(bytes);
+        self.framing = self.framing(to_head)?;
+        Ok(true)
+    }
+
+    /// RFC 9112 §6.3, in its order.
+    fn framing(&mut self, to_head: bool) -> Result<Framing, HeadError> {
+        if to_head || self.status < 200 || matches!(self.status, 204 | 304) {
+            return Ok(Framing::None);
+        }
+        Ok(match (self.fields.chunked, self.fields.content_length) {
+            (true, _) if self.version == Version::Http10 => {
+                return Err(Malformed("Transfer-Encoding in an HTTP/1.0 response"));
+            }
+            (true, length) => {
+                // The length is ignored and not forwarded; what follows on this connection
+                // cannot be trusted.
+                self.persistent &= length.is_none();
+                Framing::Chunked
+            }
+            (false, Some(0)) => Framing::None,
+            (false, Some(length)) => Framing::Length(length),
+            (false, None) => Framing::Close,
+        })
+    }
+}
+
+impl Fields {
+    /// Turns httparse's fields into spans and reads what concerns the connection.
+    fn index(
+        &mut self,
+        bytes: &[u8],
+        len: usize,
+        headers: &[httparse::Header<'_>],
+    ) -> Result<(), HeadError> {
+        self.list.clear();
+        self.named.clear();
+        (self.close, self.keep_alive, self.upgrade_named) = (false, false, false);
+        (self.content_length, self.chunked, self.has_internal) = (None, false, false);
+        for header in headers {
+            let name = header.name.as_bytes();
+            let field = Field {
+                name: Span::of(name, bytes),
+                value: Span::of(header.value, bytes),
+                kind: kind(name),
+            };
+            // Every line before this one ended in CRLF, not in a bare LF.
+            if bytes[field.name.start as usize - 2] != b'\r' {
+                return Err(Malformed("line ends in LF without CR"));
+            }
+            match field.kind {
+                Kind::Connection => self.connection(bytes, header.value),
+                Kind::ContentLength if self.content_length.is_some() => {
+                    return Err(Malformed("several Content-Length fields"));
+                }
+                Kind::ContentLength => self.content_length = Some(length(header.value)?),
+                Kind::TransferEncoding if self.chunked => {
+                    return Err(Malformed("several Transfer-Encoding fields"));
+                }
+                Kind::TransferEncoding => {
+                    coding(header.value)?;
+                    self.chunked = true;
+                }
+                Kind::Internal => self.has_internal = true,
+                _ => {}
+            }
+            self.list.push(field);
+        }
+        if !bytes[..len].ends_with(b"\r\n\r\n") {
+            return Err(Malformed("line ends in LF without CR"));
+        }
+        Ok(())
+    }
+
+    fn connection(&mut self, bytes: &[u8], value: &[u8]) {
+        for option in list(value) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade_named = true;
+            } else if kind(option) == Kind::Ordinary {
+                // Fields that we treat by themselves cannot be removed by naming them here.
+                self.named.push(Span::of(option, bytes));
+            }
+        }
+    }
+
+    fn persistent(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+
+    fn keep_alive_timeout(&self, bytes: &[u8]) -> Option<Duration> {
+        let field = self
+            .list
+            .iter()
+            .find(|field| field.kind == Kind::KeepAlive)?;
+        let seconds =
+            list(field.value.get(bytes)).find_map(|part| part.strip_prefix(b"timeout="))?;
+        std::str::from_utf8(seconds)
+            .ok()?
+            .parse()
+            .ok()
+            .map(Duration::from_secs)
+    }
+
+    /// Whether `Connection` names this field.
+    pub(crate) fn is_named(&self, bytes: &[u8], name: Span) -> bool {
+        !self.named.is_empty()
+            && self
+                .named
+                .iter()
+                .any(|named| named.get(bytes).eq_ignore_ascii_case(name.get(bytes)))
+    }
+
+    /// The first value of a field; `name` in any case.
+    pub(crate) fn get<'a>(&self, bytes: &'a [u8], name: &str) -> Option<&'a [u8]> {
+        let name = name.as_bytes();
+        self.list
+            .iter()
+            .find(|field| {
+                field.name.len as usize == name.len()
+                    && field.name.get(bytes).eq_ignore_ascii_case(name)
+            })
+            .map(|field| field.value.get(bytes))
+    }
+}
+
+/// Digits only: no sign, no list, no space, nothing that overflows.
+fn length(value: &[u8]) -> Result<u64, HeadError> {
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Malformed("Content-Length is not a number"));
+    }
+    // 19 digits are less than 2^64.
+    Ok(value
+        .iter()
+        .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+fn coding(value: &[u8]) -> Result<(), HeadError> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    match list(value).last() {
+        Some(last) if last.eq_ignore_ascii_case(b"chunked") && list(value).count() > 1 => {
+            Err(HeadError::UnknownCoding)
+        }
+        _ => Err(Malformed("Transfer-Encoding does not end in chunked")),
+    }
+}
+
+fn offers_h2c(value: &[u8]) -> bool {
+    list(value).any(|protocol| {
+        protocol.eq_ignore_ascii_case(b"h2c") || protocol.eq_ignore_ascii_case(b"h2")
+    })
+}
+
+fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
+    ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start
+            .eq_ignore_ascii_case(scheme.as_bytes())
+            .then_some(rest)
+    })
+}
+
+/// Bytes of a registered name, an address and a port; not those that end an authority or
+/// carry user information.
+fn is_authority(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
+}
+
+fn head_error(error: httparse::Error) -> HeadError {
+    match error {
+        httparse::Error::TooManyHeaders => HeadError::TooManyFields,
+        httparse::Error::Version => HeadError::Version,
+        httparse::Error::HeaderName => Malformed("header name is not a token"),
+        httparse::Error::HeaderValue => Malformed("header value has a forbidden byte"),
+        httparse::Error::NewLine => Malformed("line does not end in CRLF"),
+        httparse::Error::Token => Malformed("start line has a forbidden byte"),
+        httparse::Error::Status => Malformed("status line is not valid"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

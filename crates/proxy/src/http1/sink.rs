@@ -1,0 +1,136 @@
+//! The writing half of an HTTP/1.1 connection.
+//!
+//! A head waits in `out` until there is something to send with it, so that a small message is
+//! one system call.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::ready;
+
+use http::HeaderMap;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::WriteHalf;
+
+use super::body::Framing;
+use super::edit::line;
+use crate::message::{Chunk, Sink, SinkError};
+
+/// Up to here copying next to the head is cheaper than a vectored write.
+const COPY: usize = 8 * 1024;
+
+/// Writes messages of one connection, one after another.
+pub(crate) struct Http1Sink<'s> {
+    write: WriteHalf<'s>,
+    /// Head that is not sent yet.
+    pub(crate) out: Vec<u8>,
+    framing: Framing,
+    /// Bytes written for all messages.
+    pub(crate) written: u64,
+    tail: Vec<u8>,
+}
+
+impl<'s> Http1Sink<'s> {
+    pub(crate) fn new(write: WriteHalf<'s>, out: Vec<u8>) -> Self {
+        Self {
+            write,
+            out,
+            framing: Framing::None,
+            written: 0,
+            tail: Vec::new(),
+        }
+    }
+
+    /// Sets how the body after the pending head is framed.
+    pub(crate) fn begin_body(&mut self, framing: Framing) {
+        self.framing = framing;
+    }
+
+    /// Ends the sending direction.
+    pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
+        self.write.shutdown().await
+    }
+
+    async fn send(&mut self, data: &[u8]) -> io::Result<()> {
+        if data.len() <= COPY {
+            self.out.extend_from_slice(data);
+            self.out.append(&mut self.tail);
+            if !self.out.is_empty() {
+                self.written += self.out.len() as u64;
+                self.write.write_all(&self.out).await?;
+                self.out.clear();
+            }
+            return Ok(());
+        }
+        let (head, tail) = (&self.out, &self.tail);
+        let total = head.len() + data.len() + tail.len();
+        let mut sent = 0;
+        while sent < total {
+            sent += poll_fn(|cx| {
+                let mut slices = [IoSlice::new(&[]); 3];
+                let mut skip = sent;
+                for (slice, part) in slices
+                    .iter_mut()
+                    .zip([head.as_slice(), data, tail.as_slice()])
+                {
+                    let rest = &part[skip.min(part.len())..];
+                    skip -= part.len() - rest.len();
+                    *slice = IoSlice::new(rest);
+                }
+                let count = ready!(Pin::new(&mut self.write).poll_write_vectored(cx, &slices))?;
+                if count == 0 {
+                    Err(io::ErrorKind::WriteZero.into()).into()
+                } else {
+                    Ok::<_, io::Error>(count).into()
+                }
+            })
+            .await?;
+        }
+        self.written += total as u64;
+        self.out.clear();
+        self.tail.clear();
+        Ok(())
+    }
+}
+
+impl Sink for Http1Sink<'_> {
+    async fn write(&mut self, chunk: Chunk<'_>) -> Result<(), SinkError> {
+        let data = match self.framing {
+            // A body that must not be there (HEAD) is dropped.
+            Framing::None => &[],
+            Framing::Length(_) | Framing::Close => chunk.data.as_slice(),
+            Framing::Chunked => {
+                let data = chunk.data.as_slice();
+                if !data.is_empty() {
+                    hex(&mut self.out, data.len());
+                    self.tail.extend_from_slice(b"\r\n");
+                }
+                if chunk.last {
+                    self.tail.extend_from_slice(b"0\r\n");
+                    write_trailers(&mut self.tail, chunk.trailers.as_deref());
+                    self.tail.extend_from_slice(b"\r\n");
+                }
+                data
+            }
+        };
+        Ok(self.send(data).await?)
+    }
+
+    async fn flush(&mut self) -> Result<(), SinkError> {
+        Ok(self.send(&[]).await?)
+    }
+}
+
+fn write_trailers(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    for (name, value) in trailers.into_iter().flatten() {
+        line(out, name.as_str(), value.as_bytes());
+    }
+}
+
+fn hex(out: &mut Vec<u8>, value: usize) {
+    let digits = (usize::BITS - value.leading_zeros()).div_ceil(4).max(1);
+    for at in (0..digits).rev() {
+        out.push(b"0123456789abcdef"[(value >> (at * 4)) & 15]);
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,247 @@
+//! What the gateway counts, and under which names.
+//!
+//! Every thread has its own counters, written by it alone, so counting is a load and a store on
+//! a line that no other core writes; reading sums them.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A number that one thread writes and others read.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        // Single writer: no locked instruction is needed.
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(count),
+            Ordering::Relaxed,
+        );
+    }
+
+    pub(crate) fn sub(&self, count: u64) {
+        self.add(count.wrapping_neg());
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds of the duration buckets in milliseconds; Knative's and Envoy's usual range.
+const BUCKETS_MS: [u64; 14] = [
+    1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 10_000, 60_000, 300_000,
+];
+
+/// The counters of one thread.
+// Two cache lines of distance to the next thread's.
+#[repr(align(128))]
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) connections: Counter,
+    pub(crate) connections_open: Counter,
+    pub(crate) requests_open: Counter,
+    responses: [Counter; 6],
+    pub(crate) failures: Counter,
+    pub(crate) upstream_connections: Counter,
+    pub(crate) upstream_reused: Counter,
+    pub(crate) upstream_connect_failures: Counter,
+    pub(crate) upstream_retries: Counter,
+    pub(crate) tunnels_open: Counter,
+    pub(crate) sent_bytes: Counter,
+    duration_buckets: [Counter; BUCKETS_MS.len() + 1],
+    duration_micros: Counter,
+}
+
+impl Counters {
+    /// A request ended with this status, after this time.
+    pub(crate) fn answered(&self, status: u16, took: Duration) {
+        let class = usize::from(status / 100).min(5);
+        self.responses[class].add(1);
+        let micros = took.as_micros() as u64;
+        let bucket = BUCKETS_MS
+            .iter()
+            .position(|bound| micros <= bound * 1_000)
+            .unwrap_or(BUCKETS_MS.len());
+        self.duration_buckets[bucket].add(1);
+        self.duration_micros.add(micros);
+    }
+}
+
+/// The sums over all threads. Clone freely.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    threads: Arc<[Arc<Counters>]>,
+}
+
+impl Metrics {
+    pub(crate) fn new(threads: Vec<Arc<Counters>>) -> Self {
+        Self {
+            threads: threads.into(),
+        }
+    }
+
+    fn sum(&self, of: impl Fn(&Counters) -> &Counter) -> u64 {
+        self.threads
+            .iter()
+            .fold(0, |sum, thread| sum.wrapping_add(of(thread).get()))
+    }
+
+    /// Downstream connections that are open now.
+    pub fn connections_open(&self) -> u64 {
+        self.sum(|thread| &thread.connections_open)
+    }
+
+    /// Requests being served now, tunnels included.
+    pub fn requests_open(&self) -> u64 {
+        self.sum(|thread| &thread.requests_open)
+    }
+
+    /// Upstream connections made since the start.
+    pub fn upstream_connections(&self) -> u64 {
+        self.sum(|thread| &thread.upstream_connections)
+    }
+
+    /// Requests that were sent again on a fresh connection since the start.
+    pub fn upstream_retries(&self) -> u64 {
+        self.sum(|thread| &thread.upstream_retries)
+    }
+
+    /// Everything in the Prometheus text format.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        let counters: [(&str, &str, u64); 7] = [
+            (
+                "suimon_gateway_connections_total",
+                "Downstream connections accepted.",
+                self.sum(|t| &t.connections),
+            ),
+            (
+                "suimon_gateway_failures_total",
+                "Answers that the gateway gave itself because of a failure.",
+                self.sum(|t| &t.failures),
+            ),
+            (
+                "suimon_gateway_upstream_connections_total",
+                "Upstream connections made.",
+                self.upstream_connections(),
+            ),
+            (
+                "suimon_gateway_upstream_reuses_total",
+                "Requests sent on a pooled connection.",
+                self.sum(|t| &t.upstream_reused),
+            ),
+            (
+                "suimon_gateway_upstream_connect_failures_total",
+                "Failed attempts to connect.",
+                self.sum(|t| &t.upstream_connect_failures),
+            ),
+            (
+                "suimon_gateway_upstream_retries_total",
+                "Requests sent again on a fresh connection.",
+                self.upstream_retries(),
+            ),
+            (
+                "suimon_gateway_sent_bytes_total",
+                "Bytes sent to clients over HTTP/1.",
+                self.sum(|t| &t.sent_bytes),
+            ),
+        ];
+        for (name, help, value) in counters {
+            metric(&mut out, name, help, "counter", value);
+        }
+        let gauges: [(&str, &str, u64); 3] = [
+            (
+                "suimon_gateway_connections",
+                "Downstream connections open.",
+                self.connections_open(),
+            ),
+            (
+                "suimon_gateway_requests",
+                "Requests in the gateway.",
+                self.requests_open(),
+            ),
+            (
+                "suimon_gateway_tunnels",
+                "Upgraded connections open.",
+                self.sum(|t| &t.tunnels_open),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            metric(&mut out, name, help, "gauge", value);
+        }
+        self.render_responses(&mut out);
+        self.render_durations(&mut out);
+        out
+    }
+
+    fn render_responses(&self, out: &mut String) {
+        const NAME: &str = "suimon_gateway_responses_total";
+        let _ = writeln!(
+            out,
+            "# HELP {NAME} Answers by class of status.\n# TYPE {NAME} counter"
+        );
+        for class in 1..=5 {
+            let count = self.sum(|thread| &thread.responses[class]);
+            let _ = writeln!(out, "{NAME}{{class=\"{class}xx\"}} {count}");
+        }
+    }
+
+    fn render_durations(&self, out: &mut String) {
+        const NAME: &str = "suimon_gateway_request_duration_seconds";
+        let _ = writeln!(
+            out,
+            "# HELP {NAME} From the head's arrival to the last byte.\n# TYPE {NAME} histogram"
+        );
+        let mut total = 0;
+        for (at, bound) in BUCKETS_MS.iter().enumerate() {
+            total += self.sum(|thread| &thread.duration_buckets[at]);
+            let _ = writeln!(
+                out,
+                "{NAME}_bucket{{le=\"{}\"}} {total}",
+                *bound as f64 / 1_000.0
+            );
+        }
+        total += self.sum(|thread| &thread.duration_buckets[BUCKETS_MS.len()]);
+        let sum = self.sum(|thread| &thread.duration_micros) as f64 / 1_000_000.0;
+        let _ = writeln!(
+            out,
+            "{NAME}_bucket{{le=\"+Inf\"}} {total}\n{NAME}_sum {sum}\n{NAME}_count {total}"
+        );
+    }
+}
+
+// Writing to a string cannot fail.
+fn metric(out: &mut String, name: &str, help: &str, kind: &str, value: u64) {
+    let _ = writeln!(
+        out,
+        "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_are_summed_and_names_are_stable() {
+        let threads = [Arc::new(Counters::default()), Arc::new(Counters::default())];
+        threads[0].connections_open.add(3);
+        threads[1].connections_open.sub(1);
+        threads[1].answered(200, Duration::from_millis(3));
+        let metrics = Metrics::new(threads.to_vec());
+        assert_eq!(metrics.connections_open(), 2);
+        let text = metrics.render();
+        for line in [
+            "suimon_gateway_connections 2",
+            "suimon_gateway_responses_total{class=\"2xx\"} 1",
+            "suimon_gateway_request_duration_seconds_bucket{le=\"0.002\"} 0",
+            "suimon_gateway_request_duration_seconds_bucket{le=\"0.005\"} 1",
+            "suimon_gateway_request_duration_seconds_count 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! One HTTP request, from route to answer.
+//!
+//! The snapshot is loaded once and only while the request is planned: a second load could route
+//! by one generation and edit by another. The slot is held until the answer's last byte.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use routing::model::{Protocol, Respond};
+use routing::{Backend, CompiledAction, CompiledArm, CompiledRoute, RequestView};
+use tokio::time::Instant;
+
+use crate::backend;
+use crate::connection::Client;
+use crate::downstream::{Downstream, Reply, Responder};
+use crate::edits::Edits;
+use crate::failure::Failure;
+use crate::http1::body::Framing;
+use crate::http1::edit;
+use crate::http2::client::over_http2;
+use crate::http2::headers;
+use crate::message::View;
+use crate::record::Record;
+use crate::timeout::{Deadlines, Timer};
+use crate::upstream::send::{Exchange, Progress, over_http1};
+use crate::upstream::{Connection, Freshness};
+use crate::worker::{Worker, Workspace};
+
+/// Times a request that was not acted on is sent again.
+const MAX_REPEATS: u32 = 2;
+
+/// What becomes of a request.
+enum Plan {
+    Reply(Reply),
+    Forward(Box<Forward>),
+}
+
+/// A request that is ready to be sent.
+struct Forward {
+    backend: Arc<Backend>,
+    /// Of the request as it is sent.
+    framing: Framing,
+    /// The head for HTTP/2; that for HTTP/1 is in the workspace.
+    request: Option<http::Request<()>>,
+    is_idempotent: bool,
+    to_head: bool,
+    wants_upgrade: bool,
+}
+
+/// Serves one request, whatever happens.
+pub(crate) async fn handle<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    (workspace, timer): (&mut Workspace, &mut Timer),
+    downstream: &mut D,
+) {
+    let start = Instant::now();
+    worker.counters.requests_open.add(1);
+    let mut record = Record::start(downstream.view());
+    let is_grpc = downstream.view().is_grpc();
+    let planned = plan(worker, client, workspace, downstream);
+    downstream.begin_body();
+    let result = match planned {
+        Ok(Plan::Reply(reply)) => {
+            let status = reply.status;
+            downstream.reply(reply).await;
+            Ok(status)
+        }
+        Ok(Plan::Forward(forward)) => {
+            record.routed(&forward.backend.id);
+            let sent = send(
+                worker,
+                *forward,
+                (workspace, timer),
+                downstream,
+                (start, &mut record),
+            )
+            .await;
+            sent.map(|()| workspace.response.status)
+        }
+        Err(failure) => Err(failure),
+    };
+    let (status, flag) = match &result {
+        Ok(status) => (*status, ""),
+        Err(failure) => (failure.status(), failure.flag()),
+    };
+    if let Err(failure) = result {
+        worker.counters.failures.add(1);
+        fail(downstream, &failure, is_grpc).await;
+    }
+    let took = start.elapsed();
+    worker.counters.answered(status, took);
+    worker.counters.requests_open.sub(1);
+    record.finish(&client.peer.text, status, flag, took);
+}
+
+/// Tells the client, as far as it can still be told.
+async fn fail<D: Downstream>(downstream: &mut D, failure: &Failure, is_grpc: bool) {
+    if matches!(failure, Failure::ClientGone) {
+        return downstream.abort(h2::Reason::CANCEL);
+    }
+    if downstream.parts().1.has_begun() {
+        let reason = match failure {
+            Failure::Reset { reason, .. } => *reason,
+            _ => h2::Reason::INTERNAL_ERROR,
+        };
+        return downstream.abort(reason);
+    }
+    downstream.reply(failure_reply(failure, is_grpc)).await;
+}
+
+/// The answer that tells of a failure.
+pub(crate) fn failure_reply(failure: &Failure, is_grpc: bool) -> Reply {
+    Reply {
+        status: failure.status(),
+        headers: vec![("Content-Type".into(), "text/plain; charset=utf-8".into())],
+        body: format!("{failure}\n"),
+        grpc: is_grpc.then(|| failure.grpc_status()),
+        close: failure.closes_connection(),
+    }
+}
+
+/// Decides what becomes of a request and writes its head for the next hop. Does not wait.
+fn plan<D: Downstream>(
+    worker: &Worker,
+    client: &Client,
+    workspace: &mut Workspace,
+    downstream: &D,
+) -> Result<Plan, Failure> {
+    let view = downstream.view();
+    if view.method() == "CONNECT" {
+        return Err(Failure::ConnectMethod);
+    }
+    let snapshot = worker.snapshots.current();
+    let Some(route) = snapshot.select(client.visibility, &view) else {
+        return Err(Failure::NoRoute {
+            method: view.method().to_owned(),
+            host: view.authority().to_owned(),
+            path: view.path().to_owned(),
+        });
+    };
+    let arm = match &route.action {
+        CompiledAction::Forward(split) => split.at(worker.draw(split.total())),
+        CompiledAction::Respond(respond) => return Ok(Plan::Reply(reply(respond))),
+        CompiledAction::RedirectToHttps => return Ok(Plan::Reply(redirect(view))),
+    };
+    let Some(backend) = snapshot.backend_of(arm) else {
+        return Err(Failure::NoBackend {
+            backend: arm.backend.clone(),
+        });
+    };
+    let edits = edits(route, arm, backend, client);
+    if let Some(reply) = probe(view, backend, &edits) {
+        return Ok(Plan::Reply(reply));
+    }
+    let framing = match view {
+        View::Http1 { head, .. } => head.framing,
+        View::Http2(parts) => headers::request_framing(parts, !downstream.has_body()),
+    };
+    let request = match (backend.protocol, view) {
+        (Protocol::H2c, _) => Some(headers::request(view, &edits)?),
+        (Protocol::Http1, View::Http1 { head, bytes }) => {
+            workspace.upstream_head.clear();
+            edit::request(&mut workspace.upstream_head, head, bytes, &edits);
+            None
+        }
+        (Protocol::Http1, View::Http2(parts)) => {
+            workspace.upstream_head.clear();
+            headers::http1_request(&mut workspace.upstream_head, parts, framing, &edits)?;
+            None
+        }
+    };
+    Ok(Plan::Forward(Box::new(Forward {
+        backend: Arc::clone(backend),
+        framing,
+        is_idempotent: view.is_idempotent(),
+        to_head: view.method() == "HEAD",
+        wants_upgrade: downstream.wants_upgrade() && request.is_none(),
+        request,
+    })))
+}
+
+fn edits<'a>(
+    route: &'a CompiledRoute,
+    arm: &'a CompiledArm,
+    backend: &Backend,
+    client: &'a Client,
+) -> Edits<'a> {
+    Edits {
+        route: route.request_headers(),
+        arm: &arm.request_headers,
+        host: route.rewrite_host().map(|host| &**host),
+        strip_internal: backend.activation.is_some(),
+        peer: &client.peer,
+    }
+}
+
+/// Sends a request until one connection has taken it.
+async fn send<D: Downstream>(
+    worker: &Rc<Worker>,
+    forward: Forward,
+    (workspace, timer): (&mut Workspace, &mut Timer),
+    downstream: &mut D,
+    (start, record): (Instant, &mut Record),
+) -> Result<(), Failure> {
+    let deadlines = Deadlines::new(start, forward.backend.timeouts, worker.limits.stall);
+    let is_repeatable = forward.is_idempotent && !downstream.has_body();
+    let mut freshness = if is_repeatable {
+        Freshness::Pooled
+    } else {
+        Freshness::Checked
+    };
+    let mut repeats = 0;
+    loop {
+        let reached = async {
+            tokio::select! {
+                biased;
+                reached = backend::reach(worker, &forward.backend, freshness) => reached,
+                () = downstream.gone() => Err(Failure::ClientGone),
+            }
+        };
+        let reached = timer.limit(|| deadlines.next(), reached).await;
+        let reached = reached.unwrap_or_else(|_| Err(deadlines.passed().into()))?;
+        let progress = Progress::default();
+        let exchange = Exchange {
+            worker,
+            endpoint: reached.slot.endpoint().address,
+            deadlines: &deadlines,
+            progress: &progress,
+            to_head: forward.to_head,
+            wants_upgrade: forward.wants_upgrade,
+        };
+        record.sent(exchange.endpoint);
+        let is_reused = reached.connection.is_reused();
+        let result = match reached.connection {
+            Connection::Http1(connection) => {
+                over_http1(
+                    &exchange,
+                    connection,
+                    (workspace, timer),
+                    downstream,
+                    forward.framing,
+                )
+                .await
+            }
+            Connection::Http2(sender) => {
+                // Present for every H2c backend, see `plan`.
+                let request = forward.request.clone().unwrap_or_default();
+                let result = over_http2(&exchange, sender, timer, downstream, request).await;
+                workspace.response.status = progress.status.get();
+                result
+            }
+        };
+        let Err(Failure::Unanswered { .. }) = result else {
+            return result;
+        };
+        if repeats == MAX_REPEATS
+            || !progress.is_repeatable(is_reused, forward.is_idempotent, downstream.has_body())
+        {
+            return result;
+        }
+        repeats += 1;
+        worker.counters.upstream_retries.add(1);
+        freshness = Freshness::Fresh;
+    }
+}
+
+fn reply(respond: &Respond) -> Reply {
+    let headers = respond
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    Reply {
+        status: respond.status,
+        headers: headers.collect(),
+        body: respond.body.to_string(),
+        ..Reply::default()
+    }
+}
+
+fn redirect(view: View<'_>) -> Reply {
+    let authority = view.authority();
+    // The port that was asked for speaks http.
+    let host = match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
+    };
+    let location = format!("https://{host}{}", view.target());
+    Reply {
+        status: 301,
+        headers: vec![("Location".into(), location)],
+        ..Reply::default()
+    }
+}
+
+/// Knative's probes of a revision's data path are answered by whatever stands for activator and
+/// queue-proxy, which is us (knative/networking, `pkg/http/probe/handler.go`).
+fn probe(view: View<'_>, backend: &Backend, edits: &Edits<'_>) -> Option<Reply> {
+    backend.activation.as_ref()?;
+    if let View::Http1 { head, .. } = view
+        && !head.fields.has_internal
+    {
+        return None;
+    }
+    let probe = view.field("k-network-probe")?;
+    let hash = edits
+        .value("k-network-hash", view.field("k-network-hash"))
+        .unwrap_or_default();
+    let text = |status, body: &str| Reply {
+        status,
+        body: body.into(),
+        ..Reply::default()
+    };
+    Some(match probe {
+        b"activator" => text(200, "activator"),
+        b"queue" => text(200, "queue"),
+        b"probe" if !hash.is_empty() => {
+            let hash = String::from_utf8_lossy(hash).into_owned();
+            Reply {
+                status: 200,
+                headers: vec![("K-Network-Hash".into(), hash)],
+                ..Reply::default()
+            }
+        }
+        b"probe" => text(
+            400,
+            "a probe request must contain a non-empty \"K-Network-Hash\" header",
+        ),
+        _ => text(400, "unexpected probe header value"),
+    })
+}

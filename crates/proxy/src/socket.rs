@@ -1,0 +1,154 @@
+//! What tokio's sockets do not offer: listeners that several threads open, and looking at a
+//! socket without reading from it.
+//!
+//! The only module of this crate that may say `unsafe`: `SO_REUSEPORT` has to be set between
+//! `bind` and `listen`, and peeking needs a flag.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::{size_of, size_of_val};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::from_ref;
+
+use tokio::net::TcpStream;
+
+/// Connections that wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Binds `count` non-blocking listeners to one address: each with its own accept queue where the
+/// system balances between them, else sharing one.
+///
+/// # Errors
+/// Whatever `socket`, `bind` and `listen` say, for example that the port is taken.
+pub(crate) fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
+    // Bound without `SO_REUSEPORT`, so that a port that somebody serves already is an error even
+    // if they share it with themselves. Port 0 is resolved here.
+    let first = bind(address, false)?;
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    while listeners.len() < count {
+        let shares_queue = !cfg!(target_os = "linux");
+        listeners.push(if shares_queue {
+            listeners[0].try_clone()?
+        } else {
+            bind(address, true)?
+        });
+    }
+    Ok(listeners)
+}
+
+/// Whether a read would find nothing: neither bytes nor the end of the stream.
+pub(crate) fn is_quiet(stream: &TcpStream) -> bool {
+    let mut byte = 0u8;
+    // SAFETY: the buffer is one byte long and lives across the call.
+    let count = unsafe {
+        libc::recv(
+            stream.as_raw_fd(),
+            (&raw mut byte).cast(),
+            1,
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
+    count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
+}
+
+fn bind(address: SocketAddr, joins: bool) -> io::Result<TcpListener> {
+    let domain = if address.is_ipv4() {
+        libc::AF_INET
+    } else {
+        libc::AF_INET6
+    };
+    // SAFETY: no pointers; the result is checked before it is owned.
+    let fd = check(unsafe { libc::socket(domain, libc::SOCK_STREAM, 0) })?;
+    // SAFETY: `fd` was just made and nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    enable(&socket, libc::SO_REUSEADDR)?;
+    if joins {
+        enable(&socket, libc::SO_REUSEPORT)?;
+    }
+    match address {
+        SocketAddr::V4(address) => {
+            // SAFETY: all-zero is a valid `sockaddr_in`.
+            let mut raw: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+            raw.sin_family = libc::AF_INET as libc::sa_family_t;
+            raw.sin_port = address.port().to_be();
+            raw.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+            // SAFETY: pointer and length describe `raw`.
+            check(unsafe {
+                libc::bind(
+                    fd,
+                    from_ref(&raw).cast(),
+                    size_of_val(&raw) as libc::socklen_t,
+                )
+            })?;
+        }
+        SocketAddr::V6(address) => {
+            // SAFETY: all-zero is a valid `sockaddr_in6`.
+            let mut raw: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+            raw.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            raw.sin6_port = address.port().to_be();
+            raw.sin6_addr.s6_addr = address.ip().octets();
+            raw.sin6_scope_id = address.scope_id();
+            // SAFETY: pointer and length describe `raw`.
+            check(unsafe {
+                libc::bind(
+                    fd,
+                    from_ref(&raw).cast(),
+                    size_of_val(&raw) as libc::socklen_t,
+                )
+            })?;
+        }
+    }
+    if !joins && cfg!(target_os = "linux") {
+        enable(&socket, libc::SO_REUSEPORT)?;
+    }
+    // SAFETY: no pointers.
+    check(unsafe { libc::listen(fd, BACKLOG) })?;
+    let listener = TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn enable(socket: &OwnedFd, option: i32) -> io::Result<()> {
+    let on: i32 = 1;
+    let length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: pointer and length describe `on`.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            from_ref(&on).cast(),
+            length,
+        )
+    })?;
+    Ok(())
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_listeners_share_a_port_but_not_with_strangers() {
+        let ours = listen(([127, 0, 0, 1], 0).into(), 3).expect("a free port");
+        let address = ours[0].local_addr().expect("bound");
+        assert!(
+            ours.iter()
+                .all(|listener| listener.local_addr().expect("bound") == address)
+        );
+        let error = listen(address, 2).expect_err("the port is taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

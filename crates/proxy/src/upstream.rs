@@ -1,0 +1,97 @@
+//! The way to an endpoint: connections, their pool, and the exchange over one of them.
+
+pub(crate) mod pool;
+pub(crate) mod send;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use routing::Backend;
+use routing::model::Protocol;
+use tokio::net::TcpStream;
+
+use crate::http2::client;
+use crate::upstream::pool::Http1Connection;
+use crate::worker::Worker;
+
+/// A connection that takes one request now.
+pub(crate) enum Connection {
+    Http1(Http1Connection),
+    Http2(client::Sender),
+}
+
+impl Connection {
+    /// Whether it has served a request before, so that its server may just be closing it.
+    pub(crate) fn is_reused(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_reused,
+            Self::Http2(sender) => sender.is_reused,
+        }
+    }
+}
+
+/// How a connection is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// A pooled one will do.
+    Pooled,
+    /// A pooled one, but look at its socket first: the request cannot be repeated.
+    Checked,
+    /// A new one: the pooled one just failed.
+    Fresh,
+}
+
+/// Takes a connection from the pool or makes one.
+pub(crate) async fn connect(
+    worker: &Worker,
+    backend: &Arc<Backend>,
+    endpoint: SocketAddr,
+    freshness: Freshness,
+) -> io::Result<Connection> {
+    match backend.protocol {
+        Protocol::Http1 => {
+            if freshness != Freshness::Fresh
+                && let Some(connection) =
+                    worker.pool.take(endpoint, freshness == Freshness::Checked)
+            {
+                worker.counters.upstream_reused.add(1);
+                return Ok(Connection::Http1(connection));
+            }
+            let stream = dial(worker, endpoint).await?;
+            Ok(Connection::Http1(Http1Connection::new(
+                stream,
+                Arc::clone(backend),
+            )))
+        }
+        Protocol::H2c => {
+            if freshness != Freshness::Fresh
+                && let Some(sender) = worker.pool.share(endpoint)
+            {
+                worker.counters.upstream_reused.add(1);
+                return Ok(Connection::Http2(sender));
+            }
+            let stream = dial(worker, endpoint).await?;
+            let sender = client::connect(worker, stream, endpoint, backend).await?;
+            Ok(Connection::Http2(sender))
+        }
+    }
+}
+
+async fn dial(worker: &Worker, endpoint: SocketAddr) -> io::Result<TcpStream> {
+    let connecting = tokio::time::timeout(worker.limits.connect, TcpStream::connect(endpoint));
+    let connected = connecting
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    match connected {
+        Ok(stream) => {
+            worker.counters.upstream_connections.add(1);
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        }
+        Err(error) => {
+            worker.counters.upstream_connect_failures.add(1);
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Idle upstream connections of one thread, by endpoint.
+//!
+//! The youngest is taken first, so that the others can age and end. A connection leaves the pool
+//! when its server closes it, when it was idle for longer than its server promised to keep it,
+//! and when its endpoint takes no new requests: a server that waits for its connections to end
+//! must not wait for ours.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use routing::{Backend, EndpointState, Snapshot};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::http2::client::{Sender, Shared};
+use crate::socket;
+
+/// How long an unused connection is kept.
+pub(crate) const IDLE: Duration = Duration::from_secs(60);
+/// Idle connections per endpoint and thread.
+const MAX_PER_ENDPOINT: usize = 1024;
+/// How often the pool is looked through while it is not empty.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// A connection that carries one request at a time.
+pub(crate) struct Http1Connection {
+    pub(crate) stream: TcpStream,
+    pub(crate) is_reused: bool,
+    backend: Arc<Backend>,
+    idle_since: Instant,
+    keep: Duration,
+}
+
+impl Http1Connection {
+    pub(crate) fn new(stream: TcpStream, backend: Arc<Backend>) -> Self {
+        Self {
+            stream,
+            is_reused: false,
+            backend,
+            idle_since: Instant::now(),
+            keep: IDLE,
+        }
+    }
+
+    /// Whether the server neither closed it nor sent something that nobody asked for.
+    fn is_quiet(&self, look: bool) -> bool {
+        // The readiness that the last turn of the event loop saw costs no system call.
+        let mut cx = Context::from_waker(Waker::noop());
+        self.stream.poll_read_ready(&mut cx).is_pending()
+            && (!look || socket::is_quiet(&self.stream))
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Pool {
+    http1: RefCell<HashMap<SocketAddr, Vec<Http1Connection>>>,
+    http2: RefCell<HashMap<SocketAddr, Vec<Shared>>>,
+    used: Notify,
+}
+
+impl Pool {
+    /// An idle connection; with `look` its socket is asked first.
+    pub(crate) fn take(&self, endpoint: SocketAddr, look: bool) -> Option<Http1Connection> {
+        let mut pool = self.http1.borrow_mut();
+        let idle = pool.get_mut(&endpoint)?;
+        while let Some(mut connection) = idle.pop() {
+            if connection.idle_since.elapsed() < connection.keep && connection.is_quiet(look) {
+                connection.is_reused = true;
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request; `keep` is what its server promised.
+    pub(crate) fn put(
+        &self,
+        endpoint: SocketAddr,
+        mut connection: Http1Connection,
+        keep: Option<Duration>,
+    ) {
+        // A second less than promised: the server's clock started earlier than ours.
+        connection.keep = keep.map_or(IDLE, |keep| {
+            keep.saturating_sub(Duration::from_secs(1)).min(IDLE)
+        });
+        connection.idle_since = Instant::now();
+        let mut pool = self.http1.borrow_mut();
+        if pool.is_empty() {
+            self.used.notify_one();
+        }
+        let idle = pool.entry(endpoint).or_default();
+        if idle.len() < MAX_PER_ENDPOINT {
+            idle.push(connection);
+        }
+    }
+
+    /// A connection that takes another stream.
+    pub(crate) fn share(&self, endpoint: SocketAddr) -> Option<Sender> {
+        let mut pool = self.http2.borrow_mut();
+        let shared = pool.get_mut(&endpoint)?;
+        shared.retain(|connection| !connection.is_closed());
+        shared
+            .iter()
+            .find(|connection| connection.has_room())
+            .map(Shared::sender)
+    }
+
+    /// Lets other requests use a connection.
+    pub(crate) fn add_shared(&self, endpoint: SocketAddr, connection: Shared) {
+        self.http2
+            .borrow_mut()
+            .entry(endpoint)
+            .or_default()
+            .push(connection);
+        self.used.notify_one();
+    }
+
+    /// Closes everything that is idle.
+    pub(crate) fn clear(&self) {
+        self.http1.borrow_mut().clear();
+        self.http2.borrow_mut().clear();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.http1.borrow().is_empty() && self.http2.borrow().is_empty()
+    }
+
+    /// Closes what was idle for too long, was closed, or leads to an endpoint that `snapshot`
+    /// sends nothing to.
+    pub(crate) fn sweep(&self, snapshot: &Snapshot) {
+        self.http1.borrow_mut().retain(|endpoint, idle| {
+            // All connections of an endpoint belong to the same or equal backends.
+            let is_used = idle
+                .first()
+                .is_some_and(|first| takes_requests(snapshot, &first.backend, *endpoint));
+            if is_used {
+                idle.retain(|connection| {
+                    connection.idle_since.elapsed() < connection.keep && connection.is_quiet(false)
+                });
+            }
+            is_used && !idle.is_empty()
+        });
+        self.http2.borrow_mut().retain(|endpoint, shared| {
+            shared.retain(|connection| {
+                !connection.is_closed()
+                    && takes_requests(snapshot, connection.backend(), *endpoint)
+                    && !connection.is_expired(IDLE)
+            });
+            !shared.is_empty()
+        });
+    }
+
+    /// Sweeps whenever the snapshot changes, and now and then while something is pooled.
+    pub(crate) async fn maintain(&self, mut snapshots: lifecycle::Snapshots<Snapshot>) {
+        let mut is_published = true;
+        loop {
+            let pause = if self.is_empty() { None } else { Some(SWEEP) };
+            tokio::select! {
+                changed = snapshots.changed(), if is_published => is_published = changed,
+                () = self.used.notified(), if pause.is_none() => {}
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            }
+            self.sweep(&snapshots.current_owned());
+        }
+    }
+}
+
+fn takes_requests(snapshot: &Snapshot, backend: &Arc<Backend>, endpoint: SocketAddr) -> bool {
+    let Some(now) = snapshot.backend(&backend.id) else {
+        return false;
+    };
+    Arc::ptr_eq(now, backend)
+        || now
+            .endpoints
+            .iter()
+            .any(|known| known.address == endpoint && known.state == EndpointState::Ready)
+}

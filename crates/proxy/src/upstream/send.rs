@@ -1,0 +1,380 @@
+//! One request over one upstream connection.
+//!
+//! Both directions run at once: a server may answer before it has read the request, and a stream
+//! may go both ways for hours. The request's side ends with a failure or not at all; the
+//! answer's side decides when the exchange is over.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+
+use crate::buffer::Buffer;
+use crate::downstream::{Answer, Downstream, Responder};
+use crate::failure::Failure;
+use crate::http1::body::Framing;
+use crate::http1::head::ResponseHead;
+use crate::http1::sink::Http1Sink;
+use crate::http1::source::{Http1Source, Input};
+use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
+use crate::timeout::{Deadlines, Timer};
+use crate::upstream::pool::Http1Connection;
+use crate::worker::{Worker, Workspace};
+
+/// What is known of a request while it is sent.
+pub(crate) struct Exchange<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) endpoint: SocketAddr,
+    pub(crate) deadlines: &'a Deadlines,
+    pub(crate) progress: &'a Progress,
+    /// The request is HEAD: its answer has no body.
+    pub(crate) to_head: bool,
+    pub(crate) wants_upgrade: bool,
+}
+
+/// How far a request has come; decides whether it may be sent again.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Body bytes were taken from the client, who will not send them again.
+    pub(crate) body_taken: Cell<bool>,
+    /// The whole request was handed to the kernel.
+    pub(crate) sent: Cell<bool>,
+    /// A head came back.
+    pub(crate) answered: Cell<bool>,
+    /// The upstream's socket took bytes of the request.
+    pub(crate) accepted: Cell<bool>,
+    /// Nothing was sent, or the server said that it did not act on what was sent.
+    pub(crate) refused: Cell<bool>,
+    /// The status of the final answer.
+    pub(crate) status: Cell<u16>,
+}
+
+impl Progress {
+    /// Whether a request without an answer may be sent again: because nobody acted on it, or
+    /// because it went out on a connection that its server was probably closing, and either
+    /// repeating it changes nothing or its body was held back.
+    pub(crate) fn is_repeatable(
+        &self,
+        is_reused: bool,
+        is_idempotent: bool,
+        has_body: bool,
+    ) -> bool {
+        let is_held = if has_body {
+            !self.body_taken.get()
+        } else {
+            is_idempotent
+        };
+        !self.answered.get()
+            && (self.refused.get() && !self.body_taken.get() || is_reused && is_held)
+    }
+}
+
+/// How an exchange ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Complete,
+    Switching,
+}
+
+/// Where answers come from.
+pub(crate) trait Answers: Source {
+    /// The next head: interim ones first, then the final one.
+    async fn head(&mut self) -> Result<Answer<'_>, Failure>;
+    /// Goes on to the next head.
+    fn skip_head(&mut self);
+    /// Goes on to the body.
+    fn begin_body(&mut self);
+}
+
+/// An upstream HTTP/1.1 connection during one exchange.
+pub(crate) struct Http1Upstream<'s> {
+    pub(crate) sink: Http1Sink<'s>,
+    pub(crate) answers: Http1Answers<'s>,
+}
+
+/// Reads answers of an HTTP/1.1 server.
+pub(crate) struct Http1Answers<'s> {
+    pub(crate) source: Http1Source<'s>,
+    pub(crate) head: ResponseHead,
+    endpoint: SocketAddr,
+    to_head: bool,
+    limit: usize,
+}
+
+/// Sends `workspace.upstream_head`, then the body, and passes the answer on. The connection goes
+/// back to the pool if both sides agree that it is clean.
+pub(crate) async fn over_http1<D: Downstream>(
+    exchange: &Exchange<'_>,
+    mut connection: Http1Connection,
+    (workspace, timer): (&mut Workspace, &mut Timer),
+    downstream: &mut D,
+    framing: Framing,
+) -> Result<(), Failure> {
+    let worker = exchange.worker;
+    let (read, write) = connection.stream.split();
+    let mut out = std::mem::take(&mut workspace.upstream_out);
+    out.clear();
+    out.extend_from_slice(&workspace.upstream_head);
+    let mut upstream = Http1Upstream {
+        sink: Http1Sink::new(write, out),
+        answers: Http1Answers {
+            source: Http1Source::new(read, Buffer::new(worker.buffers.clone())),
+            head: std::mem::take(&mut workspace.response),
+            endpoint: exchange.endpoint,
+            to_head: exchange.to_head,
+            limit: worker.limits.head_bytes,
+        },
+    };
+    upstream.sink.begin_body(framing);
+    let result = relay(
+        exchange,
+        timer,
+        downstream,
+        &mut upstream.sink,
+        &mut upstream.answers,
+    )
+    .await;
+    let result = match result {
+        Ok(Done::Switching) => tunnel(exchange, timer, downstream, &mut upstream)
+            .await
+            .map(|()| false),
+        Ok(Done::Complete) => Ok(upstream.is_reusable(exchange)),
+        Err(failure) => Err(failure),
+    };
+    let keep = upstream.answers.head.keep_alive;
+    workspace.response = upstream.answers.head;
+    workspace.upstream_out = upstream.sink.out;
+    if result? {
+        worker.pool.put(exchange.endpoint, connection, keep);
+    }
+    Ok(())
+}
+
+/// Moves both directions until the answer is complete or one side fails.
+pub(crate) async fn relay<D: Downstream>(
+    exchange: &Exchange<'_>,
+    timer: &mut Timer,
+    downstream: &mut D,
+    sink: &mut impl Sink,
+    answers: &mut impl Answers,
+) -> Result<Done, Failure> {
+    let (body, responder) = downstream.parts();
+    let deadlines = exchange.deadlines;
+    let both = async {
+        tokio::select! {
+            biased;
+            failure = upload(exchange, body, sink) => Err(failure),
+            done = download(exchange, answers, responder) => done,
+        }
+    };
+    match timer.limit(|| deadlines.next(), both).await {
+        Ok(done) => done,
+        Err(_) => Err(deadlines.passed().into()),
+    }
+}
+
+/// Sends the request, then watches the client. Resolves only when the client fails.
+async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl Sink) -> Failure {
+    let Exchange {
+        deadlines,
+        progress,
+        ..
+    } = exchange;
+    // The head does not wait for a body that is not there yet; the server may want to say
+    // whether it wants it (100-continue).
+    if !body.has_input() && !send(exchange, sink.flush().await) {
+        return std::future::pending().await;
+    }
+    loop {
+        deadlines.reading(true);
+        let chunk = match body.next().await {
+            Ok(chunk) => chunk,
+            Err(SourceError::Malformed(reason)) => return Failure::BadRequest(reason),
+            Err(SourceError::Gone | SourceError::Reset(_)) => return Failure::ClientGone,
+        };
+        deadlines.reading(false);
+        let last = chunk.last;
+        progress
+            .body_taken
+            .set(progress.body_taken.get() || !chunk.data.as_slice().is_empty());
+        if !send(exchange, sink.write(chunk).await) {
+            // The server stopped reading. Its answer, if it gave one, is still to be read.
+            return std::future::pending().await;
+        }
+        deadlines.progress();
+        if last {
+            progress.sent.set(true);
+            break;
+        }
+    }
+    body.gone().await;
+    Failure::ClientGone
+}
+
+/// Notes that something was accepted by the upstream, or that it was not.
+fn send(exchange: &Exchange<'_>, result: Result<(), SinkError>) -> bool {
+    exchange
+        .progress
+        .refused
+        .set(result.is_err() && !exchange.progress.accepted.get());
+    exchange
+        .progress
+        .accepted
+        .set(exchange.progress.accepted.get() || result.is_ok());
+    result.is_ok()
+}
+
+/// Passes the answer on: interim heads, the final head, the body.
+async fn download(
+    exchange: &Exchange<'_>,
+    answers: &mut impl Answers,
+    responder: &mut impl Responder,
+) -> Result<Done, Failure> {
+    let deadlines = exchange.deadlines;
+    loop {
+        let answer = tokio::select! {
+            biased;
+            answer = answers.head() => answer?,
+            () = responder.gone() => return Err(Failure::ClientGone),
+        };
+        deadlines.answered();
+        exchange.progress.answered.set(true);
+        match answer.status() {
+            101 if exchange.wants_upgrade => return Ok(Done::Switching),
+            101 => {
+                return Err(Failure::BadAnswer {
+                    endpoint: exchange.endpoint,
+                    reason: "101 that nobody asked for",
+                });
+            }
+            100..=199 => responder
+                .inform(answer)
+                .await
+                .map_err(|_| Failure::ClientGone)?,
+            status => {
+                exchange.progress.status.set(status);
+                responder
+                    .respond(answer, exchange.progress.sent.get())
+                    .map_err(|_| Failure::ClientGone)?;
+                break;
+            }
+        }
+        answers.skip_head();
+    }
+    answers.begin_body();
+    loop {
+        if !answers.has_input() {
+            write(deadlines, responder.flush()).await?;
+        }
+        let chunk = tokio::select! {
+            biased;
+            chunk = answers.next() => chunk.map_err(|error| broken(exchange, error))?,
+            () = responder.gone() => return Err(Failure::ClientGone),
+        };
+        let last = chunk.last;
+        write(deadlines, responder.write(chunk)).await?;
+        deadlines.progress();
+        if last {
+            return Ok(Done::Complete);
+        }
+    }
+}
+
+async fn write(
+    deadlines: &Deadlines,
+    writing: impl Future<Output = Result<(), SinkError>>,
+) -> Result<(), Failure> {
+    deadlines.writing(true);
+    let written = writing.await;
+    deadlines.writing(false);
+    written.map_err(|_| Failure::ClientGone)
+}
+
+fn broken(exchange: &Exchange<'_>, error: SourceError) -> Failure {
+    let endpoint = exchange.endpoint;
+    match error {
+        SourceError::Gone => Failure::AnswerCut { endpoint },
+        SourceError::Malformed(reason) => Failure::BadAnswer { endpoint, reason },
+        SourceError::Reset(reason) => Failure::Reset { endpoint, reason },
+    }
+}
+
+/// Runs an upgraded connection. Only the limit on the whole request applies to it.
+async fn tunnel<D: Downstream>(
+    exchange: &Exchange<'_>,
+    timer: &mut Timer,
+    downstream: &mut D,
+    upstream: &mut Http1Upstream<'_>,
+) -> Result<(), Failure> {
+    let counters = &exchange.worker.counters;
+    counters.tunnels_open.add(1);
+    let limit = exchange.deadlines.total();
+    let ended = timer.limit(|| limit, downstream.tunnel(upstream)).await;
+    counters.tunnels_open.sub(1);
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Failure::ClientGone),
+        Err(_) => Err(Failure::RequestTimeout),
+    }
+}
+
+impl Http1Upstream<'_> {
+    /// Whether the connection is at a message's end on both sides and stays open.
+    fn is_reusable(&self, exchange: &Exchange<'_>) -> bool {
+        let source = &self.answers.source;
+        exchange.progress.sent.get()
+            && self.answers.head.persistent
+            && source.is_done()
+            // What came after the answer belongs to no request.
+            && source.is_drained()
+            && !exchange.worker.is_draining()
+    }
+}
+
+impl Answers for Http1Answers<'_> {
+    async fn head(&mut self) -> Result<Answer<'_>, Failure> {
+        let endpoint = self.endpoint;
+        let bad = |reason| Failure::BadAnswer { endpoint, reason };
+        loop {
+            match self.source.fill_head(self.limit).await {
+                Ok(Input::Some) => {}
+                Ok(Input::TooLong) => return Err(bad("its head is too large")),
+                // Some bytes, but no head: a request that may have been acted on.
+                Ok(Input::Ended) | Err(_) if !self.source.buffer.is_empty() => {
+                    return Err(bad("its head is cut"));
+                }
+                Ok(Input::Ended) | Err(_) => return Err(Failure::Unanswered { endpoint }),
+            }
+            match self.head.parse(self.source.buffer.filled(), self.to_head) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(crate::http1::head::HeadError::Malformed(reason)) => return Err(bad(reason)),
+                Err(_) => return Err(bad("its head is not valid")),
+            }
+        }
+        Ok(Answer::Http1 {
+            head: &self.head,
+            bytes: self.source.buffer.filled(),
+        })
+    }
+
+    fn skip_head(&mut self) {
+        self.source.begin_body(self.head.len, Framing::None);
+    }
+
+    fn begin_body(&mut self) {
+        self.source.begin_body(self.head.len, self.head.framing);
+    }
+}
+
+impl Source for Http1Answers<'_> {
+    async fn next(&mut self) -> Result<Chunk<'_>, SourceError> {
+        self.source.next().await
+    }
+
+    fn has_input(&self) -> bool {
+        self.source.has_input()
+    }
+
+    async fn gone(&mut self) {
+        self.source.gone().await;
+    }
+}

@@ -1,0 +1,200 @@
+//! What the connections of one thread share. Nothing in it is shared with another thread but
+//! the snapshot, the activator and the counters, so nothing on the request path takes a lock.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use lifecycle::Snapshots;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use scaling::Activator;
+use tokio::sync::Notify;
+
+use crate::Limits;
+use crate::buffer::Buffers;
+use crate::http1::head::{RequestHead, ResponseHead};
+use crate::metrics::Counters;
+use crate::upstream::pool::Pool;
+
+/// One thread of the gateway.
+pub(crate) struct Worker {
+    pub(crate) snapshots: Snapshots<routing::Snapshot>,
+    pub(crate) activator: Activator,
+    pub(crate) limits: Limits,
+    /// Value of the `server` header of the gateway's own answers.
+    pub(crate) server: Option<Arc<str>>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) buffers: Rc<Buffers>,
+    pub(crate) pool: Pool,
+    /// Connections that may be open at once on this thread.
+    pub(crate) max_connections: usize,
+    open: Cell<usize>,
+    closed: Notify,
+    draining: Cell<bool>,
+    idle: RefCell<Idle>,
+    spare: RefCell<Vec<Box<Workspace>>>,
+    random: RefCell<SmallRng>,
+}
+
+/// Wakers of connections that wait for the drain, by slot.
+#[derive(Default)]
+struct Idle {
+    cells: Vec<Option<Rc<Cell<Option<Waker>>>>>,
+    free: Vec<usize>,
+}
+
+/// Memory of one request that the next one uses again.
+#[derive(Debug, Default)]
+pub(crate) struct Workspace {
+    pub(crate) request: RequestHead,
+    pub(crate) response: ResponseHead,
+    /// Head to send upstream; kept as it is, in case it must be sent again.
+    pub(crate) upstream_head: Vec<u8>,
+    /// What is being sent upstream.
+    pub(crate) upstream_out: Vec<u8>,
+    /// Head to send downstream.
+    pub(crate) downstream_out: Vec<u8>,
+}
+
+/// What every thread is made from.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) snapshots: Snapshots<routing::Snapshot>,
+    pub(crate) activator: Activator,
+    pub(crate) limits: Limits,
+    pub(crate) server: Option<Arc<str>>,
+    pub(crate) max_connections: usize,
+}
+
+impl Worker {
+    pub(crate) fn new(parts: Parts, counters: Arc<Counters>) -> Rc<Self> {
+        Rc::new(Self {
+            snapshots: parts.snapshots,
+            activator: parts.activator,
+            limits: parts.limits,
+            server: parts.server,
+            counters,
+            buffers: Rc::default(),
+            pool: Pool::default(),
+            max_connections: parts.max_connections,
+            open: Cell::new(0),
+            closed: Notify::new(),
+            draining: Cell::new(false),
+            idle: RefCell::default(),
+            spare: RefCell::default(),
+            random: RefCell::new(SmallRng::from_os_rng()),
+        })
+    }
+
+    /// A number in `0..total`, each as likely as the others.
+    pub(crate) fn draw(&self, total: u64) -> u64 {
+        if total <= 1 {
+            0
+        } else {
+            self.random.borrow_mut().random_range(0..total)
+        }
+    }
+
+    /// Memory for a request.
+    pub(crate) fn workspace(&self) -> Box<Workspace> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes it back, unless a burst or a huge head left too much.
+    pub(crate) fn recycle(&self, mut workspace: Box<Workspace>) {
+        const KEEP: usize = 256;
+        const LARGEST: usize = 32 * 1024;
+        let mut spare = self.spare.borrow_mut();
+        let bytes = workspace.upstream_out.capacity() + workspace.downstream_out.capacity();
+        if spare.len() < KEEP && bytes <= LARGEST {
+            workspace.upstream_head.clear();
+            workspace.upstream_out.clear();
+            workspace.downstream_out.clear();
+            spare.push(workspace);
+        }
+    }
+
+    /// Whether connections should end once they are idle.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Ends idle connections now and the others after their request.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        self.pool.clear();
+        for cell in self.idle.borrow().cells.iter().flatten() {
+            if let Some(waker) = cell.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Counts a connection for as long as the guard lives.
+    pub(crate) fn enter(self: &Rc<Self>) -> ConnectionGuard {
+        self.open.set(self.open.get() + 1);
+        self.counters.connections.add(1);
+        self.counters.connections_open.add(1);
+        let cell = Rc::new(Cell::new(None));
+        let mut idle = self.idle.borrow_mut();
+        let slot = idle.free.pop().unwrap_or(idle.cells.len());
+        if slot == idle.cells.len() {
+            idle.cells.push(None);
+        }
+        idle.cells[slot] = Some(Rc::clone(&cell));
+        drop(idle);
+        ConnectionGuard {
+            worker: Rc::clone(self),
+            slot,
+            cell,
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.open.get() >= self.max_connections
+    }
+
+    pub(crate) fn open_connections(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Resolves when a connection ends. Look again afterwards.
+    pub(crate) async fn connection_closed(&self) {
+        self.closed.notified().await;
+    }
+}
+
+/// One open downstream connection.
+pub(crate) struct ConnectionGuard {
+    pub(crate) worker: Rc<Worker>,
+    slot: usize,
+    cell: Rc<Cell<Option<Waker>>>,
+}
+
+impl ConnectionGuard {
+    /// Asks to be woken when the drain begins. `true` if it has begun.
+    pub(crate) fn poll_drain(&self, cx: &mut std::task::Context<'_>) -> bool {
+        if self.worker.is_draining() {
+            return true;
+        }
+        let waker = self.cell.take().filter(|waker| waker.will_wake(cx.waker()));
+        self.cell
+            .set(Some(waker.unwrap_or_else(|| cx.waker().clone())));
+        false
+    }
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        let worker = &self.worker;
+        worker.open.set(worker.open.get() - 1);
+        worker.counters.connections_open.sub(1);
+        let mut idle = worker.idle.borrow_mut();
+        idle.cells[self.slot] = None;
+        idle.free.push(self.slot);
+        // One permit is kept if nobody waits yet, so the wake-up cannot be missed.
+        worker.closed.notify_one();
+    }
+}
