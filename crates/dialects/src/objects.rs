@@ -164,7 +164,11 @@ impl Objects {
 
     /// Registers the hosts that an object claims. Returns the hosts that have another first
     /// claimant than before.
-    pub fn claim(&mut self, claimant: &Claimant, hosts: &BTreeSet<HostPattern>) -> Vec<Dependency> {
+    pub fn claim<'h>(
+        &mut self,
+        claimant: &Claimant,
+        hosts: impl IntoIterator<Item = &'h HostPattern>,
+    ) -> Vec<Dependency> {
         let mut changed = Vec::new();
         for host in hosts {
             let claims = self.claims.entry(host.clone()).or_default();
@@ -178,10 +182,10 @@ impl Objects {
     }
 
     /// Takes claims back. Returns the hosts that have another first claimant now.
-    pub fn release(
+    pub fn release<'h>(
         &mut self,
         claimant: &Claimant,
-        hosts: &BTreeSet<HostPattern>,
+        hosts: impl IntoIterator<Item = &'h HostPattern>,
     ) -> Vec<Dependency> {
         let mut changed = Vec::new();
         for host in hosts {

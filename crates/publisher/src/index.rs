@@ -16,6 +16,7 @@ use routing::model::{HostPattern, RouteId};
 use routing::{Compiler, Finding, Snapshot};
 use tokio::time::Instant;
 
+use crate::few::Few;
 use crate::inbox::Pending;
 
 /// How long a backend that no route uses any more stays in the snapshot: requests that chose it
@@ -27,7 +28,8 @@ pub(crate) struct Index {
     objects: Objects,
     ingresses: HashMap<Name, Held>,
     backends: HashMap<BackendRef, Used>,
-    readers: HashMap<Dependency, BTreeSet<Consumer>>,
+    /// Sorted; mostly one or two.
+    readers: HashMap<Dependency, Vec<Consumer>>,
     dirty: BTreeSet<Consumer>,
     /// Backends without users, by the time they are dropped.
     retired: BTreeSet<(Instant, BackendRef)>,
@@ -48,12 +50,12 @@ struct Held {
     ingress: Arc<Ingress>,
     claimant: Claimant,
     /// Hosts of the live and of the newest generation.
-    claimed: BTreeSet<HostPattern>,
+    claimed: Few<HostPattern>,
     /// The generation whose routes are in the snapshot.
     live: Option<i64>,
-    routes: BTreeSet<RouteId>,
-    backends: BTreeSet<BackendRef>,
-    reads: BTreeSet<Dependency>,
+    routes: Few<RouteId>,
+    backends: Few<BackendRef>,
+    reads: Few<Dependency>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -62,7 +64,9 @@ struct Held {
 struct Used {
     /// Ingresses whose live generation sends there.
     users: usize,
-    reads: BTreeSet<Dependency>,
+    /// When it is dropped, if it has no user.
+    until: Option<Instant>,
+    reads: Few<Dependency>,
 }
 
 /// What a rebuild did.
@@ -176,11 +180,11 @@ impl Index {
             let held = Held {
                 ingress,
                 claimant,
-                claimed: hosts,
+                claimed: hosts.into(),
                 live: None,
-                routes: BTreeSet::new(),
-                backends: BTreeSet::new(),
-                reads: BTreeSet::new(),
+                routes: Few::default(),
+                backends: Few::default(),
+                reads: Few::default(),
                 diagnostics: Vec::new(),
             };
             self.ingresses.insert(name.clone(), held);
@@ -193,9 +197,8 @@ impl Index {
         if is_same {
             return;
         }
-        let new = hosts.difference(&held.claimed).cloned().collect();
-        let changed = self.objects.claim(&held.claimant, &new);
-        held.claimed.extend(new);
+        let changed = self.objects.claim(&held.claimant, &hosts);
+        held.claimed = held.claimed.iter().cloned().chain(hosts).collect();
         self.dirty.insert(Consumer::Ingress(name));
         self.mark(changed);
     }
@@ -205,18 +208,18 @@ impl Index {
             return;
         };
         self.due.insert(name.clone());
-        for id in &held.routes {
+        for id in held.routes.iter() {
             self.compiler.remove_route(id);
         }
         self.dirty.remove(&Consumer::Ingress(name.clone()));
         self.set_reads(
             &Consumer::Ingress(name.clone()),
-            held.reads,
-            BTreeSet::new(),
+            &held.reads,
+            &Few::default(),
         );
-        let changed = self.objects.release(&held.claimant, &held.claimed);
+        let changed = self.objects.release(&held.claimant, held.claimed.iter());
         self.mark(changed);
-        for reference in &held.backends {
+        for reference in held.backends.iter() {
             self.release_backend(reference, now);
         }
     }
@@ -225,16 +228,13 @@ impl Index {
         let Some(held) = self.ingresses.get_mut(name) else {
             return;
         };
-        let translation = knative::translate(&held.ingress, &self.objects);
+        let mut translation = knative::translate(&held.ingress, &self.objects);
         held.diagnostics = translation.diagnostics.clone();
-        let before = std::mem::replace(&mut held.reads, translation.reads.clone());
+        let reads = Few::from(std::mem::take(&mut translation.reads));
+        let before = std::mem::replace(&mut held.reads, reads.clone());
         let is_live = held.live == Some(generation(&held.ingress));
         self.due.insert(name.clone());
-        self.set_reads(
-            &Consumer::Ingress(name.clone()),
-            before,
-            translation.reads.clone(),
-        );
+        self.set_reads(&Consumer::Ingress(name.clone()), &before, &reads);
         if translation.is_complete(is_live) {
             self.go_live(name, translation, now);
         }
@@ -252,22 +252,24 @@ impl Index {
             .map(|(id, _)| id.clone())
             .collect();
         let before = std::mem::replace(&mut held.routes, ids);
-        for id in before.difference(&held.routes) {
+        for id in before.minus(&held.routes) {
             self.compiler.remove_route(id);
         }
         for (id, route) in translation.routes {
             self.compiler.put_route(id, route);
         }
-        let before = std::mem::replace(&mut held.backends, translation.backends.clone());
-        let hosts = knative::hosts(&held.ingress);
-        let stale: BTreeSet<_> = held.claimed.difference(&hosts).cloned().collect();
-        let changed = self.objects.release(&held.claimant, &stale);
+        let backends = Few::from(translation.backends);
+        let before = std::mem::replace(&mut held.backends, backends.clone());
+        let hosts = Few::from(knative::hosts(&held.ingress));
+        let changed = self
+            .objects
+            .release(&held.claimant, held.claimed.minus(&hosts));
         held.claimed = hosts;
         self.mark(changed);
-        for reference in translation.backends.difference(&before) {
+        for reference in backends.minus(&before) {
             self.use_backend(reference);
         }
-        for reference in before.difference(&translation.backends) {
+        for reference in before.minus(&backends) {
             self.release_backend(reference, now);
         }
     }
@@ -275,6 +277,7 @@ impl Index {
     fn use_backend(&mut self, reference: &BackendRef) {
         let used = self.backends.entry(reference.clone()).or_default();
         used.users += 1;
+        used.until = None;
         self.dirty.insert(Consumer::Backend(reference.clone()));
     }
 
@@ -284,6 +287,7 @@ impl Index {
         };
         used.users = used.users.saturating_sub(1);
         if used.users == 0 {
+            used.until = Some(now + LINGER);
             self.retired.insert((now + LINGER, reference.clone()));
         }
     }
@@ -293,36 +297,32 @@ impl Index {
             return;
         };
         let translation = backend::translate(reference, &self.objects);
-        let before = std::mem::replace(&mut used.reads, translation.reads.clone());
+        let reads = Few::from(translation.reads);
+        let before = std::mem::replace(&mut used.reads, reads.clone());
         match translation.backend {
             Some(backend) => self.compiler.put_backend(backend),
             // Requests that chose it before its routes went away keep what there was.
             None if used.users == 0 => {}
             None => self.compiler.remove_backend(&reference.id()),
         }
-        self.set_reads(
-            &Consumer::Backend(reference.clone()),
-            before,
-            translation.reads,
-        );
+        self.set_reads(&Consumer::Backend(reference.clone()), &before, &reads);
     }
 
     /// Drops backends that had no user for long enough.
     fn expire(&mut self, now: Instant) {
         while self.retired.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, reference)) = self.retired.pop_first() else {
+            let Some((at, reference)) = self.retired.pop_first() else {
                 return;
             };
-            if self
-                .backends
-                .get(&reference)
-                .is_none_or(|used| used.users > 0)
-            {
+            // It may have been used again since, and given up again later.
+            let is_over = |used: &Used| used.until == Some(at);
+            if !self.backends.get(&reference).is_some_and(is_over) {
                 continue;
             }
             if let Some(used) = self.backends.remove(&reference) {
                 self.compiler.remove_backend(&reference.id());
-                self.set_reads(&Consumer::Backend(reference), used.reads, BTreeSet::new());
+                let consumer = Consumer::Backend(reference);
+                self.set_reads(&consumer, &used.reads, &Few::default());
             }
         }
     }
@@ -336,25 +336,23 @@ impl Index {
         }
     }
 
-    fn set_reads(
-        &mut self,
-        consumer: &Consumer,
-        before: BTreeSet<Dependency>,
-        now: BTreeSet<Dependency>,
-    ) {
-        for gone in before.difference(&now) {
-            if let Some(readers) = self.readers.get_mut(gone) {
-                readers.remove(consumer);
-                if readers.is_empty() {
-                    self.readers.remove(gone);
-                }
+    fn set_reads(&mut self, consumer: &Consumer, before: &Few<Dependency>, now: &Few<Dependency>) {
+        for gone in before.minus(now) {
+            let Some(readers) = self.readers.get_mut(gone) else {
+                continue;
+            };
+            if let Ok(at) = readers.binary_search(consumer) {
+                readers.remove(at);
+            }
+            if readers.is_empty() {
+                self.readers.remove(gone);
             }
         }
-        for new in now.difference(&before) {
-            self.readers
-                .entry(new.clone())
-                .or_default()
-                .insert(consumer.clone());
+        for new in now.minus(before) {
+            let readers = self.readers.entry(new.clone()).or_default();
+            if let Err(at) = readers.binary_search(consumer) {
+                readers.insert(at, consumer.clone());
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! comes alone is published at once, because a cold start waits for it, and a burst gathers by
 //! itself while the round before runs. Status is written only after the publish returned.
 
+mod few;
 mod inbox;
 mod index;
 mod status;
@@ -124,3 +125,6 @@ async fn run(inbox: &Inbox, mut index: Index, publish: &Publish<Snapshot>, statu
 fn domain(service: &str) -> String {
     format!("{service}.{SYSTEM_NAMESPACE}.svc.{CLUSTER_DOMAIN}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,14 +5,12 @@
 //! that claim one host are merged by sort key (ties by route id); whether a second claim is
 //! allowed at all is decided by the dialect before.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::authority;
 use crate::matcher::RouteTable;
-use crate::model::{
-    Action, Backend, BackendId, HostPattern, Model, Route, RouteId, SortKey, Visibility,
-};
+use crate::model::{Action, Backend, BackendId, HostPattern, Model, Route, RouteId, Visibility};
 use crate::snapshot::{CompiledRoute, Host, Snapshot};
 
 /// Something in the model that cannot work as written.
@@ -42,8 +40,30 @@ pub fn compile(model: &Model, previous: Option<&Snapshot>) -> (Snapshot, Vec<Fin
     compiler.compile()
 }
 
-/// The routes of one host in sort order.
-type Ordered = BTreeMap<(SortKey, RouteId), Arc<CompiledRoute>>;
+/// The routes of one host in sort order. A vector: most hosts have a handful, and a host's table
+/// is made anew with every change of it anyway.
+#[derive(Default)]
+struct Ordered(Vec<Arc<CompiledRoute>>);
+
+impl Ordered {
+    fn insert(&mut self, route: Arc<CompiledRoute>) {
+        if let Err(at) = self.position(&route) {
+            self.0.insert(at, route);
+        }
+    }
+
+    fn remove(&mut self, route: &CompiledRoute) {
+        if let Ok(at) = self.position(route) {
+            self.0.remove(at);
+        }
+    }
+
+    fn position(&self, route: &CompiledRoute) -> Result<usize, usize> {
+        let key = (&route.source().sort_key, route.id());
+        self.0
+            .binary_search_by(|held| (&held.source().sort_key, held.id()).cmp(&key))
+    }
+}
 
 /// An incremental compiler: put and remove records, then [`Self::compile`].
 #[derive(Default)]
@@ -67,11 +87,8 @@ impl Compiler {
         self.remove_route(&id);
         let compiled = Arc::new(CompiledRoute::new(id.clone(), route));
         for host in hosts(&compiled) {
-            let key = (compiled.source().sort_key.clone(), id.clone());
-            self.hosts
-                .entry(host.clone())
-                .or_default()
-                .insert(key, Arc::clone(&compiled));
+            let ordered = self.hosts.entry(host.clone()).or_default();
+            ordered.insert(Arc::clone(&compiled));
             self.dirty_hosts.insert(host);
         }
         self.dirty_routes.insert(id.clone());
@@ -83,10 +100,9 @@ impl Compiler {
         let Some(held) = self.routes.remove(id) else {
             return;
         };
-        let key = (held.source().sort_key.clone(), id.clone());
         for host in hosts(&held) {
             if let Some(ordered) = self.hosts.get_mut(&host) {
-                ordered.remove(&key);
+                ordered.remove(&held);
             }
             self.dirty_hosts.insert(host);
         }
@@ -148,11 +164,11 @@ impl Compiler {
     /// The host's tables, or `None` if it has no route any more.
     fn host(&mut self, pattern: &HostPattern, built: &mut Built) -> Option<Arc<Host>> {
         let ordered = self.hosts.get(pattern)?;
-        if ordered.is_empty() {
+        if ordered.0.is_empty() {
             self.hosts.remove(pattern);
             return None;
         }
-        let local: Vec<_> = ordered.values().cloned().collect();
+        let local = ordered.0.clone();
         let external: Vec<_> = local
             .iter()
             .filter(|route| route.source().visibility == Visibility::External)
@@ -232,7 +248,7 @@ impl Compiler {
         let same = |(a, b): (&Arc<CompiledRoute>, &Arc<CompiledRoute>)| {
             a.id() == b.id() && (Arc::ptr_eq(a.source(), b.source()) || a.source() == b.source())
         };
-        ordered.len() == table.routes.len() && ordered.values().zip(&table.routes).all(same)
+        ordered.0.len() == table.routes.len() && ordered.0.iter().zip(&table.routes).all(same)
     }
 }
 

@@ -19,6 +19,9 @@ pub(crate) struct Entry<V> {
 
 type Shard<V> = Arc<Vec<Entry<V>>>;
 
+/// Hash, key, and the new value or `None` for a removal.
+type Change<V> = (u64, Arc<str>, Option<V>);
+
 pub(crate) struct Table<V> {
     /// Empty, or a power of two.
     shards: Arc<Vec<Shard<V>>>,
@@ -87,7 +90,7 @@ impl<V: Clone> Table<V> {
         let mut next = self.clone();
         next.spread(self.len + changes.len());
         let count = next.shards.len();
-        let mut by_shard: BTreeMap<usize, Vec<(u64, Arc<str>, Option<V>)>> = BTreeMap::new();
+        let mut by_shard: BTreeMap<usize, Vec<Change<V>>> = BTreeMap::new();
         for (key, value) in changes {
             let hash = (self.hash)(&key);
             by_shard

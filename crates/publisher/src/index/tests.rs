@@ -427,7 +427,10 @@ enum Step {
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0..4usize, prop::option::weighted(0.8, (0..3usize, 0..3usize)))
+        (
+            0..4usize,
+            prop::option::weighted(0.8, (0..3usize, 0..3usize))
+        )
             .prop_map(|(at, to)| Step::Ingress(at, to)),
         (0..3usize, any::<bool>()).prop_map(|(at, is_there)| Step::Service(at, is_there)),
         (0..3usize, any::<bool>()).prop_map(|(at, is_there)| Step::Slice(at, is_there)),
