@@ -115,16 +115,22 @@ pub(crate) enum TargetKind<'a> {
 }
 
 impl Target<'_> {
-    /// Whether a request sent there now finds somebody, or can wait for somebody.
+    /// Whether a request sent there now finds somebody, or can wait for somebody. Remembered as
+    /// read only if not: pods that come and go later do not concern the routes.
     pub(crate) fn can_serve(&self, reader: &Reader<'_>) -> bool {
+        let service = &self.reference.service;
         match &self.kind {
             TargetKind::Revision(_) => true,
             TargetKind::Gateway(addresses) => !addresses.is_empty(),
             TargetKind::Endpoints => {
-                let endpoints = endpoints(reader, self);
-                endpoints
+                let endpoints = merge(reader.slices_unnoted(service), self.port_name);
+                let is_ready = endpoints
                     .iter()
-                    .any(|endpoint| endpoint.state == EndpointState::Ready)
+                    .any(|endpoint| endpoint.state == EndpointState::Ready);
+                if !is_ready {
+                    reader.note(Dependency::Endpoints(service.clone()));
+                }
+                is_ready
             }
         }
     }
@@ -312,35 +318,37 @@ fn activation(namespace: &Arc<str>, revision: &Revision) -> Activation {
     }
 }
 
+fn endpoints(reader: &Reader<'_>, target: &Target<'_>) -> Vec<Endpoint> {
+    let TargetKind::Gateway(addresses) = &target.kind else {
+        return merge(reader.slices(&target.reference.service), target.port_name);
+    };
+    let ready = |address: &SocketAddr| Endpoint {
+        address: *address,
+        state: EndpointState::Ready,
+        pod: None,
+    };
+    addresses.iter().map(ready).collect()
+}
+
 /// Ready and draining endpoints, by address, each once. An address that is ready in one slice and
 /// draining in another (a slice was just replaced) counts as ready.
-fn endpoints(reader: &Reader<'_>, target: &Target<'_>) -> Vec<Endpoint> {
-    if let TargetKind::Gateway(addresses) = &target.kind {
-        let ready = |address: &SocketAddr| Endpoint {
-            address: *address,
-            state: EndpointState::Ready,
-            pod: None,
-        };
-        return addresses.iter().map(ready).collect();
-    }
+fn merge<'a>(
+    slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
+    port_name: &str,
+) -> Vec<Endpoint> {
     let mut by_address: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
-    for slice in reader.slices(&target.reference.service) {
-        for endpoint in slice_endpoints(slice, target.port_name) {
-            let known = by_address
-                .entry(endpoint.address)
-                .or_insert_with(|| endpoint.clone());
-            if known.state == EndpointState::Draining {
-                *known = endpoint;
-            }
+    for endpoint in slices.flat_map(|slice| slice_endpoints(slice, port_name)) {
+        let known = by_address
+            .entry(endpoint.address)
+            .or_insert_with(|| endpoint.clone());
+        if known.state == EndpointState::Draining {
+            *known = endpoint;
         }
     }
     by_address.into_values().collect()
 }
 
-fn slice_endpoints<'a>(
-    slice: &'a EndpointSlice,
-    port_name: &'a str,
-) -> impl Iterator<Item = Endpoint> + 'a {
+fn slice_endpoints(slice: &EndpointSlice, port_name: &str) -> impl Iterator<Item = Endpoint> {
     let named = |port: &&EndpointPort| port.name.as_deref().unwrap_or_default() == port_name;
     let port = slice
         .ports

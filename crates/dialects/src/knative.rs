@@ -374,9 +374,7 @@ impl Translator<'_> {
                 return Err(Refused);
             }
         };
-        if weight == 0 || target.can_serve(&self.reader) {
-            self.reader.ignore_endpoints(&service);
-        } else {
+        if weight > 0 && !target.can_serve(&self.reader) {
             let message = format!("Service {service} has no ready endpoint yet");
             let diagnostic = Diagnostic::new(
                 Effect::Starting,

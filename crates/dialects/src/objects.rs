@@ -245,11 +245,17 @@ impl<'a> Reader<'a> {
         service: &Name,
     ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
         self.note(Dependency::Endpoints(service.clone()));
-        self.objects
-            .slices
-            .get(service)
-            .into_iter()
-            .flat_map(BTreeMap::values)
+        self.slices_unnoted(service)
+    }
+
+    /// The same without remembering it, for callers that [note](Self::note) it only if what they
+    /// saw decides their result.
+    pub(crate) fn slices_unnoted(
+        &self,
+        service: &Name,
+    ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
+        let slices = self.objects.slices.get(service);
+        slices.into_iter().flat_map(BTreeMap::values)
     }
 
     pub(crate) fn revision(&self, name: &Name) -> Option<&'a Arc<Revision>> {
@@ -272,19 +278,11 @@ impl<'a> Reader<'a> {
             .find(|gateway| gateway.host.eq_ignore_ascii_case(host))
     }
 
-    /// Forgets that the endpoints of a Service were looked at: what was seen cannot turn the
-    /// translation's result into another.
-    pub(crate) fn ignore_endpoints(&self, service: &Name) {
-        self.read
-            .borrow_mut()
-            .remove(&Dependency::Endpoints(service.clone()));
-    }
-
     pub(crate) fn into_read(self) -> BTreeSet<Dependency> {
         self.read.into_inner()
     }
 
-    fn note(&self, dependency: Dependency) {
+    pub(crate) fn note(&self, dependency: Dependency) {
         self.read.borrow_mut().insert(dependency);
     }
 }
