@@ -16,7 +16,7 @@ use crate::validate::meta::NameRule;
 mod builtin;
 pub mod crd;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// When a write is on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
