@@ -85,6 +85,14 @@ impl Unresolved {
         }
     }
 
+    /// The part of the reference that is wrong, as Knative calls it.
+    pub(crate) fn field(&self) -> &'static str {
+        match self {
+            Self::NoPort { .. } | Self::Tls { .. } => "servicePort",
+            Self::NoService(_) | Self::NoRevision(_) | Self::Alias { .. } => "serviceName",
+        }
+    }
+
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::NoService(_) => "ServiceMissing",

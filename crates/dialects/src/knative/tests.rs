@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::GatewayAddress;
+use crate::backend;
 use api::names::INGRESS_CLASS;
 use proptest::prelude::*;
 use routing::model::Backend;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Every object of a case, in the order of its documents.
 #[derive(Default)]

@@ -1,0 +1,470 @@
+//! One Knative Ingress, field by field: rules → paths → splits → arms.
+//!
+//! A field that makes its path unusable is refused and stops that path only: its neighbors are
+//! served.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::networking::v1alpha1 as networking;
+use routing::model::{
+    Action, Arm, HeaderMatch, HeaderOps, HostPattern, Match, Origin, PathMatch, Respond, Route,
+    RouteId, SortKey, Split, Visibility,
+};
+
+use super::{Translation, hash, rule_hosts};
+use crate::backend::{self, TargetKind};
+use crate::diagnostic::{Diagnostic, Effect};
+use crate::objects::{Name, Objects, Reader};
+use crate::shared::{headers, host};
+
+/// What a prober sends, and what [`HASH_HEADER`] asks the gateway to fill in.
+const PROBE_HEADER: &str = "k-network-probe";
+const PROBE_VALUE: &str = "probe";
+const HASH_HEADER: &str = "k-network-hash";
+const HASH_OVERRIDE: &str = "override";
+
+/// Translates one Ingress.
+pub(super) fn run(ingress: &networking::Ingress, objects: &Objects) -> Translation {
+    let mut translator = Translator {
+        ingress,
+        reader: Reader::new(objects),
+        name: Name::of(&ingress.metadata),
+        hash: hash::hash(ingress).into(),
+        kind: "Ingress".into(),
+        uid: ingress.metadata.uid.as_deref().unwrap_or_default().into(),
+        out: Translation::default(),
+    };
+    let redirect = translator.redirect();
+    translator.tls();
+    for (at, rule) in ingress.spec.rules.iter().enumerate() {
+        translator.rule(at, rule, redirect);
+    }
+    translator.finish()
+}
+
+struct Translator<'a> {
+    ingress: &'a networking::Ingress,
+    reader: Reader<'a>,
+    name: Name,
+    hash: Arc<str>,
+    kind: Arc<str>,
+    uid: Arc<str>,
+    out: Translation,
+}
+
+/// What the routes of one path share.
+struct PathPlan {
+    visibility: Visibility,
+    hosts: Vec<HostPattern>,
+    path: Option<Arc<str>>,
+    headers: Vec<HeaderMatch>,
+    request_headers: HeaderOps,
+    rewrite_host: Option<Arc<str>>,
+    action: Action,
+    /// Some arm goes to a revision, which has nobody else to answer probes for it.
+    to_revision: bool,
+    position: [i64; 2],
+    field: String,
+}
+
+/// A field that makes its path unusable.
+struct Refused;
+
+impl Translator<'_> {
+    /// Whether plain HTTP for external hosts is redirected.
+    fn redirect(&mut self) -> bool {
+        match self.ingress.spec.http_option.as_deref() {
+            None | Some("" | "Enabled") => false,
+            Some("Redirected") => true,
+            Some(other) => {
+                let message = format!(
+                    "httpOption {other:?} is neither Enabled nor Redirected; plain HTTP is served"
+                );
+                self.refuse("HTTPOptionUnknown", "spec.httpOption", message);
+                false
+            }
+        }
+    }
+
+    fn tls(&mut self) {
+        for (at, tls) in self.ingress.spec.tls.iter().enumerate() {
+            let message = format!(
+                "TLS is not supported yet: {} not served by HTTPS",
+                if tls.hosts.is_empty() {
+                    "all hosts are".to_owned()
+                } else {
+                    format!("{} is", tls.hosts.join(", "))
+                }
+            );
+            self.refuse("TLSNotSupported", &format!("spec.tls[{at}]"), message);
+        }
+    }
+
+    fn rule(&mut self, at: usize, rule: &networking::IngressRule, redirect: bool) {
+        let field = format!("spec.rules[{at}]");
+        let visibility = match rule.visibility.as_deref() {
+            None | Some("" | "ExternalIP") => Visibility::External,
+            Some("ClusterLocal") => Visibility::ClusterLocal,
+            Some(other) => {
+                let message = format!(
+                    "visibility {other:?} is neither ExternalIP nor ClusterLocal; the rule is not served"
+                );
+                return self.refuse("VisibilityUnknown", &format!("{field}.visibility"), message);
+            }
+        };
+        let hosts = self.own_hosts(rule, &field);
+        let Some(http) = &rule.http else {
+            return self.refuse(
+                "HTTPMissing",
+                &format!("{field}.http"),
+                "the rule has no http section".to_owned(),
+            );
+        };
+        if http.paths.is_empty() {
+            self.refuse(
+                "PathsMissing",
+                &format!("{field}.http.paths"),
+                "the rule has no paths".to_owned(),
+            );
+        }
+        let redirect = redirect && visibility == Visibility::External;
+        for (path_at, path) in http.paths.iter().enumerate() {
+            let field = format!("{field}.http.paths[{path_at}]");
+            // Both are indexes into an object that fits into memory.
+            let position = [at as i64, path_at as i64];
+            if let Ok(plan) = self.path(path, field, position, (visibility, &hosts), redirect)
+                && !hosts.is_empty()
+            {
+                self.emit(plan);
+            }
+        }
+    }
+
+    /// The hosts of a rule that no older object claimed.
+    fn own_hosts(&mut self, rule: &networking::IngressRule, field: &str) -> Vec<HostPattern> {
+        for (at, text) in rule
+            .hosts
+            .iter()
+            .enumerate()
+            .filter(|(_, text)| host::expand(text).is_empty())
+        {
+            let message = format!("{text:?} is not a host name and is not served");
+            self.refuse("HostInvalid", &format!("{field}.hosts[{at}]"), message);
+        }
+        let mut own = Vec::new();
+        for host in rule_hosts(rule) {
+            match self.reader.host_owner(&host) {
+                Some(claimant) if claimant.owner != self.name => {
+                    let shown = match &host {
+                        HostPattern::Exact(name) => name.to_string(),
+                        HostPattern::Suffix(suffix) => format!("*.{suffix}"),
+                        HostPattern::Any => "*".to_owned(),
+                    };
+                    let message = format!(
+                        "host {shown} is already claimed by the older Ingress {}",
+                        claimant.owner
+                    );
+                    let diagnostic = Diagnostic::new(
+                        Effect::Conflict,
+                        "DomainConflict",
+                        &format!("{field}.hosts"),
+                        message,
+                    );
+                    self.out.diagnostics.push(diagnostic);
+                }
+                Some(_) | None => own.push(host),
+            }
+        }
+        own
+    }
+
+    fn path(
+        &mut self,
+        path: &networking::HttpIngressPath,
+        field: String,
+        position: [i64; 2],
+        (visibility, hosts): (Visibility, &[HostPattern]),
+        redirect: bool,
+    ) -> Result<PathPlan, Refused> {
+        let prefix = path.path.as_deref().filter(|prefix| !prefix.is_empty());
+        if let Some(prefix) = prefix.filter(|prefix| !prefix.starts_with('/')) {
+            self.refuse(
+                "PathInvalid",
+                &format!("{field}.path"),
+                format!("path {prefix:?} does not begin with /"),
+            );
+            return Err(Refused);
+        }
+        let header_match =
+            |(name, value): (&String, &networking::HeaderMatch)| -> Result<HeaderMatch, String> {
+                Ok(HeaderMatch {
+                    name: headers::name(name)?,
+                    value: headers::value(&value.exact)?,
+                })
+            };
+        let matches: Result<Vec<_>, String> = path.headers.iter().map(header_match).collect();
+        let matches = self.or_refuse(matches, "HeaderInvalid", &format!("{field}.headers"))?;
+        let request_headers = self.set(&path.append_headers, &format!("{field}.appendHeaders"))?;
+        let rewrite_host = path.rewrite_host.as_deref().filter(|host| !host.is_empty());
+        let rewrite = rewrite_host.map(authority).transpose();
+        let rewrite_host = self.or_refuse(
+            rewrite,
+            "RewriteHostInvalid",
+            &format!("{field}.rewriteHost"),
+        )?;
+        let (split, to_revision) = self.split(&path.splits, &field)?;
+        Ok(PathPlan {
+            visibility,
+            hosts: hosts.to_vec(),
+            path: prefix.map(Arc::from),
+            headers: matches,
+            request_headers,
+            rewrite_host,
+            action: if redirect {
+                Action::RedirectToHttps
+            } else {
+                Action::Forward(split)
+            },
+            to_revision,
+            position,
+            field,
+        })
+    }
+
+    fn split(
+        &mut self,
+        splits: &[networking::IngressBackendSplit],
+        field: &str,
+    ) -> Result<(Split, bool), Refused> {
+        let mut arms = Vec::with_capacity(splits.len());
+        let (mut to_revision, mut refused) = (false, false);
+        for (at, split) in splits.iter().enumerate() {
+            let field = format!("{field}.splits[{at}]");
+            match self.arm(split, splits.len() == 1, &field) {
+                Ok((arm, revision)) => {
+                    to_revision |= revision;
+                    arms.push(arm);
+                }
+                Err(Refused) => refused = true,
+            }
+        }
+        if refused {
+            return Err(Refused);
+        }
+        let total: u64 = arms.iter().map(|arm: &Arm| u64::from(arm.weight)).sum();
+        if total != 100 {
+            let message = format!("percentages add up to {total}, not 100; the path is not served");
+            self.refuse("PercentInvalid", &format!("{field}.splits"), message);
+            return Err(Refused);
+        }
+        Split::new(arms)
+            .map(|split| (split, to_revision))
+            .ok_or(Refused)
+    }
+
+    /// One arm, and whether it goes to a revision.
+    fn arm(
+        &mut self,
+        split: &networking::IngressBackendSplit,
+        alone: bool,
+        field: &str,
+    ) -> Result<(Arm, bool), Refused> {
+        if *split.service_namespace != *self.name.namespace {
+            let message = format!(
+                "serviceNamespace {:?} is not the Ingress's own namespace {}; the path is not served",
+                split.service_namespace, self.name.namespace
+            );
+            self.refuse(
+                "NamespaceNotAllowed",
+                &format!("{field}.serviceNamespace"),
+                message,
+            );
+            return Err(Refused);
+        }
+        let weight = match split.percent {
+            None | Some(0) if alone => Some(100),
+            percent => u32::try_from(percent.unwrap_or(0))
+                .ok()
+                .filter(|percent| *percent <= 100),
+        };
+        let weight = weight.ok_or_else(|| {
+            format!(
+                "percent {} is not between 0 and 100",
+                split.percent.unwrap_or(0)
+            )
+        });
+        let weight = self.or_refuse(weight, "PercentInvalid", &format!("{field}.percent"))?;
+        let request_headers = self.set(&split.append_headers, &format!("{field}.appendHeaders"))?;
+        let service = Name::new(&split.service_namespace, &split.service_name);
+        let target = match backend::resolve(&self.reader, &service, &split.service_port) {
+            Ok(target) => target,
+            Err(error) => {
+                let effect = if error.may_appear() {
+                    Effect::Waiting
+                } else {
+                    Effect::Refused
+                };
+                let field = format!("{field}.{}", error.field());
+                let diagnostic = Diagnostic::new(effect, error.reason(), &field, error.to_string());
+                self.out.diagnostics.push(diagnostic);
+                return Err(Refused);
+            }
+        };
+        if weight > 0 && !target.can_serve(&self.reader) {
+            let message = format!("Service {service} has no ready endpoint yet");
+            let diagnostic = Diagnostic::new(
+                Effect::Starting,
+                "EndpointsNotReady",
+                &format!("{field}.serviceName"),
+                message,
+            );
+            self.out.diagnostics.push(diagnostic);
+        }
+        let arm = Arm {
+            weight,
+            backend: target.reference.id(),
+            request_headers,
+        };
+        let to_revision = matches!(target.kind, TargetKind::Revision(_));
+        self.out.backends.insert(target.reference);
+        Ok((arm, to_revision))
+    }
+
+    /// appendHeaders replace what the client sent.
+    fn set(
+        &mut self,
+        wanted: &BTreeMap<String, String>,
+        field: &str,
+    ) -> Result<HeaderOps, Refused> {
+        let set = wanted.iter().map(|(name, value)| {
+            headers::settable(name, value).map_err(|error| format!("{name:?}: {error}"))
+        });
+        let set: Result<Vec<_>, String> = set.collect();
+        Ok(HeaderOps {
+            set: self.or_refuse(set, "HeaderInvalid", field)?,
+            ..HeaderOps::default()
+        })
+    }
+
+    /// The routes of a path: its probe twin, then itself.
+    fn emit(&mut self, plan: PathPlan) {
+        let id = format!("knative/{}/{}", self.name, plan.field);
+        let hash = HeaderMatch {
+            name: HASH_HEADER.into(),
+            value: HASH_OVERRIDE.into(),
+        };
+        match &plan.action {
+            // The gateway is what stands in front of a revision's pods, so it answers for them as
+            // Knative's own proxies do, and wakes nobody.
+            Action::Forward(_) if plan.to_revision => {
+                let probe = HeaderMatch {
+                    name: PROBE_HEADER.into(),
+                    value: PROBE_VALUE.into(),
+                };
+                let answer = Respond {
+                    status: 200,
+                    headers: vec![(HASH_HEADER.into(), Arc::clone(&self.hash))],
+                    body: "".into(),
+                };
+                let twin = self.route(&plan, vec![hash, probe], Action::Respond(answer));
+                self.out
+                    .routes
+                    .push((RouteId(format!("{id}/probe").into()), Arc::new(twin)));
+            }
+            Action::Forward(_) => {
+                let mut twin = self.route(&plan, vec![hash], plan.action.clone());
+                twin.request_headers
+                    .set
+                    .push((HASH_HEADER.into(), Arc::clone(&self.hash)));
+                self.out
+                    .routes
+                    .push((RouteId(format!("{id}/probe").into()), Arc::new(twin)));
+            }
+            // A redirect is answered before anything could be probed.
+            Action::RedirectToHttps | Action::Respond(_) => {}
+        }
+        let route = self.route(&plan, Vec::new(), plan.action.clone());
+        self.out.routes.push((RouteId(id.into()), Arc::new(route)));
+    }
+
+    /// `extra` are header predicates besides the path's own.
+    fn route(&self, plan: &PathPlan, extra: Vec<HeaderMatch>, action: Action) -> Route {
+        let mut headers = extra;
+        headers.extend(plan.headers.iter().cloned());
+        // Longest path first, then most headers, then as written.
+        let length = plan.path.as_ref().map_or(0, |path| path.len());
+        let sort_key = vec![
+            -(length as i64),
+            -(headers.len() as i64),
+            plan.position[0],
+            plan.position[1],
+        ];
+        let path = plan
+            .path
+            .as_ref()
+            .map(|path| PathMatch::StringPrefix(Arc::clone(path)));
+        let unconditional = path.is_none() && headers.is_empty();
+        Route {
+            origin: Origin {
+                dialect: "knative",
+                kind: Arc::clone(&self.kind),
+                namespace: Arc::clone(&self.name.namespace),
+                name: Arc::clone(&self.name.name),
+                uid: Arc::clone(&self.uid),
+                generation: self.ingress.metadata.generation.unwrap_or_default(),
+                field: plan.field.as_str().into(),
+            },
+            visibility: plan.visibility,
+            hosts: plan.hosts.clone(),
+            sort_key: SortKey(sort_key),
+            matches: if unconditional {
+                Vec::new()
+            } else {
+                vec![Match { path, headers }]
+            },
+            request_headers: plan.request_headers.clone(),
+            rewrite_host: plan.rewrite_host.clone(),
+            action,
+        }
+    }
+
+    fn refuse(&mut self, reason: &'static str, field: &str, message: String) {
+        self.out
+            .diagnostics
+            .push(Diagnostic::new(Effect::Refused, reason, field, message));
+    }
+
+    fn or_refuse<T>(
+        &mut self,
+        result: Result<T, String>,
+        reason: &'static str,
+        field: &str,
+    ) -> Result<T, Refused> {
+        result.map_err(|message| {
+            self.refuse(reason, field, message);
+            Refused
+        })
+    }
+
+    fn finish(self) -> Translation {
+        let mut out = self.out;
+        out.reads = self.reader.into_read();
+        out.diagnostics.sort();
+        out.diagnostics.dedup();
+        out
+    }
+}
+
+/// A host, optionally with a port, that may be sent upstream.
+fn authority(text: &str) -> Result<Arc<str>, String> {
+    let (name, port) = text
+        .rsplit_once(':')
+        .map_or((text, None), |(name, port)| (name, Some(port)));
+    let port_is_number = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    if port_is_number && !host::expand(name).is_empty() {
+        Ok(text.into())
+    } else {
+        Err(format!("{text:?} is not a host name"))
+    }
+}
