@@ -49,7 +49,7 @@ pub(crate) async fn reach(
             Ok(connection) => return Ok(Reached { slot, connection }),
             Err(source) => source,
         };
-        drop(slot);
+        slot.unreachable();
         tracing::debug!(%endpoint, backend = %known.id, error = %source, "cannot connect, trying again");
         let patience = if known.activation.is_some() {
             PATIENCE_REVISION

@@ -5,16 +5,23 @@
 //! endpoint, and a pod is drained when all endpoints with its name are retired.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use routing::Endpoint;
+use tokio::time::Instant;
 
 use crate::report::{Report, ReportSender};
 use crate::throttler::Core;
 
 /// Set once the endpoint takes no new request.
 const CLOSED: u64 = 1 << 63;
+/// What being suspect weighs in a comparison of loads: more than any number of requests.
+const SUSPICION: u64 = 1 << 40;
+/// How long an endpoint is avoided after one failure; doubles with each that follows.
+const FIRST_SUSPICION: Duration = Duration::from_millis(100);
+const LONGEST_SUSPICION: Duration = Duration::from_secs(10);
 
 /// An endpoint of one backend with its requests in flight.
 // Its own pair of cache lines: threads that serve different endpoints must not share one.
@@ -25,6 +32,9 @@ pub(crate) struct Counted {
     state: AtomicU64,
     pub(crate) endpoint: Endpoint,
     core: Arc<Core>,
+    /// Until when other endpoints are preferred, in ms since the pods' epoch; 0 if never failed.
+    suspect_until: AtomicU64,
+    failures: AtomicU32,
 }
 
 impl Counted {
@@ -37,6 +47,8 @@ impl Counted {
             state: AtomicU64::new(0),
             endpoint,
             core: Arc::clone(core),
+            suspect_until: AtomicU64::new(0),
+            failures: AtomicU32::new(0),
         })
     }
 
@@ -65,10 +77,42 @@ impl Counted {
         }
     }
 
-    /// Requests in flight; `u64::MAX` if closed, so that it is never the least loaded.
+    /// How little a request wants this endpoint: its requests in flight, far more while it is
+    /// suspect, most if it is closed.
     pub(crate) fn load(&self) -> u64 {
         let state = self.state.load(Ordering::Relaxed);
-        if state & CLOSED == 0 { state } else { u64::MAX }
+        if state & CLOSED != 0 {
+            u64::MAX
+        } else if self.is_suspect() {
+            state + SUSPICION
+        } else {
+            state
+        }
+    }
+
+    /// Whether it could not be reached a moment ago. Without this, an endpoint that refuses
+    /// connections would always be the least loaded, and draw every request.
+    pub(crate) fn is_suspect(&self) -> bool {
+        let until = self.suspect_until.load(Ordering::Relaxed);
+        until != 0 && self.core.pods.millis() < until
+    }
+
+    fn suspect(&self) {
+        let (now, until) = (
+            self.core.pods.millis(),
+            self.suspect_until.load(Ordering::Relaxed),
+        );
+        if now < until {
+            return; // Requests that were on their way fail with the first one.
+        }
+        let is_new = now > until + LONGEST_SUSPICION.as_millis() as u64;
+        if is_new {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+        let before = self.failures.fetch_add(1, Ordering::Relaxed).min(16);
+        let pause = (FIRST_SUSPICION * (1 << before)).min(LONGEST_SUSPICION);
+        let until = now + pause.as_millis() as u64;
+        self.suspect_until.store(until, Ordering::Relaxed);
     }
 
     /// Ends new requests. Idempotent.
@@ -122,6 +166,12 @@ impl Slot {
     pub fn endpoint(&self) -> &Endpoint {
         &self.counted.endpoint
     }
+
+    /// Gives the place back because the endpoint could not be reached: for a while (0.1 s,
+    /// doubling to 10 s while it goes on) requests prefer the other endpoints.
+    pub fn unreachable(self) {
+        self.counted.suspect();
+    }
 }
 
 impl Drop for Slot {
@@ -136,6 +186,7 @@ impl Drop for Slot {
 pub(crate) struct Pods {
     live: Mutex<HashMap<Arc<str>, usize>>,
     reports: ReportSender,
+    epoch: Instant,
 }
 
 impl Pods {
@@ -143,7 +194,13 @@ impl Pods {
         Self {
             live: Mutex::default(),
             reports,
+            epoch: Instant::now(),
         }
+    }
+
+    /// Milliseconds since this was made, at least 1.
+    fn millis(&self) -> u64 {
+        self.epoch.elapsed().as_millis() as u64 + 1
     }
 
     fn admit(&self, pod: &Arc<str>) {

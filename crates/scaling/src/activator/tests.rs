@@ -372,6 +372,34 @@ fn a_raised_limit_serves_those_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_cannot_be_reached_is_avoided_for_longer_each_time() {
+    let mut gateway = Gateway::new(Settings::KNATIVE);
+    let activator = gateway.activator.clone();
+    for count in [2, 20] {
+        let backend = gateway.put(&revision(0, (0..count).map(ready).collect()));
+        let port = |slot: &Slot| slot.endpoint().address.port();
+        let mut draw = || expect_slot(&mut acquire(&activator, &backend));
+        let is_drawn = |draw: &mut dyn FnMut() -> Slot| {
+            // All are idle, so that a fair draw of this many would hit it.
+            (0..500).any(|_| port(&draw()) == 1000)
+        };
+        for pause in [100, 200, 400] {
+            let slot = std::iter::repeat_with(&mut draw).find(|slot| port(slot) == 1000);
+            slot.expect("drawn at some time").unreachable();
+            tokio::time::advance(std::time::Duration::from_millis(pause - 1)).await;
+            assert!(!is_drawn(&mut draw), "within {pause} ms, one of {count}");
+            tokio::time::advance(std::time::Duration::from_millis(2)).await;
+            assert!(is_drawn(&mut draw), "after {pause} ms, one of {count}");
+        }
+        tokio::time::advance(std::time::Duration::from_secs(30)).await;
+    }
+    // Where there is no other, a bad endpoint is better than none.
+    let backend = gateway.put(&revision(0, vec![ready(0)]));
+    expect_slot(&mut acquire(&activator, &backend)).unreachable();
+    drop(expect_slot(&mut acquire(&activator, &backend)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_started_activator_follows_snapshots_and_sends_stats() {
     let (publish, snapshots) = snapshot_channel(Snapshot::default());
     let (sender, mut receiver) = reports();

@@ -49,14 +49,19 @@ fn less_of_two(endpoints: &[Arc<Counted>], limit: u32) -> Option<Slot> {
     } else {
         (second, first)
     };
-    less.try_enter(limit).or_else(|| more.try_enter(limit))
+    [less, more]
+        .into_iter()
+        .filter(|counted| !counted.is_suspect())
+        .find_map(|counted| counted.try_enter(limit))
 }
 
+/// Any place, at an endpoint that works if there is one.
 fn first_free(endpoints: &[Arc<Counted>], limit: u32) -> Option<Slot> {
     let (ahead, behind) = endpoints.split_at(draw(endpoints.len()));
-    behind
-        .iter()
-        .chain(ahead)
+    let all = || behind.iter().chain(ahead);
+    all()
+        .filter(|counted| !counted.is_suspect())
+        .chain(all())
         .find_map(|counted| counted.try_enter(limit))
 }
 
