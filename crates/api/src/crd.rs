@@ -177,14 +177,15 @@ fn mismatch(schema: &Value, value: &Value, path: &str) -> Option<String> {
         "number" => value.is_number(),
         _ => true,
     };
-    if !fits && !(value.is_null() && schema["nullable"] == true) {
+    let absent = value.is_null() && schema["nullable"] == true;
+    if !fits && !absent {
         return Some(format!("{path}: must be of type {wanted}"));
     }
     match value {
         Value::Object(fields) => fields.iter().find_map(|(name, value)| {
             let inner = schema["properties"]
                 .get(name)
-                .unwrap_or(&schema["additionalProperties"]);
+                .unwrap_or_else(|| &schema["additionalProperties"]);
             let dot = if path.is_empty() { "" } else { "." };
             mismatch(inner, value, &format!("{path}{dot}{name}"))
         }),

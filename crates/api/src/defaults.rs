@@ -65,10 +65,10 @@ pub(crate) fn ingress(object: &mut Value) {
     };
     json::set_absent(spec, "httpOption", "Enabled");
     for rule in json::list_mut(spec, "rules") {
-        if json::text(rule, "visibility").is_empty() {
-            if let Some(rule) = rule.as_object_mut() {
-                rule.insert("visibility".to_owned(), "ExternalIP".into());
-            }
+        if json::text(rule, "visibility").is_empty()
+            && let Some(rule) = rule.as_object_mut()
+        {
+            rule.insert("visibility".to_owned(), "ExternalIP".into());
         }
         let Some(http) = rule.get_mut("http") else {
             continue;

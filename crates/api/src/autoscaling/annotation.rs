@@ -44,7 +44,7 @@ pub const METRIC_AGGREGATION_ALGORITHM: Key =
     &["metric-aggregation-algorithm", "metricAggregationAlgorithm"];
 
 /// The full key as written and its value.
-pub fn get<'a>(annotations: &'a BTreeMap<String, String>, key: Key) -> Option<(&'a str, &'a str)> {
+pub fn get(annotations: &BTreeMap<String, String>, key: Key) -> Option<(&str, &str)> {
     key.iter().find_map(|name| {
         let full = format!("{GROUP}/{name}");
         annotations

@@ -159,10 +159,10 @@ impl Network {
             "must not be empty".to_owned()
         });
         // Annotations are not known here; a template that needs them is judged per route.
-        if !self.domain_template.reads_metadata() {
-            if let Err(problem) = self.host(&sample) {
-                reader.error("domain-template", problem);
-            }
+        if !self.domain_template.reads_metadata()
+            && let Err(problem) = self.host(&sample)
+        {
+            reader.error("domain-template", problem);
         }
         if let Err(problem) = self.tagged(&sample) {
             reader.error("tag-template", problem);

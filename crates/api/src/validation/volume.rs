@@ -126,10 +126,8 @@ fn contents(kind: &str, source: &Value, base: &str, report: &mut Report) {
                 }
             }
         }
-        "image" => {
-            if json::text(source, "reference").is_empty() {
-                report.missing(join(base, "reference"));
-            }
+        "image" if json::text(source, "reference").is_empty() => {
+            report.missing(join(base, "reference"));
         }
         _ => {}
     }
