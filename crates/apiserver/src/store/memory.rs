@@ -1,0 +1,458 @@
+//! The current objects, the ring of past events, and who listens.
+//!
+//! Events reach their listeners under the same lock that orders the writes. So a listener
+//! sees every revision in order, and a list plus a subscription never has a gap.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::object::{Draft, Object};
+use super::{Expect, Expired, Guard, Limits, Refused};
+
+/// One write that happened.
+#[derive(Debug)]
+pub struct Event {
+    /// Its revision.
+    pub revision: u64,
+    /// Resource, such as `services.serving.knative.dev`.
+    pub resource: Arc<str>,
+    /// `namespace/name` or `name`.
+    pub key: Arc<str>,
+    /// The object after the write; `None` if it was deleted.
+    pub object: Option<Arc<Object>>,
+    /// The object before the write; `None` if it was created.
+    pub prev: Option<Arc<Object>>,
+    at: Instant,
+    deleted: OnceLock<Bytes>,
+    frames: [OnceLock<Bytes>; 3],
+}
+
+impl Event {
+    /// The namespace, if the key has one.
+    pub fn namespace(&self) -> Option<&str> {
+        self.key.split_once('/').map(|(namespace, _)| namespace)
+    }
+
+    /// The object that a deletion shows: the last state at the revision of the deletion.
+    /// Encoded once for all who ask.
+    pub fn deleted_bytes(&self) -> &Bytes {
+        self.deleted
+            .get_or_init(|| self.prev.as_ref().map(|prev| prev.at_revision(self.revision)).unwrap_or_default())
+    }
+
+    /// A watch frame in the stored version, built once for all watchers. `slot` numbers the
+    /// event type.
+    pub fn frame(&self, slot: usize, build: impl FnOnce() -> Bytes) -> Bytes {
+        self.frames[slot].get_or_init(build).clone()
+    }
+
+    fn weight(&self) -> usize {
+        // The new object is usually in the map as well; the old one lives only here.
+        self.prev.as_ref().map_or(0, |object| object.weight()) + 256
+    }
+}
+
+/// Which objects of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// Those of one namespace.
+    Namespace(Arc<str>),
+    /// The one with this key.
+    Key(Arc<str>),
+}
+
+impl Scope {
+    fn contains(&self, key: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespace(namespace) => {
+                key.strip_prefix(&**namespace).is_some_and(|rest| rest.starts_with('/'))
+            }
+            Self::Key(wanted) => key == &**wanted,
+        }
+    }
+
+    fn range(&self, after: &str) -> (Bound<String>, Bound<String>) {
+        let (low, high) = match self {
+            Self::All => (Bound::Unbounded, Bound::Unbounded),
+            // '0' follows '/' in ASCII.
+            Self::Namespace(ns) => (Bound::Included(format!("{ns}/")), Bound::Excluded(format!("{ns}0"))),
+            Self::Key(key) => (Bound::Included(key.to_string()), Bound::Included(key.to_string())),
+        };
+        if after.is_empty() { (low, high) } else { (Bound::Excluded(after.to_owned()), high) }
+    }
+}
+
+/// Objects as they were at one revision.
+#[derive(Debug)]
+pub struct Page {
+    /// Key and object, in key order.
+    pub objects: Vec<(Arc<str>, Arc<Object>)>,
+}
+
+/// A write, with its object encoded.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    pub(super) resource: &'a str,
+    pub(super) key: &'a str,
+    pub(super) expect: Expect,
+    pub(super) guard: Guard,
+    pub(super) draft: Option<Draft>,
+}
+
+/// Events after a revision: first those that already happened, then new ones as they happen.
+#[derive(Debug)]
+pub struct Subscription {
+    backlog: VecDeque<Arc<Event>>,
+    receiver: mpsc::Receiver<Arc<Event>>,
+    lagged: Arc<AtomicBool>,
+    seen: u64,
+}
+
+impl Subscription {
+    /// The next event. `None` when the store closed or the queue overflowed; see [`Self::lagged`].
+    pub async fn next(&mut self) -> Option<Arc<Event>> {
+        let event = match self.backlog.pop_front() {
+            Some(event) => event,
+            None => self.receiver.recv().await?,
+        };
+        self.seen = event.revision;
+        Some(event)
+    }
+
+    /// The next event if it is already here.
+    pub fn try_next(&mut self) -> Option<Arc<Event>> {
+        let event = self.backlog.pop_front().or_else(|| self.receiver.try_recv().ok())?;
+        self.seen = event.revision;
+        Some(event)
+    }
+
+    /// After `next` returned `None`: whether events were dropped because the queue was full.
+    /// Subscribe again since [`Self::seen`] to go on.
+    pub fn lagged(&self) -> bool {
+        self.lagged.load(Ordering::Acquire)
+    }
+
+    /// The revision up to which this subscription has delivered everything in its scope.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+}
+
+struct Listener {
+    resource: Option<Arc<str>>,
+    scope: Scope,
+    sender: mpsc::Sender<Arc<Event>>,
+    lagged: Arc<AtomicBool>,
+}
+
+type Objects = BTreeMap<Arc<str>, Arc<Object>>;
+
+pub(super) struct Memory {
+    limits: Limits,
+    revision: u64,
+    reserved: Arc<AtomicU64>,
+    resources: HashMap<Arc<str>, Objects>,
+    uids: HashSet<Box<str>>,
+    dependents: HashMap<Box<str>, HashSet<(Arc<str>, Arc<str>)>>,
+    ring: VecDeque<Arc<Event>>,
+    ring_bytes: usize,
+    /// Events with a revision above this one are all in the ring.
+    compacted: u64,
+    listeners: Vec<Listener>,
+    closed: bool,
+}
+
+impl Memory {
+    pub(super) fn load(
+        limits: Limits,
+        revision: u64,
+        reserved: Arc<AtomicU64>,
+        objects: Vec<(Arc<str>, Arc<str>, Object)>,
+    ) -> Self {
+        let mut memory = Self {
+            limits,
+            revision,
+            reserved,
+            resources: HashMap::new(),
+            uids: HashSet::new(),
+            dependents: HashMap::new(),
+            ring: VecDeque::new(),
+            ring_bytes: 0,
+            compacted: revision,
+            listeners: Vec::new(),
+            closed: false,
+        };
+        for (resource, key, object) in objects {
+            memory.index(&resource, &key, &object);
+            memory.resources.entry(resource).or_default().insert(key, Arc::new(object));
+        }
+        memory
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(super) fn get(&self, resource: &str, key: &str) -> Option<Arc<Object>> {
+        self.resources.get(resource)?.get(key).map(Arc::clone)
+    }
+
+    pub(super) fn list(&self, resource: &str, scope: &Scope) -> Vec<Arc<Object>> {
+        self.range(resource, scope, "").map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    fn range<'a>(
+        &'a self,
+        resource: &str,
+        scope: &Scope,
+        after: &str,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Object>)> + use<'a> {
+        let (low, high) = scope.range(after);
+        // A page token may point past the end of its scope; an inverted range would panic.
+        let empty = match (&low, &high) {
+            (Bound::Excluded(low), Bound::Excluded(high) | Bound::Included(high)) => low >= high,
+            _ => false,
+        };
+        let objects = self.resources.get(resource).filter(|_| !empty);
+        objects
+            .map(|objects| {
+                let low = low.as_ref().map(String::as_str);
+                let high = high.as_ref().map(String::as_str);
+                objects.range::<str, _>((low, high))
+            })
+            .into_iter()
+            .flatten()
+    }
+
+    pub(super) fn page(
+        &self,
+        resource: &str,
+        scope: &Scope,
+        revision: u64,
+        after: &str,
+    ) -> Result<Page, Expired> {
+        if revision < self.compacted {
+            return Err(Expired { oldest: self.compacted });
+        }
+        let current = self.range(resource, scope, after);
+        if revision >= self.revision {
+            let objects = current.map(|(key, object)| (Arc::clone(key), Arc::clone(object))).collect();
+            return Ok(Page { objects });
+        }
+        let mut then: BTreeMap<Arc<str>, Arc<Object>> =
+            current.map(|(key, object)| (Arc::clone(key), Arc::clone(object))).collect();
+        let mut undone = HashSet::new();
+        for event in self.after(revision).filter(|event| &*event.resource == resource) {
+            // The first event after `revision` knows the state at `revision`.
+            let in_page = scope.contains(&event.key) && (after.is_empty() || &*event.key > after);
+            if in_page && undone.insert(&event.key) {
+                match &event.prev {
+                    Some(prev) => then.insert(Arc::clone(&event.key), Arc::clone(prev)),
+                    None => then.remove(&event.key),
+                };
+            }
+        }
+        Ok(Page { objects: then.into_iter().collect() })
+    }
+
+    fn after(&self, revision: u64) -> impl Iterator<Item = &Arc<Event>> {
+        let start = self.ring.partition_point(|event| event.revision <= revision);
+        self.ring.range(start..)
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        resource: Option<&str>,
+        scope: &Scope,
+        since: u64,
+    ) -> Result<Subscription, Expired> {
+        if since < self.compacted {
+            return Err(Expired { oldest: self.compacted });
+        }
+        let backlog = self
+            .after(since)
+            .filter(|event| resource.is_none_or(|resource| resource == &*event.resource))
+            .filter(|event| scope.contains(&event.key))
+            .cloned()
+            .collect();
+        let mut subscription = self.subscribe_now(resource, scope);
+        subscription.backlog = backlog;
+        subscription.seen = since;
+        Ok(subscription)
+    }
+
+    pub(super) fn subscribe_now(&mut self, resource: Option<&str>, scope: &Scope) -> Subscription {
+        let (sender, receiver) = mpsc::channel(self.limits.queue);
+        let lagged = Arc::new(AtomicBool::new(false));
+        self.listeners.retain(|listener| !listener.sender.is_closed());
+        if !self.closed {
+            self.listeners.push(Listener {
+                resource: resource.map(Into::into),
+                scope: scope.clone(),
+                sender,
+                lagged: Arc::clone(&lagged),
+            });
+        }
+        Subscription { backlog: VecDeque::new(), receiver, lagged, seen: self.revision }
+    }
+
+    pub(super) fn close_watches(&mut self) {
+        self.closed = true;
+        self.listeners.clear();
+    }
+
+    pub(super) fn write(&mut self, step: Step<'_>) -> Result<Arc<Event>, Refused> {
+        let prev = self.get(step.resource, step.key);
+        match (step.expect, &prev) {
+            (Expect::Absent, Some(_)) => return Err(Refused::Exists),
+            (Expect::Revision(_), None) => return Err(Refused::Missing),
+            (Expect::Revision(wanted), Some(prev)) if prev.revision() != wanted => return Err(Refused::Conflict),
+            _ => {}
+        }
+        self.check(&step.guard)?;
+        let revision = self.revision + 1;
+        if revision >= self.reserved.load(Ordering::Acquire) {
+            return Err(Refused::Disk("the disk is too slow to reserve revisions".into()));
+        }
+        self.revision = revision;
+        let object = step.draft.map(|draft| Arc::new(draft.finish(revision)));
+        let (resource, key) = self.intern(step.resource, step.key);
+        if let Some(prev) = &prev {
+            self.unindex(&resource, &key, prev);
+        }
+        let objects = self.resources.entry(Arc::clone(&resource)).or_default();
+        match &object {
+            Some(object) => {
+                objects.insert(Arc::clone(&key), Arc::clone(object));
+                self.index(&resource, &key, object);
+            }
+            None => {
+                objects.remove(&key);
+            }
+        }
+        let event = Arc::new(Event {
+            revision,
+            resource,
+            key,
+            object,
+            prev,
+            at: Instant::now(),
+            deleted: OnceLock::new(),
+            frames: Default::default(),
+        });
+        self.remember(&event);
+        self.tell(&event);
+        Ok(event)
+    }
+
+    fn check(&self, guard: &Guard) -> Result<(), Refused> {
+        match guard {
+            Guard::None => Ok(()),
+            Guard::NamespaceActive(namespace) => match self.get("namespaces", namespace) {
+                None => Err(Refused::NamespaceMissing),
+                Some(object) if object.deleting() => Err(Refused::NamespaceTerminating),
+                Some(_) => Ok(()),
+            },
+            Guard::NamespaceEmpty(namespace) if self.populated(Some(namespace)).is_empty() => Ok(()),
+            Guard::NamespaceEmpty(_) => Err(Refused::NamespaceNotEmpty),
+        }
+    }
+
+    /// The shared strings of a resource and key, made on first use.
+    fn intern(&self, resource: &str, key: &str) -> (Arc<str>, Arc<str>) {
+        match self.resources.get_key_value(resource) {
+            Some((resource, objects)) => {
+                let key = objects.get_key_value(key).map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
+                (Arc::clone(resource), key)
+            }
+            None => (resource.into(), key.into()),
+        }
+    }
+
+    fn index(&mut self, resource: &Arc<str>, key: &Arc<str>, object: &Object) {
+        if !object.uid().is_empty() {
+            self.uids.insert(object.uid().into());
+        }
+        for owner in object.owners() {
+            let entry = self.dependents.entry(owner.clone()).or_default();
+            entry.insert((Arc::clone(resource), Arc::clone(key)));
+        }
+    }
+
+    fn unindex(&mut self, resource: &Arc<str>, key: &Arc<str>, object: &Object) {
+        self.uids.remove(object.uid());
+        for owner in object.owners() {
+            if let Some(entry) = self.dependents.get_mut(owner) {
+                entry.remove(&(Arc::clone(resource), Arc::clone(key)));
+                if entry.is_empty() {
+                    self.dependents.remove(owner);
+                }
+            }
+        }
+    }
+
+    pub(super) fn dependents(&self, uid: &str) -> Vec<(Arc<str>, Arc<str>)> {
+        self.dependents.get(uid).map(|keys| keys.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn has_uid(&self, uid: &str) -> bool {
+        self.uids.contains(uid)
+    }
+
+    pub(super) fn populated(&self, namespace: Option<&str>) -> Vec<Arc<str>> {
+        let has_objects = |objects: &Objects| match namespace {
+            None => !objects.is_empty(),
+            Some(namespace) => {
+                let low = format!("{namespace}/");
+                let first = objects.range::<str, _>((Bound::Included(low.as_str()), Bound::Unbounded)).next();
+                first.is_some_and(|(key, _)| key.starts_with(&low))
+            }
+        };
+        let populated = self.resources.iter().filter(|(_, objects)| has_objects(objects));
+        populated.map(|(resource, _)| Arc::clone(resource)).collect()
+    }
+
+    fn remember(&mut self, event: &Arc<Event>) {
+        self.ring_bytes += event.weight();
+        self.ring.push_back(Arc::clone(event));
+        while let Some(oldest) = self.ring.front() {
+            let over = self.ring.len() > self.limits.events
+                || self.ring_bytes > self.limits.bytes
+                || event.at.duration_since(oldest.at) > self.limits.age;
+            if !over || self.ring.len() == 1 {
+                break;
+            }
+            self.ring_bytes -= oldest.weight();
+            self.compacted = oldest.revision;
+            self.ring.pop_front();
+        }
+    }
+
+    fn tell(&mut self, event: &Arc<Event>) {
+        self.listeners.retain(|listener| {
+            let wanted = listener.resource.as_ref().is_none_or(|resource| *resource == event.resource)
+                && listener.scope.contains(&event.key);
+            if !wanted {
+                return true;
+            }
+            match listener.sender.try_send(Arc::clone(event)) {
+                Ok(()) => true,
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    // The listener reads what is queued, sees the end, and catches up from the ring.
+                    listener.lagged.store(true, Ordering::Release);
+                    false
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => false,
+            }
+        });
+    }
+}
