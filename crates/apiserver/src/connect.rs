@@ -1,1 +1,96 @@
-//! Subresources that are streams, such as pod logs.
+//! Response bodies, and subresources that other crates answer, such as pod logs.
+//!
+//! A connector gets the stored object, so it decides nothing about names or access.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::Stream;
+use futures::future::BoxFuture;
+use http_body::{Frame, SizeHint};
+use serde_json::Value;
+
+use crate::status::Status;
+
+/// A response body: all at once, or a stream that ends when the client leaves.
+pub enum Body {
+    /// Complete.
+    Full(Option<Bytes>),
+    /// Piece by piece, each sent at once.
+    Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.as_ref().map_or(0, Bytes::len)),
+            Self::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+impl Body {
+    /// A complete body.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::Full(Some(bytes.into()))
+    }
+
+    /// A streamed body.
+    pub fn stream(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self::Stream(Box::pin(stream))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Full(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b)))),
+            Self::Stream(stream) => stream.as_mut().poll_next(cx).map(|piece| piece.map(|b| Ok(Frame::data(b)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Full(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A request for a connected subresource.
+#[derive(Clone, Debug)]
+pub struct ConnectRequest {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// The object, as stored.
+    pub object: Value,
+    /// Query parameters in the order sent.
+    pub query: Vec<(String, String)>,
+}
+
+impl ConnectRequest {
+    /// The first value of a query parameter.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Answers a connected subresource.
+pub type Connector =
+    Arc<dyn Fn(ConnectRequest) -> BoxFuture<'static, Result<http::Response<Body>, Status>> + Send + Sync>;

@@ -1,1 +1,106 @@
-//! CustomResourceDefinitions: accepted, established and removed.
+//! CustomResourceDefinitions: accepted, served in the same moment, removed with their objects.
+//!
+//! A CRD is established by the write that stores it, so there is no moment in which it exists but
+//! is not served. Its finalizer keeps it until its last object is gone.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::crud::{Api, timestamp};
+use crate::status::FieldError;
+use crate::store::{Event, Scope, Store};
+use crate::types::TypeTable;
+
+/// Resource of CRDs in the store.
+pub(crate) const RESOURCE: &str = "customresourcedefinitions.apiextensions.k8s.io";
+/// Keeps a CRD until its objects are gone.
+pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// Fills in the status and the finalizer of a new CRD.
+pub(crate) fn fill_in(value: &mut Value) {
+    default_names(value);
+    let now = timestamp(Timestamp::now());
+    let condition = |kind: &str, reason: &str, message: &str| {
+        json!({ "type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now })
+    };
+    let stored: Vec<Value> = versions(value).filter(|version| version["storage"] == true).map(|v| v["name"].clone()).collect();
+    value["status"] = json!({
+        "acceptedNames": value["spec"]["names"],
+        "conditions": [
+            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+        ],
+        "storedVersions": stored,
+    });
+    let finalizers = &mut value["metadata"]["finalizers"];
+    match finalizers.as_array_mut() {
+        Some(list) if list.iter().any(|name| name == CLEANUP) => {}
+        Some(list) => list.push(json!(CLEANUP)),
+        None => *finalizers = json!([CLEANUP]),
+    }
+}
+
+pub(crate) fn default_names(value: &mut Value) {
+    let kind = value["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
+    let names = &mut value["spec"]["names"];
+    if !names.is_object() || kind.is_empty() {
+        return;
+    }
+    for (field, text) in [("singular", kind.to_lowercase()), ("listKind", format!("{kind}List"))] {
+        if names[field].as_str().unwrap_or_default().is_empty() {
+            names[field] = json!(text);
+        }
+    }
+    if !value["spec"]["conversion"].is_object() {
+        value["spec"]["conversion"] = json!({ "strategy": "None" });
+    }
+}
+
+fn versions(value: &Value) -> impl Iterator<Item = &Value> {
+    value["spec"]["versions"].as_array().into_iter().flatten()
+}
+
+/// Findings about a new or changed CRD, judged by the code that will serve it.
+pub(crate) fn validate(types: &TypeTable, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = types.with_crd(value).err().unwrap_or_default();
+    if value["spec"]["conversion"]["strategy"] == "Webhook" {
+        errors.push(FieldError::invalid(
+            "spec.conversion.strategy",
+            &json!("Webhook"),
+            "conversion webhooks are not supported, use None",
+        ));
+    }
+    for field in ["group", "scope"] {
+        if let Some(old) = old.filter(|old| old["spec"][field] != value["spec"][field]) {
+            let detail = format!("field is immutable, it was {}", old["spec"][field]);
+            errors.push(FieldError::invalid(format!("spec.{field}"), &value["spec"][field], detail));
+        }
+    }
+    errors
+}
+
+/// Serves a stored CRD, or stops serving a removed one.
+pub(crate) fn after_write(api: &Api, event: &Event) {
+    let changed = match (&event.object, &event.prev) {
+        (Some(object), _) => api.change_types(|types| types.with_crd(&object.value())),
+        (None, Some(prev)) => api.change_types(|types| Ok(types.without_crd(&prev.value()))),
+        (None, None) => Ok(()),
+    };
+    if let Err(error) = changed {
+        // The write was validated by the same code, so this is a fault of this server.
+        tracing::error!(crd = &*event.key, ?error, "a stored CRD cannot be served");
+    }
+}
+
+/// Adds the stored CRDs to the built-in types.
+pub(crate) fn load(mut types: TypeTable, store: &Store) -> TypeTable {
+    let (_, crds) = store.list(RESOURCE, &Scope::All);
+    for crd in crds {
+        match types.with_crd(&crd.value()) {
+            Ok(more) => types = more,
+            Err(error) => tracing::error!(crd = ?crd.value()["metadata"]["name"], ?error, "a stored CRD cannot be served"),
+        }
+        crd.forget();
+    }
+    types
+}

@@ -1,1 +1,231 @@
 //! Create, read, update, patch and delete, for every kind alike.
+//!
+//! A [`Call`] is a checked request about one resource; each verb is one file below. All verbs
+//! end in [`Api::commit`], so a durable write is on disk before anyone is told that it worked.
+
+mod create;
+mod decode;
+mod delete;
+mod list;
+mod metadata;
+mod modify;
+mod scale;
+mod shape;
+mod special;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use serde_json::Value;
+
+use crate::admission::{Admission, User};
+use crate::connect::Connector;
+use crate::http::options::{FieldValidation, Options};
+use crate::status::{Named, Status};
+use crate::store::{Durability, Event, Object, Refused, Store};
+use crate::types::{ResourceType, TypeTable};
+
+pub(crate) use decode::Body;
+pub(crate) use list::{List, Selector};
+pub(crate) use metadata::{finalizers, timestamp};
+pub(crate) use shape::{known_subresource, table_of};
+
+/// Everything that requests share.
+pub(crate) struct Api {
+    pub(crate) store: Store,
+    types: RwLock<Arc<TypeTable>>,
+    pub(crate) admission: Arc<dyn Admission>,
+    connectors: RwLock<HashMap<(String, String), Connector>>,
+}
+
+/// One checked request about one resource.
+pub(crate) struct Call {
+    pub(crate) kind: Arc<ResourceType>,
+    /// Empty for cluster-scoped resources and for requests across namespaces.
+    pub(crate) namespace: String,
+    /// Empty for collections.
+    pub(crate) name: String,
+    /// Empty for the object itself.
+    pub(crate) subresource: String,
+    pub(crate) options: Options,
+    pub(crate) user: User,
+    /// Who owns the fields that this request sets.
+    pub(crate) manager: String,
+    /// Whether the caller goes on without waiting for the disk: the server's own cleanup does,
+    /// because it starts again from what is stored.
+    pub(crate) hurry: bool,
+}
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    pub(crate) content: Content,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Content of an answer, not yet encoded.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// A stored object.
+    Object(Arc<Object>),
+    /// An object that is not stored in this form.
+    Value(Value),
+    /// Several objects.
+    List(List),
+}
+
+impl Reply {
+    fn object(code: u16, object: &Arc<Object>) -> Self {
+        Self { code, content: Content::Object(Arc::clone(object)), warnings: Vec::new() }
+    }
+
+    fn value(code: u16, value: Value) -> Self {
+        Self { code, content: Content::Value(value), warnings: Vec::new() }
+    }
+
+    fn warning(mut self, warnings: Vec<String>) -> Self {
+        self.warnings.extend(warnings);
+        self
+    }
+}
+
+/// The store's name of a resource: `pods`, `services.serving.knative.dev`.
+pub(crate) fn resource_id(group: &str, plural: &str) -> String {
+    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+}
+
+/// The store's key of an object: `namespace/name` or `name`.
+pub(crate) fn object_key(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+}
+
+impl Call {
+    pub(crate) fn resource(&self) -> String {
+        resource_id(&self.kind.storage.group, &self.kind.storage.plural)
+    }
+
+    pub(crate) fn key(&self) -> String {
+        object_key(&self.namespace, &self.name)
+    }
+
+    pub(crate) fn api_version(&self) -> String {
+        self.kind.api_version()
+    }
+
+    fn named<'a>(&'a self, name: &'a str) -> Named<'a> {
+        Named { group: &self.kind.group, resource: &self.kind.plural, name }
+    }
+
+    fn not_found(&self) -> Status {
+        Status::not_found(self.named(&self.name))
+    }
+
+    /// A request of the server itself.
+    pub(crate) fn internal(kind: &Arc<ResourceType>, namespace: &str, name: &str) -> Self {
+        Self {
+            kind: Arc::clone(kind),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            subresource: String::new(),
+            options: Options { field_validation: FieldValidation::Ignore, ..Options::default() },
+            user: crate::auth::in_process(),
+            manager: "suimon".into(),
+            hurry: true,
+        }
+    }
+
+    /// The same request, about one object of the collection.
+    fn about(&self, namespace: &str, name: &str) -> Self {
+        Self {
+            kind: Arc::clone(&self.kind),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            subresource: self.subresource.clone(),
+            options: self.options.clone(),
+            user: self.user.clone(),
+            manager: self.manager.clone(),
+            hurry: self.hurry,
+        }
+    }
+}
+
+impl Api {
+    pub(crate) fn new(store: Store, types: TypeTable, admission: Arc<dyn Admission>) -> Self {
+        Self {
+            store,
+            types: RwLock::new(Arc::new(types)),
+            admission,
+            connectors: RwLock::default(),
+        }
+    }
+
+    /// The type table of this moment. A request loads it once.
+    pub(crate) fn types(&self) -> Arc<TypeTable> {
+        Arc::clone(&self.types.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the type table by what `change` makes of it.
+    pub(crate) fn change_types<E>(
+        &self,
+        change: impl FnOnce(&TypeTable) -> Result<TypeTable, E>,
+    ) -> Result<(), E> {
+        let mut types = self.types.write().unwrap_or_else(PoisonError::into_inner);
+        *types = Arc::new(change(&types)?);
+        Ok(())
+    }
+
+    pub(crate) fn connect(&self, resource: &str, subresource: &str, connector: Connector) {
+        let mut connectors = self.connectors.write().unwrap_or_else(PoisonError::into_inner);
+        connectors.insert((resource.to_owned(), subresource.to_owned()), connector);
+    }
+
+    pub(crate) fn connector(&self, call: &Call) -> Option<Connector> {
+        let connectors = self.connectors.read().unwrap_or_else(PoisonError::into_inner);
+        connectors.get(&(call.resource(), call.subresource.clone())).cloned()
+    }
+
+    /// Reads one object.
+    pub(crate) fn get(&self, call: &Call) -> Result<Reply, Status> {
+        let object = self.store.get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
+        Ok(Reply::object(200, &object))
+    }
+
+    /// Waits until a write is as durable as its class demands.
+    async fn commit(&self, call: &Call, event: &Event, durability: Durability) -> Result<(), Status> {
+        match durability {
+            Durability::Lazy => Ok(()),
+            Durability::Durable if call.hurry => Ok(()),
+            Durability::Durable => self.store.committed(event.revision).await.map_err(Status::internal),
+        }
+    }
+
+    fn refused(call: &Call, refused: Refused) -> Status {
+        let what = call.named(&call.name);
+        match refused {
+            Refused::Exists => Status::already_exists(what),
+            Refused::Missing => Status::not_found(what),
+            Refused::Conflict => Status::modified(what),
+            Refused::NamespaceMissing => {
+                Status::not_found(Named { group: "", resource: "namespaces", name: &call.namespace })
+            }
+            Refused::NamespaceTerminating => {
+                let why = format!(
+                    "unable to create new content in namespace {} because it is being terminated",
+                    call.namespace
+                );
+                let mut status = Status::forbidden(what, &why);
+                if let Some(details) = &mut status.details {
+                    details.causes.push(crate::status::Cause {
+                        reason: "NamespaceTerminating".into(),
+                        message: format!("namespace {} is being terminated", call.namespace),
+                        field: "metadata.namespace".into(),
+                    });
+                }
+                status
+            }
+            Refused::NamespaceNotEmpty => Status::conflict(what, "objects are left in the namespace"),
+            Refused::Disk(why) => Status::unavailable(format!("the store does not accept writes: {why}")),
+        }
+    }
+}

@@ -1,1 +1,301 @@
-//! HTTP requests to operations.
+//! HTTP requests to operations: what a path, a method and a query mean, and how the answer is sent.
+//!
+//! Sockets and the in-process client both end here; the caller has been identified before.
+
+pub(crate) mod negotiate;
+pub(crate) mod options;
+pub(crate) mod path;
+pub(crate) mod render;
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::{Value, json};
+
+use crate::admission::User;
+use crate::auth;
+use crate::connect::{Body, ConnectRequest};
+use crate::crud::{self, Api, Call, Reply};
+use crate::status::Status;
+use crate::{discovery, openapi, watch};
+use negotiate::Form;
+use options::Options;
+use path::{ResourcePath, Target, percent_decode};
+
+/// Largest request body, as in Kubernetes.
+const MAX_BODY: usize = 3 << 20;
+/// Answers above this are compressed for clients that want it, as in Kubernetes.
+const GZIP_FROM: usize = 128 << 10;
+
+/// Answers one request. `user` is `None` for a caller without credentials.
+pub(crate) async fn handle<B>(api: &Arc<Api>, request: Request<B>, user: Option<&User>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let gzip = accepts_gzip(request.headers());
+    let response = answer(api, request, user).await.unwrap_or_else(|status| failure(&status));
+    if gzip { compress(response) } else { response }
+}
+
+async fn answer<B>(api: &Arc<Api>, request: Request<B>, user: Option<&User>) -> Result<Response<Body>, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let path = percent_decode(head.uri.path(), false).ok_or_else(Status::no_such_path)?;
+    let target = Target::parse(&path);
+    match &target {
+        Some(Target::Health) => return Ok(text("ok")),
+        Some(Target::ServerVersion) => return Ok(document(&version())),
+        _ => {}
+    }
+    let user = user.ok_or_else(Status::unauthorized)?;
+    let form = Form::negotiate(header(&head.headers, ACCEPT.as_str()))?;
+    let target = target.ok_or_else(Status::no_such_path)?;
+    let Target::Resource(resource) = target else {
+        auth::authorize_path(user, &head.method, &path)?;
+        if head.method != Method::GET {
+            return Err(Status::method_not_allowed());
+        }
+        return describe(api, &target, &form, &head.headers);
+    };
+    let options = Options::parse(head.uri.query().unwrap_or_default())?;
+    let call = call(api, &resource, options, user, &head.headers)?;
+    auth::authorize(&call, &head.method)?;
+    let body = crud::Body {
+        media_type: media_type(&head.headers),
+        bytes: read(body, &head.method).await?,
+    };
+    dispatch(api, call, &head.method, &form, body).await
+}
+
+/// Discovery and OpenAPI documents.
+fn describe(
+    api: &Api,
+    target: &Target<'_>,
+    form: &Form,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, Status> {
+    let types = api.types();
+    let found = match target {
+        Target::Groups { .. } if *form == Form::Discovery => {
+            let core = matches!(target, Target::Groups { core: true });
+            let mut response = document(&discovery::aggregated(&types, core));
+            // Clients take the document for the old form unless the type repeats their parameters.
+            let media = HeaderValue::from_static("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+            response.headers_mut().insert(CONTENT_TYPE, media);
+            return Ok(response);
+        }
+        Target::Groups { core: true } => Some(discovery::api_versions()),
+        Target::Groups { core: false } => Some(discovery::groups(&types)),
+        Target::Group(group) => discovery::group(&types, group),
+        Target::Version { group, version } => discovery::resources(&types, group, version),
+        Target::OpenApi("") => Some(openapi::index(&types)),
+        Target::OpenApi(path) => openapi::document(&types, path),
+        Target::Resource(_) | Target::ServerVersion | Target::Health => None,
+    };
+    let _ = headers;
+    found.map(|value| document(&value)).ok_or_else(Status::no_such_path)
+}
+
+fn call(
+    api: &Api,
+    path: &ResourcePath<'_>,
+    options: Options,
+    user: &User,
+    headers: &HeaderMap,
+) -> Result<Call, Status> {
+    let types = api.types();
+    let kind = types.get(path.group, path.version, path.resource).ok_or_else(Status::no_such_path)?;
+    if path.namespace.is_some() && !kind.namespaced || path.name.is_some() && kind.namespaced && path.namespace.is_none() {
+        return Err(Status::no_such_path());
+    }
+    let manager = if options.field_manager.is_empty() {
+        let agent = header(headers, USER_AGENT.as_str());
+        agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned()
+    } else {
+        options.field_manager.clone()
+    };
+    Ok(Call {
+        kind: Arc::clone(kind),
+        namespace: path.namespace.unwrap_or_default().to_owned(),
+        name: path.name.unwrap_or_default().to_owned(),
+        subresource: path.subresource.unwrap_or_default().to_owned(),
+        options,
+        user: user.clone(),
+        manager,
+        hurry: false,
+    })
+}
+
+async fn dispatch(
+    api: &Arc<Api>,
+    call: Call,
+    method: &Method,
+    form: &Form,
+    body: crud::Body,
+) -> Result<Response<Body>, Status> {
+    if !call.subresource.is_empty() && !crud::known_subresource(&call) {
+        return connect(api, &call).await;
+    }
+    let scale = call.subresource == "scale";
+    let reply = match (method.as_str(), call.name.is_empty()) {
+        ("GET", _) if call.options.watch => return watched(watch::start(api, call, form.clone())?),
+        ("GET", true) => api.list(&call)?,
+        ("GET", false) if scale => api.get_scale(&call)?,
+        ("GET", false) => api.get(&call)?,
+        ("POST", true) if call.namespace.is_empty() && call.kind.namespaced => {
+            return Err(Status::method_not_allowed());
+        }
+        ("POST", true) => api.create(&call, &body).await?,
+        ("PUT", false) if scale => api.set_scale(&call, &body, false).await?,
+        ("PUT", false) => api.update(&call, &body).await?,
+        ("PATCH", false) if scale => api.set_scale(&call, &body, true).await?,
+        ("PATCH", false) => api.patch(&call, &body).await?,
+        ("DELETE", false) if call.subresource.is_empty() => api.delete(&call, &body).await?,
+        ("DELETE", true) => api.delete_collection(&call, &body).await?,
+        _ => return Err(Status::method_not_allowed()),
+    };
+    Ok(send(&call, form, &reply))
+}
+
+/// Hands a subresource to the one who registered for it.
+async fn connect(api: &Api, call: &Call) -> Result<Response<Body>, Status> {
+    let connector = api.connector(call).ok_or_else(Status::no_such_path)?;
+    let crud::Content::Object(object) = api.get(call)?.content else { return Err(Status::no_such_path()) };
+    let request = ConnectRequest {
+        namespace: call.namespace.clone(),
+        name: call.name.clone(),
+        object: (*object.value()).clone(),
+        query: call.options.raw.clone(),
+    };
+    connector(request).await
+}
+
+async fn read<B>(body: B, method: &Method) -> Result<Bytes, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if *method == Method::GET {
+        return Ok(Bytes::new());
+    }
+    match Box::pin(Limited::new(body, MAX_BODY).collect()).await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(MAX_BODY)),
+        Err(error) => Err(Status::bad_request(format!("cannot read the request body: {error}"))),
+    }
+}
+
+fn send(call: &Call, form: &Form, reply: &Reply) -> Response<Body> {
+    let bytes = render::content(call, form, &reply.content);
+    let media = if *form == Form::Yaml { "application/yaml" } else { "application/json" };
+    let mut response = respond(reply.code, media, bytes);
+    for warning in &reply.warnings {
+        let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
+            response.headers_mut().append(http::header::WARNING, value);
+        }
+    }
+    response
+}
+
+fn respond(code: u16, media: &'static str, bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::Full(Some(bytes)));
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+fn watched(body: Body) -> Result<Response<Body>, Status> {
+    let mut response = respond(200, "application/json", Bytes::new());
+    *response.body_mut() = body;
+    Ok(response)
+}
+
+fn document(value: &Value) -> Response<Body> {
+    respond(200, "application/json", value.to_string().into())
+}
+
+fn text(text: &'static str) -> Response<Body> {
+    respond(200, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+}
+
+/// The answer for a failed request.
+pub(crate) fn failure(status: &Status) -> Response<Body> {
+    let mut response = respond(status.code, "application/json", status.to_value().to_string().into());
+    let headers = response.headers_mut();
+    if status.code == 401 {
+        headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"suimon\""));
+    }
+    let retry = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    if retry > 0 {
+        headers.insert(http::header::RETRY_AFTER, HeaderValue::from(retry));
+    }
+    response
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let value = header(headers, CONTENT_TYPE.as_str());
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let accepted = header(headers, ACCEPT_ENCODING.as_str());
+    accepted.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip"))
+}
+
+fn compress(response: Response<Body>) -> Response<Body> {
+    let large = matches!(response.body(), Body::Full(Some(bytes)) if bytes.len() > GZIP_FROM);
+    if !large {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let Body::Full(Some(bytes)) = body else { return Response::from_parts(head, body) };
+    // Level 1: on a local connection the time matters more than the size.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
+    let zipped = encoder.write_all(&bytes).and_then(|()| encoder.finish());
+    match zipped {
+        Ok(zipped) => {
+            head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            head.headers.append(http::header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            Response::from_parts(head, Body::full(zipped))
+        }
+        Err(_) => Response::from_parts(head, Body::full(bytes)),
+    }
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": "36",
+        "gitVersion": "v1.36.0+suimon",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, arch()),
+    })
+}
+
+/// Go's name of the architecture.
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -23,7 +23,7 @@ pub mod patch;
 pub mod prune;
 pub mod schema;
 pub mod selector;
-mod server;
+pub mod server;
 pub mod status;
 pub mod store;
 pub mod strict;
@@ -33,4 +33,5 @@ pub mod types;
 pub mod validate;
 mod watch;
 
+pub use server::{Server, Settings, start};
 pub use status::Status;

@@ -1,1 +1,210 @@
 //! Starting and stopping the API server.
+//!
+//! The order matters: store, types, initial objects, then the door. So the first request already
+//! finds everything. Stopping is the reverse, stage by stage.
+
+mod listener;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::Request;
+use lifecycle::{Stage, Tasks};
+use serde_json::Value;
+
+use crate::admission::Admission;
+use crate::connect::Connector;
+use crate::crud::{self, Api, Call};
+use crate::status::Status;
+use crate::store::{self, Limits, Store};
+use crate::types::TypeTable;
+use crate::{auth, crd, gc, http as api_http, kubeconfig, namespace, tls};
+
+/// How the API server runs.
+pub struct Settings {
+    /// Directory of the store and the certificates; made if it is missing.
+    pub data_dir: PathBuf,
+    /// Address to serve with TLS; `None` serves in-process clients only. Port 0 takes a free one.
+    pub listen: Option<SocketAddr>,
+    /// CRDs that are created or updated at the start.
+    pub crds: Vec<Value>,
+    /// Defaults and validates what clients send.
+    pub admission: Arc<dyn Admission>,
+    /// Where the kubeconfig is written, if `listen` is set.
+    pub kubeconfig: PathBuf,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { data_dir, listen, crds, kubeconfig, .. } = self;
+        f.debug_struct("Settings")
+            .field("data_dir", data_dir)
+            .field("listen", listen)
+            .field("crds", &crds.len())
+            .field("kubeconfig", kubeconfig)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the API server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A file or directory.
+    #[error("cannot read or write {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The port.
+    #[error("cannot listen on {address}: {source}; choose another address for the API")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Making a certificate.
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    /// Using a certificate.
+    #[error("cannot use the certificates in the data directory: {0}; delete its folder `pki` to make new ones")]
+    Tls(#[from] rustls::Error),
+    /// Reading a certificate.
+    #[error("cannot read the certificates in the data directory: {0}; delete its folder `pki` to make new ones")]
+    Pem(String),
+    /// An object that must exist.
+    #[error("cannot create {what}: {source}")]
+    Initial {
+        /// Which object.
+        what: String,
+        /// Why.
+        source: Status,
+    },
+}
+
+/// The running API server. Clones are the same server.
+#[derive(Clone)]
+pub struct Server {
+    api: Arc<Api>,
+    address: Option<SocketAddr>,
+    token: Option<Arc<str>>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Starts the API server. When it returns, every CRD is served and clients can connect.
+///
+/// # Errors
+/// If the store, the certificates, the port or the initial objects fail.
+pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
+    tls::create_private_dir(&settings.data_dir)?;
+    let store = Store::open(&settings.data_dir.join("store.redb"), Limits::standard())?;
+    let types = crd::load(TypeTable::builtin(), &store);
+    let api = Arc::new(Api::new(store.clone(), types, Arc::clone(&settings.admission)));
+    stop_with(&store, tasks);
+    namespace::create_initial(&api)
+        .await
+        .map_err(|source| Error::Initial { what: "the initial namespaces".into(), source })?;
+    for definition in &settings.crds {
+        install_crd(&api, definition).await?;
+    }
+    let collector = Arc::clone(&api);
+    tasks.spawn("garbage-collector", Stage::Api, async move {
+        gc::run(collector).await;
+        Ok::<(), Infallible>(())
+    });
+    let mut server = Server { api, address: None, token: None };
+    if let Some(listen) = settings.listen {
+        let pki = tls::prepare(&settings.data_dir.join("pki"), listen.ip())?;
+        let token: Arc<str> = pki.token.into();
+        let address = listener::start(&server.api, listen, pki.server, Arc::clone(&token), tasks).await?;
+        kubeconfig::write(&settings.kubeconfig, address, &pki.admin)?;
+        server.address = Some(address);
+        server.token = Some(token);
+    }
+    Ok(server)
+}
+
+/// Ends watches with the API stage, and closes the store with the last one.
+fn stop_with(store: &Store, tasks: &Tasks) {
+    let watches = store.clone();
+    let mut stop = tasks.shutdown(Stage::Api);
+    tasks.spawn("watches", Stage::Api, async move {
+        stop.requested().await;
+        watches.close_watches();
+        Ok::<(), Infallible>(())
+    });
+    let store = store.clone();
+    let mut stop = tasks.shutdown(Stage::Store);
+    tasks.spawn("store", Stage::Store, async move {
+        stop.requested().await;
+        store.close().await
+    });
+}
+
+/// Creates a CRD, or brings a stored one up to date.
+async fn install_crd(api: &Arc<Api>, definition: &Value) -> Result<(), Error> {
+    let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let failed = |source| Error::Initial { what: format!("the CRD {name}"), source };
+    let types = api.types();
+    let kind = types
+        .get("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+        .ok_or_else(|| failed(Status::internal("the type table has no CRDs")))?;
+    let call = Call::internal(kind, "", &name);
+    let body = |value: &Value| crud::Body {
+        media_type: "application/json".into(),
+        bytes: value.to_string().into(),
+    };
+    let Some(stored) = api.store.get(crd::RESOURCE, &name) else {
+        let collection = Call::internal(kind, "", "");
+        return api.create(&collection, &body(definition)).await.map(|_| ()).map_err(failed);
+    };
+    let mut next = (*stored.value()).clone();
+    next["spec"] = definition["spec"].clone();
+    crd::default_names(&mut next);
+    api.update(&call, &body(&next)).await.map(|_| ()).map_err(failed)
+}
+
+impl Server {
+    /// A client in this process: requests are function calls, without a socket or TLS. Use it
+    /// inside a tokio runtime.
+    pub fn client(&self) -> kube::Client {
+        let api = Arc::clone(&self.api);
+        let user = Arc::new(auth::in_process());
+        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
+            let (api, user) = (Arc::clone(&api), Arc::clone(&user));
+            async move { Ok::<_, Infallible>(Box::pin(api_http::handle(&api, request, Some(&user))).await) }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// A bearer token with all rights, for programs on this machine; the same after a restart.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Lets `handler` answer a subresource, such as `pods` and `log`. For resources of a group the
+    /// name is `plural.group`.
+    pub fn connect(&self, resource: &str, subresource: &str, handler: Connector) {
+        self.api.connect(resource, subresource, handler);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -260,9 +260,9 @@ impl Store {
         self.read().dependents(uid)
     }
 
-    /// Whether an object with this uid is stored.
-    pub fn has_uid(&self, uid: &str) -> bool {
-        self.read().has_uid(uid)
+    /// Resource and key of the object with this uid.
+    pub fn by_uid(&self, uid: &str) -> Option<(Arc<str>, Arc<str>)> {
+        self.read().by_uid(uid)
     }
 
     /// The resources that have objects, in a namespace or anywhere.

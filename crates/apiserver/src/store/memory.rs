@@ -161,7 +161,7 @@ pub(super) struct Memory {
     revision: u64,
     reserved: Arc<AtomicU64>,
     resources: HashMap<Arc<str>, Objects>,
-    uids: HashSet<Box<str>>,
+    uids: HashMap<Box<str>, (Arc<str>, Arc<str>)>,
     dependents: HashMap<Box<str>, HashSet<(Arc<str>, Arc<str>)>>,
     ring: VecDeque<Arc<Event>>,
     ring_bytes: usize,
@@ -183,7 +183,7 @@ impl Memory {
             revision,
             reserved,
             resources: HashMap::new(),
-            uids: HashSet::new(),
+            uids: HashMap::new(),
             dependents: HashMap::new(),
             ring: VecDeque::new(),
             ring_bytes: 0,
@@ -380,7 +380,7 @@ impl Memory {
 
     fn index(&mut self, resource: &Arc<str>, key: &Arc<str>, object: &Object) {
         if !object.uid().is_empty() {
-            self.uids.insert(object.uid().into());
+            self.uids.insert(object.uid().into(), (Arc::clone(resource), Arc::clone(key)));
         }
         for owner in object.owners() {
             let entry = self.dependents.entry(owner.clone()).or_default();
@@ -404,8 +404,8 @@ impl Memory {
         self.dependents.get(uid).map(|keys| keys.iter().cloned().collect()).unwrap_or_default()
     }
 
-    pub(super) fn has_uid(&self, uid: &str) -> bool {
-        self.uids.contains(uid)
+    pub(super) fn by_uid(&self, uid: &str) -> Option<(Arc<str>, Arc<str>)> {
+        self.uids.get(uid).cloned()
     }
 
     pub(super) fn populated(&self, namespace: Option<&str>) -> Vec<Arc<str>> {

