@@ -92,15 +92,18 @@ fn describe(
             response.headers_mut().insert(CONTENT_TYPE, media);
             return Ok(response);
         }
-        Target::Groups { core: true } => Some(discovery::api_versions()),
-        Target::Groups { core: false } => Some(discovery::groups(&types)),
+        Target::Groups { core: true } => Some(discovery::api_versions(header(headers, "host"))),
+        Target::Groups { core: false } => Some(discovery::group_list(&types)),
         Target::Group(group) => discovery::group(&types, group),
-        Target::Version { group, version } => discovery::resources(&types, group, version),
+        Target::Version { group, version } => discovery::resource_list(&types, group, version),
         Target::OpenApi("") => Some(openapi::index(&types)),
-        Target::OpenApi(path) => openapi::document(&types, path),
+        Target::OpenApi(path) => match path.split('/').collect::<Vec<_>>().as_slice() {
+            ["api", version] => openapi::document(&types, "", version),
+            ["apis", group, version] => openapi::document(&types, group, version),
+            _ => None,
+        },
         Target::Resource(_) | Target::ServerVersion | Target::Health => None,
     };
-    let _ = headers;
     found.map(|value| document(&value)).ok_or_else(Status::no_such_path)
 }
 
@@ -116,12 +119,8 @@ fn call(
     if path.namespace.is_some() && !kind.namespaced || path.name.is_some() && kind.namespaced && path.namespace.is_none() {
         return Err(Status::no_such_path());
     }
-    let manager = if options.field_manager.is_empty() {
-        let agent = header(headers, USER_AGENT.as_str());
-        agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned()
-    } else {
-        options.field_manager.clone()
-    };
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    let manager = crate::apply::manager_name(Some(&options.field_manager), agent);
     Ok(Call {
         kind: Arc::clone(kind),
         namespace: path.namespace.unwrap_or_default().to_owned(),

@@ -109,7 +109,6 @@ impl Api {
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
         shape::default(&call.kind, value);
-        special::default(&call.kind, value, &self.store);
         self.ask_admission(call, operation, value, old, warnings)?;
         let mut errors = metadata::check(&call.kind, value, old);
         errors.extend(shape::validate(&call.kind, value, old));

@@ -35,7 +35,11 @@ pub(super) fn object(call: &Call, body: &Body, warnings: &mut Vec<String>) -> Re
     }
     check_kind(call, &mut value)?;
     findings.extend(shape::prune(&call.kind, &mut value));
-    report(call.options.field_validation, &findings, warnings)?;
+    report(call.options.field_validation, &findings, warnings).map_err(|status| {
+        let (kind, version) = (&call.kind.kind, &call.kind.version);
+        let message = format!("{kind} in version {version:?} cannot be handled as a {kind}: {}", status.message);
+        Status::bad_request(message)
+    })?;
     metadata::tidy(&mut value);
     Ok(value)
 }

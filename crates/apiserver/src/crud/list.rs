@@ -75,7 +75,7 @@ impl Selector {
             return true;
         }
         let value = object.value();
-        self.labels.as_ref().is_none_or(|labels| labels.matches(&value["metadata"]["labels"]))
+        self.labels.as_ref().is_none_or(|labels| labels.matches(&value))
             && self.fields.as_ref().is_none_or(|fields| fields.matches(&value))
     }
 }

@@ -5,14 +5,17 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Call, metadata};
+use super::Call;
 use crate::selector::{Fields, Labels};
 use crate::status::{FieldError, Status};
 use crate::store::Durability;
 use crate::types::{self, ResourceType};
-use crate::{apply as server_side_apply, defaults, patch as patches, prune as pruning, strict, table, validate as validation};
+use crate::apply::{self as ownership, Outcome, Writer};
+use crate::table::{self, Include};
+use crate::{defaults, patch as patches, prune as pruning, strict, validate as validation};
 
 /// Reads JSON; also returns a finding per duplicate field.
 pub(super) fn parse_json(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
@@ -133,25 +136,34 @@ pub(super) fn merge_patch(old: &Value, patch: &Value) -> Result<Value, Status> {
 
 /// Applies a strategic merge patch.
 pub(super) fn strategic_patch(kind: &ResourceType, old: &Value, patch: &Value) -> Result<Value, Status> {
-    patches::strategic(kind.schema.as_deref(), old, patch)
+    match &kind.schema {
+        Some(schema) => patches::strategic(schema, old, patch),
+        None => Ok(patches::merge(old, patch)),
+    }
 }
 
 /// Merges what a manager applies into the live object and records what it owns.
 pub(super) fn apply(call: &Call, live: Option<&Value>, applied: &Value) -> Result<Value, Status> {
-    let _ = (live, server_side_apply::MARK);
-    let mut value = live.cloned().unwrap_or_else(|| serde_json::json!({}));
-    value = patches::merge(&value, applied);
-    let _ = call;
-    Ok(value)
+    let outcome = ownership::apply(&call.kind, live, applied, &writer(call), call.options.force)?;
+    Ok(match outcome {
+        Outcome::Changed(value) => value,
+        Outcome::Unchanged => live.cloned().unwrap_or_default(),
+    })
 }
 
 /// Records in managedFields what an update changed.
 pub(super) fn record(call: &Call, new: &mut Value, old: Option<&Value>) {
-    let _ = (call, new, old, metadata::SYSTEM);
+    ownership::track(&call.kind, old, new, &writer(call));
 }
 
-/// Rows and columns for people.
-pub(crate) fn table_of(call: &Call, objects: &[Value]) -> Value {
-    let _ = (call, objects);
-    table::render()
+fn writer(call: &Call) -> Writer<'_> {
+    Writer { manager: &call.manager, subresource: &call.subresource, now: Timestamp::now() }
+}
+
+/// Rows and columns for people. `list` is the metadata of the table.
+pub(crate) fn table_of(call: &Call, list: Value, objects: &[Value]) -> Value {
+    let objects: Vec<&Value> = objects.iter().collect();
+    // An unknown value was refused when the request was read.
+    let include = Include::parse(&call.options.include_object).unwrap_or_default();
+    table::render(&call.kind, list, &objects, include, Timestamp::now())
 }

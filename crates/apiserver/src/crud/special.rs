@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Api, Call, metadata};
 use crate::status::FieldError;
-use crate::store::{Event, Guard, Store};
+use crate::store::{Event, Guard};
 use crate::types::{ResourceType, TypeTable};
 
 const DEFAULT_GRACE: i64 = 30;
@@ -39,26 +39,6 @@ pub(super) fn fill_in(kind: &ResourceType, value: &mut Value) {
         value["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
     } else if is_crd(kind) {
         crate::crd::fill_in(value);
-    }
-}
-
-/// Defaults that need more than the schema.
-pub(super) fn default(kind: &ResourceType, value: &mut Value, _store: &Store) {
-    if is_core(kind, "secrets") {
-        merge_string_data(value);
-    }
-}
-
-/// `stringData` is write-only: it ends up encoded in `data`.
-fn merge_string_data(value: &mut Value) {
-    use base64::Engine;
-    let Some(object) = value.as_object_mut() else { return };
-    let Some(Value::Object(texts)) = object.remove("stringData") else { return };
-    let data = object.entry("data").or_insert_with(|| json!({}));
-    for (key, text) in texts {
-        if let Some(text) = text.as_str() {
-            data[key] = json!(base64::engine::general_purpose::STANDARD.encode(text));
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::http::path::percent_decode;
 use crate::status::{FieldError, Status};
+use crate::table::Include;
 
 /// The parameters of one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +79,10 @@ impl Options {
             "gracePeriodSeconds" => self.grace_period_seconds = Some(signed(key, value)?),
             "propagationPolicy" => self.propagation_policy = Some(value.to_owned()),
             "orphanDependents" => self.orphan_dependents = Some(boolean(value)),
-            "includeObject" => value.clone_into(&mut self.include_object),
+            "includeObject" => {
+                Include::parse(value).map_err(Status::bad_request)?;
+                value.clone_into(&mut self.include_object);
+            }
             "dryRun" => match value {
                 "All" => self.dry_run = true,
                 "" => {}

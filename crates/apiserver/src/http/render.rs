@@ -113,8 +113,7 @@ fn table(call: &Call, objects: &[Value], metadata: Option<Value>, columns: bool)
         [one] => json!({ "resourceVersion": one["metadata"]["resourceVersion"] }),
         _ => json!({}),
     });
-    let mut table = crate::crud::table_of(call, objects);
-    table["metadata"] = metadata;
+    let mut table = crate::crud::table_of(call, metadata, objects);
     if !columns {
         table["columnDefinitions"] = Value::Null;
     }

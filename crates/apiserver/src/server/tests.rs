@@ -112,6 +112,25 @@ fn status_of<T: std::fmt::Debug>(result: kube::Result<T>) -> kube::core::Status 
     }
 }
 
+/// Waits until `check` holds for the objects of a collection, which it sees change.
+async fn eventually<K>(api: &Api<K>, mut check: impl FnMut(&[K]) -> bool)
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let wait = async {
+        let since = "0";
+        let mut changes = api.watch(&WatchParams::default(), since).await.expect("watch").boxed();
+        loop {
+            let list = api.list(&ListParams::default()).await.expect("list");
+            if check(&list.items) {
+                return;
+            }
+            changes.next().await.expect("open").expect("event");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the condition holds in time");
+}
+
 #[tokio::test]
 async fn objects_are_created_read_updated_and_deleted() {
     let test = Test::start().await;
@@ -292,13 +311,8 @@ async fn a_crd_is_served_by_the_write_that_creates_it_and_removed_with_its_objec
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("example.dev", "v1", "Gadget"), "gadgets");
     let gadgets: Api<DynamicObject> = Api::namespaced_with(test.client.clone(), "default", &resource);
     gadgets.create(&PostParams::default(), &DynamicObject::new("g", &resource)).await.expect("served at once");
-    let mut events = Box::pin(watcher(crds.clone(), watcher::Config::default()));
     crds.delete("gadgets.example.dev", &DeleteParams::default()).await.expect("deleted");
-    while let Some(event) = events.try_next().await.expect("watch") {
-        if matches!(event, watcher::Event::Delete(ref gone) if gone.name_any() == "gadgets.example.dev") {
-            break;
-        }
-    }
+    eventually(&crds, |crds| !crds.iter().any(|crd| crd.name_any() == "gadgets.example.dev")).await;
     assert_eq!(status_of(gadgets.get("g").await).message, "the server could not find the requested resource");
     test.stop().await;
 }

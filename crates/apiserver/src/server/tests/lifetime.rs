@@ -2,25 +2,6 @@
 
 use super::*;
 
-/// Waits until `check` holds for the objects of a collection, which it sees change.
-async fn eventually<K>(api: &Api<K>, mut check: impl FnMut(&[K]) -> bool)
-where
-    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
-{
-    let wait = async {
-        let since = "0";
-        let mut changes = api.watch(&WatchParams::default(), since).await.expect("watch").boxed();
-        loop {
-            let list = api.list(&ListParams::default()).await.expect("list");
-            if check(&list.items) {
-                return;
-            }
-            changes.next().await.expect("open").expect("event");
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the condition holds in time");
-}
-
 fn owned(name: &str, owner: &ConfigMap, block: bool) -> ConfigMap {
     let mut map = config_map(name, "1");
     map.metadata.owner_references = Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
