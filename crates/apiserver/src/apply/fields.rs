@@ -32,7 +32,7 @@ impl FieldSet {
     /// The fields that an applied configuration sets.
     pub(super) fn of(schema: Option<&Schema>, config: &Value) -> Self {
         match node(schema, config) {
-            Some(Value::Object(children)) => Self(children),
+            Value::Object(children) => Self(children),
             _ => Self::default(),
         }
     }
@@ -71,31 +71,30 @@ impl FieldSet {
     }
 }
 
-/// The node of one value: `None` if nothing in it is owned (an empty list that merges).
-fn node(schema: Option<&Schema>, value: &Value) -> Option<Value> {
+/// The node of one value. Empty maps and lists are owned as such, so that applying them again finds
+/// them.
+fn node(schema: Option<&Schema>, value: &Value) -> Value {
+    let mut children = Map::new();
     match value {
-        Value::Object(map) if !map.is_empty() && !Schema::is_atomic_map(schema) => {
-            let mut children = Map::new();
+        Value::Object(map) if !Schema::is_atomic_map(schema) => {
             for (key, value) in map {
-                let Some(mut child) = node(Schema::field(schema, key), value) else { continue };
+                let mut child = node(Schema::field(schema, key), value);
                 if !Schema::names(schema, key) {
                     make_member(&mut child);
                 }
                 children.insert(format!("f:{key}"), child);
             }
-            (!children.is_empty()).then_some(Value::Object(children))
         }
         Value::Array(items) if *Schema::list_kind(schema) != ListKind::Atomic => {
-            let mut children = Map::new();
             for item in items {
-                let mut child = node(Schema::item(schema), item).unwrap_or_else(mark);
+                let mut child = node(Schema::item(schema), item);
                 make_member(&mut child);
                 children.insert(element(schema, item), child);
             }
-            (!children.is_empty()).then_some(Value::Object(children))
         }
-        _ => Some(mark()),
+        _ => {}
     }
+    Value::Object(children)
 }
 
 fn make_member(node: &mut Value) {

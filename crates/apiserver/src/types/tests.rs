@@ -48,7 +48,7 @@ fn a_crd_brings_types_and_takes_them_away() {
     assert_eq!(table.versions("example.dev"), ["v1", "v1beta1"]);
     assert_eq!(table.stored("example.dev", "things").unwrap().version, "v1");
     let schema = thing.schema.as_deref().unwrap();
-    assert!(crate::schema::Schema::field(Some(schema), "metadata").unwrap().properties.contains_key("labels"));
+    assert!(Schema::field(Some(schema), "metadata").unwrap().properties.contains_key("labels"));
     let gone = table.without_crd(&crd());
     assert!(gone.get("example.dev", "v1", "things").is_none());
     assert_eq!(gone.groups().collect::<Vec<_>>(), builtin.groups().collect::<Vec<_>>());
