@@ -94,3 +94,7 @@ impl ConnectRequest {
 /// Answers a connected subresource.
 pub type Connector =
     Arc<dyn Fn(ConnectRequest) -> BoxFuture<'static, Result<http::Response<Body>, Status>> + Send + Sync>;
+
+/// Answers a path outside the resources with JSON: the question is the request's body, null for a
+/// GET; an error text becomes a bad request.
+pub type Page = Arc<dyn Fn(&Value) -> Result<Value, String> + Send + Sync>;

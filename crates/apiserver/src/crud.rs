@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::Value;
 
 use crate::admission::{Admission, User};
-use crate::connect::Connector;
+use crate::connect::{Connector, Page};
 use crate::http::options::{FieldValidation, Options};
 use crate::status::{Named, Status};
 use crate::store::{Durability, Event, Object, Refused, Store};
@@ -36,6 +36,7 @@ pub(crate) struct Api {
     types: RwLock<Arc<TypeTable>>,
     pub(crate) admission: Arc<dyn Admission>,
     connectors: RwLock<HashMap<(String, String), Connector>>,
+    pages: RwLock<HashMap<String, Page>>,
 }
 
 /// One checked request about one resource.
@@ -157,6 +158,7 @@ impl Api {
             types: RwLock::new(Arc::new(types)),
             admission,
             connectors: RwLock::default(),
+            pages: RwLock::default(),
         }
     }
 
@@ -183,6 +185,15 @@ impl Api {
     pub(crate) fn connector(&self, call: &Call) -> Option<Connector> {
         let connectors = self.connectors.read().unwrap_or_else(PoisonError::into_inner);
         connectors.get(&(call.resource(), call.subresource.clone())).cloned()
+    }
+
+    pub(crate) fn connect_path(&self, path: &str, page: Page) {
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        pages.insert(path.to_owned(), page);
+    }
+
+    pub(crate) fn page(&self, path: &str) -> Option<Page> {
+        self.pages.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
     }
 
     /// Reads one object.

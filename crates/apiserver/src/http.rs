@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::admission::User;
 use crate::auth;
-use crate::connect::{Body, ConnectRequest};
+use crate::connect::{Body, ConnectRequest, Page};
 use crate::crud::{self, Api, Call, Reply};
 use crate::status::Status;
 use crate::{discovery, openapi, watch};
@@ -56,6 +56,13 @@ where
         _ => {}
     }
     let user = user.ok_or_else(Status::unauthorized)?;
+    if target.is_none()
+        && let Some(page) = api.page(&path)
+    {
+        auth::authorize_path(user, &head.method, &path)?;
+        let bytes = read(body, &head.method).await?;
+        return ask(&page, &bytes);
+    }
     let form = Form::negotiate(header(&head.headers, ACCEPT.as_str()))?;
     let target = target.ok_or_else(Status::no_such_path)?;
     let Target::Resource(resource) = target else {
@@ -73,6 +80,16 @@ where
         bytes: read(body, &head.method).await?,
     };
     dispatch(api, call, &head.method, &form, body).await
+}
+
+fn ask(page: &Page, question: &[u8]) -> Result<Response<Body>, Status> {
+    let question = if question.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(question)
+            .map_err(|error| Status::bad_request(format!("the request body is not JSON: {error}")))?
+    };
+    page(&question).map(|answer| document(&answer)).map_err(Status::bad_request)
 }
 
 /// Discovery and OpenAPI documents.

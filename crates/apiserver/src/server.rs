@@ -15,7 +15,7 @@ use lifecycle::{Stage, Tasks};
 use serde_json::Value;
 
 use crate::admission::Admission;
-use crate::connect::Connector;
+use crate::connect::{Connector, Page};
 use crate::crud::{self, Api, Call};
 use crate::status::Status;
 use crate::store::{self, Limits, Store};
@@ -197,6 +197,11 @@ impl Server {
     /// A bearer token with all rights, for programs on this machine; the same after a restart.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
+    }
+
+    /// Lets `page` answer a path outside the resources, for callers with all rights.
+    pub fn connect_path(&self, path: &str, page: Page) {
+        self.api.connect_path(path, page);
     }
 
     /// Lets `handler` answer a subresource, such as `pods` and `log`. For resources of a group the
