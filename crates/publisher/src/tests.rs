@@ -1,5 +1,7 @@
 //! The publisher against a small fake of the API: watches with initial events, status writes.
 
+mod server;
+
 use super::*;
 use bytes::Bytes;
 use http::{Method, Request, Response};
