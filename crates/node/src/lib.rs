@@ -1,4 +1,267 @@
-//! Runs pods: images, containers, probes, volumes, logs.
+//! Runs the pods of one machine: images, containers, probes, volumes, logs.
+//!
+//! [`start`] watches the API for pods of this node and runs each as one task (`pod`). What runs a
+//! container is behind [`runtime::Runtime`]; every program is started by the `spawner`, a small
+//! process of its own. The node meets everything else only in the API.
 
+mod backoff;
+mod downward;
+mod environment;
+mod event;
+pub mod identity;
+mod log;
+mod manager;
+mod object;
+mod pod;
+pub mod port;
+mod precise;
+mod probe;
+mod pull;
+mod registration;
+pub mod runtime;
+mod settings;
 pub mod spawner;
 mod sys;
+mod volume;
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::Stream;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+use lifecycle::{Stage, Tasks};
+use reconcile::{Cluster, Informer, Key};
+use tokio::sync::mpsc;
+
+pub use log::LogOptions;
+pub use settings::Settings;
+pub use sys::is_root;
+
+use log::Logs;
+use manager::Manager;
+use pod::Shared;
+use port::Ports;
+use runtime::Runtime;
+use runtime::process::ProcessRuntime;
+use spawner::Spawner;
+
+/// Why the node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The node's directory cannot be used.
+    #[error("cannot use {path} for pods")]
+    Directory {
+        path: std::path::PathBuf,
+        source: io::Error,
+    },
+    /// The process that starts programs cannot be started.
+    #[error("cannot start the spawner process {program}")]
+    Spawner {
+        program: std::path::PathBuf,
+        source: io::Error,
+    },
+    /// The Node object cannot be written.
+    #[error("cannot register the node {name}")]
+    Register { name: String, source: kube::Error },
+}
+
+/// Why there are no logs. The status code is what `kubectl` expects.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error("pods {pod:?} not found")]
+    NoPod { pod: String },
+    #[error("container {container} is not valid for pod {pod}")]
+    NoContainer { pod: String, container: String },
+    #[error("a container name must be specified for pod {pod}, choose one of: [{choices}]")]
+    WhichContainer { pod: String, choices: String },
+    #[error("container {container:?} in pod {pod:?} is waiting to start: {reason}")]
+    NotStarted {
+        pod: String,
+        container: String,
+        reason: String,
+    },
+    #[error("previous terminated container {container:?} in pod {pod:?} not found")]
+    NoPrevious { pod: String, container: String },
+}
+
+impl LogError {
+    /// The HTTP status of the answer.
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::NoPod { .. } => 404,
+            Self::NoContainer { .. }
+            | Self::WhichContainer { .. }
+            | Self::NotStarted { .. }
+            | Self::NoPrevious { .. } => 400,
+        }
+    }
+}
+
+/// A running node. Clone freely.
+#[derive(Clone)]
+pub struct Node {
+    pods: Informer<Pod>,
+    logs: Logs,
+}
+
+/// Registers the node and runs its pods. Returns once pods are watched.
+pub async fn start(
+    cluster: &Cluster,
+    settings: Settings,
+    images: images::Store,
+    tasks: &Tasks,
+) -> Result<Node, Error> {
+    prepare_directory(&settings)?;
+    let spawner =
+        Spawner::start(settings.spawner.clone(), tasks).map_err(|source| Error::Spawner {
+            program: settings.spawner.program.clone(),
+            source,
+        })?;
+    registration::register(cluster.client(), &settings)
+        .await
+        .map_err(|source| Error::Register {
+            name: settings.name.clone(),
+            source,
+        })?;
+    let ports = Ports::new(settings.host_ports.clone());
+    let runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(ProcessRuntime::new(spawner, ports))];
+    let logs = Logs::new(settings.dir.join("logs"));
+    let pods = cluster.informer::<Pod>(tasks);
+    pods.synced().await;
+    forget_logs_of_unknown_pods(&logs, &pods);
+    let (client, renewed) = (cluster.client().clone(), settings.clone());
+    let shared = Arc::new(Shared {
+        client: client.clone(),
+        settings,
+        images,
+        logs: logs.clone(),
+        runtimes,
+    });
+    let (changes, changed) = mpsc::unbounded_channel();
+    pods.on_change(move |change| {
+        // The manager ends after everything else of the node; then nobody needs to know.
+        let _ = changes.send(change.clone());
+    });
+    let shutdown = tasks.shutdown(Stage::Pods);
+    tasks.spawn("pods", Stage::Pods, async move {
+        Manager::new(shared).run(changed, shutdown).await;
+        Ok::<(), Infallible>(())
+    });
+    tasks.spawn_restarting("node lease", Stage::Controllers, move || {
+        registration::keep(client.clone(), renewed.clone())
+    });
+    Ok(Node { pods, logs })
+}
+
+/// Whatever is below `pods` belongs to processes of an earlier run, which are gone.
+fn prepare_directory(settings: &Settings) -> Result<(), Error> {
+    let pods = settings.dir.join("pods");
+    log::remove_dir(&pods);
+    std::fs::create_dir_all(&pods).map_err(|source| Error::Directory { path: pods, source })
+}
+
+fn forget_logs_of_unknown_pods(logs: &Logs, pods: &Informer<Pod>) {
+    let known: std::collections::HashSet<_> =
+        pods.list().iter().map(|pod| log_dir(logs, pod)).collect();
+    logs.retain(|dir| known.contains(dir));
+}
+
+fn log_dir(logs: &Logs, pod: &Pod) -> std::path::PathBuf {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    logs.of_pod(&pod.namespace().unwrap_or_default(), &pod.name_any(), uid)
+}
+
+impl Node {
+    /// The output of a container. Without `container`: the pod's default or only one.
+    pub fn logs(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: Option<&str>,
+        options: &LogOptions,
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static, LogError> {
+        let found = self
+            .pods
+            .get(&Key::new(namespace, pod))
+            .ok_or_else(|| LogError::NoPod {
+                pod: pod.to_owned(),
+            })?;
+        let container = choose_container(&found, container)?;
+        let run = choose_run(&found, &container, options.previous)?;
+        let file = log::file(&log_dir(&self.logs, &found), &container, run);
+        Ok(log::stream(
+            &self.logs,
+            file,
+            options,
+            jiff::Timestamp::now(),
+        ))
+    }
+}
+
+fn choose_container(pod: &Pod, asked: Option<&str>) -> Result<String, LogError> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let main: Vec<_> = spec
+        .containers
+        .iter()
+        .map(|container| container.name.clone())
+        .collect();
+    let init = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|container| container.name.clone());
+    let default = pod
+        .annotations()
+        .get("kubectl.kubernetes.io/default-container")
+        .map(String::as_str);
+    match asked.or(default.filter(|name| main.iter().any(|known| known == name))) {
+        Some(name) => {
+            let known = main.into_iter().chain(init).find(|known| known == name);
+            known.ok_or_else(|| LogError::NoContainer {
+                pod: pod.name_any(),
+                container: name.to_owned(),
+            })
+        }
+        None if main.len() == 1 => Ok(main.concat()),
+        None => Err(LogError::WhichContainer {
+            pod: pod.name_any(),
+            choices: main.join(" "),
+        }),
+    }
+}
+
+/// The number of the run whose file is wanted.
+fn choose_run(pod: &Pod, container: &str, previous: bool) -> Result<i32, LogError> {
+    let status = pod.status.as_ref();
+    let statuses = status.into_iter().flat_map(|status| {
+        status
+            .container_statuses
+            .iter()
+            .chain(&status.init_container_statuses)
+            .flatten()
+    });
+    let status = statuses.into_iter().find(|status| status.name == container);
+    let waiting = status.and_then(|status| status.state.as_ref()?.waiting.as_ref());
+    let last = status.and_then(|status| status.last_state.as_ref()?.terminated.as_ref());
+    let count = status.map_or(0, |status: &ContainerStatus| status.restart_count);
+    match (previous, waiting, last) {
+        // A container that waits for its restart: its last run is the current file.
+        (_, Some(_), Some(_)) => Ok(count),
+        (true, _, Some(_)) if count > 0 => Ok(count - 1),
+        (true, _, _) => Err(LogError::NoPrevious {
+            pod: pod.name_any(),
+            container: container.to_owned(),
+        }),
+        (false, None, _) if status.is_some() => Ok(count),
+        (false, waiting, _) => Err(LogError::NotStarted {
+            pod: pod.name_any(),
+            container: container.to_owned(),
+            reason: waiting
+                .and_then(|waiting| waiting.reason.clone())
+                .unwrap_or_else(|| "ContainerCreating".to_owned()),
+        }),
+    }
+}

@@ -6,6 +6,8 @@
 //! when its socket closes, and each program dies with the spawner (parent-death signal).
 //! Elsewhere than on Linux programs are started in this process (`local`).
 
+use std::process::ExitCode;
+
 mod client;
 mod local;
 mod protocol;
@@ -17,14 +19,17 @@ mod server;
 pub use client::{Process, Spawner, SpawnerCommand};
 pub use protocol::{Exit, Launch, LaunchError, User};
 
-/// The whole life of the spawner process. Returns its exit code.
+/// First argument of the binary that makes it the spawner process.
+pub const ROLE: &str = "__spawner";
+
+/// The whole life of the spawner process. Call it before anything starts a thread.
 #[cfg(target_os = "linux")]
-pub fn main() -> i32 {
+pub fn main() -> ExitCode {
     server::main()
 }
 
 /// The spawner process exists only on Linux.
 #[cfg(not(target_os = "linux"))]
-pub fn main() -> i32 {
-    2
+pub fn main() -> ExitCode {
+    ExitCode::from(2)
 }

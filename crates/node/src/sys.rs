@@ -19,9 +19,15 @@ pub(crate) mod timer;
 use std::io;
 
 /// Whether this process may do what only root may.
-pub(crate) fn is_root() -> bool {
+pub fn is_root() -> bool {
     // SAFETY: geteuid has no preconditions and cannot fail.
     unsafe { libc::geteuid() == 0 }
+}
+
+/// The user id of this process.
+pub(crate) fn user_id() -> u32 {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    unsafe { libc::geteuid() }
 }
 
 /// Signals one process. `Ok` also if it is gone already.
@@ -57,4 +63,16 @@ fn check(result: i32) -> io::Result<i32> {
     } else {
         Ok(result)
     }
+}
+
+/// Bytes of memory of this machine, if the system tells.
+pub(crate) fn memory_bytes() -> Option<u64> {
+    // SAFETY: sysconf takes a plain integer and returns -1 for what it does not know.
+    let (pages, size) = unsafe {
+        (
+            libc::sysconf(libc::_SC_PHYS_PAGES),
+            libc::sysconf(libc::_SC_PAGESIZE),
+        )
+    };
+    Some(u64::try_from(pages).ok()? * u64::try_from(size).ok()?)
 }

@@ -142,6 +142,22 @@ impl Process {
         self.send(libc::SIGKILL, true).await;
     }
 
+    /// Ends the program when the guard is dropped before it is disarmed.
+    pub(crate) fn kill_on_drop(&self) -> KillOnDrop<'_> {
+        KillOnDrop(Some(self))
+    }
+
+    fn kill_now(&self) {
+        if self.exit().is_some() {
+            return;
+        }
+        match &self.control {
+            #[cfg(target_os = "linux")]
+            Control::Remote { remote, id } => remote.kill_now(*id),
+            Control::Local => local::signal(self.pid, libc::SIGKILL, true),
+        }
+    }
+
     async fn send(&self, signal: i32, group: bool) {
         if self.exit().is_some() {
             return;
@@ -150,6 +166,24 @@ impl Process {
             #[cfg(target_os = "linux")]
             Control::Remote { remote, id } => remote.signal(*id, signal, group).await,
             Control::Local => local::signal(self.pid, signal, group),
+        }
+    }
+}
+
+/// See [`Process::kill_on_drop`].
+pub(crate) struct KillOnDrop<'a>(Option<&'a Process>);
+
+impl KillOnDrop<'_> {
+    /// The program may go on.
+    pub(crate) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KillOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(process) = self.0 {
+            process.kill_now();
         }
     }
 }

@@ -129,6 +129,25 @@ impl Remote {
         }
     }
 
+    /// Kills a program without waiting. Lost if the socket is full, which takes thousands of
+    /// requests that the spawner has not read.
+    pub(super) fn kill_now(&self, id: u64) {
+        let Some(socket) = self.lock().socket.clone() else {
+            return;
+        };
+        let request = Request::Signal {
+            id,
+            signal: libc::SIGKILL,
+            group: true,
+        };
+        let sent = serde_json::to_vec(&request)
+            .map_err(io::Error::from)
+            .and_then(|bytes| socket::send(socket.get_ref().as_fd(), &bytes, &[]));
+        if let Err(error) = sent {
+            tracing::warn!(%error, "cannot ask the spawner to kill a program");
+        }
+    }
+
     fn connect(&self) -> io::Result<(Arc<AsyncFd<OwnedFd>>, Child)> {
         let (ours, theirs) = socket::packet_pair()?;
         socket::set_nonblocking(ours.as_fd())?;

@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::protocol::{Exit, LONGEST_PACKET, LONGEST_REQUEST, Launch, Reply, Request};
@@ -18,12 +19,12 @@ use crate::sys::{self, socket};
 /// How long killed programs may take to disappear before the spawner ends anyway.
 const LAST_REAP: Duration = Duration::from_secs(5);
 
-pub(super) fn main() -> i32 {
+pub(super) fn main() -> ExitCode {
     match Server::start().and_then(|mut server| server.serve()) {
-        Ok(()) => 0,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "spawner failed");
-            1
+            ExitCode::FAILURE
         }
     }
 }

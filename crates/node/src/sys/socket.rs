@@ -56,7 +56,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>])
     message.msg_iovlen = 1;
     if !fds.is_empty() {
         let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-        let length = mem::size_of_val(raw.as_slice());
+        let length = size_of_val(raw.as_slice());
         message.msg_control = (&raw mut control).cast();
         // SAFETY: CMSG_SPACE and CMSG_LEN only compute; `control` is large enough for MOST_FDS,
         // so CMSG_FIRSTHDR points into it and CMSG_DATA has `length` bytes behind it.
@@ -98,7 +98,7 @@ pub(crate) fn receive(
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = mem::size_of::<Control>() as _;
+    message.msg_controllen = size_of::<Control>() as _;
     // SAFETY: every pointer in `message` is to a live local or borrowed buffer of the given length.
     let read =
         unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) };
@@ -126,7 +126,7 @@ fn received_fds(message: &libc::msghdr) -> Vec<OwnedFd> {
                 let bytes =
                     ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
                 let data = libc::CMSG_DATA(header).cast::<RawFd>();
-                for at in 0..bytes / mem::size_of::<RawFd>() {
+                for at in 0..bytes / size_of::<RawFd>() {
                     fds.push(OwnedFd::from_raw_fd(data.add(at).read_unaligned()));
                 }
             }

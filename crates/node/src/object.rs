@@ -1,0 +1,118 @@
+//! ConfigMaps and Secrets that pods refer to.
+//!
+//! They are read when a container needs them, not watched: few are used, and a node on a real
+//! cluster may only read those of its own pods.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+
+use crate::runtime::Failure;
+
+/// Reads the objects of one namespace.
+#[derive(Clone)]
+pub(crate) struct Objects {
+    client: Client,
+    namespace: String,
+}
+
+/// The content of a ConfigMap or Secret.
+pub(crate) type Data = BTreeMap<String, Vec<u8>>;
+
+impl Objects {
+    pub(crate) fn new(client: Client, namespace: impl Into<String>) -> Self {
+        Self {
+            client,
+            namespace: namespace.into(),
+        }
+    }
+
+    /// The ConfigMap's data; `None` if it is missing and `optional`.
+    pub(crate) async fn config_map(
+        &self,
+        name: &str,
+        optional: bool,
+    ) -> Result<Option<Data>, Failure> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let found = api
+            .get_opt(name)
+            .await
+            .map_err(|error| self.unreadable("configmap", name, &error))?;
+        let data = found.map(|map| {
+            let text = map
+                .data
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key, value.into_bytes()));
+            text.chain(
+                map.binary_data
+                    .into_iter()
+                    .flatten()
+                    .map(|(key, value)| (key, value.0)),
+            )
+            .collect()
+        });
+        self.required(data, optional, "configmap", name)
+    }
+
+    /// The Secret's data; `None` if it is missing and `optional`.
+    pub(crate) async fn secret(&self, name: &str, optional: bool) -> Result<Option<Data>, Failure> {
+        let found = self.find_secret(name).await?;
+        let data = found.map(|secret| {
+            secret
+                .data
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key, value.0))
+                .collect()
+        });
+        self.required(data, optional, "secret", name)
+    }
+
+    /// The Secret itself, if it exists.
+    pub(crate) async fn find_secret(&self, name: &str) -> Result<Option<Secret>, Failure> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        api.get_opt(name)
+            .await
+            .map_err(|error| self.unreadable("secret", name, &error))
+    }
+
+    fn required(
+        &self,
+        data: Option<Data>,
+        optional: bool,
+        kind: &str,
+        name: &str,
+    ) -> Result<Option<Data>, Failure> {
+        if data.is_none() && !optional {
+            return Err(Failure::config(format!(
+                "{kind} {:?} not found in namespace {}",
+                name, self.namespace
+            )));
+        }
+        Ok(data)
+    }
+
+    fn unreadable(&self, kind: &str, name: &str, error: &kube::Error) -> Failure {
+        Failure::config(format!(
+            "cannot read {kind} {name:?} of namespace {}: {error}",
+            self.namespace
+        ))
+    }
+}
+
+/// One key of an object's data, which must exist unless `optional`.
+pub(crate) fn key<'a>(
+    data: Option<&'a Data>,
+    key: &str,
+    optional: bool,
+    object: &str,
+) -> Result<Option<&'a Vec<u8>>, Failure> {
+    match data.and_then(|data| data.get(key)) {
+        None if !optional => Err(Failure::config(format!(
+            "couldn't find key {key} in {object}"
+        ))),
+        value => Ok(value),
+    }
+}

@@ -1,0 +1,185 @@
+//! One pod, from the first sight of its object to the last of its processes.
+//!
+//! [`run`] is the whole life: sandbox, volumes, init containers in order, containers; beside it a
+//! reporter writes the status; when the pod has to end, `stop` ends it. All of it is one task.
+
+mod container;
+mod context;
+mod health;
+mod record;
+mod report;
+mod status;
+mod stop;
+
+use std::fs;
+use std::time::Duration;
+
+use futures::future::join_all;
+use kube::ResourceExt;
+
+pub(crate) use context::{Context, Shared, Update, now};
+
+use crate::backoff::Backoff;
+use crate::downward::Facts;
+use crate::event;
+use crate::log;
+use crate::runtime::{Failure, Sandbox};
+use crate::volume;
+use container::End;
+use status::phase;
+
+/// How an ended pod's object is treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The object is gone or was deleted.
+    Removed,
+    /// The node stops; the next start deals with the object.
+    Left,
+}
+
+/// Runs a pod until it is deleted or the node stops.
+pub(crate) async fn run(context: Context) -> Ended {
+    let life = live_and_end(&context);
+    tokio::select! {
+        ended = life => ended,
+        never = report::follow(&context) => match never {},
+    }
+}
+
+async fn live_and_end(context: &Context) -> Ended {
+    let update = {
+        let mut life = std::pin::pin!(live(context));
+        tokio::select! {
+            biased;
+            update = context.end_wanted() => {
+                context.stop();
+                // Containers keep being watched, logged and probed while they are stopped.
+                tokio::join!(life, stop::pod(context, &update));
+                update
+            }
+            () = &mut life => {
+                // Everything has ended by itself: only the object is left, until it is deleted.
+                clean_up(context).await;
+                report::write(context).await;
+                context.end_wanted().await
+            }
+        }
+    };
+    clean_up(context).await;
+    if update.deleted || update.pod.metadata.deletion_timestamp.is_some() {
+        context.node.logs.remove(&context.log_dir);
+        report::delete(context).await;
+        return Ended::Removed;
+    }
+    context
+        .observed
+        .send_modify(|observed| observed.stopped = true);
+    report::write(context).await;
+    Ended::Left
+}
+
+/// Returns once nothing of the pod runs or will run.
+async fn live(context: &Context) {
+    let Some(sandbox) = prepare(context).await else {
+        return;
+    };
+    let init = context
+        .observed
+        .borrow()
+        .containers
+        .iter()
+        .filter(|record| record.init)
+        .count();
+    for index in 0..init {
+        if container::run(context, index, sandbox).await != End::Succeeded {
+            return;
+        }
+    }
+    let all = context.observed.borrow().containers.len();
+    join_all((init..all).map(|index| container::run(context, index, sandbox))).await;
+}
+
+/// Makes the sandbox and the volumes, again and again until it works. `None` if the pod has to
+/// end before.
+async fn prepare(context: &Context) -> Option<&Sandbox> {
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+    loop {
+        let failure = match try_prepare(context).await {
+            Ok(sandbox) => return Some(sandbox),
+            Err(failure) => failure,
+        };
+        event::warn(context, failure.reason, &failure.message).await;
+        let all = context.observed.borrow().containers.len();
+        for index in 0..all {
+            context.record(index, |record| {
+                record.wait(failure.reason, &failure.message)
+            });
+        }
+        if !context.pause(backoff.pause()).await {
+            return None;
+        }
+    }
+}
+
+async fn try_prepare(context: &Context) -> Result<&Sandbox, Failure> {
+    refuse_unsupported(context)?;
+    let runtime = context.runtime.as_ref().map_err(Clone::clone)?;
+    let directory = context.directory();
+    fs::create_dir_all(&directory).map_err(|error| {
+        Failure::sandbox(format!("cannot create {}: {error}", directory.display()))
+    })?;
+    if context.sandbox.get().is_none() {
+        let sandbox = runtime.prepare(&context.pod, directory.clone()).await?;
+        context
+            .observed
+            .send_modify(|observed| observed.pod_ip = Some(sandbox.pod_ip));
+        // Only this task sets it.
+        let _ = context.sandbox.set(sandbox);
+    }
+    let sandbox = context
+        .sandbox
+        .get()
+        .ok_or_else(|| Failure::sandbox("the sandbox is gone"))?;
+    let settings = &context.node.settings;
+    let host_ip = settings.address.to_string();
+    let facts = Facts {
+        pod: &context.pod,
+        pod_ip: sandbox.pod_ip,
+        node_name: &settings.name,
+        host_ip: &host_ip,
+    };
+    volume::create_all(&facts, &context.objects, &directory).await?;
+    Ok(sandbox)
+}
+
+/// What no runtime can do yet. Told, never ignored.
+fn refuse_unsupported(context: &Context) -> Result<(), Failure> {
+    let Some(spec) = &context.pod.spec else {
+        return Ok(());
+    };
+    let sidecar = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .find(|container| container.restart_policy.is_some());
+    match sidecar {
+        Some(container) => Err(Failure::config(format!(
+            "init container {:?} has a restartPolicy: sidecar containers are not supported yet, make it a container",
+            container.name
+        ))),
+        None => Ok(()),
+    }
+}
+
+async fn clean_up(context: &Context) {
+    let (Some(sandbox), Ok(runtime)) = (context.sandbox.get(), &context.runtime) else {
+        return;
+    };
+    if !sandbox.directory.exists() {
+        return; // Cleaned up already.
+    }
+    runtime.remove(sandbox).await;
+    log::remove_dir(&sandbox.directory);
+    let policy = context.restart_policy();
+    tracing::debug!(pod = context.pod.name_any(), phase = ?phase(policy, &context.observed.borrow()), "pod ended");
+}

@@ -1,0 +1,239 @@
+//! Everything that the parts of one pod's state machine share.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{Client, ResourceExt};
+use tokio::sync::watch;
+
+use super::record::{Observed, Record};
+use crate::log::Logs;
+use crate::object::Objects;
+use crate::runtime::{Failure, Mount, Runtime, Sandbox, Start};
+use crate::settings::Settings;
+use crate::spawner::Process;
+
+/// What all pods of the node share.
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) settings: Settings,
+    pub(crate) images: images::Store,
+    pub(crate) logs: Logs,
+    pub(crate) runtimes: Vec<Arc<dyn Runtime>>,
+}
+
+impl Shared {
+    fn runtime(&self, pod: &Pod) -> Result<Arc<dyn Runtime>, Failure> {
+        let asked = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.runtime_class_name.as_deref());
+        let name = asked.unwrap_or(&self.settings.default_runtime);
+        let found = self.runtimes.iter().find(|runtime| runtime.name() == name);
+        found.cloned().ok_or_else(|| {
+            let known: Vec<_> = self.runtimes.iter().map(|runtime| runtime.name()).collect();
+            Failure::sandbox(format!(
+                "runtimeClassName {name:?} is not available here; use {}",
+                known.join(" or ")
+            ))
+        })
+    }
+}
+
+/// What the node's manager tells a pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Update {
+    /// The newest object seen.
+    pub(crate) pod: Arc<Pod>,
+    /// The object is gone.
+    pub(crate) deleted: bool,
+    /// The node stops.
+    pub(crate) node_stops: bool,
+}
+
+impl Update {
+    /// Whether the pod has to end, for whatever reason.
+    fn ends(&self) -> bool {
+        self.deleted || self.node_stops || self.pod.metadata.deletion_timestamp.is_some()
+    }
+}
+
+/// One pod.
+pub(crate) struct Context {
+    pub(crate) node: Arc<Shared>,
+    /// The pod as first seen; its spec does not change.
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) updates: watch::Receiver<Update>,
+    pub(crate) objects: Objects,
+    pub(crate) observed: watch::Sender<Observed>,
+    pub(crate) runtime: Result<Arc<dyn Runtime>, Failure>,
+    pub(crate) sandbox: OnceLock<Sandbox>,
+    pub(crate) log_dir: PathBuf,
+    /// Set once the pod has to end: nothing is started or restarted from then on.
+    stopping: watch::Sender<bool>,
+    running: Mutex<Vec<Option<Arc<Run>>>>,
+}
+
+/// One run of a container.
+pub(crate) struct Run {
+    pub(crate) index: usize,
+    pub(crate) process: Process,
+    pub(crate) prepared: Prepared,
+}
+
+/// What a run was started with; hooks and probes use the same.
+pub(crate) struct Prepared {
+    pub(crate) image: images::Image,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) command: Vec<String>,
+    pub(crate) args: Vec<String>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) termination_message: PathBuf,
+}
+
+impl Context {
+    pub(crate) fn new(node: Arc<Shared>, updates: watch::Receiver<Update>) -> Self {
+        let pod = Arc::clone(&updates.borrow().pod);
+        let observed = Observed::new(&pod, node.settings.address, now());
+        let namespace = pod.namespace().unwrap_or_default();
+        Self {
+            objects: Objects::new(node.client.clone(), &namespace),
+            runtime: node.runtime(&pod),
+            log_dir: node.logs.of_pod(
+                &namespace,
+                &pod.name_any(),
+                pod.metadata.uid.as_deref().unwrap_or_default(),
+            ),
+            running: Mutex::new(vec![None; observed.containers.len()]),
+            observed: watch::channel(observed).0,
+            sandbox: OnceLock::new(),
+            stopping: watch::channel(false).0,
+            node,
+            pod,
+            updates,
+        }
+    }
+
+    /// The pod's own directory.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.node
+            .settings
+            .dir
+            .join("pods")
+            .join(self.pod.metadata.uid.as_deref().unwrap_or_default())
+    }
+
+    /// Init containers first, then containers: the order of [`Observed::containers`].
+    pub(crate) fn container(&self, index: usize) -> &Container {
+        let spec = self.pod.spec.as_ref();
+        let init = spec
+            .and_then(|spec| spec.init_containers.as_deref())
+            .unwrap_or_default();
+        let main = spec
+            .map(|spec| spec.containers.as_slice())
+            .unwrap_or_default();
+        init.get(index).unwrap_or_else(|| &main[index - init.len()])
+    }
+
+    /// `restartPolicy`.
+    pub(crate) fn restart_policy(&self) -> Option<&str> {
+        self.pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.restart_policy.as_deref())
+    }
+
+    /// Changes what is known of a container; the status follows.
+    pub(crate) fn record(&self, index: usize, change: impl FnOnce(&mut Record)) {
+        self.observed.send_if_modified(|observed| {
+            let before = observed.containers[index].clone();
+            change(&mut observed.containers[index]);
+            before != observed.containers[index]
+        });
+    }
+
+    /// Nothing is started from now on.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Whether the pod has to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Resolves once the pod has to end.
+    pub(crate) async fn stopped(&self) {
+        // The sender lives in `self`.
+        let _ = self
+            .stopping
+            .subscribe()
+            .wait_for(|stopping| *stopping)
+            .await;
+    }
+
+    /// Waits, unless the pod has to end before. `false` then.
+    pub(crate) async fn pause(&self, pause: std::time::Duration) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => true,
+            () = self.stopped() => false,
+        }
+    }
+
+    /// Resolves with the reason as soon as the pod has to end.
+    pub(crate) async fn end_wanted(&self) -> Update {
+        self.updated(Update::ends).await
+    }
+
+    /// Resolves once an update is as wanted.
+    pub(crate) async fn updated(&self, wanted: impl Fn(&Update) -> bool) -> Update {
+        let mut updates = self.updates.clone();
+        match updates.wait_for(|update| wanted(update)).await {
+            Ok(update) => update.clone(),
+            // The manager is gone: the node stops.
+            Err(_) => Update {
+                node_stops: true,
+                ..self.updates.borrow().clone()
+            },
+        }
+    }
+
+    /// Remembers the run of a container, for stopping it.
+    pub(crate) fn set_running(&self, index: usize, run: Option<Arc<Run>>) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)[index] = run;
+    }
+
+    /// Every run that has not ended.
+    pub(crate) fn all_running(&self) -> Vec<Arc<Run>> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.iter().flatten().cloned().collect()
+    }
+
+    /// What the runtime needs to start a container or a command in it.
+    pub(crate) fn start<'a>(
+        &'a self,
+        index: usize,
+        prepared: &'a Prepared,
+        sandbox: &'a Sandbox,
+    ) -> Start<'a> {
+        Start {
+            pod: &self.pod,
+            container: self.container(index),
+            sandbox,
+            image: &prepared.image,
+            env: &prepared.env,
+            command: &prepared.command,
+            args: &prepared.args,
+            mounts: &prepared.mounts,
+            termination_message: prepared.termination_message.clone(),
+        }
+    }
+}
+
+/// The wall clock in whole seconds, as the API stores times.
+pub(crate) fn now() -> Time {
+    let now = jiff::Timestamp::now();
+    Time(jiff::Timestamp::from_second(now.as_second()).unwrap_or(now))
+}

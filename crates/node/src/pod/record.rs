@@ -1,0 +1,198 @@
+//! What the node knows of a pod and its containers; [`super::status`] makes the API's status of it.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// A pod as the node sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Observed {
+    /// When the node first saw the pod.
+    pub(crate) start_time: Time,
+    pub(crate) host_ip: IpAddr,
+    /// Known once the sandbox exists.
+    pub(crate) pod_ip: Option<IpAddr>,
+    /// Init containers first, then containers, each in the spec's order.
+    pub(crate) containers: Vec<Record>,
+    /// Every process has ended because the node stops.
+    pub(crate) stopped: bool,
+}
+
+/// A container as the node sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) name: String,
+    pub(crate) init: bool,
+    pub(crate) image: String,
+    pub(crate) image_id: String,
+    pub(crate) container_id: Option<String>,
+    pub(crate) state: State,
+    pub(crate) last: Option<Terminated>,
+    pub(crate) restarts: i32,
+    pub(crate) ready: bool,
+    pub(crate) started: bool,
+}
+
+/// Exactly one of these holds for a container.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum State {
+    Waiting { reason: String, message: String },
+    Running { started_at: Time },
+    Terminated(Terminated),
+}
+
+/// How a run of a container ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Terminated {
+    pub(crate) exit_code: i32,
+    pub(crate) signal: Option<i32>,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) started_at: Option<Time>,
+    pub(crate) finished_at: Time,
+    pub(crate) container_id: Option<String>,
+}
+
+impl Observed {
+    /// A pod that was just seen. Restart counts go on from a status that an earlier life of this
+    /// node wrote.
+    pub(crate) fn new(pod: &Pod, host_ip: IpAddr, now: Time) -> Self {
+        let spec = pod.spec.as_ref();
+        let status = pod.status.as_ref();
+        let before = |statuses: Option<&Vec<ContainerStatus>>, name: &str| {
+            let known = statuses
+                .into_iter()
+                .flatten()
+                .find(|status| status.name == name);
+            known.map_or(0, |status| {
+                let ran = status
+                    .state
+                    .as_ref()
+                    .is_some_and(|state| state.waiting.is_none())
+                    || status.last_state.is_some();
+                status.restart_count + i32::from(ran)
+            })
+        };
+        let init = spec
+            .into_iter()
+            .flat_map(|spec| spec.init_containers.iter().flatten());
+        let main = spec.into_iter().flat_map(|spec| &spec.containers);
+        let init = init.map(|c| {
+            Record::new(
+                c,
+                true,
+                before(
+                    status.and_then(|s| s.init_container_statuses.as_ref()),
+                    &c.name,
+                ),
+            )
+        });
+        let main = main.map(|c| {
+            Record::new(
+                c,
+                false,
+                before(status.and_then(|s| s.container_statuses.as_ref()), &c.name),
+            )
+        });
+        let start_time = status
+            .and_then(|status| status.start_time.clone())
+            .unwrap_or(now);
+        Self {
+            start_time,
+            host_ip,
+            pod_ip: None,
+            containers: init.chain(main).collect(),
+            stopped: false,
+        }
+    }
+
+    /// The containers that are not init containers.
+    pub(crate) fn main(&self) -> impl Iterator<Item = &Record> {
+        self.containers.iter().filter(|record| !record.init)
+    }
+
+    /// Whether there is something to tell that will not change within milliseconds: everything is
+    /// ready, or something went wrong.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.stopped
+            || self.main().all(|record| record.ready)
+            || self.containers.iter().any(Record::has_news)
+    }
+}
+
+impl Record {
+    fn new(container: &Container, init: bool, restarts: i32) -> Self {
+        Self {
+            name: container.name.clone(),
+            init,
+            image: container.image.clone().unwrap_or_default(),
+            image_id: String::new(),
+            container_id: None,
+            state: State::Waiting {
+                reason: if init {
+                    "PodInitializing"
+                } else {
+                    "ContainerCreating"
+                }
+                .to_owned(),
+                message: String::new(),
+            },
+            last: None,
+            restarts,
+            ready: false,
+            started: false,
+        }
+    }
+
+    fn has_news(&self) -> bool {
+        match &self.state {
+            State::Waiting { message, .. } => !message.is_empty(),
+            State::Running { .. } => false,
+            State::Terminated(end) => !self.init || end.exit_code != 0,
+        }
+    }
+
+    /// The program runs.
+    pub(crate) fn run(&mut self, started_at: Time, container_id: String) {
+        self.stop();
+        self.state = State::Running { started_at };
+        self.container_id = Some(container_id);
+    }
+
+    /// The container does not run, and why.
+    pub(crate) fn wait(&mut self, reason: &str, message: impl Into<String>) {
+        self.stop();
+        self.state = State::Waiting {
+            reason: reason.to_owned(),
+            message: message.into(),
+        };
+    }
+
+    /// The program has ended.
+    pub(crate) fn end(&mut self, end: Terminated) {
+        self.stop();
+        self.state = State::Terminated(end);
+    }
+
+    fn stop(&mut self) {
+        self.ready = false;
+        self.started = false;
+        if let State::Terminated(end) = &self.state {
+            self.last = Some(end.clone());
+        }
+    }
+
+    /// Exit code of a container that has ended.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        match &self.state {
+            State::Terminated(end) => Some(end.exit_code),
+            State::Waiting { .. } | State::Running { .. } => None,
+        }
+    }
+
+    /// Whether it has run at all.
+    pub(crate) fn has_run(&self) -> bool {
+        !matches!(self.state, State::Waiting { .. }) || self.last.is_some()
+    }
+}

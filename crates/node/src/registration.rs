@@ -1,0 +1,226 @@
+//! The Node object and its Lease: what `kubectl get nodes` shows.
+//!
+//! Written rarely. In standalone mode nothing decides by them; on a cluster the Lease says that
+//! this node lives.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{
+    Namespace, Node, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::pod::now;
+use crate::settings::Settings;
+use crate::sys;
+
+/// Between two renewals of the Lease; the Node's status is written with every tenth.
+const RENEW: Duration = Duration::from_secs(60);
+const LEASE_SECONDS: i32 = 180;
+const LEASES: &str = "kube-node-lease";
+/// More would be possible; this is what is promised.
+const MOST_PODS: u32 = 1000;
+
+/// Creates both objects, or brings them up to date.
+pub(crate) async fn register(client: &Client, settings: &Settings) -> Result<(), kube::Error> {
+    create(&Api::<Namespace>::all(client.clone()), &named(LEASES)).await?;
+    let node = Node {
+        metadata: ObjectMeta {
+            name: Some(settings.name.clone()),
+            labels: Some(labels(settings)),
+            ..ObjectMeta::default()
+        },
+        ..Node::default()
+    };
+    create(&Api::<Node>::all(client.clone()), &node).await?;
+    let lease = Lease {
+        metadata: ObjectMeta {
+            name: Some(settings.name.clone()),
+            namespace: Some(LEASES.to_owned()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(LeaseSpec {
+            holder_identity: Some(settings.name.clone()),
+            lease_duration_seconds: Some(LEASE_SECONDS),
+            renew_time: Some(micro_now()),
+            ..LeaseSpec::default()
+        }),
+    };
+    create(&Api::<Lease>::namespaced(client.clone(), LEASES), &lease).await?;
+    write_status(client, settings).await?;
+    renew(client, settings).await
+}
+
+/// Keeps both alive until dropped.
+pub(crate) async fn keep(client: Client, settings: Settings) -> Result<(), kube::Error> {
+    let mut ticks = 0_u32;
+    loop {
+        tokio::time::sleep(RENEW).await;
+        ticks = ticks.wrapping_add(1);
+        renew(&client, &settings).await?;
+        if ticks % 10 == 0 {
+            write_status(&client, &settings).await?;
+        }
+    }
+}
+
+fn named(name: &str) -> Namespace {
+    Namespace {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    }
+}
+
+async fn create<K>(api: &Api<K>, object: &K) -> Result<(), kube::Error>
+where
+    K: Resource + Serialize + DeserializeOwned + Clone + std::fmt::Debug,
+{
+    match api.create(&PostParams::default(), object).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+async fn renew(client: &Client, settings: &Settings) -> Result<(), kube::Error> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), LEASES);
+    let patch = json!({ "spec": { "renewTime": micro_now() } });
+    leases
+        .patch(
+            &settings.name,
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        )
+        .await
+        .map(drop)
+}
+
+async fn write_status(client: &Client, settings: &Settings) -> Result<(), kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let before = nodes
+        .get(&settings.name)
+        .await?
+        .status
+        .and_then(|status| status.conditions)
+        .unwrap_or_default();
+    let patch = json!({ "status": status(settings, &before, &now()) });
+    nodes
+        .patch_status(
+            &settings.name,
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        )
+        .await
+        .map(drop)
+}
+
+fn labels(settings: &Settings) -> BTreeMap<String, String> {
+    let labels = [
+        ("kubernetes.io/hostname", settings.name.as_str()),
+        ("kubernetes.io/os", os()),
+        ("kubernetes.io/arch", architecture()),
+    ];
+    labels
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+fn status(settings: &Settings, before: &[NodeCondition], now: &Time) -> NodeStatus {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut capacity = BTreeMap::from([
+        ("cpu".to_owned(), Quantity(cpus.to_string())),
+        ("pods".to_owned(), Quantity(MOST_PODS.to_string())),
+    ]);
+    if let Some(bytes) = sys::memory_bytes() {
+        capacity.insert("memory".to_owned(), Quantity(format!("{}Ki", bytes / 1024)));
+    }
+    let address = |type_: &str, address: String| NodeAddress {
+        type_: type_.to_owned(),
+        address,
+    };
+    NodeStatus {
+        addresses: Some(vec![
+            address("InternalIP", settings.address.to_string()),
+            address("Hostname", settings.name.clone()),
+        ]),
+        allocatable: Some(capacity.clone()),
+        capacity: Some(capacity),
+        conditions: Some(conditions(before, now)),
+        node_info: Some(NodeSystemInfo {
+            architecture: architecture().to_owned(),
+            operating_system: os().to_owned(),
+            kubelet_version: concat!("v1.36.0+suimon-", env!("CARGO_PKG_VERSION")).to_owned(),
+            container_runtime_version: concat!("suimon://", env!("CARGO_PKG_VERSION")).to_owned(),
+            kernel_version: first_line("/proc/sys/kernel/osrelease"),
+            machine_id: first_line("/etc/machine-id"),
+            boot_id: first_line("/proc/sys/kernel/random/boot_id"),
+            os_image: os().to_owned(),
+            ..NodeSystemInfo::default()
+        }),
+        ..NodeStatus::default()
+    }
+}
+
+fn conditions(before: &[NodeCondition], now: &Time) -> Vec<NodeCondition> {
+    let all = [
+        ("MemoryPressure", "False", "NodeHasSufficientMemory"),
+        ("DiskPressure", "False", "NodeHasNoDiskPressure"),
+        ("PIDPressure", "False", "NodeHasSufficientPID"),
+        ("Ready", "True", "NodeReady"),
+    ];
+    let condition = |(type_, status, reason): (&str, &str, &str)| {
+        let same = before
+            .iter()
+            .find(|c| c.type_ == type_ && c.status == status);
+        NodeCondition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            last_heartbeat_time: Some(now.clone()),
+            last_transition_time: same
+                .and_then(|c| c.last_transition_time.clone())
+                .or_else(|| Some(now.clone())),
+            ..NodeCondition::default()
+        }
+    };
+    all.map(condition).into()
+}
+
+/// Names as Go and Kubernetes spell them.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn os() -> &'static str {
+    match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    }
+}
+
+fn first_line(path: &str) -> String {
+    std::fs::read_to_string(path)
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn micro_now() -> MicroTime {
+    MicroTime(jiff::Timestamp::now())
+}
