@@ -6,8 +6,6 @@
 //! from caches → one patch of `spec.replicas`; every other write comes after it.
 
 mod brain;
-#[cfg(test)]
-mod fake;
 mod listen;
 mod plan;
 mod pods;
@@ -88,6 +86,3 @@ fn wake_on_changes(context: &Context, queue: &Queue<Key>) {
         }
     });
 }
-
-#[cfg(test)]
-mod tests;

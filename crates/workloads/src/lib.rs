@@ -40,3 +40,6 @@ pub fn start(cluster: &Cluster, settings: Settings, tasks: &Tasks) {
     endpoints::start(cluster, tasks);
     account::start(cluster, tasks);
 }
+
+#[cfg(test)]
+mod tests;

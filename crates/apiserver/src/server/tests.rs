@@ -16,8 +16,6 @@ use serde_json::{Value, json};
 use super::*;
 use crate::admission::AcceptAll;
 
-mod door;
-mod kubectl;
 mod lifetime;
 mod watches;
 
