@@ -311,6 +311,16 @@ impl CompiledSplit {
         &self.arms[at.min(self.arms.len() - 1)].1
     }
 
+    /// The arms with their weights; none is zero.
+    pub fn weighted(&self) -> impl Iterator<Item = (u64, &CompiledArm)> {
+        let mut before = 0;
+        self.arms.iter().map(move |(upto, arm)| {
+            let weight = upto - before;
+            before = *upto;
+            (weight, arm)
+        })
+    }
+
     /// The arms with a weight.
     pub fn arms(&self) -> impl ExactSizeIterator<Item = &CompiledArm> {
         self.arms.iter().map(|(_, arm)| arm)

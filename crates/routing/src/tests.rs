@@ -265,6 +265,8 @@ fn a_split_gives_each_arm_its_share_and_zero_weight_none() {
         .map(|point| split.at(point).backend.to_string())
         .collect();
     assert_eq!(picks, ["one", "three", "three", "three", "three"]);
+    let weights: Vec<_> = split.weighted().map(|(weight, _)| weight).collect();
+    assert_eq!(weights, [1, 3]);
 }
 
 #[test]
