@@ -6,7 +6,7 @@ use crate::Key;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A call to the API failed.
-    #[error(transparent)]
+    #[error("{}", words(.0))]
     Api(#[from] kube::Error),
     /// An object could not be encoded.
     #[error("cannot encode {what}")]
@@ -17,6 +17,14 @@ pub enum Error {
     /// Something that is expected to appear soon is missing.
     #[error("{what} is missing for {key}")]
     Missing { key: Key, what: String },
+}
+
+/// The API's own message; the rest of a status is for programs.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 impl Error {

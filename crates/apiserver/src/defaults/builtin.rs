@@ -111,7 +111,7 @@ const DYNAMIC: &[(&str, &str, Fill)] = &[
     (CORE, "ServiceSpec", dynamic::service_spec),
     (CORE, "Secret", dynamic::secret),
     (APPS, "Deployment", dynamic::workload),
-    (APPS, "ReplicaSet", dynamic::workload),
+    (APPS, "ReplicaSet", dynamic::replica_set),
     (APPS, "DeploymentStrategy", dynamic::rolling_update),
     (APPS, "StatefulSetUpdateStrategy", dynamic::rolling_update),
     (APPS, "DaemonSetUpdateStrategy", dynamic::rolling_update),

@@ -155,6 +155,11 @@ pub(super) fn workload(object: &mut Object) {
     default(object, "status", empty());
 }
 
+/// The same where the published schema demands a count.
+pub(super) fn replica_set(object: &mut Object) {
+    default(object, "status", json!({ "replicas": 0 }));
+}
+
 /// Deployments, stateful sets and daemon sets roll unless they say otherwise.
 pub(super) fn rolling_update(strategy: &mut Object) {
     default(strategy, "type", "RollingUpdate");

@@ -1,0 +1,133 @@
+//! One process, everything: API, controllers, pods and gateway.
+//!
+//! Read top-down, this is the table of contents of the product. Controllers get a [`Cluster`]
+//! and meet only in the API; the data plane gets snapshots and never sees the API.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use kube::Client;
+use lifecycle::{Tasks, snapshot_channel};
+use proxy::{Address, ListenerSettings};
+use reconcile::Cluster;
+use routing::Visibility;
+
+use crate::gateway_view;
+use crate::roles::system::{self, GatewayPorts};
+use crate::settings::Settings;
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start: {0:#}")]
+pub struct StartError(anyhow::Error);
+
+/// A running product.
+pub struct Running {
+    pub client: Client,
+    /// What to tell the user: addresses and the kubeconfig's path.
+    pub banner: String,
+}
+
+/// Starts everything; returns once requests and API calls are answered.
+pub async fn start(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running> {
+    match start_all(settings, tasks).await {
+        Ok(running) => Ok(running),
+        Err(error) => Err(StartError(error).into()),
+    }
+}
+
+async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running> {
+    let lock = lock(&settings.data_dir)?;
+    let kubeconfig = settings.data_dir.join("kubeconfig");
+    let images = system::open_images(&settings.data_dir)?;
+
+    let server = apiserver::start(
+        apiserver::Settings {
+            data_dir: settings.data_dir.join("store"),
+            listen: Some(SocketAddr::new(settings.listen, settings.api_port)),
+            crds: api::crd::crds(),
+            admission: Arc::new(system::Admission),
+            kubeconfig: kubeconfig.clone(),
+        },
+        tasks,
+    )
+    .await?;
+    let cluster = Cluster::new(server.client());
+
+    let (publish, snapshots) = snapshot_channel(routing::Snapshot::default());
+    let (report, reports) = scaling::reports();
+    let activator = scaling::start(scaling::Settings::KNATIVE, snapshots.clone(), report, tasks);
+    let gateway = proxy::start(
+        gateway_settings(&settings)?,
+        snapshots.clone(),
+        activator,
+        tasks,
+    )?;
+    let ports = GatewayPorts::of(&gateway);
+    system::prepare(cluster.client(), &settings, &ports).await?;
+    gateway_view::serve(&server, snapshots);
+
+    workloads::start(&cluster, system::workloads(), tasks);
+    let node = node::start(&cluster, system::node(&settings)?, images.clone(), tasks).await?;
+    system::connect_pods(&server, &node);
+    publisher::start(&cluster, ports.publisher(), publish, tasks);
+    serving::start(&cluster, system::serving(&ports, images), reports, tasks);
+
+    system::hold_until_stopped(lock, tasks);
+    Ok(Running {
+        client: server.client(),
+        banner: banner(&ports, &server, &kubeconfig),
+    })
+}
+
+/// The external listener on the address asked for, the cluster-local one on loopback.
+fn gateway_settings(settings: &Settings) -> anyhow::Result<proxy::Settings> {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let external =
+        system::free_port(settings.listen, &settings.http_ports).context("--http-port")?;
+    let local = system::free_port(loopback, &settings.local_ports).context("--local-port")?;
+    let listener = |address, visibility| ListenerSettings {
+        address: Address::Bind(address),
+        visibility,
+    };
+    Ok(proxy::Settings {
+        listeners: vec![
+            listener(external, Visibility::External),
+            listener(local, Visibility::ClusterLocal),
+        ],
+        threads: NonZeroUsize::new(settings.gateway_threads),
+        server: None,
+        limits: proxy::Limits::STANDARD,
+    })
+}
+
+/// One process per data directory: the kernel drops the lock with the process, however it ends.
+fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    std::fs::create_dir_all(data_dir)
+        .with_context(|| format!("cannot create {}", data_dir.display()))?;
+    let file = File::create(data_dir.join("lock"))
+        .with_context(|| format!("cannot write to {}", data_dir.display()))?;
+    file.try_lock().with_context(|| {
+        format!(
+            "{} is in use by another `suimon up`; stop it or name another --data-dir",
+            data_dir.display()
+        )
+    })?;
+    Ok(file)
+}
+
+fn banner(ports: &GatewayPorts, server: &apiserver::Server, kubeconfig: &Path) -> String {
+    let api = server
+        .address()
+        .map_or_else(String::new, |address| format!("https://{address}"));
+    format!(
+        "suimon {}\n  gateway     http://{}\n  api         {api}\n  kubeconfig  {}",
+        env!("CARGO_PKG_VERSION"),
+        ports.external,
+        kubeconfig.display(),
+    )
+}

@@ -1,0 +1,383 @@
+//! What the standalone role puts around the parts: the system's own objects, and the adapters
+//! that keep the crates apart from each other.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use api::names::{GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
+use apiserver::Status;
+use apiserver::admission::{AdmissionRequest, Operation, Rejection};
+use apiserver::connect::{Body, ConnectRequest};
+use futures::future::{BoxFuture, ready};
+use futures::{FutureExt, StreamExt};
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
+use lifecycle::{Stage, Tasks};
+use serde_json::{Value, json};
+
+use crate::cli::Runtime;
+use crate::sample;
+use crate::settings::Settings;
+
+/// Name of the machine's Node object.
+pub const NODE: &str = "suimon";
+/// First argument that makes this binary the pods' spawner.
+pub const SPAWNER_ROLE: &str = "__spawner";
+const DEFAULT_DOMAIN: &str = "localhost";
+
+/// Where the gateway listens.
+#[derive(Clone, Debug)]
+pub struct GatewayPorts {
+    pub external: SocketAddr,
+    pub local: SocketAddr,
+}
+
+impl GatewayPorts {
+    pub fn of(gateway: &proxy::Gateway) -> Self {
+        Self {
+            external: gateway.addresses()[0],
+            local: gateway.addresses()[1],
+        }
+    }
+
+    /// How the publisher finds the gateway behind its own Services.
+    pub fn publisher(&self) -> publisher::Settings {
+        publisher::Settings {
+            ingress_class: api::names::INGRESS_CLASS.to_owned(),
+            external_addresses: vec![self.external],
+            local_addresses: vec![self.local],
+        }
+    }
+
+    /// The port that URLs must carry, if it is not HTTP's own.
+    pub fn external_port(&self) -> Option<u16> {
+        (self.external.port() != 80).then_some(self.external.port())
+    }
+}
+
+/// The store of a data directory. It offers the sample program, which is this binary, so the
+/// first `up` needs no image from elsewhere.
+pub fn open_images(data_dir: &Path) -> anyhow::Result<images::Store> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let store = images::Store::open(data_dir.join("images"))?;
+    Ok(store.with_built_in(sample::IMAGE, &program, &[sample::ROLE])?)
+}
+
+/// The first of these ports that is free. The proxy's own sockets share their port on purpose,
+/// so another process on it would go unnoticed: a plain socket is tried first.
+pub fn free_port(address: IpAddr, ports: &[u16]) -> anyhow::Result<SocketAddr> {
+    let mut last = None;
+    for port in ports {
+        let candidate = SocketAddr::new(address, *port);
+        match TcpListener::bind(candidate) {
+            Ok(socket) => return Ok(socket.local_addr()?),
+            Err(error) => {
+                last =
+                    Some(anyhow::Error::new(error).context(format!("cannot listen on {candidate}")))
+            }
+        }
+    }
+    Err(last.unwrap_or_else(|| anyhow::anyhow!("no port to listen on")))
+}
+
+/// `api`'s rules as the API server's admission.
+pub struct Admission;
+
+impl apiserver::admission::Admission for Admission {
+    fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Rejection> {
+        let mut object = request.object.take();
+        let result = {
+            let config_map = |name: &str| {
+                let map = request.get("", "configmaps", SYSTEM_NAMESPACE, name)?;
+                serde_json::from_value::<BTreeMap<String, String>>(map.get("data")?.clone()).ok()
+            };
+            api::admission::admit(&mut api::admission::Request {
+                operation: match request.operation {
+                    Operation::Create => api::admission::Operation::Create,
+                    Operation::Update => api::admission::Operation::Update,
+                    Operation::Delete => api::admission::Operation::Delete,
+                },
+                group: request.group,
+                kind: request.kind,
+                subresource: request.subresource,
+                namespace: request.namespace,
+                name: request.name,
+                user: &request.user.name,
+                object: &mut object,
+                old: request.old,
+                config_map: &config_map,
+            })
+        };
+        *request.object = object;
+        match result {
+            Ok(warnings) => {
+                warnings
+                    .into_iter()
+                    .for_each(|warning| request.warn(warning));
+                Ok(())
+            }
+            Err(refused) => Err(Rejection::Denied {
+                webhook: refused.webhook.to_owned(),
+                message: refused.message,
+            }),
+        }
+    }
+}
+
+/// Digests from the local store; what is not there is fetched, so that the first pod finds it.
+struct Digests(images::Store);
+
+impl serving::DigestResolver for Digests {
+    fn resolve(
+        &self,
+        request: serving::ImageRequest,
+    ) -> BoxFuture<'static, Result<String, String>> {
+        let store = self.0.clone();
+        async move {
+            let image = request.image;
+            let pinned = |digest: &images::Digest| {
+                let reference = images::Reference::parse(&image).map_err(|error| error.to_string())?;
+                Ok(format!("{}@{digest}", reference.repository()))
+            };
+            match store.resolve(&image) {
+                Ok(Some(found)) => return pinned(&found.digest),
+                Ok(None) => {}
+                Err(error) => return Err(format!("{error:#}")),
+            }
+            if !request.pull_secrets.is_empty() || request.service_account.is_some() {
+                return Ok(image); // The node pulls with these credentials and tells what fails.
+            }
+            match store.pull(&image, &images::Credentials::Anonymous).await {
+                Ok(found) => pinned(&found.digest),
+                Err(error) => Err(format!(
+                    "{error:#}; if it is a program of yours, add it with `suimon image add {image} --binary PATH`"
+                )),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// How the Knative controllers run here.
+pub fn serving(ports: &GatewayPorts, images: images::Store) -> serving::Settings {
+    serving::Settings {
+        external_port: ports.external_port(),
+        default_domain: DEFAULT_DOMAIN.to_owned(),
+        digests: Arc::new(Digests(images)),
+    }
+}
+
+/// How Deployments and Services work here.
+pub fn workloads() -> workloads::Settings {
+    workloads::Settings {
+        node_name: NODE.to_owned(),
+        service_addresses: workloads::AddressRange::default(),
+    }
+}
+
+/// How pods run here.
+pub fn node(settings: &Settings) -> anyhow::Result<node::Settings> {
+    Ok(node::Settings {
+        name: NODE.to_owned(),
+        address: settings.listen,
+        dir: settings.data_dir.join("node"),
+        spawner: node::spawner::SpawnerCommand {
+            program: std::env::current_exe().context("cannot find this program's own file")?,
+            args: vec![SPAWNER_ROLE.into()],
+        },
+        default_runtime: match settings.runtime {
+            Runtime::Process => "process".to_owned(),
+            Runtime::Oci => "oci".to_owned(),
+        },
+        host_ports: 31_000..=32_767,
+        shutdown_grace: Duration::from_secs(10),
+    })
+}
+
+/// Creates what a Knative installation has: the gateway's Services and the ConfigMaps that users
+/// edit. ConfigMaps that exist are left as they are; a `--domain` given now wins.
+pub async fn prepare(
+    client: &Client,
+    settings: &Settings,
+    ports: &GatewayPorts,
+) -> anyhow::Result<()> {
+    for (name, address) in [
+        (GATEWAY_SERVICE, ports.external),
+        (GATEWAY_LOCAL_SERVICE, ports.local),
+    ] {
+        let service = gateway_service(name, address);
+        apply(client, "Service", "services", name, &service, false).await?;
+        apply(client, "Service", "services", name, &service, true).await?;
+    }
+    let names = [
+        "config-autoscaler",
+        "config-defaults",
+        "config-deployment",
+        "config-features",
+        "config-gc",
+        "config-network",
+    ];
+    for name in names {
+        create_config_map(client, name, json!({})).await?;
+    }
+    let domain = settings.domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
+    let created = create_config_map(client, "config-domain", json!({ domain: "" })).await?;
+    if !created && settings.domain.is_some() {
+        set_default_domain(client, domain).await?;
+    }
+    Ok(())
+}
+
+fn gateway_service(name: &str, address: SocketAddr) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": name, "namespace": SYSTEM_NAMESPACE, "labels": { "app.kubernetes.io/name": "suimon" } },
+        "spec": {
+            "type": "LoadBalancer",
+            "ports": [{ "name": "http2", "port": 80, "protocol": "TCP", "targetPort": address.port() }],
+        },
+        "status": { "loadBalancer": { "ingress": [{ "ip": address.ip().to_string() }] } },
+    })
+}
+
+async fn apply(
+    client: &Client,
+    kind: &str,
+    plural: &str,
+    name: &str,
+    object: &Value,
+    status: bool,
+) -> anyhow::Result<()> {
+    let resource = core(kind, plural);
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), SYSTEM_NAMESPACE, &resource);
+    let params = PatchParams::apply("suimon-system").force();
+    if status {
+        let patch = json!({ "apiVersion": "v1", "kind": kind, "metadata": { "name": name }, "status": object["status"] });
+        api.patch_status(name, &params, &Patch::Apply(&patch))
+            .await?;
+    } else {
+        api.patch(name, &params, &Patch::Apply(object)).await?;
+    }
+    Ok(())
+}
+
+async fn create_config_map(client: &Client, name: &str, data: Value) -> anyhow::Result<bool> {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    let map: ConfigMap = serde_json::from_value(json!({
+        "metadata": { "name": name, "namespace": SYSTEM_NAMESPACE, "labels": { "app.kubernetes.io/name": "suimon" } },
+        "data": data,
+    }))?;
+    Ok(reconcile::write::create_if_absent(client, &map)
+        .await?
+        .is_some())
+}
+
+/// Makes `domain` the one without a selector, as `--domain` asks; others with selectors stay.
+async fn set_default_domain(client: &Client, domain: &str) -> anyhow::Result<()> {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let current = api.get("config-domain").await?.data.unwrap_or_default();
+    let mut data = serde_json::Map::new();
+    for (other, selector) in current {
+        if selector.trim().is_empty() && other != "_example" && other != domain {
+            data.insert(other, Value::Null);
+        }
+    }
+    data.insert(domain.to_owned(), json!(""));
+    let params = PatchParams {
+        field_manager: Some("suimon-system".to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch(
+        "config-domain",
+        &params,
+        &Patch::Merge(&json!({ "data": data })),
+    )
+    .await?;
+    Ok(())
+}
+
+fn core(kind: &str, plural: &str) -> ApiResource {
+    ApiResource {
+        group: String::new(),
+        version: "v1".to_owned(),
+        api_version: "v1".to_owned(),
+        kind: kind.to_owned(),
+        plural: plural.to_owned(),
+    }
+}
+
+/// Answers `kubectl logs` from the node's files.
+pub fn connect_pods(server: &apiserver::Server, node: &node::Node) {
+    let node = node.clone();
+    server.connect(
+        "pods",
+        "log",
+        Arc::new(move |request: ConnectRequest| {
+            let node = node.clone();
+            async move { logs(&node, &request) }.boxed()
+        }),
+    );
+}
+
+fn logs(node: &node::Node, request: &ConnectRequest) -> Result<http::Response<Body>, Status> {
+    let options = log_options(request)?;
+    let stream = node
+        .logs(
+            &request.namespace,
+            &request.name,
+            request.parameter("container"),
+            &options,
+        )
+        .map_err(|error| Status::bad_request(error.to_string()))?;
+    // A broken file ends the stream; the client has what could be read.
+    let stream = stream
+        .take_while(|piece| ready(piece.is_ok()))
+        .filter_map(|piece| ready(piece.ok()));
+    let response = http::Response::builder()
+        .header("content-type", "text/plain")
+        .body(Body::stream(stream));
+    response.map_err(|error| Status::internal(error.to_string()))
+}
+
+fn log_options(request: &ConnectRequest) -> Result<node::LogOptions, Status> {
+    fn number<T: FromStr>(request: &ConnectRequest, name: &str) -> Result<Option<T>, Status> {
+        let Some(text) = request.parameter(name) else {
+            return Ok(None);
+        };
+        text.parse()
+            .map(Some)
+            .map_err(|_| Status::bad_request(format!("{name}: \"{text}\" is not valid")))
+    }
+    let flag = |name: &str| {
+        request
+            .parameter(name)
+            .is_some_and(|value| value != "false" && value != "0")
+    };
+    Ok(node::LogOptions {
+        follow: flag("follow"),
+        tail_lines: number(request, "tailLines")?,
+        since_seconds: number(request, "sinceSeconds")?,
+        since_time: number(request, "sinceTime")?,
+        timestamps: flag("timestamps"),
+        previous: flag("previous"),
+        limit_bytes: number(request, "limitBytes")?,
+    })
+}
+
+/// Keeps the data directory's lock until the store is closed.
+pub fn hold_until_stopped(lock: File, tasks: &Tasks) {
+    let mut stop = tasks.shutdown(Stage::Store);
+    tasks.spawn("data-directory-lock", Stage::Store, async move {
+        stop.requested().await;
+        drop(lock);
+        Ok::<(), std::convert::Infallible>(())
+    });
+}

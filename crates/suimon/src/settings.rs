@@ -1,0 +1,183 @@
+//! Flags and file → settings of `suimon up`, validated; all mistakes are reported together.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+
+use crate::cli::{self, Runtime};
+
+/// Ports that are tried for the gateway when none is given.
+const HTTP_PORTS: [u16; 2] = [80, 8080];
+const LOCAL_PORTS: [u16; 2] = [8081, 0];
+const API_PORT: u16 = 6443;
+
+/// What `suimon up` runs with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub files: Vec<PathBuf>,
+    pub data_dir: PathBuf,
+    pub listen: IpAddr,
+    /// Tried in order; the first that can be bound is used.
+    pub http_ports: Vec<u16>,
+    pub local_ports: Vec<u16>,
+    pub api_port: u16,
+    /// Only set when the user named one.
+    pub domain: Option<String>,
+    pub runtime: Runtime,
+    pub gateway_threads: usize,
+}
+
+/// The settings file: the flags' names without dashes, all optional.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    file: Vec<PathBuf>,
+    data_dir: Option<PathBuf>,
+    listen: Option<IpAddr>,
+    http_port: Option<u16>,
+    local_port: Option<u16>,
+    api_port: Option<u16>,
+    domain: Option<String>,
+    runtime: Option<Runtime>,
+    gateway_threads: Option<usize>,
+}
+
+impl Settings {
+    /// Resolves flags over the file over the defaults.
+    pub fn resolve(flags: cli::Up, access: &cli::Access) -> anyhow::Result<Self> {
+        let file = match &flags.config {
+            Some(path) => read(path)?,
+            None => File::default(),
+        };
+        let mut mistakes = Vec::new();
+        let domain = flags.domain.or(file.domain);
+        if let Some(domain) = domain.as_deref().filter(|domain| !is_domain(domain)) {
+            mistakes.push(format!(
+                "domain: \"{domain}\" is not a DNS name such as example.com"
+            ));
+        }
+        let runtime = flags
+            .runtime
+            .or(file.runtime)
+            .unwrap_or_else(default_runtime);
+        if runtime == Runtime::Oci && !can_run_containers() {
+            mistakes.push("runtime: oci needs root on Linux; use process".to_owned());
+        }
+        let gateway_threads = flags
+            .gateway_threads
+            .or(file.gateway_threads)
+            .unwrap_or_else(cores);
+        if !(1..=1024).contains(&gateway_threads) {
+            mistakes.push(format!(
+                "gateway-threads: {gateway_threads} is not within 1 to 1024"
+            ));
+        }
+        let files = if flags.files.is_empty() {
+            file.file
+        } else {
+            flags.files
+        };
+        for path in files
+            .iter()
+            .filter(|path| !path.exists() && *path != Path::new("-"))
+        {
+            mistakes.push(format!("file: {} does not exist", path.display()));
+        }
+        if !mistakes.is_empty() {
+            bail!("{}", mistakes.join("\n       "));
+        }
+        let one_or =
+            |port: Option<u16>, defaults: &[u16]| port.map_or(defaults.to_vec(), |port| vec![port]);
+        Ok(Self {
+            files,
+            data_dir: data_dir(access.data_dir.as_deref().or(file.data_dir.as_deref()))?,
+            listen: flags
+                .listen
+                .or(file.listen)
+                .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            http_ports: one_or(flags.http_port.or(file.http_port), &HTTP_PORTS),
+            local_ports: one_or(flags.local_port.or(file.local_port), &LOCAL_PORTS),
+            api_port: flags.api_port.or(file.api_port).unwrap_or(API_PORT),
+            domain,
+            runtime,
+            gateway_threads,
+        })
+    }
+}
+
+/// The data directory: as given, else `$XDG_DATA_HOME/suimon`, else `~/.local/share/suimon`.
+pub fn data_dir(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(path) = given {
+        return std::path::absolute(path).with_context(|| format!("cannot use {}", path.display()));
+    }
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    match (set("XDG_DATA_HOME"), set("HOME")) {
+        (Some(data), _) => Ok(data.join("suimon")),
+        (None, Some(home)) => Ok(home.join(".local/share/suimon")),
+        (None, None) => {
+            bail!("neither XDG_DATA_HOME nor HOME is set; name a directory with --data-dir")
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<File> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_saphyr::from_str(&text)
+        .with_context(|| format!("{} is not a valid settings file", path.display()))
+}
+
+fn is_domain(domain: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    domain.len() <= 253 && domain.split('.').all(label)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn default_runtime() -> Runtime {
+    if can_run_containers() {
+        Runtime::Oci
+    } else {
+        Runtime::Process
+    }
+}
+
+fn can_run_containers() -> bool {
+    cfg!(target_os = "linux") && node::is_root()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_are_lower_case_labels() {
+        assert!(is_domain("localhost"));
+        assert!(is_domain("127.0.0.1.sslip.io"));
+        assert!(!is_domain("-bad.example"));
+        assert!(!is_domain("Upper.example"));
+        assert!(!is_domain("a..b"));
+    }
+
+    #[test]
+    fn an_unknown_key_of_the_settings_file_is_refused() {
+        let error = serde_saphyr::from_str::<File>("http-prot: 80\n").expect_err("a typo");
+        assert!(error.to_string().contains("http-prot"), "{error}");
+    }
+}
