@@ -82,9 +82,9 @@ fn written(ops: &HeaderOps) -> impl Iterator<Item = (&str, &str)> {
 /// Dialects refuse CR, LF and NUL; a value that carries one anyway must not split the head.
 fn is_writable(name: &str, value: &str, strip_internal: bool) -> bool {
     let name = name.as_bytes();
-    !value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0))
-        && !is_framing(name)
-        && !(strip_internal && is_internal(name))
+    let splits = value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+    let is_stripped = strip_internal && is_internal(name);
+    !splits && !is_stripped && !is_framing(name)
 }
 
 #[cfg(test)]

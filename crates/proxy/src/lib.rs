@@ -180,3 +180,6 @@ fn open(address: Address, threads: usize) -> Result<Vec<TcpListener>, Error> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

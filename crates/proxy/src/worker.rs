@@ -34,6 +34,8 @@ pub(crate) struct Worker {
     closed: Notify,
     draining: Cell<bool>,
     idle: RefCell<Idle>,
+    // Boxed, because it moves on every request.
+    #[allow(clippy::vec_box)]
     spare: RefCell<Vec<Box<Workspace>>>,
     random: RefCell<SmallRng>,
 }

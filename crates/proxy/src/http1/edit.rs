@@ -39,8 +39,8 @@ pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], edits
     copy(out, &head.fields, bytes, head.len, |field| {
         match field.kind {
             Kind::Ordinary | Kind::Expect => {
-                !head.fields.is_named(bytes, field.name)
-                    && !(has_ops && edits.replaces(field.name.get(bytes)))
+                let is_replaced = has_ops && edits.replaces(field.name.get(bytes));
+                !is_replaced && !head.fields.is_named(bytes, field.name)
             }
             Kind::Host => !own_host,
             Kind::ContentLength => true,

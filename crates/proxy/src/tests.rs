@@ -1,0 +1,191 @@
+//! The gateway as clients and backends see it: real threads, real sockets, every byte by hand.
+
+mod bodies;
+mod drain;
+mod framing;
+mod headers;
+mod http2;
+mod limits;
+mod smuggling;
+mod upgrade;
+mod upstream;
+mod waiting;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle::{Publish, Tasks, snapshot_channel};
+use routing::model::{
+    Action, Activation, Arm, Backend, BackendId, Endpoint, EndpointState, HeaderOps, HostPattern,
+    Origin, Protocol, Route, RouteId, SortKey, Split, Timeouts,
+};
+use routing::{Compiler, RevisionId, Snapshot, Visibility};
+use scaling::ReportReceiver;
+
+use crate::{Address, Limits, ListenerSettings, Settings};
+
+/// A running gateway whose routes the test writes.
+struct Gateway {
+    /// Serves external routes.
+    address: SocketAddr,
+    /// Serves cluster-local routes too.
+    local: SocketAddr,
+    gateway: crate::Gateway,
+    compiler: Compiler,
+    publish: Publish<Snapshot>,
+    tasks: Tasks,
+    _reports: ReportReceiver,
+}
+
+impl Gateway {
+    /// One thread and no routes.
+    async fn start() -> Self {
+        Self::with(Limits::STANDARD, 1).await
+    }
+
+    async fn with(limits: Limits, threads: usize) -> Self {
+        let tasks = Tasks::new();
+        let (publish, snapshots) = snapshot_channel(Snapshot::default());
+        let (sender, reports) = scaling::reports();
+        let activator = scaling::start(
+            scaling::Settings::KNATIVE,
+            snapshots.clone(),
+            sender,
+            &tasks,
+        );
+        let listener = |visibility| ListenerSettings {
+            address: Address::Bind(([127, 0, 0, 1], 0).into()),
+            visibility,
+        };
+        let settings = Settings {
+            listeners: vec![
+                listener(Visibility::External),
+                listener(Visibility::ClusterLocal),
+            ],
+            threads: NonZeroUsize::new(threads),
+            server: None,
+            limits,
+        };
+        let gateway = crate::start(settings, snapshots, activator, &tasks).expect("free ports");
+        let addresses = gateway.addresses().to_vec();
+        Self {
+            address: addresses[0],
+            local: addresses[1],
+            gateway,
+            compiler: Compiler::default(),
+            publish,
+            tasks,
+            _reports: reports,
+        }
+    }
+
+    /// A gateway that sends everything for host `a` to this HTTP/1.1 endpoint.
+    async fn to(endpoint: SocketAddr) -> Self {
+        let mut gateway = Self::start().await;
+        gateway.serve(backend("b", &[endpoint]));
+        gateway
+    }
+
+    /// Sends host `a` to `backend`.
+    fn serve(&mut self, backend: Backend) {
+        let arm = Arm {
+            weight: 1,
+            backend: backend.id.clone(),
+            request_headers: HeaderOps::default(),
+        };
+        self.compiler.put_backend(Arc::new(backend));
+        self.route(
+            "a",
+            Action::Forward(Split::new(vec![arm]).expect("a weight")),
+        );
+    }
+
+    fn route(&mut self, host: &str, action: Action) {
+        self.put(route(host, action));
+    }
+
+    fn put(&mut self, route: Route) {
+        let id = RouteId(format!("{:?}", route.hosts).into());
+        self.compiler.put_route(id, Arc::new(route));
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        self.publish.publish(Arc::new(self.compiler.compile().0));
+    }
+
+    fn requests_open(&self) -> u64 {
+        self.gateway.metrics().requests_open()
+    }
+}
+
+fn route(host: &str, action: Action) -> Route {
+    Route {
+        origin: Origin {
+            dialect: "test",
+            kind: "Test".into(),
+            namespace: "default".into(),
+            name: "test".into(),
+            uid: "1".into(),
+            generation: 1,
+            field: "spec".into(),
+        },
+        visibility: Visibility::External,
+        hosts: vec![HostPattern::Exact(host.into())],
+        sort_key: SortKey::default(),
+        matches: Vec::new(),
+        request_headers: HeaderOps::default(),
+        rewrite_host: None,
+        action,
+    }
+}
+
+fn backend(id: &str, endpoints: &[SocketAddr]) -> Backend {
+    Backend {
+        id: BackendId(id.into()),
+        protocol: Protocol::Http1,
+        endpoints: endpoints.iter().map(|address| endpoint(*address)).collect(),
+        concurrency: 0,
+        activation: None,
+        timeouts: Timeouts::default(),
+    }
+}
+
+/// A backend that waits for its endpoints.
+fn revision(id: &str, endpoints: &[SocketAddr]) -> Backend {
+    let revision = RevisionId {
+        namespace: "default".into(),
+        name: id.into(),
+    };
+    let activation = Activation {
+        revision,
+        service: "s".into(),
+        configuration: "s".into(),
+    };
+    Backend {
+        activation: Some(activation),
+        ..backend(id, endpoints)
+    }
+}
+
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint {
+        address,
+        state: EndpointState::Ready,
+        pod: None,
+    }
+}
+
+/// An address where nobody listens.
+async fn dead() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    listener.local_addr().expect("bound")
+}
+
+const SHORT: Duration = Duration::from_millis(50);
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

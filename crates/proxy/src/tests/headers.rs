@@ -1,0 +1,213 @@
+//! What a backend sees of a request, and answers that the gateway gives itself.
+
+use std::sync::Arc;
+
+use routing::Visibility;
+use routing::model::{Action, Arm, Backend, HeaderMatch, HeaderOps, Match, Respond, Route, Split};
+use testkit::http::{RawServer, ask};
+
+use super::{GET, Gateway, backend, revision, route};
+
+fn split(backend: &Backend) -> Action {
+    let arm = Arm {
+        weight: 1,
+        backend: backend.id.clone(),
+        request_headers: HeaderOps::default(),
+    };
+    Action::Forward(Split::new(vec![arm]).expect("a weight"))
+}
+
+#[tokio::test]
+async fn the_host_and_the_way_are_told_and_the_hop_is_not() {
+    let server = RawServer::echoing().await;
+    let gateway = Gateway::to(server.address).await;
+    let request = "GET /x?y=%20 HTTP/1.1\r\nHost: A:8080\r\nConnection: keep-alive, Secret\r\nSecret: 1\r\nOther: 2\r\n\r\n";
+    let seen = ask(gateway.address, request).await.text();
+    assert_eq!(
+        seen,
+        "GET /x?y=%20 HTTP/1.1\nHost: A:8080\nOther: 2\nX-Forwarded-For: 127.0.0.1\nX-Forwarded-Host: A:8080\n\
+         X-Forwarded-Proto: http\nForwarded: for=127.0.0.1;host=\"A:8080\";proto=http\n\n"
+    );
+}
+
+#[tokio::test]
+async fn knatives_internal_headers_do_not_reach_user_containers() {
+    let server = RawServer::echoing().await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nK-Network-Hash: h\r\nK-Proxy-Request: activator\r\n\
+                   Knative-Serving-Namespace: n\r\nKnative-Serving-Revision: r\r\nKnative-Serving-Tag: t\r\n\r\n";
+    let mut gateway = Gateway::to(server.address).await;
+    let seen = ask(gateway.address, request).await.text().to_lowercase();
+    assert!(
+        seen.contains("k-network-hash: h") && seen.contains("knative-serving-tag: t"),
+        "{seen}"
+    );
+    gateway.serve(revision("r", &[server.address]));
+    let seen = ask(gateway.address, request).await.text().to_lowercase();
+    assert!(
+        !seen.contains("\nk-") && !seen.contains("knative"),
+        "{seen}"
+    );
+}
+
+#[tokio::test]
+async fn probes_of_a_revision_are_answered_here() {
+    let server = RawServer::echoing().await;
+    let mut gateway = Gateway::start().await;
+    let revision = revision("r", &[server.address]);
+    let plain = route("a", split(&revision));
+    let matches = |value: &str| {
+        let header = HeaderMatch {
+            name: "k-network-hash".into(),
+            value: value.into(),
+        };
+        vec![Match {
+            path: None,
+            headers: vec![header],
+        }]
+    };
+    let set = HeaderOps {
+        set: vec![("k-network-hash".into(), "abc".into())],
+        ..HeaderOps::default()
+    };
+    gateway.compiler.put_backend(Arc::new(revision));
+    gateway.compiler.put_route(
+        routing::RouteId("probe".into()),
+        Arc::new(Route {
+            matches: matches("override"),
+            request_headers: set,
+            ..plain.clone()
+        }),
+    );
+    gateway.put(Route {
+        sort_key: routing::model::SortKey(vec![1]),
+        ..plain
+    });
+    let probe = |headers: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
+    let answer = ask(
+        gateway.address,
+        probe("K-Network-Probe: probe\r\nK-Network-Hash: override\r\n"),
+    )
+    .await;
+    assert_eq!(
+        (answer.status(), answer.header("k-network-hash")),
+        (200, Some("abc"))
+    );
+    let answer = ask(
+        gateway.address,
+        probe("K-Network-Probe: probe\r\nK-Network-Hash: x\r\n"),
+    )
+    .await;
+    assert_eq!(
+        (answer.status(), answer.header("k-network-hash")),
+        (200, Some("x"))
+    );
+    assert_eq!(
+        ask(gateway.address, probe("K-Network-Probe: probe\r\n"))
+            .await
+            .status(),
+        400
+    );
+    assert_eq!(
+        ask(gateway.address, probe("K-Network-Probe: activator\r\n"))
+            .await
+            .text(),
+        "activator"
+    );
+    assert_eq!(server.accepted(), 0);
+}
+
+#[tokio::test]
+async fn unknown_hosts_and_missing_backends_are_told_apart() {
+    let mut gateway = Gateway::start().await;
+    let answer = ask(gateway.address, "GET /p?q HTTP/1.1\r\nHost: nobody\r\n\r\n").await;
+    assert_eq!(
+        (answer.status(), answer.text().as_str()),
+        (404, "no route for GET nobody/p\n")
+    );
+    assert_eq!(answer.header("connection"), None);
+    gateway.serve(backend("b", &[]));
+    let answer = ask(gateway.address, GET).await;
+    assert_eq!(
+        (answer.status(), answer.text().as_str()),
+        (503, "backend b has no ready endpoint\n")
+    );
+    gateway.route("c", split(&backend("missing", &[])));
+    let answer = ask(gateway.address, "GET / HTTP/1.1\r\nHost: c\r\n\r\n").await;
+    assert_eq!(
+        (answer.status(), answer.text().as_str()),
+        (503, "backend missing is not known\n")
+    );
+}
+
+#[tokio::test]
+async fn answers_and_redirects_of_a_route_need_no_backend() {
+    let mut gateway = Gateway::start().await;
+    let respond = Respond {
+        status: 418,
+        headers: vec![("x".into(), "y".into())],
+        body: "teapot".into(),
+    };
+    gateway.route("a", Action::Respond(respond));
+    gateway.route("s", Action::RedirectToHttps);
+    let answer = ask(gateway.address, GET).await;
+    assert_eq!(
+        (answer.status(), answer.header("x"), answer.text().as_str()),
+        (418, Some("y"), "teapot")
+    );
+    let answer = ask(gateway.address, "GET /p?q HTTP/1.1\r\nHost: s:80\r\n\r\n").await;
+    assert_eq!(
+        (answer.status(), answer.header("location")),
+        (301, Some("https://s/p?q"))
+    );
+}
+
+#[tokio::test]
+async fn cluster_local_routes_are_not_served_to_the_outside() {
+    let server = RawServer::echoing().await;
+    let mut gateway = Gateway::start().await;
+    let backend = backend("b", &[server.address]);
+    let local = Route {
+        visibility: Visibility::ClusterLocal,
+        ..route("a", split(&backend))
+    };
+    gateway.compiler.put_backend(Arc::new(backend));
+    gateway.put(local);
+    assert_eq!(ask(gateway.address, GET).await.status(), 404);
+    assert_eq!(ask(gateway.local, GET).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_split_gives_every_arm_its_share_and_its_headers() {
+    let server = RawServer::echoing().await;
+    let mut gateway = Gateway::start().await;
+    let backend = backend("b", &[server.address]);
+    let arm = |name: &str, weight| Arm {
+        weight,
+        backend: backend.id.clone(),
+        request_headers: HeaderOps {
+            set: vec![("arm".into(), name.into())],
+            ..HeaderOps::default()
+        },
+    };
+    let action = Action::Forward(
+        Split::new(vec![arm("one", 50), arm("two", 50), arm("none", 0)]).expect("weights"),
+    );
+    gateway.compiler.put_backend(Arc::new(backend));
+    gateway.route("a", action);
+    let mut seen = [0; 3];
+    for _ in 0..100 {
+        let text = ask(
+            gateway.address,
+            "GET / HTTP/1.1\r\nHost: a\r\narm: forged\r\n\r\n",
+        )
+        .await
+        .text();
+        let arm = ["one", "two", "none"]
+            .iter()
+            .position(|arm| text.contains(&format!("arm: {arm}\n")));
+        seen[arm.expect("an arm")] += 1;
+        assert!(!text.contains("forged"));
+    }
+    // One in 10^27 runs would see an arm fewer than 5 times.
+    assert!(seen[0] > 5 && seen[1] > 5 && seen[2] == 0, "{seen:?}");
+}

@@ -1,0 +1,207 @@
+//! Bounds: what a client can make the gateway hold, and for how long.
+
+use testkit::http::{RawServer, RawStream, ask, eventually};
+
+use super::{GET, Gateway, OK, SHORT, backend};
+use crate::{Address, Error, Limits, ListenerSettings, Settings};
+
+async fn gateway(limits: Limits, server: &RawServer) -> Gateway {
+    let mut gateway = Gateway::with(limits, 1).await;
+    gateway.serve(backend("b", &[server.address]));
+    gateway
+}
+
+#[tokio::test]
+async fn heads_may_be_long_but_not_too_long() {
+    let server = RawServer::answering(OK).await;
+    let gateway = Gateway::to(server.address).await;
+    let head = |bytes: usize| {
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+            "x".repeat(bytes)
+        )
+    };
+    assert_eq!(ask(gateway.address, head(60_000)).await.text(), "ok");
+    for request in [
+        head(70_000),
+        head(10_000_000),
+        format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000)),
+        format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+            "X: y\r\n".repeat(200)
+        ),
+    ] {
+        let mut client = RawStream::connect(gateway.address).await;
+        // The rest of a very long head is not taken.
+        let _ = client.try_send(request).await;
+        let answer = client.answer().await;
+        assert_eq!(
+            (answer.status(), answer.header("connection")),
+            (431, Some("close"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_head_may_come_byte_by_byte() {
+    let server = RawServer::echoing().await;
+    let gateway = Gateway::to(server.address).await;
+    let mut client = RawStream::connect(gateway.address).await;
+    for byte in
+        b"\r\nPOST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+    {
+        client.send([*byte]).await;
+    }
+    let text = client.answer().await.text();
+    assert!(
+        text.starts_with("POST /x HTTP/1.1\n") && text.ends_with("\n\nab"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_is_answered_408() {
+    let server = RawServer::answering(OK).await;
+    let gateway = gateway(
+        Limits {
+            head: SHORT,
+            ..Limits::STANDARD
+        },
+        &server,
+    )
+    .await;
+    for start in ["GET / HTTP/1.1\r\nHo", "\r\n", "GET"] {
+        let mut client = RawStream::connect(gateway.address).await;
+        let answer = client.ask(start).await;
+        assert_eq!(
+            (answer.status(), answer.header("connection")),
+            (408, Some("close")),
+            "{start:?}"
+        );
+    }
+    let mut client = RawStream::connect(gateway.address).await;
+    client.send("PRI * HTTP/2.0\r\n").await;
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_answered_408() {
+    let server = RawServer::start(|mut stream| async move { stream.closed().await }).await;
+    let gateway = gateway(
+        Limits {
+            stall: SHORT,
+            ..Limits::STANDARD
+        },
+        &server,
+    )
+    .await;
+    let answer = ask(
+        gateway.address,
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab",
+    )
+    .await;
+    assert_eq!(
+        (answer.status(), answer.header("connection")),
+        (408, Some("close"))
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_is_given_up() {
+    let server = RawServer::start(|mut stream| async move {
+        stream.read_head().await;
+        stream
+            .send("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+            .await;
+        stream.send(vec![0; 100_000_000]).await;
+    })
+    .await;
+    let gateway = gateway(
+        Limits {
+            stall: SHORT,
+            ..Limits::STANDARD
+        },
+        &server,
+    )
+    .await;
+    let mut client = RawStream::connect(gateway.address).await;
+    client.send(GET).await;
+    assert!(client.read_head().await.is_some());
+    eventually("the request is over", || gateway.requests_open() == 0).await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_but_a_busy_one_is_not() {
+    let server = RawServer::start(|mut stream| async move {
+        while stream.read_head().await.is_some() {
+            tokio::time::sleep(SHORT * 4).await;
+            stream.send(OK).await;
+        }
+    })
+    .await;
+    let gateway = gateway(
+        Limits {
+            keep_alive: SHORT,
+            ..Limits::STANDARD
+        },
+        &server,
+    )
+    .await;
+    let mut client = RawStream::connect(gateway.address).await;
+    assert_eq!(client.ask(GET).await.text(), "ok");
+    client.closed().await;
+    let mut silent = RawStream::connect(gateway.address).await;
+    silent.closed().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_and_are_not_refused() {
+    let server = RawServer::answering(OK).await;
+    let gateway = gateway(
+        Limits {
+            connections: 2,
+            ..Limits::STANDARD
+        },
+        &server,
+    )
+    .await;
+    let mut first = RawStream::connect(gateway.address).await;
+    let mut second = RawStream::connect(gateway.address).await;
+    assert_eq!(first.ask(GET).await.text(), "ok");
+    assert_eq!(second.ask(GET).await.text(), "ok");
+    let mut third = RawStream::connect(gateway.address).await;
+    third.send(GET).await;
+    assert_eq!(first.ask(GET).await.text(), "ok");
+    assert_eq!(gateway.gateway.metrics().connections_open(), 2);
+    drop(second);
+    assert_eq!(third.answer().await.text(), "ok");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_an_error_at_once() {
+    let gateway = Gateway::start().await;
+    let (_publish, snapshots) = lifecycle::snapshot_channel(routing::Snapshot::default());
+    let tasks = lifecycle::Tasks::new();
+    let activator = scaling::start(
+        scaling::Settings::KNATIVE,
+        snapshots.clone(),
+        scaling::reports().0,
+        &tasks,
+    );
+    let settings = Settings {
+        listeners: vec![ListenerSettings {
+            address: Address::Bind(gateway.address),
+            visibility: routing::Visibility::External,
+        }],
+        threads: None,
+        server: None,
+        limits: Limits::STANDARD,
+    };
+    let error =
+        crate::start(settings, snapshots, activator, &tasks).expect_err("the port is taken");
+    assert!(
+        matches!(error, Error::Listen { address, .. } if address == gateway.address),
+        "{error}"
+    );
+    assert!(error.to_string().contains("choose another port"));
+}
