@@ -63,8 +63,12 @@ where
         let bytes = read(body, &head.method).await?;
         return ask(&page, &bytes);
     }
-    let form = Form::negotiate(header(&head.headers, ACCEPT.as_str()))?;
     let target = target.ok_or_else(Status::no_such_path)?;
+    if target == Target::OpenApiV2 {
+        auth::authorize_path(user, &head.method, &path)?;
+        return Ok(openapi_v2(&head.headers));
+    }
+    let form = Form::negotiate(header(&head.headers, ACCEPT.as_str()))?;
     let Target::Resource(resource) = target else {
         auth::authorize_path(user, &head.method, &path)?;
         if head.method != Method::GET {
@@ -119,9 +123,20 @@ fn describe(
             ["apis", group, version] => openapi::document(&types, group, version),
             _ => None,
         },
-        Target::Resource(_) | Target::ServerVersion | Target::Health => None,
+        Target::Resource(_) | Target::OpenApiV2 | Target::ServerVersion | Target::Health => None,
     };
     found.map(|value| document(&value)).ok_or_else(Status::no_such_path)
+}
+
+/// An OpenAPI v2 document without definitions: v3 is the one that is published. kubectl asks for
+/// v2 only about kinds that v3 does not have, and then says that it does not know them.
+fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    if header(headers, ACCEPT.as_str()).contains("proto-openapi") {
+        // Field 1 (`swagger`) of gnostic's Document.
+        return respond(200, PROTOBUF, Bytes::from_static(b"\x0a\x032.0"));
+    }
+    document(&json!({ "swagger": "2.0", "info": { "title": "Suimon", "version": "v1.36.0" }, "paths": {} }))
 }
 
 fn call(

@@ -6,6 +6,8 @@
 //! from caches → one patch of `spec.replicas`; every other write comes after it.
 
 mod brain;
+#[cfg(test)]
+mod fake;
 mod listen;
 mod plan;
 mod pods;
@@ -86,3 +88,6 @@ fn wake_on_changes(context: &Context, queue: &Queue<Key>) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

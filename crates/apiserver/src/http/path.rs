@@ -16,6 +16,8 @@ pub(crate) enum Target<'a> {
     Resource(ResourcePath<'a>),
     /// `/openapi/v3` and below; the rest of the path.
     OpenApi(&'a str),
+    /// `/openapi/v2`.
+    OpenApiV2,
     /// `/version`.
     ServerVersion,
     /// `/healthz`, `/livez` or `/readyz`, perhaps with a check below.
@@ -42,9 +44,11 @@ impl<'a> Target<'a> {
         let target = match segments.next()? {
             "version" if segments.clone().next().is_none() => Self::ServerVersion,
             "healthz" | "livez" | "readyz" => Self::Health,
-            "openapi" if segments.next()? == "v3" => {
-                Self::OpenApi(trimmed.strip_prefix("openapi/v3")?.trim_start_matches('/'))
-            }
+            "openapi" => match segments.next()? {
+                "v2" => Self::OpenApiV2,
+                "v3" => Self::OpenApi(trimmed.strip_prefix("openapi/v3")?.trim_start_matches('/')),
+                _ => return None,
+            },
             "api" => match segments.next() {
                 None => Self::Groups { core: true },
                 Some("") => return None,

@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::admission::AcceptAll;
 
+mod door;
+mod kubectl;
 mod lifetime;
 mod watches;
 

@@ -72,6 +72,7 @@ impl Disk {
     pub(super) fn open(path: &Path) -> Result<(Self, Image), Error> {
         let failed = |source: redb::Error| Error::Open { path: path.to_owned(), source: Box::new(source) };
         let database = Database::create(path).map_err(|error| failed(error.into()))?;
+        protect(path).map_err(|error| failed(redb::Error::Io(error)))?;
         let loaded = load(&database).map_err(failed)?;
         if loaded.format != FORMAT {
             return Err(Error::Format { path: path.to_owned(), found: loaded.format, known: FORMAT });
@@ -266,6 +267,16 @@ fn commit(database: &Database, batch: &Batch, reserved: u64) -> Result<(), redb:
         }
     }
     transaction.commit()?;
+    Ok(())
+}
+
+/// The store holds secrets: only its owner may read it.
+fn protect(path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    }
     Ok(())
 }
 

@@ -409,7 +409,8 @@ async fn a_started_activator_follows_snapshots_and_sends_stats() {
     let cold = Arc::new(revision(0, vec![]));
     compiler.put_backend(Arc::clone(&cold));
     publish.publish(Arc::new(compiler.compile().0));
-    let waiting = tokio::spawn({
+    let mut requests = tokio::task::JoinSet::new();
+    requests.spawn({
         let activator = activator.clone();
         async move {
             activator
@@ -424,7 +425,7 @@ async fn a_started_activator_follows_snapshots_and_sends_stats() {
     );
     compiler.put_backend(Arc::new(revision(0, vec![ready(7)])));
     publish.publish(Arc::new(compiler.compile().0));
-    assert_eq!(waiting.await.expect("no panic"), Ok(1007));
+    assert_eq!(requests.join_all().await, [Ok(1007)]);
     assert_eq!(
         tasks.drain(std::time::Duration::from_secs(1)).await,
         lifecycle::Outcome::Clean
