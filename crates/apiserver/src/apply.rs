@@ -129,7 +129,11 @@ pub fn track(kind: &ResourceType, live: Option<&Value>, new: &mut Value, writer:
         _ => Managers::of(live),
     };
     let schema = kind.schema.as_deref();
-    let difference = compare::objects(schema, live, new);
+    let mut difference = compare::objects(schema, live, new);
+    if writer.subresource.is_empty() && kind.subresources.status {
+        // The server made it, not the writer.
+        difference.changed.0.remove("f:status");
+    }
     let version = kind.api_version();
     let own = managers.find(writer.manager, Operation::Update, Some(&version), writer.subresource);
     managers.yield_to(own, &difference);

@@ -41,6 +41,10 @@ pub(crate) fn fill_in(value: &mut Value) {
 }
 
 pub(crate) fn default_names(value: &mut Value) {
+    // A spec of another type is refused by the schema.
+    if !value["spec"].is_object() {
+        return;
+    }
     let kind = value["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
     let names = &mut value["spec"]["names"];
     if !names.is_object() || kind.is_empty() {

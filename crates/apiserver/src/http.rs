@@ -228,7 +228,7 @@ fn send(call: &Call, form: &Form, reply: &Reply) -> Response<Body> {
     let bytes = render::content(call, form, &reply.content);
     let media = if *form == Form::Yaml { "application/yaml" } else { "application/json" };
     let mut response = respond(reply.code, media, bytes);
-    for warning in &reply.warnings {
+    for warning in reply.warnings.iter().chain(&call.kind.warning) {
         let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
             response.headers_mut().append(http::header::WARNING, value);

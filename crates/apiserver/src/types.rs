@@ -276,9 +276,12 @@ impl TypeTable {
             .flat_map(BTreeMap::values)
     }
 
-    /// Groups in order; core is the empty one.
+    /// Groups, those of Kubernetes first: clients take the first group that has a name that they
+    /// were given, so `kubectl get ingresses` must not mean someone's CRD. Core is the empty group.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
-        self.groups.keys().map(String::as_str)
+        let own = self.groups.iter().filter(|(_, versions)| !is_custom(versions));
+        let custom = self.groups.iter().filter(|(_, versions)| is_custom(versions));
+        own.chain(custom).map(|(group, _)| group.as_str())
     }
 
     /// Versions of a group, the preferred one first.
@@ -324,6 +327,11 @@ impl TypeTable {
         }
         self.groups.retain(|_, versions| !versions.is_empty());
     }
+}
+
+/// Whether a group has nothing but CRDs.
+fn is_custom(versions: &Versions) -> bool {
+    versions.values().flat_map(BTreeMap::values).all(|entry| entry.custom)
 }
 
 /// Order of versions: `v2 > v1 > v1beta2 > v1beta1 > v1alpha1 > anything else`.

@@ -11,6 +11,15 @@ use crate::store::{Expect, Guard, Refused, Write};
 /// A generated name is tried again this often if it is taken.
 const NAME_ATTEMPTS: usize = 8;
 
+/// Who says which manager owns the fields of a new object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ownership {
+    /// The writer owns all that it sent, as after an update.
+    Record,
+    /// Server-side apply already wrote it into the object.
+    Applied,
+}
+
 impl Api {
     /// Creates the object in the body.
     pub(crate) async fn create(&self, call: &Call, body: &Body) -> Result<Reply, Status> {
@@ -19,7 +28,7 @@ impl Api {
         if !metadata::text(&value, "resourceVersion").is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        self.create_value(call, value, warnings).await
+        self.create_value(call, value, warnings, Ownership::Record).await
     }
 
     /// Creates `value`, which is of the call's kind and pruned.
@@ -28,6 +37,7 @@ impl Api {
         call: &Call,
         mut value: Value,
         mut warnings: Vec<String>,
+        ownership: Ownership,
     ) -> Result<Reply, Status> {
         decode::check_namespace(call, &mut value)?;
         let given = metadata::text(&value, "name").to_owned();
@@ -36,7 +46,7 @@ impl Api {
         }
         let prefix = metadata::text(&value, "generateName").to_owned();
         let generated = given.is_empty() && !prefix.is_empty();
-        fill_in(call, &mut value);
+        fill_in(call, &mut value, ownership);
         let attempts = if generated { NAME_ATTEMPTS } else { 1 };
         for attempt in 1..=attempts {
             let mut value = value.clone();
@@ -45,7 +55,7 @@ impl Api {
             }
             let name = metadata::text(&value, "name").to_owned();
             let call = call.about(&call.namespace, &name);
-            match self.create_once(&call, value, &mut warnings).await {
+            match self.create_once(&call, value, &mut warnings, ownership).await {
                 Err(status) if status.reason == "AlreadyExists" && attempt < attempts => {}
                 result => return result.map(|reply| reply.warning(warnings)),
             }
@@ -58,9 +68,12 @@ impl Api {
         call: &Call,
         mut value: Value,
         warnings: &mut Vec<String>,
+        ownership: Ownership,
     ) -> Result<Reply, Status> {
         self.admit(call, Operation::Create, &mut value, None, warnings)?;
-        shape::record(call, &mut value, None);
+        if ownership == Ownership::Record {
+            shape::record(call, &mut value, None);
+        }
         if call.options.dry_run {
             return self.dry_create(call, value);
         }
@@ -114,6 +127,7 @@ impl Api {
         errors.extend(shape::validate(&call.kind, value, old));
         errors.extend(special::validate(&self.types(), &call.kind, value, old));
         if errors.is_empty() {
+            warnings.extend(special::notices(&call.kind, value));
             return Ok(());
         }
         Err(Status::invalid(&call.kind.group, &call.kind.kind, metadata::text(value, "name"), &errors))
@@ -157,12 +171,14 @@ impl Api {
 }
 
 /// What the server sets on a new object.
-fn fill_in(call: &Call, value: &mut Value) {
+fn fill_in(call: &Call, value: &mut Value, ownership: Ownership) {
     let fields = metadata::of(value);
     for field in metadata::SYSTEM.iter().filter(|field| **field != "generateName") {
         fields.remove(*field);
     }
-    fields.remove("managedFields");
+    if ownership == Ownership::Record {
+        fields.remove("managedFields");
+    }
     fields.insert("uid".into(), json!(metadata::new_uid()));
     fields.insert("creationTimestamp".into(), json!(metadata::timestamp(Timestamp::now())));
     if shape::has_generation(&call.kind) {

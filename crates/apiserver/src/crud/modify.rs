@@ -84,7 +84,7 @@ impl Api {
         if metadata::text(&merged, "name").is_empty() {
             merged["metadata"]["name"] = json!(call.name);
         }
-        self.create_value(call, merged, warnings).await
+        self.create_value(call, merged, warnings, create::Ownership::Applied).await
     }
 
     async fn change(
@@ -286,6 +286,9 @@ fn read_patch(call: &Call, body: &Body) -> Result<(Patch, Vec<String>), Status> 
         }
         "application/apply-patch+yaml" => {
             let (value, found) = body.parse()?;
+            if !value.is_object() {
+                return Err(Status::bad_request("the applied configuration must be an object"));
+            }
             (Patch::Apply(value), found)
         }
         _ => return Err(Status::unsupported_media_type(PATCHES)),
@@ -306,6 +309,10 @@ fn apply_patch(call: &Call, patch: &Patch, found: &[String], old: &Arc<Value>) -
             shape::apply(call, Some(old), &applied)?
         }
     };
+    let metadata_fits = value.get("metadata").is_none_or(|metadata| metadata.is_object() || metadata.is_null());
+    if !value.is_object() || !metadata_fits {
+        return Err(Status::bad_request("the patched object and its metadata must be JSON objects"));
+    }
     let apply = matches!(patch, Patch::Apply(_));
     if !apply {
         findings.extend(shape::prune(&call.kind, &mut value));

@@ -53,9 +53,14 @@ pub(super) fn default(kind: &ResourceType, value: &mut Value) {
     }
 }
 
-/// Findings of the schema.
+/// Findings of the schema, and about fields that a built-in kind does not let change.
 pub(super) fn validate(kind: &ResourceType, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    kind.schema.as_ref().map(|schema| validation::object(schema, value, old)).unwrap_or_default()
+    let mut errors =
+        kind.schema.as_ref().map(|schema| validation::object(schema, value, old)).unwrap_or_default();
+    if let (Some(definition), Some(old)) = (kind.definition(), old) {
+        errors.extend(validation::builtin::update(definition, value, old));
+    }
+    errors
 }
 
 /// When a write of this kind is on disk. Status is derived, whatever the kind.

@@ -36,7 +36,11 @@ pub(super) fn fill_in(kind: &ResourceType, value: &mut Value) {
         value["spec"] = json!({ "finalizers": ["kubernetes"] });
         value["status"] = json!({ "phase": "Active" });
         let name = metadata::text(value, "name").to_owned();
-        value["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+        let labels = metadata::of(value).entry("labels").or_insert_with(|| json!({}));
+        // Labels of another type are refused by the schema.
+        if let Some(labels) = labels.as_object_mut() {
+            labels.insert("kubernetes.io/metadata.name".into(), json!(name));
+        }
     } else if is_crd(kind) {
         crate::crd::fill_in(value);
     } else if counts_replicas(kind) {
@@ -58,6 +62,11 @@ pub(super) fn validate(
     old: Option<&Value>,
 ) -> Vec<FieldError> {
     if is_crd(kind) { crate::crd::validate(types, value, old) } else { Vec::new() }
+}
+
+/// What an accepted object asks for and does not get, as warnings.
+pub(super) fn notices(kind: &ResourceType, value: &Value) -> Vec<String> {
+    if is_crd(kind) { crate::types::crd::notices(value) } else { Vec::new() }
 }
 
 /// `status.qosClass` of a pod.

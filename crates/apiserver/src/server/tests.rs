@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::admission::AcceptAll;
 
+mod bodies;
 mod door;
 mod kubectl;
 mod lifetime;

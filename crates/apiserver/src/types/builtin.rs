@@ -92,7 +92,7 @@ const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler", group: "autoscaling", version: "v2", plural: "horizontalpodautoscalers", short: &["hpa"], categories: ALL, status: true, ..ROW },
     Row { definition: "io.k8s.api.coordination.v1.Lease", group: "coordination.k8s.io", plural: "leases", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.discovery.v1.EndpointSlice", group: "discovery.k8s.io", plural: "endpointslices", lazy: true, ..ROW },
-    Row { definition: "io.k8s.api.events.v1.Event", group: "events.k8s.io", plural: "events", short: &["ev"], lazy: true, ..ROW },
+    Row { definition: "io.k8s.api.events.v1.Event", group: "events.k8s.io", plural: "events", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.networking.v1.Ingress", group: "networking.k8s.io", plural: "ingresses", short: &["ing"], status: true, ..ROW },
     Row { definition: "io.k8s.api.networking.v1.IngressClass", group: "networking.k8s.io", plural: "ingressclasses", cluster: true, ..ROW },
     Row { definition: "io.k8s.api.networking.v1.NetworkPolicy", group: "networking.k8s.io", plural: "networkpolicies", short: &["netpol"], ..ROW },
