@@ -8,19 +8,18 @@ use std::sync::Arc;
 
 use api::networking::v1alpha1 as networking;
 use routing::model::{
-    Action, Arm, HeaderMatch, HeaderOps, HostPattern, Match, Origin, PathMatch, Respond, Route,
-    RouteId, SortKey, Split, Visibility,
+    Action, Arm, HeaderMatch, HeaderOps, HostPattern, Match, Origin, PathMatch, Route, RouteId,
+    SortKey, Split, Visibility,
 };
 
 use super::{Translation, hash, rule_hosts};
-use crate::backend::{self, TargetKind};
+use crate::backend;
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::objects::{Name, Objects, Reader};
 use crate::shared::{headers, host};
 
-/// What a prober sends, and what [`HASH_HEADER`] asks the gateway to fill in.
-const PROBE_HEADER: &str = "k-network-probe";
-const PROBE_VALUE: &str = "probe";
+/// A prober sends this header with this value, and the gateway fills in the hash of what it serves.
+/// Who answers is the backend's matter: for pods of a revision the proxy does.
 const HASH_HEADER: &str = "k-network-hash";
 const HASH_OVERRIDE: &str = "override";
 
@@ -62,8 +61,6 @@ struct PathPlan {
     request_headers: HeaderOps,
     rewrite_host: Option<Arc<str>>,
     action: Action,
-    /// Some arm goes to a revision, which has nobody else to answer probes for it.
-    to_revision: bool,
     position: [i64; 2],
     field: String,
 }
@@ -213,7 +210,7 @@ impl Translator<'_> {
             "RewriteHostInvalid",
             &format!("{field}.rewriteHost"),
         )?;
-        let (split, to_revision) = self.split(&path.splits, &field)?;
+        let split = self.split(&path.splits, &field)?;
         Ok(PathPlan {
             visibility,
             hosts: hosts.to_vec(),
@@ -226,7 +223,6 @@ impl Translator<'_> {
             } else {
                 Action::Forward(split)
             },
-            to_revision,
             position,
             field,
         })
@@ -236,16 +232,13 @@ impl Translator<'_> {
         &mut self,
         splits: &[networking::IngressBackendSplit],
         field: &str,
-    ) -> Result<(Split, bool), Refused> {
+    ) -> Result<Split, Refused> {
         let mut arms = Vec::with_capacity(splits.len());
-        let (mut to_revision, mut refused) = (false, false);
+        let mut refused = false;
         for (at, split) in splits.iter().enumerate() {
             let field = format!("{field}.splits[{at}]");
             match self.arm(split, splits.len() == 1, &field) {
-                Ok((arm, revision)) => {
-                    to_revision |= revision;
-                    arms.push(arm);
-                }
+                Ok(arm) => arms.push(arm),
                 Err(Refused) => refused = true,
             }
         }
@@ -258,18 +251,15 @@ impl Translator<'_> {
             self.refuse("PercentInvalid", &format!("{field}.splits"), message);
             return Err(Refused);
         }
-        Split::new(arms)
-            .map(|split| (split, to_revision))
-            .ok_or(Refused)
+        Split::new(arms).ok_or(Refused)
     }
 
-    /// One arm, and whether it goes to a revision.
     fn arm(
         &mut self,
         split: &networking::IngressBackendSplit,
         alone: bool,
         field: &str,
-    ) -> Result<(Arm, bool), Refused> {
+    ) -> Result<Arm, Refused> {
         if *split.service_namespace != *self.name.namespace {
             let message = format!(
                 "serviceNamespace {:?} is not the Ingress's own namespace {}; the path is not served",
@@ -326,9 +316,8 @@ impl Translator<'_> {
             backend: target.reference.id(),
             request_headers,
         };
-        let to_revision = matches!(target.kind, TargetKind::Revision(_));
         self.out.backends.insert(target.reference);
-        Ok((arm, to_revision))
+        Ok(arm)
     }
 
     /// appendHeaders replace what the client sent.
@@ -350,39 +339,18 @@ impl Translator<'_> {
     /// The routes of a path: its probe twin, then itself.
     fn emit(&mut self, plan: PathPlan) {
         let id = format!("knative/{}/{}", self.name, plan.field);
-        let hash = HeaderMatch {
-            name: HASH_HEADER.into(),
-            value: HASH_OVERRIDE.into(),
-        };
-        match &plan.action {
-            // The gateway is what stands in front of a revision's pods, so it answers for them as
-            // Knative's own proxies do, and wakes nobody.
-            Action::Forward(_) if plan.to_revision => {
-                let probe = HeaderMatch {
-                    name: PROBE_HEADER.into(),
-                    value: PROBE_VALUE.into(),
-                };
-                let answer = Respond {
-                    status: 200,
-                    headers: vec![(HASH_HEADER.into(), Arc::clone(&self.hash))],
-                    body: "".into(),
-                };
-                let twin = self.route(&plan, vec![hash, probe], Action::Respond(answer));
-                self.out
-                    .routes
-                    .push((RouteId(format!("{id}/probe").into()), Arc::new(twin)));
-            }
-            Action::Forward(_) => {
-                let mut twin = self.route(&plan, vec![hash], plan.action.clone());
-                twin.request_headers
-                    .set
-                    .push((HASH_HEADER.into(), Arc::clone(&self.hash)));
-                self.out
-                    .routes
-                    .push((RouteId(format!("{id}/probe").into()), Arc::new(twin)));
-            }
-            // A redirect is answered before anything could be probed.
-            Action::RedirectToHttps | Action::Respond(_) => {}
+        // A redirect is answered before anything could be probed.
+        if matches!(plan.action, Action::Forward(_)) {
+            let hash = HeaderMatch {
+                name: HASH_HEADER.into(),
+                value: HASH_OVERRIDE.into(),
+            };
+            let mut twin = self.route(&plan, vec![hash], plan.action.clone());
+            let set = &mut twin.request_headers.set;
+            set.retain(|(name, _)| **name != *HASH_HEADER);
+            set.push((HASH_HEADER.into(), Arc::clone(&self.hash)));
+            let id = RouteId(format!("{id}/probe").into());
+            self.out.routes.push((id, Arc::new(twin)));
         }
         let route = self.route(&plan, Vec::new(), plan.action.clone());
         self.out.routes.push((RouteId(id.into()), Arc::new(route)));
