@@ -89,12 +89,12 @@ async fn a_program_that_exits_at_once_fails_with_its_exit_code() -> anyhow::Resu
         "{}",
         said(&output)
     );
-    let configuration = server.object(&["configuration", "bad"]).await?;
+    let revision = server.object(&["revision", "bad-00001"]).await?;
     assert!(
-        configuration["status"]["conditions"]
+        revision["status"]["conditions"]
             .to_string()
             .contains("ExitCode1"),
-        "{configuration}"
+        "{revision}"
     );
     Ok(())
 }

@@ -128,10 +128,8 @@ impl Server {
 
     async fn suimon_with_input(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
         let mut command = Command::new(binary()?);
-        command
-            .args(arguments)
-            .arg("--data-dir")
-            .arg(self.data.path());
+        // Before the arguments: after `--` they are a program's.
+        command.arg("--data-dir").arg(self.data.path()).args(arguments);
         with_input(command, input).await
     }
 
