@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ::reconcile::{Action, Error, Key, write};
+use ::reconcile::{Action, Error, Key, controller_of, write};
 use api::names::child_name;
-use api::serving::v1::{Configuration, Revision, Route};
+use api::serving::v1::{Configuration, Revision, Route, Service};
 use k8s_openapi::api::core::v1::Service as KubernetesService;
 use kube::ResourceExt;
 
@@ -47,18 +47,18 @@ fn observe(key: &Key, route: &Route, ctx: &Context) -> Observed {
         observed.revisions.insert(revision.name_any(), revision);
     };
     for target in &route.spec.traffic {
-        match named(target) {
-            Named::Revision(name) => ctx.revisions.get(&of(name)).into_iter().for_each(&mut add),
-            Named::Configuration(name) => {
-                let term = format!("configuration/{name}");
-                let revisions = ctx.revisions_by_mention.get(namespace, &term);
-                revisions.into_iter().for_each(&mut add);
-                if let Some(configuration) = ctx.configurations.get(&of(name)) {
-                    observed
-                        .configurations
-                        .insert(name.to_owned(), configuration);
-                }
-            }
+        if let Named::Revision(name) = named(target) {
+            ctx.revisions.get(&of(name)).into_iter().for_each(&mut add);
+        }
+    }
+    for name in configurations(route) {
+        let term = format!("configuration/{name}");
+        let revisions = ctx.revisions_by_mention.get(namespace, &term);
+        revisions.into_iter().for_each(&mut add);
+        if let Some(configuration) = ctx.configurations.get(&of(name)) {
+            observed
+                .configurations
+                .insert(name.to_owned(), configuration);
         }
     }
     ctx.revisions_by_mention
@@ -85,6 +85,20 @@ fn observe(key: &Key, route: &Route, ctx: &Context) -> Observed {
         }
     }
     observed
+}
+
+/// Configurations that the Route follows, and the one of its Service.
+fn configurations(route: &Route) -> impl Iterator<Item = &str> {
+    let followed = route
+        .spec
+        .traffic
+        .iter()
+        .filter_map(|target| match named(target) {
+            Named::Configuration(name) => Some(name),
+            Named::Revision(_) => None,
+        });
+    let parent = controller_of::<Service>(route).map(|service| service.name.as_str());
+    followed.chain(parent)
 }
 
 async fn apply(ctx: &Context, key: &Key, route: &Arc<Route>, plan: &Plan) -> Result<(), Error> {

@@ -87,13 +87,17 @@ impl Problem {
     }
 }
 
-/// Terms under which a Route is found when one of its targets changes.
+/// Terms under which a Route is found when one of its targets changes. A Service's Route also
+/// hears of revisions that it does not point at: it puts them into reserve.
 pub(crate) fn mentions(route: &Route) -> Vec<String> {
     let term = |target: &TrafficTarget| match named(target) {
         Named::Configuration(name) => format!("configuration/{name}"),
         Named::Revision(name) => format!("revision/{name}"),
     };
-    route.spec.traffic.iter().map(term).collect()
+    let parent = controller_of::<Service>(route);
+    let parent = parent.map(|service| format!("configuration/{}", service.name));
+    let targets = route.spec.traffic.iter().map(term);
+    targets.chain(parent).collect()
 }
 
 /// What a target names.
