@@ -104,7 +104,6 @@ pub(crate) fn load(mut types: TypeTable, store: &Store) -> TypeTable {
             Ok(more) => types = more,
             Err(error) => tracing::error!(crd = ?crd.value()["metadata"]["name"], ?error, "a stored CRD cannot be served"),
         }
-        crd.forget();
     }
     types
 }

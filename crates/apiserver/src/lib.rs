@@ -20,6 +20,7 @@ mod kubeconfig;
 mod namespace;
 pub mod openapi;
 pub mod patch;
+mod protobuf;
 pub mod prune;
 pub mod schema;
 pub mod selector;

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 use lifecycle::{Stage, Tasks};
@@ -112,7 +113,7 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
     let store = Store::open(&settings.data_dir.join("store.redb"), Limits::standard())?;
     let types = crd::load(TypeTable::builtin(), &store);
     let api = Arc::new(Api::new(store.clone(), types, Arc::clone(&settings.admission)));
-    stop_with(&store, tasks);
+    look_after(&store, tasks);
     namespace::create_initial(&api)
         .await
         .map_err(|source| Error::Initial { what: "the initial namespaces".into(), source })?;
@@ -136,13 +137,18 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
     Ok(server)
 }
 
-/// Ends watches with the API stage, and closes the store with the last one.
-fn stop_with(store: &Store, tasks: &Tasks) {
-    let watches = store.clone();
+/// How often the store gives memory back.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+
+/// Keeps the store tidy, ends watches with the API stage, and closes the store with the last one.
+fn look_after(store: &Store, tasks: &Tasks) {
+    let open = store.clone();
     let mut stop = tasks.shutdown(Stage::Api);
-    tasks.spawn("watches", Stage::Api, async move {
-        stop.requested().await;
-        watches.close_watches();
+    tasks.spawn("store-tidy", Stage::Api, async move {
+        while tokio::time::timeout(TIDY_EVERY, stop.requested()).await.is_err() {
+            open.tidy();
+        }
+        open.close_watches();
         Ok::<(), Infallible>(())
     });
     let store = store.clone();

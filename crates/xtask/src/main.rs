@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // A binary has no public API.
 #![allow(clippy::print_stdout)]
 
+mod protobuf_pack;
 mod schema_pack;
 mod tidy;
 
@@ -22,8 +23,14 @@ fn main() -> anyhow::Result<ExitCode> {
             schema_pack::run(definitions)?;
             Ok(ExitCode::SUCCESS)
         }
+        ["protobuf-pack", directory] => {
+            protobuf_pack::run(directory)?;
+            Ok(ExitCode::SUCCESS)
+        }
         _ => {
-            println!("usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json>");
+            println!(
+                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory>"
+            );
             Ok(ExitCode::FAILURE)
         }
     }

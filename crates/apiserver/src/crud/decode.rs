@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Call, metadata, shape};
 use crate::http::options::FieldValidation;
+use crate::protobuf;
 use crate::status::Status;
 
 /// A request body with its media type.
@@ -13,14 +14,21 @@ pub(crate) struct Body {
     pub(crate) bytes: bytes::Bytes,
 }
 
-const SUPPORTED: &str = "application/json, application/yaml";
+const SUPPORTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 impl Body {
-    /// The body as a JSON document, with findings about duplicate fields.
-    pub(super) fn parse(&self) -> Result<(Value, Vec<String>), Status> {
+    /// The body as a JSON document, with findings about duplicate fields. `definition` says what a
+    /// protobuf body is; `None` for kinds that have no protobuf form.
+    pub(super) fn parse(&self, definition: Option<&str>) -> Result<(Value, Vec<String>), Status> {
         match self.media_type.as_str() {
             "application/yaml" | "text/yaml" | "application/apply-patch+yaml" => shape::parse_yaml(&self.bytes),
             "application/json" | "" => shape::parse_json(&self.bytes),
+            protobuf::MEDIA_TYPE => {
+                let definition = definition.ok_or_else(|| Status::unsupported_media_type(SUPPORTED))?;
+                let value = protobuf::parse(definition, &self.bytes)
+                    .map_err(|error| Status::bad_request(error.to_string()))?;
+                Ok((value, Vec::new()))
+            }
             _ => Err(Status::unsupported_media_type(SUPPORTED)),
         }
     }
@@ -29,7 +37,7 @@ impl Body {
 /// Reads an object of the call's kind: fields that the schema does not know are dropped, and
 /// told according to `fieldValidation`.
 pub(super) fn object(call: &Call, body: &Body, warnings: &mut Vec<String>) -> Result<Value, Status> {
-    let (mut value, mut findings) = body.parse()?;
+    let (mut value, mut findings) = body.parse(call.kind.definition())?;
     if !value.is_object() {
         return Err(Status::bad_request("the request body must be an object"));
     }

@@ -12,6 +12,8 @@ use crate::status::{FieldError, Status};
 use crate::store::{Expect, Object, Refused, Write};
 
 const ATTEMPTS: usize = 16;
+/// Definition of the options in a body.
+const DEFINITION: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -158,7 +160,7 @@ fn success(call: &Call, uid: &str) -> Value {
 impl DeleteOptions {
     fn read(call: &Call, body: &Body) -> Result<Self, Status> {
         let query = &call.options;
-        let value = if body.bytes.is_empty() { Value::Null } else { body.parse()?.0 };
+        let value = if body.bytes.is_empty() { Value::Null } else { body.parse(Some(DEFINITION))?.0 };
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
         let orphan = value["orphanDependents"].as_bool().or(query.orphan_dependents);
         let policy = text(&value["propagationPolicy"]).or_else(|| query.propagation_policy.clone());

@@ -285,7 +285,7 @@ fn read_patch(call: &Call, body: &Body) -> Result<(Patch, Vec<String>), Status> 
             (Patch::Strategic(value), found)
         }
         "application/apply-patch+yaml" => {
-            let (value, found) = body.parse()?;
+            let (value, found) = body.parse(None)?;
             if !value.is_object() {
                 return Err(Status::bad_request("the applied configuration must be an object"));
             }

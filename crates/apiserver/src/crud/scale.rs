@@ -29,7 +29,7 @@ impl Api {
                 _ => return Err(Status::unsupported_media_type("application/json-patch+json, application/merge-patch+json")),
             }
         } else {
-            body.parse()?.0
+            body.parse(Some("io.k8s.api.autoscaling.v1.Scale"))?.0
         };
         let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or_default();
         if replicas < 0 {

@@ -424,17 +424,36 @@ impl Memory {
     fn remember(&mut self, event: &Arc<Event>) {
         self.ring_bytes += event.weight();
         self.ring.push_back(Arc::clone(event));
+        self.evict(event.at);
+    }
+
+    /// Drops the events that are over a limit.
+    fn evict(&mut self, now: Instant) {
         while let Some(oldest) = self.ring.front() {
             let over = self.ring.len() > self.limits.events
-                || self.ring_bytes > self.limits.bytes
-                || event.at.duration_since(oldest.at) > self.limits.age;
-            if !over || self.ring.len() == 1 {
+                || self.ring_bytes > self.limits.bytes && self.ring.len() > 1
+                || now.duration_since(oldest.at) > self.limits.age;
+            if !over {
                 break;
             }
             self.ring_bytes -= oldest.weight();
             self.compacted = oldest.revision;
             self.ring.pop_front();
         }
+    }
+
+    /// Gives memory back: old events, and parsed forms that nobody used for a while.
+    pub(super) fn tidy(&mut self) {
+        self.evict(Instant::now());
+        for event in &self.ring {
+            for object in [&event.object, &event.prev].into_iter().flatten() {
+                object.rest();
+            }
+        }
+    }
+
+    pub(super) fn resources(&self) -> Vec<Arc<str>> {
+        self.resources.keys().cloned().collect()
     }
 
     fn tell(&mut self, event: &Arc<Event>) {

@@ -1,7 +1,7 @@
 //! One stored object: its encoded form, and the few facts that the store itself needs.
 //!
-//! The encoded bytes are the truth and are shared with every reader. The parsed form is kept
-//! while it is in use and parsed again when it is needed after [`Object::forget`].
+//! The encoded bytes are the truth and are shared with every reader. The parsed form takes many
+//! times their memory, so it is kept only while it is in use and made again when it is needed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,10 +12,16 @@ use serde_json::Value;
 pub struct Object {
     revision: u64,
     bytes: Bytes,
-    parsed: Mutex<Option<Arc<Value>>>,
+    parsed: Mutex<Parsed>,
     uid: Box<str>,
     owners: Box<[Box<str>]>,
     deleting: bool,
+}
+
+/// The parsed form, and whether it was used since the last [`Object::rest`].
+struct Parsed {
+    value: Option<Arc<Value>>,
+    used: bool,
 }
 
 impl std::fmt::Debug for Object {
@@ -38,7 +44,7 @@ impl Object {
         Self {
             revision,
             bytes,
-            parsed: Mutex::new(parsed),
+            parsed: Mutex::new(Parsed { value: parsed, used: true }),
             uid: facts.uid,
             owners: facts.owners,
             deleting: facts.deleting,
@@ -58,18 +64,18 @@ impl Object {
     /// Its parsed form.
     pub fn value(&self) -> Arc<Value> {
         let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = &*parsed {
-            return Arc::clone(value);
-        }
+        parsed.used = true;
         // The bytes were encoded or checked by this module, so they parse.
-        let value = Arc::new(serde_json::from_slice(&self.bytes).unwrap_or_default());
-        *parsed = Some(Arc::clone(&value));
-        value
+        let parse = || Arc::new(serde_json::from_slice(&self.bytes).unwrap_or_default());
+        Arc::clone(parsed.value.get_or_insert_with(parse))
     }
 
-    /// Drops the parsed form to save memory.
-    pub fn forget(&self) {
-        *self.parsed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Drops the parsed form if it was not used since the last call.
+    pub(super) fn rest(&self) {
+        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::take(&mut parsed.used) {
+            parsed.value = None;
+        }
     }
 
     /// `metadata.uid`.

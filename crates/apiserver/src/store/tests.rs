@@ -40,7 +40,8 @@ fn the_stored_bytes_carry_the_revision_of_the_write() {
     assert_eq!(parsed, *stored.value());
     assert_eq!(parsed["metadata"]["resourceVersion"], revision.to_string());
     assert!(stored.bytes().starts_with(b"{\"apiVersion\":\"v1\""));
-    stored.forget();
+    stored.rest();
+    stored.rest();
     assert_eq!(parsed, *stored.value());
 }
 

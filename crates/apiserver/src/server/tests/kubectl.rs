@@ -149,6 +149,30 @@ async fn kubectl_is_told_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn kubectl_creates_built_in_kinds_which_it_sends_as_protobuf() {
+    with_kubectl(|kubectl| {
+        assert_eq!(kubectl.ok(&["create", "namespace", "work"], ""), "namespace/work created\n");
+        kubectl.ok(&["create", "configmap", "cm", "--from-literal=a=b"], "");
+        kubectl.ok(&["create", "secret", "generic", "s", "--from-literal=a=b"], "");
+        kubectl.ok(&["create", "deployment", "d", "--image=nginx", "--replicas=0", "--port=80"], "");
+        kubectl.ok(&["create", "service", "clusterip", "svc", "--tcp=80:http"], "");
+        kubectl.ok(&["create", "role", "r", "--verb=get", "--resource=pods"], "");
+        kubectl.ok(&["create", "cronjob", "cj", "--image=i", "--schedule=* * * * *", "--", "date"], "");
+        kubectl.ok(&["create", "ingress", "ing", "--rule=a.dev/x*=svc:80"], "");
+        let read = |what: &str, path: &str| kubectl.ok(&["get", what, "-o", &format!("jsonpath={path}")], "");
+        assert_eq!(read("cm/cm", "{.data.a}"), "b");
+        assert_eq!(read("secret/s", "{.data.a} {.type}"), "Yg== Opaque");
+        assert_eq!(read("deploy/d", "{.spec.replicas} {.spec.template.spec.containers[0].ports[0].containerPort}"), "0 80");
+        assert_eq!(read("svc/svc", "{.spec.ports[0].port} {.spec.ports[0].targetPort}"), "80 http");
+        assert_eq!(read("cj/cj", "{.spec.jobTemplate.spec.template.spec.containers[0].command[0]}"), "date");
+        assert_eq!(read("ing/ing", "{.spec.rules[0].http.paths[0].path}"), "/x");
+        let taken = kubectl.fails(&["create", "configmap", "cm"], "");
+        assert!(taken.contains("configmaps \"cm\" already exists"), "{taken}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn kubectl_watches_a_table() {
     use std::io::{BufRead, BufReader};
     with_kubectl(|kubectl| {
