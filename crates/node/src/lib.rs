@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::Stream;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use lifecycle::{Stage, Tasks};
 use reconcile::{Cluster, Informer, Key};
@@ -190,8 +190,14 @@ impl Node {
                 pod: pod.to_owned(),
             })?;
         let container = choose_container(&found, container)?;
-        let run = choose_run(&found, &container, options.previous)?;
-        let file = log::file(&log_dir(&self.logs, &found), &container, run);
+        let dir = log_dir(&self.logs, &found);
+        let run = choose_run(
+            &found,
+            &container,
+            self.logs.newest(&dir, &container),
+            options.previous,
+        )?;
+        let file = log::file(&dir, &container, run);
         Ok(log::stream(
             &self.logs,
             file,
@@ -233,8 +239,13 @@ fn choose_container(pod: &Pod, asked: Option<&str>) -> Result<String, LogError> 
     }
 }
 
-/// The number of the run whose file is wanted.
-fn choose_run(pod: &Pod, container: &str, previous: bool) -> Result<i32, LogError> {
+/// The number of the run whose file is wanted. Files tell more than the status, which may lag.
+fn choose_run(
+    pod: &Pod,
+    container: &str,
+    newest: Option<log::Newest>,
+    previous: bool,
+) -> Result<i32, LogError> {
     let status = pod.status.as_ref();
     let statuses = status.into_iter().flat_map(|status| {
         status
@@ -243,25 +254,32 @@ fn choose_run(pod: &Pod, container: &str, previous: bool) -> Result<i32, LogErro
             .chain(&status.init_container_statuses)
             .flatten()
     });
-    let status = statuses.into_iter().find(|status| status.name == container);
-    let waiting = status.and_then(|status| status.state.as_ref()?.waiting.as_ref());
-    let last = status.and_then(|status| status.last_state.as_ref()?.terminated.as_ref());
-    let count = status.map_or(0, |status: &ContainerStatus| status.restart_count);
-    match (previous, waiting, last) {
-        // A container that waits for its restart: its last run is the current file.
-        (_, Some(_), Some(_)) => Ok(count),
-        (true, _, Some(_)) if count > 0 => Ok(count - 1),
-        (true, _, _) => Err(LogError::NoPrevious {
+    let state = statuses
+        .into_iter()
+        .find(|status| status.name == container)
+        .and_then(|status| status.state.as_ref());
+    let waiting = state.and_then(|state| state.waiting.as_ref());
+    let Some(newest) = newest else {
+        let reason = waiting.and_then(|waiting| waiting.reason.clone());
+        return Err(LogError::NotStarted {
             pod: pod.name_any(),
             container: container.to_owned(),
-        }),
-        (false, None, _) if status.is_some() => Ok(count),
-        (false, waiting, _) => Err(LogError::NotStarted {
+            reason: reason.unwrap_or_else(|| "ContainerCreating".to_owned()),
+        });
+    };
+    let policy = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.restart_policy.as_deref());
+    // A container that will be started again: the run that has ended is both newest and previous.
+    let between_runs =
+        newest.ended && (waiting.is_some() || policy.is_none_or(|policy| policy == "Always"));
+    match previous && !between_runs {
+        false => Ok(newest.run),
+        true if newest.run > 0 => Ok(newest.run - 1),
+        true => Err(LogError::NoPrevious {
             pod: pod.name_any(),
             container: container.to_owned(),
-            reason: waiting
-                .and_then(|waiting| waiting.reason.clone())
-                .unwrap_or_else(|| "ContainerCreating".to_owned()),
         }),
     }
 }

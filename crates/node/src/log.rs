@@ -34,6 +34,14 @@ struct Progress {
     ended: bool,
 }
 
+/// The newest run of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Newest {
+    pub(crate) run: i32,
+    /// Its program has ended.
+    pub(crate) ended: bool,
+}
+
 /// All logs of the node. Clone freely.
 #[derive(Clone)]
 pub(crate) struct Logs {
@@ -58,12 +66,38 @@ impl Logs {
     pub(crate) fn writer(&self, pod: &Path, container: &str, run: i32) -> io::Result<Writer> {
         let dir = pod.join(container);
         fs::create_dir_all(&dir)?;
+        if let Some(old) = run.checked_sub(2) {
+            // As the kubelet: the current run and the one before it.
+            let old = file(pod, container, old);
+            for path in rotated(&old).into_iter().chain([old]) {
+                let _ = fs::remove_file(path); // None may be there.
+            }
+        }
         let path = file(pod, container, run);
         let (progress, watch) = watch::channel(Progress::default());
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, progress| !progress.borrow().ended && progress.has_changed().is_ok());
         running.insert(path.clone(), watch);
         Writer::create(path, progress)
+    }
+
+    /// The newest run of a container that has a file.
+    pub(crate) fn newest(&self, pod: &Path, container: &str) -> Option<Newest> {
+        let files = fs::read_dir(pod.join(container)).ok()?.flatten();
+        let runs = files.filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_suffix(".log")?
+                .parse()
+                .ok()
+        });
+        let run = runs.max()?;
+        let progress = self.progress(&file(pod, container, run));
+        Some(Newest {
+            run,
+            ended: progress.is_none_or(|progress| progress.borrow().ended),
+        })
     }
 
     fn progress(&self, path: &Path) -> Option<watch::Receiver<Progress>> {

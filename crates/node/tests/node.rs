@@ -1,4 +1,12 @@
-//! The node through its public door, with real programs.
+//! The node through its public door, with real programs and the embedded API server.
 
+#[path = "node/harness.rs"]
+mod harness;
+#[path = "node/lifecycle.rs"]
+mod lifecycle_of_pods;
+#[path = "node/log.rs"]
+mod log;
+#[path = "node/probe.rs"]
+mod probe;
 #[path = "node/spawner.rs"]
 mod spawner;

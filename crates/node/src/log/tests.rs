@@ -9,8 +9,8 @@ use super::*;
 
 async fn written(logs: &Logs, pod: &Path, out: &[u8], err: &[u8]) -> Writer {
     let mut writer = logs.writer(pod, "c", 0).expect("a writer");
-    let (stdout, mut to_stdout) = std::io::pipe().expect("a pipe");
-    let (stderr, mut to_stderr) = std::io::pipe().expect("a pipe");
+    let (stdout, mut to_stdout) = io::pipe().expect("a pipe");
+    let (stderr, mut to_stderr) = io::pipe().expect("a pipe");
     let (out, err) = (out.to_vec(), err.to_vec());
     let feed = tokio::task::spawn_blocking(move || {
         to_stdout.write_all(&out).expect("written");
@@ -149,8 +149,8 @@ async fn a_follower_sees_lines_as_they_come_and_ends_with_the_container() {
         &options,
         jiff::Timestamp::now(),
     ));
-    let (stdout, mut to_stdout) = std::io::pipe().expect("a pipe");
-    let (stderr, to_stderr) = std::io::pipe().expect("a pipe");
+    let (stdout, mut to_stdout) = io::pipe().expect("a pipe");
+    let (stderr, to_stderr) = io::pipe().expect("a pipe");
     drop(to_stderr);
     let pump = async {
         writer

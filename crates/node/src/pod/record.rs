@@ -70,7 +70,10 @@ impl Observed {
                     .state
                     .as_ref()
                     .is_some_and(|state| state.waiting.is_none())
-                    || status.last_state.is_some();
+                    || status
+                        .last_state
+                        .as_ref()
+                        .is_some_and(|state| state.terminated.is_some());
                 status.restart_count + i32::from(ran)
             })
         };

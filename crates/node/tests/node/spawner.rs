@@ -12,7 +12,7 @@ use tokio::net::unix::pipe::Receiver;
 
 const SPAWNER: &str = env!("CARGO_BIN_EXE_node-test-spawner");
 
-pub fn command() -> SpawnerCommand {
+pub(crate) fn command() -> SpawnerCommand {
     SpawnerCommand {
         program: SPAWNER.into(),
         args: Vec::new(),
