@@ -63,7 +63,13 @@ pub struct AdmissionRequest<'a> {
 
 impl AdmissionRequest<'_> {
     /// A stored object, for example a ConfigMap.
-    pub fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+    pub fn get(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Arc<Value>> {
         let resource = crate::crud::resource_id(group, resource);
         let key = crate::crud::object_key(namespace, name);
         self.store.get(&resource, &key).map(|object| object.value())

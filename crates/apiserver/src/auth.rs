@@ -16,7 +16,10 @@ pub const MASTERS: &str = "system:masters";
 
 /// The user of the in-process client.
 pub(crate) fn in_process() -> User {
-    User { name: "system:suimon".into(), groups: vec![MASTERS.into(), "system:authenticated".into()] }
+    User {
+        name: "system:suimon".into(),
+        groups: vec![MASTERS.into(), "system:authenticated".into()],
+    }
 }
 
 /// The user that a verified client certificate names: CN is the name, O are the groups.
@@ -24,10 +27,16 @@ pub(crate) fn from_certificate(der: &[u8]) -> Option<User> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?;
-    let mut groups: Vec<Arc<str>> =
-        subject.iter_organization().filter_map(|group| group.as_str().ok()).map(Into::into).collect();
+    let mut groups: Vec<Arc<str>> = subject
+        .iter_organization()
+        .filter_map(|group| group.as_str().ok())
+        .map(Into::into)
+        .collect();
     groups.push("system:authenticated".into());
-    Some(User { name: name.into(), groups })
+    Some(User {
+        name: name.into(),
+        groups,
+    })
 }
 
 /// Compares in a time that does not depend on where the difference is.
@@ -58,7 +67,14 @@ pub(crate) fn authorize(call: &Call, method: &Method) -> Result<(), Status> {
         "User \"{}\" cannot {verb} resource \"{resource}\" in API group \"{}\" {place}",
         call.user.name, call.kind.group
     );
-    Err(Status::forbidden(Named { group: &call.kind.group, resource: &call.kind.plural, name: &call.name }, &cause))
+    Err(Status::forbidden(
+        Named {
+            group: &call.kind.group,
+            resource: &call.kind.plural,
+            name: &call.name,
+        },
+        &cause,
+    ))
 }
 
 /// Refuses a request about anything else.
@@ -67,7 +83,10 @@ pub(crate) fn authorize_path(user: &User, method: &Method, path: &str) -> Result
         return Ok(());
     }
     let verb = method.as_str().to_ascii_lowercase();
-    let message = format!("forbidden: User \"{}\" cannot {verb} path \"{path}\"", user.name);
+    let message = format!(
+        "forbidden: User \"{}\" cannot {verb} path \"{path}\"",
+        user.name
+    );
     Err(Status::new(403, "Forbidden", message))
 }
 

@@ -54,8 +54,16 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
-            Self::Full(bytes) => Poll::Ready(bytes.take().filter(|b| !b.is_empty()).map(|b| Ok(Frame::data(b)))),
-            Self::Stream(stream) => stream.as_mut().poll_next(cx).map(|piece| piece.map(|b| Ok(Frame::data(b)))),
+            Self::Full(bytes) => Poll::Ready(
+                bytes
+                    .take()
+                    .filter(|b| !b.is_empty())
+                    .map(|b| Ok(Frame::data(b))),
+            ),
+            Self::Stream(stream) => stream
+                .as_mut()
+                .poll_next(cx)
+                .map(|piece| piece.map(|b| Ok(Frame::data(b)))),
         }
     }
 
@@ -65,7 +73,9 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
             Self::Stream(_) => SizeHint::default(),
         }
     }
@@ -87,13 +97,19 @@ pub struct ConnectRequest {
 impl ConnectRequest {
     /// The first value of a query parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.query
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
 /// Answers a connected subresource.
-pub type Connector =
-    Arc<dyn Fn(ConnectRequest) -> BoxFuture<'static, Result<http::Response<Body>, Status>> + Send + Sync>;
+pub type Connector = Arc<
+    dyn Fn(ConnectRequest) -> BoxFuture<'static, Result<http::Response<Body>, Status>>
+        + Send
+        + Sync,
+>;
 
 /// Answers a path outside the resources with JSON: the question is the request's body, null for a
 /// GET; an error text becomes a bad request.

@@ -20,10 +20,11 @@ pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 pub(crate) fn fill_in(value: &mut Value) {
     default_names(value);
     let now = timestamp(Timestamp::now());
-    let condition = |kind: &str, reason: &str, message: &str| {
-        json!({ "type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now })
-    };
-    let stored: Vec<Value> = versions(value).filter(|version| version["storage"] == true).map(|v| v["name"].clone()).collect();
+    let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now });
+    let stored: Vec<Value> = versions(value)
+        .filter(|version| version["storage"] == true)
+        .map(|v| v["name"].clone())
+        .collect();
     value["status"] = json!({
         "acceptedNames": value["spec"]["names"],
         "conditions": [
@@ -45,12 +46,18 @@ pub(crate) fn default_names(value: &mut Value) {
     if !value["spec"].is_object() {
         return;
     }
-    let kind = value["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
+    let kind = value["spec"]["names"]["kind"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let names = &mut value["spec"]["names"];
     if !names.is_object() || kind.is_empty() {
         return;
     }
-    for (field, text) in [("singular", kind.to_lowercase()), ("listKind", format!("{kind}List"))] {
+    for (field, text) in [
+        ("singular", kind.to_lowercase()),
+        ("listKind", format!("{kind}List")),
+    ] {
         if names[field].as_str().unwrap_or_default().is_empty() {
             names[field] = json!(text);
         }
@@ -77,7 +84,11 @@ pub(crate) fn validate(types: &TypeTable, value: &Value, old: Option<&Value>) ->
     for field in ["group", "scope"] {
         if let Some(old) = old.filter(|old| old["spec"][field] != value["spec"][field]) {
             let detail = format!("field is immutable, it was {}", old["spec"][field]);
-            errors.push(FieldError::invalid(format!("spec.{field}"), &value["spec"][field], detail));
+            errors.push(FieldError::invalid(
+                format!("spec.{field}"),
+                &value["spec"][field],
+                detail,
+            ));
         }
     }
     errors
@@ -102,7 +113,9 @@ pub(crate) fn load(mut types: TypeTable, store: &Store) -> TypeTable {
     for crd in crds {
         match types.with_crd(&crd.value()) {
             Ok(more) => types = more,
-            Err(error) => tracing::error!(crd = ?crd.value()["metadata"]["name"], ?error, "a stored CRD cannot be served"),
+            Err(error) => {
+                tracing::error!(crd = ?crd.value()["metadata"]["name"], ?error, "a stored CRD cannot be served")
+            }
         }
     }
     types

@@ -78,11 +78,19 @@ pub(crate) enum Content {
 
 impl Reply {
     fn object(code: u16, object: &Arc<Object>) -> Self {
-        Self { code, content: Content::Object(Arc::clone(object)), warnings: Vec::new() }
+        Self {
+            code,
+            content: Content::Object(Arc::clone(object)),
+            warnings: Vec::new(),
+        }
     }
 
     fn value(code: u16, value: Value) -> Self {
-        Self { code, content: Content::Value(value), warnings: Vec::new() }
+        Self {
+            code,
+            content: Content::Value(value),
+            warnings: Vec::new(),
+        }
     }
 
     fn warning(mut self, warnings: Vec<String>) -> Self {
@@ -93,12 +101,20 @@ impl Reply {
 
 /// The store's name of a resource: `pods`, `services.serving.knative.dev`.
 pub(crate) fn resource_id(group: &str, plural: &str) -> String {
-    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+    if group.is_empty() {
+        plural.to_owned()
+    } else {
+        format!("{plural}.{group}")
+    }
 }
 
 /// The store's key of an object: `namespace/name` or `name`.
 pub(crate) fn object_key(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") }
+    if namespace.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{namespace}/{name}")
+    }
 }
 
 impl Call {
@@ -115,7 +131,11 @@ impl Call {
     }
 
     fn named<'a>(&'a self, name: &'a str) -> Named<'a> {
-        Named { group: &self.kind.group, resource: &self.kind.plural, name }
+        Named {
+            group: &self.kind.group,
+            resource: &self.kind.plural,
+            name,
+        }
     }
 
     fn not_found(&self) -> Status {
@@ -129,7 +149,10 @@ impl Call {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             subresource: String::new(),
-            options: Options { field_validation: FieldValidation::Ignore, ..Options::default() },
+            options: Options {
+                field_validation: FieldValidation::Ignore,
+                ..Options::default()
+            },
             user: crate::auth::in_process(),
             manager: "suimon".into(),
             hurry: true,
@@ -178,13 +201,21 @@ impl Api {
     }
 
     pub(crate) fn connect(&self, resource: &str, subresource: &str, connector: Connector) {
-        let mut connectors = self.connectors.write().unwrap_or_else(PoisonError::into_inner);
+        let mut connectors = self
+            .connectors
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         connectors.insert((resource.to_owned(), subresource.to_owned()), connector);
     }
 
     pub(crate) fn connector(&self, call: &Call) -> Option<Connector> {
-        let connectors = self.connectors.read().unwrap_or_else(PoisonError::into_inner);
-        connectors.get(&(call.resource(), call.subresource.clone())).cloned()
+        let connectors = self
+            .connectors
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        connectors
+            .get(&(call.resource(), call.subresource.clone()))
+            .cloned()
     }
 
     pub(crate) fn connect_path(&self, path: &str, page: Page) {
@@ -193,21 +224,37 @@ impl Api {
     }
 
     pub(crate) fn page(&self, path: &str) -> Option<Page> {
-        self.pages.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+        self.pages
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(path)
+            .cloned()
     }
 
     /// Reads one object.
     pub(crate) fn get(&self, call: &Call) -> Result<Reply, Status> {
-        let object = self.store.get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
+        let object = self
+            .store
+            .get(&call.resource(), &call.key())
+            .ok_or_else(|| call.not_found())?;
         Ok(Reply::object(200, &object))
     }
 
     /// Waits until a write is as durable as its class demands.
-    async fn commit(&self, call: &Call, event: &Event, durability: Durability) -> Result<(), Status> {
+    async fn commit(
+        &self,
+        call: &Call,
+        event: &Event,
+        durability: Durability,
+    ) -> Result<(), Status> {
         match durability {
             Durability::Lazy => Ok(()),
             Durability::Durable if call.hurry => Ok(()),
-            Durability::Durable => self.store.committed(event.revision).await.map_err(Status::internal),
+            Durability::Durable => self
+                .store
+                .committed(event.revision)
+                .await
+                .map_err(Status::internal),
         }
     }
 
@@ -217,9 +264,11 @@ impl Api {
             Refused::Exists => Status::already_exists(what),
             Refused::Missing => Status::not_found(what),
             Refused::Conflict => Status::modified(what),
-            Refused::NamespaceMissing => {
-                Status::not_found(Named { group: "", resource: "namespaces", name: &call.namespace })
-            }
+            Refused::NamespaceMissing => Status::not_found(Named {
+                group: "",
+                resource: "namespaces",
+                name: &call.namespace,
+            }),
             Refused::NamespaceTerminating => {
                 let why = format!(
                     "unable to create new content in namespace {} because it is being terminated",
@@ -235,8 +284,12 @@ impl Api {
                 }
                 status
             }
-            Refused::NamespaceNotEmpty => Status::conflict(what, "objects are left in the namespace"),
-            Refused::Disk(why) => Status::unavailable(format!("the store does not accept writes: {why}")),
+            Refused::NamespaceNotEmpty => {
+                Status::conflict(what, "objects are left in the namespace")
+            }
+            Refused::Disk(why) => {
+                Status::unavailable(format!("the store does not accept writes: {why}"))
+            }
         }
     }
 }

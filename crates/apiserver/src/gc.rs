@@ -13,7 +13,6 @@ use crate::crud::{self, Api, Call};
 use crate::namespace::{self, kind_of};
 use crate::store::{Event, Object, Scope, Subscription};
 
-
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -84,7 +83,10 @@ fn start_over(api: &Api, queue: &mut Queue) -> Subscription {
         let revision = api.store.revision();
         for resource in api.store.populated(None) {
             let (_, objects) = api.store.list(&resource, &Scope::All);
-            for object in objects.iter().filter(|object| object.deleting() || !object.owners().is_empty()) {
+            for object in objects
+                .iter()
+                .filter(|object| object.deleting() || !object.owners().is_empty())
+            {
                 let key = key_of(object);
                 note_object(&resource, &key, object, queue);
             }
@@ -97,7 +99,12 @@ fn start_over(api: &Api, queue: &mut Queue) -> Subscription {
 
 fn key_of(object: &Object) -> Arc<str> {
     let value = object.value();
-    let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let text = |field: &str| {
+        value["metadata"][field]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     crud::object_key(&text("namespace"), &text("name")).into()
 }
 
@@ -117,11 +124,18 @@ fn note(api: &Api, event: &Event, queue: &mut Queue) {
         }
     }
     if let Some(namespace) = event.namespace()
-        && api.store.get("namespaces", namespace).is_some_and(|namespace| namespace.deleting())
+        && api
+            .store
+            .get("namespaces", namespace)
+            .is_some_and(|namespace| namespace.deleting())
     {
         queue.push(Work::Namespace(namespace.into()));
     }
-    if api.store.get(crd::RESOURCE, &event.resource).is_some_and(|crd| crd.deleting()) {
+    if api
+        .store
+        .get(crd::RESOURCE, &event.resource)
+        .is_some_and(|crd| crd.deleting())
+    {
         queue.push(Work::Crd(Arc::clone(&event.resource)));
     }
 }
@@ -160,7 +174,9 @@ enum Owner {
 
 fn owner_state(api: &Api, namespace: Option<&str>, reference: &Value) -> Owner {
     let uid = reference["uid"].as_str().unwrap_or_default();
-    let Some((resource, key)) = api.store.by_uid(uid) else { return Owner::Absent };
+    let Some((resource, key)) = api.store.by_uid(uid) else {
+        return Owner::Absent;
+    };
     // An owner in another namespace counts as absent, as in Kubernetes.
     let owner_namespace = key.split_once('/').map(|(namespace, _)| namespace);
     if owner_namespace.is_some() && owner_namespace != namespace {
@@ -174,40 +190,74 @@ fn owner_state(api: &Api, namespace: Option<&str>, reference: &Value) -> Owner {
 }
 
 fn has_finalizer(object: &Object, finalizer: &str) -> bool {
-    crud::finalizers(&object.value()).iter().any(|name| name == finalizer)
+    crud::finalizers(&object.value())
+        .iter()
+        .any(|name| name == finalizer)
 }
 
 /// Deletes an object whose owners are all gone; drops references to those that are gone.
 async fn check_owners(api: &Api, resource: &str, key: &str) {
-    let Some(object) = api.store.get(resource, key).filter(|object| !object.deleting()) else { return };
+    let Some(object) = api
+        .store
+        .get(resource, key)
+        .filter(|object| !object.deleting())
+    else {
+        return;
+    };
     let value = object.value();
     let namespace = key.split_once('/').map(|(namespace, _)| namespace);
-    let references = value["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let states: Vec<_> = references.iter().map(|reference| owner_state(api, namespace, reference)).collect();
+    let references = value["metadata"]["ownerReferences"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let states: Vec<_> = references
+        .iter()
+        .map(|reference| owner_state(api, namespace, reference))
+        .collect();
     if states.iter().all(|state| *state == Owner::Present) {
         return;
     }
     if states.contains(&Owner::Present) {
-        let kept: Vec<_> =
-            references.iter().zip(&states).filter(|(_, state)| **state == Owner::Present).map(|(r, _)| r).collect();
+        let kept: Vec<_> = references
+            .iter()
+            .zip(&states)
+            .filter(|(_, state)| **state == Owner::Present)
+            .map(|(r, _)| r)
+            .collect();
         set_owners(api, resource, &object, &json!(kept)).await;
         return;
     }
     let own_dependents = !api.store.dependents(object.uid()).is_empty();
-    let policy = if states.contains(&Owner::Waiting) && own_dependents { "Foreground" } else { "Background" };
+    let policy = if states.contains(&Owner::Waiting) && own_dependents {
+        "Foreground"
+    } else {
+        "Background"
+    };
     delete(api, resource, &object, policy).await;
 }
 
 /// Goes on with a deletion in the foreground, or one that leaves orphans.
 async fn check_dependents(api: &Api, resource: &str, key: &str, queue: &mut Queue) {
-    let Some(object) = api.store.get(resource, key).filter(|object| object.deleting()) else { return };
+    let Some(object) = api
+        .store
+        .get(resource, key)
+        .filter(|object| object.deleting())
+    else {
+        return;
+    };
     let dependents = api.store.dependents(object.uid());
     if has_finalizer(&object, ORPHAN) {
         for (resource, key) in &dependents {
             if let Some(dependent) = api.store.get(resource, key) {
                 let value = dependent.value();
-                let references = value["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
-                let kept: Vec<_> = references.iter().filter(|reference| reference["uid"] != object.uid()).collect();
+                let references = value["metadata"]["ownerReferences"]
+                    .as_array()
+                    .map(Vec::as_slice)
+                    .unwrap_or_default();
+                let kept: Vec<_> = references
+                    .iter()
+                    .filter(|reference| reference["uid"] != object.uid())
+                    .collect();
                 set_owners(api, resource, &dependent, &json!(kept)).await;
             }
         }
@@ -229,23 +279,37 @@ async fn check_dependents(api: &Api, resource: &str, key: &str, queue: &mut Queu
 /// Whether a dependent keeps its owner until it is gone.
 fn blocks(dependent: &Object, owner: &str) -> bool {
     let value = dependent.value();
-    let references = value["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
-    references.iter().any(|reference| reference["uid"] == owner && reference["blockOwnerDeletion"] == true)
+    let references = value["metadata"]["ownerReferences"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    references
+        .iter()
+        .any(|reference| reference["uid"] == owner && reference["blockOwnerDeletion"] == true)
 }
 
 async fn delete(api: &Api, resource: &str, object: &Object, policy: &str) {
-    let Some(call) = call_for(api, resource, object) else { return };
+    let Some(call) = call_for(api, resource, object) else {
+        return;
+    };
     let options = json!({
         "propagationPolicy": policy,
         // Whoever wrote it meanwhile may have given it an owner that exists.
         "preconditions": { "uid": object.uid(), "resourceVersion": object.revision().to_string() },
     });
-    let body = crud::Body { media_type: "application/json".into(), bytes: options.to_string().into() };
+    let body = crud::Body {
+        media_type: "application/json".into(),
+        bytes: options.to_string().into(),
+    };
     report(api.delete(&call, &body).await, resource);
 }
 
 async fn set_owners(api: &Api, resource: &str, object: &Object, owners: &Value) {
-    let owners = if owners.as_array().is_some_and(Vec::is_empty) { &Value::Null } else { owners };
+    let owners = if owners.as_array().is_some_and(Vec::is_empty) {
+        &Value::Null
+    } else {
+        owners
+    };
     patch(api, resource, object, json!({ "ownerReferences": owners })).await;
 }
 
@@ -253,12 +317,18 @@ async fn set_owners(api: &Api, resource: &str, object: &Object, owners: &Value) 
 pub(crate) async fn remove_finalizer(api: &Api, resource: &str, object: &Object, finalizer: &str) {
     let mut kept = crud::finalizers(&object.value());
     kept.retain(|name| name != finalizer);
-    let kept = if kept.is_empty() { Value::Null } else { json!(kept) };
+    let kept = if kept.is_empty() {
+        Value::Null
+    } else {
+        json!(kept)
+    };
     patch(api, resource, object, json!({ "finalizers": kept })).await;
 }
 
 async fn patch(api: &Api, resource: &str, object: &Object, mut metadata: Value) {
-    let Some(call) = call_for(api, resource, object) else { return };
+    let Some(call) = call_for(api, resource, object) else {
+        return;
+    };
     metadata["uid"] = json!(object.uid());
     metadata["resourceVersion"] = json!(object.revision().to_string());
     let body = crud::Body {

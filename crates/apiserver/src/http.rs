@@ -32,17 +32,27 @@ const MAX_BODY: usize = 3 << 20;
 const GZIP_FROM: usize = 128 << 10;
 
 /// Answers one request. `user` is `None` for a caller without credentials.
-pub(crate) async fn handle<B>(api: &Arc<Api>, request: Request<B>, user: Option<&User>) -> Response<Body>
+pub(crate) async fn handle<B>(
+    api: &Arc<Api>,
+    request: Request<B>,
+    user: Option<&User>,
+) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let gzip = accepts_gzip(request.headers());
-    let response = answer(api, request, user).await.unwrap_or_else(|status| failure(&status));
+    let response = answer(api, request, user)
+        .await
+        .unwrap_or_else(|status| failure(&status));
     if gzip { compress(response) } else { response }
 }
 
-async fn answer<B>(api: &Arc<Api>, request: Request<B>, user: Option<&User>) -> Result<Response<Body>, Status>
+async fn answer<B>(
+    api: &Arc<Api>,
+    request: Request<B>,
+    user: Option<&User>,
+) -> Result<Response<Body>, Status>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -90,10 +100,13 @@ fn ask(page: &Page, question: &[u8]) -> Result<Response<Body>, Status> {
     let question = if question.is_empty() {
         Value::Null
     } else {
-        serde_json::from_slice(question)
-            .map_err(|error| Status::bad_request(format!("the request body is not JSON: {error}")))?
+        serde_json::from_slice(question).map_err(|error| {
+            Status::bad_request(format!("the request body is not JSON: {error}"))
+        })?
     };
-    page(&question).map(|answer| document(&answer)).map_err(Status::bad_request)
+    page(&question)
+        .map(|answer| document(&answer))
+        .map_err(Status::bad_request)
 }
 
 /// Discovery and OpenAPI documents.
@@ -109,7 +122,9 @@ fn describe(
             let core = matches!(target, Target::Groups { core: true });
             let mut response = document(&discovery::aggregated(&types, core));
             // Clients take the document for the old form unless the type repeats their parameters.
-            let media = HeaderValue::from_static("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+            let media = HeaderValue::from_static(
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            );
             response.headers_mut().insert(CONTENT_TYPE, media);
             return Ok(response);
         }
@@ -125,7 +140,9 @@ fn describe(
         },
         Target::Resource(_) | Target::OpenApiV2 | Target::ServerVersion | Target::Health => None,
     };
-    found.map(|value| document(&value)).ok_or_else(Status::no_such_path)
+    found
+        .map(|value| document(&value))
+        .ok_or_else(Status::no_such_path)
 }
 
 /// An OpenAPI v2 document without definitions: v3 is the one that is published. kubectl asks for
@@ -136,7 +153,9 @@ fn openapi_v2(headers: &HeaderMap) -> Response<Body> {
         // Field 1 (`swagger`) of gnostic's Document.
         return respond(200, PROTOBUF, Bytes::from_static(b"\x0a\x032.0"));
     }
-    document(&json!({ "swagger": "2.0", "info": { "title": "Suimon", "version": "v1.36.0" }, "paths": {} }))
+    document(
+        &json!({ "swagger": "2.0", "info": { "title": "Suimon", "version": "v1.36.0" }, "paths": {} }),
+    )
 }
 
 fn call(
@@ -147,11 +166,17 @@ fn call(
     headers: &HeaderMap,
 ) -> Result<Call, Status> {
     let types = api.types();
-    let kind = types.get(path.group, path.version, path.resource).ok_or_else(Status::no_such_path)?;
-    if path.namespace.is_some() && !kind.namespaced || path.name.is_some() && kind.namespaced && path.namespace.is_none() {
+    let kind = types
+        .get(path.group, path.version, path.resource)
+        .ok_or_else(Status::no_such_path)?;
+    if path.namespace.is_some() && !kind.namespaced
+        || path.name.is_some() && kind.namespaced && path.namespace.is_none()
+    {
         return Err(Status::no_such_path());
     }
-    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok());
     let manager = crate::apply::manager_name(Some(&options.field_manager), agent);
     Ok(Call {
         kind: Arc::clone(kind),
@@ -199,7 +224,9 @@ async fn dispatch(
 /// Hands a subresource to the one who registered for it.
 async fn connect(api: &Api, call: &Call) -> Result<Response<Body>, Status> {
     let connector = api.connector(call).ok_or_else(Status::no_such_path)?;
-    let crud::Content::Object(object) = api.get(call)?.content else { return Err(Status::no_such_path()) };
+    let crud::Content::Object(object) = api.get(call)?.content else {
+        return Err(Status::no_such_path());
+    };
     let request = ConnectRequest {
         namespace: call.namespace.clone(),
         name: call.name.clone(),
@@ -220,16 +247,25 @@ where
     match Box::pin(Limited::new(body, MAX_BODY).collect()).await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(MAX_BODY)),
-        Err(error) => Err(Status::bad_request(format!("cannot read the request body: {error}"))),
+        Err(error) => Err(Status::bad_request(format!(
+            "cannot read the request body: {error}"
+        ))),
     }
 }
 
 fn send(call: &Call, form: &Form, reply: &Reply) -> Response<Body> {
     let bytes = render::content(call, form, &reply.content);
-    let media = if *form == Form::Yaml { "application/yaml" } else { "application/json" };
+    let media = if *form == Form::Yaml {
+        "application/yaml"
+    } else {
+        "application/json"
+    };
     let mut response = respond(reply.code, media, bytes);
     for warning in reply.warnings.iter().chain(&call.kind.warning) {
-        let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
+        let escaped = warning
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace(['\n', '\r'], " ");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
             response.headers_mut().append(http::header::WARNING, value);
         }
@@ -239,10 +275,14 @@ fn send(call: &Call, form: &Form, reply: &Reply) -> Response<Body> {
 
 fn respond(code: u16, media: &'static str, bytes: Bytes) -> Response<Body> {
     let mut response = Response::new(Body::Full(Some(bytes)));
-    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    headers.insert(
+        http::header::CACHE_CONTROL,
+        HeaderValue::from_static("no-cache, private"),
+    );
     response
 }
 
@@ -257,17 +297,31 @@ fn document(value: &Value) -> Response<Body> {
 }
 
 fn text(text: &'static str) -> Response<Body> {
-    respond(200, "text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
+    respond(
+        200,
+        "text/plain; charset=utf-8",
+        Bytes::from_static(text.as_bytes()),
+    )
 }
 
 /// The answer for a failed request.
 pub(crate) fn failure(status: &Status) -> Response<Body> {
-    let mut response = respond(status.code, "application/json", status.to_value().to_string().into());
+    let mut response = respond(
+        status.code,
+        "application/json",
+        status.to_value().to_string().into(),
+    );
     let headers = response.headers_mut();
     if status.code == 401 {
-        headers.insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"suimon\""));
+        headers.insert(
+            http::header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"suimon\""),
+        );
     }
-    let retry = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    let retry = status
+        .details
+        .as_ref()
+        .map_or(0, |details| details.retry_after_seconds);
     if retry > 0 {
         headers.insert(http::header::RETRY_AFTER, HeaderValue::from(retry));
     }
@@ -275,17 +329,27 @@ pub(crate) fn failure(status: &Status) -> Response<Body> {
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
 }
 
 fn media_type(headers: &HeaderMap) -> String {
     let value = header(headers, CONTENT_TYPE.as_str());
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let accepted = header(headers, ACCEPT_ENCODING.as_str());
-    accepted.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip"))
+    accepted
+        .split(',')
+        .any(|coding| coding.trim().split(';').next() == Some("gzip"))
 }
 
 fn compress(response: Response<Body>) -> Response<Body> {
@@ -294,14 +358,20 @@ fn compress(response: Response<Body>) -> Response<Body> {
         return response;
     }
     let (mut head, body) = response.into_parts();
-    let Body::Full(Some(bytes)) = body else { return Response::from_parts(head, body) };
+    let Body::Full(Some(bytes)) = body else {
+        return Response::from_parts(head, body);
+    };
     // Level 1: on a local connection the time matters more than the size.
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
     let zipped = encoder.write_all(&bytes).and_then(|()| encoder.finish());
     match zipped {
         Ok(zipped) => {
-            head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            head.headers.append(http::header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            head.headers
+                .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            head.headers.append(
+                http::header::VARY,
+                HeaderValue::from_static("Accept-Encoding"),
+            );
             Response::from_parts(head, Body::full(zipped))
         }
         Err(_) => Response::from_parts(head, Body::full(bytes)),

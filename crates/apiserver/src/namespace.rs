@@ -14,7 +14,13 @@ use crate::types::ResourceType;
 use crate::{crd, gc};
 
 /// Namespaces that exist from the first start.
-pub(crate) const INITIAL: [&str; 5] = ["default", "kube-system", "kube-public", "kube-node-lease", "knative-serving"];
+pub(crate) const INITIAL: [&str; 5] = [
+    "default",
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "knative-serving",
+];
 
 /// Makes the initial namespaces.
 pub(crate) async fn create_initial(api: &Api) -> Result<(), Status> {
@@ -22,7 +28,10 @@ pub(crate) async fn create_initial(api: &Api) -> Result<(), Status> {
     let Some(kind) = types.get("", "v1", "namespaces") else {
         return Err(Status::internal("the type table has no namespaces"));
     };
-    for name in INITIAL.into_iter().filter(|name| api.store.get("namespaces", name).is_none()) {
+    for name in INITIAL
+        .into_iter()
+        .filter(|name| api.store.get("namespaces", name).is_none())
+    {
         let body = crud::Body {
             media_type: "application/json".into(),
             bytes: json!({ "metadata": { "name": name } }).to_string().into(),
@@ -34,21 +43,34 @@ pub(crate) async fn create_initial(api: &Api) -> Result<(), Status> {
 
 /// Deletes what is left in a namespace that is being deleted, and then the namespace.
 pub(crate) async fn empty(api: &Api, name: &str) {
-    let Some(namespace) = api.store.get("namespaces", name).filter(|namespace| namespace.deleting()) else { return };
+    let Some(namespace) = api
+        .store
+        .get("namespaces", name)
+        .filter(|namespace| namespace.deleting())
+    else {
+        return;
+    };
     for resource in api.store.populated(Some(name)) {
-        let Some(kind) = kind_of(api, &resource) else { continue };
+        let Some(kind) = kind_of(api, &resource) else {
+            continue;
+        };
         let (_, objects) = api.store.list(&resource, &Scope::Namespace(name.into()));
         delete_all(api, &kind, &objects).await;
     }
     if !api.store.populated(Some(name)).is_empty() {
         return; // Finalizers or grace keep something; its removal comes back here as an event.
     }
-    let Some(kind) = kind_of(api, "namespaces") else { return };
+    let Some(kind) = kind_of(api, "namespaces") else {
+        return;
+    };
     let mut call = Call::internal(&kind, "", name);
     call.subresource = "finalize".into();
     let mut value = (*namespace.value()).clone();
     value["spec"]["finalizers"] = json!([]);
-    let body = crud::Body { media_type: "application/json".into(), bytes: value.to_string().into() };
+    let body = crud::Body {
+        media_type: "application/json".into(),
+        bytes: value.to_string().into(),
+    };
     if let Err(error) = api.update(&call, &body).await
         && error.code != 404
     {
@@ -58,7 +80,13 @@ pub(crate) async fn empty(api: &Api, name: &str) {
 
 /// Deletes the objects of a CRD that is being deleted, and then the CRD.
 pub(crate) async fn empty_crd(api: &Api, name: &str) {
-    let Some(definition) = api.store.get(crd::RESOURCE, name).filter(|definition| definition.deleting()) else { return };
+    let Some(definition) = api
+        .store
+        .get(crd::RESOURCE, name)
+        .filter(|definition| definition.deleting())
+    else {
+        return;
+    };
     if let Some(kind) = kind_of(api, name) {
         let (_, objects) = api.store.list(name, &Scope::All);
         delete_all(api, &kind, &objects).await;
@@ -72,7 +100,12 @@ pub(crate) async fn empty_crd(api: &Api, name: &str) {
 async fn delete_all(api: &Api, kind: &Arc<ResourceType>, objects: &[Arc<Object>]) {
     for object in objects.iter().filter(|object| !object.deleting()) {
         let value = object.value();
-        let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let text = |field: &str| {
+            value["metadata"][field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
         let call = Call::internal(kind, &text("namespace"), &text("name"));
         if let Err(error) = api.delete(&call, &crud::Body::default()).await
             && error.code != 404

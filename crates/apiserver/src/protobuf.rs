@@ -5,9 +5,9 @@
 //! (`cargo run -p xtask -- protobuf-pack`), drives one reader. A field that Go would leave out of
 //! its JSON is left out here too.
 
-mod wire;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -86,8 +86,20 @@ fn messages() -> &'static Messages {
         let table: HashMap<String, Vec<(u32, String, String, u64)>> =
             // The data is compiled in and a test reads it.
             read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default();
-        let entry = |(number, json, kind, flags): (u32, String, String, u64)| (number, Entry { json, kind: kind_of(&kind), flags });
-        table.into_iter().map(|(name, fields)| (name, fields.into_iter().map(entry).collect())).collect()
+        let entry = |(number, json, kind, flags): (u32, String, String, u64)| {
+            (
+                number,
+                Entry {
+                    json,
+                    kind: kind_of(&kind),
+                    flags,
+                },
+            )
+        };
+        table
+            .into_iter()
+            .map(|(name, fields)| (name, fields.into_iter().map(entry).collect()))
+            .collect()
     })
 }
 
@@ -153,23 +165,32 @@ fn message(name: &str, bytes: &[u8], depth: usize) -> Result<Map<String, Value>,
     if depth > DEPTH {
         return Err(Error::Depth);
     }
-    let fields = messages().get(name).ok_or_else(|| Error::Unknown(name.to_owned()))?;
+    let fields = messages()
+        .get(name)
+        .ok_or_else(|| Error::Unknown(name.to_owned()))?;
     let mut object = Map::new();
     for field in Reader::new(bytes) {
         let (number, field) = field?;
         // Fields of newer clients are unknown fields: they are dropped, as pruning would.
-        let Some(entry) = fields.get(&number) else { continue };
+        let Some(entry) = fields.get(&number) else {
+            continue;
+        };
         if entry.flags & INLINE != 0 {
             if let Kind::Message(name) = &entry.kind {
                 object.append(&mut message(name, field.bytes()?, depth + 1)?);
             }
         } else if entry.flags & MAP != 0 {
             let (key, value) = map_entry(&entry.kind, field.bytes()?, depth)?;
-            let map = object.entry(entry.json.clone()).or_insert_with(|| json!({}));
+            let map = object
+                .entry(entry.json.clone())
+                .or_insert_with(|| json!({}));
             map[key] = value;
         } else if entry.flags & REPEATED != 0 {
             let value = value(&entry.kind, field, depth)?;
-            match object.entry(entry.json.clone()).or_insert_with(|| json!([])) {
+            match object
+                .entry(entry.json.clone())
+                .or_insert_with(|| json!([]))
+            {
                 Value::Array(list) => list.push(value),
                 _ => return Err(Error::Malformed),
             }
@@ -229,7 +250,9 @@ fn value(kind: &Kind, field: Field<'_>, depth: usize) -> Result<Value, Error> {
         Kind::Time => time(field.bytes()?, false)?,
         Kind::MicroTime => time(field.bytes()?, true)?,
         Kind::Duration => format!("{}ns", signed(first_varint(field.bytes()?, 1)?)).into(),
-        Kind::Quantity => first_text(field.bytes()?, 1)?.unwrap_or_else(|| "0".into()).into(),
+        Kind::Quantity => first_text(field.bytes()?, 1)?
+            .unwrap_or_else(|| "0".into())
+            .into(),
         Kind::IntOrString => int_or_string(field.bytes()?)?,
         Kind::Raw => raw(field.bytes()?)?,
         Kind::Texts => texts(field.bytes()?)?,
@@ -246,7 +269,11 @@ fn time(bytes: &[u8], micro: bool) -> Result<Value, Error> {
     let seconds = signed(first_varint(bytes, 1)?);
     let nanos = i32::try_from(signed(first_varint(bytes, 2)?)).map_err(|_| Error::Malformed)?;
     let at = Timestamp::new(seconds, nanos).map_err(|_| Error::Malformed)?;
-    let format = if micro { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
+    let format = if micro {
+        "%Y-%m-%dT%H:%M:%S.%6fZ"
+    } else {
+        "%Y-%m-%dT%H:%M:%SZ"
+    };
     Ok(at.strftime(format).to_string().into())
 }
 
@@ -304,5 +331,7 @@ fn signed(value: u64) -> i64 {
 }
 
 fn utf8(bytes: &[u8]) -> Result<String, Error> {
-    std::str::from_utf8(bytes).map(ToOwned::to_owned).map_err(|_| Error::Malformed)
+    std::str::from_utf8(bytes)
+        .map(ToOwned::to_owned)
+        .map_err(|_| Error::Malformed)
 }

@@ -39,7 +39,13 @@ pub struct Settings {
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { data_dir, listen, crds, kubeconfig, .. } = self;
+        let Self {
+            data_dir,
+            listen,
+            crds,
+            kubeconfig,
+            ..
+        } = self;
         f.debug_struct("Settings")
             .field("data_dir", data_dir)
             .field("listen", listen)
@@ -75,10 +81,14 @@ pub enum Error {
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
     /// Using a certificate.
-    #[error("cannot use the certificates in the data directory: {0}; delete its folder `pki` to make new ones")]
+    #[error(
+        "cannot use the certificates in the data directory: {0}; delete its folder `pki` to make new ones"
+    )]
     Tls(#[from] rustls::Error),
     /// Reading a certificate.
-    #[error("cannot read the certificates in the data directory: {0}; delete its folder `pki` to make new ones")]
+    #[error(
+        "cannot read the certificates in the data directory: {0}; delete its folder `pki` to make new ones"
+    )]
     Pem(String),
     /// An object that must exist.
     #[error("cannot create {what}: {source}")]
@@ -100,7 +110,9 @@ pub struct Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -112,11 +124,18 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
     tls::create_private_dir(&settings.data_dir)?;
     let store = Store::open(&settings.data_dir.join("store.redb"), Limits::standard())?;
     let types = crd::load(TypeTable::builtin(), &store);
-    let api = Arc::new(Api::new(store.clone(), types, Arc::clone(&settings.admission)));
+    let api = Arc::new(Api::new(
+        store.clone(),
+        types,
+        Arc::clone(&settings.admission),
+    ));
     look_after(&store, tasks);
     namespace::create_initial(&api)
         .await
-        .map_err(|source| Error::Initial { what: "the initial namespaces".into(), source })?;
+        .map_err(|source| Error::Initial {
+            what: "the initial namespaces".into(),
+            source,
+        })?;
     for definition in &settings.crds {
         install_crd(&api, definition).await?;
     }
@@ -125,11 +144,16 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
         gc::run(collector).await;
         Ok::<(), Infallible>(())
     });
-    let mut server = Server { api, address: None, token: None };
+    let mut server = Server {
+        api,
+        address: None,
+        token: None,
+    };
     if let Some(listen) = settings.listen {
         let pki = tls::prepare(&settings.data_dir.join("pki"), listen.ip())?;
         let token: Arc<str> = pki.token.into();
-        let address = listener::start(&server.api, listen, pki.server, Arc::clone(&token), tasks).await?;
+        let address =
+            listener::start(&server.api, listen, pki.server, Arc::clone(&token), tasks).await?;
         kubeconfig::write(&settings.kubeconfig, address, &pki.admin)?;
         server.address = Some(address);
         server.token = Some(token);
@@ -145,7 +169,10 @@ fn look_after(store: &Store, tasks: &Tasks) {
     let open = store.clone();
     let mut stop = tasks.shutdown(Stage::Api);
     tasks.spawn("store-tidy", Stage::Api, async move {
-        while tokio::time::timeout(TIDY_EVERY, stop.requested()).await.is_err() {
+        while tokio::time::timeout(TIDY_EVERY, stop.requested())
+            .await
+            .is_err()
+        {
             open.tidy();
         }
         open.close_watches();
@@ -161,8 +188,14 @@ fn look_after(store: &Store, tasks: &Tasks) {
 
 /// Creates a CRD, or brings a stored one up to date.
 async fn install_crd(api: &Arc<Api>, definition: &Value) -> Result<(), Error> {
-    let name = definition["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let failed = |source| Error::Initial { what: format!("the CRD {name}"), source };
+    let name = definition["metadata"]["name"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    let failed = |source| Error::Initial {
+        what: format!("the CRD {name}"),
+        source,
+    };
     let types = api.types();
     let kind = types
         .get("apiextensions.k8s.io", "v1", "customresourcedefinitions")
@@ -174,12 +207,19 @@ async fn install_crd(api: &Arc<Api>, definition: &Value) -> Result<(), Error> {
     };
     let Some(stored) = api.store.get(crd::RESOURCE, &name) else {
         let collection = Call::internal(kind, "", "");
-        return api.create(&collection, &body(definition)).await.map(|_| ()).map_err(failed);
+        return api
+            .create(&collection, &body(definition))
+            .await
+            .map(|_| ())
+            .map_err(failed);
     };
     let mut next = (*stored.value()).clone();
     next["spec"] = definition["spec"].clone();
     crd::default_names(&mut next);
-    api.update(&call, &body(&next)).await.map(|_| ()).map_err(failed)
+    api.update(&call, &body(&next))
+        .await
+        .map(|_| ())
+        .map_err(failed)
 }
 
 impl Server {
@@ -190,7 +230,9 @@ impl Server {
         let user = Arc::new(auth::in_process());
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
             let (api, user) = (Arc::clone(&api), Arc::clone(&user));
-            async move { Ok::<_, Infallible>(Box::pin(api_http::handle(&api, request, Some(&user))).await) }
+            async move {
+                Ok::<_, Infallible>(Box::pin(api_http::handle(&api, request, Some(&user))).await)
+            }
         });
         kube::Client::new(service, "default")
     }

@@ -134,22 +134,41 @@ impl FieldError {
         value: impl Into<String>,
         detail: impl Into<String>,
     ) -> Self {
-        Self { fault, field: field.into(), value: Some(value.into()), detail: detail.into() }
+        Self {
+            fault,
+            field: field.into(),
+            value: Some(value.into()),
+            detail: detail.into(),
+        }
     }
 
     /// `field: Invalid value: <value>: detail`.
-    pub fn invalid(field: impl Into<String>, value: &serde_json::Value, detail: impl Into<String>) -> Self {
+    pub fn invalid(
+        field: impl Into<String>,
+        value: &serde_json::Value,
+        detail: impl Into<String>,
+    ) -> Self {
         Self::with_value(Fault::Invalid, field, value.to_string(), detail)
     }
 
     /// `field: Required value: detail`.
     pub fn required(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { fault: Fault::Required, field: field.into(), value: None, detail: detail.into() }
+        Self {
+            fault: Fault::Required,
+            field: field.into(),
+            value: None,
+            detail: detail.into(),
+        }
     }
 
     /// `field: Forbidden: detail`.
     pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { fault: Fault::Forbidden, field: field.into(), value: None, detail: detail.into() }
+        Self {
+            fault: Fault::Forbidden,
+            field: field.into(),
+            value: None,
+            detail: detail.into(),
+        }
     }
 
     /// The message without the field's name, as in a cause.
@@ -192,13 +211,22 @@ impl Named<'_> {
 }
 
 fn qualified(group: &str, resource: &str) -> String {
-    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+    if group.is_empty() {
+        resource.to_owned()
+    } else {
+        format!("{resource}.{group}")
+    }
 }
 
 impl Status {
     /// A status without details.
     pub fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
-        Self { code, reason: reason.to_owned(), message: message.into(), details: None }
+        Self {
+            code,
+            reason: reason.to_owned(),
+            message: message.into(),
+            details: None,
+        }
     }
 
     fn named(code: u16, reason: &str, message: String, what: Named<'_>) -> Self {
@@ -208,27 +236,50 @@ impl Status {
             kind: what.resource.to_owned(),
             ..Details::default()
         };
-        Self { code, reason: reason.to_owned(), message, details: Some(Box::new(details)) }
+        Self {
+            code,
+            reason: reason.to_owned(),
+            message,
+            details: Some(Box::new(details)),
+        }
     }
 
     /// 404 for an object.
     pub fn not_found(what: Named<'_>) -> Self {
-        Self::named(404, "NotFound", format!("{} \"{}\" not found", what.qualified(), what.name), what)
+        Self::named(
+            404,
+            "NotFound",
+            format!("{} \"{}\" not found", what.qualified(), what.name),
+            what,
+        )
     }
 
     /// 404 for a path that is no resource.
     pub fn no_such_path() -> Self {
-        Self::new(404, "NotFound", "the server could not find the requested resource")
+        Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
     }
 
     /// 409 for a create.
     pub fn already_exists(what: Named<'_>) -> Self {
-        Self::named(409, "AlreadyExists", format!("{} \"{}\" already exists", what.qualified(), what.name), what)
+        Self::named(
+            409,
+            "AlreadyExists",
+            format!("{} \"{}\" already exists", what.qualified(), what.name),
+            what,
+        )
     }
 
     /// 409 with the given cause.
     pub fn conflict(what: Named<'_>, cause: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} \"{}\": {cause}", what.qualified(), what.name);
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{}\": {cause}",
+            what.qualified(),
+            what.name
+        );
         Self::named(409, "Conflict", message, what)
     }
 
@@ -242,8 +293,16 @@ impl Status {
 
     /// 409 of server-side apply: one cause per field that another manager owns.
     pub fn apply_conflict(message: String, causes: Vec<Cause>) -> Self {
-        let details = Details { causes, ..Details::default() };
-        Self { code: 409, reason: "Conflict".into(), message, details: Some(Box::new(details)) }
+        let details = Details {
+            causes,
+            ..Details::default()
+        };
+        Self {
+            code: 409,
+            reason: "Conflict".into(),
+            message,
+            details: Some(Box::new(details)),
+        }
     }
 
     /// 403 with the given cause.
@@ -251,7 +310,11 @@ impl Status {
         let message = if what.name.is_empty() {
             format!("{} is forbidden: {cause}", what.qualified())
         } else {
-            format!("{} \"{}\" is forbidden: {cause}", what.qualified(), what.name)
+            format!(
+                "{} \"{}\" is forbidden: {cause}",
+                what.qualified(),
+                what.name
+            )
         };
         Self::named(403, "Forbidden", message, what)
     }
@@ -265,7 +328,11 @@ impl Status {
                 format!("[{}]", texts.join(", "))
             }
         };
-        let what = Named { group, resource: kind, name };
+        let what = Named {
+            group,
+            resource: kind,
+            name,
+        };
         let message = format!("{} \"{name}\" is invalid: {list}", what.qualified());
         let mut status = Self::named(422, "Invalid", message, what);
         if let Some(details) = &mut status.details {
@@ -293,7 +360,11 @@ impl Status {
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
     }
 
     /// 406: the client accepts none of what the server can send.
@@ -309,7 +380,11 @@ impl Status {
 
     /// 413.
     pub fn too_large(limit: usize) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
+        Self::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {limit}"),
+        )
     }
 
     /// 415: the body has a type that is not read here.
@@ -323,14 +398,20 @@ impl Status {
     /// 429: try again after a second.
     pub fn too_many_requests(message: impl Into<String>) -> Self {
         let mut status = Self::new(429, "TooManyRequests", message);
-        status.details = Some(Box::new(Details { retry_after_seconds: 1, ..Details::default() }));
+        status.details = Some(Box::new(Details {
+            retry_after_seconds: 1,
+            ..Details::default()
+        }));
         status
     }
 
     /// 504 for a resourceVersion from the future.
     pub fn too_large_resource_version(wanted: u64, current: u64) -> Self {
-        let mut status =
-            Self::new(504, "Timeout", format!("Too large resource version: {wanted}, current: {current}"));
+        let mut status = Self::new(
+            504,
+            "Timeout",
+            format!("Too large resource version: {wanted}, current: {current}"),
+        );
         status.details = Some(Box::new(Details {
             causes: vec![Cause {
                 reason: "ResourceVersionTooLarge".into(),
@@ -345,7 +426,11 @@ impl Status {
 
     /// 500.
     pub fn internal(message: impl fmt::Display) -> Self {
-        Self::new(500, "InternalError", format!("Internal error occurred: {message}"))
+        Self::new(
+            500,
+            "InternalError",
+            format!("Internal error occurred: {message}"),
+        )
     }
 
     /// 503: the server stops or cannot write.
@@ -386,15 +471,29 @@ mod tests {
 
     #[test]
     fn messages_are_those_of_kubernetes() {
-        let what = Named { group: "serving.knative.dev", resource: "services", name: "x" };
-        assert_eq!(Status::not_found(what).message, "services.serving.knative.dev \"x\" not found");
+        let what = Named {
+            group: "serving.knative.dev",
+            resource: "services",
+            name: "x",
+        };
+        assert_eq!(
+            Status::not_found(what).message,
+            "services.serving.knative.dev \"x\" not found"
+        );
         assert_eq!(
             Status::modified(what).message,
             "Operation cannot be fulfilled on services.serving.knative.dev \"x\": the object has been modified; \
              please apply your changes to the latest version and try again"
         );
-        let pod = Named { group: "", resource: "pods", name: "p" };
-        assert_eq!(Status::already_exists(pod).message, "pods \"p\" already exists");
+        let pod = Named {
+            group: "",
+            resource: "pods",
+            name: "p",
+        };
+        assert_eq!(
+            Status::already_exists(pod).message,
+            "pods \"p\" already exists"
+        );
     }
 
     #[test]

@@ -38,7 +38,12 @@ pub struct Limits {
 impl Limits {
     /// What the server uses: ten minutes, 50,000 events, 32 MiB.
     pub fn standard() -> Self {
-        Self { events: 50_000, bytes: 32 << 20, age: Duration::from_secs(600), queue: 1024 }
+        Self {
+            events: 50_000,
+            bytes: 32 << 20,
+            age: Duration::from_secs(600),
+            queue: 1024,
+        }
     }
 }
 
@@ -118,7 +123,9 @@ pub struct Expired {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be opened or read.
-    #[error("cannot open the store {path}: {source}; restore it from a backup or start with an empty data directory")]
+    #[error(
+        "cannot open the store {path}: {source}; restore it from a backup or start with an empty data directory"
+    )]
     Open {
         /// The store file.
         path: PathBuf,
@@ -126,7 +133,9 @@ pub enum Error {
         source: Box<redb::Error>,
     },
     /// The file was written by a newer version.
-    #[error("the store {path} has format {found}, this version reads format {known}; use the version that wrote it")]
+    #[error(
+        "the store {path} has format {found}, this version reads format {known}; use the version that wrote it"
+    )]
     Format {
         /// The store file.
         path: PathBuf,
@@ -157,7 +166,9 @@ pub struct Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("revision", &self.revision()).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("revision", &self.revision())
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,13 +180,19 @@ impl Store {
     pub fn open(path: &Path, limits: Limits) -> Result<Self, Error> {
         let (disk, image) = Disk::open(path)?;
         let memory = Memory::load(limits, image.revision, image.reserved, image.objects);
-        Ok(Self { memory: Arc::new(RwLock::new(memory)), disk: Some(Arc::new(disk)) })
+        Ok(Self {
+            memory: Arc::new(RwLock::new(memory)),
+            disk: Some(Arc::new(disk)),
+        })
     }
 
     /// A store without a file, for tests and dry runs.
     pub fn in_memory(limits: Limits) -> Self {
         let memory = Memory::load(limits, 1, Arc::new(u64::MAX.into()), Vec::new());
-        Self { memory: Arc::new(RwLock::new(memory)), disk: None }
+        Self {
+            memory: Arc::new(RwLock::new(memory)),
+            disk: None,
+        }
     }
 
     /// The newest revision.
@@ -198,7 +215,13 @@ impl Store {
     ///
     /// # Errors
     /// If the history no longer reaches back that far.
-    pub fn page(&self, resource: &str, scope: &Scope, revision: u64, after: &str) -> Result<Page, Expired> {
+    pub fn page(
+        &self,
+        resource: &str,
+        scope: &Scope,
+        revision: u64,
+        after: &str,
+    ) -> Result<Page, Expired> {
         self.read().page(resource, scope, revision, after)
     }
 
@@ -207,12 +230,21 @@ impl Store {
     ///
     /// # Errors
     /// If the history no longer reaches back that far.
-    pub fn subscribe(&self, resource: Option<&str>, scope: &Scope, since: u64) -> Result<Subscription, Expired> {
+    pub fn subscribe(
+        &self,
+        resource: Option<&str>,
+        scope: &Scope,
+        since: u64,
+    ) -> Result<Subscription, Expired> {
         self.write_lock().subscribe(resource, scope, since)
     }
 
     /// The objects of a scope and everything that happens to them afterwards.
-    pub fn list_and_subscribe(&self, resource: &str, scope: &Scope) -> (u64, Vec<Arc<Object>>, Subscription) {
+    pub fn list_and_subscribe(
+        &self,
+        resource: &str,
+        scope: &Scope,
+    ) -> (u64, Vec<Arc<Object>>, Subscription) {
         let mut memory = self.write_lock();
         let revision = memory.revision();
         let objects = memory.list(resource, scope);
@@ -245,11 +277,24 @@ impl Store {
         if let Some(disk) = &self.disk {
             disk.accepts()?;
         }
-        let Write { resource, key, expect, guard, value, durability } = write;
+        let Write {
+            resource,
+            key,
+            expect,
+            guard,
+            value,
+            durability,
+        } = write;
         // Encoding happens before the lock; only the revision is filled in under it.
         let draft = value.map(object::Draft::new);
         let mut memory = self.write_lock();
-        let event = memory.write(memory::Step { resource, key, expect, guard, draft })?;
+        let event = memory.write(memory::Step {
+            resource,
+            key,
+            expect,
+            guard,
+            draft,
+        })?;
         if let Some(disk) = &self.disk {
             disk.queue(&event, durability);
         }
@@ -288,7 +333,9 @@ impl Store {
     /// If the last writes could not be made durable.
     pub async fn close(&self) -> Result<(), Error> {
         self.close_watches();
-        let Some(disk) = &self.disk else { return Ok(()) };
+        let Some(disk) = &self.disk else {
+            return Ok(());
+        };
         disk.stop_accepting();
         // A write that passed `accepts` before still queues under this lock.
         let revision = self.write_lock().revision();

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -43,13 +43,25 @@ pub(crate) fn prepare(dir: &Path, listen: IpAddr) -> Result<Pki, Error> {
     let server = sign_server(&issuer, listen)?;
     let admin = sign_admin(&issuer)?;
     let config = server_config(&ca, server)?;
-    let token = kept(&dir.join("token"), || Ok(hex::encode(rand::random::<[u8; 32]>())))?;
-    let admin = Credentials { ca, certificate: admin.0, key: admin.1 };
-    Ok(Pki { server: Arc::new(config), admin, token })
+    let token = kept(&dir.join("token"), || {
+        Ok(hex::encode(rand::random::<[u8; 32]>()))
+    })?;
+    let admin = Credentials {
+        ca,
+        certificate: admin.0,
+        key: admin.1,
+    };
+    Ok(Pki {
+        server: Arc::new(config),
+        admin,
+        token,
+    })
 }
 
 fn authority(dir: &Path) -> Result<(String, Issuer<'static, KeyPair>), Error> {
-    let key = kept(&dir.join("ca.key"), || Ok(KeyPair::generate()?.serialize_pem()))?;
+    let key = kept(&dir.join("ca.key"), || {
+        Ok(KeyPair::generate()?.serialize_pem())
+    })?;
     let key = KeyPair::from_pem(&key)?;
     let certificate = kept(&dir.join("ca.crt"), || {
         let mut params = CertificateParams::default();
@@ -66,14 +78,24 @@ fn sign_server(
     issuer: &Issuer<'static, KeyPair>,
     listen: IpAddr,
 ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
-    let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+    let names = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+    ];
     let mut params = CertificateParams::new(names.map(String::from).to_vec())?;
     params.distinguished_name = name("suimon-apiserver", None);
-    let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
+    let mut addresses = vec![
+        IpAddr::from([127, 0, 0, 1]),
+        IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+    ];
     if !listen.is_unspecified() && !addresses.contains(&listen) {
         addresses.push(listen);
     }
-    params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
+    params
+        .subject_alt_names
+        .extend(addresses.into_iter().map(SanType::IpAddress));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, issuer)?;
@@ -105,14 +127,16 @@ fn server_config(
 ) -> Result<ServerConfig, Error> {
     use rustls::pki_types::pem::PemObject;
     let mut roots = RootCertStore::empty();
-    let ca = CertificateDer::from_pem_slice(ca.as_bytes()).map_err(|error| Error::Pem(error.to_string()))?;
+    let ca = CertificateDer::from_pem_slice(ca.as_bytes())
+        .map_err(|error| Error::Pem(error.to_string()))?;
     roots.add(ca)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     // Without a certificate a client may still show a token; a wrong certificate ends the handshake.
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| Error::Pem(error.to_string()))?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| Error::Pem(error.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
@@ -130,13 +154,19 @@ fn kept(path: &Path, make: impl FnOnce() -> Result<String, Error>) -> Result<Str
             write_private(path, &text)?;
             Ok(text)
         }
-        Err(source) => Err(Error::File { path: path.to_owned(), source }),
+        Err(source) => Err(Error::File {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 /// Makes a directory that only the owner may enter.
 pub(crate) fn create_private_dir(path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::File { path: path.to_owned(), source };
+    let failed = |source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
     fs::create_dir_all(path).map_err(failed)?;
     #[cfg(unix)]
     {
@@ -149,7 +179,10 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<(), Error> {
 /// Writes a file that only the owner may read. The new content replaces the old at once, so a
 /// reader or a crash never sees half a file.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
-    let failed = |source| Error::File { path: path.to_owned(), source };
+    let failed = |source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
     let temporary = path.with_extension("new");
     let _ = fs::remove_file(&temporary);
     let mut options = fs::OpenOptions::new();
@@ -160,6 +193,8 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Error> {
         options.mode(0o600);
     }
     let mut file = options.open(&temporary).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)
 }

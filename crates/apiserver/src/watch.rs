@@ -97,9 +97,10 @@ pub(crate) fn start(api: &Arc<Api>, call: Call, form: Form) -> Result<Body, Stat
         // A day is longer than any client keeps a watch; an absurd number must not overflow.
         deadline: now + Duration::from_secs(seconds.min(86_400)),
     };
-    Ok(Body::stream(futures::stream::unfold(watch, |mut watch| async move {
-        watch.next().await.map(|piece| (piece, watch))
-    })))
+    Ok(Body::stream(futures::stream::unfold(
+        watch,
+        |mut watch| async move { watch.next().await.map(|piece| (piece, watch)) },
+    )))
 }
 
 /// A stream that only tells why there is no watch.
@@ -126,7 +127,7 @@ fn frame(kind: &str, object: &[u8]) -> Bytes {
 impl Watch {
     /// The next piece of the stream; `None` ends it.
     async fn next(&mut self) -> Option<Bytes> {
-        if !self.initial.is_empty() || self.announce_end {
+        while !self.initial.is_empty() || self.announce_end {
             if let Some(piece) = self.initial_piece() {
                 return Some(piece);
             }
@@ -176,11 +177,13 @@ impl Watch {
         let first = self.event_frame(first);
         let mut joined: Option<BytesMut> = None;
         loop {
-            let size = joined.as_ref().or(None).map_or(0, BytesMut::len);
+            let size = joined.as_ref().map_or(0, BytesMut::len);
             if size >= PIECE_BYTES {
                 break;
             }
-            let Some(event) = self.subscription.as_mut().and_then(Subscription::try_next) else { break };
+            let Some(event) = self.subscription.as_mut().and_then(Subscription::try_next) else {
+                break;
+            };
             if let Some(frame) = self.event_frame(&event) {
                 let joined = joined.get_or_insert_with(|| {
                     let mut out = BytesMut::new();
@@ -195,8 +198,15 @@ impl Watch {
 
     /// Subscribes again where the queue overflowed.
     fn catch_up(&mut self) -> Option<Bytes> {
-        let since = self.subscription.take().map_or(self.start, |subscription| subscription.seen());
-        match self.api.store.subscribe(Some(&self.resource), &self.scope, since) {
+        let since = self
+            .subscription
+            .take()
+            .map_or(self.start, |subscription| subscription.seen());
+        match self
+            .api
+            .store
+            .subscribe(Some(&self.resource), &self.scope, since)
+        {
             Ok(subscription) => {
                 self.subscription = Some(subscription);
                 None
@@ -231,12 +241,20 @@ impl Watch {
     }
 
     fn event_frame(&mut self, event: &Event) -> Option<Bytes> {
-        let now = event.object.as_ref().filter(|object| self.selector.matches(object));
-        let before = event.prev.as_ref().filter(|prev| self.selector.matches(prev));
+        let now = event
+            .object
+            .as_ref()
+            .filter(|object| self.selector.matches(object));
+        let before = event
+            .prev
+            .as_ref()
+            .filter(|prev| self.selector.matches(prev));
         let ((slot, kind), bytes, shared) = match (now, before) {
             (Some(now), None) => (ADDED, now.bytes().clone(), event.prev.is_none()),
             (Some(now), Some(_)) => (MODIFIED, now.bytes().clone(), true),
-            (None, Some(_)) if event.object.is_none() => (DELETED, event.deleted_bytes().clone(), true),
+            (None, Some(_)) if event.object.is_none() => {
+                (DELETED, event.deleted_bytes().clone(), true)
+            }
             // The object is no longer selected: for this watcher that is a deletion.
             (None, Some(prev)) => (DELETED, prev.at_revision(event.revision), false),
             (None, None) => return None,
@@ -250,11 +268,15 @@ impl Watch {
 
     fn object_frame(&mut self, kind: &str, bytes: &Bytes) -> Bytes {
         let columns = !std::mem::replace(&mut self.columns_sent, true);
-        frame(kind, &render::watched(&self.call, &self.form, bytes, columns))
+        frame(
+            kind,
+            &render::watched(&self.call, &self.form, bytes, columns),
+        )
     }
 
     fn bookmark(&self, revision: u64, end_of_initial: bool) -> Bytes {
-        let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": Value::Null });
+        let mut metadata =
+            json!({ "resourceVersion": revision.to_string(), "creationTimestamp": Value::Null });
         if end_of_initial {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }

@@ -26,9 +26,12 @@ impl Api {
         let mut warnings = Vec::new();
         let value = decode::object(call, body, &mut warnings)?;
         if !metadata::text(&value, "resourceVersion").is_empty() {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(Status::bad_request(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
-        self.create_value(call, value, warnings, Ownership::Record).await
+        self.create_value(call, value, warnings, Ownership::Record)
+            .await
     }
 
     /// Creates `value`, which is of the call's kind and pruned.
@@ -55,7 +58,10 @@ impl Api {
             }
             let name = metadata::text(&value, "name").to_owned();
             let call = call.about(&call.namespace, &name);
-            match self.create_once(&call, value, &mut warnings, ownership).await {
+            match self
+                .create_once(&call, value, &mut warnings, ownership)
+                .await
+            {
                 Err(status) if status.reason == "AlreadyExists" && attempt < attempts => {}
                 result => return result.map(|reply| reply.warning(warnings)),
             }
@@ -91,7 +97,10 @@ impl Api {
             value: Some(shape::to_storage(&call.kind, value)),
             durability,
         };
-        let event = self.store.write(write).map_err(|refused| Self::refused(call, refused))?;
+        let event = self
+            .store
+            .write(write)
+            .map_err(|refused| Self::refused(call, refused))?;
         self.after_write(call, &event);
         self.commit(call, &event, durability).await?;
         match &event.object {
@@ -106,9 +115,17 @@ impl Api {
         }
         let namespace = self.store.get("namespaces", &call.namespace);
         match namespace {
-            None if !call.namespace.is_empty() => Err(Self::refused(call, Refused::NamespaceMissing)),
-            Some(object) if object.deleting() => Err(Self::refused(call, Refused::NamespaceTerminating)),
-            _ => Ok(Reply { code: 201, content: Content::Value(value), warnings: Vec::new() }),
+            None if !call.namespace.is_empty() => {
+                Err(Self::refused(call, Refused::NamespaceMissing))
+            }
+            Some(object) if object.deleting() => {
+                Err(Self::refused(call, Refused::NamespaceTerminating))
+            }
+            _ => Ok(Reply {
+                code: 201,
+                content: Content::Value(value),
+                warnings: Vec::new(),
+            }),
         }
     }
 
@@ -130,7 +147,12 @@ impl Api {
             warnings.extend(special::notices(&call.kind, value));
             return Ok(());
         }
-        Err(Status::invalid(&call.kind.group, &call.kind.kind, metadata::text(value, "name"), &errors))
+        Err(Status::invalid(
+            &call.kind.group,
+            &call.kind.kind,
+            metadata::text(value, "name"),
+            &errors,
+        ))
     }
 
     /// Runs the admission hook alone.
@@ -160,27 +182,37 @@ impl Api {
             warnings,
             store: &self.store,
         };
-        self.admission.admit(&mut request).map_err(|rejection| match rejection {
-            Rejection::Denied { webhook, message } => {
-                Status::bad_request(format!("admission webhook \"{webhook}\" denied the request: {message}"))
-            }
-            Rejection::Invalid(errors) => Status::invalid(&call.kind.group, &call.kind.kind, &name, &errors),
-            Rejection::Status(status) => status,
-        })
+        self.admission
+            .admit(&mut request)
+            .map_err(|rejection| match rejection {
+                Rejection::Denied { webhook, message } => Status::bad_request(format!(
+                    "admission webhook \"{webhook}\" denied the request: {message}"
+                )),
+                Rejection::Invalid(errors) => {
+                    Status::invalid(&call.kind.group, &call.kind.kind, &name, &errors)
+                }
+                Rejection::Status(status) => status,
+            })
     }
 }
 
 /// What the server sets on a new object.
 fn fill_in(call: &Call, value: &mut Value, ownership: Ownership) {
     let fields = metadata::of(value);
-    for field in metadata::SYSTEM.iter().filter(|field| **field != "generateName") {
+    for field in metadata::SYSTEM
+        .iter()
+        .filter(|field| **field != "generateName")
+    {
         fields.remove(*field);
     }
     if ownership == Ownership::Record {
         fields.remove("managedFields");
     }
     fields.insert("uid".into(), json!(metadata::new_uid()));
-    fields.insert("creationTimestamp".into(), json!(metadata::timestamp(Timestamp::now())));
+    fields.insert(
+        "creationTimestamp".into(),
+        json!(metadata::timestamp(Timestamp::now())),
+    );
     if shape::has_generation(&call.kind) {
         fields.insert("generation".into(), json!(1));
     }

@@ -21,10 +21,13 @@ impl Body {
     /// protobuf body is; `None` for kinds that have no protobuf form.
     pub(super) fn parse(&self, definition: Option<&str>) -> Result<(Value, Vec<String>), Status> {
         match self.media_type.as_str() {
-            "application/yaml" | "text/yaml" | "application/apply-patch+yaml" => shape::parse_yaml(&self.bytes),
+            "application/yaml" | "text/yaml" | "application/apply-patch+yaml" => {
+                shape::parse_yaml(&self.bytes)
+            }
             "application/json" | "" => shape::parse_json(&self.bytes),
             protobuf::MEDIA_TYPE => {
-                let definition = definition.ok_or_else(|| Status::unsupported_media_type(SUPPORTED))?;
+                let definition =
+                    definition.ok_or_else(|| Status::unsupported_media_type(SUPPORTED))?;
                 let value = protobuf::parse(definition, &self.bytes)
                     .map_err(|error| Status::bad_request(error.to_string()))?;
                 Ok((value, Vec::new()))
@@ -36,7 +39,11 @@ impl Body {
 
 /// Reads an object of the call's kind: fields that the schema does not know are dropped, and
 /// told according to `fieldValidation`.
-pub(super) fn object(call: &Call, body: &Body, warnings: &mut Vec<String>) -> Result<Value, Status> {
+pub(super) fn object(
+    call: &Call,
+    body: &Body,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
     let (mut value, mut findings) = body.parse(call.kind.definition())?;
     if !value.is_object() {
         return Err(Status::bad_request("the request body must be an object"));
@@ -45,7 +52,10 @@ pub(super) fn object(call: &Call, body: &Body, warnings: &mut Vec<String>) -> Re
     findings.extend(shape::prune(&call.kind, &mut value));
     report(call.options.field_validation, &findings, warnings).map_err(|status| {
         let (kind, version) = (&call.kind.kind, &call.kind.version);
-        let message = format!("{kind} in version {version:?} cannot be handled as a {kind}: {}", status.message);
+        let message = format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {}",
+            status.message
+        );
         Status::bad_request(message)
     })?;
     metadata::tidy(&mut value);
@@ -59,9 +69,10 @@ pub(super) fn report(
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     match mode {
-        FieldValidation::Strict if !findings.is_empty() => {
-            Err(Status::bad_request(format!("strict decoding error: {}", findings.join(", "))))
-        }
+        FieldValidation::Strict if !findings.is_empty() => Err(Status::bad_request(format!(
+            "strict decoding error: {}",
+            findings.join(", ")
+        ))),
         FieldValidation::Warn => {
             warnings.extend_from_slice(findings);
             Ok(())

@@ -42,26 +42,43 @@ impl Api {
     }
 
     /// Deletes the selected objects of a collection and returns them.
-    pub(crate) async fn delete_collection(&self, call: &Call, body: &Body) -> Result<Reply, Status> {
+    pub(crate) async fn delete_collection(
+        &self,
+        call: &Call,
+        body: &Body,
+    ) -> Result<Reply, Status> {
         let options = DeleteOptions::read(call, body)?;
         let selected = self.select(call)?;
         let mut deleted = Vec::new();
         for object in selected.items {
             let value = object.value();
-            let one = call.about(metadata::text(&value, "namespace"), metadata::text(&value, "name"));
+            let one = call.about(
+                metadata::text(&value, "namespace"),
+                metadata::text(&value, "name"),
+            );
             match self.delete_with(&one, &options).await {
                 Ok(_) => deleted.push(object),
                 Err(status) if status.reason == "NotFound" => {}
                 Err(status) => return Err(status),
             }
         }
-        let list = List { items: deleted, ..List::empty(self.store.revision()) };
-        Ok(Reply { code: 200, content: Content::List(list), warnings: Vec::new() })
+        let list = List {
+            items: deleted,
+            ..List::empty(self.store.revision())
+        };
+        Ok(Reply {
+            code: 200,
+            content: Content::List(list),
+            warnings: Vec::new(),
+        })
     }
 
     async fn delete_with(&self, call: &Call, options: &DeleteOptions) -> Result<Reply, Status> {
         for _ in 0..ATTEMPTS {
-            let stored = self.store.get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
+            let stored = self
+                .store
+                .get(&call.resource(), &call.key())
+                .ok_or_else(|| call.not_found())?;
             if let Some(reply) = self.delete_once(call, options, &stored).await? {
                 return Ok(reply);
             }
@@ -80,14 +97,24 @@ impl Api {
         let old = shape::in_version(&call.kind, stored.value());
         let mut warnings = Vec::new();
         let mut seen = (*old).clone();
-        self.ask_admission(call, Operation::Delete, &mut seen, Some(&old), &mut warnings)?;
+        self.ask_admission(
+            call,
+            Operation::Delete,
+            &mut seen,
+            Some(&old),
+            &mut warnings,
+        )?;
         let next = mark(call, options, &old);
         if next.as_ref().is_some_and(|next| next == &*old) {
             return Ok(Some(Reply::object(200, stored).warning(warnings)));
         }
         if options.dry_run || call.options.dry_run {
             let value = next.unwrap_or_else(|| (*old).clone());
-            return Ok(Some(Reply { code: 200, content: Content::Value(value), warnings }));
+            return Ok(Some(Reply {
+                code: 200,
+                content: Content::Value(value),
+                warnings,
+            }));
         }
         let gone = next.is_none();
         let durability = shape::durability(&call.kind, "");
@@ -123,7 +150,9 @@ fn mark(call: &Call, options: &DeleteOptions, old: &Value) -> Option<Value> {
     let finalizers = options.finalizers(metadata::finalizers(old));
     let already = old["metadata"].get("deletionTimestamp").is_some();
     let grace = special::grace_seconds(&call.kind, old, options.grace_period_seconds);
-    let current = old["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or_default();
+    let current = old["metadata"]["deletionGracePeriodSeconds"]
+        .as_i64()
+        .unwrap_or_default();
     // Grace can only be shortened once the deletion has begun.
     let grace = if already { grace.min(current) } else { grace };
     if finalizers.is_empty() && grace == 0 && special::may_go(&call.kind, old) {
@@ -160,13 +189,27 @@ fn success(call: &Call, uid: &str) -> Value {
 impl DeleteOptions {
     fn read(call: &Call, body: &Body) -> Result<Self, Status> {
         let query = &call.options;
-        let value = if body.bytes.is_empty() { Value::Null } else { body.parse(Some(DEFINITION))?.0 };
-        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
-        let orphan = value["orphanDependents"].as_bool().or(query.orphan_dependents);
+        let value = if body.bytes.is_empty() {
+            Value::Null
+        } else {
+            body.parse(Some(DEFINITION))?.0
+        };
+        let text = |value: &Value| {
+            value
+                .as_str()
+                .filter(|text| !text.is_empty())
+                .map(ToOwned::to_owned)
+        };
+        let orphan = value["orphanDependents"]
+            .as_bool()
+            .or(query.orphan_dependents);
         let policy = text(&value["propagationPolicy"]).or_else(|| query.propagation_policy.clone());
         let policy = match (policy.as_deref(), orphan) {
             (Some(_), Some(_)) => {
-                return Err(invalid("propagationPolicy", "orphanDependents and deletionPropagation cannot be both set"));
+                return Err(invalid(
+                    "propagationPolicy",
+                    "orphanDependents and deletionPropagation cannot be both set",
+                ));
             }
             (Some("Orphan"), None) | (None, Some(true)) => Some(Policy::Orphan),
             (Some("Background"), None) | (None, Some(false)) => Some(Policy::Background),
@@ -177,9 +220,14 @@ impl DeleteOptions {
                 return Err(invalid("propagationPolicy", text));
             }
         };
-        let grace = value["gracePeriodSeconds"].as_i64().or(query.grace_period_seconds);
+        let grace = value["gracePeriodSeconds"]
+            .as_i64()
+            .or(query.grace_period_seconds);
         if grace.is_some_and(|grace| grace < 0) {
-            return Err(invalid("gracePeriodSeconds", "must be greater than or equal to 0"));
+            return Err(invalid(
+                "gracePeriodSeconds",
+                "must be greater than or equal to 0",
+            ));
         }
         let dry_run = match value["dryRun"].as_array().map(Vec::as_slice) {
             None | Some([]) => false,
@@ -197,8 +245,9 @@ impl DeleteOptions {
 
     fn check_preconditions(&self, call: &Call, stored: &Object) -> Result<(), Status> {
         let failed = |what: &str, wanted: &str, found: &str| {
-            let cause =
-                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+            let cause = format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+            );
             Err(Status::conflict(call.named(&call.name), &cause))
         };
         if let Some(uid) = self.uid.as_deref().filter(|uid| *uid != stored.uid()) {
@@ -213,7 +262,9 @@ impl DeleteOptions {
 
     /// The finalizers that the object has once it is marked.
     fn finalizers(&self, mut finalizers: Vec<String>) -> Vec<String> {
-        let Some(policy) = self.policy else { return finalizers };
+        let Some(policy) = self.policy else {
+            return finalizers;
+        };
         finalizers.retain(|name| name != ORPHAN && name != FOREGROUND);
         match policy {
             Policy::Orphan => finalizers.push(ORPHAN.to_owned()),
@@ -225,6 +276,11 @@ impl DeleteOptions {
 }
 
 fn invalid(field: &str, detail: &str) -> Status {
-    let error = FieldError { fault: crate::status::Fault::Invalid, field: field.into(), value: None, detail: detail.into() };
+    let error = FieldError {
+        fault: crate::status::Fault::Invalid,
+        field: field.into(),
+        value: None,
+        detail: detail.into(),
+    };
     Status::invalid("meta.k8s.io", "DeleteOptions", "", &[error])
 }

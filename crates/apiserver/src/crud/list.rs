@@ -25,7 +25,12 @@ pub(crate) struct List {
 
 impl List {
     pub(crate) fn empty(revision: u64) -> Self {
-        Self { revision, items: Vec::new(), continue_token: String::new(), remaining: None }
+        Self {
+            revision,
+            items: Vec::new(),
+            continue_token: String::new(),
+            remaining: None,
+        }
     }
 }
 
@@ -75,8 +80,13 @@ impl Selector {
             return true;
         }
         let value = object.value();
-        self.labels.as_ref().is_none_or(|labels| labels.matches(&value))
-            && self.fields.as_ref().is_none_or(|fields| fields.matches(&value))
+        self.labels
+            .as_ref()
+            .is_none_or(|labels| labels.matches(&value))
+            && self
+                .fields
+                .as_ref()
+                .is_none_or(|fields| fields.matches(&value))
     }
 }
 
@@ -98,13 +108,18 @@ impl Token {
     }
 
     fn decode(text: &str) -> Result<Self, Status> {
-        let invalid = || Status::bad_request("continue key is not valid: encoded by another server or damaged");
+        let invalid = || {
+            Status::bad_request("continue key is not valid: encoded by another server or damaged")
+        };
         let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
         let value: Value = serde_json::from_slice(&json).map_err(|_| invalid())?;
         let (Some(revision), Some(after)) = (value["rv"].as_u64(), value["start"].as_str()) else {
             return Err(invalid());
         };
-        Ok(Self { revision, after: after.to_owned() })
+        Ok(Self {
+            revision,
+            after: after.to_owned(),
+        })
     }
 }
 
@@ -115,7 +130,11 @@ impl Api {
     /// Lists the selected objects.
     pub(crate) fn list(&self, call: &Call) -> Result<Reply, Status> {
         let list = self.select(call)?;
-        Ok(Reply { code: 200, content: Content::List(list), warnings: Vec::new() })
+        Ok(Reply {
+            code: 200,
+            content: Content::List(list),
+            warnings: Vec::new(),
+        })
     }
 
     /// The selected objects, one page of them if a limit is set.
@@ -133,7 +152,10 @@ impl Api {
             return Ok(page(objects, revision, options.limit, &selector));
         }
         let token = if options.continue_token.is_empty() {
-            Token { revision: wanted.unwrap_or_default(), after: String::new() }
+            Token {
+                revision: wanted.unwrap_or_default(),
+                after: String::new(),
+            }
         } else {
             Token::decode(&options.continue_token)?
         };
@@ -141,7 +163,9 @@ impl Api {
         if token.revision > current {
             return Err(Status::too_large_resource_version(token.revision, current));
         }
-        let found = self.store.page(&resource, &scope, token.revision, &token.after);
+        let found = self
+            .store
+            .page(&resource, &scope, token.revision, &token.after);
         let found = found.map_err(|expired| {
             if options.continue_token.is_empty() {
                 Status::expired(format!(
@@ -152,7 +176,11 @@ impl Api {
                 Status::expired(EXPIRED)
             }
         })?;
-        let objects = found.objects.into_iter().map(|(_, object)| object).collect();
+        let objects = found
+            .objects
+            .into_iter()
+            .map(|(_, object)| object)
+            .collect();
         Ok(page(objects, token.revision, options.limit, &selector))
     }
 }
@@ -160,8 +188,16 @@ impl Api {
 fn page(objects: Vec<Arc<Object>>, revision: u64, limit: u64, selector: &Selector) -> List {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     if limit == 0 || objects.len() <= limit {
-        let items = objects.into_iter().filter(|object| selector.matches(object)).collect();
-        return List { revision, items, continue_token: String::new(), remaining: None };
+        let items = objects
+            .into_iter()
+            .filter(|object| selector.matches(object))
+            .collect();
+        return List {
+            revision,
+            items,
+            continue_token: String::new(),
+            remaining: None,
+        };
     }
     let total = objects.len();
     let mut items = Vec::new();
@@ -179,11 +215,21 @@ fn page(objects: Vec<Arc<Object>>, revision: u64, limit: u64, selector: &Selecto
     }
     let after = items.last().filter(|_| more).map(|last| {
         let value = last.value();
-        let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let text = |field: &str| {
+            value["metadata"][field]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        };
         object_key(&text("namespace"), &text("name"))
     });
     // Everything before the last item was seen, so the next page starts after it.
     let continue_token = after.map_or_else(String::new, |after| Token { revision, after }.encode());
     let remaining = (more && selector.is_all()).then(|| total - seen);
-    List { revision, items, continue_token, remaining }
+    List {
+        revision,
+        items,
+        continue_token,
+        remaining,
+    }
 }

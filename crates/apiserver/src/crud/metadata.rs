@@ -25,7 +25,14 @@ pub(super) fn new_uid() -> String {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let hex = hex::encode(bytes);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 /// A name from `metadata.generateName`.
@@ -37,7 +44,9 @@ pub(super) fn generate_name(prefix: &str) -> String {
     }
     let mut name = prefix[..end].to_owned();
     let mut random = rand::rng();
-    name.extend((0..SUFFIX_LENGTH).map(|_| char::from(SUFFIX[random.random_range(0..SUFFIX.len())])));
+    name.extend(
+        (0..SUFFIX_LENGTH).map(|_| char::from(SUFFIX[random.random_range(0..SUFFIX.len())])),
+    );
     name
 }
 
@@ -59,8 +68,14 @@ pub(super) fn text<'a>(value: &'a Value, field: &str) -> &'a str {
 
 /// `metadata.finalizers`.
 pub(crate) fn finalizers(value: &Value) -> Vec<String> {
-    let list = value["metadata"]["finalizers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    list.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+    let list = value["metadata"]["finalizers"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    list.iter()
+        .filter_map(Value::as_str)
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 /// Fields that only the server sets; an update keeps what is stored.
@@ -93,8 +108,14 @@ pub(super) fn tidy(value: &mut Value) {
         Value::Array(list) => !list.is_empty(),
         _ => true,
     });
-    if let Some(labels) = value["metadata"].get_mut("labels").and_then(Value::as_object_mut) {
-        labels.values_mut().filter(|label| label.is_null()).for_each(|label| *label = json!(""));
+    if let Some(labels) = value["metadata"]
+        .get_mut("labels")
+        .and_then(Value::as_object_mut)
+    {
+        labels
+            .values_mut()
+            .filter(|label| label.is_null())
+            .for_each(|label| *label = json!(""));
     }
 }
 

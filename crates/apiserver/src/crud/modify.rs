@@ -43,7 +43,12 @@ impl Api {
             return Err(create::revision_required(call));
         }
         self.change(call, |_| {
-            Ok(Changed { value: value.clone(), warnings: warnings.clone(), unconditional, apply: false })
+            Ok(Changed {
+                value: value.clone(),
+                warnings: warnings.clone(),
+                unconditional,
+                apply: false,
+            })
         })
         .await
     }
@@ -52,10 +57,8 @@ impl Api {
     pub(crate) async fn patch(&self, call: &Call, body: &Body) -> Result<Reply, Status> {
         let patch = read_patch(call, body)?;
         if matches!(patch.0, Patch::Apply(_)) && call.options.field_manager.is_empty() {
-            let error = crate::status::FieldError::required(
-                "fieldManager",
-                "is required for apply patch",
-            );
+            let error =
+                crate::status::FieldError::required("fieldManager", "is required for apply patch");
             return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
         }
         let (patch, found) = patch;
@@ -69,10 +72,16 @@ impl Api {
                 result => return result,
             }
         }
-        self.change(call, |old| apply_patch(call, &patch, &found, old)).await
+        self.change(call, |old| apply_patch(call, &patch, &found, old))
+            .await
     }
 
-    async fn create_applied(&self, call: &Call, applied: &Value, found: &[String]) -> Result<Reply, Status> {
+    async fn create_applied(
+        &self,
+        call: &Call,
+        applied: &Value,
+        found: &[String],
+    ) -> Result<Reply, Status> {
         let mut warnings = Vec::new();
         let mut findings = found.to_vec();
         let mut value = applied.clone();
@@ -84,7 +93,8 @@ impl Api {
         if metadata::text(&merged, "name").is_empty() {
             merged["metadata"]["name"] = json!(call.name);
         }
-        self.create_value(call, merged, warnings, create::Ownership::Applied).await
+        self.create_value(call, merged, warnings, create::Ownership::Applied)
+            .await
     }
 
     async fn change(
@@ -93,7 +103,10 @@ impl Api {
         compute: impl Fn(&Arc<Value>) -> Result<Changed, Status>,
     ) -> Result<Reply, Status> {
         for _ in 0..ATTEMPTS {
-            let stored = self.store.get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
+            let stored = self
+                .store
+                .get(&call.resource(), &call.key())
+                .ok_or_else(|| call.not_found())?;
             let old = shape::in_version(&call.kind, stored.value());
             let changed = compute(&old)?;
             match self.store_change(call, &stored, &old, changed).await? {
@@ -112,7 +125,12 @@ impl Api {
         old: &Arc<Value>,
         changed: Changed,
     ) -> Result<Option<Reply>, Status> {
-        let Changed { value: mut new, mut warnings, unconditional, apply } = changed;
+        let Changed {
+            value: mut new,
+            mut warnings,
+            unconditional,
+            apply,
+        } = changed;
         self.check_identity(call, stored, &mut new, unconditional)?;
         self.separate(call, &mut new, old);
         metadata::keep_system_fields(&mut new, old);
@@ -126,7 +144,11 @@ impl Api {
         }
         if call.options.dry_run {
             let content = Content::Value(new);
-            return Ok(Some(Reply { code: 200, content, warnings }));
+            return Ok(Some(Reply {
+                code: 200,
+                content,
+                warnings,
+            }));
         }
         let gone = special::finished(&call.kind, &new);
         let durability = shape::durability(&call.kind, &call.subresource);
@@ -150,7 +172,11 @@ impl Api {
             (Some(object), _) => Content::Object(Arc::clone(object)),
             (None, answer) => Content::Value(answer.unwrap_or_default()),
         };
-        Ok(Some(Reply { code: 200, content, warnings }))
+        Ok(Some(Reply {
+            code: 200,
+            content,
+            warnings,
+        }))
     }
 
     /// Name, kind, namespace, uid and revision must be those of the stored object.
@@ -171,8 +197,10 @@ impl Api {
         }
         let uid = metadata::text(new, "uid");
         if !uid.is_empty() && uid != stored.uid() {
-            let cause =
-                format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", stored.uid());
+            let cause = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                stored.uid()
+            );
             return Err(Status::conflict(call.named(&call.name), &cause));
         }
         let current = stored.revision().to_string();
@@ -214,7 +242,9 @@ impl Api {
 }
 
 fn copy_field(to: &mut Value, from: &Value, field: &str) {
-    let Some(object) = to.as_object_mut() else { return };
+    let Some(object) = to.as_object_mut() else {
+        return;
+    };
     match from.get(field) {
         Some(value) => object.insert(field.to_owned(), value.clone()),
         None => object.remove(field),
@@ -230,19 +260,25 @@ fn copy_metadata(to: &mut Value, from: &Value, field: &str) {
 
 /// Whether nothing changed but metadata and status.
 fn same_intent(kind: &crate::types::ResourceType, new: &Value, old: &Value) -> bool {
-    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return false };
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else {
+        return false;
+    };
     let skipped = |key: &str| {
-        matches!(key, "metadata" | "apiVersion" | "kind") || key == "status" && shape::has_status(kind)
+        matches!(key, "metadata" | "apiVersion" | "kind")
+            || key == "status" && shape::has_status(kind)
     };
     let covered = |a: &serde_json::Map<String, Value>, b: &serde_json::Map<String, Value>| {
-        a.iter().all(|(key, value)| skipped(key) || b.get(key) == Some(value))
+        a.iter()
+            .all(|(key, value)| skipped(key) || b.get(key) == Some(value))
     };
     covered(new, old) && covered(old, new)
 }
 
 /// Whether writing `new` would change nothing, not counting the times of managedFields.
 fn same(new: &Value, old: &Value) -> bool {
-    let (Some(a), Some(b)) = (new.as_object(), old.as_object()) else { return false };
+    let (Some(a), Some(b)) = (new.as_object(), old.as_object()) else {
+        return false;
+    };
     a.len() == b.len()
         && a.iter().all(|(key, value)| match key.as_str() {
             "metadata" => same_metadata(value, &b["metadata"]),
@@ -251,18 +287,33 @@ fn same(new: &Value, old: &Value) -> bool {
 }
 
 fn same_metadata(new: &Value, old: &Value) -> bool {
-    let (Some(a), Some(b)) = (new.as_object(), old.as_object()) else { return false };
+    let (Some(a), Some(b)) = (new.as_object(), old.as_object()) else {
+        return false;
+    };
     a.len() == b.len()
-        && a.iter().all(|(key, value)| match (key.as_str(), b.get(key)) {
-            ("managedFields", Some(old)) => same_managers(value, old),
-            (_, other) => other == Some(value),
-        })
+        && a.iter()
+            .all(|(key, value)| match (key.as_str(), b.get(key)) {
+                ("managedFields", Some(old)) => same_managers(value, old),
+                (_, other) => other == Some(value),
+            })
 }
 
 fn same_managers(new: &Value, old: &Value) -> bool {
-    let (Some(a), Some(b)) = (new.as_array(), old.as_array()) else { return new == old };
-    let fields = ["manager", "operation", "subresource", "apiVersion", "fieldsType", "fieldsV1"];
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| fields.iter().all(|field| a.get(field) == b.get(field)))
+    let (Some(a), Some(b)) = (new.as_array(), old.as_array()) else {
+        return new == old;
+    };
+    let fields = [
+        "manager",
+        "operation",
+        "subresource",
+        "apiVersion",
+        "fieldsType",
+        "fieldsV1",
+    ];
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|(a, b)| fields.iter().all(|field| a.get(field) == b.get(field)))
 }
 
 const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, \
@@ -287,7 +338,9 @@ fn read_patch(call: &Call, body: &Body) -> Result<(Patch, Vec<String>), Status> 
         "application/apply-patch+yaml" => {
             let (value, found) = body.parse(None)?;
             if !value.is_object() {
-                return Err(Status::bad_request("the applied configuration must be an object"));
+                return Err(Status::bad_request(
+                    "the applied configuration must be an object",
+                ));
             }
             (Patch::Apply(value), found)
         }
@@ -295,7 +348,12 @@ fn read_patch(call: &Call, body: &Body) -> Result<(Patch, Vec<String>), Status> 
     })
 }
 
-fn apply_patch(call: &Call, patch: &Patch, found: &[String], old: &Arc<Value>) -> Result<Changed, Status> {
+fn apply_patch(
+    call: &Call,
+    patch: &Patch,
+    found: &[String],
+    old: &Arc<Value>,
+) -> Result<Changed, Status> {
     let mut findings = found.to_vec();
     let mut warnings = Vec::new();
     let mut value = match patch {
@@ -309,9 +367,13 @@ fn apply_patch(call: &Call, patch: &Patch, found: &[String], old: &Arc<Value>) -
             shape::apply(call, Some(old), &applied)?
         }
     };
-    let metadata_fits = value.get("metadata").is_none_or(|metadata| metadata.is_object() || metadata.is_null());
+    let metadata_fits = value
+        .get("metadata")
+        .is_none_or(|metadata| metadata.is_object() || metadata.is_null());
     if !value.is_object() || !metadata_fits {
-        return Err(Status::bad_request("the patched object and its metadata must be JSON objects"));
+        return Err(Status::bad_request(
+            "the patched object and its metadata must be JSON objects",
+        ));
     }
     let apply = matches!(patch, Patch::Apply(_));
     if !apply {
@@ -320,5 +382,10 @@ fn apply_patch(call: &Call, patch: &Patch, found: &[String], old: &Arc<Value>) -
     decode::report(call.options.field_validation, &findings, &mut warnings)?;
     metadata::tidy(&mut value);
     let unconditional = metadata::text(&value, "resourceVersion").is_empty();
-    Ok(Changed { value, warnings, unconditional, apply })
+    Ok(Changed {
+        value,
+        warnings,
+        unconditional,
+        apply,
+    })
 }

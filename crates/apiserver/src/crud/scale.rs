@@ -11,13 +11,24 @@ use crate::types::Scale;
 impl Api {
     /// Reads the scale of an object.
     pub(crate) fn get_scale(&self, call: &Call) -> Result<Reply, Status> {
-        let object = self.store.get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
+        let object = self
+            .store
+            .get(&call.resource(), &call.key())
+            .ok_or_else(|| call.not_found())?;
         Ok(Reply::value(200, scale_of(paths(call)?, &object.value())))
     }
 
     /// Replaces or patches the scale of an object.
-    pub(crate) async fn set_scale(&self, call: &Call, body: &Body, patch: bool) -> Result<Reply, Status> {
-        let stored = self.store.get(&call.resource(), &call.key()).ok_or_else(|| call.not_found())?;
+    pub(crate) async fn set_scale(
+        &self,
+        call: &Call,
+        body: &Body,
+        patch: bool,
+    ) -> Result<Reply, Status> {
+        let stored = self
+            .store
+            .get(&call.resource(), &call.key())
+            .ok_or_else(|| call.not_found())?;
         let current = scale_of(paths(call)?, &stored.value());
         let wanted = if patch {
             let (patch, _) = shape::parse_json(&body.bytes)?;
@@ -26,7 +37,11 @@ impl Api {
                 "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
                     shape::merge_patch(&current, &patch)?
                 }
-                _ => return Err(Status::unsupported_media_type("application/json-patch+json, application/merge-patch+json")),
+                _ => {
+                    return Err(Status::unsupported_media_type(
+                        "application/json-patch+json, application/merge-patch+json",
+                    ));
+                }
             }
         } else {
             body.parse(Some("io.k8s.api.autoscaling.v1.Scale"))?.0
@@ -38,7 +53,12 @@ impl Api {
                 &json!(replicas),
                 "must be greater than or equal to 0",
             );
-            return Err(Status::invalid("autoscaling", "Scale", &call.name, &[error]));
+            return Err(Status::invalid(
+                "autoscaling",
+                "Scale",
+                &call.name,
+                &[error],
+            ));
         }
         let mut change = json!({});
         let scale = paths(call)?;
@@ -59,13 +79,23 @@ impl Api {
 }
 
 fn paths(call: &Call) -> Result<&Scale, Status> {
-    call.kind.subresources.scale.as_ref().ok_or_else(Status::no_such_path)
+    call.kind
+        .subresources
+        .scale
+        .as_ref()
+        .ok_or_else(Status::no_such_path)
 }
 
 fn scale_of(paths: &Scale, object: &Value) -> Value {
     let read = |path: &str| object.pointer(path);
     let mut metadata = json!({});
-    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
         if let Some(value) = object["metadata"].get(field) {
             metadata[field] = value.clone();
         }
@@ -94,9 +124,18 @@ fn selector_text(selector: &Value) -> String {
         .flatten()
         .filter_map(|(key, value)| value.as_str().map(|value| format!("{key}={value}")))
         .collect();
-    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+    for expression in selector["matchExpressions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         let key = expression["key"].as_str().unwrap_or_default();
-        let values: Vec<_> = expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let values: Vec<_> = expression["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         parts.push(match expression["operator"].as_str() {
             Some("In") => format!("{key} in ({})", values.join(",")),
             Some("NotIn") => format!("{key} notin ({})", values.join(",")),

@@ -9,19 +9,26 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Call;
+use crate::apply::{self as ownership, Outcome, Writer};
 use crate::selector::{Fields, Labels};
 use crate::status::{FieldError, Status};
 use crate::store::Durability;
-use crate::types::{self, ResourceType};
-use crate::apply::{self as ownership, Outcome, Writer};
 use crate::table::{self, Include};
+use crate::types::{self, ResourceType};
 use crate::{defaults, patch as patches, prune as pruning, strict, validate as validation};
 
 /// Reads JSON; also returns a finding per duplicate field.
 pub(super) fn parse_json(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
-    let document = strict::parse(bytes)
-        .map_err(|error| Status::bad_request(format!("couldn't get version/kind; json parse error: {error}")))?;
-    let found = document.duplicates.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
+    let document = strict::parse(bytes).map_err(|error| {
+        Status::bad_request(format!(
+            "couldn't get version/kind; json parse error: {error}"
+        ))
+    })?;
+    let found = document
+        .duplicates
+        .iter()
+        .map(|path| format!("duplicate field \"{path}\""))
+        .collect();
     Ok((document.value, found))
 }
 
@@ -33,7 +40,8 @@ pub(super) fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
     {
         return Ok(found);
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| Status::bad_request("the YAML body is not UTF-8"))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Status::bad_request("the YAML body is not UTF-8"))?;
     let value = serde_saphyr::from_str(text)
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: {error}")))?;
     Ok((value, Vec::new()))
@@ -41,9 +49,14 @@ pub(super) fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
 
 /// Drops fields that the schema does not know, and returns a finding for each.
 pub(super) fn prune(kind: &ResourceType, value: &mut Value) -> Vec<String> {
-    let Some(schema) = &kind.schema else { return Vec::new() };
+    let Some(schema) = &kind.schema else {
+        return Vec::new();
+    };
     let paths = pruning::prune(schema, value);
-    paths.into_iter().map(|path| format!("unknown field \"{path}\"")).collect()
+    paths
+        .into_iter()
+        .map(|path| format!("unknown field \"{path}\""))
+        .collect()
 }
 
 /// Fills in the schema's defaults.
@@ -55,8 +68,11 @@ pub(super) fn default(kind: &ResourceType, value: &mut Value) {
 
 /// Findings of the schema, and about fields that a built-in kind does not let change.
 pub(super) fn validate(kind: &ResourceType, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors =
-        kind.schema.as_ref().map(|schema| validation::object(schema, value, old)).unwrap_or_default();
+    let mut errors = kind
+        .schema
+        .as_ref()
+        .map(|schema| validation::object(schema, value, old))
+        .unwrap_or_default();
     if let (Some(definition), Some(old)) = (kind.definition(), old) {
         errors.extend(validation::builtin::update(definition, value, old));
     }
@@ -121,7 +137,8 @@ pub(super) fn to_storage(kind: &ResourceType, mut value: Value) -> Value {
 
 /// Reads a label selector.
 pub(super) fn parse_labels(text: &str) -> Result<Labels, Status> {
-    Labels::parse(text).map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))
+    Labels::parse(text)
+        .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))
 }
 
 /// Reads a field selector; only fields that the kind offers may be used.
@@ -140,7 +157,11 @@ pub(super) fn merge_patch(old: &Value, patch: &Value) -> Result<Value, Status> {
 }
 
 /// Applies a strategic merge patch.
-pub(super) fn strategic_patch(kind: &ResourceType, old: &Value, patch: &Value) -> Result<Value, Status> {
+pub(super) fn strategic_patch(
+    kind: &ResourceType,
+    old: &Value,
+    patch: &Value,
+) -> Result<Value, Status> {
     match &kind.schema {
         Some(schema) => patches::strategic(schema, old, patch),
         None => Ok(patches::merge(old, patch)),
@@ -162,7 +183,11 @@ pub(super) fn record(call: &Call, new: &mut Value, old: Option<&Value>) {
 }
 
 fn writer(call: &Call) -> Writer<'_> {
-    Writer { manager: &call.manager, subresource: &call.subresource, now: Timestamp::now() }
+    Writer {
+        manager: &call.manager,
+        subresource: &call.subresource,
+        now: Timestamp::now(),
+    }
 }
 
 /// Rows and columns for people. `list` is the metadata of the table.

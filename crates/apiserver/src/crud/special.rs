@@ -36,7 +36,9 @@ pub(super) fn fill_in(kind: &ResourceType, value: &mut Value) {
         value["spec"] = json!({ "finalizers": ["kubernetes"] });
         value["status"] = json!({ "phase": "Active" });
         let name = metadata::text(value, "name").to_owned();
-        let labels = metadata::of(value).entry("labels").or_insert_with(|| json!({}));
+        let labels = metadata::of(value)
+            .entry("labels")
+            .or_insert_with(|| json!({}));
         // Labels of another type are refused by the schema.
         if let Some(labels) = labels.as_object_mut() {
             labels.insert("kubernetes.io/metadata.name".into(), json!(name));
@@ -51,7 +53,10 @@ pub(super) fn fill_in(kind: &ResourceType, value: &mut Value) {
 
 /// Whether `status.replicas` is required of this kind.
 fn counts_replicas(kind: &ResourceType) -> bool {
-    matches!((&*kind.group, &*kind.plural), ("apps", "replicasets" | "statefulsets") | ("", "replicationcontrollers"))
+    matches!(
+        (&*kind.group, &*kind.plural),
+        ("apps", "replicasets" | "statefulsets") | ("", "replicationcontrollers")
+    )
 }
 
 /// Rules that need more than the schema.
@@ -61,18 +66,30 @@ pub(super) fn validate(
     value: &Value,
     old: Option<&Value>,
 ) -> Vec<FieldError> {
-    if is_crd(kind) { crate::crd::validate(types, value, old) } else { Vec::new() }
+    if is_crd(kind) {
+        crate::crd::validate(types, value, old)
+    } else {
+        Vec::new()
+    }
 }
 
 /// What an accepted object asks for and does not get, as warnings.
 pub(super) fn notices(kind: &ResourceType, value: &Value) -> Vec<String> {
-    if is_crd(kind) { crate::types::crd::notices(value) } else { Vec::new() }
+    if is_crd(kind) {
+        crate::types::crd::notices(value)
+    } else {
+        Vec::new()
+    }
 }
 
 /// `status.qosClass` of a pod.
 fn qos_class(spec: &Value) -> &'static str {
     let lists = ["containers", "initContainers"];
-    let containers: Vec<&Value> = lists.iter().filter_map(|list| spec[*list].as_array()).flatten().collect();
+    let containers: Vec<&Value> = lists
+        .iter()
+        .filter_map(|list| spec[*list].as_array())
+        .flatten()
+        .collect();
     let mut any = false;
     let mut guaranteed = !containers.is_empty();
     for container in containers {
@@ -96,18 +113,29 @@ pub(super) fn grace_seconds(kind: &ResourceType, value: &Value, asked: Option<i6
     if !is_pod(kind) {
         return 0;
     }
-    let unscheduled = value["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
-    let ended = matches!(value["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    let unscheduled = value["spec"]["nodeName"]
+        .as_str()
+        .unwrap_or_default()
+        .is_empty();
+    let ended = matches!(
+        value["status"]["phase"].as_str(),
+        Some("Succeeded" | "Failed")
+    );
     if unscheduled || ended {
         return 0;
     }
-    asked.or_else(|| value["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(DEFAULT_GRACE)
+    asked
+        .or_else(|| value["spec"]["terminationGracePeriodSeconds"].as_i64())
+        .unwrap_or(DEFAULT_GRACE)
 }
 
 /// Whether nothing but finalizers and grace keeps the object.
 pub(super) fn may_go(kind: &ResourceType, value: &Value) -> bool {
     // A namespace stays until it is empty; its own finalizers are in `spec`.
-    !is_namespace(kind) || value["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty)
+    !is_namespace(kind)
+        || value["spec"]["finalizers"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
 }
 
 /// Changes that come with `deletionTimestamp`.
@@ -120,15 +148,24 @@ pub(super) fn mark_deleting(kind: &ResourceType, value: &mut Value) {
 /// Whether an update leaves an object that only waited for this to be removed.
 pub(super) fn finished(kind: &ResourceType, value: &Value) -> bool {
     let metadata = &value["metadata"];
-    metadata.get("deletionTimestamp").is_some_and(|at| !at.is_null())
+    metadata
+        .get("deletionTimestamp")
+        .is_some_and(|at| !at.is_null())
         && metadata::finalizers(value).is_empty()
-        && metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or_default() == 0
+        && metadata["deletionGracePeriodSeconds"]
+            .as_i64()
+            .unwrap_or_default()
+            == 0
         && may_go(kind, value)
 }
 
 /// A namespace may only be removed when it is empty.
 pub(super) fn removal_guard(kind: &ResourceType, name: &str, removed: bool) -> Guard {
-    if removed && is_namespace(kind) { Guard::NamespaceEmpty(name.into()) } else { Guard::None }
+    if removed && is_namespace(kind) {
+        Guard::NamespaceEmpty(name.into())
+    } else {
+        Guard::None
+    }
 }
 
 /// Metadata that a status write may change: the node annotates its pods with their status.

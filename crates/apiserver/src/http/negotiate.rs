@@ -25,14 +25,20 @@ impl Form {
         if accept.is_empty() {
             return Ok(Self::Json);
         }
-        accept.split(',').find_map(|range| Self::of(range.trim())).ok_or_else(|| Status::not_acceptable(ACCEPTED))
+        accept
+            .split(',')
+            .find_map(|range| Self::of(range.trim()))
+            .ok_or_else(|| Status::not_acceptable(ACCEPTED))
     }
 
     fn of(range: &str) -> Option<Self> {
         let mut parts = range.split(';').map(str::trim);
         let media = parts.next()?;
         let parameter = |name: &str| {
-            range.split(';').skip(1).find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
+            range
+                .split(';')
+                .skip(1)
+                .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
         };
         match media {
             "application/json" | "application/*" | "*/*" => match parameter("as") {
@@ -41,7 +47,9 @@ impl Form {
                 Some(_) if !matches!(parameter("v"), Some("v1" | "v2")) => None,
                 Some("Table") => Some(Self::Table),
                 Some("PartialObjectMetadata" | "PartialObjectMetadataList") => Some(Self::Metadata),
-                Some("APIGroupDiscoveryList") if parameter("v") == Some("v2") => Some(Self::Discovery),
+                Some("APIGroupDiscoveryList") if parameter("v") == Some("v2") => {
+                    Some(Self::Discovery)
+                }
                 Some(_) => None,
             },
             "application/yaml" => Some(Self::Yaml),
@@ -60,9 +68,18 @@ mod tests {
         assert_eq!(Form::negotiate(kubectl).expect("acceptable"), Form::Table);
         let go = "application/vnd.kubernetes.protobuf,application/json";
         assert_eq!(Form::negotiate(go).expect("acceptable"), Form::Json);
-        let discovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
-        assert_eq!(Form::negotiate(discovery).expect("acceptable"), Form::Discovery);
+        let discovery =
+            "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+        assert_eq!(
+            Form::negotiate(discovery).expect("acceptable"),
+            Form::Discovery
+        );
         assert_eq!(Form::negotiate("").expect("acceptable"), Form::Json);
-        assert_eq!(Form::negotiate("text/html").expect_err("not acceptable").code, 406);
+        assert_eq!(
+            Form::negotiate("text/html")
+                .expect_err("not acceptable")
+                .code,
+            406
+        );
     }
 }

@@ -54,7 +54,9 @@ impl Options {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decoded = (percent_decode(key, true), percent_decode(value, true));
             let (Some(key), Some(value)) = decoded else {
-                return Err(Status::bad_request(format!("invalid query parameter {pair:?}: bad percent-encoding")));
+                return Err(Status::bad_request(format!(
+                    "invalid query parameter {pair:?}: bad percent-encoding"
+                )));
             };
             options.set(&key, &value)?;
             options.raw.push((key, value));
@@ -93,7 +95,13 @@ impl Options {
                     "Strict" => FieldValidation::Strict,
                     "Warn" | "" => FieldValidation::Warn,
                     "Ignore" => FieldValidation::Ignore,
-                    other => return Err(unsupported("fieldValidation", other, "\"Ignore\", \"Strict\", \"Warn\"")),
+                    other => {
+                        return Err(unsupported(
+                            "fieldValidation",
+                            other,
+                            "\"Ignore\", \"Strict\", \"Warn\"",
+                        ));
+                    }
                 }
             }
             // Parameters of connected subresources, and those of clients newer than this server.
@@ -115,9 +123,14 @@ impl Options {
                 forbid(&mut errors, "resourceVersionMatch", why);
             }
         } else if self.send_initial_events.is_some() {
-            forbid(&mut errors, "sendInitialEvents", "sendInitialEvents is forbidden for list");
+            forbid(
+                &mut errors,
+                "sendInitialEvents",
+                "sendInitialEvents is forbidden for list",
+            );
         } else if self.watch && !matched.is_empty() {
-            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            let why =
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
             forbid(&mut errors, "resourceVersionMatch", why);
         } else if !matched.is_empty() {
             if self.resource_version.is_empty() {
@@ -129,7 +142,11 @@ impl Options {
                 forbid(&mut errors, "resourceVersionMatch", why);
             }
             if matched != "Exact" && matched != "NotOlderThan" {
-                return Err(unsupported("resourceVersionMatch", matched, "\"Exact\", \"NotOlderThan\""));
+                return Err(unsupported(
+                    "resourceVersionMatch",
+                    matched,
+                    "\"Exact\", \"NotOlderThan\"",
+                ));
             }
             if matched == "Exact" && self.resource_version == "0" {
                 let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
@@ -149,7 +166,10 @@ impl Options {
         }
         let parsed = self.resource_version.parse();
         parsed.map(Some).map_err(|_| {
-            Status::bad_request(format!("invalid resource version {:?}: not a number", self.resource_version))
+            Status::bad_request(format!(
+                "invalid resource version {:?}: not a number",
+                self.resource_version
+            ))
         })
     }
 }
@@ -173,11 +193,19 @@ fn number(key: &str, value: &str) -> Result<u64, Status> {
     if value.is_empty() {
         return Ok(0);
     }
-    value.parse().map_err(|_| Status::bad_request(format!("invalid query parameter {key}={value:?}: not a number")))
+    value.parse().map_err(|_| {
+        Status::bad_request(format!(
+            "invalid query parameter {key}={value:?}: not a number"
+        ))
+    })
 }
 
 fn signed(key: &str, value: &str) -> Result<i64, Status> {
-    value.parse().map_err(|_| Status::bad_request(format!("invalid query parameter {key}={value:?}: not a number")))
+    value.parse().map_err(|_| {
+        Status::bad_request(format!(
+            "invalid query parameter {key}={value:?}: not a number"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -186,14 +214,22 @@ mod tests {
 
     #[test]
     fn a_streaming_list_needs_not_older_than() {
-        let ok = Options::parse("watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
+        let ok =
+            Options::parse("watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
         assert!(ok.expect("valid query").check_list().is_ok());
-        let bad = Options::parse("watch=true&sendInitialEvents=true").expect("valid query").check_list();
+        let bad = Options::parse("watch=true&sendInitialEvents=true")
+            .expect("valid query")
+            .check_list();
         assert_eq!(bad.expect_err("must be refused").code, 422);
     }
 
     #[test]
     fn an_unknown_dry_run_value_is_refused() {
-        assert_eq!(Options::parse("dryRun=Some").expect_err("must be refused").code, 422);
+        assert_eq!(
+            Options::parse("dryRun=Some")
+                .expect_err("must be refused")
+                .code,
+            422
+        );
     }
 }

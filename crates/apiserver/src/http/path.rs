@@ -75,7 +75,14 @@ impl<'a> Target<'a> {
             return None;
         }
         let path = |namespace, resource, name, subresource| {
-            Some(Self::Resource(ResourcePath { group, version, namespace, resource, name, subresource }))
+            Some(Self::Resource(ResourcePath {
+                group,
+                version,
+                namespace,
+                resource,
+                name,
+                subresource,
+            }))
         };
         match rest.as_slice() {
             [] => Some(Self::Version { group, version }),
@@ -85,7 +92,9 @@ impl<'a> Target<'a> {
             }
             ["namespaces", ns, resource] => path(Some(*ns), resource, None, None),
             ["namespaces", ns, resource, name] => path(Some(*ns), resource, Some(*name), None),
-            ["namespaces", ns, resource, name, sub] => path(Some(*ns), resource, Some(*name), Some(*sub)),
+            ["namespaces", ns, resource, name, sub] => {
+                path(Some(*ns), resource, Some(*name), Some(*sub))
+            }
             [resource] => path(None, resource, None, None),
             [resource, name] => path(None, resource, Some(*name), None),
             [resource, name, sub] => path(None, resource, Some(*name), Some(*sub)),
@@ -118,7 +127,8 @@ mod tests {
 
     #[test]
     fn paths_name_resources_objects_and_subresources() {
-        let parsed = Target::parse("/apis/serving.knative.dev/v1/namespaces/default/services/hello/status");
+        let parsed =
+            Target::parse("/apis/serving.knative.dev/v1/namespaces/default/services/hello/status");
         assert_eq!(
             parsed,
             Some(Target::Resource(ResourcePath {
@@ -130,12 +140,26 @@ mod tests {
                 subresource: Some("status"),
             }))
         );
-        let Some(Target::Resource(namespace)) = Target::parse("/api/v1/namespaces/default") else { panic!() };
-        assert_eq!((namespace.resource, namespace.name, namespace.namespace), ("namespaces", Some("default"), None));
-        let Some(Target::Resource(status)) = Target::parse("/api/v1/namespaces/default/finalize") else { panic!() };
-        assert_eq!((status.resource, status.subresource), ("namespaces", Some("finalize")));
+        let Some(Target::Resource(namespace)) = Target::parse("/api/v1/namespaces/default") else {
+            panic!()
+        };
+        assert_eq!(
+            (namespace.resource, namespace.name, namespace.namespace),
+            ("namespaces", Some("default"), None)
+        );
+        let Some(Target::Resource(status)) = Target::parse("/api/v1/namespaces/default/finalize")
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (status.resource, status.subresource),
+            ("namespaces", Some("finalize"))
+        );
         assert_eq!(Target::parse("/apis"), Some(Target::Groups { core: false }));
-        assert_eq!(Target::parse("/openapi/v3/api/v1"), Some(Target::OpenApi("api/v1")));
+        assert_eq!(
+            Target::parse("/openapi/v3/api/v1"),
+            Some(Target::OpenApi("api/v1"))
+        );
         assert_eq!(Target::parse("/api/v1//pods"), None);
         assert_eq!(Target::parse("/else"), None);
     }

@@ -18,7 +18,11 @@ pub(crate) fn content(call: &Call, form: &Form, content: &Content) -> Bytes {
             let bytes = encode(value);
             // A Status or a Scale has no rows.
             let foreign = value["kind"].as_str() != Some(&*call.kind.kind);
-            if foreign { finish(form, bytes) } else { one(call, form, &bytes) }
+            if foreign {
+                finish(form, bytes)
+            } else {
+                one(call, form, &bytes)
+            }
         }
         Content::List(found) => list(call, form, found),
     }
@@ -36,7 +40,12 @@ fn one(call: &Call, form: &Form, bytes: &Bytes) -> Bytes {
 /// One object of a watch event. `columns`: the first row of a table brings its columns.
 pub(crate) fn watched(call: &Call, form: &Form, bytes: &Bytes, columns: bool) -> Bytes {
     match form {
-        Form::Table => table(call, &[parse(&in_version(&call.kind, bytes))], None, columns),
+        Form::Table => table(
+            call,
+            &[parse(&in_version(&call.kind, bytes))],
+            None,
+            columns,
+        ),
         Form::Metadata => encode(&metadata_only(bytes)),
         Form::Json | Form::Yaml | Form::Discovery => in_version(&call.kind, bytes),
     }
@@ -47,7 +56,9 @@ pub(crate) fn type_of(call: &Call, form: &Form) -> (String, String) {
     match form {
         Form::Table => ("meta.k8s.io/v1".into(), "Table".into()),
         Form::Metadata => ("meta.k8s.io/v1".into(), "PartialObjectMetadata".into()),
-        Form::Json | Form::Yaml | Form::Discovery => (call.kind.api_version(), call.kind.kind.to_string()),
+        Form::Json | Form::Yaml | Form::Discovery => {
+            (call.kind.api_version(), call.kind.kind.to_string())
+        }
     }
 }
 
@@ -55,15 +66,22 @@ pub(crate) fn type_of(call: &Call, form: &Form) -> (String, String) {
 pub(crate) fn is_version(bytes: &[u8], kind: &ResourceType) -> bool {
     // Keys are stored in order, so `apiVersion` comes first unless an odd field precedes it; then
     // the object is parsed, which costs time but is right.
-    let Some(rest) = bytes.strip_prefix(b"{\"apiVersion\":\"") else { return false };
+    let Some(rest) = bytes.strip_prefix(b"{\"apiVersion\":\"") else {
+        return false;
+    };
     let rest = if kind.group.is_empty() {
         rest
     } else {
-        let Some(rest) = rest.strip_prefix(kind.group.as_bytes()) else { return false };
-        let Some(rest) = rest.strip_prefix(b"/") else { return false };
+        let Some(rest) = rest.strip_prefix(kind.group.as_bytes()) else {
+            return false;
+        };
+        let Some(rest) = rest.strip_prefix(b"/") else {
+            return false;
+        };
         rest
     };
-    rest.strip_prefix(kind.version.as_bytes()).is_some_and(|rest| rest.starts_with(b"\""))
+    rest.strip_prefix(kind.version.as_bytes())
+        .is_some_and(|rest| rest.starts_with(b"\""))
 }
 
 /// The object in the version of `kind`. Versions differ in nothing but their name.
@@ -86,15 +104,31 @@ fn list(call: &Call, form: &Form, found: &List) -> Bytes {
     }
     let (api_version, kind) = match form {
         Form::Table => {
-            let rows: Vec<_> = found.items.iter().map(|item| parse(&in_version(&call.kind, item.bytes()))).collect();
+            let rows: Vec<_> = found
+                .items
+                .iter()
+                .map(|item| parse(&in_version(&call.kind, item.bytes())))
+                .collect();
             return table(call, &rows, Some(metadata), true);
         }
-        Form::Metadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned()),
-        Form::Json | Form::Yaml | Form::Discovery => (call.kind.api_version(), call.kind.list_kind.to_string()),
+        Form::Metadata => (
+            "meta.k8s.io/v1".to_owned(),
+            "PartialObjectMetadataList".to_owned(),
+        ),
+        Form::Json | Form::Yaml | Form::Discovery => {
+            (call.kind.api_version(), call.kind.list_kind.to_string())
+        }
     };
     let size: usize = found.items.iter().map(|item| item.bytes().len() + 1).sum();
     let mut out = BytesMut::with_capacity(size + 256);
-    out.put_slice(format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[", json!(kind), json!(api_version)).as_bytes());
+    out.put_slice(
+        format!(
+            "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
+            json!(kind),
+            json!(api_version)
+        )
+        .as_bytes(),
+    );
     for (index, item) in found.items.iter().enumerate() {
         if index > 0 {
             out.put_u8(b',');

@@ -30,7 +30,11 @@ fn a_body_becomes_the_json_that_go_would_write() {
 fn a_zero_behind_a_pointer_is_kept_and_another_is_not() {
     // DeploymentSpec: replicas (1, pointer) = 0, minReadySeconds (5) = 0.
     let spec = [0x08, 0, 0x28, 0];
-    let parsed = parse("io.k8s.api.apps.v1.Deployment", &body("Deployment", &field(2, &spec))).expect("valid");
+    let parsed = parse(
+        "io.k8s.api.apps.v1.Deployment",
+        &body("Deployment", &field(2, &spec)),
+    )
+    .expect("valid");
     assert_eq!(parsed["spec"], json!({ "replicas": 0 }));
 }
 
@@ -39,19 +43,36 @@ fn ports_quantities_and_inlined_sources_have_their_json_form() {
     // ServicePort: port (3) = 80, targetPort (4) = IntOrString { type 1, strVal "http" }.
     let target = [&[0x08, 1][..], &field(3, b"http")].concat();
     let port = [&[0x18, 80][..], &field(4, &target)].concat();
-    let parsed = parse("io.k8s.api.core.v1.Service", &body("Service", &field(2, &field(1, &port)))).expect("valid");
-    assert_eq!(parsed["spec"]["ports"][0], json!({ "port": 80, "targetPort": "http" }));
+    let parsed = parse(
+        "io.k8s.api.core.v1.Service",
+        &body("Service", &field(2, &field(1, &port))),
+    )
+    .expect("valid");
+    assert_eq!(
+        parsed["spec"]["ports"][0],
+        json!({ "port": 80, "targetPort": "http" })
+    );
     // Volume: name (1), VolumeSource inline (2) with emptyDir (2) empty.
     let volume = [field(1, b"v"), field(2, &field(2, b""))].concat();
-    let parsed = parse("io.k8s.api.core.v1.Pod", &body("Pod", &field(2, &field(1, &volume)))).expect("valid");
-    assert_eq!(parsed["spec"]["volumes"][0], json!({ "name": "v", "emptyDir": {} }));
+    let parsed = parse(
+        "io.k8s.api.core.v1.Pod",
+        &body("Pod", &field(2, &field(1, &volume))),
+    )
+    .expect("valid");
+    assert_eq!(
+        parsed["spec"]["volumes"][0],
+        json!({ "name": "v", "emptyDir": {} })
+    );
 }
 
 #[test]
 fn damaged_bodies_are_refused() {
     assert_eq!(parse(CONFIG_MAP, b"{}"), Err(Error::Magic));
     assert_eq!(parse(CONFIG_MAP, b"k8s\0\x12\xff"), Err(Error::Malformed));
-    assert!(matches!(parse("io.example.Thing", &body("Thing", b"")), Err(Error::Unknown(_))));
+    assert!(matches!(
+        parse("io.example.Thing", &body("Thing", b"")),
+        Err(Error::Unknown(_))
+    ));
 }
 
 proptest! {

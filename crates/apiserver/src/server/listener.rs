@@ -52,7 +52,11 @@ pub(super) async fn start(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     let graceful = GracefulShutdown::new();
-    let door = Door { api: Arc::clone(api), tls: tls.into(), token };
+    let door = Door {
+        api: Arc::clone(api),
+        tls: tls.into(),
+        token,
+    };
     let stop = tasks.shutdown(Stage::Api);
     tasks.spawn("api-listener", Stage::Api, async move {
         accept(listener, door, graceful, stop).await;
@@ -93,7 +97,10 @@ async fn accept(listener: TcpListener, door: Door, graceful: GracefulShutdown, m
     }
     drop(listener);
     drop(door);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(DRAIN, graceful.shutdown())
+        .await
+        .is_err()
+    {
         connections.abort_all();
     }
 }
@@ -102,26 +109,43 @@ async fn serve(door: &Arc<Door>, stream: TcpStream, peer: SocketAddr, watcher: W
     let _ = stream.set_nodelay(true);
     let stream = match tokio::time::timeout(HANDSHAKE, door.tls.accept(stream)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "TLS handshake of an API client failed"),
+        Ok(Err(error)) => {
+            return tracing::debug!(%peer, %error, "TLS handshake of an API client failed");
+        }
         Err(_) => return tracing::debug!(%peer, "TLS handshake of an API client took too long"),
     };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let certified = certificates.first().and_then(|certificate| auth::from_certificate(certificate)).map(Arc::new);
+    let certified = certificates
+        .first()
+        .and_then(|certificate| auth::from_certificate(certificate))
+        .map(Arc::new);
     let service = {
         let door = Arc::clone(door);
         hyper::service::service_fn(move |request: Request<Incoming>| {
             let door = Arc::clone(&door);
             let certified = certified.clone();
             async move {
-                let bearer = if certified.is_none() { door.bearer(&request) } else { None };
+                let bearer = if certified.is_none() {
+                    door.bearer(&request)
+                } else {
+                    None
+                };
                 let user = certified.as_deref().or(bearer.as_ref());
                 Ok::<_, Infallible>(Box::pin(crate::http::handle(&door.api, request, user)).await)
             }
         })
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_headers(100);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).max_header_list_size(64 << 10);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .max_headers(100);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(64 << 10);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let watched = watcher.watch(connection.into_owned());
     if let Err(error) = watched.await {
@@ -135,6 +159,9 @@ impl Door {
         let (scheme, token) = header.split_once(' ')?;
         let known = scheme.eq_ignore_ascii_case("bearer")
             && auth::same_secret(token.trim().as_bytes(), self.token.as_bytes());
-        known.then(|| User { name: "suimon-admin".into(), groups: auth::in_process().groups })
+        known.then(|| User {
+            name: "suimon-admin".into(),
+            groups: auth::in_process().groups,
+        })
     }
 }

@@ -70,12 +70,19 @@ struct Pending {
 
 impl Disk {
     pub(super) fn open(path: &Path) -> Result<(Self, Image), Error> {
-        let failed = |source: redb::Error| Error::Open { path: path.to_owned(), source: Box::new(source) };
+        let failed = |source: redb::Error| Error::Open {
+            path: path.to_owned(),
+            source: Box::new(source),
+        };
         let database = Database::create(path).map_err(|error| failed(error.into()))?;
         protect(path).map_err(|error| failed(redb::Error::Io(error)))?;
         let loaded = load(&database).map_err(failed)?;
         if loaded.format != FORMAT {
-            return Err(Error::Format { path: path.to_owned(), found: loaded.format, known: FORMAT });
+            return Err(Error::Format {
+                path: path.to_owned(),
+                found: loaded.format,
+                known: FORMAT,
+            });
         }
         let mut objects = Vec::with_capacity(loaded.objects.len());
         for (key, bytes) in loaded.objects {
@@ -90,19 +97,36 @@ impl Disk {
         reserve(&database, reserved).map_err(failed)?;
         let shared = Arc::new(Shared {
             path: path.to_owned(),
-            pending: Mutex::new(Pending { revision, ..Pending::default() }),
+            pending: Mutex::new(Pending {
+                revision,
+                ..Pending::default()
+            }),
             wake: Condvar::new(),
-            progress: watch::channel(Progress { committed: revision, error: None }).0,
+            progress: watch::channel(Progress {
+                committed: revision,
+                error: None,
+            })
+            .0,
             reserved: Arc::new(AtomicU64::new(reserved)),
             closing: AtomicBool::new(false),
         });
-        let image = Image { revision, reserved: Arc::clone(&shared.reserved), objects };
+        let image = Image {
+            revision,
+            reserved: Arc::clone(&shared.reserved),
+            objects,
+        };
         let committer = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store-commit".into())
             .spawn(move || committer.run(database))
             .map_err(|error| failed(redb::Error::Io(error)))?;
-        Ok((Self { shared, thread: Mutex::new(Some(thread)) }, image))
+        Ok((
+            Self {
+                shared,
+                thread: Mutex::new(Some(thread)),
+            },
+            image,
+        ))
     }
 
     /// Whether writes can be accepted now.
@@ -134,10 +158,14 @@ impl Disk {
 
     pub(super) async fn committed(&self, revision: u64) -> Result<(), Arc<str>> {
         let mut progress = self.shared.progress.subscribe();
-        let seen = progress.wait_for(|now| now.committed >= revision || now.error.is_some()).await;
+        let seen = progress
+            .wait_for(|now| now.committed >= revision || now.error.is_some())
+            .await;
         match seen.as_deref() {
             Ok(Progress { committed, .. }) if *committed >= revision => Ok(()),
-            Ok(Progress { error: Some(error), .. }) => Err(Arc::clone(error)),
+            Ok(Progress {
+                error: Some(error), ..
+            }) => Err(Arc::clone(error)),
             _ => Err("the store is closed".into()),
         }
     }
@@ -148,7 +176,11 @@ impl Disk {
 
     /// Commits what is pending, notes `revision` as the last one, and ends the thread.
     pub(super) async fn close(&self, revision: u64) -> Result<(), Arc<str>> {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         let Some(thread) = thread else { return Ok(()) };
         {
             let mut pending = self.shared.lock();
@@ -171,7 +203,11 @@ impl Drop for Disk {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.lock().close = true;
         self.shared.wake.notify_one();
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         // Waiting for the last commit releases the file before anyone opens it again.
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the committing thread panicked");
@@ -199,16 +235,29 @@ impl Shared {
         let mut pending = self.lock();
         loop {
             let waited = pending.since.map(|since| since.elapsed());
-            if pending.close || pending.urgent || waited.is_some_and(|waited| waited >= FLUSH_BEHIND) {
+            if pending.close
+                || pending.urgent
+                || waited.is_some_and(|waited| waited >= FLUSH_BEHIND)
+            {
                 pending.urgent = false;
                 pending.since = None;
-                return (std::mem::take(&mut pending.batch), pending.revision, pending.close);
+                return (
+                    std::mem::take(&mut pending.batch),
+                    pending.revision,
+                    pending.close,
+                );
             }
             pending = match waited {
-                None => self.wake.wait(pending).unwrap_or_else(PoisonError::into_inner),
+                None => self
+                    .wake
+                    .wait(pending)
+                    .unwrap_or_else(PoisonError::into_inner),
                 Some(waited) => {
                     let rest = FLUSH_BEHIND.saturating_sub(waited);
-                    self.wake.wait_timeout(pending, rest).unwrap_or_else(PoisonError::into_inner).0
+                    self.wake
+                        .wait_timeout(pending, rest)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
                 }
             };
         }
@@ -216,13 +265,23 @@ impl Shared {
 
     /// Commits a batch, again and again while the disk refuses it: the memory already holds
     /// these writes, so dropping them would break the prefix rule. `false`: gave up to close.
-    fn commit_until_done(&self, database: &Database, batch: &Batch, revision: u64, close: bool) -> bool {
+    fn commit_until_done(
+        &self,
+        database: &Database,
+        batch: &Batch,
+        revision: u64,
+        close: bool,
+    ) -> bool {
         loop {
             let reserved = if close {
                 revision
             } else {
                 let reserved = self.reserved.load(Ordering::Acquire);
-                if revision + RANGE / 2 > reserved { revision + RANGE } else { reserved }
+                if revision + RANGE / 2 > reserved {
+                    revision + RANGE
+                } else {
+                    reserved
+                }
             };
             match commit(database, batch, reserved) {
                 Ok(()) => {
@@ -238,7 +297,8 @@ impl Shared {
                 Err(error) => {
                     let text: Arc<str> = format!("{}: {error}", self.path.display()).into();
                     tracing::error!(error = %text, "cannot commit to the store, refusing writes");
-                    self.progress.send_modify(|progress| progress.error = Some(text));
+                    self.progress
+                        .send_modify(|progress| progress.error = Some(text));
                     if close || self.closing.load(Ordering::Acquire) {
                         return false;
                     }
@@ -262,7 +322,10 @@ fn commit(database: &Database, batch: &Batch, reserved: u64) -> Result<(), redb:
             };
         }
         let mut meta = transaction.open_table(META)?;
-        if meta.get("reserved")?.is_none_or(|now| now.value() != reserved) {
+        if meta
+            .get("reserved")?
+            .is_none_or(|now| now.value() != reserved)
+        {
             meta.insert("reserved", reserved)?;
         }
     }
@@ -301,7 +364,11 @@ fn load(database: &Database) -> Result<Loaded, redb::Error> {
             let (key, value) = entry?;
             objects.push((key.value().to_vec(), value.value().to_vec()));
         }
-        Loaded { format: format.unwrap_or(FORMAT), reserved, objects }
+        Loaded {
+            format: format.unwrap_or(FORMAT),
+            reserved,
+            objects,
+        }
     };
     transaction.commit()?;
     Ok(loaded)
@@ -321,5 +388,9 @@ fn disk_key(resource: &str, key: &str) -> Vec<u8> {
 
 fn decode(key: &[u8], bytes: Vec<u8>) -> Option<(Arc<str>, Arc<str>, Object)> {
     let (resource, key) = std::str::from_utf8(key).ok()?.split_once('\0')?;
-    Some((resource.into(), key.into(), Object::decode(Bytes::from(bytes))?))
+    Some((
+        resource.into(),
+        key.into(),
+        Object::decode(Bytes::from(bytes))?,
+    ))
 }

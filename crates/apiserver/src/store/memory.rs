@@ -42,8 +42,12 @@ impl Event {
     /// The object that a deletion shows: the last state at the revision of the deletion.
     /// Encoded once for all who ask.
     pub fn deleted_bytes(&self) -> &Bytes {
-        self.deleted
-            .get_or_init(|| self.prev.as_ref().map(|prev| prev.at_revision(self.revision)).unwrap_or_default())
+        self.deleted.get_or_init(|| {
+            self.prev
+                .as_ref()
+                .map(|prev| prev.at_revision(self.revision))
+                .unwrap_or_default()
+        })
     }
 
     /// A watch frame in the stored version, built once for all watchers. `slot` numbers the
@@ -73,9 +77,9 @@ impl Scope {
     fn contains(&self, key: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Namespace(namespace) => {
-                key.strip_prefix(&**namespace).is_some_and(|rest| rest.starts_with('/'))
-            }
+            Self::Namespace(namespace) => key
+                .strip_prefix(&**namespace)
+                .is_some_and(|rest| rest.starts_with('/')),
             Self::Key(wanted) => key == &**wanted,
         }
     }
@@ -84,10 +88,20 @@ impl Scope {
         let (low, high) = match self {
             Self::All => (Bound::Unbounded, Bound::Unbounded),
             // '0' follows '/' in ASCII.
-            Self::Namespace(ns) => (Bound::Included(format!("{ns}/")), Bound::Excluded(format!("{ns}0"))),
-            Self::Key(key) => (Bound::Included(key.to_string()), Bound::Included(key.to_string())),
+            Self::Namespace(ns) => (
+                Bound::Included(format!("{ns}/")),
+                Bound::Excluded(format!("{ns}0")),
+            ),
+            Self::Key(key) => (
+                Bound::Included(key.to_string()),
+                Bound::Included(key.to_string()),
+            ),
         };
-        if after.is_empty() { (low, high) } else { (Bound::Excluded(after.to_owned()), high) }
+        if after.is_empty() {
+            (low, high)
+        } else {
+            (Bound::Excluded(after.to_owned()), high)
+        }
     }
 }
 
@@ -130,7 +144,10 @@ impl Subscription {
 
     /// The next event if it is already here.
     pub fn try_next(&mut self) -> Option<Arc<Event>> {
-        let event = self.backlog.pop_front().or_else(|| self.receiver.try_recv().ok())?;
+        let event = self
+            .backlog
+            .pop_front()
+            .or_else(|| self.receiver.try_recv().ok())?;
         self.seen = event.revision;
         Some(event)
     }
@@ -155,14 +172,16 @@ struct Listener {
 }
 
 type Objects = BTreeMap<Arc<str>, Arc<Object>>;
+/// Resource and key.
+type Place = (Arc<str>, Arc<str>);
 
 pub(super) struct Memory {
     limits: Limits,
     revision: u64,
     reserved: Arc<AtomicU64>,
     resources: HashMap<Arc<str>, Objects>,
-    uids: HashMap<Box<str>, (Arc<str>, Arc<str>)>,
-    dependents: HashMap<Box<str>, HashSet<(Arc<str>, Arc<str>)>>,
+    uids: HashMap<Box<str>, Place>,
+    dependents: HashMap<Box<str>, HashSet<Place>>,
     ring: VecDeque<Arc<Event>>,
     ring_bytes: usize,
     /// Events with a revision above this one are all in the ring.
@@ -193,7 +212,11 @@ impl Memory {
         };
         for (resource, key, object) in objects {
             memory.index(&resource, &key, &object);
-            memory.resources.entry(resource).or_default().insert(key, Arc::new(object));
+            memory
+                .resources
+                .entry(resource)
+                .or_default()
+                .insert(key, Arc::new(object));
         }
         memory
     }
@@ -207,7 +230,9 @@ impl Memory {
     }
 
     pub(super) fn list(&self, resource: &str, scope: &Scope) -> Vec<Arc<Object>> {
-        self.range(resource, scope, "").map(|(_, object)| Arc::clone(object)).collect()
+        self.range(resource, scope, "")
+            .map(|(_, object)| Arc::clone(object))
+            .collect()
     }
 
     fn range<'a>(
@@ -241,17 +266,25 @@ impl Memory {
         after: &str,
     ) -> Result<Page, Expired> {
         if revision < self.compacted {
-            return Err(Expired { oldest: self.compacted });
+            return Err(Expired {
+                oldest: self.compacted,
+            });
         }
         let current = self.range(resource, scope, after);
         if revision >= self.revision {
-            let objects = current.map(|(key, object)| (Arc::clone(key), Arc::clone(object))).collect();
+            let objects = current
+                .map(|(key, object)| (Arc::clone(key), Arc::clone(object)))
+                .collect();
             return Ok(Page { objects });
         }
-        let mut then: BTreeMap<Arc<str>, Arc<Object>> =
-            current.map(|(key, object)| (Arc::clone(key), Arc::clone(object))).collect();
+        let mut then: BTreeMap<Arc<str>, Arc<Object>> = current
+            .map(|(key, object)| (Arc::clone(key), Arc::clone(object)))
+            .collect();
         let mut undone = HashSet::new();
-        for event in self.after(revision).filter(|event| &*event.resource == resource) {
+        for event in self
+            .after(revision)
+            .filter(|event| &*event.resource == resource)
+        {
             // The first event after `revision` knows the state at `revision`.
             let in_page = scope.contains(&event.key) && (after.is_empty() || &*event.key > after);
             if in_page && undone.insert(&event.key) {
@@ -261,11 +294,15 @@ impl Memory {
                 };
             }
         }
-        Ok(Page { objects: then.into_iter().collect() })
+        Ok(Page {
+            objects: then.into_iter().collect(),
+        })
     }
 
     fn after(&self, revision: u64) -> impl Iterator<Item = &Arc<Event>> {
-        let start = self.ring.partition_point(|event| event.revision <= revision);
+        let start = self
+            .ring
+            .partition_point(|event| event.revision <= revision);
         self.ring.range(start..)
     }
 
@@ -276,7 +313,9 @@ impl Memory {
         since: u64,
     ) -> Result<Subscription, Expired> {
         if since < self.compacted {
-            return Err(Expired { oldest: self.compacted });
+            return Err(Expired {
+                oldest: self.compacted,
+            });
         }
         let backlog = self
             .after(since)
@@ -293,7 +332,8 @@ impl Memory {
     pub(super) fn subscribe_now(&mut self, resource: Option<&str>, scope: &Scope) -> Subscription {
         let (sender, receiver) = mpsc::channel(self.limits.queue);
         let lagged = Arc::new(AtomicBool::new(false));
-        self.listeners.retain(|listener| !listener.sender.is_closed());
+        self.listeners
+            .retain(|listener| !listener.sender.is_closed());
         if !self.closed {
             self.listeners.push(Listener {
                 resource: resource.map(Into::into),
@@ -302,7 +342,12 @@ impl Memory {
                 lagged: Arc::clone(&lagged),
             });
         }
-        Subscription { backlog: VecDeque::new(), receiver, lagged, seen: self.revision }
+        Subscription {
+            backlog: VecDeque::new(),
+            receiver,
+            lagged,
+            seen: self.revision,
+        }
     }
 
     pub(super) fn close_watches(&mut self) {
@@ -315,13 +360,17 @@ impl Memory {
         match (step.expect, &prev) {
             (Expect::Absent, Some(_)) => return Err(Refused::Exists),
             (Expect::Revision(_), None) => return Err(Refused::Missing),
-            (Expect::Revision(wanted), Some(prev)) if prev.revision() != wanted => return Err(Refused::Conflict),
+            (Expect::Revision(wanted), Some(prev)) if prev.revision() != wanted => {
+                return Err(Refused::Conflict);
+            }
             _ => {}
         }
         self.check(&step.guard)?;
         let revision = self.revision + 1;
         if revision >= self.reserved.load(Ordering::Acquire) {
-            return Err(Refused::Disk("the disk is too slow to reserve revisions".into()));
+            return Err(Refused::Disk(
+                "the disk is too slow to reserve revisions".into(),
+            ));
         }
         self.revision = revision;
         let object = step.draft.map(|draft| Arc::new(draft.finish(revision)));
@@ -362,7 +411,9 @@ impl Memory {
                 Some(object) if object.deleting() => Err(Refused::NamespaceTerminating),
                 Some(_) => Ok(()),
             },
-            Guard::NamespaceEmpty(namespace) if self.populated(Some(namespace)).is_empty() => Ok(()),
+            Guard::NamespaceEmpty(namespace) if self.populated(Some(namespace)).is_empty() => {
+                Ok(())
+            }
             Guard::NamespaceEmpty(_) => Err(Refused::NamespaceNotEmpty),
         }
     }
@@ -371,7 +422,9 @@ impl Memory {
     fn intern(&self, resource: &str, key: &str) -> (Arc<str>, Arc<str>) {
         match self.resources.get_key_value(resource) {
             Some((resource, objects)) => {
-                let key = objects.get_key_value(key).map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
+                let key = objects
+                    .get_key_value(key)
+                    .map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
                 (Arc::clone(resource), key)
             }
             None => (resource.into(), key.into()),
@@ -380,7 +433,8 @@ impl Memory {
 
     fn index(&mut self, resource: &Arc<str>, key: &Arc<str>, object: &Object) {
         if !object.uid().is_empty() {
-            self.uids.insert(object.uid().into(), (Arc::clone(resource), Arc::clone(key)));
+            self.uids
+                .insert(object.uid().into(), (Arc::clone(resource), Arc::clone(key)));
         }
         for owner in object.owners() {
             let entry = self.dependents.entry(owner.clone()).or_default();
@@ -401,7 +455,10 @@ impl Memory {
     }
 
     pub(super) fn dependents(&self, uid: &str) -> Vec<(Arc<str>, Arc<str>)> {
-        self.dependents.get(uid).map(|keys| keys.iter().cloned().collect()).unwrap_or_default()
+        self.dependents
+            .get(uid)
+            .map(|keys| keys.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     pub(super) fn by_uid(&self, uid: &str) -> Option<(Arc<str>, Arc<str>)> {
@@ -413,12 +470,19 @@ impl Memory {
             None => !objects.is_empty(),
             Some(namespace) => {
                 let low = format!("{namespace}/");
-                let first = objects.range::<str, _>((Bound::Included(low.as_str()), Bound::Unbounded)).next();
+                let first = objects
+                    .range::<str, _>((Bound::Included(low.as_str()), Bound::Unbounded))
+                    .next();
                 first.is_some_and(|(key, _)| key.starts_with(&low))
             }
         };
-        let populated = self.resources.iter().filter(|(_, objects)| has_objects(objects));
-        populated.map(|(resource, _)| Arc::clone(resource)).collect()
+        let populated = self
+            .resources
+            .iter()
+            .filter(|(_, objects)| has_objects(objects));
+        populated
+            .map(|(resource, _)| Arc::clone(resource))
+            .collect()
     }
 
     fn remember(&mut self, event: &Arc<Event>) {
@@ -458,7 +522,10 @@ impl Memory {
 
     fn tell(&mut self, event: &Arc<Event>) {
         self.listeners.retain(|listener| {
-            let wanted = listener.resource.as_ref().is_none_or(|resource| *resource == event.resource)
+            let wanted = listener
+                .resource
+                .as_ref()
+                .is_none_or(|resource| *resource == event.resource)
                 && listener.scope.contains(&event.key);
             if !wanted {
                 return true;

@@ -26,7 +26,10 @@ struct Parsed {
 
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Object").field("uid", &self.uid).field("revision", &self.revision).finish_non_exhaustive()
+        f.debug_struct("Object")
+            .field("uid", &self.uid)
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
     }
 }
 
@@ -34,7 +37,10 @@ impl Object {
     /// Reads an object from its stored form.
     pub(super) fn decode(bytes: Bytes) -> Option<Self> {
         let value: Value = serde_json::from_slice(&bytes).ok()?;
-        let revision = value["metadata"]["resourceVersion"].as_str()?.parse().ok()?;
+        let revision = value["metadata"]["resourceVersion"]
+            .as_str()?
+            .parse()
+            .ok()?;
         let facts = Facts::of(&value);
         // Most objects are not looked at for a long time after a start, so the parsed form is dropped.
         Some(Self::assemble(revision, bytes, None, facts))
@@ -44,7 +50,10 @@ impl Object {
         Self {
             revision,
             bytes,
-            parsed: Mutex::new(Parsed { value: parsed, used: true }),
+            parsed: Mutex::new(Parsed {
+                value: parsed,
+                used: true,
+            }),
             uid: facts.uid,
             owners: facts.owners,
             deleting: facts.deleting,
@@ -98,7 +107,9 @@ impl Object {
         let mut value = (*self.value()).clone();
         set_revision(&mut value, revision);
         // A JSON value always serializes.
-        serde_json::to_vec(&value).map(Bytes::from).unwrap_or_default()
+        serde_json::to_vec(&value)
+            .map(Bytes::from)
+            .unwrap_or_default()
     }
 
     /// Bytes that keeping this object costs, roughly.
@@ -117,11 +128,20 @@ struct Facts {
 impl Facts {
     fn of(value: &Value) -> Self {
         let metadata = &value["metadata"];
-        let owners = metadata["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let owners = metadata["ownerReferences"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         Self {
             uid: metadata["uid"].as_str().unwrap_or_default().into(),
-            owners: owners.iter().filter_map(|owner| owner["uid"].as_str()).map(Into::into).collect(),
-            deleting: metadata.get("deletionTimestamp").is_some_and(|at| !at.is_null()),
+            owners: owners
+                .iter()
+                .filter_map(|owner| owner["uid"].as_str())
+                .map(Into::into)
+                .collect(),
+            deleting: metadata
+                .get("deletionTimestamp")
+                .is_some_and(|at| !at.is_null()),
         }
     }
 }
@@ -148,7 +168,12 @@ impl Draft {
         }
         value["metadata"]["resourceVersion"] = Value::String(NO_REVISION.to_owned());
         let (encoded, revision_at) = encode(&value);
-        Self { value, encoded, revision_at, facts }
+        Self {
+            value,
+            encoded,
+            revision_at,
+            facts,
+        }
     }
 
     /// Fills in the revision; cheap, because it happens under the store's lock.
@@ -159,14 +184,22 @@ impl Draft {
         bytes.extend_from_slice(text.as_bytes());
         bytes.extend_from_slice(&self.encoded[self.revision_at..]);
         self.value["metadata"]["resourceVersion"] = Value::String(text);
-        Object::assemble(revision, bytes.into(), Some(Arc::new(self.value)), self.facts)
+        Object::assemble(
+            revision,
+            bytes.into(),
+            Some(Arc::new(self.value)),
+            self.facts,
+        )
     }
 }
 
 /// Sets `metadata.resourceVersion`.
 pub(crate) fn set_revision(value: &mut Value, revision: u64) {
     if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert("resourceVersion".into(), Value::String(revision.to_string()));
+        metadata.insert(
+            "resourceVersion".into(),
+            Value::String(revision.to_string()),
+        );
     }
 }
 
@@ -174,7 +207,9 @@ pub(crate) fn set_revision(value: &mut Value, revision: u64) {
 fn encode(value: &Value) -> (Vec<u8>, usize) {
     let mut out = Vec::with_capacity(1024);
     let mut revision_at = 0;
-    let Some(object) = value.as_object() else { return (out, 0) };
+    let Some(object) = value.as_object() else {
+        return (out, 0);
+    };
     let mut separator = b'{';
     for (key, field) in object {
         out.push(separator);

@@ -5,7 +5,14 @@ use serde_json::json;
 use super::*;
 
 fn put<'a>(resource: &'a str, key: &'a str, expect: Expect, value: Value) -> Write<'a> {
-    Write { resource, key, expect, guard: Guard::None, value: Some(value), durability: Durability::Durable }
+    Write {
+        resource,
+        key,
+        expect,
+        guard: Guard::None,
+        value: Some(value),
+        durability: Durability::Durable,
+    }
 }
 
 fn object(name: &str, n: u64) -> Value {
@@ -13,17 +20,31 @@ fn object(name: &str, n: u64) -> Value {
 }
 
 fn create(store: &Store, key: &str, n: u64) -> u64 {
-    store.write(put("configmaps", key, Expect::Absent, object(key, n))).expect("absent").revision
+    store
+        .write(put("configmaps", key, Expect::Absent, object(key, n)))
+        .expect("absent")
+        .revision
 }
 
 fn update(store: &Store, key: &str, n: u64) -> u64 {
     let revision = store.get("configmaps", key).expect("stored").revision();
-    store.write(put("configmaps", key, Expect::Revision(revision), object(key, n))).expect("current").revision
+    store
+        .write(put(
+            "configmaps",
+            key,
+            Expect::Revision(revision),
+            object(key, n),
+        ))
+        .expect("current")
+        .revision
 }
 
 fn delete(store: &Store, key: &str) -> u64 {
     let revision = store.get("configmaps", key).expect("stored").revision();
-    let write = Write { value: None, ..put("configmaps", key, Expect::Revision(revision), json!({})) };
+    let write = Write {
+        value: None,
+        ..put("configmaps", key, Expect::Revision(revision), json!({}))
+    };
     store.write(write).expect("current").revision
 }
 
@@ -52,7 +73,12 @@ fn a_write_that_expects_something_else_is_refused() {
     let again = store.write(put("configmaps", "a", Expect::Absent, object("a", 2)));
     assert!(matches!(again, Err(Refused::Exists)));
     update(&store, "a", 2);
-    let old = store.write(put("configmaps", "a", Expect::Revision(first), object("a", 3)));
+    let old = store.write(put(
+        "configmaps",
+        "a",
+        Expect::Revision(first),
+        object("a", 3),
+    ));
     assert!(matches!(old, Err(Refused::Conflict)));
     let missing = store.write(put("configmaps", "b", Expect::Revision(1), object("b", 1)));
     assert!(matches!(missing, Err(Refused::Missing)));
@@ -70,17 +96,32 @@ fn a_page_shows_the_moment_of_its_revision() {
     delete(&store, "ns/c");
     create(&store, "ns/d", 1);
     let scope = Scope::Namespace("ns".into());
-    let page = store.page("configmaps", &scope, then, "ns/a").expect("in the history");
-    let seen: Vec<_> =
-        page.objects.iter().map(|(key, object)| (key.to_string(), object.value()["data"]["n"].clone())).collect();
-    assert_eq!(seen, [("ns/b".to_owned(), json!(1)), ("ns/c".to_owned(), json!(1))]);
+    let page = store
+        .page("configmaps", &scope, then, "ns/a")
+        .expect("in the history");
+    let seen: Vec<_> = page
+        .objects
+        .iter()
+        .map(|(key, object)| (key.to_string(), object.value()["data"]["n"].clone()))
+        .collect();
+    assert_eq!(
+        seen,
+        [("ns/b".to_owned(), json!(1)), ("ns/c".to_owned(), json!(1))]
+    );
 }
 
 #[test]
 fn a_page_past_the_end_of_its_scope_is_empty() {
     let store = memory();
     create(&store, "ns/a", 1);
-    let page = store.page("configmaps", &Scope::Namespace("ns".into()), store.revision(), "zz").expect("current");
+    let page = store
+        .page(
+            "configmaps",
+            &Scope::Namespace("ns".into()),
+            store.revision(),
+            "zz",
+        )
+        .expect("current");
     assert!(page.objects.is_empty());
 }
 
@@ -90,7 +131,13 @@ fn namespaces_that_share_a_prefix_do_not_mix() {
     for key in ["a/x", "a-b/x", "a0/x", "ab/x"] {
         create(&store, key, 1);
     }
-    assert_eq!(store.list("configmaps", &Scope::Namespace("a".into())).1.len(), 1);
+    assert_eq!(
+        store
+            .list("configmaps", &Scope::Namespace("a".into()))
+            .1
+            .len(),
+        1
+    );
     assert_eq!(store.populated(Some("a-b")).len(), 1);
     assert!(store.populated(Some("a-")).is_empty());
 }
@@ -101,7 +148,9 @@ async fn a_subscription_sees_every_event_of_its_scope_in_order() {
     create(&store, "ns/a", 1);
     let since = store.revision();
     update(&store, "ns/a", 2);
-    let mut events = store.subscribe(Some("configmaps"), &Scope::Namespace("ns".into()), since).expect("in history");
+    let mut events = store
+        .subscribe(Some("configmaps"), &Scope::Namespace("ns".into()), since)
+        .expect("in history");
     create(&store, "other/a", 1);
     delete(&store, "ns/a");
     let first = events.next().await.expect("open");
@@ -109,7 +158,10 @@ async fn a_subscription_sees_every_event_of_its_scope_in_order() {
     let second = events.next().await.expect("open");
     assert!(second.object.is_none());
     let gone: Value = serde_json::from_slice(second.deleted_bytes()).expect("JSON");
-    assert_eq!(gone["metadata"]["resourceVersion"], second.revision.to_string());
+    assert_eq!(
+        gone["metadata"]["resourceVersion"],
+        second.revision.to_string()
+    );
     store.close_watches();
     assert!(events.next().await.is_none());
     assert!(!events.lagged());
@@ -117,8 +169,13 @@ async fn a_subscription_sees_every_event_of_its_scope_in_order() {
 
 #[tokio::test]
 async fn a_slow_subscription_catches_up_from_the_history() {
-    let store = Store::in_memory(Limits { queue: 2, ..Limits::standard() });
-    let mut events = store.subscribe(None, &Scope::All, store.revision()).expect("current");
+    let store = Store::in_memory(Limits {
+        queue: 2,
+        ..Limits::standard()
+    });
+    let mut events = store
+        .subscribe(None, &Scope::All, store.revision())
+        .expect("current");
     for n in 0..10 {
         create(&store, &format!("c{n}"), n);
     }
@@ -127,7 +184,9 @@ async fn a_slow_subscription_catches_up_from_the_history() {
         seen = event.revision;
     }
     assert!(events.lagged());
-    let mut rest = store.subscribe(None, &Scope::All, events.seen()).expect("in the history");
+    let mut rest = store
+        .subscribe(None, &Scope::All, events.seen())
+        .expect("in the history");
     let mut count = 0;
     while let Some(event) = rest.try_next() {
         assert_eq!(event.revision, seen + 1);
@@ -139,14 +198,21 @@ async fn a_slow_subscription_catches_up_from_the_history() {
 
 #[test]
 fn a_revision_older_than_the_history_is_expired() {
-    let store = Store::in_memory(Limits { events: 3, ..Limits::standard() });
+    let store = Store::in_memory(Limits {
+        events: 3,
+        ..Limits::standard()
+    });
     let start = store.revision();
     for n in 0..10 {
         create(&store, &format!("c{n}"), n);
     }
     assert!(store.subscribe(None, &Scope::All, start).is_err());
     assert!(store.page("configmaps", &Scope::All, start, "").is_err());
-    assert!(store.subscribe(None, &Scope::All, store.revision() - 3).is_ok());
+    assert!(
+        store
+            .subscribe(None, &Scope::All, store.revision() - 3)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -154,7 +220,9 @@ fn dependents_follow_the_owner_references() {
     let store = memory();
     let mut child = object("child", 1);
     child["metadata"]["ownerReferences"] = json!([{ "uid": "parent" }]);
-    store.write(put("configmaps", "child", Expect::Absent, child)).expect("absent");
+    store
+        .write(put("configmaps", "child", Expect::Absent, child))
+        .expect("absent");
     assert_eq!(store.dependents("parent").len(), 1);
     assert!(store.by_uid("child").is_some());
     update(&store, "child", 2);
@@ -168,15 +236,27 @@ fn a_namespace_guard_is_checked_with_the_write() {
     let store = memory();
     let guarded = |store: &Store| {
         let guard = Guard::NamespaceActive("ns".into());
-        store.write(Write { guard, ..put("configmaps", "ns/a", Expect::Absent, object("a", 1)) })
+        store.write(Write {
+            guard,
+            ..put("configmaps", "ns/a", Expect::Absent, object("a", 1))
+        })
     };
     assert!(matches!(guarded(&store), Err(Refused::NamespaceMissing)));
-    store.write(put("namespaces", "ns", Expect::Absent, object("ns", 1))).expect("absent");
+    store
+        .write(put("namespaces", "ns", Expect::Absent, object("ns", 1)))
+        .expect("absent");
     guarded(&store).expect("the namespace is active");
     let revision = store.get("namespaces", "ns").expect("stored").revision();
     let guard = Guard::NamespaceEmpty("ns".into());
-    let write = Write { guard, value: None, ..put("namespaces", "ns", Expect::Revision(revision), json!({})) };
-    assert!(matches!(store.write(write), Err(Refused::NamespaceNotEmpty)));
+    let write = Write {
+        guard,
+        value: None,
+        ..put("namespaces", "ns", Expect::Revision(revision), json!({}))
+    };
+    assert!(matches!(
+        store.write(write),
+        Err(Refused::NamespaceNotEmpty)
+    ));
 }
 
 #[tokio::test]
@@ -191,13 +271,19 @@ async fn what_was_written_is_there_after_a_clean_restart_and_revisions_go_on() {
         let last = update(&store, "ns/a", 2);
         store.committed(last).await.expect("committed");
         store.close().await.expect("closed");
-        assert!(matches!(store.write(put("configmaps", "x", Expect::Absent, object("x", 1))), Err(Refused::Disk(_))));
+        assert!(matches!(
+            store.write(put("configmaps", "x", Expect::Absent, object("x", 1))),
+            Err(Refused::Disk(_))
+        ));
         last
     };
     let store = Store::open(&path, Limits::standard()).expect("existing store");
     assert_eq!(store.revision(), last);
     assert_eq!(store.list("configmaps", &Scope::All).1.len(), 1);
-    assert_eq!(store.get("configmaps", "ns/a").expect("stored").value()["data"]["n"], 2);
+    assert_eq!(
+        store.get("configmaps", "ns/a").expect("stored").value()["data"]["n"],
+        2
+    );
     assert!(store.by_uid("ns/a").is_some());
     // A watch can resume at the last revision, because nothing was lost.
     assert!(store.subscribe(None, &Scope::All, last).is_ok());
@@ -212,8 +298,12 @@ fn a_truncated_file_is_an_error_that_names_it() {
         let store = Store::open(&path, Limits::standard()).expect("new store");
         create(&store, "a", 1);
     }
-    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("store file");
-    file.set_len(file.metadata().expect("metadata").len() / 2).expect("truncated");
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .expect("store file");
+    file.set_len(file.metadata().expect("metadata").len() / 2)
+        .expect("truncated");
     let error = Store::open(&path, Limits::standard()).expect_err("a damaged store must not open");
     assert!(error.to_string().contains("store.redb"), "{error}");
 }
@@ -225,7 +315,9 @@ const CHILD: &str = "SUIMON_TEST_STORE_CHILD";
 #[tokio::test]
 async fn child_that_writes_until_it_is_killed() {
     use std::io::Write as _;
-    let Ok(path) = std::env::var(CHILD) else { return };
+    let Ok(path) = std::env::var(CHILD) else {
+        return;
+    };
     let store = Store::open(Path::new(&path), Limits::standard()).expect("store");
     let mut out = std::io::stdout();
     let start = store.revision();
@@ -233,7 +325,12 @@ async fn child_that_writes_until_it_is_killed() {
     for n in 0.. {
         let lazy = format!("lazy{start}-{n}");
         let write = put("pods", &lazy, Expect::Absent, object(&lazy, n));
-        store.write(Write { durability: Durability::Lazy, ..write }).expect("written");
+        store
+            .write(Write {
+                durability: Durability::Lazy,
+                ..write
+            })
+            .expect("written");
         let key = format!("d{start}-{n}");
         let revision = create(&store, &key, n);
         store.committed(revision).await.expect("committed");
@@ -251,7 +348,12 @@ fn every_acknowledged_write_survives_a_kill_and_revisions_never_go_back() {
     let mut newest = 0_u64;
     for round in 1..=6 {
         let mut child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "store::tests::child_that_writes_until_it_is_killed", "--nocapture", "--test-threads=1"])
+            .args([
+                "--exact",
+                "store::tests::child_that_writes_until_it_is_killed",
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env(CHILD, &path)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -260,12 +362,18 @@ fn every_acknowledged_write_survives_a_kill_and_revisions_never_go_back() {
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut acks = 0;
         while acks < round * 7 {
-            let line = lines.next().expect("the child writes until it is killed").expect("UTF-8");
+            let line = lines
+                .next()
+                .expect("the child writes until it is killed")
+                .expect("UTF-8");
             let words: Vec<_> = line.split(' ').collect();
             match words.as_slice() {
                 ["start", revision] => {
                     let revision: u64 = revision.parse().expect("number");
-                    assert!(revision >= newest, "revision went back from {newest} to {revision}");
+                    assert!(
+                        revision >= newest,
+                        "revision went back from {newest} to {revision}"
+                    );
                 }
                 ["ack", key, revision] => {
                     newest = newest.max(revision.parse().expect("number"));
@@ -281,12 +389,21 @@ fn every_acknowledged_write_survives_a_kill_and_revisions_never_go_back() {
     let store = Store::open(&path, Limits::standard()).expect("repaired store");
     assert!(store.revision() >= newest);
     for key in &acknowledged {
-        assert!(store.get("configmaps", key).is_some(), "{key} was acknowledged and is lost");
+        assert!(
+            store.get("configmaps", key).is_some(),
+            "{key} was acknowledged and is lost"
+        );
     }
     // The disk holds a prefix of the history: before each durable write there was a lazy one.
     for object in store.list("configmaps", &Scope::All).1 {
         let value = object.value();
-        let name = value["metadata"]["name"].as_str().expect("name").replacen('d', "lazy", 1);
-        assert!(store.get("pods", &name).is_some(), "{name} was written before and is lost");
+        let name = value["metadata"]["name"]
+            .as_str()
+            .expect("name")
+            .replacen('d', "lazy", 1);
+        assert!(
+            store.get("pods", &name).is_some(),
+            "{name} was written before and is lost"
+        );
     }
 }

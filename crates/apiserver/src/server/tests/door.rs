@@ -26,11 +26,15 @@ impl Door {
     fn roots(&self) -> rustls::RootCertStore {
         let ca = std::fs::read(self.dir.path().join("pki/ca.crt")).expect("CA");
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(&ca).expect("PEM")).expect("certificate");
+        roots
+            .add(CertificateDer::from_pem_slice(&ca).expect("PEM"))
+            .expect("certificate");
         roots
     }
 
-    fn builder(&self) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+    fn builder(
+        &self,
+    ) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -40,10 +44,14 @@ impl Door {
 
     /// Sends one HTTP/1.1 request and returns everything that comes back.
     async fn send(&self, config: rustls::ClientConfig, request: &str) -> String {
-        let tcp = TcpStream::connect(self.server.address().expect("address")).await.expect("connected");
+        let tcp = TcpStream::connect(self.server.address().expect("address"))
+            .await
+            .expect("connected");
         let name = ServerName::try_from("localhost").expect("name");
-        let mut tls =
-            tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.expect("handshake");
+        let mut tls = tokio_rustls::TlsConnector::from(Arc::new(config))
+            .connect(name, tcp)
+            .await
+            .expect("handshake");
         tls.write_all(request.as_bytes()).await.expect("sent");
         let mut answer = Vec::new();
         // The server may end without a TLS goodbye; what it said is what counts.
@@ -52,8 +60,10 @@ impl Door {
     }
 
     async fn get(&self, path: &str, headers: &str) -> String {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
-        self.send(self.builder().with_no_client_auth(), &request).await
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+        self.send(self.builder().with_no_client_auth(), &request)
+            .await
     }
 }
 
@@ -61,12 +71,18 @@ impl Door {
 async fn without_credentials_only_health_and_version_answer() {
     let door = open().await;
     for path in ["/healthz", "/livez", "/readyz", "/version"] {
-        assert!(door.get(path, "").await.starts_with("HTTP/1.1 200"), "{path}");
+        assert!(
+            door.get(path, "").await.starts_with("HTTP/1.1 200"),
+            "{path}"
+        );
     }
     for path in ["/api/v1/namespaces", "/apis", "/openapi/v3", "/nothing"] {
         let answer = door.get(path, "").await;
         assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
-        assert!(answer.contains("\"reason\":\"Unauthorized\"") && answer.contains("www-authenticate"), "{answer}");
+        assert!(
+            answer.contains("\"reason\":\"Unauthorized\"") && answer.contains("www-authenticate"),
+            "{answer}"
+        );
     }
     door.tasks.drain(Duration::from_secs(10)).await;
 }
@@ -75,9 +91,16 @@ async fn without_credentials_only_health_and_version_answer() {
 async fn the_token_opens_the_door_and_a_wrong_one_does_not() {
     let door = open().await;
     let token = door.server.token().expect("token").to_owned();
-    let right = door.get("/api/v1/namespaces/default", &format!("Authorization: Bearer {token}\r\n")).await;
+    let right = door
+        .get(
+            "/api/v1/namespaces/default",
+            &format!("Authorization: Bearer {token}\r\n"),
+        )
+        .await;
     assert!(right.starts_with("HTTP/1.1 200"), "{right}");
-    let wrong = door.get("/api/v1/namespaces/default", "Authorization: Bearer x\r\n").await;
+    let wrong = door
+        .get("/api/v1/namespaces/default", "Authorization: Bearer x\r\n")
+        .await;
     assert!(wrong.starts_with("HTTP/1.1 401"), "{wrong}");
     door.tasks.drain(Duration::from_secs(10)).await;
 }
@@ -90,12 +113,19 @@ async fn a_certificate_of_another_group_is_known_but_may_do_nothing() {
     let key = rcgen::KeyPair::from_pem(&read("ca.key")).expect("key");
     let issuer = rcgen::Issuer::from_ca_cert_pem(&read("ca.crt"), key).expect("CA");
     let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name.push(rcgen::DnType::CommonName, "jane");
-    params.distinguished_name.push(rcgen::DnType::OrganizationName, "devs");
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "jane");
+    params
+        .distinguished_name
+        .push(rcgen::DnType::OrganizationName, "devs");
     let key = rcgen::KeyPair::generate().expect("key");
     let certificate = params.signed_by(&key, &issuer).expect("certificate");
     let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("PEM");
-    let config = door.builder().with_client_auth_cert(vec![certificate.der().clone()], key).expect("config");
+    let config = door
+        .builder()
+        .with_client_auth_cert(vec![certificate.der().clone()], key)
+        .expect("config");
     let request = "GET /api/v1/namespaces/default/pods HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answer = door.send(config, request).await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
@@ -113,7 +143,12 @@ async fn a_body_above_three_mebibytes_is_refused() {
         "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {size}\r\n\r\n"
     );
-    let answer = door.send(door.builder().with_no_client_auth(), &(head + &" ".repeat(size))).await;
+    let answer = door
+        .send(
+            door.builder().with_no_client_auth(),
+            &(head + &" ".repeat(size)),
+        )
+        .await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     door.tasks.drain(Duration::from_secs(10)).await;
 }
@@ -122,17 +157,28 @@ async fn a_body_above_three_mebibytes_is_refused() {
 async fn yaml_bodies_are_read_and_large_lists_are_zipped() {
     let door = open().await;
     let token = door.server.token().expect("token").to_owned();
-    let yaml = format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: big\ndata:\n  text: {}\n", "x".repeat(200_000));
+    let yaml = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: big\ndata:\n  text: {}\n",
+        "x".repeat(200_000)
+    );
     let request = format!(
         "POST /api/v1/namespaces/default/configmaps HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
          Authorization: Bearer {token}\r\nContent-Type: application/yaml\r\nContent-Length: {}\r\n\r\n{yaml}",
         yaml.len()
     );
-    let created = door.send(door.builder().with_no_client_auth(), &request).await;
+    let created = door
+        .send(door.builder().with_no_client_auth(), &request)
+        .await;
     assert!(created.starts_with("HTTP/1.1 201"), "{created}");
     let headers = format!("Authorization: Bearer {token}\r\nAccept-Encoding: gzip\r\n");
-    let list = door.get("/api/v1/namespaces/default/configmaps", &headers).await;
-    assert!(list.contains("content-encoding: gzip") && list.len() < 20_000, "{} bytes", list.len());
+    let list = door
+        .get("/api/v1/namespaces/default/configmaps", &headers)
+        .await;
+    assert!(
+        list.contains("content-encoding: gzip") && list.len() < 20_000,
+        "{} bytes",
+        list.len()
+    );
     door.tasks.drain(Duration::from_secs(10)).await;
 }
 
@@ -142,7 +188,10 @@ async fn secrets_on_disk_are_readable_by_the_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let door = open().await;
     for file in ["kubeconfig", "store.redb", "pki/ca.key", "pki/token"] {
-        let mode = std::fs::metadata(door.dir.path().join(file)).expect("file").permissions().mode();
+        let mode = std::fs::metadata(door.dir.path().join(file))
+            .expect("file")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
     door.tasks.drain(Duration::from_secs(10)).await;
@@ -152,7 +201,10 @@ async fn secrets_on_disk_are_readable_by_the_owner_only() {
 async fn the_ca_and_the_token_survive_a_restart() {
     let door = open().await;
     let (ca, token) = (door.roots(), door.server.token().map(ToOwned::to_owned));
-    assert_eq!(door.tasks.drain(Duration::from_secs(10)).await, Outcome::Clean);
+    assert_eq!(
+        door.tasks.drain(Duration::from_secs(10)).await,
+        Outcome::Clean
+    );
     let Door { dir, server, .. } = door;
     drop(server);
     let tasks = Tasks::new();
@@ -170,16 +222,34 @@ async fn a_connector_answers_a_subresource() {
     let door = open().await;
     let handler: Connector = Arc::new(|request| {
         Box::pin(async move {
-            let text = format!("log of {} {:?}", request.name, request.parameter("container"));
+            let text = format!(
+                "log of {} {:?}",
+                request.name,
+                request.parameter("container")
+            );
             Ok(http::Response::new(crate::connect::Body::full(text)))
         })
     });
     door.server.connect("pods", "log", handler);
     let pods: Api<Pod> = Api::namespaced(door.server.client(), "default");
     let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "c", "image": "i" }] } });
-    pods.create(&PostParams::default(), &serde_json::from_value(pod).expect("pod")).await.expect("created");
-    let params = kube::api::LogParams { container: Some("c".into()), ..Default::default() };
-    assert_eq!(pods.logs("p", &params).await.expect("logs"), "log of p Some(\"c\")");
-    assert_eq!(status_of(pods.logs("q", &params).await).message, "pods \"q\" not found");
+    pods.create(
+        &PostParams::default(),
+        &serde_json::from_value(pod).expect("pod"),
+    )
+    .await
+    .expect("created");
+    let params = kube::api::LogParams {
+        container: Some("c".into()),
+        ..Default::default()
+    };
+    assert_eq!(
+        pods.logs("p", &params).await.expect("logs"),
+        "log of p Some(\"c\")"
+    );
+    assert_eq!(
+        status_of(pods.logs("q", &params).await).message,
+        "pods \"q\" not found"
+    );
     door.tasks.drain(Duration::from_secs(10)).await;
 }

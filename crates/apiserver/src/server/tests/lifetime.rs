@@ -4,14 +4,16 @@ use super::*;
 
 fn owned(name: &str, owner: &ConfigMap, block: bool) -> ConfigMap {
     let mut map = config_map(name, "1");
-    map.metadata.owner_references = Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
-        api_version: "v1".into(),
-        kind: "ConfigMap".into(),
-        name: owner.name_any(),
-        uid: owner.uid().expect("uid"),
-        block_owner_deletion: Some(block),
-        controller: None,
-    }]);
+    map.metadata.owner_references = Some(vec![
+        k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
+            api_version: "v1".into(),
+            kind: "ConfigMap".into(),
+            name: owner.name_any(),
+            uid: owner.uid().expect("uid"),
+            block_owner_deletion: Some(block),
+            controller: None,
+        },
+    ]);
     map
 }
 
@@ -21,14 +23,29 @@ async fn a_finalizer_keeps_a_deleted_object_until_it_is_removed() {
     let maps = test.config_maps();
     let mut map = config_map("a", "1");
     map.metadata.finalizers = Some(vec!["example.dev/hold".into()]);
-    maps.create(&PostParams::default(), &map).await.expect("created");
-    let marked = maps.delete("a", &DeleteParams::default()).await.expect("marked").left().expect("the object");
+    maps.create(&PostParams::default(), &map)
+        .await
+        .expect("created");
+    let marked = maps
+        .delete("a", &DeleteParams::default())
+        .await
+        .expect("marked")
+        .left()
+        .expect("the object");
     assert!(marked.metadata.deletion_timestamp.is_some());
-    let add = Patch::Merge(json!({ "metadata": { "finalizers": ["example.dev/hold", "example.dev/more"] } }));
+    let add = Patch::Merge(
+        json!({ "metadata": { "finalizers": ["example.dev/hold", "example.dev/more"] } }),
+    );
     let refused = status_of(maps.patch("a", &PatchParams::default(), &add).await);
-    assert!(refused.message.contains("no new finalizers can be added if the object is being deleted"));
+    assert!(
+        refused
+            .message
+            .contains("no new finalizers can be added if the object is being deleted")
+    );
     let remove = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-    maps.patch("a", &PatchParams::default(), &remove).await.expect("removed");
+    maps.patch("a", &PatchParams::default(), &remove)
+        .await
+        .expect("removed");
     assert_eq!(status_of(maps.get("a").await).code, 404);
     test.stop().await;
 }
@@ -37,7 +54,9 @@ async fn a_finalizer_keeps_a_deleted_object_until_it_is_removed() {
 async fn preconditions_protect_another_object_of_the_same_name() {
     let test = Test::start().await;
     let maps = test.config_maps();
-    maps.create(&PostParams::default(), &config_map("a", "1")).await.expect("created");
+    maps.create(&PostParams::default(), &config_map("a", "1"))
+        .await
+        .expect("created");
     let params = DeleteParams::default().preconditions(kube::api::Preconditions {
         uid: Some("other".into()),
         resource_version: None,
@@ -58,15 +77,32 @@ async fn a_scheduled_pod_stays_until_its_node_deletes_it() {
         }))
         .expect("pod")
     };
-    let created = pods.create(&PostParams::default(), &pod("p", Some("n"))).await.expect("created");
-    assert_eq!(created.status.expect("status").phase.as_deref(), Some("Pending"));
-    let marked = pods.delete("p", &DeleteParams::default()).await.expect("marked").left().expect("the pod");
+    let created = pods
+        .create(&PostParams::default(), &pod("p", Some("n")))
+        .await
+        .expect("created");
+    assert_eq!(
+        created.status.expect("status").phase.as_deref(),
+        Some("Pending")
+    );
+    let marked = pods
+        .delete("p", &DeleteParams::default())
+        .await
+        .expect("marked")
+        .left()
+        .expect("the pod");
     assert_eq!(marked.metadata.deletion_grace_period_seconds, Some(30));
     assert!(pods.get("p").await.is_ok());
-    pods.delete("p", &DeleteParams::default().grace_period(0)).await.expect("removed");
+    pods.delete("p", &DeleteParams::default().grace_period(0))
+        .await
+        .expect("removed");
     assert_eq!(status_of(pods.get("p").await).code, 404);
-    pods.create(&PostParams::default(), &pod("q", None)).await.expect("created");
-    pods.delete("q", &DeleteParams::default()).await.expect("removed");
+    pods.create(&PostParams::default(), &pod("q", None))
+        .await
+        .expect("created");
+    pods.delete("q", &DeleteParams::default())
+        .await
+        .expect("removed");
     assert_eq!(status_of(pods.get("q").await).code, 404);
     test.stop().await;
 }
@@ -75,10 +111,20 @@ async fn a_scheduled_pod_stays_until_its_node_deletes_it() {
 async fn dependents_go_with_their_owner() {
     let test = Test::start().await;
     let maps = test.config_maps();
-    let owner = maps.create(&PostParams::default(), &config_map("owner", "1")).await.expect("created");
-    let child = maps.create(&PostParams::default(), &owned("child", &owner, false)).await.expect("created");
-    maps.create(&PostParams::default(), &owned("grandchild", &child, false)).await.expect("created");
-    maps.delete("owner", &DeleteParams::background()).await.expect("deleted");
+    let owner = maps
+        .create(&PostParams::default(), &config_map("owner", "1"))
+        .await
+        .expect("created");
+    let child = maps
+        .create(&PostParams::default(), &owned("child", &owner, false))
+        .await
+        .expect("created");
+    maps.create(&PostParams::default(), &owned("grandchild", &child, false))
+        .await
+        .expect("created");
+    maps.delete("owner", &DeleteParams::background())
+        .await
+        .expect("deleted");
     eventually(&maps, |maps| maps.is_empty()).await;
     test.stop().await;
 }
@@ -89,7 +135,9 @@ async fn an_object_whose_owner_never_existed_is_deleted() {
     let maps = test.config_maps();
     let mut ghost = config_map("ghost", "1");
     ghost.metadata.uid = Some("00000000-0000-0000-0000-000000000000".into());
-    maps.create(&PostParams::default(), &owned("child", &ghost, false)).await.expect("created");
+    maps.create(&PostParams::default(), &owned("child", &ghost, false))
+        .await
+        .expect("created");
     eventually(&maps, |maps| maps.is_empty()).await;
     test.stop().await;
 }
@@ -98,19 +146,30 @@ async fn an_object_whose_owner_never_existed_is_deleted() {
 async fn an_owner_deleted_in_the_foreground_waits_for_its_blocking_dependents() {
     let test = Test::start().await;
     let maps = test.config_maps();
-    let owner = maps.create(&PostParams::default(), &config_map("owner", "1")).await.expect("created");
+    let owner = maps
+        .create(&PostParams::default(), &config_map("owner", "1"))
+        .await
+        .expect("created");
     let mut child = owned("child", &owner, true);
     child.metadata.finalizers = Some(vec!["example.dev/hold".into()]);
-    maps.create(&PostParams::default(), &child).await.expect("created");
-    let params = DeleteParams { propagation_policy: Some(PropagationPolicy::Foreground), ..DeleteParams::default() };
+    maps.create(&PostParams::default(), &child)
+        .await
+        .expect("created");
+    let params = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        ..DeleteParams::default()
+    };
     maps.delete("owner", &params).await.expect("marked");
     eventually(&maps, |maps| {
-        maps.iter().any(|map| map.name_any() == "child" && map.metadata.deletion_timestamp.is_some())
+        maps.iter()
+            .any(|map| map.name_any() == "child" && map.metadata.deletion_timestamp.is_some())
     })
     .await;
     assert!(maps.get("owner").await.is_ok());
     let remove = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-    maps.patch("child", &PatchParams::default(), &remove).await.expect("removed");
+    maps.patch("child", &PatchParams::default(), &remove)
+        .await
+        .expect("removed");
     eventually(&maps, |maps| maps.is_empty()).await;
     test.stop().await;
 }
@@ -119,9 +178,17 @@ async fn an_owner_deleted_in_the_foreground_waits_for_its_blocking_dependents() 
 async fn orphans_stay_without_their_owner() {
     let test = Test::start().await;
     let maps = test.config_maps();
-    let owner = maps.create(&PostParams::default(), &config_map("owner", "1")).await.expect("created");
-    maps.create(&PostParams::default(), &owned("child", &owner, false)).await.expect("created");
-    let params = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    let owner = maps
+        .create(&PostParams::default(), &config_map("owner", "1"))
+        .await
+        .expect("created");
+    maps.create(&PostParams::default(), &owned("child", &owner, false))
+        .await
+        .expect("created");
+    let params = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
     maps.delete("owner", &params).await.expect("marked");
     eventually(&maps, |maps| maps.len() == 1).await;
     let child = maps.get("child").await.expect("kept");
@@ -133,25 +200,52 @@ async fn orphans_stay_without_their_owner() {
 async fn a_deleted_namespace_is_emptied_and_removed() {
     let test = Test::start().await;
     let namespaces: Api<Namespace> = Api::all(test.client.clone());
-    let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": "work" } })).expect("namespace");
-    let created = namespaces.create(&PostParams::default(), &namespace).await.expect("created");
-    assert_eq!(created.status.expect("status").phase.as_deref(), Some("Active"));
+    let namespace: Namespace =
+        serde_json::from_value(json!({ "metadata": { "name": "work" } })).expect("namespace");
+    let created = namespaces
+        .create(&PostParams::default(), &namespace)
+        .await
+        .expect("created");
+    assert_eq!(
+        created.status.expect("status").phase.as_deref(),
+        Some("Active")
+    );
     let maps: Api<ConfigMap> = Api::namespaced(test.client.clone(), "work");
     let mut held = config_map("held", "1");
     held.metadata.finalizers = Some(vec!["example.dev/hold".into()]);
-    maps.create(&PostParams::default(), &held).await.expect("created");
-    maps.create(&PostParams::default(), &config_map("free", "1")).await.expect("created");
-    namespaces.delete("work", &DeleteParams::default()).await.expect("marked");
+    maps.create(&PostParams::default(), &held)
+        .await
+        .expect("created");
+    maps.create(&PostParams::default(), &config_map("free", "1"))
+        .await
+        .expect("created");
+    namespaces
+        .delete("work", &DeleteParams::default())
+        .await
+        .expect("marked");
     eventually(&maps, |maps| maps.len() == 1).await;
-    let refused = status_of(maps.create(&PostParams::default(), &config_map("late", "1")).await);
+    let refused = status_of(
+        maps.create(&PostParams::default(), &config_map("late", "1"))
+            .await,
+    );
     assert_eq!(
         refused.message,
         "configmaps \"late\" is forbidden: unable to create new content in namespace work because it is being terminated"
     );
     let terminating = namespaces.get("work").await.expect("kept");
-    assert_eq!(terminating.status.expect("status").phase.as_deref(), Some("Terminating"));
+    assert_eq!(
+        terminating.status.expect("status").phase.as_deref(),
+        Some("Terminating")
+    );
     let remove = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
-    maps.patch("held", &PatchParams::default(), &remove).await.expect("removed");
-    eventually(&namespaces, |namespaces| !namespaces.iter().any(|namespace| namespace.name_any() == "work")).await;
+    maps.patch("held", &PatchParams::default(), &remove)
+        .await
+        .expect("removed");
+    eventually(&namespaces, |namespaces| {
+        !namespaces
+            .iter()
+            .any(|namespace| namespace.name_any() == "work")
+    })
+    .await;
     test.stop().await;
 }
