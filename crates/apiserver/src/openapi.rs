@@ -51,7 +51,7 @@ pub fn hash(table: &TypeTable, group: &str, version: &str) -> String {
     for kind in table.resources(group, version) {
         (&kind.plural, &kind.kind, kind.namespaced, kind.subresources.status).hash(&mut hasher);
         if let Description::Custom(raw) = &kind.description {
-            raw.to_string().hash(&mut hasher);
+            raw.hash(&mut hasher);
         }
     }
     format!("{:016X}", hasher.finish())
@@ -130,8 +130,9 @@ const API_VERSION: &str = "The version of the schema of this object, as group/ve
 const KIND: &str = "The kind of this object, in CamelCase. It cannot be changed.";
 
 /// A CRD's schema, completed with what every object has.
-fn custom(kind: &ResourceType, raw: &Value) -> Value {
-    let mut schema = raw.clone();
+fn custom(kind: &ResourceType, raw: &str) -> Value {
+    // The text was written by this program, from JSON.
+    let mut schema: Value = serde_json::from_str(raw).unwrap_or_default();
     let Some(map) = schema.as_object_mut() else { return schema };
     map.insert("type".into(), "object".into());
     let properties = map.entry("properties").or_insert_with(|| json!({}));

@@ -4,11 +4,12 @@
 //! source. Structure is parsed on first use and shared; texts are inflated only for OpenAPI
 //! documents, so an idle server does not hold them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read as _;
 use std::sync::{Arc, OnceLock};
 
 use flate2::read::ZlibDecoder;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Schema;
@@ -28,33 +29,36 @@ pub fn schema(definition: &str) -> Option<Arc<Schema>> {
 
 /// The OpenAPI JSON of every definition, without texts.
 pub fn definitions() -> Map<String, Value> {
-    inflate(SCHEMAS)
+    map(SCHEMAS)
 }
 
 /// Texts per definition: `["what it is", {"field": "what it is"}]`.
 pub fn descriptions() -> Map<String, Value> {
-    inflate(DESCRIPTIONS)
+    map(DESCRIPTIONS)
 }
 
-fn inflate(bytes: &[u8]) -> Map<String, Value> {
-    let mut text = String::new();
-    let read = ZlibDecoder::new(bytes).read_to_string(&mut text);
-    match read.ok().and_then(|_| serde_json::from_str(&text).ok()) {
-        Some(Value::Object(map)) => map,
+fn map(bytes: &[u8]) -> Map<String, Value> {
+    match serde_json::from_str(&inflate(bytes)) {
+        Ok(Value::Object(map)) => map,
         // The data is compiled in and a test reads it, so this cannot be reached.
         _ => Map::new(),
     }
 }
 
+fn inflate(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    // The same holds here.
+    let _ = ZlibDecoder::new(bytes).read_to_string(&mut text);
+    text
+}
+
 fn parsed() -> &'static HashMap<String, Arc<Schema>> {
     static PARSED: OnceLock<HashMap<String, Arc<Schema>>> = OnceLock::new();
     PARSED.get_or_init(|| {
-        let definitions = definitions();
-        let mut pack = Pack {
-            definitions: &definitions,
-            done: HashMap::new(),
-            open: HashSet::new(),
-        };
+        let text = inflate(SCHEMAS);
+        // One definition at a time becomes a tree: all of them would take megabytes for a moment.
+        let definitions: BTreeMap<&str, &RawValue> = serde_json::from_str(&text).unwrap_or_default();
+        let mut pack = Pack { definitions: &definitions, done: HashMap::new(), open: HashSet::new() };
         for name in definitions.keys() {
             pack.resolve(name);
         }
@@ -63,7 +67,7 @@ fn parsed() -> &'static HashMap<String, Arc<Schema>> {
 }
 
 struct Pack<'a> {
-    definitions: &'a Map<String, Value>,
+    definitions: &'a BTreeMap<&'a str, &'a RawValue>,
     done: HashMap<String, Arc<Schema>>,
     /// Definitions being parsed: a reference back to one of them is a recursion.
     open: HashSet<String>,
@@ -76,11 +80,11 @@ impl Definitions for Pack<'_> {
         if let Some(schema) = self.done.get(name) {
             return Some(schema.clone());
         }
-        let definition = self.definitions.get(name)?;
+        let definition: Value = serde_json::from_str(self.definitions.get(name)?.get()).ok()?;
         if !self.open.insert(name.to_owned()) {
             return None;
         }
-        let mut schema = parse_definition(definition, self);
+        let mut schema = parse_definition(&definition, self);
         self.open.remove(name);
         schema.definition = Some(name.into());
         defaults::builtin::attach(name, &mut schema);

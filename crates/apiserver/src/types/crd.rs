@@ -251,7 +251,7 @@ fn entry(crd: &Value, version: &Value) -> ResourceType {
         namespaced: text(spec, "/scope") == "Namespaced",
         subresources: subresources(version),
         schema: Some(Arc::new(root(raw))),
-        description: Description::Custom(Arc::new(raw.clone())),
+        description: Description::Custom(raw.to_string().into()),
         columns: columns(version),
         durability: if lazy {
             Durability::Lazy
