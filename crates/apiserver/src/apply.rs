@@ -68,7 +68,9 @@ pub fn apply(
     writer: &Writer<'_>,
     force: bool,
 ) -> Result<Outcome, Status> {
-    let given = config.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let given = config
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
     if given.is_some_and(|given| !given.is_empty()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
@@ -90,9 +92,15 @@ pub fn apply(
         return Ok(Outcome::Changed(object));
     };
     if managers.entries.is_empty() {
-        managers.adopt(FieldSet::of(schema, live).without_server_fields(), &kind.api_version(), writer.now);
+        managers.adopt(
+            FieldSet::of(schema, live).without_server_fields(),
+            &kind.api_version(),
+            writer.now,
+        );
     }
-    let last = own.map(|own| managers.entries[own].fields.clone()).unwrap_or_default();
+    let last = own
+        .map(|own| managers.entries[own].fields.clone())
+        .unwrap_or_default();
     let mut object = live.clone();
     merge::merge(schema, &mut object, &config);
     let mut owned = set.clone();
@@ -111,7 +119,11 @@ pub fn apply(
         managers.put(writer, Operation::Apply, &kind.api_version(), set);
     }
     managers.write(&mut object);
-    Ok(if object == *live { Outcome::Unchanged } else { Outcome::Changed(object) })
+    Ok(if object == *live {
+        Outcome::Unchanged
+    } else {
+        Outcome::Changed(object)
+    })
 }
 
 /// Records the ownership of a create, update or patch in `new.metadata.managedFields`.
@@ -119,8 +131,12 @@ pub fn apply(
 /// `new` is the object as it will be stored, defaults included. A client may write `managedFields`
 /// itself, and `[{}]` clears them, as in Kubernetes.
 pub fn track(kind: &ResourceType, live: Option<&Value>, new: &mut Value, writer: &Writer<'_>) {
-    let given = new.pointer("/metadata/managedFields").and_then(Value::as_array);
-    if given.is_some_and(|given| matches!(given.as_slice(), [Value::Object(only)] if only.is_empty())) {
+    let given = new
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
+    if given
+        .is_some_and(|given| matches!(given.as_slice(), [Value::Object(only)] if only.is_empty()))
+    {
         Managers::default().write(new);
         return;
     }
@@ -135,9 +151,16 @@ pub fn track(kind: &ResourceType, live: Option<&Value>, new: &mut Value, writer:
         difference.changed.0.remove("f:status");
     }
     let version = kind.api_version();
-    let own = managers.find(writer.manager, Operation::Update, Some(&version), writer.subresource);
+    let own = managers.find(
+        writer.manager,
+        Operation::Update,
+        Some(&version),
+        writer.subresource,
+    );
     managers.yield_to(own, &difference);
-    let before = own.map(|own| managers.entries[own].fields.clone()).unwrap_or_default();
+    let before = own
+        .map(|own| managers.entries[own].fields.clone())
+        .unwrap_or_default();
     let mut after = before.clone();
     after.subtract(&difference.removed);
     after.add(&difference.changed);
@@ -153,7 +176,12 @@ fn wanted(kind: &ResourceType, config: &Value, writer: &Writer<'_>) -> Value {
     let mut config = config.clone();
     if let Some(map) = config.as_object_mut() {
         if writer.subresource == "status" {
-            map.retain(|field, _| matches!(field.as_str(), "apiVersion" | "kind" | "metadata" | "status"));
+            map.retain(|field, _| {
+                matches!(
+                    field.as_str(),
+                    "apiVersion" | "kind" | "metadata" | "status"
+                )
+            });
         } else if kind.subresources.status {
             map.remove("status");
         }
@@ -180,7 +208,9 @@ fn drop_nulls(schema: Option<&Schema>, value: &mut Value) {
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| drop_nulls(Schema::item(schema), item)),
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| drop_nulls(Schema::item(schema), item)),
         _ => {}
     }
 }
@@ -202,14 +232,21 @@ fn conflict(conflicts: &[Conflict]) -> Status {
         }));
     }
     let message = match causes.as_slice() {
-        [only] => format!("Apply failed with 1 conflict: {}: {}", only.message, only.field),
+        [only] => format!(
+            "Apply failed with 1 conflict: {}: {}",
+            only.message, only.field
+        ),
         many => {
             let mut lines = Vec::new();
             for conflict in conflicts {
                 lines.push(format!("conflicts with {}:", conflict.manager));
                 lines.extend(conflict.paths.iter().map(|path| format!("- {path}")));
             }
-            format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
+            format!(
+                "Apply failed with {} conflicts: {}",
+                many.len(),
+                lines.join("\n")
+            )
         }
     };
     Status::apply_conflict(message, causes)

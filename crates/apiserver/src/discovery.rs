@@ -24,7 +24,11 @@ pub fn api_versions(address: &str) -> Value {
 
 /// `/apis`.
 pub fn group_list(table: &TypeTable) -> Value {
-    let groups: Vec<_> = table.groups().filter(|group| !group.is_empty()).map(|name| group_body(table, name)).collect();
+    let groups: Vec<_> = table
+        .groups()
+        .filter(|group| !group.is_empty())
+        .map(|name| group_body(table, name))
+        .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -109,8 +113,19 @@ struct Subresource<'a> {
 }
 
 fn subresources(kind: &ResourceType) -> Vec<Subresource<'_>> {
-    let own = |name, verbs| Subresource { name, group: &kind.group, version: &kind.version, kind: &kind.kind, verbs };
-    let mut out: Vec<_> = kind.subresources.others.iter().map(|(name, verbs)| own(*name, *verbs)).collect();
+    let own = |name, verbs| Subresource {
+        name,
+        group: &kind.group,
+        version: &kind.version,
+        kind: &kind.kind,
+        verbs,
+    };
+    let mut out: Vec<_> = kind
+        .subresources
+        .others
+        .iter()
+        .map(|(name, verbs)| own(*name, *verbs))
+        .collect();
     if kind.subresources.scale.is_some() {
         out.push(Subresource {
             name: "scale",
@@ -140,7 +155,10 @@ pub fn aggregated(table: &TypeTable, core: bool) -> Value {
 
 fn aggregated_group(table: &TypeTable, group: &str) -> Value {
     let version = |version: &str| {
-        let resources: Vec<_> = table.resources(group, version).map(|kind| aggregated_resource(kind)).collect();
+        let resources: Vec<_> = table
+            .resources(group, version)
+            .map(|kind| aggregated_resource(kind))
+            .collect();
         json!({"version": version, "freshness": "Current", "resources": resources})
     };
     let versions: Vec<_> = table.versions(group).into_iter().map(version).collect();
@@ -185,21 +203,55 @@ mod tests {
     fn both_forms_say_the_same_resources() {
         let table = TypeTable::builtin();
         let aggregated = aggregated(&table, false);
-        let apps = aggregated["items"].as_array().unwrap().iter().find(|group| group["metadata"]["name"] == "apps");
+        let apps = aggregated["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|group| group["metadata"]["name"] == "apps");
         let apps = apps.unwrap();
-        let new: Vec<_> = apps["versions"][0]["resources"].as_array().unwrap().iter().map(|one| &one["resource"]).collect();
+        let new: Vec<_> = apps["versions"][0]["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| &one["resource"])
+            .collect();
         let old = resource_list(&table, "apps", "v1").unwrap();
-        let old: Vec<_> = old["resources"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
-        let old: Vec<_> = old.into_iter().filter(|name| !name.as_str().unwrap().contains('/')).collect();
+        let old: Vec<_> = old["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| &one["name"])
+            .collect();
+        let old: Vec<_> = old
+            .into_iter()
+            .filter(|name| !name.as_str().unwrap().contains('/'))
+            .collect();
         assert_eq!(new, old);
-        assert_eq!(old, ["controllerrevisions", "daemonsets", "deployments", "replicasets", "statefulsets"]);
+        assert_eq!(
+            old,
+            [
+                "controllerrevisions",
+                "daemonsets",
+                "deployments",
+                "replicasets",
+                "statefulsets"
+            ]
+        );
     }
 
     #[test]
     fn scale_belongs_to_the_autoscaling_group() {
         let list = resource_list(&TypeTable::builtin(), "apps", "v1").unwrap();
-        let scale = list["resources"].as_array().unwrap().iter().find(|one| one["name"] == "deployments/scale").unwrap();
-        assert_eq!((&scale["group"], &scale["kind"]), (&json!("autoscaling"), &json!("Scale")));
+        let scale = list["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["name"] == "deployments/scale")
+            .unwrap();
+        assert_eq!(
+            (&scale["group"], &scale["kind"]),
+            (&json!("autoscaling"), &json!("Scale"))
+        );
     }
 
     #[test]
@@ -207,7 +259,13 @@ mod tests {
         let table = TypeTable::builtin();
         assert!(group(&table, "").is_none());
         assert!(group(&table, "nope.dev").is_none());
-        assert_eq!(group(&table, "apps").unwrap()["preferredVersion"]["groupVersion"], "apps/v1");
-        assert_eq!(aggregated(&table, true)["items"][0]["metadata"], json!({"creationTimestamp": null}));
+        assert_eq!(
+            group(&table, "apps").unwrap()["preferredVersion"]["groupVersion"],
+            "apps/v1"
+        );
+        assert_eq!(
+            aggregated(&table, true)["items"][0]["metadata"],
+            json!({"creationTimestamp": null})
+        );
     }
 }

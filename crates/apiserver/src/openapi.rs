@@ -41,7 +41,11 @@ pub fn index(table: &TypeTable) -> Value {
 
 /// `api/v1` or `apis/<group>/<version>`.
 fn place(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+    if group.is_empty() {
+        format!("api/{version}")
+    } else {
+        format!("apis/{group}/{version}")
+    }
 }
 
 /// A hash of what [`document`] would return; it changes with this program and with the CRDs.
@@ -49,9 +53,16 @@ pub fn hash(table: &TypeTable, group: &str, version: &str) -> String {
     let mut hasher = DefaultHasher::new();
     env!("CARGO_PKG_VERSION").hash(&mut hasher);
     for kind in table.resources(group, version) {
-        (&kind.plural, &kind.kind, kind.namespaced, kind.subresources.status).hash(&mut hasher);
-        if let Description::Custom(raw) = &kind.description {
-            raw.hash(&mut hasher);
+        (
+            &kind.plural,
+            &kind.kind,
+            kind.namespaced,
+            kind.subresources.status,
+        )
+            .hash(&mut hasher);
+        match &kind.description {
+            Description::Custom(raw) => raw.hash(&mut hasher),
+            Description::Definition(_) => pack::fingerprint().hash(&mut hasher),
         }
     }
     format!("{:016X}", hasher.finish())
@@ -133,12 +144,20 @@ const KIND: &str = "The kind of this object, in CamelCase. It cannot be changed.
 fn custom(kind: &ResourceType, raw: &str) -> Value {
     // The text was written by this program, from JSON.
     let mut schema: Value = serde_json::from_str(raw).unwrap_or_default();
-    let Some(map) = schema.as_object_mut() else { return schema };
+    let Some(map) = schema.as_object_mut() else {
+        return schema;
+    };
     map.insert("type".into(), "object".into());
     let properties = map.entry("properties").or_insert_with(|| json!({}));
     if let Some(properties) = properties.as_object_mut() {
-        properties.insert("apiVersion".into(), json!({"type": "string", "description": API_VERSION}));
-        properties.insert("kind".into(), json!({"type": "string", "description": KIND}));
+        properties.insert(
+            "apiVersion".into(),
+            json!({"type": "string", "description": API_VERSION}),
+        );
+        properties.insert(
+            "kind".into(),
+            json!({"type": "string", "description": KIND}),
+        );
         let metadata = json!({
             "description": "Standard object's metadata.",
             "allOf": [{"$ref": reference(pack::OBJECT_META)}],
@@ -159,7 +178,9 @@ fn builtin(mut wanted: Vec<String>, schemas: &mut Map<String, Value>) {
         if !seen.insert(name.clone()) {
             continue;
         }
-        let Some(mut definition) = definitions.remove(&name) else { continue };
+        let Some(mut definition) = definitions.remove(&name) else {
+            continue;
+        };
         describe(&mut definition, descriptions.get(&name));
         references(&mut definition, &mut wanted);
         schemas.insert(name, definition);
@@ -173,7 +194,10 @@ fn describe(definition: &mut Value, texts: Option<&Value>) {
     }
     let fields = texts[1].as_object().into_iter().flatten();
     for (name, text) in fields {
-        if let Some(Value::Object(property)) = definition.get_mut("properties").and_then(|map| map.get_mut(name)) {
+        if let Some(Value::Object(property)) = definition
+            .get_mut("properties")
+            .and_then(|map| map.get_mut(name))
+        {
             property.insert("description".into(), text.clone());
         }
     }

@@ -27,7 +27,9 @@ const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
 pub fn json(live: &Value, patch: &Value) -> Result<Value, Status> {
     let count = patch.as_array().map_or(0, Vec::len);
     if count > MAX_OPERATIONS {
-        let message = format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}");
+        let message = format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
+        );
         return Err(Status::new(413, "RequestEntityTooLarge", message));
     }
     let operations: Patch = serde_json::from_value(patch.clone())
@@ -66,7 +68,12 @@ fn size(value: &Value) -> usize {
     match value {
         Value::String(text) => text.len() + 2,
         Value::Array(items) => items.iter().map(|item| size(item) + 1).sum::<usize>() + 2,
-        Value::Object(map) => map.iter().map(|(key, value)| key.len() + size(value) + 4).sum::<usize>() + 2,
+        Value::Object(map) => {
+            map.iter()
+                .map(|(key, value)| key.len() + size(value) + 4)
+                .sum::<usize>()
+                + 2
+        }
         _ => 8,
     }
 }

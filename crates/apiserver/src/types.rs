@@ -280,8 +280,14 @@ impl TypeTable {
     /// Groups, those of Kubernetes first: clients take the first group that has a name that they
     /// were given, so `kubectl get ingresses` must not mean someone's CRD. Core is the empty group.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
-        let own = self.groups.iter().filter(|(_, versions)| !is_custom(versions));
-        let custom = self.groups.iter().filter(|(_, versions)| is_custom(versions));
+        let own = self
+            .groups
+            .iter()
+            .filter(|(_, versions)| !is_custom(versions));
+        let custom = self
+            .groups
+            .iter()
+            .filter(|(_, versions)| is_custom(versions));
         own.chain(custom).map(|(group, _)| group.as_str())
     }
 
@@ -332,7 +338,10 @@ impl TypeTable {
 
 /// Whether a group has nothing but CRDs.
 fn is_custom(versions: &Versions) -> bool {
-    versions.values().flat_map(BTreeMap::values).all(|entry| entry.custom)
+    versions
+        .values()
+        .flat_map(BTreeMap::values)
+        .all(|entry| entry.custom)
 }
 
 /// Order of versions: `v2 > v1 > v1beta2 > v1beta1 > v1alpha1 > anything else`.

@@ -26,16 +26,6 @@ struct Nodes {
     removed: Option<Value>,
 }
 
-impl Nodes {
-    fn changed() -> Self {
-        Self { changed: Some(mark()), removed: None }
-    }
-
-    fn removed() -> Self {
-        Self { changed: None, removed: Some(mark()) }
-    }
-}
-
 /// Compares two objects; `old` is `None` for a create.
 pub(super) fn objects(schema: Option<&Schema>, old: Option<&Value>, new: &Value) -> Difference {
     let empty = Map::new();
@@ -49,8 +39,12 @@ pub(super) fn objects(schema: Option<&Schema>, old: Option<&Value>, new: &Value)
             "metadata" => metadata(Schema::field(schema, key), old.get(key), new.get(key)),
             _ => values(Schema::field(schema, key), old.get(key), new.get(key)),
         };
-        out.changed.0.extend(nodes.changed.map(|node| (element.clone(), node)));
-        out.removed.0.extend(nodes.removed.map(|node| (element, node)));
+        out.changed
+            .0
+            .extend(nodes.changed.map(|node| (element.clone(), node)));
+        out.removed
+            .0
+            .extend(nodes.removed.map(|node| (element, node)));
     }
     out
 }
@@ -71,7 +65,10 @@ fn metadata(schema: Option<&Schema>, old: Option<&Value>, new: Option<&Value>) -
         changed.extend(nodes.changed.map(|node| (element.clone(), node)));
         removed.extend(nodes.removed.map(|node| (element, node)));
     }
-    Nodes { changed: some(changed), removed: some(removed) }
+    Nodes {
+        changed: some(changed),
+        removed: some(removed),
+    }
 }
 
 fn some(children: Map<String, Value>) -> Option<Value> {
@@ -79,7 +76,10 @@ fn some(children: Map<String, Value>) -> Option<Value> {
 }
 
 /// Keys of both maps in order, each once.
-fn keys<'a>(old: &'a Map<String, Value>, new: &'a Map<String, Value>) -> impl Iterator<Item = &'a str> {
+fn keys<'a>(
+    old: &'a Map<String, Value>,
+    new: &'a Map<String, Value>,
+) -> impl Iterator<Item = &'a str> {
     let added = new.keys().filter(|key| !old.contains_key(*key));
     old.keys().chain(added).map(String::as_str)
 }
@@ -89,18 +89,25 @@ fn values(schema: Option<&Schema>, old: Option<&Value>, new: Option<&Value>) -> 
         return Nodes::default();
     }
     match (old, new) {
-        (Some(Value::Object(old)), Some(Value::Object(new))) if granular(schema, old, new) => maps(schema, old, new),
-        (Some(Value::Array(old)), Some(Value::Array(new))) if merges(schema) => lists(schema, old, new),
-        (None, Some(new)) => Nodes { changed: Some(whole(schema, new)), removed: None },
-        (Some(old), None) => Nodes { changed: None, removed: Some(whole(schema, old)) },
-        (Some(_), Some(_)) => Nodes::changed(),
-        (None, None) => Nodes::removed(),
+        (Some(Value::Object(old)), Some(Value::Object(new))) if !Schema::is_atomic_map(schema) => {
+            maps(schema, old, new)
+        }
+        (Some(Value::Array(old)), Some(Value::Array(new))) if merges(schema) => {
+            lists(schema, old, new)
+        }
+        (None, Some(new)) => Nodes {
+            changed: Some(whole(schema, new)),
+            removed: None,
+        },
+        (Some(old), None) => Nodes {
+            changed: None,
+            removed: Some(whole(schema, old)),
+        },
+        _ => Nodes {
+            changed: Some(mark()),
+            removed: None,
+        },
     }
-}
-
-/// An empty map is a value of its own.
-fn granular(schema: Option<&Schema>, old: &Map<String, Value>, new: &Map<String, Value>) -> bool {
-    !Schema::is_atomic_map(schema) && !(old.is_empty() && new.is_empty())
 }
 
 fn merges(schema: Option<&Schema>) -> bool {
@@ -118,16 +125,24 @@ fn maps(schema: Option<&Schema>, old: &Map<String, Value>, new: &Map<String, Val
             removed.extend(nodes.removed.map(|node| (element, node)));
         }
     }
-    Nodes { changed: some(changed), removed: some(removed) }
+    Nodes {
+        changed: some(changed),
+        removed: some(removed),
+    }
 }
 
 fn lists(schema: Option<&Schema>, old: &[Value], new: &[Value]) -> Nodes {
-    let keyed = |items: &[Value]| -> Vec<String> { items.iter().map(|item| element(schema, item)).collect() };
+    let keyed = |items: &[Value]| -> Vec<String> {
+        items.iter().map(|item| element(schema, item)).collect()
+    };
     let (before, after) = (keyed(old), keyed(new));
     let mut changed = Map::new();
     let mut removed = Map::new();
     for (element, item) in after.iter().zip(new) {
-        let was = before.iter().position(|one| one == element).map(|at| &old[at]);
+        let was = before
+            .iter()
+            .position(|one| one == element)
+            .map(|at| &old[at]);
         let nodes = values(Schema::item(schema), was, Some(item));
         changed.extend(nodes.changed.map(|node| (element.clone(), node)));
         removed.extend(nodes.removed.map(|node| (element.clone(), node)));
@@ -137,7 +152,10 @@ fn lists(schema: Option<&Schema>, old: &[Value], new: &[Value]) -> Nodes {
             removed.insert(element.clone(), whole(Schema::item(schema), item));
         }
     }
-    Nodes { changed: some(changed), removed: some(removed) }
+    Nodes {
+        changed: some(changed),
+        removed: some(removed),
+    }
 }
 
 /// Everything in a value that appeared or went: the place itself and all below.

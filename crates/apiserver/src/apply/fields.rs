@@ -39,7 +39,8 @@ impl FieldSet {
 
     /// Without what identifies the object or belongs to the server.
     pub(super) fn without_server_fields(mut self) -> Self {
-        self.0.retain(|element, _| !matches!(element.as_str(), "f:apiVersion" | "f:kind" | SELF));
+        self.0
+            .retain(|element, _| !matches!(element.as_str(), "f:apiVersion" | "f:kind" | SELF));
         if let Some(Value::Object(metadata)) = self.0.get_mut("f:metadata") {
             metadata.retain(|element, _| !UNOWNED_METADATA.contains(&element.as_str()));
             if metadata.is_empty() {
@@ -107,7 +108,9 @@ fn make_member(node: &mut Value) {
 
 /// The element of a list item: `k:{"name":"x"}` or `v:"x"`. `schema` is that of the list.
 pub(super) fn element(schema: Option<&Schema>, item: &Value) -> String {
-    let ListKind::Map(keys) = Schema::list_kind(schema) else { return format!("v:{item}") };
+    let ListKind::Map(keys) = Schema::list_kind(schema) else {
+        return format!("v:{item}");
+    };
     let mut keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
     keys.sort_unstable();
     let mut out = String::from("k:{");
@@ -126,11 +129,15 @@ pub(super) fn element(schema: Option<&Schema>, item: &Value) -> String {
 }
 
 pub(super) fn is_member(node: &Value) -> bool {
-    node.as_object().is_none_or(|children| children.is_empty() || children.contains_key(SELF))
+    node.as_object()
+        .is_none_or(|children| children.is_empty() || children.contains_key(SELF))
 }
 
 fn children(node: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    node.as_object().into_iter().flatten().filter(|(element, _)| *element != SELF)
+    node.as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(element, _)| *element != SELF)
 }
 
 fn add(set: &mut Map<String, Value>, other: &Map<String, Value>) {
@@ -157,7 +164,9 @@ fn add(set: &mut Map<String, Value>, other: &Map<String, Value>) {
 
 fn subtract(set: &mut Map<String, Value>, other: &Map<String, Value>) {
     for (element, theirs) in other {
-        let Some(ours) = set.get_mut(element).filter(|_| element != SELF) else { continue };
+        let Some(ours) = set.get_mut(element).filter(|_| element != SELF) else {
+            continue;
+        };
         let member = is_member(ours) && !is_member(theirs);
         let mut rest = match ours.take() {
             Value::Object(rest) => rest,
@@ -180,7 +189,9 @@ fn subtract(set: &mut Map<String, Value>, other: &Map<String, Value>) {
 
 fn common(set: &Map<String, Value>, other: &Map<String, Value>, path: &str, out: &mut Vec<String>) {
     for (element, ours) in set {
-        let Some(theirs) = other.get(element).filter(|_| element != SELF) else { continue };
+        let Some(theirs) = other.get(element).filter(|_| element != SELF) else {
+            continue;
+        };
         let path = format!("{path}{}", shown(element));
         if is_member(ours) && is_member(theirs) {
             out.push(path.clone());
@@ -201,10 +212,15 @@ fn shown(element: &str) -> String {
     if let Some(value) = element.strip_prefix("v:") {
         return format!("[={value}]");
     }
-    let keys = element.strip_prefix("k:").and_then(|keys| serde_json::from_str::<Map<String, Value>>(keys).ok());
+    let keys = element
+        .strip_prefix("k:")
+        .and_then(|keys| serde_json::from_str::<Map<String, Value>>(keys).ok());
     match keys {
         Some(keys) => {
-            let keys: Vec<_> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let keys: Vec<_> = keys
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
             format!("[{}]", keys.join(","))
         }
         None => format!("[{}]", element.trim_start_matches("i:")),

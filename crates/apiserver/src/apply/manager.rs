@@ -24,9 +24,21 @@ pub fn name(field_manager: Option<&str>, user_agent: Option<&str>) -> String {
     if let Some(given) = field_manager.filter(|given| !given.is_empty()) {
         return given.to_owned();
     }
-    let client = user_agent.unwrap_or("unknown").split('/').next().unwrap_or("unknown");
-    let printable: String = client.chars().filter(|letter| letter.is_ascii_graphic()).take(MAX_NAME).collect();
-    if printable.is_empty() { "unknown".into() } else { printable }
+    let client = user_agent
+        .unwrap_or("unknown")
+        .split('/')
+        .next()
+        .unwrap_or("unknown");
+    let printable: String = client
+        .chars()
+        .filter(|letter| letter.is_ascii_graphic())
+        .take(MAX_NAME)
+        .collect();
+    if printable.is_empty() {
+        "unknown".into()
+    } else {
+        printable
+    }
 }
 
 /// How a manager wrote.
@@ -56,8 +68,12 @@ pub(super) struct Managers {
 impl Managers {
     /// Reads an object; an entry that cannot be read is dropped.
     pub(super) fn of(object: Option<&Value>) -> Self {
-        let given = object.and_then(|object| object.pointer("/metadata/managedFields")).and_then(Value::as_array);
-        Self { entries: given.into_iter().flatten().filter_map(read).collect() }
+        let given = object
+            .and_then(|object| object.pointer("/metadata/managedFields"))
+            .and_then(Value::as_array);
+        Self {
+            entries: given.into_iter().flatten().filter_map(read).collect(),
+        }
     }
 
     /// The entry of a manager. `version` is part of the identity of updates only.
@@ -77,7 +93,13 @@ impl Managers {
     }
 
     /// Sets what the writer owns; an empty set removes the entry.
-    pub(super) fn put(&mut self, writer: &Writer<'_>, operation: Operation, version: &str, fields: FieldSet) {
+    pub(super) fn put(
+        &mut self,
+        writer: &Writer<'_>,
+        operation: Operation,
+        version: &str,
+        fields: FieldSet,
+    ) {
         let key = (operation == Operation::Update).then_some(version);
         if let Some(old) = self.find(writer.manager, operation, key, writer.subresource) {
             self.entries.remove(old);
@@ -97,12 +119,25 @@ impl Managers {
 
     /// Gives everything to the manager of the time before.
     pub(super) fn adopt(&mut self, fields: FieldSet, version: &str, now: Timestamp) {
-        self.put(&Writer { manager: BEFORE, subresource: "", now }, Operation::Update, version, fields);
+        self.put(
+            &Writer {
+                manager: BEFORE,
+                subresource: "",
+                now,
+            },
+            Operation::Update,
+            version,
+            fields,
+        );
     }
 
     /// Takes what a write changed or removed from all managers but `own`. What was changed under
     /// them is returned: for an apply these are conflicts.
-    pub(super) fn yield_to(&mut self, own: Option<usize>, difference: &Difference) -> Vec<Conflict> {
+    pub(super) fn yield_to(
+        &mut self,
+        own: Option<usize>,
+        difference: &Difference,
+    ) -> Vec<Conflict> {
         let mut conflicts = Vec::new();
         if difference.is_empty() {
             return conflicts;
@@ -113,7 +148,10 @@ impl Managers {
             }
             let paths = entry.fields.common_paths(&difference.changed);
             if !paths.is_empty() {
-                conflicts.push(Conflict { manager: entry.shown(), paths });
+                conflicts.push(Conflict {
+                    manager: entry.shown(),
+                    paths,
+                });
             }
             entry.fields.subtract(&difference.changed);
             entry.fields.subtract(&difference.removed);
@@ -123,19 +161,30 @@ impl Managers {
 
     /// Merges the oldest update managers beyond the limit into one.
     pub(super) fn cap(&mut self, now: Timestamp) {
-        let updates = |entries: &[Entry]| entries.iter().filter(|entry| entry.operation == Operation::Update).count();
+        let updates = |entries: &[Entry]| {
+            entries
+                .iter()
+                .filter(|entry| entry.operation == Operation::Update)
+                .count()
+        };
         if updates(&self.entries) <= MAX_UPDATE_MANAGERS {
             return;
         }
         self.sort();
         while updates(&self.entries) > MAX_UPDATE_MANAGERS {
-            let Some(oldest) = self.entries.iter().position(|entry| {
-                entry.operation == Operation::Update && entry.manager != ANCIENT
-            }) else {
+            let Some(oldest) = self
+                .entries
+                .iter()
+                .position(|entry| entry.operation == Operation::Update && entry.manager != ANCIENT)
+            else {
                 return;
             };
             let gone = self.entries.remove(oldest);
-            let writer = Writer { manager: ANCIENT, subresource: "", now };
+            let writer = Writer {
+                manager: ANCIENT,
+                subresource: "",
+                now,
+            };
             let mut fields = gone.fields;
             if let Some(old) = self.find(ANCIENT, Operation::Update, Some(&gone.version), "") {
                 fields.add(&self.entries[old].fields);
@@ -150,7 +199,15 @@ impl Managers {
     /// Kubernetes' order: appliers first, then by time.
     fn sort(&mut self) {
         self.entries.sort_by(|left, right| {
-            let key = |entry: &Entry| (entry.operation, entry.time.clone(), entry.manager.clone(), entry.version.clone(), entry.subresource.clone());
+            let key = |entry: &Entry| {
+                (
+                    entry.operation,
+                    entry.time.clone(),
+                    entry.manager.clone(),
+                    entry.version.clone(),
+                    entry.subresource.clone(),
+                )
+            };
             key(left).cmp(&key(right))
         });
     }
@@ -159,9 +216,13 @@ impl Managers {
     pub(super) fn write(mut self, object: &mut Value) {
         self.entries.retain(|entry| !entry.fields.is_empty());
         self.sort();
-        let Some(object) = object.as_object_mut() else { return };
+        let Some(object) = object.as_object_mut() else {
+            return;
+        };
         let metadata = object.entry("metadata").or_insert_with(|| json!({}));
-        let Some(metadata) = metadata.as_object_mut() else { return };
+        let Some(metadata) = metadata.as_object_mut() else {
+            return;
+        };
         if self.entries.is_empty() {
             metadata.remove("managedFields");
         } else {
@@ -186,7 +247,11 @@ impl Entry {
     fn into_value(self) -> Value {
         let mut map = Map::new();
         map.insert("manager".into(), self.manager.into());
-        let operation = if self.operation == Operation::Apply { "Apply" } else { "Update" };
+        let operation = if self.operation == Operation::Apply {
+            "Apply"
+        } else {
+            "Update"
+        };
         map.insert("operation".into(), operation.into());
         map.insert("apiVersion".into(), self.version.into());
         if !self.time.is_empty() {
@@ -202,7 +267,13 @@ impl Entry {
 }
 
 fn read(value: &Value) -> Option<Entry> {
-    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |field: &str| {
+        value
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let operation = match value.get("operation")?.as_str()? {
         "Apply" => Operation::Apply,
         "Update" => Operation::Update,
@@ -221,5 +292,7 @@ fn read(value: &Value) -> Option<Entry> {
 
 /// Kubernetes' times have whole seconds.
 fn seconds(now: Timestamp) -> String {
-    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+    Timestamp::from_second(now.as_second())
+        .unwrap_or(now)
+        .to_string()
 }

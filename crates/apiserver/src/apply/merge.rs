@@ -18,7 +18,9 @@ pub(super) fn merge(schema: Option<&Schema>, live: &mut Value, config: &Value) {
                 }
             }
         }
-        (Value::Array(live), Value::Array(config)) if *Schema::list_kind(schema) != ListKind::Atomic => {
+        (Value::Array(live), Value::Array(config))
+            if *Schema::list_kind(schema) != ListKind::Atomic =>
+        {
             merge_list(schema, live, config);
         }
         (live, config) => {
@@ -32,8 +34,10 @@ pub(super) fn merge(schema: Option<&Schema>, live: &mut Value, config: &Value) {
 /// Applied items take the order of the configuration; others keep their place before the next one.
 fn merge_list(schema: Option<&Schema>, live: &mut Vec<Value>, config: &[Value]) {
     let wanted: Vec<String> = config.iter().map(|item| element(schema, item)).collect();
-    let mut old: Vec<(String, Option<Value>)> =
-        live.drain(..).map(|item| (element(schema, &item), Some(item))).collect();
+    let mut old: Vec<(String, Option<Value>)> = live
+        .drain(..)
+        .map(|item| (element(schema, &item), Some(item)))
+        .collect();
     let mut next = 0;
     for (element, item) in wanted.iter().zip(config) {
         while let Some((other, value)) = old.get_mut(next)
@@ -42,7 +46,9 @@ fn merge_list(schema: Option<&Schema>, live: &mut Vec<Value>, config: &[Value]) 
             live.extend(value.take());
             next += 1;
         }
-        let shared = old.iter_mut().find(|(other, value)| other == element && value.is_some());
+        let shared = old
+            .iter_mut()
+            .find(|(other, value)| other == element && value.is_some());
         let mut merged = shared.and_then(|(_, value)| value.take());
         match &mut merged {
             Some(value) => merge(Schema::item(schema), value, item),
@@ -50,7 +56,11 @@ fn merge_list(schema: Option<&Schema>, live: &mut Vec<Value>, config: &[Value]) 
         }
         live.extend(merged);
     }
-    live.extend(old.into_iter().filter(|(other, _)| !wanted.contains(other)).filter_map(|(_, value)| value));
+    live.extend(
+        old.into_iter()
+            .filter(|(other, _)| !wanted.contains(other))
+            .filter_map(|(_, value)| value),
+    );
 }
 
 /// Whether merging `config` into `live` would change nothing.
@@ -58,10 +68,13 @@ pub(super) fn covers(schema: Option<&Schema>, live: &Value, config: &Value) -> b
     match (live, config) {
         (Value::Object(live), Value::Object(config)) if !Schema::is_atomic_map(schema) => {
             config.iter().all(|(key, value)| {
-                live.get(key).is_some_and(|old| covers(Schema::field(schema, key), old, value))
+                live.get(key)
+                    .is_some_and(|old| covers(Schema::field(schema, key), old, value))
             })
         }
-        (Value::Array(live), Value::Array(config)) if *Schema::list_kind(schema) != ListKind::Atomic => {
+        (Value::Array(live), Value::Array(config))
+            if *Schema::list_kind(schema) != ListKind::Atomic =>
+        {
             // In order, because the configuration decides the order of its items.
             let mut rest = live.iter();
             config.iter().all(|item| {
@@ -76,12 +89,22 @@ pub(super) fn covers(schema: Option<&Schema>, live: &Value, config: &Value) -> b
 }
 
 /// Removes fields that this manager applied last time (`last`) and that nobody owns now (`owned`).
-pub(super) fn remove_dropped(schema: Option<&Schema>, object: &mut Value, last: &FieldSet, owned: &FieldSet) {
+pub(super) fn remove_dropped(
+    schema: Option<&Schema>,
+    object: &mut Value,
+    last: &FieldSet,
+    owned: &FieldSet,
+) {
     let empty = Map::new();
     for (element, last) in &last.0 {
-        let Some(field) = element.strip_prefix("f:") else { continue };
+        let Some(field) = element.strip_prefix("f:") else {
+            continue;
+        };
         let schema = Schema::field(schema, field);
-        match (owned.0.get(element).and_then(Value::as_object), last.as_object()) {
+        match (
+            owned.0.get(element).and_then(Value::as_object),
+            last.as_object(),
+        ) {
             (Some(owned), Some(last)) => {
                 if let Some(value) = object.get_mut(field) {
                     remove_below(schema, value, last, owned);
@@ -102,11 +125,18 @@ pub(super) fn remove_dropped(schema: Option<&Schema>, object: &mut Value, last: 
     }
 }
 
-fn remove_below(schema: Option<&Schema>, value: &mut Value, last: &Map<String, Value>, owned: &Map<String, Value>) {
+fn remove_below(
+    schema: Option<&Schema>,
+    value: &mut Value,
+    last: &Map<String, Value>,
+    owned: &Map<String, Value>,
+) {
     match value {
         Value::Object(map) if !Schema::is_atomic_map(schema) => {
             for (element, last) in last {
-                let Some(field) = element.strip_prefix("f:") else { continue };
+                let Some(field) = element.strip_prefix("f:") else {
+                    continue;
+                };
                 match owned.get(element) {
                     None => {
                         map.remove(field);

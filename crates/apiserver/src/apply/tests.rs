@@ -8,15 +8,26 @@ use crate::types::TypeTable;
 
 fn kind(plural: &str) -> std::sync::Arc<ResourceType> {
     let table = TypeTable::builtin();
-    table.iter().find(|kind| kind.plural == plural).unwrap().clone()
+    table
+        .iter()
+        .find(|kind| kind.plural == plural)
+        .unwrap()
+        .clone()
 }
 
 fn writer(manager: &str) -> Writer<'_> {
-    Writer { manager, subresource: "", now: "2026-01-01T00:00:00Z".parse().unwrap() }
+    Writer {
+        manager,
+        subresource: "",
+        now: "2026-01-01T00:00:00Z".parse().unwrap(),
+    }
 }
 
 fn later(manager: &str) -> Writer<'_> {
-    Writer { now: "2026-01-01T00:01:00Z".parse().unwrap(), ..writer(manager) }
+    Writer {
+        now: "2026-01-01T00:01:00Z".parse().unwrap(),
+        ..writer(manager)
+    }
 }
 
 fn applied(kind: &ResourceType, live: Option<&Value>, config: &Value, manager: &str) -> Value {
@@ -28,7 +39,9 @@ fn applied(kind: &ResourceType, live: Option<&Value>, config: &Value, manager: &
 
 fn fields(object: &Value, manager: &str, operation: &str) -> Value {
     let entries = object["metadata"]["managedFields"].as_array().unwrap();
-    let entry = entries.iter().find(|entry| entry["manager"] == manager && entry["operation"] == operation);
+    let entry = entries
+        .iter()
+        .find(|entry| entry["manager"] == manager && entry["operation"] == operation);
     entry.map_or(Value::Null, |entry| entry["fieldsV1"].clone())
 }
 
@@ -74,7 +87,13 @@ fn applying_the_same_again_changes_nothing() {
     let kind = kind("deployments");
     let mut object = applied(&kind, None, &deployment("i"), "kubectl");
     crate::defaults::apply(kind.schema.as_deref().unwrap(), &mut object);
-    let again = apply(&kind, Some(&object), &deployment("i"), &later("kubectl"), false);
+    let again = apply(
+        &kind,
+        Some(&object),
+        &deployment("i"),
+        &later("kubectl"),
+        false,
+    );
     assert_eq!(again.unwrap(), Outcome::Unchanged);
 }
 
@@ -86,13 +105,18 @@ fn a_dropped_field_is_removed_with_what_depends_on_it() {
     let mut config = deployment("i");
     config["metadata"]["labels"] = json!({"other": "x"});
     config["spec"].as_object_mut().unwrap().remove("replicas");
-    let containers = config.pointer_mut("/spec/template/spec/containers").unwrap();
+    let containers = config
+        .pointer_mut("/spec/template/spec/containers")
+        .unwrap();
     *containers = json!([{"name": "new", "image": "j"}]);
     let object = applied(&kind, Some(&object), &config, "kubectl");
     assert_eq!(object["metadata"]["labels"], json!({"other": "x"}));
     assert!(object["spec"].get("replicas").is_none());
     // The old container goes with its defaulted fields, which nobody owns.
-    assert_eq!(object.pointer("/spec/template/spec/containers").unwrap(), &json!([{"name": "new", "image": "j"}]));
+    assert_eq!(
+        object.pointer("/spec/template/spec/containers").unwrap(),
+        &json!([{"name": "new", "image": "j"}])
+    );
     assert_eq!(object["spec"]["revisionHistoryLimit"], 10);
 }
 
@@ -103,19 +127,42 @@ fn what_another_manager_set_is_a_conflict_until_forced() {
     let mut scaled = object.clone();
     scaled["spec"]["replicas"] = 5.into();
     track(&kind, Some(&object), &mut scaled, &writer("scaler"));
-    assert_eq!(fields(&scaled, "scaler", "Update"), json!({"f:spec": {"f:replicas": {}}}));
-    assert!(fields(&scaled, "kubectl", "Apply")["f:spec"].get("f:replicas").is_none());
+    assert_eq!(
+        fields(&scaled, "scaler", "Update"),
+        json!({"f:spec": {"f:replicas": {}}})
+    );
+    assert!(
+        fields(&scaled, "kubectl", "Apply")["f:spec"]
+            .get("f:replicas")
+            .is_none()
+    );
 
-    let refused = apply(&kind, Some(&scaled), &deployment("i"), &writer("kubectl"), false).unwrap_err();
+    let refused = apply(
+        &kind,
+        Some(&scaled),
+        &deployment("i"),
+        &writer("kubectl"),
+        false,
+    )
+    .unwrap_err();
     assert_eq!((refused.code, refused.reason.as_str()), (409, "Conflict"));
     assert_eq!(
         refused.message,
         "Apply failed with 1 conflict: conflict with \"scaler\" using apps/v1: .spec.replicas"
     );
-    assert_eq!(refused.details.as_ref().unwrap().causes[0].reason, "FieldManagerConflict");
+    assert_eq!(
+        refused.details.as_ref().unwrap().causes[0].reason,
+        "FieldManagerConflict"
+    );
 
-    let Outcome::Changed(forced) = apply(&kind, Some(&scaled), &deployment("i"), &writer("kubectl"), true).unwrap()
-    else {
+    let Outcome::Changed(forced) = apply(
+        &kind,
+        Some(&scaled),
+        &deployment("i"),
+        &writer("kubectl"),
+        true,
+    )
+    .unwrap() else {
         panic!("nothing changed")
     };
     assert_eq!(forced["spec"]["replicas"], 1);
@@ -128,7 +175,13 @@ fn conflicts_of_several_managers_are_listed_by_manager() {
     let config = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data});
     let object = applied(&kind, None, &config(json!({"a": "1"})), "one");
     let object = applied(&kind, Some(&object), &config(json!({"b": "1"})), "two");
-    let refused = apply(&kind, Some(&object), &config(json!({"a": "2", "b": "2"})), &writer("three"), false);
+    let refused = apply(
+        &kind,
+        Some(&object),
+        &config(json!({"a": "2", "b": "2"})),
+        &writer("three"),
+        false,
+    );
     assert_eq!(
         refused.unwrap_err().message,
         "Apply failed with 2 conflicts: conflicts with \"one\":\n- .data.a\nconflicts with \"two\":\n- .data.b"
@@ -155,13 +208,26 @@ fn lists_with_keys_keep_the_items_of_others_in_place() {
     let kind = kind("deployments");
     let object = applied(&kind, None, &deployment("i"), "kubectl");
     let mut with_sidecar = object.clone();
-    let containers = with_sidecar.pointer_mut("/spec/template/spec/containers").unwrap().as_array_mut().unwrap();
+    let containers = with_sidecar
+        .pointer_mut("/spec/template/spec/containers")
+        .unwrap()
+        .as_array_mut()
+        .unwrap();
     containers.insert(0, json!({"name": "side", "image": "s"}));
     track(&kind, Some(&object), &mut with_sidecar, &writer("injector"));
     let object = applied(&kind, Some(&with_sidecar), &deployment("j"), "kubectl");
-    let names: Vec<_> = object.pointer("/spec/template/spec/containers").unwrap().as_array().unwrap().iter()
-        .map(|container| (container["name"].clone(), container["image"].clone())).collect();
-    assert_eq!(names, [(json!("side"), json!("s")), (json!("c"), json!("j"))]);
+    let names: Vec<_> = object
+        .pointer("/spec/template/spec/containers")
+        .unwrap()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|container| (container["name"].clone(), container["image"].clone()))
+        .collect();
+    assert_eq!(
+        names,
+        [(json!("side"), json!("s")), (json!("c"), json!("j"))]
+    );
 }
 
 #[test]
@@ -176,13 +242,22 @@ fn the_status_door_owns_status_only() {
         "spec": {"replicas": 9},
         "status": {"conditions": [{"type": "Available", "status": "True"}]},
     });
-    let door = Writer { subresource: "status", ..writer("controller") };
-    let Outcome::Changed(object) = apply(&kind, Some(&object), &status, &door, false).unwrap() else { panic!("unchanged") };
+    let door = Writer {
+        subresource: "status",
+        ..writer("controller")
+    };
+    let Outcome::Changed(object) = apply(&kind, Some(&object), &status, &door, false).unwrap()
+    else {
+        panic!("unchanged")
+    };
     assert_eq!(object["spec"]["replicas"], 1);
     assert_eq!(object["metadata"]["labels"], json!({"app": "d"}));
     assert_eq!(object["status"]["conditions"][0]["status"], "True");
     let entry = &object["metadata"]["managedFields"][0];
-    assert_eq!((&entry["manager"], &entry["subresource"]), (&json!("controller"), &json!("status")));
+    assert_eq!(
+        (&entry["manager"], &entry["subresource"]),
+        (&json!("controller"), &json!("status"))
+    );
     let status_fields = json!({"f:status": {"f:conditions": {"k:{\"type\":\"Available\"}": {".": {}, "f:type": {}, "f:status": {}}}}});
     assert_eq!(entry["fieldsV1"], status_fields);
 }
@@ -192,15 +267,24 @@ fn updates_own_what_they_change_and_lose_what_they_remove() {
     let kind = kind("configmaps");
     let mut object = json!({"metadata": {"name": "c", "uid": "u"}, "data": {"a": "1", "b": "1"}});
     track(&kind, None, &mut object, &writer("one"));
-    assert_eq!(fields(&object, "one", "Update"), json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}}));
+    assert_eq!(
+        fields(&object, "one", "Update"),
+        json!({"f:data": {".": {}, "f:a": {}, "f:b": {}}})
+    );
     let mut changed = object.clone();
     changed["data"] = json!({"a": "2"});
     track(&kind, Some(&object), &mut changed, &later("two"));
     assert_eq!(fields(&changed, "one", "Update"), json!({"f:data": {}}));
-    assert_eq!(fields(&changed, "two", "Update"), json!({"f:data": {"f:a": {}}}));
+    assert_eq!(
+        fields(&changed, "two", "Update"),
+        json!({"f:data": {"f:a": {}}})
+    );
     let mut same = changed.clone();
     track(&kind, Some(&changed), &mut same, &later("three"));
-    assert_eq!(same, changed, "a write that changes nothing leaves no trace");
+    assert_eq!(
+        same, changed,
+        "a write that changes nothing leaves no trace"
+    );
     let mut cleared = changed.clone();
     cleared["metadata"]["managedFields"] = json!([{}]);
     track(&kind, Some(&changed), &mut cleared, &later("three"));
@@ -217,8 +301,14 @@ fn fields_of_nobody_belong_to_the_time_before() {
         refused.message,
         "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.a"
     );
-    let Outcome::Changed(object) = apply(&kind, Some(&live), &config, &writer("me"), true).unwrap() else { panic!() };
-    assert_eq!(fields(&object, "before-first-apply", "Update"), json!({"f:data": {"f:b": {}}}));
+    let Outcome::Changed(object) = apply(&kind, Some(&live), &config, &writer("me"), true).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(
+        fields(&object, "before-first-apply", "Update"),
+        json!({"f:data": {"f:b": {}}})
+    );
 }
 
 #[test]
@@ -229,11 +319,24 @@ fn update_managers_are_bounded() {
         let before = object.clone();
         object["data"][format!("k{index}")] = "x".into();
         let now = Timestamp::from_second(1_000_000 + index).unwrap();
-        track(&kind, Some(&before), &mut object, &Writer { manager: &format!("m{index}"), subresource: "", now });
+        track(
+            &kind,
+            Some(&before),
+            &mut object,
+            &Writer {
+                manager: &format!("m{index}"),
+                subresource: "",
+                now,
+            },
+        );
     }
     let entries = object["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(entries.len(), 10);
-    assert!(entries.iter().any(|entry| entry["manager"] == "ancient-changes"));
+    assert!(
+        entries
+            .iter()
+            .any(|entry| entry["manager"] == "ancient-changes")
+    );
 }
 
 #[test]
@@ -249,9 +352,17 @@ fn typed_clients_may_send_null_and_server_metadata() {
     let mut stored = object.clone();
     stored["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
     stored["metadata"]["uid"] = "u".into();
-    assert_eq!(apply(&kind, Some(&stored), &config, &later("go"), false).unwrap(), Outcome::Unchanged);
+    assert_eq!(
+        apply(&kind, Some(&stored), &config, &later("go"), false).unwrap(),
+        Outcome::Unchanged
+    );
     config["metadata"]["managedFields"] = json!([{"manager": "x"}]);
-    assert_eq!(apply(&kind, None, &config, &writer("go"), false).unwrap_err().code, 400);
+    assert_eq!(
+        apply(&kind, None, &config, &writer("go"), false)
+            .unwrap_err()
+            .code,
+        400
+    );
 }
 
 #[test]
@@ -265,20 +376,25 @@ fn any_config() -> impl Strategy<Value = Value> {
     let labels = proptest::collection::btree_map("[a-c]", "[xy]", 0..3);
     let ports = proptest::collection::btree_map(1..4_i64, "[ab]", 0..3);
     let containers = proptest::collection::btree_map("[a-c]", ("[ij]", ports), 0..3);
-    (labels, containers, proptest::option::of(0..3_i64)).prop_map(|(labels, containers, replicas)| {
-        let containers: Vec<_> = containers
-            .into_iter()
-            .map(|(name, (image, ports))| {
-                let ports: Vec<_> = ports.into_iter().map(|(port, name)| json!({"containerPort": port, "name": name})).collect();
-                json!({"name": name, "image": image, "ports": ports})
+    (labels, containers, proptest::option::of(0..3_i64)).prop_map(
+        |(labels, containers, replicas)| {
+            let containers: Vec<_> = containers
+                .into_iter()
+                .map(|(name, (image, ports))| {
+                    let ports: Vec<_> = ports
+                        .into_iter()
+                        .map(|(port, name)| json!({"containerPort": port, "name": name}))
+                        .collect();
+                    json!({"name": name, "image": image, "ports": ports})
+                })
+                .collect();
+            json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": "d", "labels": labels},
+                "spec": {"replicas": replicas, "template": {"spec": {"containers": containers}}},
             })
-            .collect();
-        json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"name": "d", "labels": labels},
-            "spec": {"replicas": replicas, "template": {"spec": {"containers": containers}}},
-        })
-    })
+        },
+    )
 }
 
 proptest! {
@@ -314,6 +430,19 @@ fn an_unchanged_apply_takes_the_short_way() {
     let object = applied(&kind, None, &deployment("i"), "kubectl");
     let mut other = deployment("i");
     other["spec"]["replicas"] = 2.into();
-    assert_eq!(apply(&kind, Some(&object), &deployment("i"), &later("kubectl"), false).unwrap(), Outcome::Unchanged);
-    assert!(matches!(apply(&kind, Some(&object), &other, &later("kubectl"), false).unwrap(), Outcome::Changed(_)));
+    assert_eq!(
+        apply(
+            &kind,
+            Some(&object),
+            &deployment("i"),
+            &later("kubectl"),
+            false
+        )
+        .unwrap(),
+        Outcome::Unchanged
+    );
+    assert!(matches!(
+        apply(&kind, Some(&object), &other, &later("kubectl"), false).unwrap(),
+        Outcome::Changed(_)
+    ));
 }

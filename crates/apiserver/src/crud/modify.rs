@@ -363,6 +363,7 @@ fn apply_patch(
         Patch::Apply(applied) => {
             let mut applied = applied.clone();
             decode::check_kind(call, &mut applied)?;
+            check_means(call, &applied, old)?;
             findings.extend(shape::prune(&call.kind, &mut applied));
             shape::apply(call, Some(old), &applied)?
         }
@@ -388,4 +389,21 @@ fn apply_patch(
         unconditional,
         apply,
     })
+}
+
+/// An applied configuration may name the revision and the uid that it means.
+fn check_means(call: &Call, applied: &Value, old: &Value) -> Result<(), Status> {
+    let differs = |field: &str| {
+        let wanted = metadata::text(applied, field);
+        !wanted.is_empty() && wanted != metadata::text(old, field)
+    };
+    if differs("resourceVersion") {
+        return Err(Api::refused(call, Refused::Conflict));
+    }
+    if differs("uid") {
+        let (wanted, found) = (metadata::text(applied, "uid"), metadata::text(old, "uid"));
+        let cause = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
+        return Err(Status::conflict(call.named(&call.name), &cause));
+    }
+    Ok(())
 }

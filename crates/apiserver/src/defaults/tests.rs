@@ -56,17 +56,27 @@ fn a_pod_gets_what_kubernetes_gives_it() {
 
 #[test]
 fn images_that_may_change_are_pulled_each_time() {
-    for (image, policy) in
-        [("app", "Always"), ("app:latest", "Always"), ("r:5000/app", "Always"), ("app:1", "IfNotPresent"), ("app@sha256:0", "IfNotPresent")]
-    {
-        let container = defaulted("io.k8s.api.core.v1.Container", json!({"name": "c", "image": image}));
+    for (image, policy) in [
+        ("app", "Always"),
+        ("app:latest", "Always"),
+        ("r:5000/app", "Always"),
+        ("app:1", "IfNotPresent"),
+        ("app@sha256:0", "IfNotPresent"),
+    ] {
+        let container = defaulted(
+            "io.k8s.api.core.v1.Container",
+            json!({"name": "c", "image": image}),
+        );
         assert_eq!(container["imagePullPolicy"], policy, "{image}");
     }
 }
 
 #[test]
 fn a_deployment_rolls_unless_it_says_otherwise() {
-    let deployment = defaulted("io.k8s.api.apps.v1.Deployment", json!({"spec": {"template": {"spec": {}}}}));
+    let deployment = defaulted(
+        "io.k8s.api.apps.v1.Deployment",
+        json!({"spec": {"template": {"spec": {}}}}),
+    );
     let spec = &deployment["spec"];
     assert_eq!(spec["replicas"], 1);
     assert_eq!(spec["revisionHistoryLimit"], 10);
@@ -76,7 +86,8 @@ fn a_deployment_rolls_unless_it_says_otherwise() {
         json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
     );
     assert_eq!(spec["template"]["spec"]["restartPolicy"], "Always");
-    let recreate = json!({"spec": {"replicas": 0, "strategy": {"type": "Recreate"}, "template": {}}});
+    let recreate =
+        json!({"spec": {"replicas": 0, "strategy": {"type": "Recreate"}, "template": {}}});
     let recreate = defaulted("io.k8s.api.apps.v1.Deployment", recreate);
     assert_eq!(recreate["spec"]["strategy"], json!({"type": "Recreate"}));
     assert_eq!(recreate["spec"]["replicas"], 0);
@@ -84,7 +95,10 @@ fn a_deployment_rolls_unless_it_says_otherwise() {
 
 #[test]
 fn services_and_secrets_are_completed() {
-    let service = defaulted("io.k8s.api.core.v1.Service", json!({"spec": {"ports": [{"port": 80}]}}));
+    let service = defaulted(
+        "io.k8s.api.core.v1.Service",
+        json!({"spec": {"ports": [{"port": 80}]}}),
+    );
     assert_eq!(
         service["spec"],
         json!({
@@ -94,8 +108,14 @@ fn services_and_secrets_are_completed() {
     );
     let secret = json!({"stringData": {"a": "plain", "b": "new"}, "data": {"b": "b2xk"}});
     let secret = defaulted("io.k8s.api.core.v1.Secret", secret);
-    assert_eq!(secret, json!({"type": "Opaque", "data": {"a": "cGxhaW4=", "b": "bmV3"}}));
-    let namespace = defaulted("io.k8s.api.core.v1.Namespace", json!({"metadata": {"name": "n"}}));
+    assert_eq!(
+        secret,
+        json!({"type": "Opaque", "data": {"a": "cGxhaW4=", "b": "bmV3"}})
+    );
+    let namespace = defaulted(
+        "io.k8s.api.core.v1.Namespace",
+        json!({"metadata": {"name": "n"}}),
+    );
     assert_eq!(namespace["spec"]["finalizers"], json!(["kubernetes"]));
     assert_eq!(namespace["status"]["phase"], "Active");
 }

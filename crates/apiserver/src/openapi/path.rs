@@ -65,14 +65,30 @@ fn query(name: &str, kind: &str, description: &str) -> Value {
 fn list_parameters() -> Vec<Value> {
     vec![
         query("labelSelector", "string", "Labels that objects must have."),
-        query("fieldSelector", "string", "Field values that objects must have."),
+        query(
+            "fieldSelector",
+            "string",
+            "Field values that objects must have.",
+        ),
         query("limit", "integer", "Most objects in one answer."),
         query("continue", "string", "Token of the answer before."),
         query("resourceVersion", "string", "How fresh the answer must be."),
-        query("resourceVersionMatch", "string", "How resourceVersion is meant."),
+        query(
+            "resourceVersionMatch",
+            "string",
+            "How resourceVersion is meant.",
+        ),
         query("watch", "boolean", "Send changes as they happen."),
-        query("allowWatchBookmarks", "boolean", "Send bookmarks while watching."),
-        query("sendInitialEvents", "boolean", "Start a watch with what there is."),
+        query(
+            "allowWatchBookmarks",
+            "boolean",
+            "Send bookmarks while watching.",
+        ),
+        query(
+            "sendInitialEvents",
+            "boolean",
+            "Start a watch with what there is.",
+        ),
         query("timeoutSeconds", "integer", "Longest time of a watch."),
     ]
 }
@@ -81,7 +97,11 @@ fn write_parameters() -> Vec<Value> {
     vec![
         query("dryRun", "string", "All: validate, but do not store."),
         query("fieldManager", "string", "Name of who makes the change."),
-        query("fieldValidation", "string", "Ignore, Warn or Strict: what unknown and duplicate fields cause."),
+        query(
+            "fieldValidation",
+            "string",
+            "Ignore, Warn or Strict: what unknown and duplicate fields cause.",
+        ),
     ]
 }
 
@@ -125,7 +145,11 @@ fn write(kind: &ResourceType, action: &str, parameters: &[Value]) -> Value {
 
 fn patch(kind: &ResourceType) -> Value {
     let mut parameters = write_parameters();
-    parameters.push(query("force", "boolean", "Take fields that others own; only for apply."));
+    parameters.push(query(
+        "force",
+        "boolean",
+        "Take fields that others own; only for apply.",
+    ));
     let mut operation = operation(kind, "patch", &parameters, &component(kind));
     let mut content = Map::new();
     for media in PATCHES {
@@ -141,8 +165,21 @@ fn patch(kind: &ResourceType) -> Value {
 fn delete(kind: &ResourceType, action: &str) -> Value {
     let parameters = [
         query("dryRun", "string", "All: validate, but do not delete."),
-        query("gracePeriodSeconds", "integer", "Time to end gracefully, in seconds."),
-        query("propagationPolicy", "string", "Orphan, Background or Foreground."),
+        query(
+            "gracePeriodSeconds",
+            "integer",
+            "Time to end gracefully, in seconds.",
+        ),
+        query(
+            "propagationPolicy",
+            "string",
+            "Orphan, Background or Foreground.",
+        ),
     ];
-    operation(kind, action, &parameters, "io.k8s.apimachinery.pkg.apis.meta.v1.Status")
+    operation(
+        kind,
+        action,
+        &parameters,
+        "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
+    )
 }

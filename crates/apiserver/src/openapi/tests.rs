@@ -27,11 +27,17 @@ fn dangling(document: &Value) -> Vec<String> {
 
 #[test]
 fn every_document_is_whole() {
-    let table = TypeTable::builtin().with_crd(&crate::types::tests::crd()).unwrap();
+    let table = TypeTable::builtin()
+        .with_crd(&crate::types::tests::crd())
+        .unwrap();
     for group in table.groups() {
         for version in table.versions(group) {
             let document = document(&table, group, version).unwrap();
-            assert_eq!(dangling(&document), Vec::<String>::new(), "{group}/{version}");
+            assert_eq!(
+                dangling(&document),
+                Vec::<String>::new(),
+                "{group}/{version}"
+            );
         }
     }
     assert!(document(&table, "nope", "v1").is_none());
@@ -39,16 +45,28 @@ fn every_document_is_whole() {
 
 #[test]
 fn patch_operations_take_field_validation() {
-    let table = TypeTable::builtin().with_crd(&crate::types::tests::crd()).unwrap();
+    let table = TypeTable::builtin()
+        .with_crd(&crate::types::tests::crd())
+        .unwrap();
     let document = document(&table, "example.dev", "v1").unwrap();
-    let patch = &document["paths"]["/apis/example.dev/v1/namespaces/{namespace}/things/{name}"]["patch"];
+    let patch =
+        &document["paths"]["/apis/example.dev/v1/namespaces/{namespace}/things/{name}"]["patch"];
     assert_eq!(
         patch["x-kubernetes-group-version-kind"],
         json!({"group": "example.dev", "version": "v1", "kind": "Thing"})
     );
-    assert!(patch["parameters"].as_array().unwrap().iter().any(|one| one["name"] == "fieldValidation"));
+    assert!(
+        patch["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["name"] == "fieldValidation")
+    );
     let schema = &document["components"]["schemas"]["dev.example.v1.Thing"];
-    assert_eq!(schema["x-kubernetes-group-version-kind"][0]["kind"], "Thing");
+    assert_eq!(
+        schema["x-kubernetes-group-version-kind"][0]["kind"],
+        "Thing"
+    );
 }
 
 #[test]
@@ -57,9 +75,17 @@ fn merge_hints_and_texts_are_published() {
     let schemas = &document["components"]["schemas"];
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
-    assert!(containers["description"].as_str().unwrap().contains("containers"));
+    assert!(
+        containers["description"]
+            .as_str()
+            .unwrap()
+            .contains("containers")
+    );
     let template = &schemas["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["template"];
-    assert_eq!(template["allOf"][0]["$ref"], "#/components/schemas/io.k8s.api.core.v1.PodTemplateSpec");
+    assert_eq!(
+        template["allOf"][0]["$ref"],
+        "#/components/schemas/io.k8s.api.core.v1.PodTemplateSpec"
+    );
 }
 
 #[test]
@@ -70,7 +96,11 @@ fn hashes_follow_the_crds() {
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["m"] =
         json!({"type": "string"});
     let two = builtin.with_crd(&crd).unwrap();
-    let url = |table: &TypeTable, place: &str| index(table)["paths"][place]["serverRelativeURL"].clone();
-    assert_ne!(url(&one, "apis/example.dev/v1"), url(&two, "apis/example.dev/v1"));
+    let url =
+        |table: &TypeTable, place: &str| index(table)["paths"][place]["serverRelativeURL"].clone();
+    assert_ne!(
+        url(&one, "apis/example.dev/v1"),
+        url(&two, "apis/example.dev/v1")
+    );
     assert_eq!(url(&one, "apis/apps/v1"), url(&two, "apis/apps/v1"));
 }

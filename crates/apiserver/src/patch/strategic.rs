@@ -18,7 +18,9 @@ const ORDER_PREFIX: &str = "$setElementOrder/";
 /// # Errors
 /// 400 for a directive that is unknown or misused, or an item without its merge key.
 pub fn strategic(schema: &Schema, live: &Value, patch: &Value) -> Result<Value, Status> {
-    let Value::Object(patch) = patch else { return Err(bad("the patch must be an object")) };
+    let Value::Object(patch) = patch else {
+        return Err(bad("the patch must be an object"));
+    };
     let mut object = live.as_object().cloned().unwrap_or_default();
     merge_object(Some(schema), &mut object, patch)?;
     Ok(Value::Object(object))
@@ -33,7 +35,10 @@ fn merge_object(
     live: &mut Map<String, Value>,
     patch: &Map<String, Value>,
 ) -> Result<(), Status> {
-    match patch.get(PATCH).map(|directive| directive.as_str().unwrap_or_default()) {
+    match patch
+        .get(PATCH)
+        .map(|directive| directive.as_str().unwrap_or_default())
+    {
         None | Some("merge") => {}
         Some("delete") => {
             live.clear();
@@ -46,7 +51,9 @@ fn merge_object(
         Some(other) => return Err(bad(format!("unknown patch type found: {other}"))),
     }
     if let Some(keep) = patch.get(RETAIN) {
-        let keep = keep.as_array().ok_or_else(|| bad("$retainKeys must be a list"))?;
+        let keep = keep
+            .as_array()
+            .ok_or_else(|| bad("$retainKeys must be a list"))?;
         live.retain(|key, _| keep.iter().any(|kept| kept == key));
     }
     for (key, value) in patch {
@@ -93,7 +100,9 @@ fn order_untouched(
     patch: &Map<String, Value>,
 ) -> Result<(), Status> {
     for (key, order) in patch {
-        let Some(field) = key.strip_prefix(ORDER_PREFIX) else { continue };
+        let Some(field) = key.strip_prefix(ORDER_PREFIX) else {
+            continue;
+        };
         let schema = Schema::field(schema, field);
         if !patch.contains_key(field)
             && merges(schema)
@@ -106,7 +115,9 @@ fn order_untouched(
 }
 
 fn delete_values(live: &mut Map<String, Value>, field: &str, values: &Value) -> Result<(), Status> {
-    let values = values.as_array().ok_or_else(|| bad("$deleteFromPrimitiveList must be a list"))?;
+    let values = values
+        .as_array()
+        .ok_or_else(|| bad("$deleteFromPrimitiveList must be a list"))?;
     if let Some(Value::Array(items)) = live.get_mut(field) {
         items.retain(|item| !values.contains(item));
     }
@@ -132,23 +143,42 @@ fn merge_list(
         Some(key) => merge_items(Schema::item(schema), live, patch, key)?,
     }
     if let Some(order) = order {
-        let order = order.as_array().ok_or_else(|| bad("$setElementOrder must be a list"))?;
+        let order = order
+            .as_array()
+            .ok_or_else(|| bad("$setElementOrder must be a list"))?;
         reorder(live, &server, order, key);
     }
     Ok(())
 }
 
-fn merge_items(schema: Option<&Schema>, live: &mut Vec<Value>, patch: &[Value], key: &str) -> Result<(), Status> {
-    if patch.iter().any(|item| item.get(PATCH).is_some_and(|directive| directive == "replace")) {
+fn merge_items(
+    schema: Option<&Schema>,
+    live: &mut Vec<Value>,
+    patch: &[Value],
+    key: &str,
+) -> Result<(), Status> {
+    if patch.iter().any(|item| {
+        item.get(PATCH)
+            .is_some_and(|directive| directive == "replace")
+    }) {
         let rest = patch.iter().filter(|item| item.get(PATCH).is_none());
         *live = rest.map(plain).collect();
         return Ok(());
     }
     for item in patch {
-        let Value::Object(changes) = item else { return Err(bad("an item of a list with merge key is no object")) };
-        let id = changes.get(key).ok_or_else(|| bad(format!("an item does not contain declared merge key: {key}")))?;
+        let Value::Object(changes) = item else {
+            return Err(bad("an item of a list with merge key is no object"));
+        };
+        let id = changes.get(key).ok_or_else(|| {
+            bad(format!(
+                "an item does not contain declared merge key: {key}"
+            ))
+        })?;
         let found = live.iter().position(|item| item.get(key) == Some(id));
-        match changes.get(PATCH).map(|directive| directive.as_str().unwrap_or_default()) {
+        match changes
+            .get(PATCH)
+            .map(|directive| directive.as_str().unwrap_or_default())
+        {
             Some("delete") => live.retain(|item| item.get(key) != Some(id)),
             None | Some("merge") => match found.and_then(|at| live[at].as_object_mut()) {
                 Some(old) => merge_object(schema, old, changes)?,
@@ -170,7 +200,8 @@ fn reorder(live: &mut Vec<Value>, server: &[Value], order: &[Value], key: Option
     let order: Vec<Value> = order.iter().map(&id).collect();
     let rank = |item: &Value| before.iter().position(|one| *one == id(item));
     let place = |item: &Value| order.iter().position(|one| *one == id(item));
-    let (mut named, others): (Vec<Value>, Vec<Value>) = live.drain(..).partition(|item| place(item).is_some());
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        live.drain(..).partition(|item| place(item).is_some());
     named.sort_by_key(|item| place(item));
     let mut others = others.into_iter().peekable();
     for item in named {
@@ -190,7 +221,9 @@ fn plain(value: &Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(plain_object(map)),
         Value::Array(items) => {
-            let kept = items.iter().filter(|item| item.get(PATCH).is_none_or(|directive| directive == "merge"));
+            let kept = items
+                .iter()
+                .filter(|item| item.get(PATCH).is_none_or(|directive| directive == "merge"));
             Value::Array(kept.map(plain).collect())
         }
         other => other.clone(),
@@ -198,8 +231,11 @@ fn plain(value: &Value) -> Value {
 }
 
 fn plain_object(map: &Map<String, Value>) -> Map<String, Value> {
-    let kept = map.iter().filter(|(key, value)| !is_directive(key) && !value.is_null());
-    kept.map(|(key, value)| (key.clone(), plain(value))).collect()
+    let kept = map
+        .iter()
+        .filter(|(key, value)| !is_directive(key) && !value.is_null());
+    kept.map(|(key, value)| (key.clone(), plain(value)))
+        .collect()
 }
 
 /// A `$` alone is no directive: keys of free maps may start with it.

@@ -28,7 +28,11 @@ fn check(patch: &Value, change: impl FnOnce(&mut Value)) {
     let schema = pack::schema("io.k8s.api.apps.v1.Deployment").unwrap();
     let mut expected = deployment();
     change(&mut expected);
-    assert_eq!(strategic(&schema, &deployment(), patch).unwrap(), expected, "{patch}");
+    assert_eq!(
+        strategic(&schema, &deployment(), patch).unwrap(),
+        expected,
+        "{patch}"
+    );
 }
 
 fn pod_spec(object: &mut Value) -> &mut Value {
@@ -46,8 +50,12 @@ fn lists_merge_by_their_key() {
         |object| {
             let containers = &mut pod_spec(object)["containers"];
             containers[1]["image"] = "i:3".into();
-            containers[0]["env"][1] = json!({"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "x"}}});
-            containers.as_array_mut().unwrap().push(json!({"name": "new", "image": "i:4"}));
+            containers[0]["env"][1] =
+                json!({"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "x"}}});
+            containers
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"name": "new", "image": "i:4"}));
         },
     );
 }
@@ -71,15 +79,27 @@ fn directives_delete_replace_and_order() {
             "containers": [{"name": "one", "$patch": "delete"}],
         }}}}),
         |object| {
-            pod_spec(object)["containers"].as_array_mut().unwrap().remove(0);
+            pod_spec(object)["containers"]
+                .as_array_mut()
+                .unwrap()
+                .remove(0);
         },
     );
-    check(&json!({"spec": {"template": {"spec": {"$setElementOrder/containers": [{"name": "two"}, {"name": "one"}]}}}}), |object| {
-        pod_spec(object)["containers"].as_array_mut().unwrap().reverse();
-    });
-    check(&json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}}), |object| {
-        object["metadata"]["labels"] = json!({"c": "3"});
-    });
+    check(
+        &json!({"spec": {"template": {"spec": {"$setElementOrder/containers": [{"name": "two"}, {"name": "one"}]}}}}),
+        |object| {
+            pod_spec(object)["containers"]
+                .as_array_mut()
+                .unwrap()
+                .reverse();
+        },
+    );
+    check(
+        &json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}}),
+        |object| {
+            object["metadata"]["labels"] = json!({"c": "3"});
+        },
+    );
     check(
         &json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["x/a"], "finalizers": ["x/c", "x/b"], "labels": {"b": null}}}),
         |object| {
@@ -93,7 +113,9 @@ fn directives_delete_replace_and_order() {
     );
     check(
         &json!({"spec": {"template": {"spec": {"volumes": [{"$retainKeys": ["name", "secret"], "name": "v", "secret": {"secretName": "s"}}]}}}}),
-        |object| pod_spec(object)["volumes"][0] = json!({"name": "v", "secret": {"secretName": "s"}}),
+        |object| {
+            pod_spec(object)["volumes"][0] = json!({"name": "v", "secret": {"secretName": "s"}})
+        },
     );
 }
 
@@ -106,23 +128,42 @@ fn misused_directives_are_refused() {
         json!({"spec": {"template": {"spec": {"containers": [{"image": "x"}]}}}}),
         json!({"spec": {"$retainKeys": "type"}}),
     ] {
-        assert_eq!(strategic(&schema, &deployment(), &patch).unwrap_err().code, 400, "{patch}");
+        assert_eq!(
+            strategic(&schema, &deployment(), &patch).unwrap_err().code,
+            400,
+            "{patch}"
+        );
     }
 }
 
 #[test]
 fn json_patches_apply_in_order_and_say_what_failed() {
-    let patched = json(&deployment(), &json!([
-        {"op": "test", "path": "/spec/replicas", "value": 1},
-        {"op": "replace", "path": "/spec/replicas", "value": 2},
-        {"op": "add", "path": "/metadata/finalizers/-", "value": "x/c"},
-    ]));
+    let patched = json(
+        &deployment(),
+        &json!([
+            {"op": "test", "path": "/spec/replicas", "value": 1},
+            {"op": "replace", "path": "/spec/replicas", "value": 2},
+            {"op": "add", "path": "/metadata/finalizers/-", "value": "x/c"},
+        ]),
+    );
     assert_eq!(patched.unwrap()["spec"]["replicas"], 2);
-    let failed = json(&deployment(), &json!([{"op": "test", "path": "/spec/replicas", "value": 5}])).unwrap_err();
+    let failed = json(
+        &deployment(),
+        &json!([{"op": "test", "path": "/spec/replicas", "value": 5}]),
+    )
+    .unwrap_err();
     assert_eq!((failed.code, failed.reason.as_str()), (422, "Invalid"));
-    assert_eq!(json(&deployment(), &json!({"op": "x"})).unwrap_err().code, 400);
-    let many: Vec<_> = (0..10_001).map(|_| json!({"op": "remove", "path": "/x"})).collect();
-    assert_eq!(json(&deployment(), &Value::Array(many)).unwrap_err().code, 413);
+    assert_eq!(
+        json(&deployment(), &json!({"op": "x"})).unwrap_err().code,
+        400
+    );
+    let many: Vec<_> = (0..10_001)
+        .map(|_| json!({"op": "remove", "path": "/x"}))
+        .collect();
+    assert_eq!(
+        json(&deployment(), &Value::Array(many)).unwrap_err().code,
+        413
+    );
 }
 
 #[test]
@@ -131,12 +172,20 @@ fn a_small_patch_cannot_copy_its_way_to_a_huge_object() {
     for _ in 0..40 {
         operations.push(json!({"op": "copy", "from": "/a", "path": "/a/-"}));
     }
-    assert_eq!(json(&deployment(), &Value::Array(operations)).unwrap_err().code, 413);
+    assert_eq!(
+        json(&deployment(), &Value::Array(operations))
+            .unwrap_err()
+            .code,
+        413
+    );
 }
 
 #[test]
 fn merge_patches_delete_by_null() {
-    let merged = merge(&deployment(), &json!({"metadata": {"labels": {"a": null}}, "spec": {"template": {"spec": {"volumes": []}}}}));
+    let merged = merge(
+        &deployment(),
+        &json!({"metadata": {"labels": {"a": null}}, "spec": {"template": {"spec": {"volumes": []}}}}),
+    );
     assert_eq!(merged["metadata"]["labels"], json!({"b": "2"}));
     assert_eq!(merged["spec"]["template"]["spec"]["volumes"], json!([]));
 }
@@ -150,7 +199,10 @@ fn any_pod_spec() -> impl Strategy<Value = Value> {
             .into_iter()
             .filter(|(name, _, _)| seen.insert(name.clone()))
             .map(|(name, image, env)| {
-                let env: Vec<_> = env.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+                let env: Vec<_> = env
+                    .iter()
+                    .map(|(name, value)| json!({"name": name, "value": value}))
+                    .collect();
                 json!({"name": name, "image": image, "env": env})
             })
             .collect();

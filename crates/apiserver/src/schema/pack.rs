@@ -5,6 +5,7 @@
 //! documents, so an idle server does not hold them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Read as _;
 use std::sync::{Arc, OnceLock};
 
@@ -25,6 +26,16 @@ pub const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// Schema of a built-in definition by its full name.
 pub fn schema(definition: &str) -> Option<Arc<Schema>> {
     parsed().get(definition).cloned()
+}
+
+/// Changes with the data.
+pub fn fingerprint() -> u64 {
+    static FINGERPRINT: OnceLock<u64> = OnceLock::new();
+    *FINGERPRINT.get_or_init(|| {
+        let mut hasher = DefaultHasher::new();
+        (SCHEMAS, DESCRIPTIONS).hash(&mut hasher);
+        hasher.finish()
+    })
 }
 
 /// The OpenAPI JSON of every definition, without texts.
@@ -57,8 +68,13 @@ fn parsed() -> &'static HashMap<String, Arc<Schema>> {
     PARSED.get_or_init(|| {
         let text = inflate(SCHEMAS);
         // One definition at a time becomes a tree: all of them would take megabytes for a moment.
-        let definitions: BTreeMap<&str, &RawValue> = serde_json::from_str(&text).unwrap_or_default();
-        let mut pack = Pack { definitions: &definitions, done: HashMap::new(), open: HashSet::new() };
+        let definitions: BTreeMap<&str, &RawValue> =
+            serde_json::from_str(&text).unwrap_or_default();
+        let mut pack = Pack {
+            definitions: &definitions,
+            done: HashMap::new(),
+            open: HashSet::new(),
+        };
         for name in definitions.keys() {
             pack.resolve(name);
         }

@@ -8,7 +8,10 @@ use crate::types::TypeTable;
 #[test]
 fn every_built_in_kind_has_a_schema() {
     for kind in TypeTable::builtin().iter() {
-        let schema = kind.schema.as_ref().unwrap_or_else(|| panic!("{} has no schema", kind.kind));
+        let schema = kind
+            .schema
+            .as_ref()
+            .unwrap_or_else(|| panic!("{} has no schema", kind.kind));
         assert!(schema.properties.contains_key("metadata"), "{}", kind.kind);
     }
 }
@@ -22,8 +25,13 @@ fn merge_hints_survive() {
     assert!(containers.patch.merge);
     let volumes = &pod.properties["volumes"];
     assert!(volumes.patch.merge && volumes.patch.retain_keys);
-    let ports = &pack::schema("io.k8s.api.core.v1.Container").unwrap().properties["ports"];
-    assert_eq!(ports.list, ListKind::Map(vec!["containerPort".into(), "protocol".into()]));
+    let ports = &pack::schema("io.k8s.api.core.v1.Container")
+        .unwrap()
+        .properties["ports"];
+    assert_eq!(
+        ports.list,
+        ListKind::Map(vec!["containerPort".into(), "protocol".into()])
+    );
     let deployment = pack::schema("io.k8s.api.apps.v1.DeploymentSpec").unwrap();
     assert!(deployment.properties["selector"].atomic_map);
     assert!(deployment.properties["strategy"].patch.retain_keys);
@@ -33,13 +41,28 @@ fn merge_hints_survive() {
 fn unions_are_what_they_say() {
     let port = pack::schema("io.k8s.api.core.v1.ServicePort").unwrap();
     assert_eq!(port.properties["targetPort"].kind, Kind::IntOrString);
-    let limits = &pack::schema("io.k8s.api.core.v1.ResourceRequirements").unwrap().properties["limits"];
-    assert!(limits.additional.as_ref().unwrap().limits.as_ref().unwrap().one_of.len() == 2);
+    let limits = &pack::schema("io.k8s.api.core.v1.ResourceRequirements")
+        .unwrap()
+        .properties["limits"];
+    assert!(
+        limits
+            .additional
+            .as_ref()
+            .unwrap()
+            .limits
+            .as_ref()
+            .unwrap()
+            .one_of
+            .len()
+            == 2
+    );
 }
 
 #[test]
 fn recursive_definitions_end() {
-    let schema = pack::schema("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps").unwrap();
+    let schema =
+        pack::schema("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps")
+            .unwrap();
     assert!(schema.properties.contains_key("properties"));
 }
 
@@ -61,7 +84,10 @@ fn a_structural_schema_passes_and_others_are_explained() {
         "d": {"type": "object", "anyOf": [{"type": "string"}]},
         "e": {"type": "string", "pattern": "("},
     }});
-    let errors: Vec<_> = structural::check(&bad, "s").iter().map(ToString::to_string).collect();
+    let errors: Vec<_> = structural::check(&bad, "s")
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(
         errors,
         [

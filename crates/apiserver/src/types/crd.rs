@@ -317,7 +317,7 @@ fn root(raw: &Value) -> Schema {
             .limits
             .take()
             .and_then(Arc::into_inner)
-            .unwrap_or_else(Limits::default);
+            .unwrap_or_default();
         schema.limits = Some(Arc::new(with_branch(limits, wrapper)));
     }
     schema.seal()

@@ -32,8 +32,17 @@ pub(crate) fn crd() -> Value {
 #[test]
 fn types_are_found_by_path_kind_and_object() {
     let table = TypeTable::builtin();
-    assert_eq!(table.get("apps", "v1", "deployments").unwrap().kind, "Deployment");
-    assert_eq!(table.of(&json!({"apiVersion": "v1", "kind": "Pod"})).unwrap().plural, "pods");
+    assert_eq!(
+        table.get("apps", "v1", "deployments").unwrap().kind,
+        "Deployment"
+    );
+    assert_eq!(
+        table
+            .of(&json!({"apiVersion": "v1", "kind": "Pod"}))
+            .unwrap()
+            .plural,
+        "pods"
+    );
     assert!(table.get("apps", "v2", "deployments").is_none());
 }
 
@@ -43,15 +52,29 @@ fn a_crd_brings_types_and_takes_them_away() {
     let table = builtin.with_crd(&crd()).unwrap();
     let thing = table.get("example.dev", "v1", "things").unwrap();
     assert!(thing.custom && thing.subresources.status);
-    assert_eq!(thing.subresources.scale.as_ref().unwrap().spec_replicas, "/spec/n");
-    assert_eq!((thing.singular.as_str(), thing.list_kind.as_str()), ("thing", "ThingList"));
+    assert_eq!(
+        thing.subresources.scale.as_ref().unwrap().spec_replicas,
+        "/spec/n"
+    );
+    assert_eq!(
+        (thing.singular.as_str(), thing.list_kind.as_str()),
+        ("thing", "ThingList")
+    );
     assert_eq!(table.versions("example.dev"), ["v1", "v1beta1"]);
     assert_eq!(table.stored("example.dev", "things").unwrap().version, "v1");
     let schema = thing.schema.as_deref().unwrap();
-    assert!(Schema::field(Some(schema), "metadata").unwrap().properties.contains_key("labels"));
+    assert!(
+        Schema::field(Some(schema), "metadata")
+            .unwrap()
+            .properties
+            .contains_key("labels")
+    );
     let gone = table.without_crd(&crd());
     assert!(gone.get("example.dev", "v1", "things").is_none());
-    assert_eq!(gone.groups().collect::<Vec<_>>(), builtin.groups().collect::<Vec<_>>());
+    assert_eq!(
+        gone.groups().collect::<Vec<_>>(),
+        builtin.groups().collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -61,7 +84,10 @@ fn broken_crds_are_explained() {
     broken["spec"]["scope"] = "Galaxy".into();
     broken["spec"]["versions"][1]["storage"] = true.into();
     broken["spec"]["versions"][0]["additionalPrinterColumns"][0]["jsonPath"] = "..x".into();
-    let errors: Vec<_> = crd::check(&broken).iter().map(ToString::to_string).collect();
+    let errors: Vec<_> = crd::check(&broken)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(
         errors,
         [
@@ -81,7 +107,10 @@ fn names_of_another_crd_of_the_group_are_not_taken() {
     other["metadata"]["name"] = "others.example.dev".into();
     other["spec"]["names"]["plural"] = "others".into();
     let errors = table.with_crd(&other).unwrap_err();
-    assert_eq!(errors[0].to_string(), "spec.names.shortNames: Invalid value: \"th\": \"th\" is already in use");
+    assert_eq!(
+        errors[0].to_string(),
+        "spec.names.shortNames: Invalid value: \"th\": \"th\" is already in use"
+    );
 }
 
 #[test]
@@ -97,15 +126,24 @@ fn rules_that_are_not_evaluated_are_told() {
 fn both_event_apis_share_their_objects() {
     let table = TypeTable::builtin();
     let new = table.get("events.k8s.io", "v1", "events").unwrap();
-    assert_eq!((new.storage.group.as_str(), new.storage.plural.as_str()), ("", "events"));
+    assert_eq!(
+        (new.storage.group.as_str(), new.storage.plural.as_str()),
+        ("", "events")
+    );
     let original = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "note": "n", "regarding": {"kind": "Pod"}});
     let mut event = original.clone();
     new.to_storage(&mut event);
-    assert_eq!(event, json!({"apiVersion": "v1", "kind": "Event", "message": "n", "involvedObject": {"kind": "Pod"}}));
+    assert_eq!(
+        event,
+        json!({"apiVersion": "v1", "kind": "Event", "message": "n", "involvedObject": {"kind": "Pod"}})
+    );
     new.from_storage(&mut event);
     assert_eq!(event, original);
     let mut thing = json!({"apiVersion": "example.dev/v1beta1"});
     let with_crd = table.with_crd(&crd()).unwrap();
-    with_crd.get("example.dev", "v1beta1", "things").unwrap().to_storage(&mut thing);
+    with_crd
+        .get("example.dev", "v1beta1", "things")
+        .unwrap()
+        .to_storage(&mut thing);
     assert_eq!(thing["apiVersion"], "example.dev/v1");
 }

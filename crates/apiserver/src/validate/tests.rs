@@ -10,7 +10,11 @@ fn texts(errors: &[FieldError]) -> Vec<String> {
 }
 
 fn check_against(schema: &Value, value: &Value, expected: &[&str]) {
-    assert_eq!(texts(&object(&parse(schema), value, None)), expected, "{value}");
+    assert_eq!(
+        texts(&object(&parse(schema), value, None)),
+        expected,
+        "{value}"
+    );
 }
 
 fn check_builtin(definition: &str, value: &Value, expected: &[&str]) {
@@ -30,7 +34,11 @@ fn value_limits_are_explained() {
         "list": {"type": "array", "maxItems": 1, "items": {"type": "string"}},
         "time": {"type": "string", "format": "date-time"},
     }}}});
-    check_against(&schema, &json!({"name": 1, "spec": {"count": 3, "mode": "a", "host": "abc", "port": "http"}}), &[]);
+    check_against(
+        &schema,
+        &json!({"name": 1, "spec": {"count": 3, "mode": "a", "host": "abc", "port": "http"}}),
+        &[],
+    );
     check_against(
         &schema,
         &json!({"spec": {"count": -1, "mode": "c", "host": "ABCDEF", "port": 1.5, "list": ["x", "y"], "time": "now"}}),
@@ -83,7 +91,10 @@ fn keys_of_lists_are_unique() {
     check_against(
         &schema,
         &json!({"map": [{"n": 1}, {"n": 2}, {"n": 1, "p": "TCP"}], "set": ["a", "a"]}),
-        &["map[2]: Duplicate value: {\"n\":1,\"p\":\"TCP\"}", "set[1]: Duplicate value: \"a\""],
+        &[
+            "map[2]: Duplicate value: {\"n\":1,\"p\":\"TCP\"}",
+            "set[1]: Duplicate value: \"a\"",
+        ],
     );
 }
 
@@ -94,15 +105,26 @@ fn what_did_not_change_is_not_judged_again() {
     }}));
     let stored = json!({"old": "long", "new": ""});
     let changed = json!({"old": "long", "new": "long"});
-    assert_eq!(texts(&object(&schema, &changed, Some(&stored))), ["new: Too long: may not be more than 1 bytes"]);
+    assert_eq!(
+        texts(&object(&schema, &changed, Some(&stored))),
+        ["new: Too long: may not be more than 1 bytes"]
+    );
 }
 
 #[test]
 fn pods_that_cannot_run_are_refused() {
     let pod = "io.k8s.api.core.v1.Pod";
-    check_builtin(pod, &json!({"spec": {"containers": [{"name": "c", "image": "i"}]}}), &[]);
+    check_builtin(
+        pod,
+        &json!({"spec": {"containers": [{"name": "c", "image": "i"}]}}),
+        &[],
+    );
     check_builtin(pod, &json!({}), &["spec.containers: Required value"]);
-    check_builtin(pod, &json!({"spec": {"containers": []}}), &["spec.containers: Required value"]);
+    check_builtin(
+        pod,
+        &json!({"spec": {"containers": []}}),
+        &["spec.containers: Required value"],
+    );
     check_builtin(
         pod,
         &json!({"spec": {"containers": [
@@ -131,17 +153,27 @@ fn selectors_must_find_the_pods_of_the_template() {
             "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
         }})
     };
-    check_builtin("io.k8s.api.apps.v1.Deployment", &deployment(json!({"app": "a", "x": "y"})), &[]);
+    check_builtin(
+        "io.k8s.api.apps.v1.Deployment",
+        &deployment(json!({"app": "a", "x": "y"})),
+        &[],
+    );
     check_builtin(
         "io.k8s.api.apps.v1.Deployment",
         &deployment(json!({"app": "b"})),
-        &["spec.template.metadata.labels: Invalid value: {\"app\":\"b\"}: `selector` does not match template `labels`"],
+        &[
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"b\"}: `selector` does not match template `labels`",
+        ],
     );
     let old = deployment(json!({"app": "a"}));
     let mut new = old.clone();
     new["spec"]["selector"]["matchLabels"]["app"] = "b".into();
     assert_eq!(
-        texts(&builtin::update("io.k8s.api.apps.v1.Deployment", &new, &old)),
+        texts(&builtin::update(
+            "io.k8s.api.apps.v1.Deployment",
+            &new,
+            &old
+        )),
         ["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"b\"}}: field is immutable"]
     );
 }
@@ -149,9 +181,17 @@ fn selectors_must_find_the_pods_of_the_template() {
 #[test]
 fn services_need_ports_and_keep_their_address() {
     let service = "io.k8s.api.core.v1.Service";
-    check_builtin(service, &json!({"spec": {}}), &["spec.ports: Required value"]);
+    check_builtin(
+        service,
+        &json!({"spec": {}}),
+        &["spec.ports: Required value"],
+    );
     check_builtin(service, &json!({"spec": {"clusterIP": "None"}}), &[]);
-    check_builtin(service, &json!({"spec": {"type": "ExternalName", "externalName": "a.b"}}), &[]);
+    check_builtin(
+        service,
+        &json!({"spec": {"type": "ExternalName", "externalName": "a.b"}}),
+        &[],
+    );
     check_builtin(
         service,
         &json!({"spec": {"ports": [{"port": 80}, {"port": 70000, "name": "b"}], "type": "Odd"}}),
@@ -179,17 +219,30 @@ fn running_pods_keep_their_spec() {
     assert_eq!(builtin::update("io.k8s.api.core.v1.Pod", &new, &old), []);
     new["spec"]["containers"][0]["command"] = json!(["x"]);
     let errors = builtin::update("io.k8s.api.core.v1.Pod", &new, &old);
-    assert!(errors[0].to_string().starts_with("spec: Forbidden: pod updates may not change fields other than"));
+    assert!(
+        errors[0]
+            .to_string()
+            .starts_with("spec: Forbidden: pod updates may not change fields other than")
+    );
 }
 
 #[test]
 fn metadata_is_checked_on_create_and_update() {
-    let good = json!({"metadata": {"name": "a.b", "namespace": "n", "labels": {"k8s.io/x": "Y_1"}}});
+    let good =
+        json!({"metadata": {"name": "a.b", "namespace": "n", "labels": {"k8s.io/x": "Y_1"}}});
     assert_eq!(meta::create(&good, meta::NameRule::Subdomain, true), []);
     let bad = json!({"metadata": {"name": "A", "labels": {"/x": "", "y": "-"}}});
     let errors = meta::create(&bad, meta::NameRule::Label, true);
     let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
-    assert_eq!(fields, ["metadata.name", "metadata.namespace", "metadata.labels", "metadata.labels"]);
+    assert_eq!(
+        fields,
+        [
+            "metadata.name",
+            "metadata.namespace",
+            "metadata.labels",
+            "metadata.labels"
+        ]
+    );
     let old = json!({"metadata": {"name": "a", "uid": "1", "deletionTimestamp": "x", "finalizers": ["a/b"]}});
     let new = json!({"metadata": {"name": "a", "uid": "2", "deletionTimestamp": "x", "finalizers": ["a/b", "c/d"]}});
     assert_eq!(
