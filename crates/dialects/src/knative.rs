@@ -62,7 +62,7 @@ pub fn hosts(ingress: &networking::Ingress) -> BTreeSet<HostPattern> {
     ingress.spec.rules.iter().flat_map(rule_hosts).collect()
 }
 
-/// As whom the Ingress claims its hosts: the oldest claim wins, then the smallest name.
+/// As whom the Ingress claims its hosts.
 pub fn claimant(ingress: &networking::Ingress) -> Claimant {
     let created = ingress
         .metadata
@@ -71,6 +71,7 @@ pub fn claimant(ingress: &networking::Ingress) -> Claimant {
         .map_or(i64::MAX, |time| time.0.as_microsecond());
     Claimant {
         created,
+        is_newcomer: !status::has_hosts(ingress.status.as_ref()),
         owner: Name::of(&ingress.metadata),
     }
 }

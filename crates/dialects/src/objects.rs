@@ -61,11 +61,15 @@ pub enum Dependency {
     Host(HostPattern),
 }
 
-/// A root object that claims a host. Ordered by age, then name: the first one has it.
+/// A root object that claims a host. The first in order has it: by age, then those who had their
+/// hosts already, then by name. Ages are whole seconds, so the name alone would let a newcomer of
+/// the same second take the host of an object that is being served.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Claimant {
     /// Creation time in microseconds since the epoch.
     pub created: i64,
+    /// Its status does not say (yet) that it got its hosts.
+    pub is_newcomer: bool,
     pub owner: Name,
 }
 

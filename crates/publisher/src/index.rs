@@ -194,9 +194,14 @@ impl Index {
         let is_same =
             held.ingress.spec == ingress.spec && generation(&held.ingress) == generation(&ingress);
         held.ingress = ingress;
+        let changed = held.renew_claims(&mut self.objects);
         if is_same {
-            return;
+            return self.mark(changed);
         }
+        self.mark(changed);
+        let Some(held) = self.ingresses.get_mut(&name) else {
+            return;
+        };
         let changed = self.objects.claim(&held.claimant, &hosts);
         held.claimed = held.claimed.iter().cloned().chain(hosts).collect();
         self.dirty.insert(Consumer::Ingress(name));
@@ -354,6 +359,20 @@ impl Index {
                 readers.insert(at, consumer.clone());
             }
         }
+    }
+}
+
+impl Held {
+    /// Claims as whom the Ingress is now: its status may have changed its rank.
+    fn renew_claims(&mut self, objects: &mut Objects) -> Vec<Dependency> {
+        let claimant = knative::claimant(&self.ingress);
+        if claimant == self.claimant {
+            return Vec::new();
+        }
+        let mut changed = objects.release(&self.claimant, self.claimed.iter());
+        changed.extend(objects.claim(&claimant, self.claimed.iter()));
+        self.claimant = claimant;
+        changed
     }
 }
 

@@ -4,7 +4,7 @@
 //! at the gateway (whether it got its hosts). Ready is True only after the snapshot that holds the
 //! generation has been published.
 
-use api::condition::Conditions;
+use api::condition::{Conditions, Truth};
 use api::networking::v1alpha1::{IngressStatus, LoadBalancerIngress, LoadBalancerStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -78,6 +78,12 @@ pub fn status(
         private_load_balancer: Some(load_balancer(&names.private)),
         ..stored
     }
+}
+
+/// Whether a stored status says that the Ingress got its hosts.
+pub(super) fn has_hosts(stored: Option<&IngressStatus>) -> bool {
+    let conditions = stored.map_or(&[][..], |status| &status.conditions);
+    api::condition::find(conditions, LOAD_BALANCER_READY).is_some_and(|it| it.is(Truth::True))
 }
 
 /// Reason and message of the diagnostics with such an effect, if there are any.

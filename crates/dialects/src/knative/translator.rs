@@ -159,7 +159,7 @@ impl Translator<'_> {
                         HostPattern::Any => "*".to_owned(),
                     };
                     let message = format!(
-                        "host {shown} is already claimed by the older Ingress {}",
+                        "host {shown} is already claimed by Ingress {}",
                         claimant.owner
                     );
                     let diagnostic = Diagnostic::new(

@@ -325,6 +325,38 @@ fn the_oldest_ingress_has_a_host_until_it_goes() {
 }
 
 #[test]
+fn a_newcomer_of_the_same_second_does_not_take_a_host_that_is_served() {
+    let mut rig = Rig::new();
+    rig.apply(|pending| {
+        served(pending, "one");
+        served(pending, "two");
+        let first = ingress("vanity", 1, "shared.example.com", "one");
+        pending.ingresses.insert(name("vanity"), first);
+    });
+    let mut live = ingress("vanity", 1, "shared.example.com", "one")
+        .map(Arc::unwrap_or_clone)
+        .expect("an Ingress");
+    let condition = json!({"conditions": [{"type": "LoadBalancerReady", "status": "True"}]});
+    live.status = serde_json::from_value(condition).expect("a status");
+    rig.apply(|pending| {
+        drop(
+            pending
+                .ingresses
+                .insert(name("vanity"), Some(Arc::new(live))),
+        )
+    });
+    rig.apply(|pending| {
+        let thief = ingress("thief", 1, "shared.example.com", "two");
+        pending.ingresses.insert(name("thief"), thief);
+    });
+    assert_eq!(
+        rig.backend("shared.example.com").as_deref(),
+        Some("default/one:80")
+    );
+    assert_eq!(rig.outcome("thief").diagnostics[0].reason, "DomainConflict");
+}
+
+#[test]
 fn an_ingress_that_was_deleted_and_made_anew_starts_from_nothing() {
     let mut rig = Rig::new();
     rig.apply(|pending| {
