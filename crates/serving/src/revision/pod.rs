@@ -111,6 +111,11 @@ fn serve(container: &mut Container, port: i32) {
     }]);
     let environment = container.env.get_or_insert_default();
     environment.push(variable("PORT", &port.to_string()));
+    if let Some(readiness) = &mut container.readiness_probe {
+        // Left out, Knative means 0, which is "as fast as possible"; the API would fill in
+        // Kubernetes' ten seconds, and a cold start would wait for them.
+        readiness.period_seconds.get_or_insert(0);
+    }
     let probes = [
         &mut container.readiness_probe,
         &mut container.liveness_probe,

@@ -160,7 +160,7 @@ fn the_serving_container_gets_the_port_the_environment_and_the_pinned_image() {
         "name": "user-container", "image": "img",
         "env": [{"name": "TARGET", "value": "x"}],
         "ports": [{"name": "h2c", "containerPort": 9000}],
-        "readinessProbe": {"httpGet": {"path": "/ok", "port": 0}, "periodSeconds": 0},
+        "readinessProbe": {"httpGet": {"path": "/ok", "port": 0}},
         "livenessProbe": {"tcpSocket": {"port": "h2c"}},
     }));
     let plan = decide(&revision, &nothing());
