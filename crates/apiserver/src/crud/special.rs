@@ -45,18 +45,7 @@ pub(super) fn fill_in(kind: &ResourceType, value: &mut Value) {
         }
     } else if is_crd(kind) {
         crate::crd::fill_in(value);
-    } else if counts_replicas(kind) {
-        // Required by the schema; Go writes the zero that it reads when nobody set it.
-        value["status"] = json!({ "replicas": 0 });
     }
-}
-
-/// Whether `status.replicas` is required of this kind.
-fn counts_replicas(kind: &ResourceType) -> bool {
-    matches!(
-        (&*kind.group, &*kind.plural),
-        ("apps", "replicasets" | "statefulsets") | ("", "replicationcontrollers")
-    )
 }
 
 /// Rules that need more than the schema.
