@@ -1,5 +1,7 @@
 //! The controller as a whole: reports in, writes out, with a fake API and paused time.
 
+mod server;
+
 use super::fake::FakeApi;
 use super::*;
 use crate::digest::{DigestResolver, ImageRequest};
@@ -27,6 +29,14 @@ impl DigestResolver for NoDigests {
     }
 }
 
+fn settings_for_test() -> Settings {
+    Settings {
+        external_port: None,
+        default_domain: "localhost".to_owned(),
+        digests: Arc::new(NoDigests),
+    }
+}
+
 struct Rig {
     api: FakeApi,
     reports: ReportSender,
@@ -44,12 +54,7 @@ impl Rig {
         }
         let (reports, receiver) = reports();
         let tasks = Tasks::new();
-        let settings = Settings {
-            external_port: None,
-            default_domain: "localhost".to_owned(),
-            digests: Arc::new(NoDigests),
-        };
-        let context = Context::new(&Cluster::new(api.client()), settings, &tasks);
+        let context = Context::new(&Cluster::new(api.client()), settings_for_test(), &tasks);
         start(&context, receiver);
         let rig = Self {
             api,
