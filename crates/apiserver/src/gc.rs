@@ -110,7 +110,11 @@ fn key_of(object: &Object) -> Arc<str> {
 
 fn note(api: &Api, event: &Event, queue: &mut Queue) {
     if let Some(object) = &event.object {
-        note_object(&event.resource, &event.key, object, queue);
+        // Most writes change neither owners nor deletion, and those need no look.
+        let same = |prev: &Object| prev.owners() == object.owners() && !object.deleting();
+        if !event.prev.as_deref().is_some_and(same) {
+            note_object(&event.resource, &event.key, object, queue);
+        }
         return;
     }
     let Some(gone) = &event.prev else { return };

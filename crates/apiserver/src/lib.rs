@@ -13,6 +13,7 @@ mod crd;
 mod crud;
 pub mod defaults;
 pub mod discovery;
+mod events;
 mod gc;
 mod http;
 pub mod jsonpath;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
+use jiff::Timestamp;
 use lifecycle::{Stage, Tasks};
 use serde_json::Value;
 
@@ -21,7 +22,7 @@ use crate::crud::{self, Api, Call};
 use crate::status::Status;
 use crate::store::{self, Limits, Store};
 use crate::types::TypeTable;
-use crate::{auth, crd, gc, http as api_http, kubeconfig, namespace, tls};
+use crate::{auth, crd, events, gc, http as api_http, kubeconfig, namespace, tls};
 
 /// How the API server runs.
 pub struct Settings {
@@ -173,6 +174,7 @@ fn look_after(store: &Store, tasks: &Tasks) {
             .await
             .is_err()
         {
+            events::expire(&open, Timestamp::now());
             open.tidy();
         }
         open.close_watches();

@@ -38,9 +38,14 @@ pub(super) struct Image {
     pub(super) objects: Vec<(Arc<str>, Arc<str>, Object)>,
 }
 
+/// Opens the database; again after an error, because redb refuses a database that had one.
+pub(super) type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send>;
+
+type Outcome = Result<(), Arc<str>>;
+
 pub(super) struct Disk {
     shared: Arc<Shared>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    thread: Mutex<Option<std::thread::JoinHandle<Outcome>>>,
 }
 
 struct Shared {
@@ -70,12 +75,22 @@ struct Pending {
 
 impl Disk {
     pub(super) fn open(path: &Path) -> Result<(Self, Image), Error> {
+        let file = path.to_owned();
+        let open = move || {
+            let database = Database::create(&file)?;
+            protect(&file)?;
+            Ok(database)
+        };
+        Self::open_with(path, Box::new(open))
+    }
+
+    /// Opens with another way to the database; `path` only names it.
+    pub(super) fn open_with(path: &Path, open: Opener) -> Result<(Self, Image), Error> {
         let failed = |source: redb::Error| Error::Open {
             path: path.to_owned(),
             source: Box::new(source),
         };
-        let database = Database::create(path).map_err(|error| failed(error.into()))?;
-        protect(path).map_err(|error| failed(redb::Error::Io(error)))?;
+        let database = open().map_err(failed)?;
         let loaded = load(&database).map_err(failed)?;
         if loaded.format != FORMAT {
             return Err(Error::Format {
@@ -118,7 +133,7 @@ impl Disk {
         let committer = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store-commit".into())
-            .spawn(move || committer.run(database))
+            .spawn(move || committer.run(database, &open))
             .map_err(|error| failed(redb::Error::Io(error)))?;
         Ok((
             Self {
@@ -190,9 +205,8 @@ impl Disk {
         self.shared.wake.notify_one();
         // Joining waits for the last commit, which must not block the runtime.
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        match (joined, &self.shared.progress.borrow().error) {
-            (Ok(Ok(())), None) => Ok(()),
-            (_, Some(error)) => Err(Arc::clone(error)),
+        match joined {
+            Ok(Ok(outcome)) => outcome,
             _ => Err("the committing thread panicked".into()),
         }
     }
@@ -220,14 +234,20 @@ impl Shared {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, database: Database) {
-        loop {
+    fn run(&self, database: Database, open: &Opener) -> Outcome {
+        let mut database = Some(database);
+        let outcome = loop {
             let (batch, revision, close) = self.take();
-            if !self.commit_until_done(&database, &batch, revision, close) || close {
-                break;
+            let outcome = self.commit_until_done(&mut database, open, &batch, revision, close);
+            if close || outcome.is_err() {
+                break outcome;
             }
-        }
-        drop(database);
+        };
+        // A write that slipped in while the store closed must not wait forever.
+        self.closing.store(true, Ordering::Release);
+        self.progress
+            .send_modify(|progress| progress.error = Some("the store is closed".into()));
+        outcome
     }
 
     /// Waits for a batch: a durable write, or lazy ones that have waited long enough.
@@ -264,47 +284,50 @@ impl Shared {
     }
 
     /// Commits a batch, again and again while the disk refuses it: the memory already holds
-    /// these writes, so dropping them would break the prefix rule. `false`: gave up to close.
+    /// these writes, so dropping them would break the prefix rule. Gives up only to close.
     fn commit_until_done(
         &self,
-        database: &Database,
+        database: &mut Option<Database>,
+        open: &Opener,
         batch: &Batch,
         revision: u64,
         close: bool,
-    ) -> bool {
+    ) -> Outcome {
         loop {
-            let reserved = if close {
-                revision
-            } else {
-                let reserved = self.reserved.load(Ordering::Acquire);
-                if revision + RANGE / 2 > reserved {
-                    revision + RANGE
-                } else {
-                    reserved
-                }
+            let reserved = self.next_reservation(revision, close);
+            let result = match database {
+                Some(database) => commit(database, batch, reserved),
+                None => open().and_then(|opened| commit(database.insert(opened), batch, reserved)),
             };
-            match commit(database, batch, reserved) {
-                Ok(()) => {
-                    if !close {
-                        self.reserved.store(reserved, Ordering::Release);
-                    }
-                    self.progress.send_modify(|progress| {
-                        progress.committed = progress.committed.max(revision);
-                        progress.error = None;
-                    });
-                    return true;
+            let Err(error) = result else {
+                if !close {
+                    self.reserved.store(reserved, Ordering::Release);
                 }
-                Err(error) => {
-                    let text: Arc<str> = format!("{}: {error}", self.path.display()).into();
-                    tracing::error!(error = %text, "cannot commit to the store, refusing writes");
-                    self.progress
-                        .send_modify(|progress| progress.error = Some(text));
-                    if close || self.closing.load(Ordering::Acquire) {
-                        return false;
-                    }
-                    std::thread::sleep(RETRY);
-                }
+                self.progress.send_modify(|progress| {
+                    progress.committed = progress.committed.max(revision);
+                    progress.error = None;
+                });
+                return Ok(());
+            };
+            *database = None;
+            let text: Arc<str> = format!("{}: {error}", self.path.display()).into();
+            tracing::error!(error = %text, "cannot commit to the store, refusing writes");
+            self.progress
+                .send_modify(|progress| progress.error = Some(Arc::clone(&text)));
+            if close || self.lock().close {
+                return Err(text);
             }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    /// The end of the reserved range with this commit: the last revision itself at the end.
+    fn next_reservation(&self, revision: u64, close: bool) -> u64 {
+        let reserved = self.reserved.load(Ordering::Acquire);
+        match close {
+            true => revision,
+            false if revision + RANGE / 2 > reserved => revision + RANGE,
+            false => reserved,
         }
     }
 }

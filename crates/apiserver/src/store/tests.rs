@@ -1,4 +1,5 @@
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
@@ -306,6 +307,91 @@ fn a_truncated_file_is_an_error_that_names_it() {
         .expect("truncated");
     let error = Store::open(&path, Limits::standard()).expect_err("a damaged store must not open");
     assert!(error.to_string().contains("store.redb"), "{error}");
+}
+
+/// A file whose syncs fail while `full` is set.
+#[derive(Debug)]
+struct Unreliable {
+    file: redb::backends::FileBackend,
+    full: Arc<AtomicBool>,
+}
+
+impl redb::StorageBackend for Unreliable {
+    fn len(&self) -> std::io::Result<u64> {
+        self.file.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.file.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.file.write(offset, data)
+    }
+    fn sync_data(&self) -> std::io::Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        }
+        self.file.sync_data()
+    }
+    fn close(&self) -> std::io::Result<()> {
+        self.file.close()
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_until_there_is_space_and_loses_none_that_it_accepted() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let path = dir.path().join("store.redb");
+    let full = Arc::new(AtomicBool::new(false));
+    let (opened, fails) = (path.clone(), Arc::clone(&full));
+    let open = move || {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&opened)?;
+        let file = redb::backends::FileBackend::new(file)?;
+        let backend = Unreliable {
+            file,
+            full: Arc::clone(&fails),
+        };
+        Ok(redb::Database::builder().create_with_backend(backend)?)
+    };
+    let (disk, image) = Disk::open_with(&path, Box::new(open)).expect("new store");
+    let memory = Memory::load(
+        Limits::standard(),
+        image.revision,
+        image.reserved,
+        image.objects,
+    );
+    let store = Store {
+        memory: Arc::new(RwLock::new(memory)),
+        disk: Some(Arc::new(disk)),
+    };
+    full.store(true, Ordering::SeqCst);
+    let accepted = create(&store, "a", 1);
+    let error = store
+        .committed(accepted)
+        .await
+        .expect_err("the disk is full");
+    assert!(error.to_string().contains("store.redb"), "{error}");
+    let refused = store.write(put("configmaps", "b", Expect::Absent, object("b", 1)));
+    assert!(matches!(refused, Err(Refused::Disk(_))));
+    full.store(false, Ordering::SeqCst);
+    // The committing thread tries again by itself.
+    while store.committed(accepted).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let second = create(&store, "b", 1);
+    store.committed(second).await.expect("there is space again");
+    store.close().await.expect("closed");
+    drop(store);
+    let store = Store::open(&path, Limits::standard()).expect("existing store");
+    assert_eq!(store.list("configmaps", &Scope::All).1.len(), 2);
 }
 
 const CHILD: &str = "SUIMON_TEST_STORE_CHILD";
