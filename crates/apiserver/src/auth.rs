@@ -13,13 +13,22 @@ use crate::status::{Named, Status};
 
 /// The group that may do everything.
 pub const MASTERS: &str = "system:masters";
+/// The user of the in-process client.
+const CONTROLLERS: &str = "system:suimon";
 
 /// The user of the in-process client.
 pub(crate) fn in_process() -> User {
     User {
-        name: "system:suimon".into(),
+        name: CONTROLLERS.into(),
         groups: vec![MASTERS.into(), "system:authenticated".into()],
     }
+}
+
+/// Whether a controller of this process asks. It need not wait for the disk: what it writes it
+/// derives again after a crash, and the disk holds a prefix of the history, so nothing that was
+/// acknowledged to a user is lost by that. Commands use other managers.
+pub(crate) fn is_controller(user: &User, manager: &str) -> bool {
+    &*user.name == CONTROLLERS && manager == "suimon"
 }
 
 /// The user that a verified client certificate names: CN is the name, O are the groups.

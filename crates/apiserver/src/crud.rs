@@ -52,8 +52,8 @@ pub(crate) struct Call {
     pub(crate) user: User,
     /// Who owns the fields that this request sets.
     pub(crate) manager: String,
-    /// Whether the caller goes on without waiting for the disk: the server's own cleanup does,
-    /// because it starts again from what is stored.
+    /// Whether the caller goes on without waiting for the disk: controllers and cleanup do,
+    /// because they start again from what is stored.
     pub(crate) hurry: bool,
 }
 

@@ -185,8 +185,8 @@ fn call(
         subresource: path.subresource.unwrap_or_default().to_owned(),
         options,
         user: user.clone(),
+        hurry: auth::is_controller(user, &manager),
         manager,
-        hurry: false,
     })
 }
 

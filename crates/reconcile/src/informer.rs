@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -52,10 +52,25 @@ impl<K> Clone for Informer<K> {
 }
 
 struct Shared<K> {
-    /// Ordered, so that a namespace is a range.
-    objects: RwLock<BTreeMap<Key, Arc<K>>>,
+    objects: RwLock<Objects<K>>,
     handlers: Mutex<Vec<Handler<K>>>,
     synced: watch::Sender<bool>,
+}
+
+struct Objects<K> {
+    /// Ordered, so that a namespace is a range.
+    known: BTreeMap<Key, Arc<K>>,
+    /// The newest revision that the watch has told of since the last full list.
+    seen: Option<u64>,
+}
+
+/// Where an object's state comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    List,
+    Watch,
+    /// A write of this process.
+    Own,
 }
 
 impl<K> Informer<K>
@@ -65,7 +80,10 @@ where
     /// Starts the watch. It is renewed for ever; its errors are logged and retried with backoff.
     pub fn start(api: Api<K>, tasks: &Tasks) -> Self {
         let shared = Arc::new(Shared {
-            objects: RwLock::default(),
+            objects: RwLock::new(Objects {
+                known: BTreeMap::new(),
+                seen: None,
+            }),
             handlers: Mutex::default(),
             synced: watch::channel(false).0,
         });
@@ -86,18 +104,19 @@ where
 
     /// The object of this key, if it exists.
     pub fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.read().get(key).cloned()
+        self.read().known.get(key).cloned()
     }
 
     /// Every object, ordered by namespace and name.
     pub fn list(&self) -> Vec<Arc<K>> {
-        self.read().values().cloned().collect()
+        self.read().known.values().cloned().collect()
     }
 
     /// The objects of one namespace for which `wanted` holds.
     pub fn in_namespace(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
         let objects = self.read();
         let range = objects
+            .known
             .range(Key::new(namespace, "")..)
             .take_while(|(key, _)| key.namespace == namespace);
         range
@@ -118,6 +137,12 @@ where
                 .iter()
                 .any(|owner| owner.uid == uid && owner.controller == Some(true))
         })
+    }
+
+    /// Takes over what a write of this process returned, ahead of the watch: a reconcile that
+    /// follows at once then does not work on an older object and meet a conflict.
+    pub fn learn(&self, written: K) {
+        self.shared.apply(written, Source::Own);
     }
 
     /// Calls `handler` for every object known now and for every change from now on.
@@ -164,7 +189,7 @@ where
         .boxed()
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<Key, Arc<K>>> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Objects<K>> {
         self.shared
             .objects
             .read()
@@ -185,17 +210,20 @@ where
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => {
+                listed.clear();
+                shared.write().seen = None;
+            }
             Ok(Event::InitApply(object)) => {
                 listed.insert(Key::of(&object));
-                shared.apply(object);
+                shared.apply(object, Source::List);
             }
             Ok(Event::InitDone) => {
                 shared.forget_all_but(&listed);
                 listed = HashSet::new();
                 shared.synced.send_replace(true);
             }
-            Ok(Event::Apply(object)) => shared.apply(object),
+            Ok(Event::Apply(object)) => shared.apply(object, Source::Watch),
             Ok(Event::Delete(object)) => shared.delete(&Key::of(&object), Arc::new(object)),
             Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed, renewing it"),
         }
@@ -203,25 +231,27 @@ where
 }
 
 impl<K: Resource<DynamicType = ()>> Shared<K> {
-    fn apply(&self, object: K) {
-        let object = Arc::new(object);
-        let previous = {
-            let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
-            objects.insert(Key::of(object.as_ref()), Arc::clone(&object))
-        };
-        // A renewed watch lists what we know already: handlers need not hear of it again.
-        if previous.is_some_and(|old| old.meta().resource_version == object.meta().resource_version)
+    fn apply(&self, object: K, source: Source) {
+        let (key, object) = (Key::of(&object), Arc::new(object));
         {
-            return;
+            let mut objects = self.write();
+            if source == Source::Watch {
+                objects.saw(object.as_ref());
+            }
+            if !objects.is_news(&key, object.as_ref(), source) {
+                return;
+            }
+            objects.known.insert(key, Arc::clone(&object));
         }
         self.tell(&Change::Applied(object));
     }
 
     fn delete(&self, key: &Key, last: Arc<K>) {
-        self.objects
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
+        {
+            let mut objects = self.write();
+            objects.saw(last.as_ref());
+            objects.known.remove(key);
+        }
         self.tell(&Change::Deleted(last));
     }
 
@@ -229,14 +259,20 @@ impl<K: Resource<DynamicType = ()>> Shared<K> {
         let gone: HashMap<Key, Arc<K>> = {
             let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
             objects
+                .known
                 .iter()
                 .filter(|(key, _)| !listed.contains(key))
                 .map(|(k, o)| (k.clone(), Arc::clone(o)))
                 .collect()
         };
         for (key, object) in gone {
-            self.delete(&key, object);
+            self.write().known.remove(&key);
+            self.tell(&Change::Deleted(object));
         }
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Objects<K>> {
+        self.objects.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, change: &Change<K>) {
@@ -248,5 +284,101 @@ impl<K: Resource<DynamicType = ()>> Shared<K> {
         {
             handler(change);
         }
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Objects<K> {
+    fn saw(&mut self, object: &K) {
+        self.seen = self.seen.max(revision(object));
+    }
+
+    /// Whether handlers should hear of this state. The watch tells of our own writes again, and
+    /// a renewed watch lists what is known already.
+    fn is_news(&self, key: &Key, object: &K, source: Source) -> bool {
+        let known = self.known.get(key).map(AsRef::as_ref);
+        let differs = known
+            .is_none_or(|known| known.meta().resource_version != object.meta().resource_version);
+        let is_newer = match (known.and_then(revision), revision(object)) {
+            (Some(known), Some(object)) => object > known,
+            _ => true,
+        };
+        match source {
+            // After a restore from a backup, revisions may go back.
+            Source::List => differs,
+            Source::Watch => differs && is_newer,
+            // What the watch has passed it has told, and a deletion may have followed since. So
+            // the order of revisions must be known, and this one must be ahead of the watch.
+            Source::Own => {
+                differs && is_newer && self.seen.is_some_and(|seen| revision(object) > Some(seen))
+            }
+        }
+    }
+}
+
+/// The revision as a number, if the server writes numbers: then they order the writes of a kind.
+fn revision<K: Resource>(object: &K) -> Option<u64> {
+    object.meta().resource_version.as_ref()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    fn at(version: &str) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.name = Some("a".into());
+        object.metadata.resource_version = Some(version.into());
+        object
+    }
+
+    fn shared() -> Shared<ConfigMap> {
+        Shared {
+            objects: RwLock::new(Objects {
+                known: BTreeMap::new(),
+                seen: None,
+            }),
+            handlers: Mutex::default(),
+            synced: watch::channel(true).0,
+        }
+    }
+
+    fn known(shared: &Shared<ConfigMap>) -> Option<String> {
+        let objects = shared.objects.read().expect("not poisoned");
+        let found = objects.known.get(&Key::of(&at("0")));
+        found.and_then(|object| object.metadata.resource_version.clone())
+    }
+
+    #[test]
+    fn a_write_of_ours_is_known_ahead_of_the_watch_and_told_once() {
+        let shared = shared();
+        let (told, heard) = std::sync::mpsc::channel();
+        let handler: Handler<ConfigMap> = Box::new(move |_| told.send(()).expect("heard"));
+        shared.handlers.lock().expect("not poisoned").push(handler);
+        shared.apply(at("4"), Source::Watch);
+        shared.apply(at("9"), Source::Own);
+        assert_eq!(known(&shared).as_deref(), Some("9"));
+        for version in ["7", "9"] {
+            shared.apply(at(version), Source::Watch);
+            assert_eq!(known(&shared).as_deref(), Some("9"), "{version}");
+        }
+        assert_eq!(heard.try_iter().count(), 2);
+    }
+
+    #[test]
+    fn a_write_that_the_watch_has_passed_never_brings_a_deleted_object_back() {
+        let shared = shared();
+        shared.apply(at("4"), Source::Watch);
+        shared.delete(&Key::of(&at("6")), Arc::new(at("6")));
+        shared.apply(at("5"), Source::Own);
+        assert_eq!(known(&shared), None);
+    }
+
+    #[test]
+    fn nothing_is_learned_before_the_watch_has_told_of_a_revision() {
+        let shared = shared();
+        shared.apply(at("4"), Source::List);
+        shared.apply(at("5"), Source::Own);
+        assert_eq!(known(&shared).as_deref(), Some("4"));
     }
 }

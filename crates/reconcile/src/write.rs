@@ -78,19 +78,20 @@ pub async fn merge<K: Object>(client: &Client, key: &Key, patch: &Value) -> Resu
 }
 
 /// Replaces the status if `next` differs from `current`. `resourceVersion` of `object` guards
-/// against writing over a newer status. Returns whether it wrote.
-pub async fn status<K, S>(
+/// against writing over a newer status. Returns what it wrote, for
+/// [`Informer::learn`](crate::Informer::learn).
+pub async fn replaced_status<K, S>(
     client: &Client,
     object: &K,
     current: Option<&S>,
     next: &S,
-) -> Result<bool, Error>
+) -> Result<Option<K>, Error>
 where
     K: Object,
     S: Serialize + PartialEq,
 {
     if current == Some(next) {
-        return Ok(false);
+        return Ok(None);
     }
     let namespace = object.namespace().unwrap_or_default();
     let mut value = serde_json::to_value(object).map_err(|source| encode(object, source))?;
@@ -102,10 +103,25 @@ where
         dry_run: false,
         field_manager: Some(MANAGER.to_owned()),
     };
-    api::<K>(client, &namespace)
+    let written = api::<K>(client, &namespace)
         .replace_status(&object.name_any(), &params, &replaced)
         .await?;
-    Ok(true)
+    Ok(Some(written))
+}
+
+/// As [`replaced_status`]; returns only whether it wrote.
+pub async fn status<K, S>(
+    client: &Client,
+    object: &K,
+    current: Option<&S>,
+    next: &S,
+) -> Result<bool, Error>
+where
+    K: Object,
+    S: Serialize + PartialEq,
+{
+    let written = replaced_status(client, object, current, next).await?;
+    Ok(written.is_some())
 }
 
 /// Deletes an object in the background; no error if it is gone.

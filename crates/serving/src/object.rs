@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
-use reconcile::Error;
 use reconcile::write::{self, Object};
+use reconcile::{Error, Informer};
+use serde::Serialize;
 use serde_json::Value;
 
 /// Labels or annotations.
@@ -32,14 +33,24 @@ impl<K> Write<K> {
     }
 }
 
-/// Performs a write. An object that exists already is no error: the cache is about to learn of
-/// it, and the next reconcile judges it.
-pub(crate) async fn perform<K: Object>(
+/// A kind that is written and cached.
+pub(crate) trait Cached: Object + Send + Sync + 'static {}
+
+impl<K: Object + Send + Sync + 'static> Cached for K {}
+
+/// Performs a write, and lets the cache know at once. An object that exists already is no error:
+/// the cache is about to learn of it, and the next reconcile judges it.
+async fn perform<K: Cached>(
     client: &kube::Client,
+    cache: &Informer<K>,
     write: &Write<K>,
 ) -> Result<(), Error> {
     match write {
-        Write::Create(object) => write::create_if_absent(client, object).await.map(drop),
+        Write::Create(object) => {
+            if let Some(created) = write::create_if_absent(client, object).await? {
+                cache.learn(created);
+            }
+        }
         Write::Replace(object) => {
             let namespace = object.namespace().unwrap_or_default();
             let params = kube::api::PostParams {
@@ -47,10 +58,37 @@ pub(crate) async fn perform<K: Object>(
                 field_manager: Some(reconcile::MANAGER.to_owned()),
             };
             let api = write::api::<K>(client, &namespace);
-            api.replace(&object.name_any(), &params, object).await?;
-            Ok(())
+            let name = object.name_any();
+            cache.learn(api.replace(&name, &params, object).await?);
         }
     }
+    Ok(())
+}
+
+/// [`perform`], if there is something to write.
+pub(crate) async fn perform_some<K: Cached>(
+    client: &kube::Client,
+    cache: &Informer<K>,
+    write: Option<&Write<K>>,
+) -> Result<(), Error> {
+    match write {
+        Some(write) => perform(client, cache, write).await,
+        None => Ok(()),
+    }
+}
+
+/// Replaces the status if it differs, and lets the cache know at once.
+pub(crate) async fn write_status<K: Cached, S: Serialize + PartialEq>(
+    client: &kube::Client,
+    cache: &Informer<K>,
+    object: &K,
+    stored: Option<&S>,
+    next: &S,
+) -> Result<(), Error> {
+    if let Some(written) = write::replaced_status(client, object, stored, next).await? {
+        cache.learn(written);
+    }
+    Ok(())
 }
 
 /// Whose child an object is.

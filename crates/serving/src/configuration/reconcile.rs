@@ -11,7 +11,7 @@ use super::plan::{Plan, plan};
 use super::{Observed, resources, status};
 use crate::context::Context;
 use crate::event::Note;
-use crate::object::{self, Ownership, ownership};
+use crate::object::{self, Ownership, ownership, write_status};
 
 /// Brings one Configuration's revisions and status up to date.
 pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Error> {
@@ -25,8 +25,9 @@ pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Err
     let config = ctx.config.current();
     let mut plan = plan(&configuration, &observed, &config.gc, &::reconcile::now());
     create(&ctx, &configuration, &mut plan).await?;
-    write::status(
+    write_status(
         &ctx.client,
+        &ctx.configurations,
         configuration.as_ref(),
         configuration.status.as_ref(),
         &plan.status,
@@ -36,7 +37,8 @@ pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Err
     if let Some(routes) = &plan.routes {
         let routes = (!routes.is_empty()).then_some(routes);
         let patch = json!({"metadata": {"annotations": {annotation::ROUTES: routes}}});
-        write::merge::<Configuration>(&ctx.client, &key, &patch).await?;
+        let merged = write::merge(&ctx.client, &key, &patch).await?;
+        ctx.configurations.learn(merged);
     }
     for name in &plan.delete {
         let revision = Key::new(key.namespace.clone(), name);
@@ -69,7 +71,8 @@ async fn create(
     };
     let name = revision.metadata.name.as_deref().unwrap_or_default();
     match write::create_if_absent(&ctx.client, revision).await {
-        Ok(Some(_)) => {
+        Ok(Some(created)) => {
+            ctx.revisions.learn(created);
             let message = format!("Created Revision \"{name}\"");
             plan.notes.push(Note::normal("Created", message));
             Ok(())

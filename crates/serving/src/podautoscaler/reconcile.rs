@@ -12,7 +12,7 @@ use super::brain::Pods;
 use super::plan::{Observed, Plan, plan, plan_foreign};
 use super::status::activity;
 use super::{Autoscalers, spec};
-use crate::object::is_deleting;
+use crate::object::{is_deleting, write_status};
 
 impl Autoscalers {
     /// Decides for one PodAutoscaler and writes what follows.
@@ -69,15 +69,17 @@ impl Autoscalers {
             let namespace = autoscaler.metadata.namespace.clone().unwrap_or_default();
             let target = Key::new(namespace, &autoscaler.spec.scale_target_ref.name);
             let patch = json!({"spec": {"replicas": replicas}});
-            write::merge::<Deployment>(client, &target, &patch).await?;
+            let scaled = write::merge(client, &target, &patch).await?;
+            self.context.deployments.learn(scaled);
             tracing::info!(deployment = %target, replicas, "scaled");
         }
         if let Some(service) = &plan.service {
-            write::apply(client, service).await?;
+            let applied = write::apply(client, service).await?;
+            self.context.kubernetes_services.learn(applied);
         }
         let current = autoscaler.status.as_ref();
-        write::status(client, autoscaler, current, &plan.status).await?;
-        Ok(())
+        let cache = &self.context.autoscalers;
+        write_status(client, cache, autoscaler, current, &plan.status).await
     }
 }
 

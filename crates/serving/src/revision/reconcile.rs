@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use super::plan::{Plan, plan};
 use super::{Observed, resources};
 use crate::context::Context;
-use crate::object::{self, perform};
+use crate::object::{self, perform_some, write_status};
 use crate::settings::Config;
 
 /// Brings one Revision's children and status up to date. `queue` is the controller's own: a
@@ -75,23 +75,24 @@ async fn apply(
     revision: &Arc<Revision>,
     plan: &Plan,
 ) -> Result<(), Error> {
-    // The Deployment is on the way to the first answer, so nothing goes before it.
-    if let Some(change) = &plan.deployment {
-        perform(&ctx.client, change).await?;
-    }
-    if let Some(change) = &plan.autoscaler {
-        perform(&ctx.client, change).await?;
-    }
-    write::status(
+    // The Deployment is on the way to the first answer, so it is the first to be asked for.
+    tokio::try_join!(
+        perform_some(&ctx.client, &ctx.deployments, plan.deployment.as_ref()),
+        perform_some(&ctx.client, &ctx.autoscalers, plan.autoscaler.as_ref()),
+    )?;
+    let stored = revision.status.as_ref();
+    write_status(
         &ctx.client,
+        &ctx.revisions,
         revision.as_ref(),
-        revision.status.as_ref(),
+        stored,
         &plan.status,
     )
     .await?;
     ctx.recorder.tell(revision.as_ref(), &plan.notes);
     if let Some(patch) = &plan.released {
-        write::merge::<Revision>(&ctx.client, key, patch).await?;
+        let merged = write::merge(&ctx.client, key, patch).await?;
+        ctx.revisions.learn(merged);
     }
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ::reconcile::{Action, Error, Key, controller_of, write};
+use ::reconcile::{Action, Error, Informer, Key, controller_of, write};
 use api::names::child_name;
-use api::serving::v1::{Configuration, Revision, Route, Service};
+use api::serving::v1::{Revision, Route, Service};
 use k8s_openapi::api::core::v1::Service as KubernetesService;
 use kube::ResourceExt;
 
@@ -13,7 +13,7 @@ use super::labeling::Mark;
 use super::plan::{Given, Plan, plan};
 use super::traffic::{Named, named};
 use crate::context::Context;
-use crate::object::{self, perform};
+use crate::object::{self, Cached, perform_some, write_status};
 
 /// Brings one Route's children, marks and status up to date.
 pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Error> {
@@ -103,21 +103,21 @@ fn configurations(route: &Route) -> impl Iterator<Item = &str> {
 
 async fn apply(ctx: &Context, key: &Key, route: &Arc<Route>, plan: &Plan) -> Result<(), Error> {
     for mark in &plan.marks.configurations {
-        write_mark::<Configuration>(ctx, key, mark).await?;
+        write_mark(ctx, &ctx.configurations, key, mark).await?;
     }
     for mark in &plan.marks.revisions {
-        write_mark::<Revision>(ctx, key, mark).await?;
+        write_mark(ctx, &ctx.revisions, key, mark).await?;
     }
     for placeholder in &plan.placeholders {
-        perform(&ctx.client, placeholder).await?;
+        perform_some(&ctx.client, &ctx.kubernetes_services, Some(placeholder)).await?;
     }
-    if let Some(ingress) = &plan.ingress {
-        perform(&ctx.client, ingress).await?;
-    }
-    write::status(
+    perform_some(&ctx.client, &ctx.ingresses, plan.ingress.as_ref()).await?;
+    let stored = route.status.as_ref();
+    write_status(
         &ctx.client,
+        &ctx.routes,
         route.as_ref(),
-        route.status.as_ref(),
+        stored,
         &plan.status,
     )
     .await?;
@@ -130,11 +130,17 @@ async fn apply(ctx: &Context, key: &Key, route: &Arc<Route>, plan: &Plan) -> Res
 }
 
 /// An object that is gone needs no mark.
-async fn write_mark<K: write::Object>(ctx: &Context, key: &Key, mark: &Mark) -> Result<(), Error> {
+async fn write_mark<K: Cached>(
+    ctx: &Context,
+    cache: &Informer<K>,
+    key: &Key,
+    mark: &Mark,
+) -> Result<(), Error> {
     let object = Key::new(key.namespace.clone(), &mark.name);
     match write::merge::<K>(&ctx.client, &object, &mark.patch).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error),
+        Ok(marked) => cache.learn(marked),
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error),
     }
+    Ok(())
 }

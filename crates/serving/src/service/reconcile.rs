@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ::reconcile::{Action, Error, Key, write};
+use ::reconcile::{Action, Error, Key};
 
 use super::plan::{Plan, plan};
 use super::{Observed, status};
 use crate::context::Context;
 use crate::event::Note;
-use crate::object::{self, Write};
+use crate::object::{self, Write, perform_some, write_status};
 
 /// Brings one Service's children and status up to date.
 pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Error> {
@@ -34,8 +34,9 @@ pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Err
     if let Err(error) = &applied {
         status::child_failed(&mut plan.status, error, ::reconcile::now());
     }
-    write::status(
+    write_status(
         &ctx.client,
+        &ctx.services,
         service.as_ref(),
         service.status.as_ref(),
         &plan.status,
@@ -46,19 +47,18 @@ pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Err
 }
 
 async fn apply(ctx: &Context, plan: &mut Plan) -> Result<(), Error> {
-    if let Some(change) = &plan.configuration {
-        object::perform(&ctx.client, change).await?;
-        if let Write::Create(created) = change {
-            plan.notes
-                .push(created_note("Configuration", &created.metadata.name));
-        }
+    let (configuration, route) = (plan.configuration.as_ref(), plan.route.as_ref());
+    tokio::try_join!(
+        perform_some(&ctx.client, &ctx.configurations, configuration),
+        perform_some(&ctx.client, &ctx.routes, route),
+    )?;
+    if let Some(Write::Create(created)) = configuration {
+        let note = created_note("Configuration", &created.metadata.name);
+        plan.notes.push(note);
     }
-    if let Some(change) = &plan.route {
-        object::perform(&ctx.client, change).await?;
-        if let Write::Create(created) = change {
-            plan.notes
-                .push(created_note("Route", &created.metadata.name));
-        }
+    if let Some(Write::Create(created)) = route {
+        let note = created_note("Route", &created.metadata.name);
+        plan.notes.push(note);
     }
     Ok(())
 }
