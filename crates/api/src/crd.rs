@@ -33,9 +33,18 @@ pub fn crds() -> Vec<Value> {
         written_by_users(&serving::v1::Configuration::crd()),
         written_by_users(&serving::v1::Revision::crd()),
         written_by_users(&serving::v1::Route::crd()),
-        written_by_controllers(&autoscaling::v1alpha1::PodAutoscaler::crd()),
+        derived(written_by_controllers(
+            &autoscaling::v1alpha1::PodAutoscaler::crd(),
+        )),
         written_by_controllers(&networking::v1alpha1::Ingress::crd()),
     ]
+}
+
+/// Objects of this kind are made again from others, so the embedded API server need not wait for
+/// the disk to acknowledge them.
+fn derived(mut definition: Value) -> Value {
+    definition["metadata"]["annotations"]["suimon.dev/durability"] = json!("lazy");
+    definition
 }
 
 type Definition =
