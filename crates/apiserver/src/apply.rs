@@ -7,7 +7,8 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::schema::Schema;
+use crate::defaults;
+use crate::schema::{ListKind, Schema};
 use crate::status::{Cause, Status};
 use crate::types::ResourceType;
 
@@ -79,8 +80,9 @@ pub fn apply(
     let set = FieldSet::of(schema, &config).without_server_fields();
     let mut managers = Managers::of(live);
     let own = managers.find(writer.manager, Operation::Apply, None, writer.subresource);
-    if let (Some(live), Some(own)) = (live, own)
-        && managers.entries[own].fields == set
+    let owned_before = own.map(|own| &managers.entries[own].fields);
+    if let Some(live) = live
+        && owned_before.map_or(set.is_empty(), |owned| *owned == set)
         && merge::covers(schema, live, &config)
     {
         return Ok(Outcome::Unchanged);
@@ -193,7 +195,37 @@ fn wanted(kind: &ResourceType, config: &Value, writer: &Writer<'_>) -> Value {
         }
     }
     drop_nulls(kind.schema.as_deref(), &mut config);
+    if let Some(schema) = kind.schema.as_deref() {
+        complete_atomic(schema, &mut config);
+    }
     config
+}
+
+/// Fills defaults inside of atomic lists and maps. They replace the live value as a whole, so
+/// without its defaults the same configuration would look like a change, and like a conflict to
+/// another manager that applies it too.
+fn complete_atomic(schema: &Schema, value: &mut Value) {
+    match value {
+        Value::Object(_) if schema.atomic_map => defaults::apply(schema, value),
+        Value::Array(_) if schema.list == ListKind::Atomic => defaults::apply(schema, value),
+        Value::Object(map) => {
+            for (key, value) in map {
+                if (value.is_object() || value.is_array())
+                    && let Some(field) = Schema::field(Some(schema), key)
+                {
+                    complete_atomic(field, value);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(item) = schema.items.as_deref() {
+                items
+                    .iter_mut()
+                    .for_each(|value| complete_atomic(item, value));
+            }
+        }
+        _ => {}
+    }
 }
 
 fn drop_nulls(schema: Option<&Schema>, value: &mut Value) {

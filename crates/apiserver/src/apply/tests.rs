@@ -366,6 +366,44 @@ fn typed_clients_may_send_null_and_server_metadata() {
 }
 
 #[test]
+fn defaults_inside_of_atomic_lists_are_no_change_and_no_conflict() {
+    let mut crd = crate::types::tests::crd();
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] = json!({
+        "type": "object",
+        "properties": {"rules": {"type": "array", "items": {"type": "object", "properties": {
+            "name": {"type": "string"}, "weight": {"type": "integer", "default": 1},
+        }}}},
+    });
+    let table = TypeTable::builtin().with_crd(&crd).unwrap();
+    let kind = table.get("example.dev", "v1", "things").unwrap();
+    let config = json!({"metadata": {"name": "t"}, "spec": {"rules": [{"name": "a"}]}});
+    let object = applied(kind, None, &config, "one");
+    let object = match apply(kind, Some(&object), &config, &writer("two"), false).unwrap() {
+        Outcome::Changed(object) => object,
+        Outcome::Unchanged => panic!("two owns nothing yet"),
+    };
+    assert_eq!(object["spec"]["rules"], json!([{"name": "a", "weight": 1}]));
+    for manager in ["one", "two"] {
+        assert_eq!(
+            apply(kind, Some(&object), &config, &later(manager), false).unwrap(),
+            Outcome::Unchanged
+        );
+    }
+}
+
+#[test]
+fn a_configuration_that_sets_nothing_owns_nothing() {
+    let config = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
+    let kind = kind("namespaces");
+    let mut object = applied(&kind, None, &config, "me");
+    object["metadata"]["labels"] = json!({"kubernetes.io/metadata.name": "n"});
+    assert_eq!(
+        apply(&kind, Some(&object), &config, &later("me"), false).unwrap(),
+        Outcome::Unchanged
+    );
+}
+
+#[test]
 fn managers_are_named_by_query_or_client() {
     assert_eq!(manager_name(Some("me"), Some("kubectl/1.32")), "me");
     assert_eq!(manager_name(None, Some("kubectl/1.32 (linux)")), "kubectl");
