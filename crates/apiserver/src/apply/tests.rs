@@ -86,7 +86,7 @@ fn fields_are_recorded_as_kubernetes_records_them() {
 fn applying_the_same_again_changes_nothing() {
     let kind = kind("deployments");
     let mut object = applied(&kind, None, &deployment("i"), "kubectl");
-    crate::defaults::apply(kind.schema.as_deref().unwrap(), &mut object);
+    defaults::apply(kind.schema.as_deref().unwrap(), &mut object);
     let again = apply(
         &kind,
         Some(&object),
@@ -101,7 +101,7 @@ fn applying_the_same_again_changes_nothing() {
 fn a_dropped_field_is_removed_with_what_depends_on_it() {
     let kind = kind("deployments");
     let mut object = applied(&kind, None, &deployment("i"), "kubectl");
-    crate::defaults::apply(kind.schema.as_deref().unwrap(), &mut object);
+    defaults::apply(kind.schema.as_deref().unwrap(), &mut object);
     let mut config = deployment("i");
     config["metadata"]["labels"] = json!({"other": "x"});
     config["spec"].as_object_mut().unwrap().remove("replicas");
