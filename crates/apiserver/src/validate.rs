@@ -272,7 +272,10 @@ fn check_string(
         .as_deref()
         .filter(|format| !format::matches(format, text))
     {
-        invalid(format!("{path} in body must be of type {format}: {value}"));
+        invalid(match format {
+            "quantity" => format::QUANTITY.to_owned(),
+            _ => format!("{path} in body must be of type {format}: {value}"),
+        });
     }
     if let Some(most) = limits.max_length.filter(|most| length > *most) {
         let detail = format!("may not be more than {most} bytes");

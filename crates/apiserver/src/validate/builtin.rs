@@ -3,6 +3,8 @@
 //! Only demands are here whose breach would break a controller, a pod or a client; Kubernetes
 //! checks more. Texts are those of Kubernetes.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::name;
@@ -81,8 +83,16 @@ const IMMUTABLE: &[(&str, &str, &str)] = &[
     ),
 ];
 
+/// Amounts such as `500m` and `64Mi`, which the schema knows as a string or a number.
+const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
+
 /// Hangs the demands of `definition` on its schema.
 pub(crate) fn attach(definition: &str, schema: &mut Schema) {
+    if definition == QUANTITY
+        && let Some(limits) = schema.limits.as_mut().and_then(Arc::get_mut)
+    {
+        limits.format = Some("quantity".into());
+    }
     for (package, name, demand) in DEMANDS {
         if definition.strip_prefix(package) == Some(name) {
             schema.demand = Some(*demand);

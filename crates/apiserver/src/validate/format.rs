@@ -27,6 +27,7 @@ pub fn matches(format: &str, text: &str) -> bool {
         "mac" => is_mac(text),
         "uuid" | "uuid3" | "uuid4" | "uuid5" => is_uuid(text),
         "duration" => go_duration(text).is_some(),
+        "quantity" => is_quantity(text),
         "k8s-short-name" => name::dns_label(text).is_ok(),
         "k8s-long-name" => name::dns_subdomain(text).is_ok(),
         _ => true,
@@ -42,6 +43,45 @@ pub fn number_fits(format: &str, value: &Value) -> bool {
         "int64" => !value.is_u64() || value.is_i64(),
         _ => true,
     }
+}
+
+/// What Kubernetes says of a quantity that is none.
+pub const QUANTITY: &str =
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+
+/// A number with a decimal (`m`, `k`, `M`), binary (`Ki`, `Mi`) or exponent (`e3`) suffix.
+fn is_quantity(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = unsigned
+        .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
+        .unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let plain =
+        number.bytes().any(|byte| byte.is_ascii_digit()) && number.matches('.').count() <= 1;
+    let known = matches!(
+        suffix,
+        "" | "n"
+            | "u"
+            | "m"
+            | "k"
+            | "M"
+            | "G"
+            | "T"
+            | "P"
+            | "E"
+            | "Ki"
+            | "Mi"
+            | "Gi"
+            | "Ti"
+            | "Pi"
+            | "Ei"
+    );
+    let exponent = || {
+        suffix
+            .strip_prefix(['e', 'E'])
+            .is_some_and(|digits| digits.parse::<i32>().is_ok())
+    };
+    plain && (known || exponent())
 }
 
 /// RFC 3339: a full date, a time and an offset.

@@ -211,6 +211,31 @@ fn services_need_ports_and_keep_their_address() {
 }
 
 #[test]
+fn quantities_are_amounts() {
+    for good in [
+        "1", "0.5", ".5", "500m", "64Mi", "1e3", "1E-2", "+2k", "-1", "1E",
+    ] {
+        assert!(format::matches("quantity", good), "{good}");
+    }
+    let pod = |cpu: &str| {
+        let container = json!({"name": "c", "image": "i", "resources": {"limits": {"cpu": cpu}, "requests": {"cpu": "1"}}});
+        json!({"spec": {"containers": [container]}})
+    };
+    check_builtin("io.k8s.api.core.v1.Pod", &pod("100m"), &[]);
+    for bad in ["", "much", "1.2.3", "5 Mi", "1Xi", "m"] {
+        assert!(!format::matches("quantity", bad), "{bad}");
+    }
+    check_builtin(
+        "io.k8s.api.core.v1.Pod",
+        &pod("much"),
+        &[
+            "spec.containers[0].resources.limits.cpu: Invalid value: \"much\": quantities must match the regular \
+           expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ],
+    );
+}
+
+#[test]
 fn running_pods_keep_their_spec() {
     let old = json!({"spec": {"containers": [{"name": "c", "image": "i"}]}});
     let mut new = old.clone();
