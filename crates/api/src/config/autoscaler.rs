@@ -91,6 +91,10 @@ impl Autoscaler {
             max_scale_limit: reader.scale("max-scale-limit", 0),
             scale_down_delay: reader.duration("scale-down-delay", Duration::ZERO),
         };
+        reader.without_effect(
+            "activator-capacity",
+            "every gateway is an activator, so there is no number of them to choose",
+        );
         config.check_targets(reader);
         config.check_windows(reader);
         config.check_scales(reader);
