@@ -1,18 +1,19 @@
 //! One client connection: which HTTP it speaks, its requests one after another, its end.
 //!
 //! Between requests a connection holds no buffer and no workspace; during the drain it ends as
-//! soon as it is between requests.
+//! soon as it is between requests. What happens rarely is boxed: its future would count for every
+//! connection.
 
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use routing::Visibility;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 use crate::buffer::{Buffer, SMALL};
 use crate::downstream::Downstream;
@@ -25,7 +26,7 @@ use crate::http1::source::{Http1Source, Input};
 use crate::http2::{self, PREFACE};
 use crate::message::Source;
 use crate::request;
-use crate::timeout::Timer;
+use crate::timeout::{Timer, once_pending};
 use crate::worker::{ConnectionGuard, Worker, Workspace};
 
 /// What all requests of a connection have in common.
@@ -73,7 +74,7 @@ pub(crate) async fn serve(
             drop((source, sink));
             Box::pin(http2::server::serve(guard, stream, prefix, client)).await;
         }
-        Next::Linger => linger(&mut source, &mut sink).await,
+        Next::Linger => Box::pin(linger(&mut source, &mut sink)).await,
         Next::Reset => {
             drop((source, sink));
             // Without this the client of a body that ends with the connection sees a clean end.
@@ -101,7 +102,7 @@ async fn requests<'s>(
                 &source.buffer.filled()[..source.buffer.filled().len().min(PREFACE.len())],
             )
         {
-            match preface(worker, source, &mut timer).await {
+            match Box::pin(preface(worker, source, &mut timer)).await {
                 Ok(true) => return Next::Http2,
                 Ok(false) => {}
                 Err(_) => return Next::Close,
@@ -126,35 +127,37 @@ async fn one<'s>(
     source: &mut Http1Source<'s>,
     sink: &mut Http1Sink<'s>,
 ) -> Next {
-    let mut head = std::mem::take(&mut workspace.request);
-    sink.out = std::mem::take(&mut workspace.downstream_out);
-    let read = read_head(worker, &mut head, source, timer).await;
+    let Workspace {
+        request: head,
+        downstream_out,
+        scratch,
+    } = workspace;
+    sink.out = std::mem::take(downstream_out);
+    let read = read_head(worker, head, source, timer).await;
     let sent = sink.written;
     let mut downstream = Http1Downstream::new(worker, head, source, sink);
     match read {
-        Ok(true) => request::handle(worker, client, (workspace, timer), &mut downstream).await,
+        Ok(true) => request::handle(worker, client, (scratch, timer), &mut downstream).await,
         Ok(false) => return Next::Close,
         Err(failure) => {
             worker.counters.failures.add(1);
             downstream.responder.persistent = false;
-            downstream
-                .reply(request::failure_reply(&failure, false))
-                .await;
+            let reply = request::failure_reply(&failure, false);
+            Box::pin(downstream.reply(reply)).await;
         }
     }
     let (persistent, is_broken) = (
         downstream.responder.persistent,
         downstream.responder.is_broken,
     );
-    workspace.request = downstream.head;
     worker.counters.sent_bytes.add(sink.written - sent);
     sink.out.clear();
-    workspace.downstream_out = std::mem::take(&mut sink.out);
+    *downstream_out = std::mem::take(&mut sink.out);
     match (persistent, source.is_done()) {
         _ if is_broken => Next::Reset,
         (true, true) => Next::Request,
         // An answer that came early: the rest of the body is still on its way.
-        (true, false) if discard(source).await => Next::Request,
+        (true, false) if Box::pin(discard(source)).await => Next::Request,
         (false, true) if source.is_drained() => Next::Close,
         (_, false) | (false, true) => Next::Linger,
     }
@@ -164,19 +167,14 @@ async fn one<'s>(
 async fn idle(guard: &ConnectionGuard, source: &mut Http1Source<'_>, timer: &mut Timer) -> bool {
     source.finish();
     let worker = &guard.worker;
-    let since = Instant::now();
-    let mut waiting = std::pin::pin!(source.wait(SMALL));
+    let mut waiting = pin!(source.wait(SMALL));
     let input = poll_fn(|cx| match waiting.as_mut().poll(cx) {
         Poll::Ready(input) => Poll::Ready(input),
         Poll::Pending if guard.poll_drain(cx) => Poll::Ready(Ok(false)),
         Poll::Pending => Poll::Pending,
     });
-    matches!(
-        timer
-            .limit(|| Some(since + worker.limits.keep_alive), input)
-            .await,
-        Ok(Ok(true))
-    )
+    let limited = timer.limit(once_pending(worker.limits.keep_alive), input);
+    matches!(limited.await, Ok(Ok(true)))
 }
 
 /// Reads on while what came may still be the preface of HTTP/2.
@@ -185,7 +183,7 @@ async fn preface(
     source: &mut Http1Source<'_>,
     timer: &mut Timer,
 ) -> io::Result<bool> {
-    let deadline = Instant::now() + worker.limits.head;
+    let deadline = once_pending(worker.limits.head);
     loop {
         let filled = source.buffer.filled();
         let len = filled.len().min(PREFACE.len());
@@ -196,10 +194,7 @@ async fn preface(
             return Ok(true);
         }
         let read = timer
-            .limit(
-                || Some(deadline),
-                source.buffer.read(&mut source.read, SMALL),
-            )
+            .limit(&deadline, source.buffer.read(&mut source.read, SMALL))
             .await;
         if read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -215,14 +210,10 @@ async fn read_head(
     timer: &mut Timer,
 ) -> Result<bool, Failure> {
     let limit = worker.limits.head_bytes;
-    let since = Instant::now();
+    let deadline = once_pending(worker.limits.head);
     loop {
-        let blank = leading_blank(source.buffer.filled());
-        source.buffer.consume(blank);
-        match timer
-            .limit(|| Some(since + worker.limits.head), source.fill_head(limit))
-            .await
-        {
+        source.skip(leading_blank(source.buffer.filled()));
+        match timer.limit(&deadline, source.fill_head(limit)).await {
             Ok(Ok(Input::Some)) => {}
             Ok(Ok(Input::TooLong)) => return Err(Failure::HeadTooLarge),
             Ok(Ok(Input::Ended) | Err(_)) => return Ok(false),
@@ -271,4 +262,23 @@ async fn linger(source: &mut Http1Source<'_>, sink: &mut Http1Sink<'_>) {
         }
     };
     let _ = tokio::time::timeout(LINGER, rest).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what an async function returns, without calling it.
+    fn size<F, A, B, C, D>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_costs_less_than_a_page() {
+        let size = size(serve);
+        assert!(
+            size <= 3 * 1024,
+            "the future of a connection has {size} bytes"
+        );
+    }
 }

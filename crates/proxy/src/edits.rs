@@ -7,7 +7,7 @@
 use routing::model::HeaderOps;
 
 use crate::forwarded::Peer;
-use crate::http1::field::{is_framing, is_internal};
+use crate::http1::field::{Kind, is_framing, is_internal, kind};
 
 /// Everything that changes between the head received and the head sent.
 #[derive(Clone, Copy)]
@@ -25,6 +25,25 @@ impl<'a> Edits<'a> {
     /// Whether the client's values of this field are dropped.
     pub(crate) fn replaces(&self, name: &[u8]) -> bool {
         touches(self.route, name) || touches(self.arm, name)
+    }
+
+    /// Whether there is any operation at all.
+    pub(crate) fn has_operations(&self) -> bool {
+        !self.route.is_empty() || !self.arm.is_empty()
+    }
+
+    /// Whether an operation names a field that tells where the request came from.
+    pub(crate) fn touches_forwarded(&self) -> bool {
+        let names = |ops: &'a HeaderOps| {
+            let written = ops.set.iter().chain(&ops.add).map(|(name, _)| name);
+            written.chain(&ops.remove)
+        };
+        names(self.route).chain(names(self.arm)).any(|name| {
+            matches!(
+                kind(name.as_bytes()),
+                Kind::Forwarded | Kind::ForwardedFor | Kind::ForwardedHost | Kind::ForwardedProto
+            )
+        })
     }
 
     /// Whether the operations decide about this field, so that the gateway adds nothing itself.

@@ -3,6 +3,7 @@
 //! The snapshot is loaded once and only while the request is planned: a second load could route
 //! by one generation and edit by another. The slot is held until the answer's last byte.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::record::Record;
 use crate::timeout::{Deadlines, Timer};
 use crate::upstream::send::{Exchange, Progress, over_http1};
 use crate::upstream::{Connection, Freshness};
-use crate::worker::{Worker, Workspace};
+use crate::worker::{Scratch, Worker};
 
 /// Times a request that was not acted on is sent again.
 const MAX_REPEATS: u32 = 2;
@@ -32,7 +33,7 @@ const MAX_REPEATS: u32 = 2;
 /// What becomes of a request.
 enum Plan {
     Reply(Reply),
-    Forward(Box<Forward>),
+    Forward(Forward),
 }
 
 /// A request that is ready to be sent.
@@ -40,8 +41,8 @@ struct Forward {
     backend: Arc<Backend>,
     /// Of the request as it is sent.
     framing: Framing,
-    /// The head for HTTP/2; that for HTTP/1 is in the workspace.
-    request: Option<http::Request<()>>,
+    /// The head for HTTP/2; that for HTTP/1 is in the scratch memory.
+    request: Option<Box<http::Request<()>>>,
     is_idempotent: bool,
     to_head: bool,
     wants_upgrade: bool,
@@ -51,32 +52,32 @@ struct Forward {
 pub(crate) async fn handle<D: Downstream>(
     worker: &Rc<Worker>,
     client: &Client,
-    (workspace, timer): (&mut Workspace, &mut Timer),
+    (scratch, timer): (&mut Scratch, &mut Timer),
     downstream: &mut D,
 ) {
     let start = Instant::now();
     worker.counters.requests_open.add(1);
     let mut record = Record::start(downstream.view());
     let is_grpc = downstream.view().is_grpc();
-    let planned = plan(worker, client, workspace, downstream);
+    let planned = plan(worker, client, scratch, downstream);
     downstream.begin_body();
     let result = match planned {
         Ok(Plan::Reply(reply)) => {
             let status = reply.status;
-            downstream.reply(reply).await;
+            Box::pin(downstream.reply(reply)).await;
             Ok(status)
         }
         Ok(Plan::Forward(forward)) => {
             record.routed(&forward.backend.id);
             let sent = send(
                 worker,
-                *forward,
-                (workspace, timer),
+                forward,
+                (scratch, timer),
                 downstream,
                 (start, &mut record),
             )
             .await;
-            sent.map(|()| workspace.response.status)
+            sent.map(|()| scratch.response.status)
         }
         Err(failure) => Err(failure),
     };
@@ -86,7 +87,7 @@ pub(crate) async fn handle<D: Downstream>(
     };
     if let Err(failure) = result {
         worker.counters.failures.add(1);
-        fail(downstream, &failure, is_grpc).await;
+        Box::pin(fail(downstream, &failure, is_grpc)).await;
     }
     let took = start.elapsed();
     worker.counters.answered(status, took);
@@ -124,7 +125,7 @@ pub(crate) fn failure_reply(failure: &Failure, is_grpc: bool) -> Reply {
 fn plan<D: Downstream>(
     worker: &Worker,
     client: &Client,
-    workspace: &mut Workspace,
+    scratch: &mut Scratch,
     downstream: &D,
 ) -> Result<Plan, Failure> {
     let view = downstream.view();
@@ -158,26 +159,26 @@ fn plan<D: Downstream>(
         View::Http2(parts) => headers::request_framing(parts, !downstream.has_body()),
     };
     let request = match (backend.protocol, view) {
-        (Protocol::H2c, _) => Some(headers::request(view, &edits)?),
+        (Protocol::H2c, _) => Some(Box::new(headers::request(view, &edits)?)),
         (Protocol::Http1, View::Http1 { head, bytes }) => {
-            workspace.upstream_head.clear();
-            edit::request(&mut workspace.upstream_head, head, bytes, &edits);
+            scratch.upstream_head.clear();
+            edit::request(&mut scratch.upstream_head, head, bytes, &edits);
             None
         }
         (Protocol::Http1, View::Http2(parts)) => {
-            workspace.upstream_head.clear();
-            headers::http1_request(&mut workspace.upstream_head, parts, framing, &edits)?;
+            scratch.upstream_head.clear();
+            headers::http1_request(&mut scratch.upstream_head, parts, framing, &edits)?;
             None
         }
     };
-    Ok(Plan::Forward(Box::new(Forward {
+    Ok(Plan::Forward(Forward {
         backend: Arc::clone(backend),
         framing,
         is_idempotent: view.is_idempotent(),
         to_head: view.method() == "HEAD",
         wants_upgrade: downstream.wants_upgrade() && request.is_none(),
         request,
-    })))
+    }))
 }
 
 fn edits<'a>(
@@ -199,7 +200,7 @@ fn edits<'a>(
 async fn send<D: Downstream>(
     worker: &Rc<Worker>,
     forward: Forward,
-    (workspace, timer): (&mut Workspace, &mut Timer),
+    (scratch, timer): (&mut Scratch, &mut Timer),
     downstream: &mut D,
     (start, record): (Instant, &mut Record),
 ) -> Result<(), Failure> {
@@ -219,7 +220,7 @@ async fn send<D: Downstream>(
                 () = downstream.gone() => Err(Failure::ClientGone),
             }
         };
-        let reached = timer.limit(|| deadlines.next(), reached).await;
+        let reached = timer.limit(|| deadlines.next(), pin!(reached)).await;
         let reached = reached.unwrap_or_else(|_| Err(deadlines.passed().into()))?;
         let progress = Progress::default();
         let exchange = Exchange {
@@ -237,7 +238,7 @@ async fn send<D: Downstream>(
                 over_http1(
                     &exchange,
                     connection,
-                    (workspace, timer),
+                    (scratch, timer),
                     downstream,
                     forward.framing,
                 )
@@ -245,9 +246,10 @@ async fn send<D: Downstream>(
             }
             Connection::Http2(sender) => {
                 // Present for every H2c backend, see `plan`.
-                let request = forward.request.clone().unwrap_or_default();
-                let result = over_http2(&exchange, sender, timer, downstream, request).await;
-                workspace.response.status = progress.status.get();
+                let request = forward.request.as_deref().cloned().unwrap_or_default();
+                let result =
+                    Box::pin(over_http2(&exchange, sender, timer, downstream, request)).await;
+                scratch.response.status = progress.status.get();
                 result
             }
         };

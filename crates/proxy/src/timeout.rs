@@ -4,7 +4,7 @@
 //! one sleep that is only moved forward when a nearer deadline comes up or when it fires early;
 //! clocks of silence start when something is found to be pending, not when it begins.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -17,6 +17,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug, Default)]
 pub(crate) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
+    /// The sleep was polled since it was set, so that it wakes the task when it is over. Tasks
+    /// do not change their wakers.
+    is_armed: bool,
+}
+
+/// A deadline that counts from the first time that it is asked for: what does not wait need not
+/// look at the clock.
+pub(crate) fn once_pending(limit: Duration) -> impl Fn() -> Option<Instant> {
+    let start = OnceCell::new();
+    move || Some(*start.get_or_init(Instant::now) + limit)
 }
 
 /// A deadline passed.
@@ -24,7 +34,8 @@ pub(crate) struct Timer {
 pub(crate) struct Elapsed;
 
 impl Timer {
-    /// Runs `future`, but only until the deadline that `next` names whenever it is pending.
+    /// Runs `future`, but only until the deadline that `next` names whenever it is pending. Large
+    /// futures should come pinned: they are moved otherwise.
     pub(crate) async fn limit<T>(
         &mut self,
         next: impl Fn() -> Option<Instant>,
@@ -52,8 +63,13 @@ impl Timer {
                 .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
             if deadline < sleep.deadline() {
                 sleep.as_mut().reset(deadline);
+                self.is_armed = false;
             }
-            if sleep.as_mut().poll(cx).is_pending() {
+            if self.is_armed && !sleep.is_elapsed() {
+                return Poll::Pending;
+            }
+            self.is_armed = sleep.as_mut().poll(cx).is_pending();
+            if self.is_armed {
                 return Poll::Pending;
             }
             // It may have been set for something that is over by now.

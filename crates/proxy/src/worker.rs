@@ -51,13 +51,19 @@ struct Idle {
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     pub(crate) request: RequestHead,
+    /// Head to send downstream.
+    pub(crate) downstream_out: Vec<u8>,
+    pub(crate) scratch: Scratch,
+}
+
+/// The upstream half of a [`Workspace`].
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
     pub(crate) response: ResponseHead,
     /// Head to send upstream; kept as it is, in case it must be sent again.
     pub(crate) upstream_head: Vec<u8>,
     /// What is being sent upstream.
     pub(crate) upstream_out: Vec<u8>,
-    /// Head to send downstream.
-    pub(crate) downstream_out: Vec<u8>,
 }
 
 /// What every thread is made from.
@@ -109,10 +115,10 @@ impl Worker {
         const KEEP: usize = 256;
         const LARGEST: usize = 32 * 1024;
         let mut spare = self.spare.borrow_mut();
-        let bytes = workspace.upstream_out.capacity() + workspace.downstream_out.capacity();
+        let bytes = workspace.scratch.upstream_out.capacity() + workspace.downstream_out.capacity();
         if spare.len() < KEEP && bytes <= LARGEST {
-            workspace.upstream_head.clear();
-            workspace.upstream_out.clear();
+            workspace.scratch.upstream_head.clear();
+            workspace.scratch.upstream_out.clear();
             workspace.downstream_out.clear();
             spare.push(workspace);
         }

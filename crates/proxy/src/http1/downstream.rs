@@ -17,7 +17,7 @@ use crate::worker::Worker;
 
 /// See the module.
 pub(crate) struct Http1Downstream<'c, 's> {
-    pub(crate) head: RequestHead,
+    head: &'c RequestHead,
     body: &'c mut Http1Source<'s>,
     pub(crate) responder: Http1Responder<'c, 's>,
 }
@@ -40,7 +40,7 @@ pub(crate) struct Http1Responder<'c, 's> {
 impl<'c, 's> Http1Downstream<'c, 's> {
     pub(crate) fn new(
         worker: &Rc<Worker>,
-        head: RequestHead,
+        head: &'c RequestHead,
         body: &'c mut Http1Source<'s>,
         sink: &'c mut Http1Sink<'s>,
     ) -> Self {
@@ -69,7 +69,7 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
 
     fn view(&self) -> View<'_> {
         View::Http1 {
-            head: &self.head,
+            head: self.head,
             bytes: self.body.buffer.filled(),
         }
     }
@@ -109,7 +109,7 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
         let bytes = answers.source.buffer.filled();
         edit::response(
             &mut self.responder.sink.out,
-            &answers.head,
+            answers.head,
             bytes,
             Framing::None,
             Connection::Upgrade,

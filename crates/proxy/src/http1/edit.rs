@@ -35,7 +35,7 @@ pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], edits
                 .map_or_else(|| head.host.get(bytes), str::as_bytes),
         );
     }
-    let has_ops = !edits.route.is_empty() || !edits.arm.is_empty();
+    let has_ops = edits.has_operations();
     copy(out, &head.fields, bytes, head.len, |field| {
         match field.kind {
             Kind::Ordinary | Kind::Expect => {
@@ -66,7 +66,13 @@ pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], edits
     } else if head.accepts_trailers {
         out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n");
     }
-    write_forwarded(out, head, bytes, edits, has_ops);
+    write_forwarded(
+        out,
+        head,
+        bytes,
+        edits,
+        has_ops && edits.touches_forwarded(),
+    );
     for (name, value) in edits.added() {
         line(out, name, value.as_bytes());
     }
@@ -78,7 +84,7 @@ fn write_forwarded(
     head: &RequestHead,
     bytes: &[u8],
     edits: &Edits<'_>,
-    has_ops: bool,
+    is_decided: bool,
 ) {
     let of = |kind: Kind| {
         head.fields
@@ -87,7 +93,7 @@ fn write_forwarded(
             .filter(move |field| field.kind == kind)
             .map(|field| field.value.get(bytes))
     };
-    let skips = |name: &str| has_ops && edits.decides(name);
+    let skips = |name: &str| is_decided && edits.decides(name);
     let host = of(Kind::ForwardedHost)
         .next()
         .unwrap_or_else(|| head.host.get(bytes));

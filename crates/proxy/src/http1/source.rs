@@ -71,6 +71,14 @@ impl<'s> Http1Source<'s> {
         Ok(!self.buffer.is_empty() || self.buffer.read(&mut self.read, limit).await? > 0)
     }
 
+    /// Drops bytes before a head.
+    pub(crate) fn skip(&mut self, count: usize) {
+        if count > 0 {
+            self.buffer.consume(count);
+            self.searched = 0;
+        }
+    }
+
     /// Drops the head and starts its body.
     pub(crate) fn begin_body(&mut self, head: usize, framing: Framing) {
         self.buffer.consume(std::mem::take(&mut self.lent));

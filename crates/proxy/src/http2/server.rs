@@ -68,7 +68,7 @@ pub(crate) async fn serve(
                     request::handle(
                         &worker,
                         &client,
-                        (&mut workspace, &mut timer),
+                        (&mut workspace.scratch, &mut timer),
                         &mut downstream,
                     )
                     .await;

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -56,11 +57,35 @@ impl Http1Connection {
     }
 }
 
+type ByEndpoint<T> = HashMap<SocketAddr, T, BuildHasherDefault<EndpointHasher>>;
+
+/// Endpoints come from the control plane, so nobody can choose them to collide.
+#[derive(Default)]
+struct EndpointHasher(u64);
+
+impl Hasher for EndpointHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.write_u64(u64::from_ne_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Pool {
-    http1: RefCell<HashMap<SocketAddr, Vec<Http1Connection>>>,
-    http2: RefCell<HashMap<SocketAddr, Vec<Shared>>>,
+    http1: RefCell<ByEndpoint<Vec<Http1Connection>>>,
+    http2: RefCell<ByEndpoint<Vec<Shared>>>,
     used: Notify,
 }
 

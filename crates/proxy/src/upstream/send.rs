@@ -6,6 +6,7 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::pin::pin;
 
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Downstream, Responder};
@@ -17,7 +18,7 @@ use crate::http1::source::{Http1Source, Input};
 use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::timeout::{Deadlines, Timer};
 use crate::upstream::pool::Http1Connection;
-use crate::worker::{Worker, Workspace};
+use crate::worker::{Scratch, Worker};
 
 /// What is known of a request while it is sent.
 pub(crate) struct Exchange<'a> {
@@ -93,31 +94,31 @@ pub(crate) struct Http1Upstream<'s> {
 /// Reads answers of an HTTP/1.1 server.
 pub(crate) struct Http1Answers<'s> {
     pub(crate) source: Http1Source<'s>,
-    pub(crate) head: ResponseHead,
+    pub(crate) head: &'s mut ResponseHead,
     endpoint: SocketAddr,
     to_head: bool,
     limit: usize,
 }
 
-/// Sends `workspace.upstream_head`, then the body, and passes the answer on. The connection goes
+/// Sends `scratch.upstream_head`, then the body, and passes the answer on. The connection goes
 /// back to the pool if both sides agree that it is clean.
 pub(crate) async fn over_http1<D: Downstream>(
     exchange: &Exchange<'_>,
     mut connection: Http1Connection,
-    (workspace, timer): (&mut Workspace, &mut Timer),
+    (scratch, timer): (&mut Scratch, &mut Timer),
     downstream: &mut D,
     framing: Framing,
 ) -> Result<(), Failure> {
     let worker = exchange.worker;
     let (read, write) = connection.stream.split();
-    let mut out = std::mem::take(&mut workspace.upstream_out);
+    let mut out = std::mem::take(&mut scratch.upstream_out);
     out.clear();
-    out.extend_from_slice(&workspace.upstream_head);
+    out.extend_from_slice(&scratch.upstream_head);
     let mut upstream = Http1Upstream {
         sink: Http1Sink::new(write, out),
         answers: Http1Answers {
             source: Http1Source::new(read, Buffer::new(worker.buffers.clone())),
-            head: std::mem::take(&mut workspace.response),
+            head: &mut scratch.response,
             endpoint: exchange.endpoint,
             to_head: exchange.to_head,
             limit: worker.limits.head_bytes,
@@ -140,8 +141,7 @@ pub(crate) async fn over_http1<D: Downstream>(
         Err(failure) => Err(failure),
     };
     let keep = upstream.answers.head.keep_alive;
-    workspace.response = upstream.answers.head;
-    workspace.upstream_out = upstream.sink.out;
+    scratch.upstream_out = upstream.sink.out;
     if result? {
         worker.pool.put(exchange.endpoint, connection, keep);
     }
@@ -165,7 +165,7 @@ pub(crate) async fn relay<D: Downstream>(
             done = download(exchange, answers, responder) => done,
         }
     };
-    match timer.limit(|| deadlines.next(), both).await {
+    match timer.limit(|| deadlines.next(), pin!(both)).await {
         Ok(done) => done,
         Err(_) => Err(deadlines.passed().into()),
     }
@@ -307,7 +307,9 @@ async fn tunnel<D: Downstream>(
     let counters = &exchange.worker.counters;
     counters.tunnels_open.add(1);
     let limit = exchange.deadlines.total();
-    let ended = timer.limit(|| limit, downstream.tunnel(upstream)).await;
+    let ended = timer
+        .limit(|| limit, Box::pin(downstream.tunnel(upstream)))
+        .await;
     counters.tunnels_open.sub(1);
     match ended {
         Ok(Ok(())) => Ok(()),
@@ -351,7 +353,7 @@ impl Answers for Http1Answers<'_> {
             }
         }
         Ok(Answer::Http1 {
-            head: &self.head,
+            head: self.head,
             bytes: self.source.buffer.filled(),
         })
     }
