@@ -11,6 +11,7 @@ use scaling::{AcquireError, Slot};
 use tokio::time::Instant;
 
 use crate::failure::Failure;
+use crate::rare::rare;
 use crate::upstream::{self, Connection, Freshness};
 use crate::worker::Worker;
 
@@ -35,17 +36,22 @@ pub(crate) async fn reach(
     backend: &Arc<Backend>,
     freshness: Freshness,
 ) -> Result<Reached, Failure> {
-    let mut known = Arc::clone(backend);
+    let acquired = worker.activator.acquire(backend).await;
+    let slot = acquired.map_err(|error| refused(backend, error))?;
+    match upstream::pooled(worker, backend, slot.endpoint().address, freshness) {
+        Some(connection) => Ok(Reached { slot, connection }),
+        None => rare(dial(worker, Arc::clone(backend), slot)).await,
+    }
+}
+
+/// Connects to the endpoint of a slot; if that fails, acquires another one and goes on.
+async fn dial(worker: &Worker, backend: Arc<Backend>, slot: Slot) -> Result<Reached, Failure> {
+    let (mut known, mut slot) = (backend, slot);
     let mut pause = FIRST_PAUSE;
     let mut give_up = None;
     loop {
-        let slot = worker
-            .activator
-            .acquire(&known)
-            .await
-            .map_err(|error| refused(&known, error))?;
         let endpoint = slot.endpoint().address;
-        let source = match upstream::connect(worker, &known, endpoint, freshness).await {
+        let source = match upstream::connect(worker, &known, endpoint).await {
             Ok(connection) => return Ok(Reached { slot, connection }),
             Err(source) => source,
         };
@@ -73,6 +79,8 @@ pub(crate) async fn reach(
         known = current.cloned().ok_or_else(|| Failure::BackendGone {
             backend: known.id.clone(),
         })?;
+        let acquired = worker.activator.acquire(&known).await;
+        slot = acquired.map_err(|error| refused(&known, error))?;
     }
 }
 

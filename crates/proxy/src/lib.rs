@@ -18,6 +18,7 @@ mod http2;
 mod listener;
 mod message;
 mod metrics;
+mod rare;
 mod record;
 mod request;
 mod socket;

@@ -21,6 +21,7 @@ use crate::http1::edit;
 use crate::http2::client::over_http2;
 use crate::http2::headers;
 use crate::message::View;
+use crate::rare::rare;
 use crate::record::Record;
 use crate::timeout::{Deadlines, Timer};
 use crate::upstream::send::{Exchange, Progress, over_http1};
@@ -64,7 +65,7 @@ pub(crate) async fn handle<D: Downstream>(
     let result = match planned {
         Ok(Plan::Reply(reply)) => {
             let status = reply.status;
-            Box::pin(downstream.reply(reply)).await;
+            rare(downstream.reply(reply)).await;
             Ok(status)
         }
         Ok(Plan::Forward(forward)) => {
@@ -87,7 +88,7 @@ pub(crate) async fn handle<D: Downstream>(
     };
     if let Err(failure) = result {
         worker.counters.failures.add(1);
-        Box::pin(fail(downstream, &failure, is_grpc)).await;
+        rare(fail(downstream, &failure, is_grpc)).await;
     }
     let took = start.elapsed();
     worker.counters.answered(status, took);
@@ -247,8 +248,7 @@ async fn send<D: Downstream>(
             Connection::Http2(sender) => {
                 // Present for every H2c backend, see `plan`.
                 let request = forward.request.as_deref().cloned().unwrap_or_default();
-                let result =
-                    Box::pin(over_http2(&exchange, sender, timer, downstream, request)).await;
+                let result = rare(over_http2(&exchange, sender, timer, downstream, request)).await;
                 scratch.response.status = progress.status.get();
                 result
             }

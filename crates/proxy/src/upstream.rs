@@ -42,40 +42,39 @@ pub(crate) enum Freshness {
     Fresh,
 }
 
-/// Takes a connection from the pool or makes one.
+/// A connection from the pool.
+pub(crate) fn pooled(
+    worker: &Worker,
+    backend: &Backend,
+    endpoint: SocketAddr,
+    freshness: Freshness,
+) -> Option<Connection> {
+    let look = match freshness {
+        Freshness::Pooled => false,
+        Freshness::Checked => true,
+        Freshness::Fresh => return None,
+    };
+    let connection = match backend.protocol {
+        Protocol::Http1 => worker.pool.take(endpoint, look).map(Connection::Http1),
+        Protocol::H2c => worker.pool.share(endpoint).map(Connection::Http2),
+    }?;
+    worker.counters.upstream_reused.add(1);
+    Some(connection)
+}
+
+/// Makes a connection.
 pub(crate) async fn connect(
     worker: &Worker,
     backend: &Arc<Backend>,
     endpoint: SocketAddr,
-    freshness: Freshness,
 ) -> io::Result<Connection> {
-    match backend.protocol {
-        Protocol::Http1 => {
-            if freshness != Freshness::Fresh
-                && let Some(connection) =
-                    worker.pool.take(endpoint, freshness == Freshness::Checked)
-            {
-                worker.counters.upstream_reused.add(1);
-                return Ok(Connection::Http1(connection));
-            }
-            let stream = dial(worker, endpoint).await?;
-            Ok(Connection::Http1(Http1Connection::new(
-                stream,
-                Arc::clone(backend),
-            )))
-        }
+    let stream = dial(worker, endpoint).await?;
+    Ok(match backend.protocol {
+        Protocol::Http1 => Connection::Http1(Http1Connection::new(stream, Arc::clone(backend))),
         Protocol::H2c => {
-            if freshness != Freshness::Fresh
-                && let Some(sender) = worker.pool.share(endpoint)
-            {
-                worker.counters.upstream_reused.add(1);
-                return Ok(Connection::Http2(sender));
-            }
-            let stream = dial(worker, endpoint).await?;
-            let sender = client::connect(worker, stream, endpoint, backend).await?;
-            Ok(Connection::Http2(sender))
+            Connection::Http2(client::connect(worker, stream, endpoint, backend).await?)
         }
-    }
+    })
 }
 
 async fn dial(worker: &Worker, endpoint: SocketAddr) -> io::Result<TcpStream> {

@@ -16,6 +16,7 @@ use crate::http1::head::ResponseHead;
 use crate::http1::sink::Http1Sink;
 use crate::http1::source::{Http1Source, Input};
 use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
+use crate::rare::rare;
 use crate::timeout::{Deadlines, Timer};
 use crate::upstream::pool::Http1Connection;
 use crate::worker::{Scratch, Worker};
@@ -308,7 +309,7 @@ async fn tunnel<D: Downstream>(
     counters.tunnels_open.add(1);
     let limit = exchange.deadlines.total();
     let ended = timer
-        .limit(|| limit, Box::pin(downstream.tunnel(upstream)))
+        .limit(|| limit, rare(downstream.tunnel(upstream)))
         .await;
     counters.tunnels_open.sub(1);
     match ended {
