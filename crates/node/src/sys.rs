@@ -8,6 +8,8 @@
 #[cfg(target_os = "linux")]
 pub(crate) mod child;
 #[cfg(target_os = "linux")]
+pub(crate) mod container;
+#[cfg(target_os = "linux")]
 pub(crate) mod event;
 #[cfg(target_os = "linux")]
 pub(crate) mod signal;
