@@ -21,6 +21,7 @@ mod registration;
 pub mod runtime;
 mod settings;
 pub mod spawner;
+pub mod runtime;
 mod sys;
 mod volume;
 

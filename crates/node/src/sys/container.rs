@@ -54,7 +54,8 @@ pub(crate) enum Step {
 
 /// Everything the child does between `clone3` and `execve`.
 pub(crate) struct ContainerPlan<'a> {
-    pub(crate) program: CString,
+    /// Tried in order until one is there and can be executed.
+    pub(crate) programs: Vec<CString>,
     pub(crate) args: Vec<CString>,
     pub(crate) env: Vec<CString>,
     pub(crate) directory: CString,
@@ -236,7 +237,7 @@ unsafe fn child(plan: &ContainerPlan<'_>, args: &[*const c_char], env: &[*const 
     unsafe {
         let step = match prepare(plan) {
             Ok(()) => {
-                libc::execve(plan.program.as_ptr(), args.as_ptr(), env.as_ptr());
+                execute(plan, args, env);
                 Name::Execute
             }
             Err(step) => step,
@@ -244,6 +245,28 @@ unsafe fn child(plan: &ContainerPlan<'_>, args: &[*const c_char], env: &[*const 
         let errno = *libc::__errno_location();
         ptr::write_volatile(page, Report { step: step as usize + 1, errno });
         libc::_exit(127)
+    }
+}
+
+/// As a shell searches `PATH`: a file that cannot be executed is remembered, a missing one is not.
+///
+/// # Safety
+/// The caller must be the child of [`start`]; `args` and `env` end with null.
+unsafe fn execute(plan: &ContainerPlan<'_>, args: &[*const c_char], env: &[*const c_char]) {
+    let mut errno = libc::ENOENT;
+    // SAFETY: the caller vouches for the pointers; errno is always accessible.
+    unsafe {
+        for program in &plan.programs {
+            libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr());
+            let this = *libc::__errno_location();
+            if this != libc::ENOENT && this != libc::ENOTDIR {
+                errno = this;
+                if this != libc::EACCES {
+                    break;
+                }
+            }
+        }
+        *libc::__errno_location() = errno;
     }
 }
 
