@@ -77,4 +77,19 @@ pub(crate) fn memory_bytes() -> Option<u64> {
         )
     };
     Some(u64::try_from(pages).ok()? * u64::try_from(size).ok()?)
+
+/// Gives the calling thread an empty network namespace of its own.
+#[cfg(target_os = "linux")]
+pub(crate) fn new_network_namespace() -> io::Result<()> {
+    // SAFETY: unshare takes plain flags; CLONE_NEWNET changes nothing but the calling thread's
+    // network.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
+}
+
+/// Moves the calling thread into a network namespace.
+#[cfg(all(target_os = "linux", test))]
+pub(crate) fn enter_network_namespace(namespace: &std::fs::File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: setns takes a descriptor, which `namespace` keeps open, and a flag.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
 }
