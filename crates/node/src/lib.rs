@@ -64,6 +64,9 @@ pub enum Error {
         program: std::path::PathBuf,
         source: io::Error,
     },
+    /// The `oci` runtime cannot be prepared.
+    #[error("cannot run containers: {problem}; use the process runtime")]
+    Containers { problem: String },
     /// The Node object cannot be written.
     #[error("cannot register the node {name}")]
     Register { name: String, source: kube::Error },
@@ -128,7 +131,7 @@ pub async fn start(
             source,
         })?;
     let ports = Ports::new(settings.host_ports.clone());
-    let runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(ProcessRuntime::new(spawner, ports))];
+    let runtimes = runtimes(spawner, ports, tasks).await?;
     let logs = Logs::new(settings.dir.join("logs"));
     let pods = cluster.informer::<Pod>(tasks);
     pods.synced().await;
@@ -162,6 +165,18 @@ fn prepare_directory(settings: &Settings) -> Result<(), Error> {
     let pods = settings.dir.join("pods");
     log::remove_dir(&pods);
     std::fs::create_dir_all(&pods).map_err(|source| Error::Directory { path: pods, source })
+}
+
+/// What this machine can run pods with.
+#[cfg_attr(not(target_os = "linux"), allow(unused_mut, unused_variables))]
+async fn runtimes(spawner: Spawner, ports: Ports, tasks: &Tasks) -> Result<Vec<Arc<dyn Runtime>>, Error> {
+    let mut runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(ProcessRuntime::new(spawner.clone(), ports))];
+    #[cfg(target_os = "linux")]
+    if is_root() {
+        let oci = runtime::oci::OciRuntime::start(spawner, tasks).await;
+        runtimes.push(Arc::new(oci.map_err(|error| Error::Containers { problem: error.to_string() })?));
+    }
+    Ok(runtimes)
 }
 
 fn forget_logs_of_unknown_pods(logs: &Logs, pods: &Informer<Pod>) {

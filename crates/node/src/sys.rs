@@ -77,6 +77,18 @@ pub(crate) fn memory_bytes() -> Option<u64> {
         )
     };
     Some(u64::try_from(pages).ok()? * u64::try_from(size).ok()?)
+}
+
+/// A descriptor that stands for a process.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_process(pid: i32) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: pidfd_open takes plain integers; the result is a new descriptor that nobody else owns.
+    unsafe {
+        let fd = check(libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32)?;
+        Ok(std::os::fd::OwnedFd::from_raw_fd(fd))
+    }
+}
 
 /// Gives the calling thread an empty network namespace of its own.
 #[cfg(target_os = "linux")]

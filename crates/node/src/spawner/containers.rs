@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::protocol::{Container, Launch};
 use crate::runtime::oci::seccomp;
+use crate::sys;
 use crate::sys::child::{Failed, User};
 use crate::sys::container::{self, ContainerPlan};
 
@@ -19,6 +20,10 @@ pub(super) fn start(launch: &Launch, container: &Container, standard: [BorrowedF
     };
     let network = container.network.as_deref().map(|path| open(path, "enter the network of")).transpose()?;
     let cgroup = container.cgroup_dir.as_deref().map(|path| open(path, "enter the control group of")).transpose()?;
+    let join = container.join.map(sys::open_process).transpose().map_err(|error| Failed {
+        step: "enter the container of",
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+    })?;
     let user = launch.user.clone().unwrap_or_default();
     let [stdin, stdout, stderr] = standard;
     let plan = ContainerPlan {
@@ -33,6 +38,7 @@ pub(super) fn start(launch: &Launch, container: &Container, standard: [BorrowedF
         seccomp: if container.seccomp { seccomp::filter().unwrap_or_default() } else { Vec::new() },
         network: network.as_ref().map(AsFd::as_fd),
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
+        join: join.as_ref().map(AsFd::as_fd),
         stdin,
         stdout,
         stderr,

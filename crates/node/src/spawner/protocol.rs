@@ -50,6 +50,8 @@ pub struct Container {
     pub(crate) cgroup_tasks: Vec<PathBuf>,
     /// Version 2 control group: its directory.
     pub(crate) cgroup_dir: Option<PathBuf>,
+    /// Join the container whose first process this is, instead of making one.
+    pub(crate) join: Option<i32>,
 }
 
 /// Identity that a program runs with.

@@ -69,6 +69,8 @@ pub(crate) struct ContainerPlan<'a> {
     pub(crate) network: Option<BorrowedFd<'a>>,
     /// Directory of a version 2 control group that the child is born in.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// Descriptor of the process whose namespaces are entered, instead of making new ones.
+    pub(crate) join: Option<BorrowedFd<'a>>,
     pub(crate) stdin: BorrowedFd<'a>,
     pub(crate) stdout: BorrowedFd<'a>,
     pub(crate) stderr: BorrowedFd<'a>,
@@ -197,6 +199,7 @@ pub(crate) fn start(plan: &ContainerPlan<'_>) -> Result<i32, Failed> {
     let args = pointers(&plan.args);
     let env = pointers(&plan.env);
     let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    let namespaces = if plan.join.is_some() { 0 } else { namespaces };
     // CLONE_VFORK: this thread goes on when the child has called execve or has ended.
     let mut clone = CloneArgs {
         flags: namespaces as u64 | libc::CLONE_VFORK as u64,
@@ -281,6 +284,12 @@ unsafe fn prepare(plan: &ContainerPlan<'_>) -> Result<(), Name> {
         for (number, fd) in [plan.stdin, plan.stdout, plan.stderr].iter().enumerate() {
             ok(libc::dup2(fd.as_raw_fd(), number as RawFd), Name::Output)?;
         }
+        if let Some(process) = plan.join {
+            // Not the pid namespace: it would hold only for children of this process.
+            let kinds = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+            ok(libc::setns(process.as_raw_fd(), kinds | libc::CLONE_NEWCGROUP), Name::Network)?;
+            return confine(plan);
+        }
         if let Some(network) = plan.network {
             ok(libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET), Name::Network)?;
         }
@@ -290,6 +299,17 @@ unsafe fn prepare(plan: &ContainerPlan<'_>) -> Result<(), Name> {
         for step in &plan.steps {
             carry_out(step, &mut trees)?;
         }
+        confine(plan)
+    }
+}
+
+/// Gives up what the program must not have.
+///
+/// # Safety
+/// The caller must be the child of [`start`].
+unsafe fn confine(plan: &ContainerPlan<'_>) -> Result<(), Name> {
+    // SAFETY: plain system calls with integers or pointers into `plan`.
+    unsafe {
         become_user(plan)?;
         ok(libc::chdir(plan.directory.as_ptr()), Name::Directory)?;
         if plan.no_new_privileges || !plan.seccomp.is_empty() {

@@ -105,7 +105,7 @@ impl Builder {
         if let Root::Program { file, at, system } = &sandbox.root {
             for dir in system {
                 let target = dir.display().to_string();
-                wanted.push(Bind { source: dir.clone(), target, is_dir: true, read_only: true });
+                wanted.push(Bind { source: dir.clone(), target, is_dir: dir.is_dir(), read_only: true });
             }
             wanted.push(Bind { source: file.clone(), target: at.clone(), is_dir: false, read_only: true });
         }
