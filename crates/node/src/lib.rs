@@ -18,7 +18,6 @@ mod precise;
 mod probe;
 mod pull;
 mod registration;
-pub mod runtime;
 mod settings;
 pub mod spawner;
 pub mod runtime;
@@ -131,7 +130,7 @@ pub async fn start(
             source,
         })?;
     let ports = Ports::new(settings.host_ports.clone());
-    let runtimes = runtimes(spawner, ports, tasks).await?;
+    let runtimes = runtimes(&settings, spawner, ports, tasks).await?;
     let logs = Logs::new(settings.dir.join("logs"));
     let pods = cluster.informer::<Pod>(tasks);
     pods.synced().await;
@@ -169,12 +168,18 @@ fn prepare_directory(settings: &Settings) -> Result<(), Error> {
 
 /// What this machine can run pods with.
 #[cfg_attr(not(target_os = "linux"), allow(unused_mut, unused_variables))]
-async fn runtimes(spawner: Spawner, ports: Ports, tasks: &Tasks) -> Result<Vec<Arc<dyn Runtime>>, Error> {
+async fn runtimes(settings: &Settings, spawner: Spawner, ports: Ports, tasks: &Tasks) -> Result<Vec<Arc<dyn Runtime>>, Error> {
     let mut runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(ProcessRuntime::new(spawner.clone(), ports))];
     #[cfg(target_os = "linux")]
     if is_root() {
-        let oci = runtime::oci::OciRuntime::start(spawner, tasks).await;
-        runtimes.push(Arc::new(oci.map_err(|error| Error::Containers { problem: error.to_string() })?));
+        match runtime::oci::OciRuntime::start(spawner, tasks).await {
+            Ok(oci) => runtimes.push(Arc::new(oci)),
+            Err(error) if settings.default_runtime == runtime::oci::NAME => {
+                return Err(Error::Containers { problem: error.to_string() });
+            }
+            // Pods that ask for it are told that it is not there.
+            Err(error) => tracing::warn!(%error, "the oci runtime is not available"),
+        }
     }
     Ok(runtimes)
 }

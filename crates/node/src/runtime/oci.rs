@@ -49,6 +49,21 @@ struct Shared {
     cgroups: Mutex<HashMap<String, Cgroup>>,
 }
 
+impl Shared {
+    /// Kept before the start: a group must not go while a process is in it.
+    fn keep(&self, container: &str, group: Cgroup) {
+        let mut groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.insert(container.to_owned(), group);
+    }
+
+    /// Where one more process of the container belongs.
+    fn group(&self, container: &str) -> (Vec<PathBuf>, Option<PathBuf>) {
+        let groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
+        let group = groups.get(container);
+        (group.map(Cgroup::tasks_files).unwrap_or_default(), group.and_then(Cgroup::clone_dir))
+    }
+}
+
 impl OciRuntime {
     /// Makes the pods' bridge and removes what an earlier process left behind.
     pub(crate) async fn start(spawner: Spawner, tasks: &Tasks) -> Result<Self, NetworkError> {
@@ -98,10 +113,7 @@ impl OciRuntime {
             cgroup_dir: group.clone_dir(),
             join: None,
         };
-        // Kept before the start: a group must not go while a process is in it.
-        let mut groups = shared.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.insert(start.container.name.clone(), group);
-        drop(groups);
+        shared.keep(&start.container.name, group);
         self.run(start, &command, env, container, output).await
     }
 
@@ -152,11 +164,7 @@ impl Runtime for OciRuntime {
         async move {
             let env = environment(start);
             let shared = shared(start.sandbox)?;
-            let (cgroup_tasks, cgroup_dir) = {
-                let groups = shared.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
-                let group = groups.get(&start.container.name);
-                (group.map(Cgroup::tasks_files).unwrap_or_default(), group.and_then(Cgroup::clone_dir))
-            };
+            let (cgroup_tasks, cgroup_dir) = shared.group(&start.container.name);
             let container = spawner::Container {
                 programs: candidates(command, &env)?,
                 capabilities: capabilities(start.container)?,
