@@ -18,9 +18,9 @@ mod precise;
 mod probe;
 mod pull;
 mod registration;
-pub mod runtime;
 mod settings;
 pub mod spawner;
+pub mod runtime;
 mod sys;
 mod volume;
 
@@ -63,6 +63,9 @@ pub enum Error {
         program: std::path::PathBuf,
         source: io::Error,
     },
+    /// The `oci` runtime cannot be prepared.
+    #[error("cannot run containers: {problem}; use the process runtime")]
+    Containers { problem: String },
     /// The Node object cannot be written.
     #[error("cannot register the node {name}")]
     Register { name: String, source: kube::Error },
@@ -127,7 +130,7 @@ pub async fn start(
             source,
         })?;
     let ports = Ports::new(settings.host_ports.clone());
-    let runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(ProcessRuntime::new(spawner, ports))];
+    let runtimes = runtimes(&settings, spawner, ports, tasks).await?;
     let logs = Logs::new(settings.dir.join("logs"));
     let pods = cluster.informer::<Pod>(tasks);
     pods.synced().await;
@@ -161,6 +164,24 @@ fn prepare_directory(settings: &Settings) -> Result<(), Error> {
     let pods = settings.dir.join("pods");
     log::remove_dir(&pods);
     std::fs::create_dir_all(&pods).map_err(|source| Error::Directory { path: pods, source })
+}
+
+/// What this machine can run pods with.
+#[cfg_attr(not(target_os = "linux"), allow(unused_mut, unused_variables))]
+async fn runtimes(settings: &Settings, spawner: Spawner, ports: Ports, tasks: &Tasks) -> Result<Vec<Arc<dyn Runtime>>, Error> {
+    let mut runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(ProcessRuntime::new(spawner.clone(), ports))];
+    #[cfg(target_os = "linux")]
+    if is_root() {
+        match runtime::oci::OciRuntime::start(spawner, tasks).await {
+            Ok(oci) => runtimes.push(Arc::new(oci)),
+            Err(error) if settings.default_runtime == runtime::oci::NAME => {
+                return Err(Error::Containers { problem: error.to_string() });
+            }
+            // Pods that ask for it are told that it is not there.
+            Err(error) => tracing::warn!(%error, "the oci runtime is not available"),
+        }
+    }
+    Ok(runtimes)
 }
 
 fn forget_logs_of_unknown_pods(logs: &Logs, pods: &Informer<Pod>) {

@@ -4,6 +4,8 @@
 //! [`Process`]es in it. A [`Failure`] is what the user reads in the container's waiting state, so
 //! its message says what to do. The state machine of `pod` knows no runtime by name.
 
+#[cfg(target_os = "linux")]
+pub mod oci;
 pub mod process;
 
 use std::any::Any;

@@ -9,6 +9,8 @@
 use std::process::ExitCode;
 
 mod client;
+#[cfg(target_os = "linux")]
+mod containers;
 mod local;
 mod protocol;
 #[cfg(target_os = "linux")]
@@ -17,7 +19,7 @@ mod remote;
 mod server;
 
 pub use client::{Process, Spawner, SpawnerCommand};
-pub use protocol::{Exit, Launch, LaunchError, User};
+pub use protocol::{Container, Exit, Launch, LaunchError, User};
 
 /// First argument of the binary that makes it the spawner process.
 pub const ROLE: &str = "__spawner";

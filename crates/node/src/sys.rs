@@ -8,6 +8,8 @@
 #[cfg(target_os = "linux")]
 pub(crate) mod child;
 #[cfg(target_os = "linux")]
+pub(crate) mod container;
+#[cfg(target_os = "linux")]
 pub(crate) mod event;
 #[cfg(target_os = "linux")]
 pub(crate) mod signal;
@@ -75,4 +77,31 @@ pub(crate) fn memory_bytes() -> Option<u64> {
         )
     };
     Some(u64::try_from(pages).ok()? * u64::try_from(size).ok()?)
+}
+
+/// A descriptor that stands for a process.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_process(pid: i32) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: pidfd_open takes plain integers; the result is a new descriptor that nobody else owns.
+    unsafe {
+        let fd = check(libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32)?;
+        Ok(std::os::fd::OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Gives the calling thread an empty network namespace of its own.
+#[cfg(target_os = "linux")]
+pub(crate) fn new_network_namespace() -> io::Result<()> {
+    // SAFETY: unshare takes plain flags; CLONE_NEWNET changes nothing but the calling thread's
+    // network.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
+}
+
+/// Moves the calling thread into a network namespace.
+#[cfg(all(target_os = "linux", test))]
+pub(crate) fn enter_network_namespace(namespace: &std::fs::File) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: setns takes a descriptor, which `namespace` keeps open, and a flag.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
 }

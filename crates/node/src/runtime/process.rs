@@ -55,6 +55,7 @@ impl ProcessRuntime {
                 .map_err(Failure::config)?
                 .filter(|_| sys::is_root()),
             no_new_privileges: identity::no_new_privileges(start.container),
+            container: None,
         };
         let Output { stdout, stderr } = output;
         self.spawner

@@ -4,6 +4,7 @@
 //! for a packet travels in a memory file whose descriptor comes first.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,30 @@ pub struct Launch {
     pub user: Option<User>,
     /// Set-user-ID programs gain nothing.
     pub no_new_privileges: bool,
+    /// Namespaces, root and limits of its own; needs root.
+    #[serde(default)]
+    pub container: Option<Container>,
+}
+
+/// What makes a program a container. Made by `runtime::oci`, carried out by the spawner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    #[cfg(target_os = "linux")]
+    pub(crate) steps: Vec<crate::sys::container::Step>,
+    /// Files to execute, tried in order: the search of `PATH` inside the container.
+    pub(crate) programs: Vec<String>,
+    /// Bit set of the capabilities that remain.
+    pub(crate) capabilities: u64,
+    /// Refuse the system calls that no container may make.
+    pub(crate) seccomp: bool,
+    /// File that stands for the network namespace.
+    pub(crate) network: Option<PathBuf>,
+    /// Version 1 control groups: the `tasks` files that the program is born into.
+    pub(crate) cgroup_tasks: Vec<PathBuf>,
+    /// Version 2 control group: its directory.
+    pub(crate) cgroup_dir: Option<PathBuf>,
+    /// Join the container whose first process this is, instead of making one.
+    pub(crate) join: Option<i32>,
 }
 
 /// Identity that a program runs with.

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use super::containers;
 use super::protocol::{Exit, LONGEST_PACKET, LONGEST_REQUEST, Launch, Reply, Request};
 use crate::sys::child::{self, Failed, Plan};
 use crate::sys::signal::{self, Ended};
@@ -36,6 +37,8 @@ struct Server {
     /// Pid by id, and back.
     pids: HashMap<u64, i32>,
     ids: HashMap<i32, u64>,
+    /// First processes of containers, and the signal that they were killed in place of.
+    containers: HashMap<i32, Option<i32>>,
 }
 
 impl Server {
@@ -53,6 +56,7 @@ impl Server {
             null,
             pids: HashMap::new(),
             ids: HashMap::new(),
+            containers: HashMap::new(),
         })
     }
 
@@ -95,12 +99,19 @@ impl Server {
 
     fn launch(&mut self, id: u64, launch: &Launch, fds: &[OwnedFd]) {
         let started = match fds {
-            [stdout, stderr] => plan(launch, self.null.as_fd(), stdout.as_fd(), stderr.as_fd())
-                .ok_or(Failed {
-                    step: "read the arguments of",
-                    errno: libc::EINVAL,
-                })
-                .and_then(|plan| child::start(&plan)),
+            [stdout, stderr] => match &launch.container {
+                Some(container) => containers::start(
+                    launch,
+                    container,
+                    [self.null.as_fd(), stdout.as_fd(), stderr.as_fd()],
+                ),
+                None => plan(launch, self.null.as_fd(), stdout.as_fd(), stderr.as_fd())
+                    .ok_or(Failed {
+                        step: "read the arguments of",
+                        errno: libc::EINVAL,
+                    })
+                    .and_then(|plan| child::start(&plan)),
+            },
             _ => Err(Failed {
                 step: "redirect the output of",
                 errno: libc::EBADF,
@@ -110,6 +121,9 @@ impl Server {
             Ok(pid) => {
                 self.pids.insert(id, pid);
                 self.ids.insert(pid, id);
+                if launch.container.is_some() {
+                    self.containers.insert(pid, None);
+                }
                 Reply::Started { id, pid }
             }
             Err(failed) => Reply::Failed {
@@ -121,11 +135,18 @@ impl Server {
         self.reply(&reply);
     }
 
-    fn signal(&self, id: u64, signal: i32, group: bool) {
+    fn signal(&mut self, id: u64, signal: i32, group: bool) {
         // A program that has ended meanwhile is fine: its exit is on its way.
         let Some(pid) = self.pids.get(&id) else {
             return;
         };
+        let mut signal = signal;
+        if let Some(instead) = self.containers.get_mut(pid)
+            && containers::would_be_ignored(*pid, signal)
+        {
+            *instead = Some(signal);
+            signal = libc::SIGKILL;
+        }
         let sent = if group {
             sys::kill_group(*pid, signal)
         } else {
@@ -148,8 +169,10 @@ impl Server {
             // What is left of its process group, and what it inherited from its descendants.
             let _ = sys::kill_group(pid, libc::SIGKILL);
             self.kill_orphans();
+            let instead = self.containers.remove(&pid).flatten();
             let exit = match ended {
                 Ended::Exited(code) => Exit::exited(code),
+                Ended::Signaled(libc::SIGKILL) => Exit::signaled(instead.unwrap_or(libc::SIGKILL)),
                 Ended::Signaled(signal) => Exit::signaled(signal),
             };
             self.reply(&Reply::Exited { id, exit });

@@ -179,7 +179,7 @@ unsafe fn run(raw: &Raw) -> Failed {
 ///
 /// # Safety
 /// The caller must be the child of `start`.
-unsafe fn reset_signals() {
+pub(super) unsafe fn reset_signals() {
     // SAFETY: `default` and `none` are valid; errors for signals that cannot be changed are fine.
     unsafe {
         let mut default: libc::sigaction = std::mem::zeroed();

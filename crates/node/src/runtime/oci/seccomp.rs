@@ -1,0 +1,184 @@
+//! The system calls that no container may make, as a classic BPF program.
+//!
+//! They change the machine (mounts, modules, clocks, reboot), look into other processes' memory
+//! or make namespaces; they answer EPERM, as in the default profiles of container engines.
+//! `clone3` answers ENOSYS, so that C libraries fall back to `clone`, whose flags can be read.
+
+use libc::{c_long, sock_filter};
+
+/// Refused with EPERM whatever the arguments.
+const REFUSED: &[c_long] = &[
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_fanotify_init,
+    libc::SYS_finit_module,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_init_module,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    libc::SYS_kcmp,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_move_pages,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_perf_event_open,
+    libc::SYS_pivot_root,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_quotactl,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_setdomainname,
+    libc::SYS_sethostname,
+    libc::SYS_setns,
+    libc::SYS_settimeofday,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    libc::SYS_userfaultfd,
+    libc::SYS_vhangup,
+];
+
+/// Namespace flags of `clone`.
+const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
+
+/// Bit of the x32 calls of x86_64, which would slip past numbers.
+#[cfg(target_arch = "x86_64")]
+const X32: u32 = 0x4000_0000;
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: Option<u32> = Some(0xC000_003E);
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: Option<u32> = Some(0xC000_00B7);
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const ARCHITECTURE: Option<u32> = None;
+
+/// Offsets in `struct seccomp_data` (linux/seccomp.h); arguments are little-endian here.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const FIRST_ARGUMENT: u32 = 16;
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+
+/// The filter; `None` on architectures whose numbers are not known here.
+pub(crate) fn filter() -> Option<Vec<sock_filter>> {
+    let architecture = ARCHITECTURE?;
+    let mut program = vec![
+        load(ARCH),
+        jump_equal(architecture, 1, 0),
+        answer(KILL),
+        load(NUMBER),
+    ];
+    #[cfg(target_arch = "x86_64")]
+    program.extend([jump_set(X32, 0, 1), answer(errno(libc::ENOSYS))]);
+    program.extend([jump_equal(libc::SYS_clone3 as u32, 0, 1), answer(errno(libc::ENOSYS))]);
+    for number in REFUSED {
+        program.extend([jump_equal(*number as u32, 0, 1), answer(errno(libc::EPERM))]);
+    }
+    program.extend([
+        jump_equal(libc::SYS_clone as u32, 0, 3),
+        load(FIRST_ARGUMENT),
+        jump_set(NEW_NAMESPACES, 0, 1),
+        answer(errno(libc::EPERM)),
+        answer(ALLOW),
+    ]);
+    Some(program)
+}
+
+fn errno(errno: i32) -> u32 {
+    libc::SECCOMP_RET_ERRNO | (errno as u32 & libc::SECCOMP_RET_DATA)
+}
+
+fn load(offset: u32) -> sock_filter {
+    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0)
+}
+
+fn jump_equal(value: u32, if_true: u8, if_false: u8) -> sock_filter {
+    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, if_true, if_false)
+}
+
+fn jump_set(bits: u32, if_true: u8, if_false: u8) -> sock_filter {
+    instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, bits, if_true, if_false)
+}
+
+fn answer(action: u32) -> sock_filter {
+    instruction(libc::BPF_RET | libc::BPF_K, action, 0, 0)
+}
+
+fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A little machine for the instructions that `filter` uses.
+    fn run(program: &[sock_filter], number: u32, arch: u32, first: u32) -> u32 {
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let step = program[at];
+            at += 1;
+            let code = u32::from(step.code);
+            if code == libc::BPF_RET | libc::BPF_K {
+                return step.k;
+            }
+            if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS {
+                accumulator = match step.k {
+                    NUMBER => number,
+                    ARCH => arch,
+                    FIRST_ARGUMENT => first,
+                    other => panic!("offset {other}"),
+                };
+                continue;
+            }
+            let holds = if code == libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K {
+                accumulator == step.k
+            } else {
+                accumulator & step.k != 0
+            };
+            at += usize::from(if holds { step.jt } else { step.jf });
+        }
+    }
+
+    #[test]
+    fn ordinary_calls_pass_and_dangerous_ones_are_refused() {
+        let (Some(program), Some(arch)) = (filter(), ARCHITECTURE) else { return };
+        let refused = errno(libc::EPERM);
+        let result = |number: c_long, first| run(&program, number as u32, arch, first);
+        for number in [libc::SYS_read, libc::SYS_execve, libc::SYS_socket, libc::SYS_exit_group] {
+            assert_eq!(result(number, 0), ALLOW);
+        }
+        for number in REFUSED {
+            assert_eq!(result(*number, 0), refused, "{number}");
+        }
+        assert_eq!(result(libc::SYS_clone, libc::CLONE_VM as u32), ALLOW);
+        assert_eq!(result(libc::SYS_clone, libc::CLONE_NEWUSER as u32), refused);
+        assert_eq!(result(libc::SYS_clone3, 0), errno(libc::ENOSYS));
+        assert_eq!(run(&program, libc::SYS_read as u32, 0x4000_0003, 0), KILL);
+    }
+}
