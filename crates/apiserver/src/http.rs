@@ -117,6 +117,7 @@ fn describe(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Status> {
     let types = api.types();
+    let crds = |name: &str| Some(api.store.get(crate::crd::RESOURCE, name)?.value());
     let found = match target {
         Target::Groups { .. } if *form == Form::Discovery => {
             let core = matches!(target, Target::Groups { core: true });
@@ -134,8 +135,8 @@ fn describe(
         Target::Version { group, version } => discovery::resource_list(&types, group, version),
         Target::OpenApi("") => Some(openapi::index(&types)),
         Target::OpenApi(path) => match path.split('/').collect::<Vec<_>>().as_slice() {
-            ["api", version] => openapi::document(&types, "", version),
-            ["apis", group, version] => openapi::document(&types, group, version),
+            ["api", version] => openapi::document(&types, "", version, &crds),
+            ["apis", group, version] => openapi::document(&types, group, version, &crds),
             _ => None,
         },
         Target::Resource(_) | Target::OpenApiV2 | Target::ServerVersion | Target::Health => None,

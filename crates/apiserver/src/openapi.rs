@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use crate::schema::pack;
-use crate::types::{Description, ResourceType, TypeTable};
+use crate::types::{Description, ResourceType, TypeTable, crd};
 
 mod path;
 #[cfg(test)]
@@ -61,15 +62,18 @@ pub fn hash(table: &TypeTable, group: &str, version: &str) -> String {
         )
             .hash(&mut hasher);
         match &kind.description {
-            Description::Custom(raw) => raw.hash(&mut hasher),
+            Description::Custom(digest) => digest.hash(&mut hasher),
             Description::Definition(_) => pack::fingerprint().hash(&mut hasher),
         }
     }
     format!("{:016X}", hasher.finish())
 }
 
+/// Reads a stored CRD by its name; `None` if it is gone.
+pub type Crds<'a> = &'a dyn Fn(&str) -> Option<Arc<Value>>;
+
 /// The document of a group and version; `None` for one that is not served.
-pub fn document(table: &TypeTable, group: &str, version: &str) -> Option<Value> {
+pub fn document(table: &TypeTable, group: &str, version: &str, crds: Crds<'_>) -> Option<Value> {
     let kinds: Vec<_> = table.resources(group, version).collect();
     if kinds.is_empty() {
         return None;
@@ -79,10 +83,15 @@ pub fn document(table: &TypeTable, group: &str, version: &str) -> Option<Value> 
     let mut paths = Map::new();
     for kind in kinds {
         path::of(kind, &mut paths);
-        if let Description::Custom(raw) = &kind.description {
-            schemas.insert(component(kind), custom(kind, raw));
-        } else {
-            wanted.push(component(kind));
+        match &kind.description {
+            Description::Custom(_) => {
+                let crd = crds(&format!("{}.{}", kind.plural, kind.group)).unwrap_or_default();
+                let schema = crd::raw_schema(&crd, &kind.version)
+                    .cloned()
+                    .unwrap_or_else(|| json!({}));
+                schemas.insert(component(kind), custom(kind, schema));
+            }
+            Description::Definition(_) => wanted.push(component(kind)),
         }
         if kind.subresources.scale.is_some() {
             wanted.push("io.k8s.api.autoscaling.v1.Scale".into());
@@ -141,9 +150,7 @@ const API_VERSION: &str = "The version of the schema of this object, as group/ve
 const KIND: &str = "The kind of this object, in CamelCase. It cannot be changed.";
 
 /// A CRD's schema, completed with what every object has.
-fn custom(kind: &ResourceType, raw: &str) -> Value {
-    // The text was written by this program, from JSON.
-    let mut schema: Value = serde_json::from_str(raw).unwrap_or_default();
+fn custom(kind: &ResourceType, mut schema: Value) -> Value {
     let Some(map) = schema.as_object_mut() else {
         return schema;
     };

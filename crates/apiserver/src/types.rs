@@ -83,9 +83,9 @@ pub struct CustomColumn {
 pub enum Description {
     /// A definition of the schema pack, by its full name.
     Definition(&'static str),
-    /// The `openAPIV3Schema` of a CRD version as JSON text: as a tree it takes ten times the memory,
-    /// and it is read only when a client asks for OpenAPI.
-    Custom(Arc<str>),
+    /// The `openAPIV3Schema` of a CRD version, by its digest. The text stays in the stored CRD: it is
+    /// large, and only OpenAPI reads it.
+    Custom(u64),
 }
 
 /// One kind in one version.

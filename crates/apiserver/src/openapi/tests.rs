@@ -4,6 +4,11 @@ use serde_json::json;
 
 use super::*;
 
+/// The CRDs that the tests have.
+fn crds(name: &str) -> Option<Arc<Value>> {
+    (name == "things.example.dev").then(|| Arc::new(crate::types::tests::crd()))
+}
+
 /// Every reference in a document leads somewhere.
 fn dangling(document: &Value) -> Vec<String> {
     fn walk(value: &Value, root: &Value, out: &mut Vec<String>) {
@@ -32,7 +37,7 @@ fn every_document_is_whole() {
         .unwrap();
     for group in table.groups() {
         for version in table.versions(group) {
-            let document = document(&table, group, version).unwrap();
+            let document = document(&table, group, version, &crds).unwrap();
             assert_eq!(
                 dangling(&document),
                 Vec::<String>::new(),
@@ -40,7 +45,7 @@ fn every_document_is_whole() {
             );
         }
     }
-    assert!(document(&table, "nope", "v1").is_none());
+    assert!(document(&table, "nope", "v1", &crds).is_none());
 }
 
 #[test]
@@ -48,7 +53,7 @@ fn patch_operations_take_field_validation() {
     let table = TypeTable::builtin()
         .with_crd(&crate::types::tests::crd())
         .unwrap();
-    let document = document(&table, "example.dev", "v1").unwrap();
+    let document = document(&table, "example.dev", "v1", &crds).unwrap();
     let patch =
         &document["paths"]["/apis/example.dev/v1/namespaces/{namespace}/things/{name}"]["patch"];
     assert_eq!(
@@ -71,7 +76,7 @@ fn patch_operations_take_field_validation() {
 
 #[test]
 fn merge_hints_and_texts_are_published() {
-    let document = document(&TypeTable::builtin(), "apps", "v1").unwrap();
+    let document = document(&TypeTable::builtin(), "apps", "v1", &crds).unwrap();
     let schemas = &document["components"]["schemas"];
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");

@@ -1,6 +1,7 @@
 //! CRDs → types. [`check`] says what is wrong with a CRD before it is stored; the table then takes
 //! it without further questions.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -251,7 +252,7 @@ fn entry(crd: &Value, version: &Value) -> ResourceType {
         namespaced: text(spec, "/scope") == "Namespaced",
         subresources: subresources(version),
         schema: Some(Arc::new(root(raw))),
-        description: Description::Custom(raw.to_string().into()),
+        description: Description::Custom(digest(raw)),
         columns: columns(version),
         durability: if lazy {
             Durability::Lazy
@@ -275,6 +276,21 @@ fn entry(crd: &Value, version: &Value) -> ResourceType {
         custom: true,
         warning: (version["deprecated"] == true).then(|| deprecation(spec, version)),
     }
+}
+
+/// Changes with the schema.
+fn digest(raw: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    raw.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The `openAPIV3Schema` that `crd` has for a version.
+pub(crate) fn raw_schema<'a>(crd: &'a Value, version: &str) -> Option<&'a Value> {
+    let mut versions = list(crd, "/spec/versions").iter();
+    versions
+        .find(|one| text(one, "/name") == version)?
+        .pointer("/schema/openAPIV3Schema")
 }
 
 fn deprecation(spec: &Value, version: &Value) -> String {
