@@ -18,9 +18,9 @@ mod precise;
 mod probe;
 mod pull;
 mod registration;
+pub mod runtime;
 mod settings;
 pub mod spawner;
-pub mod runtime;
 mod sys;
 mod volume;
 
@@ -168,14 +168,22 @@ fn prepare_directory(settings: &Settings) -> Result<(), Error> {
 
 /// What this machine can run pods with.
 #[cfg_attr(not(target_os = "linux"), allow(unused_mut, unused_variables))]
-async fn runtimes(settings: &Settings, spawner: Spawner, ports: Ports, tasks: &Tasks) -> Result<Vec<Arc<dyn Runtime>>, Error> {
-    let mut runtimes: Vec<Arc<dyn Runtime>> = vec![Arc::new(ProcessRuntime::new(spawner.clone(), ports))];
+async fn runtimes(
+    settings: &Settings,
+    spawner: Spawner,
+    ports: Ports,
+    tasks: &Tasks,
+) -> Result<Vec<Arc<dyn Runtime>>, Error> {
+    let mut runtimes: Vec<Arc<dyn Runtime>> =
+        vec![Arc::new(ProcessRuntime::new(spawner.clone(), ports))];
     #[cfg(target_os = "linux")]
     if is_root() {
         match runtime::oci::OciRuntime::start(spawner, tasks).await {
             Ok(oci) => runtimes.push(Arc::new(oci)),
             Err(error) if settings.default_runtime == runtime::oci::NAME => {
-                return Err(Error::Containers { problem: error.to_string() });
+                return Err(Error::Containers {
+                    problem: error.to_string(),
+                });
             }
             // Pods that ask for it are told that it is not there.
             Err(error) => tracing::warn!(%error, "the oci runtime is not available"),

@@ -1,6 +1,6 @@
 //! What commands print: tables for people, JSON or YAML for programs, errors in one form.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use serde_json::Value;
 
@@ -16,11 +16,6 @@ pub fn error(error: &anyhow::Error) {
 pub fn note(text: &str) {
     let mut stderr = std::io::stderr().lock();
     let _ = writeln!(stderr, "{text}");
-}
-
-/// Whether people are looking at standard error.
-pub fn is_terminal() -> bool {
-    std::io::stderr().is_terminal()
 }
 
 /// Prints a value for programs.

@@ -48,16 +48,24 @@ pub(crate) fn run(directory: &str) -> Result<()> {
         let group = group?;
         for version in fs::read_dir(group.path())? {
             let version = version?;
-            let name = format!("{}/{}", group.file_name().to_string_lossy(), version.file_name().to_string_lossy());
+            let name = format!(
+                "{}/{}",
+                group.file_name().to_string_lossy(),
+                version.file_name().to_string_lossy()
+            );
             let path = version.path().join("types.go");
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             packages.insert(name.clone(), parse(name, &text)?);
         }
     }
     let mut messages = Map::new();
     for package in packages.values() {
         for (name, fields) in &package.structs {
-            let fields: Result<Vec<Value>> = fields.iter().map(|field| entry(&packages, package, field)).collect();
+            let fields: Result<Vec<Value>> = fields
+                .iter()
+                .map(|field| entry(&packages, package, field))
+                .collect();
             messages.insert(format!("{}.{name}", package.name), Value::Array(fields?));
         }
     }
@@ -68,8 +76,12 @@ pub(crate) fn run(directory: &str) -> Result<()> {
 }
 
 fn parse(name: String, text: &str) -> Result<Package> {
-    let mut package =
-        Package { name, imports: BTreeMap::new(), named: BTreeMap::new(), structs: BTreeMap::new() };
+    let mut package = Package {
+        name,
+        imports: BTreeMap::new(),
+        named: BTreeMap::new(),
+        structs: BTreeMap::new(),
+    };
     let mut open: Option<(String, Vec<Field>)> = None;
     for line in text.lines() {
         let line = line.trim();
@@ -78,7 +90,9 @@ fn parse(name: String, text: &str) -> Result<Package> {
         }
         if let Some((name, fields)) = &mut open {
             if line == "}" {
-                package.structs.insert(std::mem::take(name), std::mem::take(fields));
+                package
+                    .structs
+                    .insert(std::mem::take(name), std::mem::take(fields));
                 open = None;
             } else if let Some(field) = field(line)? {
                 fields.push(field);
@@ -104,14 +118,24 @@ fn import(line: &str) -> Option<(String, String)> {
     let (alias, rest) = line.split_once('"')?;
     let path = rest.strip_suffix('"')?;
     let last = path.rsplit('/').next()?;
-    let alias = if alias.trim().is_empty() { last } else { alias.trim() };
-    let short = path.strip_prefix("k8s.io/api/").or_else(|| path.strip_prefix("k8s.io/apimachinery/pkg/apis/"));
+    let alias = if alias.trim().is_empty() {
+        last
+    } else {
+        alias.trim()
+    };
+    let short = path
+        .strip_prefix("k8s.io/api/")
+        .or_else(|| path.strip_prefix("k8s.io/apimachinery/pkg/apis/"));
     Some((alias.to_owned(), short.unwrap_or(last).to_owned()))
 }
 
 fn field(line: &str) -> Result<Option<Field>> {
-    let Some((declaration, tag)) = line.split_once('`') else { return Ok(None) };
-    let Some(proto) = tag_value(tag, "protobuf") else { return Ok(None) };
+    let Some((declaration, tag)) = line.split_once('`') else {
+        return Ok(None);
+    };
+    let Some(proto) = tag_value(tag, "protobuf") else {
+        return Ok(None);
+    };
     let json = tag_value(tag, "json").unwrap_or_default();
     let words: Vec<_> = declaration.split_whitespace().collect();
     let (kind, embedded) = match words.as_slice() {
@@ -120,7 +144,10 @@ fn field(line: &str) -> Result<Option<Field>> {
         _ => bail!("cannot read the field {line}"),
     };
     let mut parts = proto.split(',').skip(1);
-    let number = parts.next().and_then(|number| number.parse().ok()).with_context(|| format!("no number in {line}"))?;
+    let number = parts
+        .next()
+        .and_then(|number| number.parse().ok())
+        .with_context(|| format!("no number in {line}"))?;
     Ok(Some(Field {
         kind: kind.to_owned(),
         json: json.to_owned(),
@@ -149,7 +176,11 @@ fn entry(packages: &BTreeMap<String, Package>, package: &Package, field: &Field)
     Ok(json!([field.number, name, kind, flags | more]))
 }
 
-fn kind_of(packages: &BTreeMap<String, Package>, package: &Package, kind: &str) -> Result<(String, u8)> {
+fn kind_of(
+    packages: &BTreeMap<String, Package>,
+    package: &Package,
+    kind: &str,
+) -> Result<(String, u8)> {
     if let Some(kind) = kind.strip_prefix('*') {
         let (kind, flags) = kind_of(packages, package, kind)?;
         return Ok((kind, flags | POINTER));
@@ -161,7 +192,10 @@ fn kind_of(packages: &BTreeMap<String, Package>, package: &Package, kind: &str) 
         let (kind, flags) = kind_of(packages, package, kind)?;
         return Ok((kind, (flags & MAP) | REPEATED));
     }
-    if let Some((_, value)) = kind.strip_prefix("map[").and_then(|rest| rest.split_once(']')) {
+    if let Some((_, value)) = kind
+        .strip_prefix("map[")
+        .and_then(|rest| rest.split_once(']'))
+    {
         let (kind, _) = kind_of(packages, package, value)?;
         return Ok((kind, MAP));
     }
@@ -181,7 +215,10 @@ fn kind_of(packages: &BTreeMap<String, Package>, package: &Package, kind: &str) 
     }
     let (home, name) = match kind.split_once('.') {
         Some((alias, name)) => {
-            let path = package.imports.get(alias).with_context(|| format!("{alias} is not imported in {}", package.name))?;
+            let path = package
+                .imports
+                .get(alias)
+                .with_context(|| format!("{alias} is not imported in {}", package.name))?;
             (path.as_str(), name)
         }
         None => (package.name.as_str(), kind),

@@ -1,3 +1,5 @@
+//! Protobuf bodies, as clients send them.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The server through its doors: in this process and over TLS.
+
 use std::sync::Arc;
 use std::time::Duration;
 

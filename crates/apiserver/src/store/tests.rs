@@ -1,3 +1,5 @@
+//! The store in memory and on disk.
+
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 

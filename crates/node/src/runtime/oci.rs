@@ -60,7 +60,10 @@ impl Shared {
     fn group(&self, container: &str) -> (Vec<PathBuf>, Option<PathBuf>) {
         let groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
         let group = groups.get(container);
-        (group.map(Cgroup::tasks_files).unwrap_or_default(), group.and_then(Cgroup::clone_dir))
+        (
+            group.map(Cgroup::tasks_files).unwrap_or_default(),
+            group.and_then(Cgroup::clone_dir),
+        )
     }
 }
 
@@ -68,7 +71,11 @@ impl OciRuntime {
     /// Makes the pods' bridge and removes what an earlier process left behind.
     pub(crate) async fn start(spawner: Spawner, tasks: &Tasks) -> Result<Self, NetworkError> {
         cgroup::remove_left_over();
-        Ok(Self { spawner, networks: Networks::start(tasks).await?, cgroup_v1: Cgroup::v1_controllers() })
+        Ok(Self {
+            spawner,
+            networks: Networks::start(tasks).await?,
+            cgroup_v1: Cgroup::v1_controllers(),
+        })
     }
 
     async fn make(&self, pod: &Pod, directory: PathBuf) -> Result<Sandbox, Failure> {
@@ -76,12 +83,28 @@ impl OciRuntime {
         let in_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
         let network = match in_host {
             true => None,
-            false => Some(self.networks.take().await.map_err(|error| Failure::sandbox(error.to_string()))?),
+            false => Some(
+                self.networks
+                    .take()
+                    .await
+                    .map_err(|error| Failure::sandbox(error.to_string()))?,
+            ),
         };
-        let pod_ip = network.as_ref().map_or(IpAddr::from([127, 0, 0, 1]), |network| network.ip.into());
-        write_etc(pod, &directory, pod_ip).map_err(|error| Failure::sandbox(format!("cannot write the pod's files: {error}")))?;
-        let shared = Shared { network, cgroups: Mutex::default() };
-        Ok(Sandbox { pod_ip, host_ports: std::collections::BTreeMap::new(), directory, private: Some(Arc::new(shared)) })
+        let pod_ip = network
+            .as_ref()
+            .map_or(IpAddr::from([127, 0, 0, 1]), |network| network.ip.into());
+        write_etc(pod, &directory, pod_ip)
+            .map_err(|error| Failure::sandbox(format!("cannot write the pod's files: {error}")))?;
+        let shared = Shared {
+            network,
+            cgroups: Mutex::default(),
+        };
+        Ok(Sandbox {
+            pod_ip,
+            host_ports: std::collections::BTreeMap::new(),
+            directory,
+            private: Some(Arc::new(shared)),
+        })
     }
 
     async fn launch(&self, start: &Start<'_>, output: Output) -> Result<Process, Failure> {
@@ -89,22 +112,38 @@ impl OciRuntime {
         let shared = shared(start.sandbox)?;
         let limits = limits(start.container)?;
         let uid = start.pod.metadata.uid.as_deref().unwrap_or_default();
-        let group = Cgroup::create(&format!("{uid}-{}", start.container.name), limits)
-            .map_err(|error| Failure::create(format!("cannot make the container's control group: {error}")))?;
-        let dirs = Dirs::make(&start.sandbox.directory, &start.container.name)
-            .map_err(|error| Failure::create(format!("cannot make the container's directories: {error}")))?;
+        let group = Cgroup::create(&format!("{uid}-{}", start.container.name), limits).map_err(
+            |error| {
+                Failure::create(format!(
+                    "cannot make the container's control group: {error}"
+                ))
+            },
+        )?;
+        let dirs =
+            Dirs::make(&start.sandbox.directory, &start.container.name).map_err(|error| {
+                Failure::create(format!("cannot make the container's directories: {error}"))
+            })?;
         let command = start.command_line();
         let env = environment(start);
         let described = sandbox::Sandbox {
             root: root(start, &command, &dirs)?,
             mount_point: dirs.root,
-            hostname: start.pod.metadata.name.clone().unwrap_or_default().chars().take(63).collect(),
+            hostname: start
+                .pod
+                .metadata
+                .name
+                .clone()
+                .unwrap_or_default()
+                .chars()
+                .take(63)
+                .collect(),
             binds: binds(start)?,
             read_only_root: security(start.container, |context| context.read_only_root_filesystem),
             cgroup_v1: self.cgroup_v1.clone(),
         };
         let container = spawner::Container {
-            steps: sandbox::steps(&described).map_err(|error| Failure::config(error.to_string()))?,
+            steps: sandbox::steps(&described)
+                .map_err(|error| Failure::config(error.to_string()))?,
             programs: candidates(&command, &env)?,
             capabilities: capabilities(start.container)?,
             seccomp: !is_unconfined(start),
@@ -126,18 +165,27 @@ impl OciRuntime {
         output: Output,
     ) -> Result<Process, Failure> {
         let lookup = |name: &str| image_root::user(start.image, name);
-        let name = command.first().map_or("", String::as_str).trim_start_matches('/');
+        let name = command
+            .first()
+            .map_or("", String::as_str)
+            .trim_start_matches('/');
         let launch = Launch {
             program: format!("/{name}"),
             args: command.to_vec(),
-            env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            env: env
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
             directory: working_directory(start),
             user: identity::user(start, Some(&lookup)).map_err(Failure::config)?,
             no_new_privileges: true,
             container: Some(container),
         };
         let Output { stdout, stderr } = output;
-        self.spawner.launch(launch, stdout, stderr).await.map_err(|error| Failure::start(error.to_string()))
+        self.spawner
+            .launch(launch, stdout, stderr)
+            .await
+            .map_err(|error| Failure::start(error.to_string()))
     }
 }
 
@@ -146,11 +194,19 @@ impl Runtime for OciRuntime {
         NAME
     }
 
-    fn prepare<'a>(&'a self, pod: &'a Pod, directory: PathBuf) -> BoxFuture<'a, Result<Sandbox, Failure>> {
+    fn prepare<'a>(
+        &'a self,
+        pod: &'a Pod,
+        directory: PathBuf,
+    ) -> BoxFuture<'a, Result<Sandbox, Failure>> {
         self.make(pod, directory).boxed()
     }
 
-    fn start<'a>(&'a self, start: &'a Start<'a>, output: Output) -> BoxFuture<'a, Result<Process, Failure>> {
+    fn start<'a>(
+        &'a self,
+        start: &'a Start<'a>,
+        output: Output,
+    ) -> BoxFuture<'a, Result<Process, Failure>> {
         self.launch(start, output).boxed()
     }
 
@@ -181,14 +237,21 @@ impl Runtime for OciRuntime {
 
     fn remove<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()> {
         if let Ok(shared) = shared(sandbox) {
-            shared.cgroups.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            shared
+                .cgroups
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
         }
         futures::future::ready(()).boxed()
     }
 }
 
 fn shared(sandbox: &Sandbox) -> Result<&Shared, Failure> {
-    let private = sandbox.private.as_ref().and_then(|private| private.downcast_ref::<Shared>());
+    let private = sandbox
+        .private
+        .as_ref()
+        .and_then(|private| private.downcast_ref::<Shared>());
     private.ok_or_else(|| Failure::sandbox("the pod was prepared by another runtime"))
 }
 
@@ -205,7 +268,11 @@ impl Dirs {
         if base.exists() {
             fs::remove_dir_all(&base)?;
         }
-        let dirs = Self { root: base.join("root"), upper: base.join("upper"), work: base.join("work") };
+        let dirs = Self {
+            root: base.join("root"),
+            upper: base.join("upper"),
+            work: base.join("work"),
+        };
         for dir in [&dirs.root, &dirs.upper, &dirs.work] {
             fs::create_dir_all(dir)?;
         }
@@ -215,37 +282,84 @@ impl Dirs {
 
 /// Directories and files of the host that dynamically linked programs and scripts need.
 const SYSTEM: &[&str] = &[
-    "/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc/ssl", "/etc/ld.so.cache", "/etc/alternatives", "/etc/passwd",
-    "/etc/group", "/etc/nsswitch.conf", "/etc/localtime",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/usr",
+    "/etc/ssl",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+    "/etc/localtime",
 ];
 
 fn root(start: &Start<'_>, command: &[String], dirs: &Dirs) -> Result<Root, Failure> {
     if let Some(lower) = start.image.layers.first() {
         let (upper, work) = (dirs.upper.clone(), dirs.work.clone());
-        return Ok(Root::Image { lower: lower.clone(), upper, work });
+        return Ok(Root::Image {
+            lower: lower.clone(),
+            upper,
+            work,
+        });
     }
     let Some(file) = &start.image.program else {
-        return Err(Failure::create("the image has neither files nor a program; add it to the image store again"));
+        return Err(Failure::create(
+            "the image has neither files nor a program; add it to the image store again",
+        ));
     };
-    let at = start.image.config.entrypoint.first().or(command.first()).cloned().unwrap_or_default();
-    let system = SYSTEM.iter().map(PathBuf::from).filter(|path| path.exists()).collect();
-    Ok(Root::Program { file: file.clone(), at, system })
+    let at = start
+        .image
+        .config
+        .entrypoint
+        .first()
+        .or(command.first())
+        .cloned()
+        .unwrap_or_default();
+    let system = SYSTEM
+        .iter()
+        .map(PathBuf::from)
+        .filter(|path| path.exists())
+        .collect();
+    Ok(Root::Program {
+        file: file.clone(),
+        at,
+        system,
+    })
 }
 
 /// Volumes, and the pod's own files in /etc.
 fn binds(start: &Start<'_>) -> Result<Vec<Bind>, Failure> {
     let mut binds = Vec::new();
-    let file = |source: PathBuf, target: &str| Bind { source, target: target.to_owned(), is_dir: false, read_only: false };
+    let file = |source: PathBuf, target: &str| Bind {
+        source,
+        target: target.to_owned(),
+        is_dir: false,
+        read_only: false,
+    };
     for name in ["hostname", "hosts", "resolv.conf"] {
-        binds.push(file(start.sandbox.directory.join(name), &format!("/etc/{name}")));
+        binds.push(file(
+            start.sandbox.directory.join(name),
+            &format!("/etc/{name}"),
+        ));
     }
     if start.termination_message.exists() {
-        let path = start.container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+        let path = start
+            .container
+            .termination_message_path
+            .as_deref()
+            .unwrap_or("/dev/termination-log");
         binds.push(file(start.termination_message.clone(), path));
     }
     for mount in start.mounts {
-        let found = fs::metadata(&mount.source)
-            .map_err(|error| Failure::config(format!("cannot use volume file {}: {error}", mount.source.display())))?;
+        let found = fs::metadata(&mount.source).map_err(|error| {
+            Failure::config(format!(
+                "cannot use volume file {}: {error}",
+                mount.source.display()
+            ))
+        })?;
         binds.push(Bind {
             source: mount.source.clone(),
             target: mount.target.display().to_string(),
@@ -260,7 +374,8 @@ fn binds(start: &Start<'_>) -> Result<Vec<Bind>, Failure> {
 fn write_etc(pod: &Pod, directory: &Path, ip: IpAddr) -> std::io::Result<()> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     fs::write(directory.join("hostname"), format!("{name}\n"))?;
-    let hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{ip}\t{name}\n");
+    let hosts =
+        format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{ip}\t{name}\n");
     fs::write(directory.join("hosts"), hosts)?;
     let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     fs::write(directory.join("resolv.conf"), resolv)
@@ -269,7 +384,11 @@ fn write_etc(pod: &Pod, directory: &Path, ip: IpAddr) -> std::io::Result<()> {
 fn environment(start: &Start<'_>) -> Vec<(String, String)> {
     let mut env = start.env.to_vec();
     let hostname = start.pod.metadata.name.as_deref().unwrap_or_default();
-    for (name, value) in [("PATH", DEFAULT_PATH), ("HOME", "/"), ("HOSTNAME", hostname)] {
+    for (name, value) in [
+        ("PATH", DEFAULT_PATH),
+        ("HOME", "/"),
+        ("HOSTNAME", hostname),
+    ] {
         if !env.iter().any(|(known, _)| known == name) {
             env.push((name.to_owned(), value.to_owned()));
         }
@@ -278,27 +397,52 @@ fn environment(start: &Start<'_>) -> Vec<(String, String)> {
 }
 
 fn working_directory(start: &Start<'_>) -> Option<String> {
-    let asked = start.container.working_dir.clone().filter(|dir| !dir.is_empty());
+    let asked = start
+        .container
+        .working_dir
+        .clone()
+        .filter(|dir| !dir.is_empty());
     asked.or_else(|| Some(start.image.config.working_dir.clone()).filter(|dir| !dir.is_empty()))
 }
 
 /// The files that a command's first word may mean in the container.
 fn candidates(command: &[String], env: &[(String, String)]) -> Result<Vec<String>, Failure> {
-    let name = command.first().ok_or_else(|| Failure::config("neither the image nor the pod names a command"))?;
+    let name = command
+        .first()
+        .ok_or_else(|| Failure::config("neither the image nor the pod names a command"))?;
     if name.contains('/') {
         return Ok(vec![name.clone()]);
     }
-    let path = env.iter().find(|(key, _)| key == "PATH").map_or(DEFAULT_PATH, |(_, value)| value);
-    Ok(path.split(':').map(|dir| format!("{}/{name}", dir.trim_end_matches('/'))).collect())
+    let path = env
+        .iter()
+        .find(|(key, _)| key == "PATH")
+        .map_or(DEFAULT_PATH, |(_, value)| value);
+    Ok(path
+        .split(':')
+        .map(|dir| format!("{}/{name}", dir.trim_end_matches('/')))
+        .collect())
 }
 
 fn limits(container: &Container) -> Result<Limits, Failure> {
     let resources = container.resources.as_ref();
     let read = |limit: bool, name: &str| {
-        let list = resources.and_then(|r| if limit { r.limits.as_ref() } else { r.requests.as_ref() });
-        let Some(quantity) = list.and_then(|list| list.get(name)) else { return Ok(None) };
+        let list = resources.and_then(|r| {
+            if limit {
+                r.limits.as_ref()
+            } else {
+                r.requests.as_ref()
+            }
+        });
+        let Some(quantity) = list.and_then(|list| list.get(name)) else {
+            return Ok(None);
+        };
         let parsed = Quantity::parse(&quantity.0).filter(|parsed| !parsed.is_negative());
-        parsed.map(Some).ok_or_else(|| Failure::config(format!("resources: {name} {:?} is not a quantity", quantity.0)))
+        parsed.map(Some).ok_or_else(|| {
+            Failure::config(format!(
+                "resources: {name} {:?} is not a quantity",
+                quantity.0
+            ))
+        })
     };
     let units = |quantity: Quantity| u64::try_from(quantity.units()).unwrap_or(0);
     let millis = |quantity: Quantity| u64::try_from(quantity.millis()).unwrap_or(0);
@@ -313,29 +457,82 @@ fn limits(container: &Container) -> Result<Limits, Failure> {
 
 /// Linux's numbers (linux/capability.h), in order.
 const CAPABILITIES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
 /// What container engines leave by default, without MKNOD and NET_RAW.
 const DEFAULT_CAPABILITIES: [&str; 12] = [
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "SETGID", "SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE",
-    "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 
 fn capabilities(container: &Container) -> Result<u64, Failure> {
     let bit = |name: &str| {
         let plain = name.strip_prefix("CAP_").unwrap_or(name);
         let number = CAPABILITIES.iter().position(|known| *known == plain);
-        number.map(|number| 1_u64 << number).ok_or_else(|| Failure::config(format!("there is no capability {name}")))
+        number
+            .map(|number| 1_u64 << number)
+            .ok_or_else(|| Failure::config(format!("there is no capability {name}")))
     };
     let all = (1_u64 << CAPABILITIES.len()) - 1;
-    let mut set = DEFAULT_CAPABILITIES.iter().filter_map(|name| bit(name).ok()).fold(0, |set, bit| set | bit);
-    let asked = container.security_context.as_ref().and_then(|context| context.capabilities.as_ref());
+    let mut set = DEFAULT_CAPABILITIES
+        .iter()
+        .filter_map(|name| bit(name).ok())
+        .fold(0, |set, bit| set | bit);
+    let asked = container
+        .security_context
+        .as_ref()
+        .and_then(|context| context.capabilities.as_ref());
     for name in asked.iter().flat_map(|asked| asked.drop.iter().flatten()) {
         set &= if name == "ALL" { 0 } else { !bit(name)? };
     }
@@ -345,14 +542,27 @@ fn capabilities(container: &Container) -> Result<u64, Failure> {
     Ok(set)
 }
 
-fn security(container: &Container, field: impl Fn(&k8s_openapi::api::core::v1::SecurityContext) -> Option<bool>) -> bool {
+fn security(
+    container: &Container,
+    field: impl Fn(&k8s_openapi::api::core::v1::SecurityContext) -> Option<bool>,
+) -> bool {
     container.security_context.as_ref().and_then(field) == Some(true)
 }
 
 fn is_unconfined(start: &Start<'_>) -> bool {
-    let container = start.container.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
-    let pod = start.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.seccomp_profile.as_ref());
-    container.or(pod).is_some_and(|profile| profile.type_ == "Unconfined")
+    let container = start
+        .container
+        .security_context
+        .as_ref()
+        .and_then(|context| context.seccomp_profile.as_ref());
+    let pod = start
+        .pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.security_context.as_ref()?.seccomp_profile.as_ref());
+    container
+        .or(pod)
+        .is_some_and(|profile| profile.type_ == "Unconfined")
 }
 
 /// What a pod may not ask for yet; silence would look like success.
@@ -364,19 +574,29 @@ fn refuse_unsupported_pod(pod: &Pod) -> Result<(), Failure> {
         ("shareProcessNamespace", spec.share_process_namespace),
     ];
     match asked.iter().find(|(_, value)| *value == Some(true)) {
-        Some((field, _)) => Err(Failure::config(format!("{field} is not supported; remove it from the pod"))),
+        Some((field, _)) => Err(Failure::config(format!(
+            "{field} is not supported; remove it from the pod"
+        ))),
         None => Ok(()),
     }
 }
 
 fn refuse_unsupported(start: &Start<'_>) -> Result<(), Failure> {
     if security(start.container, |context| context.privileged) {
-        return Err(Failure::config("privileged containers are not supported; add the capabilities that the program needs"));
+        return Err(Failure::config(
+            "privileged containers are not supported; add the capabilities that the program needs",
+        ));
     }
-    let profile = start.container.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
+    let profile = start
+        .container
+        .security_context
+        .as_ref()
+        .and_then(|context| context.seccomp_profile.as_ref());
     if let Some(profile) = profile.filter(|profile| profile.type_ == "Localhost") {
         let path = profile.localhost_profile.as_deref().unwrap_or_default();
-        return Err(Failure::config(format!("seccompProfile {path} of type Localhost is not supported; use RuntimeDefault")));
+        return Err(Failure::config(format!(
+            "seccompProfile {path} of type Localhost is not supported; use RuntimeDefault"
+        )));
     }
     Ok(())
 }
@@ -392,26 +612,47 @@ mod tests {
 
     #[test]
     fn capabilities_are_dropped_and_added_as_asked() {
-        let of = |value| capabilities(&container(json!({ "name": "c", "securityContext": { "capabilities": value } })));
+        let of = |value| {
+            capabilities(&container(
+                json!({ "name": "c", "securityContext": { "capabilities": value } }),
+            ))
+        };
         assert_eq!(of(json!({ "drop": ["ALL"] })), Ok(0));
-        assert_eq!(of(json!({ "drop": ["ALL"], "add": ["NET_BIND_SERVICE"] })), Ok(1 << 10));
-        assert_eq!(of(json!({})).expect("default") & (1 << 21), 0, "never SYS_ADMIN by itself");
+        assert_eq!(
+            of(json!({ "drop": ["ALL"], "add": ["NET_BIND_SERVICE"] })),
+            Ok(1 << 10)
+        );
+        assert_eq!(
+            of(json!({})).expect("default") & (1 << 21),
+            0,
+            "never SYS_ADMIN by itself"
+        );
         assert!(of(json!({ "add": ["FLY"] })).is_err());
     }
 
     #[test]
     fn resources_become_limits_and_a_bad_quantity_is_told() {
         let resources = |value| limits(&container(json!({ "name": "c", "resources": value })));
-        let read = resources(json!({ "limits": { "memory": "128Mi", "cpu": "500m" } })).expect("read");
-        assert_eq!((read.memory_bytes, read.cpu_millis, read.cpu_request_millis), (Some(128 << 20), Some(500), Some(500)));
+        let read =
+            resources(json!({ "limits": { "memory": "128Mi", "cpu": "500m" } })).expect("read");
+        assert_eq!(
+            (read.memory_bytes, read.cpu_millis, read.cpu_request_millis),
+            (Some(128 << 20), Some(500), Some(500))
+        );
         assert!(resources(json!({ "limits": { "memory": "much" } })).is_err());
     }
 
     #[test]
     fn a_bare_command_is_searched_in_the_containers_path() {
         let env = [("PATH".to_owned(), "/a:/b/".to_owned())];
-        assert_eq!(candidates(&["run".to_owned()], &env).expect("named"), ["/a/run", "/b/run"]);
-        assert_eq!(candidates(&["./run".to_owned()], &env).expect("named"), ["./run"]);
+        assert_eq!(
+            candidates(&["run".to_owned()], &env).expect("named"),
+            ["/a/run", "/b/run"]
+        );
+        assert_eq!(
+            candidates(&["./run".to_owned()], &env).expect("named"),
+            ["./run"]
+        );
         assert!(candidates(&[], &env).is_err());
     }
 }

@@ -13,17 +13,39 @@ use crate::sys::child::{Failed, User};
 use crate::sys::container::{self, ContainerPlan};
 
 /// Starts a container; `standard` are its standard input, output and error.
-pub(super) fn start(launch: &Launch, container: &Container, standard: [BorrowedFd<'_>; 3]) -> Result<i32, Failed> {
-    let invalid = Failed { step: "read the arguments of", errno: libc::EINVAL };
-    let open = |path: &Path, step| {
-        File::open(path).map_err(|error| Failed { step, errno: error.raw_os_error().unwrap_or(libc::EIO) })
+pub(super) fn start(
+    launch: &Launch,
+    container: &Container,
+    standard: [BorrowedFd<'_>; 3],
+) -> Result<i32, Failed> {
+    let invalid = Failed {
+        step: "read the arguments of",
+        errno: libc::EINVAL,
     };
-    let network = container.network.as_deref().map(|path| open(path, "enter the network of")).transpose()?;
-    let cgroup = container.cgroup_dir.as_deref().map(|path| open(path, "enter the control group of")).transpose()?;
-    let join = container.join.map(sys::open_process).transpose().map_err(|error| Failed {
-        step: "enter the container of",
-        errno: error.raw_os_error().unwrap_or(libc::EIO),
-    })?;
+    let open = |path: &Path, step| {
+        File::open(path).map_err(|error| Failed {
+            step,
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        })
+    };
+    let network = container
+        .network
+        .as_deref()
+        .map(|path| open(path, "enter the network of"))
+        .transpose()?;
+    let cgroup = container
+        .cgroup_dir
+        .as_deref()
+        .map(|path| open(path, "enter the control group of"))
+        .transpose()?;
+    let join = container
+        .join
+        .map(sys::open_process)
+        .transpose()
+        .map_err(|error| Failed {
+            step: "enter the container of",
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        })?;
     let user = launch.user.clone().unwrap_or_default();
     let [stdin, stdout, stderr] = standard;
     let plan = ContainerPlan {
@@ -32,10 +54,18 @@ pub(super) fn start(launch: &Launch, container: &Container, standard: [BorrowedF
         env: strings(&launch.env).ok_or(invalid)?,
         directory: CString::new(launch.directory.as_deref().unwrap_or("/")).map_err(|_| invalid)?,
         steps: container.steps.clone(),
-        user: User { uid: user.uid, gid: user.gid, groups: user.groups },
+        user: User {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups,
+        },
         capabilities: container.capabilities,
         no_new_privileges: launch.no_new_privileges,
-        seccomp: if container.seccomp { seccomp::filter().unwrap_or_default() } else { Vec::new() },
+        seccomp: if container.seccomp {
+            seccomp::filter().unwrap_or_default()
+        } else {
+            Vec::new()
+        },
         network: network.as_ref().map(AsFd::as_fd),
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
         join: join.as_ref().map(AsFd::as_fd),
@@ -52,8 +82,16 @@ fn strings(list: &[String]) -> Option<Vec<CString>> {
 
 /// Version 1: a child is born into its parent's groups, so this thread enters them for the
 /// moment. Moving the child afterwards would make it wait for the kernel (milliseconds).
-fn in_cgroups<T>(tasks: &[std::path::PathBuf], start: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
-    let enter = |path: &Path| std::fs::OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(b"0"));
+fn in_cgroups<T>(
+    tasks: &[std::path::PathBuf],
+    start: impl FnOnce() -> Result<T, Failed>,
+) -> Result<T, Failed> {
+    let enter = |path: &Path| {
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(b"0"))
+    };
     let homes: Vec<_> = tasks.iter().filter_map(|path| home(path)).collect();
     let entered = tasks.iter().try_for_each(|path| {
         enter(path).map_err(|error| Failed {
@@ -79,13 +117,25 @@ fn home(tasks: &Path) -> Option<std::path::PathBuf> {
 /// even those whose default is to end the process. Programs that rely on the default would only
 /// end at the end of the grace period; the spawner applies the default for them.
 pub(super) fn would_be_ignored(pid: i32, signal: i32) -> bool {
-    let ends_by_default = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
+    let ends_by_default = [
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGHUP,
+        libc::SIGQUIT,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+    ];
     if !ends_by_default.contains(&signal) {
         return false;
     }
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return false;
+    };
     let has = |field: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .unwrap_or_default();
         u64::from_str_radix(line.trim(), 16).is_ok_and(|bits| bits & (1 << (signal - 1)) != 0)
     };
     // Ignored on purpose, handled, or waited for with sigwait: the program's own business.

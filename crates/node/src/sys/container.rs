@@ -33,7 +33,11 @@ pub(crate) enum Step {
     /// Keeps a copy of the mount at `source` for a later [`Step::Attach`] with the same slot.
     OpenTree { source: CString, slot: usize },
     /// Puts a kept mount at `target`, which exists.
-    Attach { slot: usize, target: CString, read_only: bool },
+    Attach {
+        slot: usize,
+        target: CString,
+        read_only: bool,
+    },
     /// Makes every mount below a path read-only.
     ReadOnly { target: CString },
     /// Directory; one that exists is fine.
@@ -41,7 +45,12 @@ pub(crate) enum Step {
     /// Empty file to mount on; one that exists is fine.
     MakeFile { path: CString },
     /// Character device.
-    MakeDevice { path: CString, mode: u32, major: u32, minor: u32 },
+    MakeDevice {
+        path: CString,
+        mode: u32,
+        major: u32,
+        minor: u32,
+    },
     /// Symbolic link; one that exists is fine.
     Link { target: CString, path: CString },
     /// Makes `root` the root directory and lets go of the old one.
@@ -170,7 +179,16 @@ impl SharedPage {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
         // SAFETY: a fresh anonymous mapping; the result is checked before use.
-        let page = unsafe { libc::mmap(ptr::null_mut(), size_of::<Report>(), protection, flags, -1, 0) };
+        let page = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                size_of::<Report>(),
+                protection,
+                flags,
+                -1,
+                0,
+            )
+        };
         if page == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -194,11 +212,18 @@ impl Drop for SharedPage {
 /// Starts the program as the first process of new namespaces. Returns its pid, seen from here,
 /// once `execve` has succeeded. Must be called from a process with one thread.
 pub(crate) fn start(plan: &ContainerPlan<'_>) -> Result<i32, Failed> {
-    let failed = |step, error: &io::Error| Failed { step, errno: error.raw_os_error().unwrap_or(libc::EIO) };
+    let failed = |step, error: &io::Error| Failed {
+        step,
+        errno: error.raw_os_error().unwrap_or(libc::EIO),
+    };
     let page = SharedPage::new().map_err(|error| failed("share memory with", &error))?;
     let args = pointers(&plan.args);
     let env = pointers(&plan.env);
-    let namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    let namespaces = libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWCGROUP;
     let namespaces = if plan.join.is_some() { 0 } else { namespaces };
     // CLONE_VFORK: this thread goes on when the child has called execve or has ended.
     let mut clone = CloneArgs {
@@ -224,18 +249,30 @@ pub(crate) fn start(plan: &ContainerPlan<'_>) -> Result<i32, Failed> {
     if report.step != 0 {
         // SAFETY: the child has exited; its status is not wanted.
         unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
-        return Err(Failed { step: NAMES[(report.step - 1) % NAMES.len()], errno: report.errno });
+        return Err(Failed {
+            step: NAMES[(report.step - 1) % NAMES.len()],
+            errno: report.errno,
+        });
     }
     Ok(pid)
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
-    strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+    strings
+        .iter()
+        .map(|s| s.as_ptr())
+        .chain([ptr::null()])
+        .collect()
 }
 
 /// # Safety
 /// The caller must be the child of [`start`]; `args` and `env` end with null.
-unsafe fn child(plan: &ContainerPlan<'_>, args: &[*const c_char], env: &[*const c_char], page: *mut Report) -> ! {
+unsafe fn child(
+    plan: &ContainerPlan<'_>,
+    args: &[*const c_char],
+    env: &[*const c_char],
+    page: *mut Report,
+) -> ! {
     // SAFETY: the caller vouches for the pointers; only system calls follow.
     unsafe {
         let step = match prepare(plan) {
@@ -246,7 +283,13 @@ unsafe fn child(plan: &ContainerPlan<'_>, args: &[*const c_char], env: &[*const 
             Err(step) => step,
         };
         let errno = *libc::__errno_location();
-        ptr::write_volatile(page, Report { step: step as usize + 1, errno });
+        ptr::write_volatile(
+            page,
+            Report {
+                step: step as usize + 1,
+                errno,
+            },
+        );
         libc::_exit(127)
     }
 }
@@ -280,21 +323,40 @@ unsafe fn prepare(plan: &ContainerPlan<'_>) -> Result<(), Name> {
     unsafe {
         ok(libc::setsid(), Name::Session)?;
         // The parent is outside the pid namespace; this still makes us die with it.
-        ok(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), Name::Session)?;
+        ok(
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL),
+            Name::Session,
+        )?;
         for (number, fd) in [plan.stdin, plan.stdout, plan.stderr].iter().enumerate() {
             ok(libc::dup2(fd.as_raw_fd(), number as RawFd), Name::Output)?;
         }
         if let Some(process) = plan.join {
             // Not the pid namespace: it would hold only for children of this process.
-            let kinds = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-            ok(libc::setns(process.as_raw_fd(), kinds | libc::CLONE_NEWCGROUP), Name::Network)?;
+            let kinds =
+                libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+            ok(
+                libc::setns(process.as_raw_fd(), kinds | libc::CLONE_NEWCGROUP),
+                Name::Network,
+            )?;
             return confine(plan);
         }
         if let Some(network) = plan.network {
-            ok(libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET), Name::Network)?;
+            ok(
+                libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET),
+                Name::Network,
+            )?;
         }
         let private = libc::MS_REC | libc::MS_PRIVATE;
-        ok(libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), private, ptr::null()), Name::Mount)?;
+        ok(
+            libc::mount(
+                ptr::null(),
+                c"/".as_ptr(),
+                ptr::null(),
+                private,
+                ptr::null(),
+            ),
+            Name::Mount,
+        )?;
         let mut trees = [-1; MOST_TREES];
         for step in &plan.steps {
             carry_out(step, &mut trees)?;
@@ -313,14 +375,30 @@ unsafe fn confine(plan: &ContainerPlan<'_>) -> Result<(), Name> {
         become_user(plan)?;
         ok(libc::chdir(plan.directory.as_ptr()), Name::Directory)?;
         if plan.no_new_privileges || !plan.seccomp.is_empty() {
-            ok(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), Name::Seccomp)?;
+            ok(
+                libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+                Name::Seccomp,
+            )?;
         }
         // The change of user cleared it.
-        ok(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL), Name::Session)?;
+        ok(
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL),
+            Name::Session,
+        )?;
         super::child::reset_signals();
         if !plan.seccomp.is_empty() {
-            let program = libc::sock_fprog { len: plan.seccomp.len() as u16, filter: plan.seccomp.as_ptr().cast_mut() };
-            ok(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), Name::Seccomp)?;
+            let program = libc::sock_fprog {
+                len: plan.seccomp.len() as u16,
+                filter: plan.seccomp.as_ptr().cast_mut(),
+            };
+            ok(
+                libc::prctl(
+                    libc::PR_SET_SECCOMP,
+                    libc::SECCOMP_MODE_FILTER,
+                    &raw const program,
+                ),
+                Name::Seccomp,
+            )?;
         }
         Ok(())
     }
@@ -332,48 +410,103 @@ unsafe fn carry_out(step: &Step, trees: &mut [c_int; MOST_TREES]) -> Result<(), 
     // SAFETY: plain system calls with pointers to C strings that live in `step`.
     unsafe {
         match step {
-            Step::Mount { source, target, kind, flags, data, optional } => {
-                let data = if data.is_empty() { ptr::null() } else { data.as_ptr().cast() };
-                let mounted = libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), *flags, data);
-                if mounted == -1 && !optional { Err(Name::Mount) } else { Ok(()) }
+            Step::Mount {
+                source,
+                target,
+                kind,
+                flags,
+                data,
+                optional,
+            } => {
+                let data = if data.is_empty() {
+                    ptr::null()
+                } else {
+                    data.as_ptr().cast()
+                };
+                let mounted = libc::mount(
+                    source.as_ptr(),
+                    target.as_ptr(),
+                    kind.as_ptr(),
+                    *flags,
+                    data,
+                );
+                if mounted == -1 && !optional {
+                    Err(Name::Mount)
+                } else {
+                    Ok(())
+                }
             }
             Step::OpenTree { source, slot } => {
                 let flags = OPEN_TREE_CLONE | AT_RECURSIVE | c_long::from(libc::O_CLOEXEC);
-                let fd = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) as c_int;
+                let fd = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags)
+                    as c_int;
                 trees[*slot % MOST_TREES] = fd;
                 ok(fd, Name::OpenTree)
             }
-            Step::Attach { slot, target, read_only } => {
+            Step::Attach {
+                slot,
+                target,
+                read_only,
+            } => {
                 let fd = trees[*slot % MOST_TREES];
                 if *read_only {
-                    ok(set_read_only(fd, c"".as_ptr(), AT_EMPTY_PATH), Name::ReadOnly)?;
+                    ok(
+                        set_read_only(fd, c"".as_ptr(), AT_EMPTY_PATH),
+                        Name::ReadOnly,
+                    )?;
                 }
                 let flags = MOVE_MOUNT_F_EMPTY_PATH;
-                let moved =
-                    libc::syscall(libc::SYS_move_mount, fd, c"".as_ptr(), libc::AT_FDCWD, target.as_ptr(), flags);
+                let moved = libc::syscall(
+                    libc::SYS_move_mount,
+                    fd,
+                    c"".as_ptr(),
+                    libc::AT_FDCWD,
+                    target.as_ptr(),
+                    flags,
+                );
                 ok(moved as c_int, Name::Attach)
             }
-            Step::ReadOnly { target } => ok(set_read_only(libc::AT_FDCWD, target.as_ptr(), 0), Name::ReadOnly),
-            Step::MakeDir { path, mode } => unless_exists(libc::mkdir(path.as_ptr(), *mode), Name::MakeDir),
+            Step::ReadOnly { target } => ok(
+                set_read_only(libc::AT_FDCWD, target.as_ptr(), 0),
+                Name::ReadOnly,
+            ),
+            Step::MakeDir { path, mode } => {
+                unless_exists(libc::mkdir(path.as_ptr(), *mode), Name::MakeDir)
+            }
             Step::MakeFile { path } => {
-                let fd = libc::open(path.as_ptr(), libc::O_CREAT | libc::O_RDONLY | libc::O_CLOEXEC, 0o644);
+                let fd = libc::open(
+                    path.as_ptr(),
+                    libc::O_CREAT | libc::O_RDONLY | libc::O_CLOEXEC,
+                    0o644,
+                );
                 if fd >= 0 {
                     libc::close(fd);
                     return Ok(());
                 }
                 unless_exists(fd, Name::MakeFile)
             }
-            Step::MakeDevice { path, mode, major, minor } => {
+            Step::MakeDevice {
+                path,
+                mode,
+                major,
+                minor,
+            } => {
                 let device = libc::makedev(*major, *minor);
-                ok(libc::mknod(path.as_ptr(), libc::S_IFCHR | mode, device), Name::MakeDevice)?;
+                ok(
+                    libc::mknod(path.as_ptr(), libc::S_IFCHR | mode, device),
+                    Name::MakeDevice,
+                )?;
                 ok(libc::chmod(path.as_ptr(), *mode), Name::MakeDevice)
             }
-            Step::Link { target, path } => unless_exists(libc::symlink(target.as_ptr(), path.as_ptr()), Name::Link),
+            Step::Link { target, path } => {
+                unless_exists(libc::symlink(target.as_ptr(), path.as_ptr()), Name::Link)
+            }
             Step::Pivot { root } => pivot(root),
             Step::Mode { path, mode } => ok(libc::chmod(path.as_ptr(), *mode), Name::MakeDir),
-            Step::Hostname(name) => {
-                ok(libc::sethostname(name.as_ptr(), name.as_bytes().len()), Name::Hostname)
-            }
+            Step::Hostname(name) => ok(
+                libc::sethostname(name.as_ptr(), name.as_bytes().len()),
+                Name::Hostname,
+            ),
         }
     }
 }
@@ -385,7 +518,10 @@ unsafe fn pivot(root: &CString) -> Result<(), Name> {
     // and is what "." means until it is detached (pivot_root(2), notes).
     unsafe {
         ok(libc::chdir(root.as_ptr()), Name::Pivot)?;
-        ok(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) as c_int, Name::Pivot)?;
+        ok(
+            libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) as c_int,
+            Name::Pivot,
+        )?;
         ok(libc::umount2(c".".as_ptr(), libc::MNT_DETACH), Name::Pivot)?;
         ok(libc::chdir(c"/".as_ptr()), Name::Pivot)
     }
@@ -394,11 +530,21 @@ unsafe fn pivot(root: &CString) -> Result<(), Name> {
 /// # Safety
 /// `path` must be a C string.
 unsafe fn set_read_only(fd: c_int, path: *const c_char, flags: c_long) -> c_int {
-    let attributes = MountAttr { attr_set: MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    let attributes = MountAttr {
+        attr_set: MOUNT_ATTR_RDONLY,
+        ..MountAttr::default()
+    };
     let size = size_of::<MountAttr>();
     // SAFETY: the structure lives until the call returns; the caller vouches for the path.
     unsafe {
-        libc::syscall(libc::SYS_mount_setattr, fd, path, flags | AT_RECURSIVE, &raw const attributes, size) as c_int
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            fd,
+            path,
+            flags | AT_RECURSIVE,
+            &raw const attributes,
+            size,
+        ) as c_int
     }
 }
 
@@ -441,5 +587,9 @@ fn ok(result: c_int, step: Name) -> Result<(), Name> {
 fn unless_exists(result: c_int, step: Name) -> Result<(), Name> {
     // SAFETY: errno is always readable.
     let errno = unsafe { *libc::__errno_location() };
-    if result == -1 && errno != libc::EEXIST && errno != libc::EISDIR { Err(step) } else { Ok(()) }
+    if result == -1 && errno != libc::EEXIST && errno != libc::EISDIR {
+        Err(step)
+    } else {
+        Ok(())
+    }
 }

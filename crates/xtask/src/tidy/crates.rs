@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("images", &["lifecycle"]),
     ("node", &["api", "reconcile", "images", "lifecycle"]),
     ("testkit", &[]),
+    ("bench", &[]),
     ("xtask", &[]),
     ("e2e", &["testkit"]),
 ];
@@ -42,6 +43,7 @@ const PURE: &[&str] = &[
     "kube",
     "regex",
     "schemars",
+    "serde-saphyr",
     "serde",
     "serde_json",
     "sha2",
@@ -64,7 +66,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 pub struct Workspace {
     /// Direct normal and build dependencies by crate.
     direct: BTreeMap<String, BTreeSet<String>>,
-    /// Everything reached by normal and build dependencies, by crate.
+    /// Everything reached by normal dependencies, for the crates of [`FORBIDDEN`].
     reached: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -83,7 +85,13 @@ impl Workspace {
             );
         }
         let metadata: Value = serde_json::from_slice(&output.stdout)?;
-        Ok(Self::from_metadata(&metadata))
+        let mut workspace = Self::from_metadata(&metadata);
+        for (name, _) in FORBIDDEN {
+            workspace
+                .reached
+                .insert((*name).to_owned(), reached(root, name)?);
+        }
+        Ok(workspace)
     }
 
     fn from_metadata(metadata: &Value) -> Self {
@@ -113,22 +121,7 @@ impl Workspace {
         for member in items(&metadata["workspace_members"]) {
             let id = text(&member);
             let direct = edges.get(&id).into_iter().flatten().map(name).collect();
-            let mut seen: BTreeSet<String> = BTreeSet::new();
-            let mut open = vec![id.clone()];
-            while let Some(next) = open.pop() {
-                open.extend(
-                    edges
-                        .get(&next)
-                        .into_iter()
-                        .flatten()
-                        .filter(|dep| seen.insert((*dep).clone()))
-                        .cloned(),
-                );
-            }
             workspace.direct.insert(name(&id), direct);
-            workspace
-                .reached
-                .insert(name(&id), seen.iter().map(name).collect());
         }
         workspace
     }
@@ -199,6 +192,38 @@ impl Workspace {
             .map(|name| format!("ARCHITECTURE.md: there is no crate {name}"));
         Ok(missing.chain(stale).collect())
     }
+}
+
+/// What one crate reaches when it is built alone: `cargo metadata` would add the features that
+/// other members of the workspace ask for.
+fn reached(root: &Path, name: &str) -> anyhow::Result<BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--package",
+            name,
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
+        .current_dir(root)
+        .output()
+        .context("cannot run cargo tree")?;
+    if !output.status.success() {
+        bail!(
+            "cargo tree failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect())
 }
 
 fn is_for_this_platform(kind: &Value) -> bool {

@@ -55,7 +55,7 @@ pub fn check_headers(files: &[Source]) -> Vec<String> {
         .collect()
 }
 
-/// A TODO names its issue.
+/// A note of work to do names its issue.
 pub fn check_todos(files: &[Source]) -> Vec<String> {
     let mark = concat!("TO", "DO");
     let mut findings = Vec::new();

@@ -39,7 +39,10 @@ impl Cgroup {
     /// with a warning if a limit would need it.
     pub(crate) fn create(name: &str, limits: Limits) -> io::Result<Self> {
         let v2 = Path::new(MOUNT).join("cgroup.controllers").exists();
-        let mut group = Self { dirs: Vec::new(), v2 };
+        let mut group = Self {
+            dirs: Vec::new(),
+            v2,
+        };
         if v2 {
             let parent = Path::new(MOUNT).join(PARENT);
             fs::create_dir_all(&parent)?;
@@ -68,34 +71,58 @@ impl Cgroup {
         if Path::new(MOUNT).join("cgroup.controllers").exists() {
             return Vec::new();
         }
-        let there = CONTROLLERS.iter().filter(|controller| Path::new(MOUNT).join(controller).join("tasks").exists());
+        let there = CONTROLLERS
+            .iter()
+            .filter(|controller| Path::new(MOUNT).join(controller).join("tasks").exists());
         there.map(|controller| (*controller).to_owned()).collect()
     }
 
     /// Version 1: the files that a process enters the groups by.
     pub(crate) fn tasks_files(&self) -> Vec<PathBuf> {
-        if self.v2 { Vec::new() } else { self.dirs.iter().map(|dir| dir.join("tasks")).collect() }
+        if self.v2 {
+            Vec::new()
+        } else {
+            self.dirs.iter().map(|dir| dir.join("tasks")).collect()
+        }
     }
 
     /// Version 2: the directory that a process is cloned into.
     pub(crate) fn clone_dir(&self) -> Option<PathBuf> {
-        if self.v2 { self.dirs.first().cloned() } else { None }
+        if self.v2 {
+            self.dirs.first().cloned()
+        } else {
+            None
+        }
     }
 
     /// Whether the kernel killed a process of the container for its memory.
     pub(crate) fn out_of_memory(&self) -> bool {
-        let (file, field) = if self.v2 { ("memory.events", "oom_kill ") } else { ("memory.oom_control", "oom_kill ") };
-        let texts = self.dirs.iter().filter_map(|dir| fs::read_to_string(dir.join(file)).ok());
-        texts.flat_map(|text| {
-            let counts = text.lines().filter_map(|line| line.strip_prefix(field)?.trim().parse::<u64>().ok());
-            counts.collect::<Vec<_>>()
-        })
-        .any(|count| count > 0)
+        let (file, field) = if self.v2 {
+            ("memory.events", "oom_kill ")
+        } else {
+            ("memory.oom_control", "oom_kill ")
+        };
+        let texts = self
+            .dirs
+            .iter()
+            .filter_map(|dir| fs::read_to_string(dir.join(file)).ok());
+        texts
+            .flat_map(|text| {
+                let counts = text
+                    .lines()
+                    .filter_map(|line| line.strip_prefix(field)?.trim().parse::<u64>().ok());
+                counts.collect::<Vec<_>>()
+            })
+            .any(|count| count > 0)
     }
 
     fn write(&self, file: &str, value: &str) -> io::Result<()> {
         let Some(dir) = self.dirs.iter().find(|dir| dir.join(file).exists()) else {
-            tracing::warn!(file, value, "this machine has no controller for a container's limit");
+            tracing::warn!(
+                file,
+                value,
+                "this machine has no controller for a container's limit"
+            );
             return Ok(());
         };
         fs::write(dir.join(file), value)
@@ -115,7 +142,10 @@ impl Drop for Cgroup {
 
 /// Removes the groups that an earlier process left behind.
 pub(crate) fn remove_left_over() {
-    let mut parents: Vec<PathBuf> = CONTROLLERS.iter().map(|c| Path::new(MOUNT).join(c).join(PARENT)).collect();
+    let mut parents: Vec<PathBuf> = CONTROLLERS
+        .iter()
+        .map(|c| Path::new(MOUNT).join(c).join(PARENT))
+        .collect();
     parents.push(Path::new(MOUNT).join(PARENT));
     for parent in parents {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -129,16 +159,31 @@ pub(crate) fn remove_left_over() {
 /// File names and contents for the limits.
 fn files(v2: bool, limits: Limits) -> Vec<(&'static str, String)> {
     let mut files = vec![("pids.max", MOST_TASKS.to_string())];
-    let quota = limits.cpu_millis.map(|millis| (millis * PERIOD / 1000).max(1000));
+    let quota = limits
+        .cpu_millis
+        .map(|millis| (millis * PERIOD / 1000).max(1000));
     // Kubernetes' shares: 1024 per core, at least 2.
-    let shares = limits.cpu_request_millis.map_or(2, |millis| (millis * 1024 / 1000).clamp(2, 262_144));
+    let shares = limits
+        .cpu_request_millis
+        .map_or(2, |millis| (millis * 1024 / 1000).clamp(2, 262_144));
     if v2 {
-        files.extend(limits.memory_bytes.map(|bytes| ("memory.max", bytes.to_string())));
+        files.extend(
+            limits
+                .memory_bytes
+                .map(|bytes| ("memory.max", bytes.to_string())),
+        );
         files.extend(quota.map(|quota| ("cpu.max", format!("{quota} {PERIOD}"))));
         // The kernel's conversion of shares (2..262144) to weight (1..10000).
-        files.push(("cpu.weight", (1 + (shares - 2) * 9999 / 262_142).to_string()));
+        files.push((
+            "cpu.weight",
+            (1 + (shares - 2) * 9999 / 262_142).to_string(),
+        ));
     } else {
-        files.extend(limits.memory_bytes.map(|bytes| ("memory.limit_in_bytes", bytes.to_string())));
+        files.extend(
+            limits
+                .memory_bytes
+                .map(|bytes| ("memory.limit_in_bytes", bytes.to_string())),
+        );
         files.extend(quota.map(|_| ("cpu.cfs_period_us", PERIOD.to_string())));
         files.extend(quota.map(|quota| ("cpu.cfs_quota_us", quota.to_string())));
         files.push(("cpu.shares", shares.to_string()));
@@ -152,13 +197,25 @@ mod tests {
 
     #[test]
     fn limits_become_the_files_of_each_version() {
-        let limits = Limits { memory_bytes: Some(128 << 20), cpu_millis: Some(500), cpu_request_millis: Some(100) };
-        let has = |v2, file: &str| files(v2, limits).into_iter().find(|(name, _)| *name == file).map(|(_, value)| value);
+        let limits = Limits {
+            memory_bytes: Some(128 << 20),
+            cpu_millis: Some(500),
+            cpu_request_millis: Some(100),
+        };
+        let has = |v2, file: &str| {
+            files(v2, limits)
+                .into_iter()
+                .find(|(name, _)| *name == file)
+                .map(|(_, value)| value)
+        };
         assert_eq!(has(true, "memory.max").as_deref(), Some("134217728"));
         assert_eq!(has(true, "cpu.max").as_deref(), Some("50000 100000"));
         assert_eq!(has(true, "cpu.weight").as_deref(), Some("4"));
         assert_eq!(has(false, "cpu.cfs_quota_us").as_deref(), Some("50000"));
         assert_eq!(has(false, "cpu.shares").as_deref(), Some("102"));
-        assert_eq!(has(false, "memory.limit_in_bytes").as_deref(), Some("134217728"));
+        assert_eq!(
+            has(false, "memory.limit_in_bytes").as_deref(),
+            Some("134217728")
+        );
     }
 }

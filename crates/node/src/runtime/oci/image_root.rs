@@ -19,7 +19,9 @@ pub(crate) fn user(image: &Image, name: &str) -> Option<(u32, u32)> {
         // A program image shows the host's own files.
         None => fs::read_to_string("/etc/passwd").ok()?,
     };
-    let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
+    let line = text
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?;
     let mut fields = line.split(':').skip(2);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
@@ -30,6 +32,10 @@ fn read(path: &Path, root: &Path) -> Option<String> {
         return None;
     }
     let mut text = String::new();
-    File::open(real).ok()?.take(LONGEST).read_to_string(&mut text).ok()?;
+    File::open(real)
+        .ok()?
+        .take(LONGEST)
+        .read_to_string(&mut text)
+        .ok()?;
     Some(text)
 }

@@ -49,7 +49,12 @@ pub(crate) struct Network {
 impl Network {
     /// A path that stands for the namespace, for our own processes while this lives.
     pub(crate) fn path(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd()).into()
+        format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            self.namespace.as_raw_fd()
+        )
+        .into()
     }
 }
 
@@ -70,7 +75,9 @@ impl Addresses {
     fn take(&self) -> Option<Ipv4Addr> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (used, last) = &mut *state;
-        let next = (1..=MOST).map(|step| (*last + step - 1) % MOST + 1).find(|number| !used.contains(number))?;
+        let next = (1..=MOST)
+            .map(|step| (*last + step - 1) % MOST + 1)
+            .find(|number| !used.contains(number))?;
         used.insert(next);
         *last = next;
         Some(Ipv4Addr::from(u32::from(GATEWAY) + next))
@@ -78,7 +85,11 @@ impl Addresses {
 
     fn give_back(&self, ip: Ipv4Addr) {
         let number = u32::from(ip).wrapping_sub(u32::from(GATEWAY));
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).0.remove(&number);
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .remove(&number);
     }
 }
 
@@ -105,7 +116,9 @@ impl Networks {
                 permit.send(make(&addresses).await);
             }
         });
-        Ok(Self { ready: Arc::new(AsyncMutex::new(ready)) })
+        Ok(Self {
+            ready: Arc::new(AsyncMutex::new(ready)),
+        })
     }
 
     /// A network for one pod.
@@ -116,10 +129,19 @@ impl Networks {
 }
 
 async fn make(addresses: &Arc<Addresses>) -> Result<Network, NetworkError> {
-    let ip = addresses.take().ok_or_else(|| failed("make a network", &format!("all {MOST} addresses of {SUBNET}/{PREFIX} are in use")))?;
+    let ip = addresses.take().ok_or_else(|| {
+        failed(
+            "make a network",
+            &format!("all {MOST} addresses of {SUBNET}/{PREFIX} are in use"),
+        )
+    })?;
     let made = in_thread(move || namespace(ip)).await;
     match made {
-        Ok(namespace) => Ok(Network { ip, namespace, addresses: Arc::clone(addresses) }),
+        Ok(namespace) => Ok(Network {
+            ip,
+            namespace,
+            addresses: Arc::clone(addresses),
+        }),
         Err(error) => {
             addresses.give_back(ip);
             Err(error)
@@ -138,12 +160,17 @@ async fn in_thread<T: Send + 'static>(
             let _ = send.send(work()); // Nobody waits any more: the network goes with the result.
         })
         .map_err(|error| failed("start a thread", &error))?;
-    receive.await.map_err(|_| failed("make a network", &"its thread ended early"))?
+    receive
+        .await
+        .map_err(|_| failed("make a network", &"its thread ended early"))?
 }
 
 /// Runs on a fresh thread in the host's namespace; ends in the new one.
 fn namespace(ip: Ipv4Addr) -> Result<File, NetworkError> {
-    let own = || File::open("/proc/thread-self/ns/net").map_err(|error| failed("open a network namespace", &error));
+    let own = || {
+        File::open("/proc/thread-self/ns/net")
+            .map_err(|error| failed("open a network namespace", &error))
+    };
     let host_namespace = own()?;
     // Each connection belongs to the namespace in which it was opened.
     block_on(async {
@@ -155,7 +182,10 @@ fn namespace(ip: Ipv4Addr) -> Result<File, NetworkError> {
         pair(&inside, &peer, &host_namespace).await?;
         configure(&inside, ip).await?;
         let bridge = index(&host, BRIDGE).await?;
-        let join = LinkUnspec::new_with_name(&peer).controller(bridge).up().build();
+        let join = LinkUnspec::new_with_name(&peer)
+            .controller(bridge)
+            .up()
+            .build();
         set(&host, join, "attach a pod to the bridge").await?;
         Ok(namespace)
     })
@@ -163,19 +193,43 @@ fn namespace(ip: Ipv4Addr) -> Result<File, NetworkError> {
 
 async fn pair(inside: &Handle, peer: &str, host: &File) -> Result<(), NetworkError> {
     let add = inside.link().add(LinkVeth::new("eth0", peer).build());
-    add.execute().await.map_err(|error| failed("make a pod's interface", &error))?;
-    let hand_over = LinkUnspec::new_with_name(peer).setns_by_fd(host.as_raw_fd()).build();
+    add.execute()
+        .await
+        .map_err(|error| failed("make a pod's interface", &error))?;
+    let hand_over = LinkUnspec::new_with_name(peer)
+        .setns_by_fd(host.as_raw_fd())
+        .build();
     set(inside, hand_over, "hand a pod's interface to the host").await
 }
 
 async fn configure(inside: &Handle, ip: Ipv4Addr) -> Result<(), NetworkError> {
-    set(inside, LinkUnspec::new_with_name("lo").up().build(), "start a pod's loopback").await?;
+    set(
+        inside,
+        LinkUnspec::new_with_name("lo").up().build(),
+        "start a pod's loopback",
+    )
+    .await?;
     let eth0 = index(inside, "eth0").await?;
     let address = inside.address().add(eth0, IpAddr::V4(ip), PREFIX);
-    address.execute().await.map_err(|error| failed("give a pod its address", &error))?;
-    set(inside, LinkUnspec::new_with_index(eth0).up().build(), "start a pod's interface").await?;
-    let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(GATEWAY).build();
-    inside.route().add(route).execute().await.map_err(|error| failed("give a pod its route", &error))
+    address
+        .execute()
+        .await
+        .map_err(|error| failed("give a pod its address", &error))?;
+    set(
+        inside,
+        LinkUnspec::new_with_index(eth0).up().build(),
+        "start a pod's interface",
+    )
+    .await?;
+    let route = RouteMessageBuilder::<Ipv4Addr>::new()
+        .gateway(GATEWAY)
+        .build();
+    inside
+        .route()
+        .add(route)
+        .execute()
+        .await
+        .map_err(|error| failed("give a pod its route", &error))
 }
 
 /// Makes the bridge, or finds the one that an earlier process left.
@@ -183,19 +237,32 @@ async fn bridge() -> Result<(), NetworkError> {
     let host = connect()?;
     if index(&host, BRIDGE).await.is_err() {
         let add = host.link().add(LinkBridge::new(BRIDGE).build());
-        add.execute().await.map_err(|error| failed("make the pods' bridge", &error))?;
+        add.execute()
+            .await
+            .map_err(|error| failed("make the pods' bridge", &error))?;
     }
     let bridge = index(&host, BRIDGE).await?;
-    match host.address().add(bridge, IpAddr::V4(GATEWAY), PREFIX).execute().await {
+    match host
+        .address()
+        .add(bridge, IpAddr::V4(GATEWAY), PREFIX)
+        .execute()
+        .await
+    {
         Ok(()) => {}
         Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => {}
         Err(error) => return Err(failed("give the pods' bridge its address", &error)),
     }
-    set(&host, LinkUnspec::new_with_index(bridge).up().build(), "start the pods' bridge").await
+    set(
+        &host,
+        LinkUnspec::new_with_index(bridge).up().build(),
+        "start the pods' bridge",
+    )
+    .await
 }
 
 fn connect() -> Result<Handle, NetworkError> {
-    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| failed("speak netlink", &error))?;
+    let (connection, handle, _) =
+        rtnetlink::new_connection().map_err(|error| failed("speak netlink", &error))?;
     tokio::task::spawn_local(connection);
     Ok(handle)
 }
@@ -210,18 +277,28 @@ async fn index(handle: &Handle, name: &str) -> Result<u32, NetworkError> {
 }
 
 async fn set(handle: &Handle, link: LinkMessage, step: &'static str) -> Result<(), NetworkError> {
-    handle.link().set(link).execute().await.map_err(|error| failed(step, &error))
+    handle
+        .link()
+        .set(link)
+        .execute()
+        .await
+        .map_err(|error| failed(step, &error))
 }
 
 /// A runtime for one thread and one piece of work.
 fn block_on<T>(work: impl Future<Output = Result<T, NetworkError>>) -> Result<T, NetworkError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error: io::Error| failed("start a runtime", &error))?;
     tokio::task::LocalSet::new().block_on(&runtime, work)
 }
 
 fn failed(step: &'static str, problem: &dyn std::fmt::Display) -> NetworkError {
-    NetworkError { step, problem: problem.to_string() }
+    NetworkError {
+        step,
+        problem: problem.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -237,7 +314,10 @@ mod tests {
         assert_eq!(addresses.take().expect("free"), Ipv4Addr::new(10, 99, 0, 3));
         let rest: Vec<_> = std::iter::from_fn(|| addresses.take()).collect();
         assert_eq!(rest.len() as u32, MOST - 1);
-        assert!(!rest.contains(&Ipv4Addr::new(10, 99, 255, 255)), "the broadcast address");
+        assert!(
+            !rest.contains(&Ipv4Addr::new(10, 99, 255, 255)),
+            "the broadcast address"
+        );
         addresses.give_back(rest[7]);
         assert_eq!(addresses.take(), Some(rest[7]));
     }
@@ -259,7 +339,9 @@ mod tests {
         });
         let listener = listener.await.expect("inside");
         let accept = tokio::task::spawn_blocking(move || listener.accept().map(|(_, peer)| peer));
-        tokio::net::TcpStream::connect((ip, 8080)).await.expect("reached from the host");
+        tokio::net::TcpStream::connect((ip, 8080))
+            .await
+            .expect("reached from the host");
         let peer = accept.await.expect("ended").expect("accepted");
         assert_eq!(peer.ip(), IpAddr::V4(GATEWAY));
     }

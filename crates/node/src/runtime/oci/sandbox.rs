@@ -28,10 +28,18 @@ pub(crate) struct Sandbox {
 #[derive(Clone, Debug)]
 pub(crate) enum Root {
     /// An unpacked image under a writable layer.
-    Image { lower: PathBuf, upper: PathBuf, work: PathBuf },
+    Image {
+        lower: PathBuf,
+        upper: PathBuf,
+        work: PathBuf,
+    },
     /// One program and the system directories of the host, read-only, so that dynamically linked
     /// programs and scripts find what they need.
-    Program { file: PathBuf, at: String, system: Vec<PathBuf> },
+    Program {
+        file: PathBuf,
+        at: String,
+        system: Vec<PathBuf>,
+    },
 }
 
 /// A file or directory of the host in the container.
@@ -70,8 +78,14 @@ const LINKS: &[(&str, &str)] = &[
 ];
 
 /// Hidden: they tell about the machine or let it be changed.
-const MASKED_FILES: &[&str] =
-    &["/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/sched_debug", "/proc/sysrq-trigger"];
+const MASKED_FILES: &[&str] = &[
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/sysrq-trigger",
+];
 const MASKED_DIRS: &[&str] = &["/proc/acpi", "/proc/scsi", "/proc/asound", "/sys/firmware"];
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
 
@@ -82,7 +96,10 @@ struct Builder {
 
 /// The steps that make the container, in order.
 pub(crate) fn steps(sandbox: &Sandbox) -> Result<Vec<Step>, BadPath> {
-    let mut builder = Builder { steps: Vec::new(), slots: 0 };
+    let mut builder = Builder {
+        steps: Vec::new(),
+        slots: 0,
+    };
     let attached = builder.open_outside(sandbox)?;
     builder.root(sandbox)?;
     builder.kernel_file_systems(sandbox)?;
@@ -93,7 +110,14 @@ pub(crate) fn steps(sandbox: &Sandbox) -> Result<Vec<Step>, BadPath> {
     builder.masks()?;
     builder.steps.push(Step::Hostname(c(&sandbox.hostname)?));
     if sandbox.read_only_root {
-        builder.mount("none", "/", "", libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY, "", false)?;
+        builder.mount(
+            "none",
+            "/",
+            "",
+            libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY,
+            "",
+            false,
+        )?;
     }
     Ok(builder.steps)
 }
@@ -105,9 +129,19 @@ impl Builder {
         if let Root::Program { file, at, system } = &sandbox.root {
             for dir in system {
                 let target = dir.display().to_string();
-                wanted.push(Bind { source: dir.clone(), target, is_dir: dir.is_dir(), read_only: true });
+                wanted.push(Bind {
+                    source: dir.clone(),
+                    target,
+                    is_dir: dir.is_dir(),
+                    read_only: true,
+                });
             }
-            wanted.push(Bind { source: file.clone(), target: at.clone(), is_dir: false, read_only: true });
+            wanted.push(Bind {
+                source: file.clone(),
+                target: at.clone(),
+                is_dir: false,
+                read_only: true,
+            });
         }
         // A volume inside another volume's directory must come after it.
         let mut binds = sandbox.binds.clone();
@@ -120,7 +154,10 @@ impl Builder {
             if slot >= crate::sys::container::MOST_TREES {
                 return Err(BadPath(format!("volume number {slot}")));
             }
-            self.steps.push(Step::OpenTree { source: path(&bind.source)?, slot });
+            self.steps.push(Step::OpenTree {
+                source: path(&bind.source)?,
+                slot,
+            });
             attached.push((slot, bind));
         }
         Ok(attached)
@@ -131,12 +168,29 @@ impl Builder {
         match &sandbox.root {
             Root::Image { lower, upper, work } => {
                 // The kernel splits options at commas and lower directories at colons.
-                let escaped = |dir: &Path| dir.display().to_string().replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:");
-                let options =
-                    format!("lowerdir={},upperdir={},workdir={}", escaped(lower), escaped(upper), escaped(work));
+                let escaped = |dir: &Path| {
+                    dir.display()
+                        .to_string()
+                        .replace('\\', "\\\\")
+                        .replace(',', "\\,")
+                        .replace(':', "\\:")
+                };
+                let options = format!(
+                    "lowerdir={},upperdir={},workdir={}",
+                    escaped(lower),
+                    escaped(upper),
+                    escaped(work)
+                );
                 self.mount("overlay", root, "overlay", 0, &options, false)?;
             }
-            Root::Program { .. } => self.mount("tmpfs", root, "tmpfs", libc::MS_NOSUID, "mode=755,size=64m", false)?,
+            Root::Program { .. } => self.mount(
+                "tmpfs",
+                root,
+                "tmpfs",
+                libc::MS_NOSUID,
+                "mode=755,size=64m",
+                false,
+            )?,
         }
         self.steps.push(Step::Pivot { root: c(root)? });
         Ok(())
@@ -149,37 +203,111 @@ impl Builder {
         for dir in ["/tmp", "/var/log"] {
             self.dir(dir, 0o1777)?;
         }
-        self.steps.push(Step::Mode { path: c("/tmp")?, mode: 0o1777 });
+        self.steps.push(Step::Mode {
+            path: c("/tmp")?,
+            mode: 0o1777,
+        });
         self.mount("proc", "/proc", "proc", NO_SUID_DEV_EXEC, "", false)?;
-        self.mount("sysfs", "/sys", "sysfs", NO_SUID_DEV_EXEC | libc::MS_RDONLY, "", false)?;
+        self.mount(
+            "sysfs",
+            "/sys",
+            "sysfs",
+            NO_SUID_DEV_EXEC | libc::MS_RDONLY,
+            "",
+            false,
+        )?;
         if sandbox.cgroup_v1.is_empty() {
-            self.mount("cgroup", "/sys/fs/cgroup", "cgroup2", NO_SUID_DEV_EXEC | libc::MS_RDONLY, "", true)?;
+            self.mount(
+                "cgroup",
+                "/sys/fs/cgroup",
+                "cgroup2",
+                NO_SUID_DEV_EXEC | libc::MS_RDONLY,
+                "",
+                true,
+            )?;
             return Ok(());
         }
-        self.mount("tmpfs", "/sys/fs/cgroup", "tmpfs", NO_SUID_DEV_EXEC, "mode=755", false)?;
+        self.mount(
+            "tmpfs",
+            "/sys/fs/cgroup",
+            "tmpfs",
+            NO_SUID_DEV_EXEC,
+            "mode=755",
+            false,
+        )?;
         for controller in &sandbox.cgroup_v1 {
             let dir = format!("/sys/fs/cgroup/{controller}");
             self.dir(&dir, 0o755)?;
-            self.mount("cgroup", &dir, "cgroup", NO_SUID_DEV_EXEC | libc::MS_RDONLY, controller, true)?;
+            self.mount(
+                "cgroup",
+                &dir,
+                "cgroup",
+                NO_SUID_DEV_EXEC | libc::MS_RDONLY,
+                controller,
+                true,
+            )?;
         }
-        self.mount("none", "/sys/fs/cgroup", "", libc::MS_REMOUNT | libc::MS_RDONLY | NO_SUID_DEV_EXEC, "mode=755", false)
+        self.mount(
+            "none",
+            "/sys/fs/cgroup",
+            "",
+            libc::MS_REMOUNT | libc::MS_RDONLY | NO_SUID_DEV_EXEC,
+            "mode=755",
+            false,
+        )
     }
 
     fn devices(&mut self) -> Result<(), BadPath> {
-        self.mount("tmpfs", "/dev", "tmpfs", libc::MS_NOSUID | libc::MS_STRICTATIME, "mode=755,size=65536k", false)?;
+        self.mount(
+            "tmpfs",
+            "/dev",
+            "tmpfs",
+            libc::MS_NOSUID | libc::MS_STRICTATIME,
+            "mode=755,size=65536k",
+            false,
+        )?;
         for (path, major, minor) in DEVICES {
-            self.steps.push(Step::MakeDevice { path: c(path)?, mode: 0o666, major: *major, minor: *minor });
+            self.steps.push(Step::MakeDevice {
+                path: c(path)?,
+                mode: 0o666,
+                major: *major,
+                minor: *minor,
+            });
         }
         for (target, path) in LINKS {
-            self.steps.push(Step::Link { target: c(target)?, path: c(path)? });
+            self.steps.push(Step::Link {
+                target: c(target)?,
+                path: c(path)?,
+            });
         }
         for dir in ["/dev/pts", "/dev/shm", "/dev/mqueue"] {
             self.dir(dir, 0o755)?;
         }
         let pts = libc::MS_NOSUID | libc::MS_NOEXEC;
-        self.mount("devpts", "/dev/pts", "devpts", pts, "newinstance,ptmxmode=0666,mode=0620", true)?;
-        self.mount("shm", "/dev/shm", "tmpfs", NO_SUID_DEV_EXEC, "mode=1777,size=65536k", false)?;
-        self.mount("mqueue", "/dev/mqueue", "mqueue", NO_SUID_DEV_EXEC, "", true)
+        self.mount(
+            "devpts",
+            "/dev/pts",
+            "devpts",
+            pts,
+            "newinstance,ptmxmode=0666,mode=0620",
+            true,
+        )?;
+        self.mount(
+            "shm",
+            "/dev/shm",
+            "tmpfs",
+            NO_SUID_DEV_EXEC,
+            "mode=1777,size=65536k",
+            false,
+        )?;
+        self.mount(
+            "mqueue",
+            "/dev/mqueue",
+            "mqueue",
+            NO_SUID_DEV_EXEC,
+            "",
+            true,
+        )
     }
 
     fn attach(&mut self, slot: usize, bind: &Bind) -> Result<(), BadPath> {
@@ -187,7 +315,10 @@ impl Builder {
         if !target.starts_with('/') || target.split('/').any(|part| part == "..") {
             return Err(BadPath(target.clone()));
         }
-        let parents = target.char_indices().filter(|(at, c)| *c == '/' && *at > 0).map(|(at, _)| &target[..at]);
+        let parents = target
+            .char_indices()
+            .filter(|(at, c)| *c == '/' && *at > 0)
+            .map(|(at, _)| &target[..at]);
         for parent in parents {
             self.dir(parent, 0o755)?;
         }
@@ -196,7 +327,11 @@ impl Builder {
         } else {
             self.steps.push(Step::MakeFile { path: c(target)? });
         }
-        self.steps.push(Step::Attach { slot, target: c(target)?, read_only: bind.read_only });
+        self.steps.push(Step::Attach {
+            slot,
+            target: c(target)?,
+            read_only: bind.read_only,
+        });
         Ok(())
     }
 
@@ -205,7 +340,14 @@ impl Builder {
             self.mount("/dev/null", file, "", libc::MS_BIND, "", true)?;
         }
         for dir in MASKED_DIRS {
-            self.mount("tmpfs", dir, "tmpfs", libc::MS_RDONLY | NO_SUID_DEV_EXEC, "size=0k", true)?;
+            self.mount(
+                "tmpfs",
+                dir,
+                "tmpfs",
+                libc::MS_RDONLY | NO_SUID_DEV_EXEC,
+                "size=0k",
+                true,
+            )?;
         }
         for dir in READ_ONLY {
             self.mount(dir, dir, "", libc::MS_BIND | libc::MS_REC, "", true)?;
@@ -215,7 +357,15 @@ impl Builder {
         Ok(())
     }
 
-    fn mount(&mut self, source: &str, target: &str, kind: &str, flags: u64, data: &str, optional: bool) -> Result<(), BadPath> {
+    fn mount(
+        &mut self,
+        source: &str,
+        target: &str,
+        kind: &str,
+        flags: u64,
+        data: &str,
+        optional: bool,
+    ) -> Result<(), BadPath> {
         self.steps.push(Step::Mount {
             source: c(source)?,
             target: c(target)?,
@@ -228,7 +378,10 @@ impl Builder {
     }
 
     fn dir(&mut self, path: &str, mode: u32) -> Result<(), BadPath> {
-        self.steps.push(Step::MakeDir { path: c(path)?, mode });
+        self.steps.push(Step::MakeDir {
+            path: c(path)?,
+            mode,
+        });
         Ok(())
     }
 }
@@ -238,7 +391,9 @@ fn c(text: &str) -> Result<CString, BadPath> {
 }
 
 fn path(path: &Path) -> Result<CString, BadPath> {
-    c(path.to_str().ok_or_else(|| BadPath(path.display().to_string()))?)
+    c(path
+        .to_str()
+        .ok_or_else(|| BadPath(path.display().to_string()))?)
 }
 
 #[cfg(test)]
@@ -247,7 +402,11 @@ mod tests {
 
     fn sandbox(binds: Vec<Bind>) -> Sandbox {
         Sandbox {
-            root: Root::Image { lower: "/images/a".into(), upper: "/pod/upper".into(), work: "/pod/work".into() },
+            root: Root::Image {
+                lower: "/images/a".into(),
+                upper: "/pod/upper".into(),
+                work: "/pod/work".into(),
+            },
             mount_point: "/pod/root".into(),
             hostname: "pod".to_owned(),
             binds,
@@ -257,7 +416,12 @@ mod tests {
     }
 
     fn bind(target: &str) -> Bind {
-        Bind { source: "/pod/volume".into(), target: target.to_owned(), is_dir: true, read_only: true }
+        Bind {
+            source: "/pod/volume".into(),
+            target: target.to_owned(),
+            is_dir: true,
+            read_only: true,
+        }
     }
 
     #[test]

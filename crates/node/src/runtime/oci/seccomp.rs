@@ -95,7 +95,10 @@ pub(crate) fn filter() -> Option<Vec<sock_filter>> {
     ];
     #[cfg(target_arch = "x86_64")]
     program.extend([jump_set(X32, 0, 1), answer(errno(libc::ENOSYS))]);
-    program.extend([jump_equal(libc::SYS_clone3 as u32, 0, 1), answer(errno(libc::ENOSYS))]);
+    program.extend([
+        jump_equal(libc::SYS_clone3 as u32, 0, 1),
+        answer(errno(libc::ENOSYS)),
+    ]);
     for number in REFUSED {
         program.extend([jump_equal(*number as u32, 0, 1), answer(errno(libc::EPERM))]);
     }
@@ -118,11 +121,21 @@ fn load(offset: u32) -> sock_filter {
 }
 
 fn jump_equal(value: u32, if_true: u8, if_false: u8) -> sock_filter {
-    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, if_true, if_false)
+    instruction(
+        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        value,
+        if_true,
+        if_false,
+    )
 }
 
 fn jump_set(bits: u32, if_true: u8, if_false: u8) -> sock_filter {
-    instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, bits, if_true, if_false)
+    instruction(
+        libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K,
+        bits,
+        if_true,
+        if_false,
+    )
 }
 
 fn answer(action: u32) -> sock_filter {
@@ -130,7 +143,12 @@ fn answer(action: u32) -> sock_filter {
 }
 
 fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code: code as u16, jt, jf, k }
+    sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    }
 }
 
 #[cfg(test)]
@@ -167,10 +185,17 @@ mod tests {
 
     #[test]
     fn ordinary_calls_pass_and_dangerous_ones_are_refused() {
-        let (Some(program), Some(arch)) = (filter(), ARCHITECTURE) else { return };
+        let (Some(program), Some(arch)) = (filter(), ARCHITECTURE) else {
+            return;
+        };
         let refused = errno(libc::EPERM);
         let result = |number: c_long, first| run(&program, number as u32, arch, first);
-        for number in [libc::SYS_read, libc::SYS_execve, libc::SYS_socket, libc::SYS_exit_group] {
+        for number in [
+            libc::SYS_read,
+            libc::SYS_execve,
+            libc::SYS_socket,
+            libc::SYS_exit_group,
+        ] {
             assert_eq!(result(number, 0), ALLOW);
         }
         for number in REFUSED {
