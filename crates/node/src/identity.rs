@@ -86,7 +86,7 @@ fn image_user(text: &str, lookup: Option<Lookup<'_>>) -> Result<Option<(u32, u32
     let uid = user
         .parse()
         .ok()
-        .or(named.map(|(uid, _)| uid))
+        .or_else(|| named.map(|(uid, _)| uid))
         .ok_or_else(unknown)?;
     let gid = match group {
         "" => named.map_or(0, |(_, gid)| gid),

@@ -252,7 +252,7 @@ fn choose_container(pod: &Pod, asked: Option<&str>) -> Result<String, LogError> 
         .annotations()
         .get("kubectl.kubernetes.io/default-container")
         .map(String::as_str);
-    match asked.or(default.filter(|name| main.iter().any(|known| known == name))) {
+    match asked.or_else(|| default.filter(|name| main.iter().any(|known| known == name))) {
         Some(name) => {
             let known = main.into_iter().chain(init).find(|known| known == name);
             known.ok_or_else(|| LogError::NoContainer {

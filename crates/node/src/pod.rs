@@ -104,7 +104,7 @@ async fn live(context: &Context) {
 async fn prepare(context: &Context) -> Option<&Sandbox> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
-        let failure = match try_prepare(context).await {
+        let failure = match Box::pin(try_prepare(context)).await {
             Ok(sandbox) => return Some(sandbox),
             Err(failure) => failure,
         };

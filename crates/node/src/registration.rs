@@ -66,7 +66,7 @@ pub(crate) async fn keep(client: Client, settings: Settings) -> Result<(), kube:
         tokio::time::sleep(RENEW).await;
         ticks = ticks.wrapping_add(1);
         renew(&client, &settings).await?;
-        if ticks % 10 == 0 {
+        if ticks.is_multiple_of(10) {
             write_status(&client, &settings).await?;
         }
     }

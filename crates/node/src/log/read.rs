@@ -188,8 +188,7 @@ impl Reader {
         self.pending.extend_from_slice(read);
         let pending = std::mem::take(&mut self.pending);
         let mut out = Vec::with_capacity(pending.len());
-        let mut lines = pending.split_inclusive(|byte| *byte == b'\n').peekable();
-        while let Some(line) = lines.next() {
+        for line in pending.split_inclusive(|byte| *byte == b'\n') {
             if !line.ends_with(b"\n") {
                 self.pending = line.to_vec();
                 break;

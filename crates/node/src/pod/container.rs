@@ -91,14 +91,15 @@ async fn wait_for_restart(context: &Context, index: usize, pause: Duration) -> b
 
 /// One run, from image to exit. `None` if the pod has to end before anything was started.
 async fn run_once(context: &Context, index: usize, sandbox: &Sandbox) -> Option<Terminated> {
-    let prepared = prepare(context, index, sandbox).await?;
+    // Boxed: what only the start needs should not stay in the task while the container runs.
+    let prepared = Box::pin(prepare(context, index, sandbox)).await?;
     let run = context.observed.borrow().containers[index].restarts;
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
     loop {
         if context.is_stopping() {
             return None;
         }
-        match launch(context, index, sandbox, &prepared, run).await {
+        match Box::pin(launch(context, index, sandbox, &prepared, run)).await {
             Ok((process, output, writer)) => {
                 let run = Arc::new(Run {
                     index,

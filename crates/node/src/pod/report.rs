@@ -123,7 +123,7 @@ impl Reporter {
         if !scheduled {
             patch["spec"]["nodeName"] = json!(context.node.settings.name);
         }
-        if patch == json!({}) || self.patch(context, patch, false).await {
+        if patch == json!({}) || Box::pin(self.patch(context, patch, false)).await {
             self.ports_published = true;
         }
     }
@@ -137,7 +137,7 @@ impl Reporter {
             }
             let mut patch = json!({ "status": status });
             patch["metadata"]["resourceVersion"] = json!(latest.metadata.resource_version);
-            if self.patch(context, patch, true).await {
+            if Box::pin(self.patch(context, patch, true)).await {
                 self.written = Some(status);
                 return;
             }

@@ -44,9 +44,12 @@ struct State {
     running: HashMap<u64, Running>,
 }
 
+/// Pid of a program, and how it ended once it has.
+type Started = (i32, watch::Receiver<Option<Exit>>);
+
 struct Starting {
     program: String,
-    started: oneshot::Sender<Result<(i32, watch::Receiver<Option<Exit>>), LaunchError>>,
+    started: oneshot::Sender<Result<Started, LaunchError>>,
 }
 
 struct Running {

@@ -33,7 +33,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().expect("temp dir");
-        let images = images::Store::open(&dir.path().join("images")).expect("a store");
+        let images = images::Store::open(dir.path().join("images")).expect("a store");
         images
             .add_binary("guest", env!("CARGO_BIN_EXE_node-test-guest").as_ref())
             .expect("added");

@@ -200,6 +200,7 @@ async fn programs_die_with_a_killed_spawner_and_the_next_one_starts_programs_aga
 
 /// The role of a main process that is killed: started by the test below as a process of its own.
 #[tokio::test]
+#[allow(clippy::disallowed_methods)] // It is a process of its own, and this is its flag.
 async fn role_of_a_main_process() {
     if std::env::var_os("NODE_TEST_MAIN_PROCESS").is_none() {
         return;
