@@ -173,6 +173,8 @@ pub(crate) async fn relay<D: Downstream>(
 }
 
 /// Sends the request, then watches the client. Resolves only when the client fails.
+/// A client that ends its sending direction counts as gone, as it does for Go's server in Knative's
+/// own data path: nothing tells it from one that closed.
 async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl Sink) -> Failure {
     let Exchange {
         deadlines,
