@@ -86,8 +86,10 @@ async fn work<K, F, Fut>(
                     .saturating_mul(1 << (*count).min(13))
                     .min(LONGEST_PAUSE);
                 *count += 1;
-                if error.is_conflict() {
-                    tracing::debug!(controller = name, %key, %error, "conflict, trying again");
+                // An object that vanished while it was worked on is no news either: the cache is
+                // about to learn of it.
+                if error.is_conflict() || error.is_not_found() {
+                    tracing::debug!(controller = name, %key, %error, "overtaken, trying again");
                 } else {
                     tracing::warn!(controller = name, %key, %error, ?pause, "reconcile failed, trying again");
                 }

@@ -120,6 +120,21 @@ async fn nothing_is_written_once_everything_is_settled() {
 }
 
 #[tokio::test]
+async fn a_restart_writes_nothing_and_goes_on_where_it_was() {
+    let world = World::start().await;
+    world.create(&service("hello", json!({}))).await;
+    world.wait("hello", is_ready::<Service>).await;
+    world.settle().await;
+    let before = world.versions("hello").await;
+    let world = world.restart().await;
+    world.create(&service("other", json!({}))).await;
+    world.wait("other", is_ready::<Service>).await;
+    world.settle().await;
+    assert_eq!(world.versions("hello").await, before);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn traffic_can_be_split_tagged_and_rolled_back() {
     let world = World::start().await;
     world.create(&service("hello", json!({}))).await;

@@ -28,13 +28,14 @@ pub(super) enum Failure {
 }
 
 /// Waiting reasons that waiting alone will not change.
-const STUCK: [&str; 8] = [
+const STUCK: [&str; 9] = [
     "ErrImagePull",
     "ImagePullBackOff",
     "ErrImageNeverPull",
     "InvalidImageName",
     "CreateContainerConfigError",
     "CreateContainerError",
+    "CreatePodSandboxError",
     "RunContainerError",
     "ImageInspectError",
 ];
@@ -161,8 +162,9 @@ pub(super) fn advice(revision: &Revision) -> String {
     } else {
         format!("container \"{name}\" runs but nothing listens on port {port}")
     };
+    // Without the number: a runtime may give the program another port than containerPort.
     format!(
-        "{missing}; let the program listen on 0.0.0.0 and the port in $PORT ({port} here), \
+        "{missing}; let the program listen on 0.0.0.0 and the port in $PORT, \
          or set containerPort to the port that it uses"
     )
 }

@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct World {
     client: kube::Client,
     tasks: Tasks,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
     _reports: scaling::ReportSender,
 }
 
@@ -95,8 +95,17 @@ impl apiserver::admission::Admission for Admission {
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::start_on(tempfile::tempdir().expect("a directory")).await
+    }
+
+    /// Stops everything and starts it again on the same data.
+    pub(crate) async fn restart(self) -> Self {
+        self.tasks.drain(Duration::from_secs(10)).await;
+        Self::start_on(self.data).await
+    }
+
+    async fn start_on(data: tempfile::TempDir) -> Self {
         let tasks = Tasks::new();
-        let data = tempfile::tempdir().expect("a directory");
         let settings = apiserver::Settings {
             data_dir: data.path().to_owned(),
             listen: None,
@@ -120,7 +129,7 @@ impl World {
         let world = Self {
             client: cluster.client().clone(),
             tasks,
-            _data: data,
+            data,
             _reports: sender,
         };
         let namespace = json!({"metadata": {"name": "knative-serving"}});
