@@ -52,7 +52,12 @@ impl Api {
         fill_in(call, &mut value, ownership);
         let attempts = if generated { NAME_ATTEMPTS } else { 1 };
         for attempt in 1..=attempts {
-            let mut value = value.clone();
+            // Only a generated name is tried again, and objects are large: no copy for the others.
+            let mut value = if attempt < attempts {
+                value.clone()
+            } else {
+                value.take()
+            };
             if generated {
                 value["metadata"]["name"] = json!(metadata::generate_name(&prefix));
             }

@@ -217,16 +217,14 @@ impl Api {
         match call.subresource.as_str() {
             "" if shape::has_status(&call.kind) => copy_field(new, old, "status"),
             "status" => {
-                let mut kept = old.clone();
-                copy_field(&mut kept, new, "status");
-                special::keep_status_metadata(&call.kind, &mut kept, new);
-                copy_metadata(&mut kept, new, "managedFields");
-                *new = kept;
+                let mut metadata = json!({ "metadata": old["metadata"] });
+                special::keep_status_metadata(&call.kind, &mut metadata, new);
+                copy_metadata(&mut metadata, new, "managedFields");
+                new["metadata"] = metadata["metadata"].take();
+                restore(new, old, &["metadata", "status"]);
             }
             "finalize" => {
-                let mut kept = old.clone();
-                copy_field(&mut kept, new, "spec");
-                *new = kept;
+                restore(new, old, &["spec"]);
             }
             _ => {}
         }
@@ -237,6 +235,20 @@ impl Api {
         if counts && !same_intent(&call.kind, new, old) {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
             metadata::of(new).insert("generation".into(), json!(generation));
+        }
+    }
+}
+
+/// Undoes every change of a top-level field that is not named. Most writes have none, so comparing
+/// is cheaper than starting from a copy of `old`.
+fn restore(new: &mut Value, old: &Value, changeable: &[&str]) {
+    let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) else {
+        return;
+    };
+    new.retain(|key, _| changeable.contains(&key.as_str()) || old.contains_key(key));
+    for (key, value) in old {
+        if !changeable.contains(&key.as_str()) && new.get(key) != Some(value) {
+            new.insert(key.clone(), value.clone());
         }
     }
 }
