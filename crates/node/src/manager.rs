@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use lifecycle::Shutdown;
 use reconcile::Change;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::pod::{self, Context, Ended, Shared, Update};
 
@@ -23,6 +23,8 @@ pub(crate) struct Manager {
     node: Arc<Shared>,
     pods: HashMap<String, watch::Sender<Update>>,
     running: JoinSet<(String, Ended)>,
+    /// Which pod a task is for, in case it panics.
+    uids: HashMap<tokio::task::Id, String>,
 }
 
 impl Manager {
@@ -31,6 +33,7 @@ impl Manager {
             node,
             pods: HashMap::new(),
             running: JoinSet::new(),
+            uids: HashMap::new(),
         }
     }
 
@@ -43,7 +46,7 @@ impl Manager {
         loop {
             tokio::select! {
                 Some(change) = changes.recv() => self.changed(change),
-                Some(ended) = self.running.join_next() => self.ended(ended),
+                Some(ended) = self.running.join_next_with_id() => self.ended(ended),
                 () = shutdown.requested() => break,
             }
         }
@@ -54,7 +57,7 @@ impl Manager {
             tokio::select! {
                 // Deletions and drain reports still count while pods end; new pods do not start.
                 Some(change) = changes.recv() => self.tell(&change),
-                ended = self.running.join_next() => match ended {
+                ended = self.running.join_next_with_id() => match ended {
                     Some(ended) => self.ended(ended),
                     None => return,
                 },
@@ -132,19 +135,39 @@ impl Manager {
         });
         self.pods.insert(uid.clone(), updates);
         let context = Context::new(Arc::clone(&self.node), watch);
-        self.running
+        let known = uid.clone();
+        let task = self
+            .running
             .spawn(async move { (uid, pod::run(context).await) });
+        self.uids.insert(task.id(), known);
     }
 
-    fn ended(&mut self, ended: Result<(String, Ended), tokio::task::JoinError>) {
+    fn ended(&mut self, ended: Result<(tokio::task::Id, (String, Ended)), JoinError>) {
         match ended {
-            Ok((uid, ended)) => {
+            Ok((task, (uid, ended))) => {
                 tracing::debug!(uid, ?ended, "pod ended");
+                self.uids.remove(&task);
                 self.pods.remove(&uid);
             }
-            Err(error) => tracing::error!(%error, "the task of a pod panicked"),
+            Err(error) => {
+                let uid = self.uids.remove(&error.id());
+                let Some(updates) = uid.and_then(|uid| self.pods.remove(&uid)) else {
+                    return;
+                };
+                let pod = Arc::clone(&updates.borrow().pod);
+                tracing::error!(pod = pod.name_any(), %error, "the task of a pod panicked, deleting the pod");
+                let node = Arc::clone(&self.node);
+                self.running.spawn(async move {
+                    delete(&node, &pod).await;
+                    (uid_of(&pod), Ended::Removed)
+                });
+            }
         }
     }
+}
+
+fn uid_of(pod: &Pod) -> String {
+    uid(pod).to_owned()
 }
 
 fn uid(pod: &Pod) -> &str {

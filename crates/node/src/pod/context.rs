@@ -232,6 +232,15 @@ impl Context {
     }
 }
 
+impl Drop for Context {
+    /// Nothing runs unwatched: whatever is left when the pod's task ends, however it ends, dies.
+    fn drop(&mut self) {
+        for run in self.all_running() {
+            run.process.kill_now();
+        }
+    }
+}
+
 /// The wall clock in whole seconds, as the API stores times.
 pub(crate) fn now() -> Time {
     let now = jiff::Timestamp::now();

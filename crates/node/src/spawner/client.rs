@@ -147,7 +147,8 @@ impl Process {
         KillOnDrop(Some(self))
     }
 
-    fn kill_now(&self) {
+    /// As [`Self::kill`], without waiting until the order is on its way.
+    pub(crate) fn kill_now(&self) {
         if self.exit().is_some() {
             return;
         }
