@@ -20,13 +20,14 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use crate::sys;
 
-const BRIDGE: &str = "suimon0";
+/// Where processes on this machine claim bridges, so that two of them never share addresses.
+const CLAIMS: &str = "/run/suimon";
+/// Bridges `suimon0` and so on, with the subnets 10.99.0.0/16 and so on.
+const BRIDGES: u8 = 28;
+const FIRST_SUBNET: u8 = 99;
 /// Networks that stand ready.
 const READY: usize = 4;
-/// Addresses of pods are 10.99.0.0/16; the bridge has the first.
-const SUBNET: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 0);
 const PREFIX: u8 = 16;
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 /// Addresses that can be given out: all but the network's, the bridge's and the broadcast one.
 const MOST: u32 = (1 << 16) - 3;
 
@@ -36,6 +37,31 @@ const MOST: u32 = (1 << 16) - 3;
 pub(crate) struct NetworkError {
     step: &'static str,
     problem: String,
+}
+
+/// The bridge of this process. The claim ends with the process, however it ends.
+#[derive(Debug)]
+struct Bridge {
+    name: String,
+    /// The bridge's own address, the pods' way out; pods get the ones after it.
+    gateway: Ipv4Addr,
+    _claim: File,
+}
+
+impl Bridge {
+    /// Claims the first bridge that no other process has.
+    fn claim() -> Result<Self, NetworkError> {
+        std::fs::create_dir_all(CLAIMS).map_err(|error| failed("create /run/suimon", &error))?;
+        for number in 0..BRIDGES {
+            let path = format!("{CLAIMS}/bridge-{number}.lock");
+            let claim = File::create(path).map_err(|error| failed("claim a bridge in /run/suimon", &error))?;
+            if claim.try_lock().is_ok() {
+                let gateway = Ipv4Addr::new(10, FIRST_SUBNET + number, 0, 1);
+                return Ok(Self { name: format!("suimon{number}"), gateway, _claim: claim });
+            }
+        }
+        Err(failed("claim a bridge", &format!("all {BRIDGES} are in use by other processes")))
+    }
 }
 
 /// A pod's network. It ends when this and every process in it have ended.
@@ -66,12 +92,19 @@ impl Drop for Network {
 
 /// The addresses in use. The lowest free one after the last given is next, so that an address
 /// does not come back at once while someone may still remember its old pod.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Addresses {
+    bridge: Bridge,
     state: Mutex<(BTreeSet<u32>, u32)>,
 }
 
 impl Addresses {
+    /// `last` is the number that counts as given out last. It differs from process to process:
+    /// pods of one that was killed may be around for a moment.
+    fn new(bridge: Bridge, last: u32) -> Self {
+        Self { bridge, state: Mutex::new((BTreeSet::new(), last % MOST)) }
+    }
+
     fn take(&self) -> Option<Ipv4Addr> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (used, last) = &mut *state;
@@ -80,11 +113,11 @@ impl Addresses {
             .find(|number| !used.contains(number))?;
         used.insert(next);
         *last = next;
-        Some(Ipv4Addr::from(u32::from(GATEWAY) + next))
+        Some(Ipv4Addr::from(u32::from(self.bridge.gateway) + next))
     }
 
     fn give_back(&self, ip: Ipv4Addr) {
-        let number = u32::from(ip).wrapping_sub(u32::from(GATEWAY));
+        let number = u32::from(ip).wrapping_sub(u32::from(self.bridge.gateway));
         self.state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -102,10 +135,12 @@ pub(crate) struct Networks {
 impl Networks {
     /// Makes the bridge and starts to keep networks ready.
     pub(crate) async fn start(tasks: &Tasks) -> Result<Self, NetworkError> {
-        in_thread(|| block_on(bridge())).await?;
+        let bridge = Bridge::claim()?;
+        let (name, gateway) = (bridge.name.clone(), bridge.gateway);
+        in_thread(move || block_on(make_bridge(&name, gateway))).await?;
         let (send, ready) = mpsc::channel(READY);
         let mut stop = tasks.shutdown(Stage::Pods);
-        let addresses = Arc::new(Addresses::default());
+        let addresses = Arc::new(Addresses::new(bridge, std::process::id()));
         tasks.spawn("pod-networks", Stage::Pods, async move {
             loop {
                 let permit = tokio::select! {
@@ -132,10 +167,11 @@ async fn make(addresses: &Arc<Addresses>) -> Result<Network, NetworkError> {
     let ip = addresses.take().ok_or_else(|| {
         failed(
             "make a network",
-            &format!("all {MOST} addresses of {SUBNET}/{PREFIX} are in use"),
+            &format!("all {MOST} addresses of {} are in use", addresses.bridge.name),
         )
     })?;
-    let made = in_thread(move || namespace(ip)).await;
+    let (name, gateway) = (addresses.bridge.name.clone(), addresses.bridge.gateway);
+    let made = in_thread(move || namespace(ip, &name, gateway)).await;
     match made {
         Ok(namespace) => Ok(Network {
             ip,
@@ -166,7 +202,7 @@ async fn in_thread<T: Send + 'static>(
 }
 
 /// Runs on a fresh thread in the host's namespace; ends in the new one.
-fn namespace(ip: Ipv4Addr) -> Result<File, NetworkError> {
+fn namespace(ip: Ipv4Addr, bridge: &str, gateway: Ipv4Addr) -> Result<File, NetworkError> {
     let own = || {
         File::open("/proc/thread-self/ns/net")
             .map_err(|error| failed("open a network namespace", &error))
@@ -178,10 +214,11 @@ fn namespace(ip: Ipv4Addr) -> Result<File, NetworkError> {
         sys::new_network_namespace().map_err(|error| failed("make a network namespace", &error))?;
         let inside = connect()?;
         let namespace = own()?;
-        let peer = format!("sv{:x}", u32::from(ip));
+        // At most 15 characters; no two processes of a machine share a pid.
+        let peer = format!("sv{:x}.{:x}", std::process::id(), u32::from(ip) & 0xffff);
         pair(&inside, &peer, &host_namespace).await?;
-        configure(&inside, ip).await?;
-        let bridge = index(&host, BRIDGE).await?;
+        configure(&inside, ip, gateway).await?;
+        let bridge = index(&host, bridge).await?;
         let join = LinkUnspec::new_with_name(&peer)
             .controller(bridge)
             .up()
@@ -202,7 +239,7 @@ async fn pair(inside: &Handle, peer: &str, host: &File) -> Result<(), NetworkErr
     set(inside, hand_over, "hand a pod's interface to the host").await
 }
 
-async fn configure(inside: &Handle, ip: Ipv4Addr) -> Result<(), NetworkError> {
+async fn configure(inside: &Handle, ip: Ipv4Addr, gateway: Ipv4Addr) -> Result<(), NetworkError> {
     set(
         inside,
         LinkUnspec::new_with_name("lo").up().build(),
@@ -222,7 +259,7 @@ async fn configure(inside: &Handle, ip: Ipv4Addr) -> Result<(), NetworkError> {
     )
     .await?;
     let route = RouteMessageBuilder::<Ipv4Addr>::new()
-        .gateway(GATEWAY)
+        .gateway(gateway)
         .build();
     inside
         .route()
@@ -233,18 +270,18 @@ async fn configure(inside: &Handle, ip: Ipv4Addr) -> Result<(), NetworkError> {
 }
 
 /// Makes the bridge, or finds the one that an earlier process left.
-async fn bridge() -> Result<(), NetworkError> {
+async fn make_bridge(name: &str, gateway: Ipv4Addr) -> Result<(), NetworkError> {
     let host = connect()?;
-    if index(&host, BRIDGE).await.is_err() {
-        let add = host.link().add(LinkBridge::new(BRIDGE).build());
+    if index(&host, name).await.is_err() {
+        let add = host.link().add(LinkBridge::new(name).build());
         add.execute()
             .await
             .map_err(|error| failed("make the pods' bridge", &error))?;
     }
-    let bridge = index(&host, BRIDGE).await?;
+    let bridge = index(&host, name).await?;
     match host
         .address()
-        .add(bridge, IpAddr::V4(GATEWAY), PREFIX)
+        .add(bridge, IpAddr::V4(gateway), PREFIX)
         .execute()
         .await
     {
@@ -307,7 +344,9 @@ mod tests {
 
     #[test]
     fn addresses_are_given_out_in_turn_and_come_back() {
-        let addresses = Addresses::default();
+        let claim = File::open("/dev/null").expect("opens");
+        let bridge = Bridge { name: "test".to_owned(), gateway: Ipv4Addr::new(10, 99, 0, 1), _claim: claim };
+        let addresses = Addresses::new(bridge, 0);
         let first = addresses.take().expect("free");
         assert_eq!(first, Ipv4Addr::new(10, 99, 0, 2));
         addresses.give_back(first);
@@ -343,6 +382,7 @@ mod tests {
             .await
             .expect("reached from the host");
         let peer = accept.await.expect("ended").expect("accepted");
-        assert_eq!(peer.ip(), IpAddr::V4(GATEWAY));
+        let [a, b, ..] = ip.octets();
+        assert_eq!(peer.ip(), IpAddr::from([a, b, 0, 1]));
     }
 }
