@@ -1,6 +1,7 @@
 //! `cargo run --release -p bench -- <what>`: each measurement runs us and a peer in one run on
 //! one machine and prints ratios. `bench/README.md` says how to read them.
 
+#![allow(clippy::disallowed_methods)] // A development tool, not the product.
 #![allow(unreachable_pub)] // A binary has no public API.
 #![allow(clippy::print_stdout)]
 

@@ -3,6 +3,8 @@
 //! [`Server`] runs the real binary with a data directory of its own on free ports; tests use the
 //! command line, the API and the gateway as users do. One file per capability.
 
+#![allow(clippy::disallowed_methods)] // Tests read the environment and end with their tasks.
+
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]

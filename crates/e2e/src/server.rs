@@ -129,7 +129,10 @@ impl Server {
     async fn suimon_with_input(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
         let mut command = Command::new(binary()?);
         // Before the arguments: after `--` they are a program's.
-        command.arg("--data-dir").arg(self.data.path()).args(arguments);
+        command
+            .arg("--data-dir")
+            .arg(self.data.path())
+            .args(arguments);
         with_input(command, input).await
     }
 
@@ -229,7 +232,7 @@ impl Server {
 }
 
 /// Runs a program with text as its standard input.
-pub async fn with_input(mut command: Command, input: &str) -> anyhow::Result<Output> {
+pub(crate) async fn with_input(mut command: Command, input: &str) -> anyhow::Result<Output> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -245,7 +248,7 @@ pub async fn with_input(mut command: Command, input: &str) -> anyhow::Result<Out
 }
 
 /// Output as text.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

@@ -29,16 +29,25 @@ pub(crate) struct Unpacker {
 impl Unpacker {
     /// Unpacks into `root`, which exists and is empty. Owners are kept if `owners` (needs root).
     pub(crate) fn new(root: &Path, owners: bool) -> Self {
-        Self { root: root.to_owned(), entries: 0, bytes: 0, owners }
+        Self {
+            root: root.to_owned(),
+            entries: 0,
+            bytes: 0,
+            owners,
+        }
     }
 
     /// Applies one layer: a tar file, plain or gzip by its first bytes.
     pub(crate) fn apply(&mut self, layer: impl Read) -> Result<(), Error> {
         let mut layer = BufReader::with_capacity(128 * 1024, layer);
-        let head = layer.fill_buf().map_err(Error::io("read a layer for", &self.root))?;
+        let head = layer
+            .fill_buf()
+            .map_err(Error::io("read a layer for", &self.root))?;
         match head {
             [0x1f, 0x8b, ..] => self.apply_tar(MultiGzDecoder::new(layer)),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Err(self.refuse("zstd layers are not supported; push the image with gzip layers")),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                Err(self.refuse("zstd layers are not supported; push the image with gzip layers"))
+            }
             _ => self.apply_tar(layer),
         }
     }
@@ -48,20 +57,29 @@ impl Unpacker {
         archive.set_preserve_permissions(true);
         archive.set_preserve_ownerships(self.owners);
         archive.set_overwrite(true);
-        let entries = archive.entries().map_err(Error::io("read a layer for", &self.root))?;
+        let entries = archive
+            .entries()
+            .map_err(Error::io("read a layer for", &self.root))?;
         for entry in entries {
             let mut entry = entry.map_err(Error::io("read a layer for", &self.root))?;
             self.count(entry.size())?;
-            let path = entry.path().map_err(Error::io("read a layer for", &self.root))?.into_owned();
+            let path = entry
+                .path()
+                .map_err(Error::io("read a layer for", &self.root))?
+                .into_owned();
             if self.is_whiteout(&path)? {
                 continue;
             }
-            if entry.header().entry_type().is_character_special() || entry.header().entry_type().is_block_special() {
+            if entry.header().entry_type().is_character_special()
+                || entry.header().entry_type().is_block_special()
+            {
                 continue; // Containers get the devices of the runtime contract, never an image's.
             }
             self.make_room(&path, entry.header().entry_type().is_dir())?;
             // `unpack_in` refuses to leave the root, also through symbolic links.
-            let unpacked = entry.unpack_in(&self.root).map_err(Error::io("unpack into", &self.root))?;
+            let unpacked = entry
+                .unpack_in(&self.root)
+                .map_err(Error::io("unpack into", &self.root))?;
             if !unpacked {
                 return Err(self.refuse("an entry's path leaves the image"));
             }
@@ -80,9 +98,13 @@ impl Unpacker {
 
     /// `.wh.NAME` deletes NAME of the layers below, `.wh..wh..opq` everything beside it.
     fn is_whiteout(&self, path: &Path) -> Result<bool, Error> {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Ok(false) };
-        let Some(hidden) = name.strip_prefix(".wh.") else { return Ok(false) };
-        let Some(dir) = self.inside(path.parent().unwrap_or(Path::new(""))) else {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            return Ok(false);
+        };
+        let Some(hidden) = name.strip_prefix(".wh.") else {
+            return Ok(false);
+        };
+        let Some(dir) = self.inside(path.parent().unwrap_or_else(|| Path::new(""))) else {
             return Err(self.refuse("a whiteout's path leaves the image"));
         };
         if hidden == ".wh..opq" {
@@ -102,7 +124,10 @@ impl Unpacker {
     /// A later layer may replace a directory by a file and the other way round.
     fn make_room(&self, path: &Path, is_dir: bool) -> Result<(), Error> {
         let mut target = self.root.clone();
-        let mut components = path.components().filter(|part| matches!(part, Component::Normal(_))).peekable();
+        let mut components = path
+            .components()
+            .filter(|part| matches!(part, Component::Normal(_)))
+            .peekable();
         while let Some(component) = components.next() {
             target.push(component);
             let wants_dir = is_dir || components.peek().is_some();
@@ -134,7 +159,9 @@ impl Unpacker {
     }
 
     fn refuse(&self, problem: &'static str) -> Error {
-        Error::BadImage { problem: problem.to_owned() }
+        Error::BadImage {
+            problem: problem.to_owned(),
+        }
     }
 }
 
@@ -163,7 +190,9 @@ mod tests {
             header.set_mode(0o644);
             header.set_size(content.len() as u64);
             header.set_cksum();
-            builder.append(&header, content.as_bytes()).expect("written");
+            builder
+                .append(&header, content.as_bytes())
+                .expect("written");
         }
         builder.into_inner().expect("finished")
     }
@@ -172,11 +201,26 @@ mod tests {
     fn later_layers_replace_and_delete_what_earlier_ones_brought() {
         let dir = tempfile::tempdir().expect("temp dir");
         let mut unpacker = Unpacker::new(dir.path(), false);
-        unpacker.apply(&*layer(&[("etc/a", "1"), ("etc/b", "1"), ("var/x", "1"), ("swap", "file")])).expect("applied");
         unpacker
-            .apply(&*layer(&[("etc/a", "2"), ("etc/.wh.b", ""), ("var/.wh..wh..opq", ""), ("swap/in", "dir")]))
+            .apply(&*layer(&[
+                ("etc/a", "1"),
+                ("etc/b", "1"),
+                ("var/x", "1"),
+                ("swap", "file"),
+            ]))
             .expect("applied");
-        assert_eq!(fs::read_to_string(dir.path().join("etc/a")).expect("there"), "2");
+        unpacker
+            .apply(&*layer(&[
+                ("etc/a", "2"),
+                ("etc/.wh.b", ""),
+                ("var/.wh..wh..opq", ""),
+                ("swap/in", "dir"),
+            ]))
+            .expect("applied");
+        assert_eq!(
+            fs::read_to_string(dir.path().join("etc/a")).expect("there"),
+            "2"
+        );
         assert!(!dir.path().join("etc/b").exists());
         assert!(!dir.path().join("var/x").exists());
         assert!(dir.path().join("var").exists());
@@ -189,10 +233,19 @@ mod tests {
         fs::create_dir(&root).expect("created");
         fs::write(outer.path().join("precious"), "x").expect("written");
         for bad in ["../evil", "../.wh.precious"] {
-            assert!(Unpacker::new(&root, false).apply(&*layer(&[(bad, "x")])).is_err(), "{bad}");
+            assert!(
+                Unpacker::new(&root, false)
+                    .apply(&*layer(&[(bad, "x")]))
+                    .is_err(),
+                "{bad}"
+            );
         }
         std::os::unix::fs::symlink(outer.path(), root.join("link")).expect("linked");
-        assert!(Unpacker::new(&root, false).apply(&*layer(&[("link/.wh.precious", "")])).is_err());
+        assert!(
+            Unpacker::new(&root, false)
+                .apply(&*layer(&[("link/.wh.precious", "")]))
+                .is_err()
+        );
         assert!(outer.path().join("precious").exists());
         assert!(!outer.path().join("evil").exists());
     }

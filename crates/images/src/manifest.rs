@@ -16,12 +16,14 @@ pub(crate) fn architecture() -> &'static str {
 /// The `config` object of an image configuration. An image for another machine is refused.
 pub(crate) fn config_of(bytes: &[u8]) -> Result<Config, Error> {
     let bad = |problem: String| Error::BadImage { problem };
-    let image: ImageConfiguration =
-        serde_json::from_slice(bytes).map_err(|error| bad(format!("its configuration cannot be read: {error}")))?;
+    let image: ImageConfiguration = serde_json::from_slice(bytes)
+        .map_err(|error| bad(format!("its configuration cannot be read: {error}")))?;
     let wanted = architecture();
     if image.os().to_string() != "linux" || image.architecture().to_string() != wanted {
         let found = format!("{}/{}", image.os(), image.architecture());
-        return Err(bad(format!("it is for {found}, this machine needs linux/{wanted}")));
+        return Err(bad(format!(
+            "it is for {found}, this machine needs linux/{wanted}"
+        )));
     }
     let config = image.config().clone().unwrap_or_default();
     let list = |values: &Option<Vec<String>>| values.clone().unwrap_or_default();

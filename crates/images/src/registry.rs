@@ -32,7 +32,10 @@ pub(crate) struct Found {
 
 /// Asks the registry for the image's manifest and configuration.
 pub(crate) async fn find(reference: &Reference, credentials: &Credentials) -> Result<Found, Error> {
-    let failed = |source| Error::Pull { reference: reference.to_string(), problem: explain(source) };
+    let failed = |source| Error::Pull {
+        reference: reference.to_string(),
+        problem: explain(source),
+    };
     let remote: Remote = reference.to_string().parse().map_err(|error| Error::Pull {
         reference: reference.to_string(),
         problem: format!("{error}"),
@@ -40,16 +43,26 @@ pub(crate) async fn find(reference: &Reference, credentials: &Credentials) -> Re
     let client = client(reference)?;
     let auth = match credentials {
         Credentials::Anonymous => RegistryAuth::Anonymous,
-        Credentials::Basic { user, password } => RegistryAuth::Basic(user.clone(), password.clone()),
+        Credentials::Basic { user, password } => {
+            RegistryAuth::Basic(user.clone(), password.clone())
+        }
     };
-    let (manifest, digest, config, list) =
-        client.pull_manifest_and_config_and_list_digest(&remote, &auth).await.map_err(failed)?;
+    let (manifest, digest, config, list) = client
+        .pull_manifest_and_config_and_list_digest(&remote, &auth)
+        .await
+        .map_err(failed)?;
     let digest = list.unwrap_or(digest);
     let digest = Digest::parse(&digest).ok_or_else(|| Error::Pull {
         reference: reference.to_string(),
         problem: format!("the registry gave the digest {digest}, not a sha256 one"),
     })?;
-    Ok(Found { client, remote, digest, config: config_of(config.as_bytes())?, layers: manifest.layers })
+    Ok(Found {
+        client,
+        remote,
+        digest,
+        config: config_of(config.as_bytes())?,
+        layers: manifest.layers,
+    })
 }
 
 impl Found {
@@ -64,15 +77,23 @@ impl Found {
                 unpacker.apply(file)?;
                 Ok::<_, Error>(unpacker)
             });
-            unpacker = unpacked.await.map_err(|error| self.failed(format!("unpacking ended early: {error}")))??;
+            unpacker = unpacked
+                .await
+                .map_err(|error| self.failed(format!("unpacking ended early: {error}")))??;
         }
         Ok(unpacker.bytes)
     }
 
-    async fn fetch_blob(&self, layer: &oci_client::manifest::OciDescriptor, path: &Path) -> Result<(), Error> {
+    async fn fetch_blob(
+        &self,
+        layer: &oci_client::manifest::OciDescriptor,
+        path: &Path,
+    ) -> Result<(), Error> {
         let mut attempt = 1;
         loop {
-            let file = tokio::fs::File::create(path).await.map_err(Error::io("create", path))?;
+            let file = tokio::fs::File::create(path)
+                .await
+                .map_err(Error::io("create", path))?;
             match self.client.pull_blob(&self.remote, layer, file).await {
                 Ok(()) => return Ok(()),
                 Err(error) if attempt < ATTEMPTS => {
@@ -85,7 +106,10 @@ impl Found {
     }
 
     fn failed(&self, problem: String) -> Error {
-        Error::Pull { reference: self.remote.to_string(), problem }
+        Error::Pull {
+            reference: self.remote.to_string(),
+            problem,
+        }
     }
 }
 
@@ -93,17 +117,26 @@ impl Found {
 fn client(reference: &Reference) -> Result<Client, Error> {
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let host = reference.registry.rsplit_once(':').map_or(reference.registry.as_str(), |(host, _)| host);
+    let host = reference
+        .registry
+        .rsplit_once(':')
+        .map_or(reference.registry.as_str(), |(host, _)| host);
     let loopback = host == "localhost" || host == "[::1]" || host.starts_with("127.");
     let config = ClientConfig {
-        protocol: if loopback { ClientProtocol::Http } else { ClientProtocol::Https },
+        protocol: if loopback {
+            ClientProtocol::Http
+        } else {
+            ClientProtocol::Https
+        },
         connect_timeout: Some(CONNECT_LIMIT),
         read_timeout: Some(READ_LIMIT),
         user_agent: concat!("suimon/", env!("CARGO_PKG_VERSION")),
         ..ClientConfig::default()
     };
-    Client::try_from(config)
-        .map_err(|error| Error::Pull { reference: reference.to_string(), problem: explain(error) })
+    Client::try_from(config).map_err(|error| Error::Pull {
+        reference: reference.to_string(),
+        problem: explain(error),
+    })
 }
 
 /// The registry's answer in a few words, with its causes: the first line alone says too little.

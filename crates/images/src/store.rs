@@ -80,20 +80,33 @@ impl Store {
     /// Offers a program of this installation under a name, without copying it. Its digest is that
     /// of the name: a Revision pinned to it keeps working when the installation is upgraded. An
     /// image that was added under the same name wins.
-    pub fn with_built_in(mut self, name: &str, program: &Path, arguments: &[&str]) -> Result<Self, Error> {
+    pub fn with_built_in(
+        mut self,
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<Self, Error> {
         let reference = Reference::parse(name)?;
-        let size_bytes = fs::metadata(program).map_err(Error::io("read", program))?.len();
+        let size_bytes = fs::metadata(program)
+            .map_err(Error::io("read", program))?
+            .len();
         let path = format!("/{}", reference.short_name());
         let image = Image {
             digest: Digest::of_sha256(&Sha256::digest(reference.repository())),
             config: Config {
-                entrypoint: std::iter::once(path).chain(arguments.iter().map(|&word| word.to_owned())).collect(),
+                entrypoint: std::iter::once(path)
+                    .chain(arguments.iter().map(|&word| word.to_owned()))
+                    .collect(),
                 ..Config::default()
             },
             layers: Vec::new(),
             program: Some(program.to_owned()),
         };
-        Arc::make_mut(&mut self.built_in).push(BuiltIn { reference, image, size_bytes });
+        Arc::make_mut(&mut self.built_in).push(BuiltIn {
+            reference,
+            image,
+            size_bytes,
+        });
         Ok(self)
     }
 
@@ -144,7 +157,13 @@ impl Store {
         let tree = self.stage_tree()?;
         let mut unpacker = Unpacker::new(&tree.path, is_root());
         archive::unpack(archive, &contents, &mut unpacker)?;
-        self.add_tree(&reference, tree, contents.digest, contents.config, unpacker.bytes)
+        self.add_tree(
+            &reference,
+            tree,
+            contents.digest,
+            contents.config,
+            unpacker.bytes,
+        )
     }
 
     /// Fetches an image from its registry. What is here already is not fetched again; a tag that
@@ -224,7 +243,12 @@ impl Store {
             })?;
             let mut unused = Vec::new();
             for (_, record) in gone {
-                unused.extend(record.layers.iter().map(|layer| self.shared.dir.join(layer)));
+                unused.extend(
+                    record
+                        .layers
+                        .iter()
+                        .map(|layer| self.shared.dir.join(layer)),
+                );
                 let blob = record.program.filter(|blob| !index.uses_blob(blob));
                 unused.extend(blob.map(|blob| self.blob(&blob)));
             }
@@ -386,7 +410,11 @@ impl Store {
             let path = entry.map_err(Error::io("read", &dir))?.path();
             let is_tree = path.is_dir();
             // A tree's lock is the file beside it.
-            let lock = if is_tree { path.with_extension("") } else { path.clone() };
+            let lock = if is_tree {
+                path.with_extension("")
+            } else {
+                path.clone()
+            };
             let abandoned = match File::open(&lock) {
                 Ok(file) => file.try_lock().is_ok(),
                 Err(error) => error.kind() == io::ErrorKind::NotFound,

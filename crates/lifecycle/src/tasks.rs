@@ -125,6 +125,7 @@ impl Tasks {
         let name = name.into();
         let failed = self.shared.failed.clone();
         let task = name.clone();
+        #[allow(clippy::disallowed_methods)] // The one place that spawns, on behalf of all.
         let handle = tokio::spawn(async move {
             let guard = PanicGuard {
                 task: &task,

@@ -49,6 +49,12 @@ pub trait Runtime: Send + Sync {
         output: Output,
     ) -> BoxFuture<'a, Result<Process, Failure>>;
 
+    /// Why the kernel ended a container's program, if this runtime knows better than its exit
+    /// code: `OOMKilled`.
+    fn cause(&self, _sandbox: &Sandbox, _container: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Undoes `prepare`. Every process has ended. The caller deletes the directory afterwards.
     fn remove<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()>;
 }

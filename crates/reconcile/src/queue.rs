@@ -185,6 +185,7 @@ mod tests {
     async fn two_workers_share_a_burst() {
         let queue = Queue::new();
         let other = queue.clone();
+        #[allow(clippy::disallowed_methods)] // Ends with the test.
         let worker = tokio::spawn(async move { other.next().await });
         tokio::task::yield_now().await;
         queue.add(1);

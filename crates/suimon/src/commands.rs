@@ -22,7 +22,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         crate::roles::start_logging(access.log.as_deref().unwrap_or("error"))?;
     }
     match cli.command {
-        Command::Up(flags) => up::run(flags, &access).await,
+        Command::Up(flags) => Box::pin(up::run(flags, &access)).await,
         Command::Deploy(flags) => deploy::run(flags, &access).await,
         Command::Apply(flags) => apply::run(flags, &access).await,
         Command::Get(flags) => get::run(flags, &access).await,

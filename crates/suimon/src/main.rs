@@ -3,6 +3,7 @@
 //! Hidden roles (the pods' spawner and the sample program) run before anything else is set up:
 //! they must stay small and single-threaded.
 
+#![allow(clippy::disallowed_methods)] // This is the crate that reads the environment.
 #![allow(unreachable_pub)] // A binary has no public API.
 #![allow(clippy::print_stdout)] // The command line's answers go to stdout.
 

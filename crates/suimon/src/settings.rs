@@ -89,8 +89,9 @@ impl Settings {
         if !mistakes.is_empty() {
             bail!("{}", mistakes.join("\n       "));
         }
-        let one_or =
-            |port: Option<u16>, defaults: &[u16]| port.map_or(defaults.to_vec(), |port| vec![port]);
+        let one_or = |port: Option<u16>, defaults: &[u16]| {
+            port.map_or_else(|| defaults.to_vec(), |port| vec![port])
+        };
         Ok(Self {
             files,
             data_dir: data_dir(access.data_dir.as_deref().or(file.data_dir.as_deref()))?,

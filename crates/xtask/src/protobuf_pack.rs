@@ -71,7 +71,7 @@ pub(crate) fn run(directory: &str) -> Result<()> {
     }
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(Value::Object(messages).to_string().as_bytes())?;
-    fs::create_dir_all(Path::new(OUTPUT).parent().unwrap_or(Path::new(".")))?;
+    fs::create_dir_all(Path::new(OUTPUT).parent().unwrap_or_else(|| Path::new(".")))?;
     fs::write(OUTPUT, encoder.finish()?).with_context(|| format!("cannot write {OUTPUT}"))
 }
 

@@ -39,8 +39,7 @@ pub fn run(sizes: bool) -> anyhow::Result<ExitCode> {
 
 fn root() -> anyhow::Result<PathBuf> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    Ok(here
-        .join("../..")
+    here.join("../..")
         .canonicalize()
-        .context("the workspace moved while this ran")?)
+        .context("the workspace moved while this ran")
 }

@@ -414,7 +414,9 @@ fn check_means(call: &Call, applied: &Value, old: &Value) -> Result<(), Status> 
     }
     if differs("uid") {
         let (wanted, found) = (metadata::text(applied, "uid"), metadata::text(old, "uid"));
-        let cause = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
+        let cause = format!(
+            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+        );
         return Err(Status::conflict(call.named(&call.name), &cause));
     }
     Ok(())

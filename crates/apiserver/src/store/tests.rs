@@ -403,6 +403,7 @@ const CHILD: &str = "SUIMON_TEST_STORE_CHILD";
 #[tokio::test]
 async fn child_that_writes_until_it_is_killed() {
     use std::io::Write as _;
+    #[allow(clippy::disallowed_methods)] // How the parent tells this test that it is the child.
     let Ok(path) = std::env::var(CHILD) else {
         return;
     };

@@ -3,6 +3,7 @@
 //! `GET /env/NAME` answers with a variable, `/fail` makes `/health` fail from then on, `/exit/N`
 //! ends the program with that code, anything else says hello. It listens on `$PORT`.
 
+#![allow(clippy::disallowed_methods)] // A guest of tests: it reads its environment as programs do.
 #![allow(clippy::print_stdout)] // Its output is what log tests read.
 
 use std::io::{BufRead, BufReader, Write};

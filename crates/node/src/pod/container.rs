@@ -378,12 +378,24 @@ fn terminated(
     Terminated {
         exit_code: exit.code,
         signal: exit.signal,
-        reason: if exit.code == 0 { "Completed" } else { "Error" }.to_owned(),
+        reason: reason(context, run, exit).to_owned(),
         message,
         started_at: Some(started_at),
         finished_at: now(),
         container_id: Some(container_id),
     }
+}
+
+/// One word for how a run ended, the kubelet's.
+fn reason(context: &Context, run: &Run, exit: Exit) -> &'static str {
+    if exit.code == 0 {
+        return "Completed";
+    }
+    let container = &context.container(run.index).name;
+    let runtime = context.runtime.as_ref().ok().zip(context.sandbox.get());
+    runtime
+        .and_then(|(runtime, sandbox)| runtime.cause(sandbox, container))
+        .unwrap_or("Error")
 }
 
 /// The file that the container wrote; for failures the end of its log, if the policy says so.

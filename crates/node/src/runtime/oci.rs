@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::quantity::Quantity;
@@ -32,6 +33,9 @@ use crate::spawner::{self, Launch, Process, Spawner};
 /// The `runtimeClassName` of this runtime.
 pub const NAME: &str = "oci";
 
+/// Address of pods in the machine's network.
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Containers of this machine. Needs root on Linux.
@@ -39,6 +43,8 @@ pub struct OciRuntime {
     spawner: Spawner,
     networks: Networks,
     cgroup_v1: Vec<String>,
+    /// Every run of a container has a group of its own: the last run's may still be around.
+    runs: AtomicU64,
 }
 
 /// What a pod's containers share beyond [`Sandbox`].
@@ -75,6 +81,7 @@ impl OciRuntime {
             spawner,
             networks: Networks::start(tasks).await?,
             cgroup_v1: Cgroup::v1_controllers(),
+            runs: AtomicU64::new(0),
         })
     }
 
@@ -92,7 +99,7 @@ impl OciRuntime {
         };
         let pod_ip = network
             .as_ref()
-            .map_or(IpAddr::from([127, 0, 0, 1]), |network| network.ip.into());
+            .map_or(LOOPBACK, |network| network.ip.into());
         write_etc(pod, &directory, pod_ip)
             .map_err(|error| Failure::sandbox(format!("cannot write the pod's files: {error}")))?;
         let shared = Shared {
@@ -112,13 +119,13 @@ impl OciRuntime {
         let shared = shared(start.sandbox)?;
         let limits = limits(start.container)?;
         let uid = start.pod.metadata.uid.as_deref().unwrap_or_default();
-        let group = Cgroup::create(&format!("{uid}-{}", start.container.name), limits).map_err(
-            |error| {
+        let run = self.runs.fetch_add(1, Ordering::Relaxed);
+        let group = Cgroup::create(&format!("{uid}-{}-{run}", start.container.name), limits)
+            .map_err(|error| {
                 Failure::create(format!(
                     "cannot make the container's control group: {error}"
                 ))
-            },
-        )?;
+            })?;
         let dirs =
             Dirs::make(&start.sandbox.directory, &start.container.name).map_err(|error| {
                 Failure::create(format!("cannot make the container's directories: {error}"))
@@ -235,6 +242,18 @@ impl Runtime for OciRuntime {
         .boxed()
     }
 
+    fn cause(&self, sandbox: &Sandbox, container: &str) -> Option<&'static str> {
+        let groups = shared(sandbox)
+            .ok()?
+            .cgroups
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        groups
+            .get(container)?
+            .out_of_memory()
+            .then_some("OOMKilled")
+    }
+
     fn remove<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()> {
         if let Ok(shared) = shared(sandbox) {
             shared
@@ -315,7 +334,7 @@ fn root(start: &Start<'_>, command: &[String], dirs: &Dirs) -> Result<Root, Fail
         .config
         .entrypoint
         .first()
-        .or(command.first())
+        .or_else(|| command.first())
         .cloned()
         .unwrap_or_default();
     let system = SYSTEM

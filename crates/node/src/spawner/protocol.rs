@@ -135,7 +135,7 @@ impl fmt::Display for Errno {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Start a program; the packet carries the write ends of its stdout and stderr.
-    Start { id: u64, launch: Launch },
+    Start { id: u64, launch: Box<Launch> },
     /// Signal a program, or its whole process group.
     Signal { id: u64, signal: i32, group: bool },
 }

@@ -100,7 +100,10 @@ impl Remote {
             );
             (id, socket)
         };
-        let request = Request::Start { id, launch };
+        let request = Request::Start {
+            id,
+            launch: Box::new(launch),
+        };
         if let Err(error) = send(&socket, &request, &[stdout.as_fd(), stderr.as_fd()]).await {
             self.lock().starting.remove(&id);
             let errno = error.raw_os_error().unwrap_or(libc::E2BIG);

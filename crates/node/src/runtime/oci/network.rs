@@ -54,13 +54,21 @@ impl Bridge {
         std::fs::create_dir_all(CLAIMS).map_err(|error| failed("create /run/suimon", &error))?;
         for number in 0..BRIDGES {
             let path = format!("{CLAIMS}/bridge-{number}.lock");
-            let claim = File::create(path).map_err(|error| failed("claim a bridge in /run/suimon", &error))?;
+            let claim = File::create(path)
+                .map_err(|error| failed("claim a bridge in /run/suimon", &error))?;
             if claim.try_lock().is_ok() {
                 let gateway = Ipv4Addr::new(10, FIRST_SUBNET + number, 0, 1);
-                return Ok(Self { name: format!("suimon{number}"), gateway, _claim: claim });
+                return Ok(Self {
+                    name: format!("suimon{number}"),
+                    gateway,
+                    _claim: claim,
+                });
             }
         }
-        Err(failed("claim a bridge", &format!("all {BRIDGES} are in use by other processes")))
+        Err(failed(
+            "claim a bridge",
+            &format!("all {BRIDGES} are in use by other processes"),
+        ))
     }
 }
 
@@ -102,7 +110,10 @@ impl Addresses {
     /// `last` is the number that counts as given out last. It differs from process to process:
     /// pods of one that was killed may be around for a moment.
     fn new(bridge: Bridge, last: u32) -> Self {
-        Self { bridge, state: Mutex::new((BTreeSet::new(), last % MOST)) }
+        Self {
+            bridge,
+            state: Mutex::new((BTreeSet::new(), last % MOST)),
+        }
     }
 
     fn take(&self) -> Option<Ipv4Addr> {
@@ -167,7 +178,10 @@ async fn make(addresses: &Arc<Addresses>) -> Result<Network, NetworkError> {
     let ip = addresses.take().ok_or_else(|| {
         failed(
             "make a network",
-            &format!("all {MOST} addresses of {} are in use", addresses.bridge.name),
+            &format!(
+                "all {MOST} addresses of {} are in use",
+                addresses.bridge.name
+            ),
         )
     })?;
     let (name, gateway) = (addresses.bridge.name.clone(), addresses.bridge.gateway);
@@ -345,7 +359,11 @@ mod tests {
     #[test]
     fn addresses_are_given_out_in_turn_and_come_back() {
         let claim = File::open("/dev/null").expect("opens");
-        let bridge = Bridge { name: "test".to_owned(), gateway: Ipv4Addr::new(10, 99, 0, 1), _claim: claim };
+        let bridge = Bridge {
+            name: "test".to_owned(),
+            gateway: Ipv4Addr::new(10, 99, 0, 1),
+            _claim: claim,
+        };
         let addresses = Addresses::new(bridge, 0);
         let first = addresses.take().expect("free");
         assert_eq!(first, Ipv4Addr::new(10, 99, 0, 2));
