@@ -51,7 +51,7 @@ pub(super) fn of_pods(
     let find = |judge: &dyn Fn(&Pod) -> Option<Failure>| alive().find_map(|pod| judge(pod));
     find(&unschedulable)
         .or_else(|| find(&|pod| of_containers(pod, timed_out)))
-        .or_else(|| find(&|pod| silent(revision, pod, now)))
+        .or_else(|| find(&|pod| silent(revision, pod, timed_out, now)))
 }
 
 /// How long until a running pod counts as silent.
@@ -121,9 +121,9 @@ fn of_container(container: &ContainerStatus, is_init: bool, timed_out: bool) -> 
     })
 }
 
-fn silent(revision: &Revision, pod: &Pod, now: &Time) -> Option<Failure> {
+fn silent(revision: &Revision, pod: &Pod, timed_out: bool, now: &Time) -> Option<Failure> {
     let running = running_for(pod, now)?;
-    (running >= PATIENCE).then(|| Failure::Silent {
+    (timed_out || running >= PATIENCE).then(|| Failure::Silent {
         message: advice(revision),
     })
 }
