@@ -186,6 +186,17 @@ impl Store {
         self.add_tree(&reference, tree, found.digest, found.config, size_bytes)
     }
 
+    /// The digest that a name has on its registry now; nothing is fetched but the manifest and
+    /// the configuration.
+    pub async fn remote_digest(
+        &self,
+        name: &str,
+        credentials: &Credentials,
+    ) -> Result<Digest, Error> {
+        let reference = Reference::parse(name)?;
+        Ok(registry::find(&reference, credentials).await?.digest)
+    }
+
     /// Names an unpacked image and moves its tree into place.
     fn add_tree(
         &self,

@@ -130,7 +130,7 @@ impl apiserver::admission::Admission for Admission {
     }
 }
 
-/// Digests from the local store; what is not there is fetched, so that the first pod finds it.
+/// Digests from the local store, else from the registry; the node fetches the image itself.
 struct Digests(images::Store);
 
 impl serving::DigestResolver for Digests {
@@ -153,8 +153,8 @@ impl serving::DigestResolver for Digests {
             if !request.pull_secrets.is_empty() || request.service_account.is_some() {
                 return Ok(image); // The node pulls with these credentials and tells what fails.
             }
-            match store.pull(&image, &images::Credentials::Anonymous).await {
-                Ok(found) => pinned(&found.digest),
+            match store.remote_digest(&image, &images::Credentials::Anonymous).await {
+                Ok(digest) => pinned(&digest),
                 Err(error) => Err(format!(
                     "{error:#}; if it is a program of yours, add it with `suimon image add {image} --binary PATH`"
                 )),
