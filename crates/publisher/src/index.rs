@@ -22,6 +22,8 @@ use crate::inbox::Pending;
 /// How long a backend that no route uses any more stays in the snapshot: requests that chose it
 /// a moment ago, or wait for one of its pods, still get there.
 const LINGER: Duration = Duration::from_secs(60);
+/// The same once its Service is gone too.
+const GONE_LINGER: Duration = Duration::from_secs(1);
 
 pub(crate) struct Index {
     class: String,
@@ -126,7 +128,7 @@ impl Index {
                 }
                 Consumer::Backend(reference) => {
                     rebuilt.backends += 1;
-                    self.translate_backend(&reference);
+                    self.translate_backend(&reference, now);
                 }
             }
         }
@@ -297,7 +299,7 @@ impl Index {
         }
     }
 
-    fn translate_backend(&mut self, reference: &BackendRef) {
+    fn translate_backend(&mut self, reference: &BackendRef, now: Instant) {
         let Some(used) = self.backends.get_mut(reference) else {
             return;
         };
@@ -306,8 +308,17 @@ impl Index {
         let before = std::mem::replace(&mut used.reads, reads.clone());
         match translation.backend {
             Some(backend) => self.compiler.put_backend(backend),
-            // Requests that chose it before its routes went away keep what there was.
-            None if used.users == 0 => {}
+            // Requests that chose it before its routes went away keep what there was, for a
+            // moment: its pods wait for us to let go of them.
+            None if used.users == 0 => {
+                let until = now + GONE_LINGER;
+                if used.until.is_none_or(|at| at > until) {
+                    if let Some(later) = used.until.replace(until) {
+                        self.retired.remove(&(later, reference.clone()));
+                    }
+                    self.retired.insert((until, reference.clone()));
+                }
+            }
             None => self.compiler.remove_backend(&reference.id()),
         }
         self.set_reads(&Consumer::Backend(reference.clone()), &before, &reads);
