@@ -1,9 +1,10 @@
 //! Free ports of the machine for pods that share its network.
 //!
 //! Ports are handed out round-robin: one that was just given back comes last, so a client with a
-//! stale address does not reach the next pod.
+//! stale address does not reach the next pod. Between handing a port out and the program's
+//! listening on it, other processes of ours could take it for free: a claim keeps them off.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,7 @@ pub struct Ports {
 
 struct State {
     next: u16,
-    taken: HashSet<u16>,
+    taken: HashMap<u16, Claim>,
 }
 
 impl Ports {
@@ -32,7 +33,7 @@ impl Ports {
     pub fn new(range: RangeInclusive<u16>) -> Self {
         let state = State {
             next: *range.start(),
-            taken: HashSet::new(),
+            taken: HashMap::new(),
         };
         Self {
             range,
@@ -50,8 +51,11 @@ impl Ports {
             } else {
                 port + 1
             };
-            if !state.taken.contains(&port) && is_free(port) {
-                state.taken.insert(port);
+            if state.taken.contains_key(&port) || !is_free(port) {
+                continue;
+            }
+            if let Some(claim) = claim(port) {
+                state.taken.insert(port, claim);
                 return Ok(port);
             }
         }
@@ -67,6 +71,26 @@ impl Ports {
             state.taken.remove(&port);
         }
     }
+}
+
+/// Keeps other processes of ours off a port; the kernel drops it with this process.
+#[cfg(target_os = "linux")]
+type Claim = std::os::unix::net::UnixListener;
+#[cfg(not(target_os = "linux"))]
+type Claim = ();
+
+/// An abstract socket's name is unique on the machine's network, whoever owns it.
+#[cfg(target_os = "linux")]
+fn claim(port: u16) -> Option<Claim> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+    let name = SocketAddr::from_abstract_name(format!("suimon-port-{port}")).ok()?;
+    UnixListener::bind_addr(&name).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn claim(_port: u16) -> Option<Claim> {
+    Some(())
 }
 
 /// A program may listen on every address, so none may be in use.
@@ -93,6 +117,10 @@ mod tests {
         let ports = Ports::new(port..=port);
         assert_eq!(ports.take().ok(), Some(port));
         assert!(ports.take().is_err());
+        assert!(
+            Ports::new(port..=port).take().is_err() || cfg!(not(target_os = "linux")),
+            "claimed"
+        );
         ports.give_back([port].into_iter());
         assert_eq!(ports.take().ok(), Some(port));
     }
