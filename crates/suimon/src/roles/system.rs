@@ -75,6 +75,9 @@ pub fn free_port(address: IpAddr, ports: &[u16]) -> anyhow::Result<SocketAddr> {
     let mut last = None;
     for port in ports {
         let candidate = SocketAddr::new(address, *port);
+        if *port == 0 {
+            return Ok(candidate); // The kernel picks one when the gateway binds.
+        }
         match TcpListener::bind(candidate) {
             Ok(socket) => return Ok(socket.local_addr()?),
             Err(error) => {
