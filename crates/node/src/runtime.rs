@@ -21,6 +21,9 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::spawner::Process;
 
+/// Where programs are searched if neither the pod nor the image says.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// One way to run pods, chosen by `runtimeClassName`.
 pub trait Runtime: Send + Sync {
     /// The `runtimeClassName` that selects it.
@@ -102,6 +105,32 @@ pub struct Start<'a> {
 }
 
 impl Start<'_> {
+    /// The pod's environment, plus what every program expects to find.
+    fn environment(&self) -> Vec<(String, String)> {
+        let mut env = self.env.to_vec();
+        let hostname = self.pod.metadata.name.as_deref().unwrap_or_default();
+        for (name, value) in [
+            ("PATH", DEFAULT_PATH),
+            ("HOME", "/"),
+            ("HOSTNAME", hostname),
+        ] {
+            if !env.iter().any(|(known, _)| known == name) {
+                env.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        env
+    }
+
+    /// The container's working directory, else the image's.
+    fn working_directory(&self) -> Option<String> {
+        let asked = self
+            .container
+            .working_dir
+            .clone()
+            .filter(|dir| !dir.is_empty());
+        asked.or_else(|| Some(self.image.config.working_dir.clone()).filter(|dir| !dir.is_empty()))
+    }
+
     /// The whole command line by Kubernetes' rule: `command` replaces the image's entry point and
     /// drops its arguments, `args` replaces the image's arguments.
     pub fn command_line(&self) -> Vec<String> {

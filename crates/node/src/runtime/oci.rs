@@ -26,7 +26,7 @@ use lifecycle::Tasks;
 use self::cgroup::{Cgroup, Limits};
 use self::network::{Network, NetworkError, Networks};
 use self::sandbox::{Bind, Root};
-use super::{Failure, Output, Runtime, Sandbox, Start};
+use super::{DEFAULT_PATH, Failure, Output, Runtime, Sandbox, Start};
 use crate::identity;
 use crate::spawner::{self, Launch, Process, Spawner};
 
@@ -35,8 +35,6 @@ pub const NAME: &str = "oci";
 
 /// Address of pods in the machine's network.
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Containers of this machine. Needs root on Linux.
 pub struct OciRuntime {
@@ -131,7 +129,7 @@ impl OciRuntime {
                 Failure::create(format!("cannot make the container's directories: {error}"))
             })?;
         let command = start.command_line();
-        let env = environment(start);
+        let env = start.environment();
         let described = sandbox::Sandbox {
             root: root(start, &command, &dirs)?,
             mount_point: dirs.root,
@@ -183,7 +181,7 @@ impl OciRuntime {
                 .into_iter()
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect(),
-            directory: working_directory(start),
+            directory: start.working_directory(),
             user: identity::user(start, Some(&lookup)).map_err(Failure::config)?,
             no_new_privileges: true,
             container: Some(container),
@@ -225,7 +223,7 @@ impl Runtime for OciRuntime {
         output: Output,
     ) -> BoxFuture<'a, Result<Process, Failure>> {
         async move {
-            let env = environment(start);
+            let env = start.environment();
             let shared = shared(start.sandbox)?;
             let (cgroup_tasks, cgroup_dir) = shared.group(&start.container.name);
             let container = spawner::Container {
@@ -398,30 +396,6 @@ fn write_etc(pod: &Pod, directory: &Path, ip: IpAddr) -> std::io::Result<()> {
     fs::write(directory.join("hosts"), hosts)?;
     let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     fs::write(directory.join("resolv.conf"), resolv)
-}
-
-fn environment(start: &Start<'_>) -> Vec<(String, String)> {
-    let mut env = start.env.to_vec();
-    let hostname = start.pod.metadata.name.as_deref().unwrap_or_default();
-    for (name, value) in [
-        ("PATH", DEFAULT_PATH),
-        ("HOME", "/"),
-        ("HOSTNAME", hostname),
-    ] {
-        if !env.iter().any(|(known, _)| known == name) {
-            env.push((name.to_owned(), value.to_owned()));
-        }
-    }
-    env
-}
-
-fn working_directory(start: &Start<'_>) -> Option<String> {
-    let asked = start
-        .container
-        .working_dir
-        .clone()
-        .filter(|dir| !dir.is_empty());
-    asked.or_else(|| Some(start.image.config.working_dir.clone()).filter(|dir| !dir.is_empty()))
 }
 
 /// The files that a command's first word may mean in the container.

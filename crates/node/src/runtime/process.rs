@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Failure, Output, Runtime, Sandbox, Start};
+use super::{DEFAULT_PATH, Failure, Output, Runtime, Sandbox, Start};
 use crate::identity;
 use crate::port::Ports;
 use crate::spawner::{Launch, Process, Spawner};
@@ -21,8 +21,6 @@ use crate::sys;
 
 /// The `runtimeClassName` of this runtime.
 pub const NAME: &str = "process";
-
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Programs on the host.
 pub struct ProcessRuntime {
@@ -42,7 +40,7 @@ impl ProcessRuntime {
         output: Output,
     ) -> Result<Process, Failure> {
         let env = environment(start);
-        let directory = working_directory(start);
+        let directory = start.working_directory();
         let launch = Launch {
             program: program(start, command, &env, directory.as_deref())?,
             args: command.to_vec(),
@@ -173,9 +171,9 @@ fn refuse_unsupported(start: &Start<'_>) -> Result<(), Failure> {
     }
 }
 
-/// The pod's environment with `PORT` rewritten, plus what every program expects to find.
+/// The environment with `PORT` rewritten.
 fn environment(start: &Start<'_>) -> Vec<(String, String)> {
-    let mut env = start.env.to_vec();
+    let mut env = start.environment();
     if let Some((_, value)) = env.iter_mut().find(|(name, _)| name == "PORT")
         && let Some(host_port) = value
             .parse()
@@ -184,26 +182,7 @@ fn environment(start: &Start<'_>) -> Vec<(String, String)> {
     {
         *value = host_port.to_string();
     }
-    let hostname = start.pod.metadata.name.as_deref().unwrap_or_default();
-    for (name, value) in [
-        ("PATH", DEFAULT_PATH),
-        ("HOME", "/"),
-        ("HOSTNAME", hostname),
-    ] {
-        if !env.iter().any(|(known, _)| known == name) {
-            env.push((name.to_owned(), value.to_owned()));
-        }
-    }
     env
-}
-
-fn working_directory(start: &Start<'_>) -> Option<String> {
-    let asked = start
-        .container
-        .working_dir
-        .clone()
-        .filter(|dir| !dir.is_empty());
-    asked.or_else(|| Some(start.image.config.working_dir.clone()).filter(|dir| !dir.is_empty()))
 }
 
 /// The file to execute: the image's program under its own name, else one of the machine's.
