@@ -9,6 +9,7 @@ mod image_root;
 pub(crate) mod network;
 pub(crate) mod sandbox;
 pub(crate) mod seccomp;
+mod security;
 
 use std::collections::HashMap;
 use std::fs;
@@ -84,7 +85,7 @@ impl OciRuntime {
     }
 
     async fn make(&self, pod: &Pod, directory: PathBuf) -> Result<Sandbox, Failure> {
-        refuse_unsupported_pod(pod)?;
+        security::refuse_unsupported_pod(pod)?;
         let in_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
         let network = match in_host {
             true => None,
@@ -113,7 +114,7 @@ impl OciRuntime {
     }
 
     async fn launch(&self, start: &Start<'_>, output: Output) -> Result<Process, Failure> {
-        refuse_unsupported(start)?;
+        security::refuse_unsupported(start)?;
         let shared = shared(start.sandbox)?;
         let limits = limits(start.container)?;
         let uid = start.pod.metadata.uid.as_deref().unwrap_or_default();
@@ -143,15 +144,17 @@ impl OciRuntime {
                 .take(63)
                 .collect(),
             binds: binds(start)?,
-            read_only_root: security(start.container, |context| context.read_only_root_filesystem),
+            read_only_root: security::security(start.container, |context| {
+                context.read_only_root_filesystem
+            }),
             cgroup_v1: self.cgroup_v1.clone(),
         };
         let container = spawner::Container {
             steps: sandbox::steps(&described)
                 .map_err(|error| Failure::config(error.to_string()))?,
             programs: candidates(&command, &env)?,
-            capabilities: capabilities(start.container)?,
-            seccomp: !is_unconfined(start),
+            capabilities: security::capabilities(start.container)?,
+            seccomp: !security::is_unconfined(start),
             network: shared.network.as_ref().map(Network::path),
             cgroup_tasks: group.tasks_files(),
             cgroup_dir: group.clone_dir(),
@@ -228,8 +231,8 @@ impl Runtime for OciRuntime {
             let (cgroup_tasks, cgroup_dir) = shared.group(&start.container.name);
             let container = spawner::Container {
                 programs: candidates(command, &env)?,
-                capabilities: capabilities(start.container)?,
-                seccomp: !is_unconfined(start),
+                capabilities: security::capabilities(start.container)?,
+                seccomp: !security::is_unconfined(start),
                 join: Some(inside.pid()),
                 cgroup_tasks,
                 cgroup_dir,
@@ -448,152 +451,6 @@ fn limits(container: &Container) -> Result<Limits, Failure> {
     })
 }
 
-/// Linux's numbers (linux/capability.h), in order.
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-/// What container engines leave by default, without MKNOD and NET_RAW.
-const DEFAULT_CAPABILITIES: [&str; 12] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FSETID",
-    "FOWNER",
-    "SETGID",
-    "SETUID",
-    "SETFCAP",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "KILL",
-    "AUDIT_WRITE",
-];
-
-fn capabilities(container: &Container) -> Result<u64, Failure> {
-    let bit = |name: &str| {
-        let plain = name.strip_prefix("CAP_").unwrap_or(name);
-        let number = CAPABILITIES.iter().position(|known| *known == plain);
-        number
-            .map(|number| 1_u64 << number)
-            .ok_or_else(|| Failure::config(format!("there is no capability {name}")))
-    };
-    let all = (1_u64 << CAPABILITIES.len()) - 1;
-    let mut set = DEFAULT_CAPABILITIES
-        .iter()
-        .filter_map(|name| bit(name).ok())
-        .fold(0, |set, bit| set | bit);
-    let asked = container
-        .security_context
-        .as_ref()
-        .and_then(|context| context.capabilities.as_ref());
-    for name in asked.iter().flat_map(|asked| asked.drop.iter().flatten()) {
-        set &= if name == "ALL" { 0 } else { !bit(name)? };
-    }
-    for name in asked.iter().flat_map(|asked| asked.add.iter().flatten()) {
-        set |= if name == "ALL" { all } else { bit(name)? };
-    }
-    Ok(set)
-}
-
-fn security(
-    container: &Container,
-    field: impl Fn(&k8s_openapi::api::core::v1::SecurityContext) -> Option<bool>,
-) -> bool {
-    container.security_context.as_ref().and_then(field) == Some(true)
-}
-
-fn is_unconfined(start: &Start<'_>) -> bool {
-    let container = start
-        .container
-        .security_context
-        .as_ref()
-        .and_then(|context| context.seccomp_profile.as_ref());
-    let pod = start
-        .pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.security_context.as_ref()?.seccomp_profile.as_ref());
-    container
-        .or(pod)
-        .is_some_and(|profile| profile.type_ == "Unconfined")
-}
-
-/// What a pod may not ask for yet; silence would look like success.
-fn refuse_unsupported_pod(pod: &Pod) -> Result<(), Failure> {
-    let Some(spec) = &pod.spec else { return Ok(()) };
-    let asked = [
-        ("hostPID", spec.host_pid),
-        ("hostIPC", spec.host_ipc),
-        ("shareProcessNamespace", spec.share_process_namespace),
-    ];
-    match asked.iter().find(|(_, value)| *value == Some(true)) {
-        Some((field, _)) => Err(Failure::config(format!(
-            "{field} is not supported; remove it from the pod"
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn refuse_unsupported(start: &Start<'_>) -> Result<(), Failure> {
-    if security(start.container, |context| context.privileged) {
-        return Err(Failure::config(
-            "privileged containers are not supported; add the capabilities that the program needs",
-        ));
-    }
-    let profile = start
-        .container
-        .security_context
-        .as_ref()
-        .and_then(|context| context.seccomp_profile.as_ref());
-    if let Some(profile) = profile.filter(|profile| profile.type_ == "Localhost") {
-        let path = profile.localhost_profile.as_deref().unwrap_or_default();
-        return Err(Failure::config(format!(
-            "seccompProfile {path} of type Localhost is not supported; use RuntimeDefault"
-        )));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -601,26 +458,6 @@ mod tests {
 
     fn container(value: serde_json::Value) -> Container {
         serde_json::from_value(value).expect("a container")
-    }
-
-    #[test]
-    fn capabilities_are_dropped_and_added_as_asked() {
-        let of = |value| {
-            capabilities(&container(
-                json!({ "name": "c", "securityContext": { "capabilities": value } }),
-            ))
-        };
-        assert_eq!(of(json!({ "drop": ["ALL"] })), Ok(0));
-        assert_eq!(
-            of(json!({ "drop": ["ALL"], "add": ["NET_BIND_SERVICE"] })),
-            Ok(1 << 10)
-        );
-        assert_eq!(
-            of(json!({})).expect("default") & (1 << 21),
-            0,
-            "never SYS_ADMIN by itself"
-        );
-        assert!(of(json!({ "add": ["FLY"] })).is_err());
     }
 
     #[test]
