@@ -25,6 +25,10 @@ pub(crate) enum Failure {
     Version,
     #[error("CONNECT is not supported")]
     ConnectMethod,
+    #[error(
+        "backend {backend} speaks HTTP/2, which cannot switch to websocket, serve it over HTTP/1.1"
+    )]
+    WebSocketToHttp2 { backend: BackendId },
     #[error("no route for {method} {host}{path}")]
     NoRoute {
         method: String,
@@ -82,7 +86,7 @@ impl Failure {
             Self::HeadTooLarge => 431,
             // nginx's number for the access record; nobody is there to read it.
             Self::ClientGone => 499,
-            Self::UnknownCoding => 501,
+            Self::UnknownCoding | Self::WebSocketToHttp2 { .. } => 501,
             Self::Unanswered { .. }
             | Self::BadAnswer { .. }
             | Self::AnswerCut { .. }
@@ -107,6 +111,7 @@ impl Failure {
             Self::UnknownCoding => "unknown-coding",
             Self::Version => "version",
             Self::ConnectMethod => "connect-method",
+            Self::WebSocketToHttp2 { .. } => "websocket-to-http2",
             Self::NoRoute { .. } => "no-route",
             Self::NoBackend { .. } => "no-backend",
             Self::NoEndpoint { .. } => "no-endpoint",
@@ -137,9 +142,11 @@ impl Failure {
             | Self::ResponseStartTimeout
             | Self::IdleTimeout
             | Self::BodyTimeout => DEADLINE_EXCEEDED,
-            Self::NoRoute { .. } | Self::ConnectMethod | Self::UnknownCoding | Self::Version => {
-                UNIMPLEMENTED
-            }
+            Self::NoRoute { .. }
+            | Self::ConnectMethod
+            | Self::UnknownCoding
+            | Self::Version
+            | Self::WebSocketToHttp2 { .. } => UNIMPLEMENTED,
             Self::BadRequest(_)
             | Self::HeadTooLarge
             | Self::HeadTimeout
@@ -167,6 +174,7 @@ impl Failure {
             | Self::ConnectMethod
             | Self::ClientGone => true,
             Self::NoRoute { .. }
+            | Self::WebSocketToHttp2 { .. }
             | Self::NoBackend { .. }
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }

@@ -9,6 +9,7 @@
 mod backend;
 mod buffer;
 mod connection;
+mod date;
 mod downstream;
 mod edits;
 mod failure;

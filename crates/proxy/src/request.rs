@@ -151,6 +151,12 @@ fn plan<D: Downstream>(
             backend: arm.backend.clone(),
         });
     };
+    // Dropping the request to switch would leave the client with an answer to something else.
+    if backend.protocol == Protocol::H2c && downstream.wants_upgrade() && wants_websocket(view) {
+        return Err(Failure::WebSocketToHttp2 {
+            backend: arm.backend.clone(),
+        });
+    }
     let edits = edits(route, arm, backend, client);
     if let Some(reply) = probe(view, backend, &edits) {
         return Ok(Plan::Reply(reply));
@@ -180,6 +186,11 @@ fn plan<D: Downstream>(
         wants_upgrade: downstream.wants_upgrade() && request.is_none(),
         request,
     }))
+}
+
+fn wants_websocket(view: View<'_>) -> bool {
+    view.field("upgrade")
+        .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
 }
 
 fn edits<'a>(

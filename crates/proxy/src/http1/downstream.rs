@@ -7,6 +7,7 @@ use super::edit::{self, Connection, line, number};
 use super::head::{RequestHead, Version};
 use super::sink::Http1Sink;
 use super::source::Http1Source;
+use crate::date;
 use crate::downstream::{Answer, Downstream, Reply, Responder};
 use crate::failure::reason;
 use crate::http2::headers;
@@ -153,6 +154,7 @@ impl Http1Responder<'_, '_> {
         if let Some(server) = &self.worker.server {
             line(out, "Server", server.as_bytes());
         }
+        line(out, "Date", date::now().as_bytes());
         for (name, value) in &reply.headers {
             line(out, name, value.as_bytes());
         }

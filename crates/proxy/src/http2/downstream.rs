@@ -12,6 +12,7 @@ use http::{Response, StatusCode};
 
 use super::headers;
 use super::stream::{Http2Sink, Http2Source};
+use crate::date;
 use crate::downstream::{Answer, Downstream, Reply, Responder};
 use crate::http1::body::Framing;
 use crate::message::{Chunk, Data, Sink, SinkError, View};
@@ -138,6 +139,9 @@ impl Http2Responder {
             ) {
                 headers.append(name, value);
             }
+        }
+        if let Ok(date) = HeaderValue::from_str(&date::now()) {
+            headers.insert(http::header::DATE, date);
         }
         headers.insert(
             http::header::CONTENT_LENGTH,

@@ -459,3 +459,14 @@ async fn a_connection_that_its_server_is_leaving_is_replaced() {
         assert_eq!(ask(gateway.address, GET).await.status(), 200);
     }
 }
+
+#[tokio::test]
+async fn a_websocket_to_an_http2_backend_is_refused_in_words() {
+    let gateway = to_h2(h2_server().await).await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let answer = ask(gateway.address, request).await;
+    assert_eq!(answer.status(), 501);
+    assert!(answer.text().contains("cannot switch to websocket"));
+    let date = answer.header("date").expect("our own answers are dated");
+    assert!(date.ends_with(" GMT"), "{date}");
+}
