@@ -5,9 +5,11 @@
 //! process of its own. The node meets everything else only in the API.
 
 mod backoff;
+mod dns;
 mod downward;
 mod environment;
 mod event;
+mod hostname;
 pub mod identity;
 mod log;
 mod manager;
@@ -18,6 +20,7 @@ mod precise;
 mod probe;
 mod pull;
 mod registration;
+mod resolv;
 pub mod runtime;
 mod settings;
 pub mod spawner;
@@ -44,6 +47,7 @@ use log::Logs;
 use manager::Manager;
 use pod::Shared;
 use port::Ports;
+use registration::Problems;
 use runtime::Runtime;
 use runtime::process::ProcessRuntime;
 use spawner::Spawner;
@@ -123,25 +127,25 @@ pub async fn start(
             program: settings.spawner.program.clone(),
             source,
         })?;
-    registration::register(cluster.client(), &settings)
+    let machine = Machine::prepare(cluster, &settings, spawner, tasks).await?;
+    registration::register(cluster.client(), &settings, &machine.problems)
         .await
         .map_err(|source| Error::Register {
             name: settings.name.clone(),
             source,
         })?;
-    let ports = Ports::new(settings.host_ports.clone());
-    let runtimes = runtimes(&settings, spawner, ports, tasks).await?;
     let logs = Logs::new(settings.dir.join("logs"));
     let pods = cluster.informer::<Pod>(tasks);
     pods.synced().await;
     forget_logs_of_unknown_pods(&logs, &pods);
     let (client, renewed) = (cluster.client().clone(), settings.clone());
+    let problems = machine.problems;
     let shared = Arc::new(Shared {
         client: client.clone(),
         settings,
         images,
         logs: logs.clone(),
-        runtimes,
+        runtimes: machine.runtimes,
     });
     let (changes, changed) = mpsc::unbounded_channel();
     pods.on_change(move |change| {
@@ -154,7 +158,7 @@ pub async fn start(
         Ok::<(), Infallible>(())
     });
     tasks.spawn_restarting("node lease", Stage::Controllers, move || {
-        registration::keep(client.clone(), renewed.clone())
+        registration::keep(client.clone(), renewed.clone(), problems.clone())
     });
     Ok(Node { pods, logs })
 }
@@ -166,30 +170,61 @@ fn prepare_directory(settings: &Settings) -> Result<(), Error> {
     std::fs::create_dir_all(&pods).map_err(|source| Error::Directory { path: pods, source })
 }
 
-/// What this machine can run pods with.
-#[cfg_attr(not(target_os = "linux"), allow(unused_mut, unused_variables))]
-async fn runtimes(
-    settings: &Settings,
-    spawner: Spawner,
-    ports: Ports,
-    tasks: &Tasks,
-) -> Result<Vec<Arc<dyn Runtime>>, Error> {
-    let mut runtimes: Vec<Arc<dyn Runtime>> =
-        vec![Arc::new(ProcessRuntime::new(spawner.clone(), ports))];
-    #[cfg(target_os = "linux")]
-    if is_root() {
-        match runtime::oci::OciRuntime::start(spawner, tasks).await {
-            Ok(oci) => runtimes.push(Arc::new(oci)),
-            Err(error) if settings.default_runtime == runtime::oci::NAME => {
-                return Err(Error::Containers {
-                    problem: error.to_string(),
-                });
+/// What this machine can run pods with, and what it cannot do for them.
+struct Machine {
+    runtimes: Vec<Arc<dyn Runtime>>,
+    problems: Problems,
+}
+
+impl Machine {
+    #[cfg_attr(not(target_os = "linux"), allow(unused_mut, unused_variables))]
+    async fn prepare(
+        cluster: &Cluster,
+        settings: &Settings,
+        spawner: Spawner,
+        tasks: &Tasks,
+    ) -> Result<Self, Error> {
+        let ports = Ports::new(settings.host_ports.clone());
+        let mut machine = Self {
+            runtimes: vec![Arc::new(ProcessRuntime::new(spawner.clone(), ports))],
+            problems: Problems::default(),
+        };
+        #[cfg(target_os = "linux")]
+        if is_root() {
+            match runtime::oci::OciRuntime::start(spawner, tasks).await {
+                Ok(oci) => machine.add_containers(oci, cluster, tasks).await,
+                Err(error) if settings.default_runtime == runtime::oci::NAME => {
+                    return Err(Error::Containers {
+                        problem: error.to_string(),
+                    });
+                }
+                // Pods that ask for it are told that it is not there.
+                Err(error) => tracing::warn!(%error, "the oci runtime is not available"),
             }
-            // Pods that ask for it are told that it is not there.
-            Err(error) => tracing::warn!(%error, "the oci runtime is not available"),
         }
+        Ok(machine)
     }
-    Ok(runtimes)
+
+    #[cfg(target_os = "linux")]
+    async fn add_containers(
+        &mut self,
+        oci: runtime::oci::OciRuntime,
+        cluster: &Cluster,
+        tasks: &Tasks,
+    ) {
+        let address = oci.gateway();
+        self.problems.egress = oci.no_egress().map(str::to_owned);
+        match dns::start(address, cluster, tasks).await {
+            Ok(()) => oci.use_dns(address),
+            Err(error) => {
+                self.problems.dns = Some(format!("cannot listen on {address} port 53: {error}"));
+            }
+        }
+        for problem in [&self.problems.egress, &self.problems.dns].into_iter().flatten() {
+            tracing::warn!(problem, "pods lack a part of their network");
+        }
+        self.runtimes.push(Arc::new(oci));
+    }
 }
 
 fn forget_logs_of_unknown_pods(logs: &Logs, pods: &Informer<Pod>) {

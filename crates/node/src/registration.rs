@@ -29,8 +29,21 @@ const LEASES: &str = "kube-node-lease";
 /// More would be possible; this is what is promised.
 const MOST_PODS: u32 = 1000;
 
+/// What this machine cannot do for pods, each with the reason; conditions of the Node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Problems {
+    /// Pods do not reach other machines.
+    pub(crate) egress: Option<String>,
+    /// Pods do not find Services by name.
+    pub(crate) dns: Option<String>,
+}
+
 /// Creates both objects, or brings them up to date.
-pub(crate) async fn register(client: &Client, settings: &Settings) -> Result<(), kube::Error> {
+pub(crate) async fn register(
+    client: &Client,
+    settings: &Settings,
+    problems: &Problems,
+) -> Result<(), kube::Error> {
     create(&Api::<Namespace>::all(client.clone()), &named(LEASES)).await?;
     let node = Node {
         metadata: ObjectMeta {
@@ -55,19 +68,23 @@ pub(crate) async fn register(client: &Client, settings: &Settings) -> Result<(),
         }),
     };
     create(&Api::<Lease>::namespaced(client.clone(), LEASES), &lease).await?;
-    write_status(client, settings).await?;
+    write_status(client, settings, problems).await?;
     renew(client, settings).await
 }
 
 /// Keeps both alive until dropped.
-pub(crate) async fn keep(client: Client, settings: Settings) -> Result<(), kube::Error> {
+pub(crate) async fn keep(
+    client: Client,
+    settings: Settings,
+    problems: Problems,
+) -> Result<(), kube::Error> {
     let mut ticks = 0_u32;
     loop {
         tokio::time::sleep(RENEW).await;
         ticks = ticks.wrapping_add(1);
         renew(&client, &settings).await?;
         if ticks.is_multiple_of(10) {
-            write_status(&client, &settings).await?;
+            write_status(&client, &settings, &problems).await?;
         }
     }
 }
@@ -105,7 +122,11 @@ async fn renew(client: &Client, settings: &Settings) -> Result<(), kube::Error> 
         .map(drop)
 }
 
-async fn write_status(client: &Client, settings: &Settings) -> Result<(), kube::Error> {
+async fn write_status(
+    client: &Client,
+    settings: &Settings,
+    problems: &Problems,
+) -> Result<(), kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     let before = nodes
         .get(&settings.name)
@@ -113,7 +134,7 @@ async fn write_status(client: &Client, settings: &Settings) -> Result<(), kube::
         .status
         .and_then(|status| status.conditions)
         .unwrap_or_default();
-    let patch = json!({ "status": status(settings, &before, &now()) });
+    let patch = json!({ "status": status(settings, problems, &before, &now()) });
     nodes
         .patch_status(
             &settings.name,
@@ -135,7 +156,12 @@ fn labels(settings: &Settings) -> BTreeMap<String, String> {
         .into()
 }
 
-fn status(settings: &Settings, before: &[NodeCondition], now: &Time) -> NodeStatus {
+fn status(
+    settings: &Settings,
+    problems: &Problems,
+    before: &[NodeCondition],
+    now: &Time,
+) -> NodeStatus {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let mut capacity = BTreeMap::from([
         ("cpu".to_owned(), Quantity(cpus.to_string())),
@@ -155,7 +181,7 @@ fn status(settings: &Settings, before: &[NodeCondition], now: &Time) -> NodeStat
         ]),
         allocatable: Some(capacity.clone()),
         capacity: Some(capacity),
-        conditions: Some(conditions(before, now)),
+        conditions: Some(conditions(problems, before, now)),
         node_info: Some(NodeSystemInfo {
             architecture: architecture().to_owned(),
             operating_system: os().to_owned(),
@@ -171,14 +197,32 @@ fn status(settings: &Settings, before: &[NodeCondition], now: &Time) -> NodeStat
     }
 }
 
-fn conditions(before: &[NodeCondition], now: &Time) -> Vec<NodeCondition> {
+/// Kubernetes' own conditions, and two of ours about the network of containers. Ready is last, as
+/// `kubectl describe node` shows it elsewhere.
+fn conditions(problems: &Problems, before: &[NodeCondition], now: &Time) -> Vec<NodeCondition> {
+    let problem = |type_, good, bad, problem: &Option<String>| match problem {
+        None => (type_, "False", good, None),
+        Some(problem) => (type_, "True", bad, Some(problem.clone())),
+    };
     let all = [
-        ("MemoryPressure", "False", "NodeHasSufficientMemory"),
-        ("DiskPressure", "False", "NodeHasNoDiskPressure"),
-        ("PIDPressure", "False", "NodeHasSufficientPID"),
-        ("Ready", "True", "NodeReady"),
+        ("MemoryPressure", "False", "NodeHasSufficientMemory", None),
+        ("DiskPressure", "False", "NodeHasNoDiskPressure", None),
+        ("PIDPressure", "False", "NodeHasSufficientPID", None),
+        problem(
+            "PodEgressUnavailable",
+            "PodsReachOtherMachines",
+            "PodsReachOnlyThisMachine",
+            &problems.egress,
+        ),
+        problem(
+            "ClusterDNSUnavailable",
+            "ServicesHaveNames",
+            "ServicesHaveNoNames",
+            &problems.dns,
+        ),
+        ("Ready", "True", "NodeReady", None),
     ];
-    let condition = |(type_, status, reason): (&str, &str, &str)| {
+    let condition = |(type_, status, reason, message): (&str, &str, &str, Option<String>)| {
         let same = before
             .iter()
             .find(|c| c.type_ == type_ && c.status == status);
@@ -186,11 +230,11 @@ fn conditions(before: &[NodeCondition], now: &Time) -> Vec<NodeCondition> {
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: Some(reason.to_owned()),
+            message,
             last_heartbeat_time: Some(now.clone()),
             last_transition_time: same
                 .and_then(|c| c.last_transition_time.clone())
                 .or_else(|| Some(now.clone())),
-            ..NodeCondition::default()
         }
     };
     all.map(condition).into()

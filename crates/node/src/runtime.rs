@@ -108,11 +108,11 @@ impl Start<'_> {
     /// The pod's environment, plus what every program expects to find.
     fn environment(&self) -> Vec<(String, String)> {
         let mut env = self.env.to_vec();
-        let hostname = self.pod.metadata.name.as_deref().unwrap_or_default();
+        let hostname = crate::hostname::of(self.pod).short;
         for (name, value) in [
             ("PATH", DEFAULT_PATH),
             ("HOME", "/"),
-            ("HOSTNAME", hostname),
+            ("HOSTNAME", &hostname),
         ] {
             if !env.iter().any(|(known, _)| known == name) {
                 env.push((name.to_owned(), value.to_owned()));

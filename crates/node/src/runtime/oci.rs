@@ -5,6 +5,7 @@
 //! system calls are refused, kernel files are masked, privileges cannot be gained.
 
 pub(crate) mod cgroup;
+mod etc;
 mod image_root;
 pub(crate) mod network;
 pub(crate) mod sandbox;
@@ -16,7 +17,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use api::quantity::Quantity;
 use futures::FutureExt;
@@ -44,6 +45,8 @@ pub struct OciRuntime {
     cgroup_v1: Vec<String>,
     /// Every run of a container has a group of its own: the last run's may still be around.
     runs: AtomicU64,
+    /// Where the cluster's name server listens, once it does.
+    dns: OnceLock<IpAddr>,
 }
 
 /// What a pod's containers share beyond [`Sandbox`].
@@ -75,13 +78,41 @@ impl Shared {
 impl OciRuntime {
     /// Makes the pods' bridge and removes what an earlier process left behind.
     pub(crate) async fn start(spawner: Spawner, tasks: &Tasks) -> Result<Self, NetworkError> {
-        cgroup::remove_left_over();
+        let networks = Networks::start(tasks).await?;
+        // The bridge's number is ours alone, so groups of that number are nobody's.
+        let number = networks.number;
+        let removed = tokio::task::spawn_blocking(move || cgroup::remove_left_over(number));
+        if let Err(error) = removed.await {
+            tracing::warn!(%error, "control groups of an earlier process stay behind");
+        }
         Ok(Self {
             spawner,
-            networks: Networks::start(tasks).await?,
+            networks,
             cgroup_v1: Cgroup::v1_controllers(),
             runs: AtomicU64::new(0),
+            dns: OnceLock::new(),
         })
+    }
+
+    /// This machine's address on the pods' bridge.
+    pub(crate) fn gateway(&self) -> IpAddr {
+        self.networks.gateway.into()
+    }
+
+    /// Why pods cannot reach other machines, if they cannot.
+    pub(crate) fn no_egress(&self) -> Option<&str> {
+        self.networks.no_egress.as_deref()
+    }
+
+    /// Pods that are made from now on ask this name server.
+    pub(crate) fn use_dns(&self, address: IpAddr) {
+        // Only the node's start sets it, once.
+        let _ = self.dns.set(address);
+    }
+
+    fn group_name(&self, start: &Start<'_>, uid: &str, run: u64) -> String {
+        let prefix = cgroup::prefix(self.networks.number);
+        format!("{prefix}{uid}-{}-{run}", start.container.name)
     }
 
     async fn make(&self, pod: &Pod, directory: PathBuf) -> Result<Sandbox, Failure> {
@@ -99,7 +130,7 @@ impl OciRuntime {
         let pod_ip = network
             .as_ref()
             .map_or(LOOPBACK, |network| network.ip.into());
-        write_etc(pod, &directory, pod_ip)
+        etc::write(pod, &directory, pod_ip, self.dns.get().copied())
             .map_err(|error| Failure::sandbox(format!("cannot write the pod's files: {error}")))?;
         let shared = Shared {
             network,
@@ -119,7 +150,7 @@ impl OciRuntime {
         let limits = limits(start.container)?;
         let uid = start.pod.metadata.uid.as_deref().unwrap_or_default();
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        let group = Cgroup::create(&format!("{uid}-{}-{run}", start.container.name), limits)
+        let group = Cgroup::create(&self.group_name(start, uid, run), limits)
             .map_err(|error| {
                 Failure::create(format!(
                     "cannot make the container's control group: {error}"
@@ -134,15 +165,7 @@ impl OciRuntime {
         let described = sandbox::Sandbox {
             root: root(start, &command, &dirs)?,
             mount_point: dirs.root,
-            hostname: start
-                .pod
-                .metadata
-                .name
-                .clone()
-                .unwrap_or_default()
-                .chars()
-                .take(63)
-                .collect(),
+            hostname: hostname(start.pod),
             binds: binds(start)?,
             read_only_root: security::security(start.container, |context| {
                 context.read_only_root_filesystem
@@ -359,7 +382,7 @@ fn binds(start: &Start<'_>) -> Result<Vec<Bind>, Failure> {
         is_dir: false,
         read_only: false,
     };
-    for name in ["hostname", "hosts", "resolv.conf"] {
+    for name in etc::FILES {
         binds.push(file(
             start.sandbox.directory.join(name),
             &format!("/etc/{name}"),
@@ -390,15 +413,17 @@ fn binds(start: &Start<'_>) -> Result<Vec<Bind>, Failure> {
     Ok(binds)
 }
 
-/// The pod's files that Kubernetes manages.
-fn write_etc(pod: &Pod, directory: &Path, ip: IpAddr) -> std::io::Result<()> {
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    fs::write(directory.join("hostname"), format!("{name}\n"))?;
-    let hosts =
-        format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{ip}\t{name}\n");
-    fs::write(directory.join("hosts"), hosts)?;
-    let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    fs::write(directory.join("resolv.conf"), resolv)
+/// What the kernel tells a program about its host's name. A pod in the machine's network has the
+/// machine's.
+fn hostname(pod: &Pod) -> String {
+    let in_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    let machine = in_host
+        .then(|| fs::read_to_string("/proc/sys/kernel/hostname").ok())
+        .flatten();
+    match machine {
+        Some(machine) => machine.trim().to_owned(),
+        None => crate::hostname::of(pod).kernel,
+    }
 }
 
 /// The files that a command's first word may mean in the container.

@@ -1,7 +1,7 @@
 //! Control groups of containers, version 1 and 2: limits as files, written before the start.
 //!
 //! A container is born in its groups (the spawner sees to that), so a limit holds from its
-//! first instruction. Groups live under `suimon/<pod uid>-<container>`.
+//! first instruction. Groups live under `suimon/<process>.<pod uid>-<container>-<run>`.
 
 use std::fs;
 use std::io;
@@ -132,16 +132,28 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         for dir in &self.dirs {
-            // Busy for a moment after the last process: the next start removes what is left.
-            if let Err(error) = fs::remove_dir(dir) {
-                tracing::debug!(dir = %dir.display(), %error, "a control group stays behind");
+            // Busy for a moment after the last process, which a thread can wait for.
+            if let Err(error) = fs::remove_dir(dir)
+                && error.raw_os_error() == Some(libc::EBUSY)
+            {
+                let dir = dir.clone();
+                let remover = std::thread::Builder::new().name("control-group".to_owned());
+                if let Err(error) = remover.spawn(move || remove(&dir)) {
+                    tracing::warn!(%error, "a control group stays behind");
+                }
             }
         }
     }
 }
 
-/// Removes the groups that an earlier process left behind.
-pub(crate) fn remove_left_over() {
+/// How the names of a process's groups begin: by a number that it shares with no living process.
+pub(crate) fn prefix(process: u8) -> String {
+    format!("{process}.")
+}
+
+/// Removes the groups that an earlier process of this number left behind. What still runs in
+/// them is on its way to its end: a killed process's containers are killed with it.
+pub(crate) fn remove_left_over(process: u8) {
     let mut parents: Vec<PathBuf> = CONTROLLERS
         .iter()
         .map(|c| Path::new(MOUNT).join(c).join(PARENT))
@@ -149,11 +161,35 @@ pub(crate) fn remove_left_over() {
     parents.push(Path::new(MOUNT).join(PARENT));
     for parent in parents {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            if entry.path().is_dir() {
-                let _ = fs::remove_dir(entry.path());
+            let name = entry.file_name();
+            let ours = name.to_string_lossy().starts_with(&prefix(process));
+            if ours && entry.path().is_dir() {
+                remove(&entry.path());
             }
         }
     }
+}
+
+/// A group can be removed once it is empty, so its processes are ended first.
+fn remove(dir: &Path) {
+    const TRIES: u32 = 100;
+    for _ in 0..TRIES {
+        let removed = fs::remove_dir(dir);
+        match removed {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(dir = %dir.display(), %error, "a control group stays behind");
+                return;
+            }
+            _ => return,
+        }
+        let inside = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        for pid in inside.lines().filter_map(|line| line.parse().ok()) {
+            let _ = crate::sys::kill(pid, libc::SIGKILL);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    tracing::warn!(dir = %dir.display(), "a control group stays behind: its processes do not end");
 }
 
 /// File names and contents for the limits.

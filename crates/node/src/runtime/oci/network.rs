@@ -4,32 +4,31 @@
 //! inside its namespace by a thread that lives only for that: its peer is then handed to the
 //! host. Taking one down is left to the kernel, which does it when the last descriptor closes.
 
-use std::collections::BTreeSet;
+mod address;
+mod bridge;
+mod masquerade;
+
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::TryStreamExt;
 use lifecycle::{Stage, Tasks};
 use rtnetlink::packet_route::link::LinkMessage;
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
+use self::address::{Addresses, MOST};
+use self::bridge::Bridge;
 use crate::sys;
 
-/// Where processes on this machine claim bridges, so that two of them never share addresses.
-const CLAIMS: &str = "/run/suimon";
-/// Bridges `suimon0` and so on, with the subnets 10.99.0.0/16 and so on.
-const BRIDGES: u8 = 28;
-const FIRST_SUBNET: u8 = 99;
 /// Networks that stand ready.
 const READY: usize = 4;
+/// Length of the prefix of the bridge's subnet.
 const PREFIX: u8 = 16;
-/// Addresses that can be given out: all but the network's, the bridge's and the broadcast one.
-const MOST: u32 = (1 << 16) - 3;
 
 /// Why a pod got no network.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -37,39 +36,6 @@ const MOST: u32 = (1 << 16) - 3;
 pub(crate) struct NetworkError {
     step: &'static str,
     problem: String,
-}
-
-/// The bridge of this process. The claim ends with the process, however it ends.
-#[derive(Debug)]
-struct Bridge {
-    name: String,
-    /// The bridge's own address, the pods' way out; pods get the ones after it.
-    gateway: Ipv4Addr,
-    _claim: File,
-}
-
-impl Bridge {
-    /// Claims the first bridge that no other process has.
-    fn claim() -> Result<Self, NetworkError> {
-        std::fs::create_dir_all(CLAIMS).map_err(|error| failed("create /run/suimon", &error))?;
-        for number in 0..BRIDGES {
-            let path = format!("{CLAIMS}/bridge-{number}.lock");
-            let claim = File::create(path)
-                .map_err(|error| failed("claim a bridge in /run/suimon", &error))?;
-            if claim.try_lock().is_ok() {
-                let gateway = Ipv4Addr::new(10, FIRST_SUBNET + number, 0, 1);
-                return Ok(Self {
-                    name: format!("suimon{number}"),
-                    gateway,
-                    _claim: claim,
-                });
-            }
-        }
-        Err(failed(
-            "claim a bridge",
-            &format!("all {BRIDGES} are in use by other processes"),
-        ))
-    }
 }
 
 /// A pod's network. It ends when this and every process in it have ended.
@@ -98,57 +64,28 @@ impl Drop for Network {
     }
 }
 
-/// The addresses in use. The lowest free one after the last given is next, so that an address
-/// does not come back at once while someone may still remember its old pod.
-#[derive(Debug)]
-struct Addresses {
-    bridge: Bridge,
-    state: Mutex<(BTreeSet<u32>, u32)>,
-}
-
-impl Addresses {
-    /// `last` is the number that counts as given out last. It differs from process to process:
-    /// pods of one that was killed may be around for a moment.
-    fn new(bridge: Bridge, last: u32) -> Self {
-        Self {
-            bridge,
-            state: Mutex::new((BTreeSet::new(), last % MOST)),
-        }
-    }
-
-    fn take(&self) -> Option<Ipv4Addr> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (used, last) = &mut *state;
-        let next = (1..=MOST)
-            .map(|step| (*last + step - 1) % MOST + 1)
-            .find(|number| !used.contains(number))?;
-        used.insert(next);
-        *last = next;
-        Some(Ipv4Addr::from(u32::from(self.bridge.gateway) + next))
-    }
-
-    fn give_back(&self, ip: Ipv4Addr) {
-        let number = u32::from(ip).wrapping_sub(u32::from(self.bridge.gateway));
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-            .remove(&number);
-    }
-}
-
 /// Networks to take. Clone freely.
 #[derive(Clone)]
 pub(crate) struct Networks {
     ready: Arc<AsyncMutex<mpsc::Receiver<Result<Network, NetworkError>>>>,
+    /// This machine's address on the pods' bridge.
+    pub(crate) gateway: Ipv4Addr,
+    /// Which of the machine's bridges is ours; no other process has the same.
+    pub(crate) number: u8,
+    /// Why pods cannot reach other machines, if they cannot.
+    pub(crate) no_egress: Option<String>,
 }
 
 impl Networks {
     /// Makes the bridge and starts to keep networks ready.
     pub(crate) async fn start(tasks: &Tasks) -> Result<Self, NetworkError> {
-        let bridge = Bridge::claim()?;
-        let (name, gateway) = (bridge.name.clone(), bridge.gateway);
-        in_thread(move || block_on(make_bridge(&name, gateway))).await?;
+        let (bridge, no_egress) = in_thread(|| {
+            let mut bridge = Bridge::claim()?;
+            let no_egress = bridge.make()?;
+            Ok((bridge, no_egress))
+        })
+        .await?;
+        let (gateway, number) = (bridge.gateway, bridge.number);
         let (send, ready) = mpsc::channel(READY);
         let mut stop = tasks.shutdown(Stage::Pods);
         let addresses = Arc::new(Addresses::new(bridge, std::process::id()));
@@ -164,6 +101,9 @@ impl Networks {
         });
         Ok(Self {
             ready: Arc::new(AsyncMutex::new(ready)),
+            gateway,
+            number,
+            no_egress,
         })
     }
 
@@ -283,34 +223,6 @@ async fn configure(inside: &Handle, ip: Ipv4Addr, gateway: Ipv4Addr) -> Result<(
         .map_err(|error| failed("give a pod its route", &error))
 }
 
-/// Makes the bridge, or finds the one that an earlier process left.
-async fn make_bridge(name: &str, gateway: Ipv4Addr) -> Result<(), NetworkError> {
-    let host = connect()?;
-    if index(&host, name).await.is_err() {
-        let add = host.link().add(LinkBridge::new(name).build());
-        add.execute()
-            .await
-            .map_err(|error| failed("make the pods' bridge", &error))?;
-    }
-    let bridge = index(&host, name).await?;
-    match host
-        .address()
-        .add(bridge, IpAddr::V4(gateway), PREFIX)
-        .execute()
-        .await
-    {
-        Ok(()) => {}
-        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => {}
-        Err(error) => return Err(failed("give the pods' bridge its address", &error)),
-    }
-    set(
-        &host,
-        LinkUnspec::new_with_index(bridge).up().build(),
-        "start the pods' bridge",
-    )
-    .await
-}
-
 fn connect() -> Result<Handle, NetworkError> {
     let (connection, handle, _) =
         rtnetlink::new_connection().map_err(|error| failed("speak netlink", &error))?;
@@ -355,29 +267,6 @@ fn failed(step: &'static str, problem: &dyn std::fmt::Display) -> NetworkError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_given_out_in_turn_and_come_back() {
-        let claim = File::open("/dev/null").expect("opens");
-        let bridge = Bridge {
-            name: "test".to_owned(),
-            gateway: Ipv4Addr::new(10, 99, 0, 1),
-            _claim: claim,
-        };
-        let addresses = Addresses::new(bridge, 0);
-        let first = addresses.take().expect("free");
-        assert_eq!(first, Ipv4Addr::new(10, 99, 0, 2));
-        addresses.give_back(first);
-        assert_eq!(addresses.take().expect("free"), Ipv4Addr::new(10, 99, 0, 3));
-        let rest: Vec<_> = std::iter::from_fn(|| addresses.take()).collect();
-        assert_eq!(rest.len() as u32, MOST - 1);
-        assert!(
-            !rest.contains(&Ipv4Addr::new(10, 99, 255, 255)),
-            "the broadcast address"
-        );
-        addresses.give_back(rest[7]);
-        assert_eq!(addresses.take(), Some(rest[7]));
-    }
 
     #[tokio::test]
     async fn a_network_answers_at_its_address() {
