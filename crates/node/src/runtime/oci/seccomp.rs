@@ -1,60 +1,12 @@
-//! The system calls that no container may make, as a classic BPF program.
+//! The filter of a container's system calls, as a classic BPF program.
 //!
-//! They change the machine (mounts, modules, clocks, reboot), look into other processes' memory
-//! or make namespaces; they answer EPERM, as in the default profiles of container engines.
-//! `clone3` answers ENOSYS, so that C libraries fall back to `clone`, whose flags can be read.
+//! What is [`allowed`] passes, everything else answers EPERM, as in the default profiles of
+//! container engines. `clone3` answers ENOSYS, so that C libraries fall back to `clone`, whose
+//! flags can be read; so does what is newer than our list.
+
+mod allowed;
 
 use libc::{c_long, sock_filter};
-
-/// Refused with EPERM whatever the arguments.
-const REFUSED: &[c_long] = &[
-    libc::SYS_acct,
-    libc::SYS_add_key,
-    libc::SYS_bpf,
-    libc::SYS_clock_adjtime,
-    libc::SYS_clock_settime,
-    libc::SYS_delete_module,
-    libc::SYS_fanotify_init,
-    libc::SYS_finit_module,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fsopen,
-    libc::SYS_fspick,
-    libc::SYS_init_module,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_io_uring_setup,
-    libc::SYS_kcmp,
-    libc::SYS_kexec_file_load,
-    libc::SYS_kexec_load,
-    libc::SYS_keyctl,
-    libc::SYS_lookup_dcookie,
-    libc::SYS_mount,
-    libc::SYS_mount_setattr,
-    libc::SYS_move_mount,
-    libc::SYS_move_pages,
-    libc::SYS_name_to_handle_at,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_open_tree,
-    libc::SYS_perf_event_open,
-    libc::SYS_pivot_root,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_quotactl,
-    libc::SYS_reboot,
-    libc::SYS_request_key,
-    libc::SYS_setdomainname,
-    libc::SYS_sethostname,
-    libc::SYS_setns,
-    libc::SYS_settimeofday,
-    libc::SYS_swapoff,
-    libc::SYS_swapon,
-    libc::SYS_syslog,
-    libc::SYS_umount2,
-    libc::SYS_unshare,
-    libc::SYS_userfaultfd,
-    libc::SYS_vhangup,
-];
 
 /// Namespace flags of `clone`.
 const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -64,6 +16,10 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
+
+/// Execution domains that `personality` may set: Linux, with or without fixed addresses, 32-bit
+/// names; and the value that only asks.
+const DOMAINS: [u32; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// Bit of the x32 calls of x86_64, which would slip past numbers.
 #[cfg(target_arch = "x86_64")]
@@ -99,17 +55,52 @@ pub(crate) fn filter() -> Option<Vec<sock_filter>> {
         jump_equal(libc::SYS_clone3 as u32, 0, 1),
         answer(errno(libc::ENOSYS)),
     ]);
-    for number in REFUSED {
-        program.extend([jump_equal(*number as u32, 0, 1), answer(errno(libc::EPERM))]);
-    }
     program.extend([
-        jump_equal(libc::SYS_clone as u32, 0, 3),
+        jump_equal(libc::SYS_clone as u32, 0, 4),
         load(FIRST_ARGUMENT),
         jump_set(NEW_NAMESPACES, 0, 1),
         answer(errno(libc::EPERM)),
         answer(ALLOW),
     ]);
+    program.extend([
+        jump_equal(libc::SYS_personality as u32, 0, 2 * DOMAINS.len() as u8 + 2),
+        load(FIRST_ARGUMENT),
+    ]);
+    for domain in DOMAINS {
+        program.extend([jump_equal(domain, 0, 1), answer(ALLOW)]);
+    }
+    program.push(answer(errno(libc::EPERM)));
+    for (first, last) in ranges() {
+        // Sorted: what is below this range and above the last one is in none.
+        program.extend([
+            jump_least(last + 1, 3, 0),
+            jump_least(first, 0, 1),
+            answer(ALLOW),
+            answer(errno(libc::EPERM)),
+        ]);
+    }
+    program.push(answer(errno(libc::ENOSYS)));
     Some(program)
+}
+
+/// Allowed numbers, and whatever runs of neighbors they make, in order.
+fn ranges() -> Vec<(u32, u32)> {
+    let lists = [allowed::COMMON, allowed::OLD, allowed::NEW];
+    let mut numbers: Vec<u32> = lists.concat().into_iter().map(|n| n as u32).collect();
+    numbers.sort_unstable();
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if number <= *last + 1 => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    debug_assert!(
+        ranges
+            .last()
+            .is_some_and(|(_, last)| *last == allowed::LAST_KNOWN as u32)
+    );
+    ranges
 }
 
 fn errno(errno: i32) -> u32 {
@@ -123,6 +114,15 @@ fn load(offset: u32) -> sock_filter {
 fn jump_equal(value: u32, if_true: u8, if_false: u8) -> sock_filter {
     instruction(
         libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        value,
+        if_true,
+        if_false,
+    )
+}
+
+fn jump_least(value: u32, if_true: u8, if_false: u8) -> sock_filter {
+    instruction(
+        libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K,
         value,
         if_true,
         if_false,
@@ -176,6 +176,8 @@ mod tests {
             }
             let holds = if code == libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K {
                 accumulator == step.k
+            } else if code == libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K {
+                accumulator >= step.k
             } else {
                 accumulator & step.k != 0
             };
@@ -184,23 +186,34 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_calls_pass_and_dangerous_ones_are_refused() {
+    fn what_is_allowed_passes_and_everything_else_is_refused() {
         let (Some(program), Some(arch)) = (filter(), ARCHITECTURE) else {
             return;
         };
         let refused = errno(libc::EPERM);
         let result = |number: c_long, first| run(&program, number as u32, arch, first);
+        for number in [allowed::COMMON, allowed::OLD, allowed::NEW].concat() {
+            assert_eq!(result(number, 0), ALLOW, "{number}");
+        }
         for number in [
-            libc::SYS_read,
-            libc::SYS_execve,
-            libc::SYS_socket,
-            libc::SYS_exit_group,
+            libc::SYS_mount,
+            libc::SYS_bpf,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_io_uring_setup,
+            libc::SYS_keyctl,
+            libc::SYS_kexec_load,
+            libc::SYS_process_vm_readv,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_perf_event_open,
+            libc::SYS_userfaultfd,
         ] {
-            assert_eq!(result(number, 0), ALLOW);
+            assert_eq!(result(number, 0), refused, "{number}");
         }
-        for number in REFUSED {
-            assert_eq!(result(*number, 0), refused, "{number}");
-        }
+        assert_eq!(result(allowed::LAST_KNOWN + 1, 0), errno(libc::ENOSYS));
+        assert_eq!(result(libc::SYS_personality, 0x2_0000), ALLOW);
+        assert_eq!(result(libc::SYS_personality, 0x40_0000), refused);
+        assert!(program.len() < 4096, "the kernel takes no more");
         assert_eq!(result(libc::SYS_clone, libc::CLONE_VM as u32), ALLOW);
         assert_eq!(result(libc::SYS_clone, libc::CLONE_NEWUSER as u32), refused);
         assert_eq!(result(libc::SYS_clone3, 0), errno(libc::ENOSYS));
