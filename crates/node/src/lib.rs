@@ -220,7 +220,10 @@ impl Machine {
                 self.problems.dns = Some(format!("cannot listen on {address} port 53: {error}"));
             }
         }
-        for problem in [&self.problems.egress, &self.problems.dns].into_iter().flatten() {
+        for problem in [&self.problems.egress, &self.problems.dns]
+            .into_iter()
+            .flatten()
+        {
             tracing::warn!(problem, "pods lack a part of their network");
         }
         self.runtimes.push(Arc::new(oci));

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use kube::api::PostParams;
 use kube::{Api, Client};
 
 use crate::runtime::Failure;
@@ -76,6 +78,47 @@ impl Objects {
         api.get_opt(name)
             .await
             .map_err(|error| self.unreadable("secret", name, &error))
+    }
+
+    /// A token of the pod's service account, bound to the pod.
+    pub(crate) async fn token(
+        &self,
+        pod: &Pod,
+        audience: Option<&str>,
+        seconds: i64,
+    ) -> Result<String, Failure> {
+        let account = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.service_account_name.as_deref());
+        let account = account.filter(|name| !name.is_empty()).unwrap_or("default");
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                audiences: audience.into_iter().map(str::to_owned).collect(),
+                expiration_seconds: Some(seconds),
+                bound_object_ref: Some(BoundObjectReference {
+                    api_version: Some("v1".to_owned()),
+                    kind: Some("Pod".to_owned()),
+                    name: pod.metadata.name.clone(),
+                    uid: pod.metadata.uid.clone(),
+                }),
+            },
+            ..TokenRequest::default()
+        };
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
+        let answer = api
+            .create_token_request(account, &PostParams::default(), &request)
+            .await;
+        match answer.map(|answer| answer.status) {
+            Ok(Some(status)) => Ok(status.token),
+            Ok(None) => Err(Failure::config(format!(
+                "the API gave no token for serviceaccount {account:?}"
+            ))),
+            Err(error) => Err(Failure::config(format!(
+                "cannot get a token for serviceaccount {account:?} of namespace {}: {error}",
+                self.namespace
+            ))),
+        }
     }
 
     fn required(

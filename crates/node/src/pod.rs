@@ -83,6 +83,13 @@ async fn live(context: &Context) {
     let Some(sandbox) = prepare(context).await else {
         return;
     };
+    tokio::select! {
+        () = run_containers(context, sandbox) => {}
+        never = Box::pin(volume::live::follow(context, &sandbox.directory)) => match never {},
+    }
+}
+
+async fn run_containers(context: &Context, sandbox: &Sandbox) {
     let init = context
         .observed
         .borrow()

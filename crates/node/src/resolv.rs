@@ -65,11 +65,17 @@ impl Resolv {
         };
         if let Some(config) = spec.and_then(|spec| spec.dns_config.as_ref()) {
             let servers = config.nameservers.iter().flatten();
-            resolv.nameservers.extend(servers.filter_map(|ip| ip.parse::<IpAddr>().ok()));
-            resolv.search.extend(config.searches.iter().flatten().cloned());
+            resolv
+                .nameservers
+                .extend(servers.filter_map(|ip| ip.parse::<IpAddr>().ok()));
+            resolv
+                .search
+                .extend(config.searches.iter().flatten().cloned());
             for option in config.options.iter().flatten() {
                 let Some(name) = &option.name else { continue };
-                resolv.options.retain(|known| known.split(':').next() != Some(name));
+                resolv
+                    .options
+                    .retain(|known| known.split(':').next() != Some(name));
                 resolv.options.push(match &option.value {
                     Some(value) => format!("{name}:{value}"),
                     None => name.clone(),
@@ -90,7 +96,10 @@ impl Resolv {
         ];
         Self {
             nameservers: vec![server],
-            search: ours.into_iter().chain(machine.search.iter().cloned()).collect(),
+            search: ours
+                .into_iter()
+                .chain(machine.search.iter().cloned())
+                .collect(),
             options: vec!["ndots:5".to_owned()],
         }
     }
@@ -98,7 +107,8 @@ impl Resolv {
     /// Repetitions and what no resolver would read.
     fn cut(&mut self) {
         let mut seen = std::collections::HashSet::new();
-        self.nameservers.retain(|server| seen.insert(server.to_string()));
+        self.nameservers
+            .retain(|server| seen.insert(server.to_string()));
         self.nameservers.truncate(MOST_SERVERS);
         let mut length = 0;
         self.search.retain(|domain| {
@@ -145,8 +155,14 @@ mod tests {
         let machine = "search example.org\nnameserver 192.0.2.53\noptions edns0\n";
         for (spec, expected) in [
             (json!({ "containers": containers }), cluster),
-            (json!({ "containers": containers, "dnsPolicy": "Default" }), machine),
-            (json!({ "containers": containers, "hostNetwork": true }), machine),
+            (
+                json!({ "containers": containers, "dnsPolicy": "Default" }),
+                machine,
+            ),
+            (
+                json!({ "containers": containers, "hostNetwork": true }),
+                machine,
+            ),
             (
                 json!({ "containers": containers, "hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet" }),
                 cluster,
@@ -169,7 +185,10 @@ mod tests {
             "search a.example\nnameserver 192.0.2.1\noptions ndots:2 edns0\n"
         );
         let first = text(json!({ "containers": [], "dnsConfig": config }));
-        assert!(first.contains("nameserver 10.99.0.1\nnameserver 192.0.2.1\n"), "{first}");
+        assert!(
+            first.contains("nameserver 10.99.0.1\nnameserver 192.0.2.1\n"),
+            "{first}"
+        );
         assert!(first.ends_with("options ndots:2 edns0\n"), "{first}");
     }
 }

@@ -152,6 +152,9 @@ impl Start<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     pub source: PathBuf,
+    /// Path below `source` that is wanted instead of all of it; empty for all. Containers may have
+    /// put links there: it must not be followed out of `source`.
+    pub inside: PathBuf,
     /// Absolute path in the container.
     pub target: PathBuf,
     pub read_only: bool,

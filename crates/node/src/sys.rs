@@ -12,6 +12,8 @@ pub(crate) mod container;
 #[cfg(target_os = "linux")]
 pub(crate) mod event;
 #[cfg(target_os = "linux")]
+pub(crate) mod inside;
+#[cfg(target_os = "linux")]
 pub(crate) mod signal;
 #[cfg(target_os = "linux")]
 pub(crate) mod socket;
@@ -55,6 +57,17 @@ fn gone_is_fine(result: i32) -> io::Result<()> {
     match check(result) {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
         other => other.map(drop),
+    }
+}
+
+/// Elsewhere no container shares a volume, so no link of a container's can be met.
+#[cfg(not(target_os = "linux"))]
+pub(crate) mod inside {
+    use std::io;
+    use std::path::Path;
+
+    pub(crate) fn make_dirs(root: &Path, inside: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(root.join(inside))
     }
 }
 

@@ -1,22 +1,24 @@
 //! Volumes as directories of the pod, ready for a runtime to show to containers.
 //!
-//! ConfigMap, Secret, projected and downward volumes are written once, when the pod starts;
-//! later changes of the objects do not reach a running pod. What is not supported fails the
-//! container with a message, never silently.
+//! ConfigMap, Secret, projected and downward volumes are written when the pod starts and again
+//! when an object of theirs changes ([`live`]); a program sees either all of a version or none
+//! of it ([`files`]). What is not supported fails the container with a message, never silently.
+
+mod files;
+pub(crate) mod live;
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{
-    Container, DownwardAPIVolumeFile, KeyToPath, Pod, Volume, VolumeProjection,
-};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeProjection};
 
-use crate::downward::{self, Facts};
+use self::files::Files;
+use crate::downward::Facts;
 use crate::environment;
-use crate::object::{Data, Objects};
+use crate::object::Objects;
 use crate::runtime::{Failure, Mount};
+use crate::sys;
 
 /// Kubernetes' mode of a file whose volume says nothing.
 const DEFAULT_MODE: i32 = 0o644;
@@ -80,19 +82,26 @@ pub(crate) fn mounts(
         };
         let inside = relative(&sub_path)
             .ok_or_else(|| Failure::config(format!("subPath {sub_path:?} leaves its volume")))?;
-        let source = root.join(inside);
-        if volume.empty_dir.is_some() && !source.exists() {
-            fs::create_dir_all(&source).map_err(|error| failed(&source, &error))?;
+        if volume.empty_dir.is_some() {
+            sys::inside::make_dirs(&root, &inside)
+                .map_err(|error| failed(&root.join(&inside), &error))?;
         }
-        let written =
-            volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some();
         mounts.push(Mount {
-            source,
+            source: root,
+            inside,
             target: PathBuf::from(&mount.mount_path),
-            read_only: mount.read_only == Some(true) || written || volume.downward_api.is_some(),
+            read_only: mount.read_only == Some(true) || is_written(volume),
         });
     }
     Ok(mounts)
+}
+
+/// Whether its files are ours to write, and to write again.
+fn is_written(volume: &Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.projected.is_some()
+        || volume.downward_api.is_some()
 }
 
 fn place(directory: &Path, volume: &str) -> PathBuf {
@@ -137,9 +146,12 @@ async fn create(
         }
     } else if volume.empty_dir.is_some() {
         fs::create_dir_all(place).map_err(|error| failed(place, &error))?;
-        // Any user of the pod may write, as with the kubelet.
-        let open = fs::Permissions::from_mode(0o777);
-        return fs::set_permissions(place, open).map_err(|error| failed(place, &error));
+        // Any user of the pod may write, as with the kubelet; files belong to the pod's group.
+        let group = group(facts.pod);
+        let mode = if group.is_some() { 0o2777 } else { 0o777 };
+        return std::os::unix::fs::chown(place, None, group)
+            .and_then(|()| fs::set_permissions(place, fs::Permissions::from_mode(mode)))
+            .map_err(|error| failed(place, &error));
     } else if let Some(host) = &volume.host_path {
         let path = Path::new(&host.path);
         return match path.exists() {
@@ -155,7 +167,19 @@ async fn create(
             volume.name
         )));
     }
-    files.write(place)
+    files.write(place, group(facts.pod))
+}
+
+/// `fsGroup`: the group that volumes belong to. Only root can give files away.
+fn group(pod: &Pod) -> Option<u32> {
+    let context = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.security_context.as_ref());
+    let group = context.and_then(|context| context.fs_group);
+    group
+        .and_then(|group| u32::try_from(group).ok())
+        .filter(|_| sys::is_root())
 }
 
 async fn add_projection(
@@ -174,114 +198,16 @@ async fn add_projection(
         files.add(data, source.items.as_deref(), optional, &source.name)
     } else if let Some(source) = &projection.downward_api {
         files.add_facts(facts, source.items.as_deref().unwrap_or_default())
+    } else if let Some(source) = &projection.service_account_token {
+        let seconds = source.expiration_seconds.unwrap_or(live::TOKEN_SECONDS);
+        let token = objects
+            .token(facts.pod, source.audience.as_deref(), seconds)
+            .await?;
+        files.add_file(&source.path, token.into_bytes(), Some(0o600))
     } else {
         Err(Failure::config(
-            "a projected volume may have configMap, secret and downwardAPI sources; service account tokens are not supported yet",
+            "a projected volume may have configMap, secret, downwardAPI and serviceAccountToken sources",
         ))
-    }
-}
-
-/// Files to write: path inside the volume, content, mode.
-#[derive(Default)]
-struct Files {
-    mode: i32,
-    entries: Vec<(PathBuf, Vec<u8>, i32)>,
-}
-
-impl Files {
-    fn add(
-        &mut self,
-        data: Option<Data>,
-        items: Option<&[KeyToPath]>,
-        optional: bool,
-        object: &str,
-    ) -> Result<(), Failure> {
-        let mut data = data.unwrap_or_default();
-        let Some(items) = items.filter(|items| !items.is_empty()) else {
-            let mode = self.mode;
-            self.entries.extend(
-                data.into_iter()
-                    .map(|(key, value)| (PathBuf::from(key), value, mode)),
-            );
-            return Ok(());
-        };
-        for item in items {
-            match data.remove(&item.key) {
-                Some(value) => self.add_file(&item.path, value, item.mode)?,
-                None if optional => {}
-                None => {
-                    return Err(Failure::config(format!(
-                        "{object} has no key {:?}, which a volume wants",
-                        item.key
-                    )));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn add_facts(
-        &mut self,
-        facts: &Facts<'_>,
-        items: &[DownwardAPIVolumeFile],
-    ) -> Result<(), Failure> {
-        for item in items {
-            let value = match (&item.field_ref, &item.resource_field_ref) {
-                (Some(field), _) => downward::field(facts, &field.field_path)?,
-                (None, Some(resource)) => {
-                    // The selector names its container; the first one only stands in for the type.
-                    let container = facts
-                        .pod
-                        .spec
-                        .as_ref()
-                        .and_then(|spec| spec.containers.first());
-                    let container =
-                        container.ok_or_else(|| Failure::config("the pod has no containers"))?;
-                    downward::resource(facts.pod, container, resource)?
-                }
-                (None, None) => {
-                    return Err(Failure::config(format!(
-                        "downwardAPI file {:?} names no field",
-                        item.path
-                    )));
-                }
-            };
-            self.add_file(&item.path, value.into_bytes(), item.mode)?;
-        }
-        Ok(())
-    }
-
-    fn add_file(&mut self, path: &str, content: Vec<u8>, mode: Option<i32>) -> Result<(), Failure> {
-        let inside = relative(path).filter(|path| path.file_name().is_some());
-        let inside = inside.ok_or_else(|| {
-            Failure::config(format!(
-                "path {path:?} of a volume's file leaves the volume"
-            ))
-        })?;
-        self.entries
-            .push((inside, content, mode.unwrap_or(self.mode)));
-        Ok(())
-    }
-
-    fn write(self, place: &Path) -> Result<(), Failure> {
-        fs::create_dir_all(place).map_err(|error| failed(place, &error))?;
-        for (path, content, mode) in self.entries {
-            let path = place.join(path);
-            if let Some(parent) = path.parent() {
-                fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
-            }
-            // A second container of the pod finds the file of the first try; write it anew.
-            let _ = fs::remove_file(&path);
-            let mode = u32::try_from(mode).unwrap_or(0o644) & 0o7777;
-            let file = fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(mode)
-                .open(&path);
-            file.and_then(|mut file| file.write_all(&content))
-                .map_err(|error| failed(&path, &error))?;
-        }
-        Ok(())
     }
 }
 

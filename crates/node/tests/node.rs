@@ -1,5 +1,8 @@
 //! The node through its public door, with real programs and the embedded API server.
 
+#[cfg(target_os = "linux")]
+#[path = "node/containers.rs"]
+mod containers;
 #[path = "node/harness.rs"]
 mod harness;
 #[path = "node/lifecycle.rs"]

@@ -79,10 +79,13 @@ fn lifetime(answer: &Message) -> Option<u32> {
         (ResponseCode::NoError, Some(ttl)) => Some(ttl.min(LONGEST)),
         // RFC 2308: the start of authority says how long nothing is there.
         (ResponseCode::NoError | ResponseCode::NXDomain, _) => {
-            let soa = answer.authorities.iter().find_map(|record| match &record.data {
-                RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
-                _ => None,
-            });
+            let soa = answer
+                .authorities
+                .iter()
+                .find_map(|record| match &record.data {
+                    RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
+                    _ => None,
+                });
             Some(soa?.min(LONGEST_UNKNOWN))
         }
         _ => None,
@@ -108,11 +111,21 @@ mod tests {
         let (mut cache, now) = (Cache::default(), Instant::now());
         let question = (Name::root(), RecordType::A);
         cache.put(question.clone(), &answer(60), now);
-        let later = cache.get(&question, now + Duration::from_secs(20)).expect("kept");
+        let later = cache
+            .get(&question, now + Duration::from_secs(20))
+            .expect("kept");
         assert_eq!(later.answers[0].ttl, 40);
-        assert!(cache.get(&question, now + Duration::from_secs(61)).is_none());
+        assert!(
+            cache
+                .get(&question, now + Duration::from_secs(61))
+                .is_none()
+        );
         cache.put(question.clone(), &answer(0), now + Duration::from_secs(61));
-        assert!(cache.get(&question, now + Duration::from_secs(61)).is_none());
+        assert!(
+            cache
+                .get(&question, now + Duration::from_secs(61))
+                .is_none()
+        );
     }
 
     #[test]

@@ -48,7 +48,10 @@ impl Forwarder {
         let query = request.queries.first()?;
         let question = (query.name().to_lowercase(), query.query_type());
         // A client that asks for signatures gets its own answer.
-        let cached = request.edns.as_ref().is_none_or(|edns| !edns.flags().dnssec_ok);
+        let cached = request
+            .edns
+            .as_ref()
+            .is_none_or(|edns| !edns.flags().dnssec_ok);
         if let Some(mut answer) = self.kept(&question).filter(|_| cached) {
             answer.metadata.id = request.metadata.id;
             answer.queries.clone_from(&request.queries);

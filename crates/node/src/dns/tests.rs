@@ -22,7 +22,9 @@ impl View for Objects {
                 "clusterIP": "10.96.0.7",
                 "ports": [{ "name": "http", "port": 80 }, { "name": "udp", "port": 53, "protocol": "UDP" }],
             }),
-            ("shop", "db") => json!({ "clusterIP": "None", "ports": [{ "name": "sql", "port": 1 }] }),
+            ("shop", "db") => {
+                json!({ "clusterIP": "None", "ports": [{ "name": "sql", "port": 1 }] })
+            }
             ("shop", "inside") => {
                 json!({ "type": "ExternalName", "externalName": "web.shop.svc.cluster.local" })
             }
@@ -34,11 +36,16 @@ impl View for Objects {
         };
         let metadata = json!({ "name": name, "namespace": namespace });
         let service = json!({ "metadata": metadata, "spec": spec });
-        Some(Arc::new(serde_json::from_value(service).expect("a Service")))
+        Some(Arc::new(
+            serde_json::from_value(service).expect("a Service"),
+        ))
     }
 
     fn services(&self) -> Vec<Arc<Service>> {
-        ["web", "db"].into_iter().filter_map(|name| self.service("shop", name)).collect()
+        ["web", "db"]
+            .into_iter()
+            .filter_map(|name| self.service("shop", name))
+            .collect()
     }
 
     fn slices(&self, _: &str, service: &str) -> Vec<Arc<EndpointSlice>> {
@@ -86,10 +93,26 @@ fn names_of_services_and_pods_stand_for_what_kubernetes_says() {
         ("web.shop.svc.cluster.local.", A, vec!["10.96.0.7"]),
         ("WEB.Shop.svc.Cluster.local.", A, vec!["10.96.0.7"]),
         ("web.shop.svc.cluster.local.", AAAA, vec![]),
-        ("_http._tcp.web.shop.svc.cluster.local.", SRV, vec!["80 web.shop.svc.cluster.local."]),
-        ("_udp._udp.web.shop.svc.cluster.local.", SRV, vec!["53 web.shop.svc.cluster.local."]),
-        ("_http._udp.web.shop.svc.cluster.local.", SRV, vec!["unknown"]),
-        ("db.shop.svc.cluster.local.", A, vec!["10.99.0.2", "10.99.0.3"]),
+        (
+            "_http._tcp.web.shop.svc.cluster.local.",
+            SRV,
+            vec!["80 web.shop.svc.cluster.local."],
+        ),
+        (
+            "_udp._udp.web.shop.svc.cluster.local.",
+            SRV,
+            vec!["53 web.shop.svc.cluster.local."],
+        ),
+        (
+            "_http._udp.web.shop.svc.cluster.local.",
+            SRV,
+            vec!["unknown"],
+        ),
+        (
+            "db.shop.svc.cluster.local.",
+            A,
+            vec!["10.99.0.2", "10.99.0.3"],
+        ),
         ("db-0.db.shop.svc.cluster.local.", A, vec!["10.99.0.2"]),
         ("10-99-0-3.db.shop.svc.cluster.local.", A, vec!["10.99.0.3"]),
         (
@@ -106,11 +129,23 @@ fn names_of_services_and_pods_stand_for_what_kubernetes_says() {
             vec!["web.shop.svc.cluster.local.", "10.96.0.7"],
         ),
         ("outside.shop.svc.cluster.local.", A, vec!["example.org."]),
-        ("outside.shop.svc.cluster.local.", CNAME, vec!["example.org."]),
+        (
+            "outside.shop.svc.cluster.local.",
+            CNAME,
+            vec!["example.org."],
+        ),
         ("10-99-0-2.shop.pod.cluster.local.", A, vec!["10.99.0.2"]),
         ("10-99-0-9.shop.pod.cluster.local.", A, vec!["unknown"]),
-        ("7.0.96.10.in-addr.arpa.", PTR, vec!["web.shop.svc.cluster.local."]),
-        ("2.0.99.10.in-addr.arpa.", PTR, vec!["db-0.db.shop.svc.cluster.local."]),
+        (
+            "7.0.96.10.in-addr.arpa.",
+            PTR,
+            vec!["web.shop.svc.cluster.local."],
+        ),
+        (
+            "2.0.99.10.in-addr.arpa.",
+            PTR,
+            vec!["db-0.db.shop.svc.cluster.local."],
+        ),
         ("9.9.9.9.in-addr.arpa.", PTR, vec!["not ours"]),
         ("shop.svc.cluster.local.", A, vec![]),
         ("other.svc.cluster.local.", A, vec!["unknown"]),

@@ -56,7 +56,10 @@ impl View for Caches {
     fn slices(&self, namespace: &str, service: &str) -> Vec<Arc<EndpointSlice>> {
         self.slices.in_namespace(namespace, |slice| {
             let labels = slice.metadata.labels.as_ref();
-            labels.and_then(|labels| labels.get(SERVICE_NAME)).map(String::as_str) == Some(service)
+            labels
+                .and_then(|labels| labels.get(SERVICE_NAME))
+                .map(String::as_str)
+                == Some(service)
         })
     }
 

@@ -48,7 +48,10 @@ pub(crate) fn lookup(name: &Name, kind: RecordType, view: &impl View) -> Outcome
     let Some(inside) = inside(text) else {
         return Outcome::NotOurs;
     };
-    let labels: Vec<&str> = inside.split('.').filter(|label| !label.is_empty()).collect();
+    let labels: Vec<&str> = inside
+        .split('.')
+        .filter(|label| !label.is_empty())
+        .collect();
     let Some(targets) = targets(&labels, view) else {
         return Outcome::Unknown;
     };
@@ -58,7 +61,15 @@ pub(crate) fn lookup(name: &Name, kind: RecordType, view: &impl View) -> Outcome
 /// The start of authority, which tells clients how long a name stays unknown.
 pub(crate) fn authority() -> Record {
     let name = |prefix: &str| parse(&format!("{prefix}{DOMAIN}"));
-    let soa = SOA::new(name("ns.dns."), name("hostmaster."), 1, 7200, 1800, 86_400, TTL);
+    let soa = SOA::new(
+        name("ns.dns."),
+        name("hostmaster."),
+        1,
+        7200,
+        1800,
+        86_400,
+        TTL,
+    );
     Record::from_rdata(name(""), TTL, RData::SOA(soa))
 }
 
@@ -67,7 +78,9 @@ pub(crate) fn alias_outside(records: &[Record]) -> Option<Name> {
     match &records.last()?.data {
         RData::CNAME(CNAME(target)) => {
             let text = target.to_ascii().to_ascii_lowercase();
-            inside(text.trim_end_matches('.')).is_none().then(|| target.clone())
+            inside(text.trim_end_matches('.'))
+                .is_none()
+                .then(|| target.clone())
         }
         _ => None,
     }
@@ -147,15 +160,24 @@ fn of_service(service: &Service, slices: &dyn Fn() -> Vec<Arc<EndpointSlice>>) -
 }
 
 fn is_headless(service: &Service) -> bool {
-    let ip = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
+    let ip = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.cluster_ip.as_deref());
     ip == Some("None")
 }
 
 fn cluster_ips(service: &Service) -> impl Iterator<Item = IpAddr> {
     let spec = service.spec.as_ref();
-    let all = spec.and_then(|spec| spec.cluster_ips.as_deref()).unwrap_or_default();
+    let all = spec
+        .and_then(|spec| spec.cluster_ips.as_deref())
+        .unwrap_or_default();
     let first = spec.and_then(|spec| spec.cluster_ip.as_ref());
-    let mut ips: Vec<IpAddr> = all.iter().chain(first).filter_map(|ip| ip.parse().ok()).collect();
+    let mut ips: Vec<IpAddr> = all
+        .iter()
+        .chain(first)
+        .filter_map(|ip| ip.parse().ok())
+        .collect();
     ips.sort_unstable();
     ips.dedup();
     ips.into_iter()
@@ -203,7 +225,10 @@ fn ports(
         found == Some(port) && transport.unwrap_or("TCP").eq_ignore_ascii_case(protocol)
     };
     if !is_headless(service) {
-        let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        let ports = service
+            .spec
+            .iter()
+            .flat_map(|spec| spec.ports.iter().flatten());
         return ports
             .filter(|found| is(found.name.as_deref(), found.protocol.as_deref()))
             .filter_map(|found| {
@@ -222,10 +247,12 @@ fn ports(
             .find_map(|found| u16::try_from(found.port?).ok());
         let Some(number) = number else { continue };
         let one = [Arc::clone(slice)];
-        targets.extend(endpoints(service, &one).map(|(endpoint, ip)| Target::Service {
-            port: number,
-            host: format!("{}.{base}", host_name(endpoint, ip)),
-        }));
+        targets.extend(
+            endpoints(service, &one).map(|(endpoint, ip)| Target::Service {
+                port: number,
+                host: format!("{}.{base}", host_name(endpoint, ip)),
+            }),
+        );
     }
     targets
 }
@@ -255,7 +282,10 @@ fn records(
         let Some(inside) = inside(text.trim_end_matches('.')) else {
             return records;
         };
-        let labels: Vec<&str> = inside.split('.').filter(|label| !label.is_empty()).collect();
+        let labels: Vec<&str> = inside
+            .split('.')
+            .filter(|label| !label.is_empty())
+            .collect();
         targets = self::targets(&labels, view).unwrap_or_default();
         owner = alias;
     }
@@ -299,7 +329,9 @@ fn pointers(name: &Name, ip: IpAddr, kind: RecordType, view: &impl View) -> Outc
     if found.is_empty() {
         return Outcome::NotOurs;
     }
-    let pointers = found.into_iter().filter(|_| matches!(kind, RecordType::PTR | RecordType::ANY));
+    let pointers = found
+        .into_iter()
+        .filter(|_| matches!(kind, RecordType::PTR | RecordType::ANY));
     Outcome::Found(
         pointers
             .map(|host| Record::from_rdata(name.clone(), TTL, RData::PTR(PTR(parse(&host)))))

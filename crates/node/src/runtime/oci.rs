@@ -31,6 +31,7 @@ use self::sandbox::{Bind, Root};
 use super::{DEFAULT_PATH, Failure, Output, Runtime, Sandbox, Start};
 use crate::identity;
 use crate::spawner::{self, Launch, Process, Spawner};
+use crate::sys;
 
 /// The `runtimeClassName` of this runtime.
 pub const NAME: &str = "oci";
@@ -150,12 +151,11 @@ impl OciRuntime {
         let limits = limits(start.container)?;
         let uid = start.pod.metadata.uid.as_deref().unwrap_or_default();
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
-        let group = Cgroup::create(&self.group_name(start, uid, run), limits)
-            .map_err(|error| {
-                Failure::create(format!(
-                    "cannot make the container's control group: {error}"
-                ))
-            })?;
+        let group = Cgroup::create(&self.group_name(start, uid, run), limits).map_err(|error| {
+            Failure::create(format!(
+                "cannot make the container's control group: {error}"
+            ))
+        })?;
         let dirs =
             Dirs::make(&start.sandbox.directory, &start.container.name).map_err(|error| {
                 Failure::create(format!("cannot make the container's directories: {error}"))
@@ -378,6 +378,7 @@ fn binds(start: &Start<'_>) -> Result<Vec<Bind>, Failure> {
     let mut binds = Vec::new();
     let file = |source: PathBuf, target: &str| Bind {
         source,
+        inside: PathBuf::new(),
         target: target.to_owned(),
         is_dir: false,
         read_only: false,
@@ -397,16 +398,19 @@ fn binds(start: &Start<'_>) -> Result<Vec<Bind>, Failure> {
         binds.push(file(start.termination_message.clone(), path));
     }
     for mount in start.mounts {
-        let found = fs::metadata(&mount.source).map_err(|error| {
+        let is_dir = sys::inside::is_dir(&mount.source, &mount.inside).map_err(|error| {
             Failure::config(format!(
-                "cannot use volume file {}: {error}",
-                mount.source.display()
+                "cannot mount {} of {} at {}: {error}",
+                mount.inside.display(),
+                mount.source.display(),
+                mount.target.display()
             ))
         })?;
         binds.push(Bind {
             source: mount.source.clone(),
+            inside: mount.inside.clone(),
             target: mount.target.display().to_string(),
-            is_dir: found.is_dir(),
+            is_dir,
             read_only: mount.read_only,
         });
     }

@@ -30,8 +30,13 @@ pub(crate) enum Step {
         data: CString,
         optional: bool,
     },
-    /// Keeps a copy of the mount at `source` for a later [`Step::Attach`] with the same slot.
-    OpenTree { source: CString, slot: usize },
+    /// Keeps a copy of the mount at `source` for a later [`Step::Attach`] with the same slot. With
+    /// `inside` not empty: of that path below it, which no link may lead out of.
+    OpenTree {
+        source: CString,
+        inside: CString,
+        slot: usize,
+    },
     /// Puts a kept mount at `target`, which exists.
     Attach {
         slot: usize,
@@ -436,10 +441,12 @@ unsafe fn carry_out(step: &Step, trees: &mut [c_int; MOST_TREES]) -> Result<(), 
                     Ok(())
                 }
             }
-            Step::OpenTree { source, slot } => {
-                let flags = OPEN_TREE_CLONE | AT_RECURSIVE | c_long::from(libc::O_CLOEXEC);
-                let fd = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags)
-                    as c_int;
+            Step::OpenTree {
+                source,
+                inside,
+                slot,
+            } => {
+                let fd = open_tree(source, inside);
                 trees[*slot % MOST_TREES] = fd;
                 ok(fd, Name::OpenTree)
             }
@@ -508,6 +515,30 @@ unsafe fn carry_out(step: &Step, trees: &mut [c_int; MOST_TREES]) -> Result<(), 
                 Name::Hostname,
             ),
         }
+    }
+}
+
+/// # Safety
+/// The caller must be the child of [`start`].
+unsafe fn open_tree(source: &CString, inside: &CString) -> c_int {
+    let flags = OPEN_TREE_CLONE | AT_RECURSIVE | c_long::from(libc::O_CLOEXEC);
+    // SAFETY: plain system calls with C strings that live until they return. The descriptors stay
+    // open until execve, which closes them.
+    unsafe {
+        if inside.is_empty() {
+            let path = source.as_ptr();
+            return libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path, flags) as c_int;
+        }
+        let root = libc::open(source.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+        if root == -1 {
+            return root;
+        }
+        let place = super::inside::open_place(root, inside);
+        if place == -1 {
+            return place;
+        }
+        let path = c"".as_ptr();
+        libc::syscall(libc::SYS_open_tree, place, path, flags | AT_EMPTY_PATH) as c_int
     }
 }
 

@@ -32,7 +32,10 @@ pub(super) fn write(
     let in_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
     let start = match in_host {
         true => fs::read_to_string("/etc/hosts").unwrap_or_else(|_| LOCAL.to_owned()),
-        false => format!("# Kubernetes-managed hosts file.\n{LOCAL}{}", own_line(ip, &names)),
+        false => format!(
+            "# Kubernetes-managed hosts file.\n{LOCAL}{}",
+            own_line(ip, &names)
+        ),
     };
     fs::write(directory.join("hosts"), start + &aliases(pod))?;
     let resolv = Resolv::of_pod(pod, &Resolv::of_machine(), dns);
@@ -47,7 +50,10 @@ fn own_line(ip: IpAddr, names: &hostname::Hostname) -> String {
 }
 
 fn aliases(pod: &Pod) -> String {
-    let aliases = pod.spec.iter().flat_map(|spec| spec.host_aliases.iter().flatten());
+    let aliases = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.host_aliases.iter().flatten());
     let lines: Vec<_> = aliases
         .map(|alias| {
             let names = alias.hostnames.as_deref().unwrap_or_default();
@@ -79,7 +85,13 @@ mod tests {
         let pod = serde_json::from_value(pod).expect("a pod");
         write(&pod, dir.path(), [10, 99, 0, 7].into(), None).expect("written");
         let hosts = fs::read_to_string(dir.path().join("hosts")).expect("there");
-        assert!(hosts.contains("\n10.99.0.7\tweb.db.shop.svc.cluster.local\tweb\n"), "{hosts}");
-        assert!(hosts.ends_with("192.0.2.9\ta.example\tb.example\n"), "{hosts}");
+        assert!(
+            hosts.contains("\n10.99.0.7\tweb.db.shop.svc.cluster.local\tweb\n"),
+            "{hosts}"
+        );
+        assert!(
+            hosts.ends_with("192.0.2.9\ta.example\tb.example\n"),
+            "{hosts}"
+        );
     }
 }

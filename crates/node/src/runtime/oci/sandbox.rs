@@ -46,6 +46,8 @@ pub(crate) enum Root {
 #[derive(Clone, Debug)]
 pub(crate) struct Bind {
     pub(crate) source: PathBuf,
+    /// Path below `source`, which no link may lead out of; empty for `source` itself.
+    pub(crate) inside: PathBuf,
     /// Absolute path in the container.
     pub(crate) target: String,
     pub(crate) is_dir: bool,
@@ -131,6 +133,7 @@ impl Builder {
                 let target = dir.display().to_string();
                 wanted.push(Bind {
                     source: dir.clone(),
+                    inside: PathBuf::new(),
                     target,
                     is_dir: dir.is_dir(),
                     read_only: true,
@@ -138,6 +141,7 @@ impl Builder {
             }
             wanted.push(Bind {
                 source: file.clone(),
+                inside: PathBuf::new(),
                 target: at.clone(),
                 is_dir: false,
                 read_only: true,
@@ -156,6 +160,7 @@ impl Builder {
             }
             self.steps.push(Step::OpenTree {
                 source: path(&bind.source)?,
+                inside: path(&bind.inside)?,
                 slot,
             });
             attached.push((slot, bind));
@@ -418,6 +423,7 @@ mod tests {
     fn bind(target: &str) -> Bind {
         Bind {
             source: "/pod/volume".into(),
+            inside: PathBuf::new(),
             target: target.to_owned(),
             is_dir: true,
             read_only: true,

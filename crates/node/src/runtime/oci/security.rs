@@ -130,6 +130,9 @@ pub(super) fn refuse_unsupported_pod(pod: &Pod) -> Result<(), Failure> {
         Some((field, _)) => Err(Failure::config(format!(
             "{field} is not supported; remove it from the pod"
         ))),
+        None if spec.host_users == Some(false) => Err(Failure::config(
+            "hostUsers false is not supported: containers have no user namespace of their own; remove it from the pod",
+        )),
         None => Ok(()),
     }
 }

@@ -68,8 +68,9 @@ impl Bridge {
             .map_err(|error| {
                 format!("this machine cannot masquerade (nf_tables with NAT is needed): {error}")
             });
-        let problem = masqueraded
-            .and_then(|()| forward().map_err(|error| format!("cannot write {FORWARDING}: {error}")));
+        let problem = masqueraded.and_then(|()| {
+            forward().map_err(|error| format!("cannot write {FORWARDING}: {error}"))
+        });
         Ok(problem.err())
     }
 }
