@@ -93,8 +93,8 @@ impl Objects {
             .and_then(|spec| spec.service_account_name.as_deref());
         let account = account.filter(|name| !name.is_empty()).unwrap_or("default");
         let request = TokenRequest {
-            spec: TokenRequestSpec {
-                audiences: audience.into_iter().map(str::to_owned).collect(),
+            spec: Some(TokenRequestSpec {
+                audiences: audience.map(|audience| vec![audience.to_owned()]),
                 expiration_seconds: Some(seconds),
                 bound_object_ref: Some(BoundObjectReference {
                     api_version: Some("v1".to_owned()),
@@ -102,15 +102,15 @@ impl Objects {
                     name: pod.metadata.name.clone(),
                     uid: pod.metadata.uid.clone(),
                 }),
-            },
+            }),
             ..TokenRequest::default()
         };
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &self.namespace);
         let answer = api
             .create_token_request(account, &PostParams::default(), &request)
             .await;
-        match answer.map(|answer| answer.status) {
-            Ok(Some(status)) => Ok(status.token),
+        match answer.map(|answer| answer.status.and_then(|status| status.token)) {
+            Ok(Some(token)) => Ok(token),
             Ok(None) => Err(Failure::config(format!(
                 "the API gave no token for serviceaccount {account:?}"
             ))),

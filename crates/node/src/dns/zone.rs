@@ -192,7 +192,7 @@ fn endpoints<'a>(
     let all = spec.and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
     slices
         .iter()
-        .flat_map(|slice| &slice.endpoints)
+        .flat_map(|slice| slice.endpoints.iter().flatten())
         .filter(move |endpoint| {
             let conditions = endpoint.conditions.as_ref();
             all || conditions.and_then(|conditions| conditions.ready) != Some(false)

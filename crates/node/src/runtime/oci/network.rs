@@ -292,4 +292,53 @@ mod tests {
         let [a, b, ..] = ip.octets();
         assert_eq!(peer.ip(), IpAddr::from([a, b, 0, 1]));
     }
+
+    /// Another machine: a namespace that knows no way to pods. Listens at 198.18.0.2.
+    fn other_machine() -> Result<std::net::TcpListener, NetworkError> {
+        let own = || File::open("/proc/thread-self/ns/net").map_err(|error| failed("open", &error));
+        let host_namespace = own()?;
+        let peer = format!("sw{:x}", std::process::id());
+        block_on(async {
+            let host = connect()?;
+            sys::new_network_namespace().map_err(|error| failed("make", &error))?;
+            let inside = connect()?;
+            pair(&inside, &peer, &host_namespace).await?;
+            for (handle, name, number) in [(&inside, "eth0", 2), (&host, peer.as_str(), 1)] {
+                let link = index(handle, name).await?;
+                let address = IpAddr::from([198, 18, 0, number]);
+                let added = handle.address().add(link, address, 30).execute().await;
+                added.map_err(|error| failed("give an address", &error))?;
+                let up = LinkUnspec::new_with_index(link).up().build();
+                set(handle, up, "start").await?;
+            }
+            std::net::TcpListener::bind("198.18.0.2:7000").map_err(|error| failed("listen", &error))
+        })
+    }
+
+    #[tokio::test]
+    async fn a_pod_reaches_another_machine_under_this_machines_address() {
+        if !sys::is_root() {
+            eprintln!("SKIPPED: networks of pods need root");
+            return;
+        }
+        let tasks = Tasks::new();
+        let networks = Networks::start(&tasks).await.expect("bridge");
+        if let Some(problem) = &networks.no_egress {
+            eprintln!("SKIPPED: {problem}");
+            return;
+        }
+        let network = networks.take().await.expect("made");
+        let listener = in_thread(other_machine).await.expect("another machine");
+        let accept = tokio::task::spawn_blocking(move || listener.accept().map(|(_, peer)| peer));
+        let path = network.path();
+        let connected = in_thread(move || {
+            let namespace = File::open(path).map_err(|error| failed("open", &error))?;
+            sys::enter_network_namespace(&namespace).map_err(|error| failed("enter", &error))?;
+            std::net::TcpStream::connect("198.18.0.2:7000")
+                .map_err(|error| failed("connect", &error))
+        });
+        let _connection = connected.await.expect("reached");
+        let peer = accept.await.expect("ended").expect("accepted");
+        assert_eq!(peer.ip(), IpAddr::from([198, 18, 0, 1]));
+    }
 }

@@ -6,7 +6,7 @@
 
 mod allowed;
 
-use libc::{c_long, sock_filter};
+use libc::sock_filter;
 
 /// Namespace flags of `clone`.
 const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -153,6 +153,8 @@ fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
 
 #[cfg(test)]
 mod tests {
+    use libc::c_long;
+
     use super::*;
 
     /// A little machine for the instructions that `filter` uses.

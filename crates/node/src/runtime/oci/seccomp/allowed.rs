@@ -86,7 +86,6 @@ pub(super) const COMMON: &[c_long] = &[
     libc::SYS_io_cancel,
     libc::SYS_io_destroy,
     libc::SYS_io_getevents,
-    libc::SYS_io_pgetevents,
     libc::SYS_io_setup,
     libc::SYS_io_submit,
     libc::SYS_ioctl,
@@ -248,9 +247,10 @@ pub(super) const COMMON: &[c_long] = &[
     libc::SYS_writev,
 ];
 
-/// The older forms that only x86_64 has.
+/// What each architecture has besides; on x86_64 the older forms.
 #[cfg(target_arch = "x86_64")]
 pub(super) const OLD: &[c_long] = &[
+    333, // io_pgetevents, which libc does not name everywhere
     libc::SYS_access,
     libc::SYS_alarm,
     libc::SYS_arch_prctl,
@@ -289,7 +289,9 @@ pub(super) const OLD: &[c_long] = &[
     libc::SYS_vfork,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) const OLD: &[c_long] = &[];
+pub(super) const OLD: &[c_long] = &[
+    292, // io_pgetevents
+];
 
 /// Calls since Linux 5.1 have one number on all architectures; not all are known to libc.
 pub(super) const NEW: &[c_long] = &[
