@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod patch;
 mod protobuf;
 pub mod prune;
+pub mod rules;
 pub mod schema;
 pub mod selector;
 pub mod server;

@@ -104,8 +104,6 @@ pub struct Limits {
     pub one_of: Vec<Schema>,
     /// This must not hold.
     pub not: Option<Box<Schema>>,
-    /// Count of `x-kubernetes-validations` on this very node.
-    pub rules: usize,
 }
 
 /// A pattern, compiled when it is first needed: most CRDs of a server are never written to.
@@ -223,17 +221,6 @@ impl Schema {
     /// Whether a field that no property names is allowed.
     pub fn allows_unknown(&self) -> bool {
         self.preserve_unknown || self.additional.is_some()
-    }
-
-    /// Whether any place at or below has CEL rules, which are not evaluated yet.
-    pub fn has_rules(&self) -> bool {
-        self.limits.as_ref().is_some_and(|limits| limits.rules > 0)
-            || self.properties.values().any(|schema| schema.has_rules())
-            || self
-                .additional
-                .as_ref()
-                .is_some_and(|schema| schema.has_rules())
-            || self.items.as_ref().is_some_and(|schema| schema.has_rules())
     }
 
     /// Collects `defaulted` from the properties; parsers call it last.

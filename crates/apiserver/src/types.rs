@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::jsonpath::JsonPath;
+use crate::rules::Rules;
 use crate::schema::Schema;
 use crate::table::Printer;
 use crate::validate::meta::NameRule;
@@ -113,6 +114,8 @@ pub struct ResourceType {
     pub subresources: Subresources,
     /// Structure; `None` allows everything.
     pub schema: Option<Arc<Schema>>,
+    /// Rules in CEL, which CRDs bring.
+    pub rules: Option<Arc<Rules>>,
     /// Where OpenAPI comes from.
     pub description: Description,
     /// Table columns.

@@ -148,8 +148,8 @@ impl Api {
         let mut errors = metadata::check(&call.kind, value, old);
         errors.extend(shape::validate(&call.kind, value, old));
         errors.extend(special::validate(&self.types(), &call.kind, value, old));
+        shape::judge(&call.kind, value, old, &mut errors, warnings);
         if errors.is_empty() {
-            warnings.extend(special::notices(&call.kind, value));
             return Ok(());
         }
         Err(Status::invalid(

@@ -11,11 +11,11 @@ use serde_json::Value;
 use super::Call;
 use crate::apply::{self as ownership, Outcome, Writer};
 use crate::selector::{Fields, Labels};
-use crate::status::{FieldError, Status};
+use crate::status::{Fault, FieldError, Status};
 use crate::store::Durability;
 use crate::table::{self, Include};
 use crate::types::{self, ResourceType};
-use crate::{defaults, patch as patches, prune as pruning, strict, validate as validation};
+use crate::{defaults, patch as patches, prune as pruning, rules, strict, validate as validation};
 
 /// Reads JSON; also returns a finding per duplicate field.
 pub(super) fn parse_json(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
@@ -77,6 +77,34 @@ pub(super) fn validate(kind: &ResourceType, value: &Value, old: Option<&Value>) 
         errors.extend(validation::builtin::update(definition, value, old));
     }
     errors
+}
+
+/// Adds what the rules of a CRD find. They may take the structure for granted, so they are not asked
+/// about an object that lacks it.
+pub(super) fn judge(
+    kind: &ResourceType,
+    value: &Value,
+    old: Option<&Value>,
+    errors: &mut Vec<FieldError>,
+    warnings: &mut Vec<String>,
+) {
+    const BLOCKING: [Fault; 4] = [
+        Fault::Required,
+        Fault::TooLong,
+        Fault::TooMany,
+        Fault::TypeInvalid,
+    ];
+    let Some(rules) = &kind.rules else {
+        return;
+    };
+    if errors.iter().any(|error| BLOCKING.contains(&error.fault)) {
+        let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+        errors.push(FieldError::invalid("<nil>", &Value::Null, detail));
+        return;
+    }
+    let found = rules::check(rules, value, old);
+    errors.extend(found.errors);
+    warnings.extend(found.warnings);
 }
 
 /// When a write of this kind is on disk. Status is derived, whatever the kind.

@@ -62,15 +62,6 @@ pub(super) fn validate(
     }
 }
 
-/// What an accepted object asks for and does not get, as warnings.
-pub(super) fn notices(kind: &ResourceType, value: &Value) -> Vec<String> {
-    if is_crd(kind) {
-        crate::types::crd::notices(value)
-    } else {
-        Vec::new()
-    }
-}
-
 /// `status.qosClass` of a pod.
 fn qos_class(spec: &Value) -> &'static str {
     let lists = ["containers", "initContainers"];

@@ -190,7 +190,6 @@ fn limits(
         "anyOf",
         "oneOf",
         "not",
-        "x-kubernetes-validations",
     ];
     if !LIMITS.iter().any(|name| map.contains_key(*name)) {
         return None;
@@ -244,10 +243,6 @@ fn limits(
         not: map
             .get("not")
             .map(|not| Box::new(node(not, definitions, depth + 1))),
-        rules: map
-            .get("x-kubernetes-validations")
-            .and_then(Value::as_array)
-            .map_or(0, Vec::len),
     }))
 }
 

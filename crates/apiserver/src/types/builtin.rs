@@ -139,6 +139,7 @@ fn entry(row: &Row) -> ResourceType {
             others: row.others.to_vec(),
         },
         schema: pack::schema(row.definition),
+        rules: None,
         description: Description::Definition(row.definition),
         columns: table::builtin(row.group, kind).map_or(Columns::Plain, Columns::Builtin),
         durability: if row.lazy {

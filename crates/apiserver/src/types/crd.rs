@@ -11,6 +11,7 @@ use super::{
     Subresources, TypeTable,
 };
 use crate::jsonpath::JsonPath;
+use crate::rules;
 use crate::schema::{Kind, Limits, Schema, pack, parse, structural};
 use crate::status::{Fault, FieldError};
 use crate::validate::meta::NameRule;
@@ -184,10 +185,12 @@ fn versions(spec: &Value, errors: &mut Vec<FieldError>) {
             ));
         }
         let here = format!("{path}.schema.openAPIV3Schema");
-        errors.extend(structural::check(
-            &version["schema"]["openAPIV3Schema"],
-            &here,
-        ));
+        let schema = &version["schema"]["openAPIV3Schema"];
+        let unsound = structural::check(schema, &here);
+        if unsound.is_empty() {
+            errors.extend(rules::compile(schema, &here).err().into_iter().flatten());
+        }
+        errors.extend(unsound);
         for (index, column) in list(version, "/additionalPrinterColumns")
             .iter()
             .enumerate()
@@ -207,20 +210,6 @@ fn count(versions: &Value) -> String {
         .flatten()
         .map(|version| version["name"].to_string());
     format!("[{}]", names.collect::<Vec<_>>().join(","))
-}
-
-/// What a CRD asks for and this server does not do yet, for its conditions and for warnings.
-pub fn notices(crd: &Value) -> Vec<String> {
-    let mut notices = Vec::new();
-    for version in list(crd, "/spec/versions") {
-        if parse(&version["schema"]["openAPIV3Schema"]).has_rules() {
-            notices.push(format!(
-                "x-kubernetes-validations of version {} are not evaluated yet: objects that break them are accepted",
-                text(version, "/name")
-            ));
-        }
-    }
-    notices
 }
 
 fn entry(crd: &Value, version: &Value) -> ResourceType {
@@ -252,6 +241,8 @@ fn entry(crd: &Value, version: &Value) -> ResourceType {
         namespaced: text(spec, "/scope") == "Namespaced",
         subresources: subresources(version),
         schema: Some(Arc::new(root(raw))),
+        // Findings were told before: `check` compiles the same text.
+        rules: rules::compile(raw, "").ok().flatten().map(Arc::new),
         description: Description::Custom(digest(raw)),
         columns: columns(version),
         durability: if lazy {

@@ -114,12 +114,25 @@ fn names_of_another_crd_of_the_group_are_not_taken() {
 }
 
 #[test]
-fn rules_that_are_not_evaluated_are_told() {
+fn a_crd_with_a_rule_that_does_not_compile_is_refused() {
     let mut with_rules = crd();
-    with_rules["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] =
-        json!([{"rule": "self.n > 0"}]);
-    assert_eq!(crd::notices(&crd()), Vec::<String>::new());
-    assert_eq!(crd::notices(&with_rules).len(), 1);
+    let rule = |text: &str| json!([{ "rule": text }]);
+    let place = "/spec/versions/0/schema/openAPIV3Schema/properties/spec";
+    *with_rules.pointer_mut(place).expect("a spec") =
+        json!({ "type": "object", "properties": { "n": { "type": "integer" } } });
+    with_rules.pointer_mut(place).expect("a spec")["x-kubernetes-validations"] = rule("self.n > 0");
+    assert_eq!(crd::check(&with_rules), []);
+    with_rules.pointer_mut(place).expect("a spec")["x-kubernetes-validations"] = rule("self.m > 0");
+    let errors = crd::check(&with_rules);
+    assert_eq!(
+        errors[0].field,
+        "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"
+    );
+    assert!(
+        errors[0].detail.contains("undefined field 'm'"),
+        "{}",
+        errors[0]
+    );
 }
 
 #[test]
