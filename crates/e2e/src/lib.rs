@@ -8,10 +8,18 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod containers;
+#[cfg(test)]
 mod durability;
+#[cfg(test)]
+mod guest;
 mod http;
 #[cfg(test)]
 mod kubectl;
+#[cfg(test)]
+mod protocols;
+#[cfg(test)]
+mod registry;
 mod server;
 #[cfg(test)]
 mod serving;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::OnceLock;
@@ -37,16 +38,28 @@ impl Server {
 
     /// Starts with more flags.
     pub async fn start_with(flags: &[&str]) -> anyhow::Result<Self> {
-        Self::start_on(tempfile::tempdir()?, flags).await
+        Self::start_on(tempfile::tempdir()?, &runtime(), flags).await
+    }
+
+    /// Starts with the container runtime, whatever `E2E_RUNTIME` says. `None`, loudly, where that
+    /// cannot work.
+    pub async fn start_with_containers() -> anyhow::Result<Option<Self>> {
+        if std::fs::metadata("/proc/self")?.uid() != 0 {
+            eprintln!("SKIPPED: containers need root, nothing of them was tested");
+            return Ok(None);
+        }
+        Self::start_on(tempfile::tempdir()?, "oci", &[])
+            .await
+            .map(Some)
     }
 
     /// Starts on the data directory of a server that was killed.
     pub async fn start_again(killed: TempDir) -> anyhow::Result<Self> {
-        Self::start_on(killed, &[]).await
+        Self::start_on(killed, &runtime(), &[]).await
     }
 
-    async fn start_on(data: TempDir, flags: &[&str]) -> anyhow::Result<Self> {
-        let mut child = Command::new(binary()?)
+    async fn start_on(data: TempDir, runtime: &str, flags: &[&str]) -> anyhow::Result<Self> {
+        let mut child = Command::new(program("suimon")?)
             .args([
                 "up",
                 "--http-port",
@@ -57,7 +70,7 @@ impl Server {
                 "0",
                 "--runtime",
             ])
-            .arg(runtime())
+            .arg(runtime)
             .arg("--data-dir")
             .arg(data.path())
             .args(flags)
@@ -127,7 +140,7 @@ impl Server {
     }
 
     async fn suimon_with_input(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
-        let mut command = Command::new(binary()?);
+        let mut command = Command::new(program("suimon")?);
         // Before the arguments: after `--` they are a program's.
         command
             .arg("--data-dir")
@@ -257,31 +270,37 @@ fn runtime() -> String {
     std::env::var("E2E_RUNTIME").unwrap_or_else(|_| "process".to_owned())
 }
 
-/// The `suimon` binary of this build; built once if it is not there or stale.
-fn binary() -> anyhow::Result<&'static Path> {
-    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let built = BINARY.get_or_init(|| build().map_err(|error| format!("{error:#}")));
-    built.as_deref().map_err(|error| anyhow::anyhow!("{error}"))
+/// A program of this build; built once if it is not there or stale.
+pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    let directory = built
+        .as_deref()
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    match std::env::var("SUIMON_BIN") {
+        Ok(path) if name == "suimon" => Ok(PathBuf::from(path)),
+        _ => Ok(directory.join(name)),
+    }
 }
 
+/// Builds the programs under test. Returns their directory.
 fn build() -> anyhow::Result<PathBuf> {
-    if let Ok(path) = std::env::var("SUIMON_BIN") {
-        return Ok(PathBuf::from(path));
-    }
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = std::process::Command::new(cargo);
-    command.args(["build", "--package", "suimon", "--bin", "suimon"]);
+    command.args(["build", "--package", "e2e", "--bin", "guest"]);
+    if std::env::var_os("SUIMON_BIN").is_none() {
+        command.args(["--package", "suimon", "--bin", "suimon"]);
+    }
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
     if !command.status()?.success() {
-        bail!("cannot build suimon");
+        bail!("cannot build the programs under test");
     }
-    // target/<profile>/deps/e2e-<hash> → target/<profile>/suimon
+    // target/<profile>/deps/e2e-<hash> → target/<profile>
     let exe = std::env::current_exe()?;
-    let profile = exe
-        .parent()
+    exe.parent()
         .and_then(Path::parent)
-        .context("the test runs in target/<profile>/deps")?;
-    Ok(profile.join("suimon"))
+        .map(Path::to_owned)
+        .context("the test runs in target/<profile>/deps")
 }

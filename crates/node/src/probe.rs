@@ -26,7 +26,9 @@ pub(crate) struct Timing {
     pub(crate) failure_threshold: u32,
 }
 
-/// How long one check may take when the period is 0 (Knative's queue-proxy uses the same).
+/// How long one check over the network may take when the period is 0 (Knative's queue-proxy uses
+/// the same). A command has the probe's own time: on a busy machine its start alone can take
+/// longer, and the pod would never be ready.
 const AGGRESSIVE_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl Timing {
@@ -50,7 +52,7 @@ impl Timing {
         Self {
             initial_delay: seconds(probe.initial_delay_seconds, 0),
             period: (!aggressive).then(|| seconds(probe.period_seconds, 10)),
-            timeout: if aggressive {
+            timeout: if aggressive && probe.exec.is_none() {
                 AGGRESSIVE_TIMEOUT
             } else {
                 seconds(probe.timeout_seconds, 1)

@@ -6,6 +6,7 @@
 //! and attached after it: a symbolic link of the image can never lead out of the image.
 
 use std::ffi::{CString, c_char, c_int, c_long};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
@@ -214,6 +215,34 @@ impl Drop for SharedPage {
     }
 }
 
+/// While it lives, children of this process are born in another pid namespace: only a parent can
+/// choose that (`setns(2)`), and without it a command in a container would not find itself in the
+/// container's `/proc`.
+struct PidNamespace {
+    own: File,
+}
+
+impl PidNamespace {
+    fn enter(process: BorrowedFd<'_>) -> io::Result<Self> {
+        let own = File::open("/proc/self/ns/pid")?;
+        // SAFETY: a plain system call; the descriptor is open.
+        check(unsafe { libc::setns(process.as_raw_fd(), libc::CLONE_NEWPID) })?;
+        Ok(Self { own })
+    }
+}
+
+impl Drop for PidNamespace {
+    fn drop(&mut self) {
+        // SAFETY: a plain system call; the descriptor is open.
+        let back = check(unsafe { libc::setns(self.own.as_raw_fd(), libc::CLONE_NEWPID) });
+        if back.is_err() {
+            // Every later program would be born in a stranger's namespace: ending is safer, and
+            // takes the pods along in order.
+            std::process::abort();
+        }
+    }
+}
+
 /// Starts the program as the first process of new namespaces. Returns its pid, seen from here,
 /// once `execve` has succeeded. Must be called from a process with one thread.
 pub(crate) fn start(plan: &ContainerPlan<'_>) -> Result<i32, Failed> {
@@ -240,6 +269,11 @@ pub(crate) fn start(plan: &ContainerPlan<'_>) -> Result<i32, Failed> {
         clone.flags |= CLONE_INTO_CGROUP;
         clone.cgroup = cgroup.as_raw_fd() as u64;
     }
+    let _joined = plan
+        .join
+        .map(PidNamespace::enter)
+        .transpose()
+        .map_err(|error| failed("enter the process ids of", &error))?;
     // SAFETY: without CLONE_VM and with stack 0 this is a fork: the child has its own copy of
     // this process's memory and returns here with 0. The process has one thread, so no lock can
     // be held by another. The child only calls `child`, which never returns.
@@ -336,7 +370,7 @@ unsafe fn prepare(plan: &ContainerPlan<'_>) -> Result<(), Name> {
             ok(libc::dup2(fd.as_raw_fd(), number as RawFd), Name::Output)?;
         }
         if let Some(process) = plan.join {
-            // Not the pid namespace: it would hold only for children of this process.
+            // The pid namespace is the parent's affair: see `PidNamespace`.
             let kinds =
                 libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
             ok(

@@ -1,0 +1,177 @@
+//! A program that runs inside pods under test: it shows what the pod gave it, and speaks gRPC and
+//! WebSocket so that tests see what the gateway does with them.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /file/PATH` | the content of `/PATH`, or 404 with the error |
+//! | `GET /mode/PATH` | its permission bits in octal |
+//! | `GET /write/PATH` | 200 when a file could be made there, else 403 with the error |
+//! | `GET /env/NAME` | the variable, or 404 |
+//! | WebSocket handshake | each message comes back |
+//! | gRPC `grpc.health.v1.Health/Check` | `SERVING` |
+//! | any other gRPC method | each message comes back as it arrives, then `grpc-status: 0` |
+//!
+//! `guest exists PATH` ends with 0 when the file is there: an exec probe.
+
+use std::convert::Infallible;
+use std::os::unix::fs::PermissionsExt;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use http::{HeaderMap, HeaderValue, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// First bytes of an HTTP/2 connection (RFC 9113 §3.4), as far as they are needed to know it.
+const HTTP2: &[u8] = b"PRI * HTTP/2";
+/// Longest head of a request, in bytes.
+const HEAD: usize = 16 << 10;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some("exists") {
+        let path = arguments.next().context("which file?")?;
+        let there = std::fs::metadata(&path).is_ok();
+        return Ok(if there {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
+    }
+    let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).await?;
+    match serve(listener).await? {}
+}
+
+async fn serve(listener: TcpListener) -> anyhow::Result<Infallible> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection(stream).await {
+                eprintln!("connection: {error:#}");
+            }
+        });
+    }
+}
+
+/// Looks at the first bytes without taking them, and hands over.
+async fn connection(stream: TcpStream) -> anyhow::Result<()> {
+    let mut head = vec![0; HEAD];
+    loop {
+        stream.readable().await?;
+        let seen = stream.peek(&mut head).await?;
+        let start = &head[..seen];
+        if seen == 0 {
+            return Ok(());
+        }
+        if start.starts_with(HTTP2) {
+            return http2(stream).await;
+        }
+        if start.windows(4).any(|end| end == b"\r\n\r\n") {
+            let text = String::from_utf8_lossy(start).to_ascii_lowercase();
+            return match text.contains("upgrade: websocket") {
+                true => websocket(stream).await,
+                false => http1(stream).await,
+            };
+        }
+        anyhow::ensure!(seen < HEAD, "the head is too long");
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+}
+
+async fn websocket(stream: TcpStream) -> anyhow::Result<()> {
+    let mut socket = tokio_tungstenite::accept_async(stream).await?;
+    while let Some(message) = socket.next().await {
+        let message = message?;
+        if message.is_text() || message.is_binary() {
+            socket.send(message).await?;
+        }
+    }
+    Ok(())
+}
+
+/// One request, one answer, then the connection closes.
+async fn http1(mut stream: TcpStream) -> anyhow::Result<()> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+        anyhow::ensure!(stream.read_buf(&mut head).await? > 0, "a cut request");
+    }
+    let text = String::from_utf8_lossy(&head);
+    let path = text.split(' ').nth(1).unwrap_or_default();
+    let (status, body) = answer(path);
+    let answer = format!(
+        "HTTP/1.1 {status} OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    Ok(stream.shutdown().await?)
+}
+
+fn answer(path: &str) -> (u16, String) {
+    let mut parts = path.splitn(3, '/').skip(1);
+    let (what, name) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
+    let path = format!("/{name}");
+    let done = match what {
+        "file" => std::fs::read_to_string(path).map_err(|error| error.to_string()),
+        "mode" => std::fs::metadata(path)
+            .map(|file| format!("{:o}", file.permissions().mode() & 0o7777))
+            .map_err(|error| error.to_string()),
+        "write" => {
+            return match std::fs::write(path, "written") {
+                Ok(()) => (200, String::new()),
+                Err(error) => (403, error.to_string()),
+            };
+        }
+        "env" => std::env::var(name).map_err(|error| error.to_string()),
+        _ => Ok("guest\n".to_owned()),
+    };
+    match done {
+        Ok(body) => (200, body),
+        Err(error) => (404, error),
+    }
+}
+
+async fn http2(stream: TcpStream) -> anyhow::Result<()> {
+    let mut connection = h2::server::handshake(stream).await?;
+    while let Some(request) = connection.accept().await {
+        let (request, mut respond) = request?;
+        tokio::spawn(async move {
+            if let Err(error) = grpc(request, &mut respond).await {
+                eprintln!("stream: {error:#}");
+            }
+        });
+    }
+    Ok(())
+}
+
+async fn grpc(
+    request: http::Request<h2::RecvStream>,
+    respond: &mut h2::server::SendResponse<Bytes>,
+) -> anyhow::Result<()> {
+    let health = request.uri().path() == "/grpc.health.v1.Health/Check";
+    let head = Response::builder()
+        .header("content-type", "application/grpc")
+        .body(())?;
+    let mut send = respond.send_response(head, false)?;
+    let mut body = request.into_body();
+    while let Some(data) = body.data().await {
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        if !health {
+            send.send_data(data, false)?;
+        }
+    }
+    if health {
+        // HealthCheckResponse { status: SERVING } in a gRPC frame.
+        send.send_data(Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]), false)?;
+    }
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    Ok(send.send_trailers(trailers)?)
+}

@@ -1,0 +1,33 @@
+//! The guest program (`src/bin/guest.rs`) as an image, and Services that run it.
+
+use crate::Server;
+use crate::server::{program, text};
+
+/// Name under which the store holds the program.
+pub(crate) const IMAGE: &str = "example.com/e2e/guest";
+
+/// Adds the guest to the server's image store.
+pub(crate) async fn add_image(server: &Server) -> anyhow::Result<()> {
+    let path = program("guest")?;
+    let path = path.to_string_lossy();
+    let added = server
+        .suimon(&["image", "add", IMAGE, "--binary", &path])
+        .await?;
+    anyhow::ensure!(added.status.success(), "{}", text(&added.stderr));
+    Ok(())
+}
+
+/// A Service of the guest; `container` is more of the container, `spec` more of the pod, in flow
+/// style.
+pub(crate) fn service(name: &str, container: &str, spec: &str) -> String {
+    let comma = |text: &str| match text.is_empty() {
+        true => String::new(),
+        false => format!(", {text}"),
+    };
+    format!(
+        "{{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {{name: {name}}}, \
+         spec: {{template: {{spec: {{containers: [{{image: {IMAGE}{}}}]{}}}}}}}}}\n",
+        comma(container),
+        comma(spec)
+    )
+}
