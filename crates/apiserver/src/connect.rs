@@ -11,7 +11,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::Stream;
 use futures::future::BoxFuture;
+use http::HeaderMap;
 use http_body::{Frame, SizeHint};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use crate::status::Status;
@@ -82,7 +85,7 @@ impl http_body::Body for Body {
 }
 
 /// A request for a connected subresource.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct ConnectRequest {
     /// Namespace of the object.
     pub namespace: String,
@@ -92,9 +95,23 @@ pub struct ConnectRequest {
     pub object: Value,
     /// Query parameters in the order sent.
     pub query: Vec<(String, String)>,
+    /// Headers, as sent.
+    pub headers: HeaderMap,
+    /// The connection, if the client wants to speak another protocol on it.
+    pub(crate) upgrade: Option<OnUpgrade>,
 }
 
 impl ConnectRequest {
+    /// The connection, once the request has been answered with 101.
+    pub(crate) fn upgrade(
+        &mut self,
+    ) -> Result<BoxFuture<'static, hyper::Result<TokioIo<Upgraded>>>, Status> {
+        let upgrade = self.upgrade.take().ok_or_else(|| {
+            Status::bad_request("this connection cannot be upgraded; use HTTP/1.1 over a socket")
+        })?;
+        Ok(Box::pin(async move { upgrade.await.map(TokioIo::new) }))
+    }
+
     /// The first value of a query parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.query

@@ -89,6 +89,9 @@ where
     let options = Options::parse(head.uri.query().unwrap_or_default())?;
     let call = call(api, &resource, options, user, &head.headers)?;
     auth::authorize(&call, &head.method)?;
+    if !call.subresource.is_empty() && !crud::known_subresource(&call) {
+        return connect(api, &call, head).await;
+    }
     let body = crud::Body {
         media_type: media_type(&head.headers),
         bytes: read(body, &head.method).await?,
@@ -198,9 +201,6 @@ async fn dispatch(
     form: &Form,
     body: crud::Body,
 ) -> Result<Response<Body>, Status> {
-    if !call.subresource.is_empty() && !crud::known_subresource(&call) {
-        return connect(api, &call).await;
-    }
     let scale = call.subresource == "scale";
     let reply = match (method.as_str(), call.name.is_empty()) {
         ("GET", _) if call.options.watch => return watched(watch::start(api, call, form.clone())?),
@@ -223,7 +223,11 @@ async fn dispatch(
 }
 
 /// Hands a subresource to the one who registered for it.
-async fn connect(api: &Api, call: &Call) -> Result<Response<Body>, Status> {
+async fn connect(
+    api: &Api,
+    call: &Call,
+    mut head: http::request::Parts,
+) -> Result<Response<Body>, Status> {
     let connector = api.connector(call).ok_or_else(Status::no_such_path)?;
     let crud::Content::Object(object) = api.get(call)?.content else {
         return Err(Status::no_such_path());
@@ -233,6 +237,8 @@ async fn connect(api: &Api, call: &Call) -> Result<Response<Body>, Status> {
         name: call.name.clone(),
         object: (*object.value()).clone(),
         query: call.options.raw.clone(),
+        upgrade: head.extensions.remove(),
+        headers: head.headers,
     };
     connector(request).await
 }

@@ -29,6 +29,7 @@ pub mod selector;
 pub mod server;
 pub mod status;
 pub mod store;
+pub mod stream;
 pub mod strict;
 pub mod table;
 mod tls;

@@ -21,6 +21,7 @@ use crate::connect::{Connector, Page};
 use crate::crud::{self, Api, Call};
 use crate::status::Status;
 use crate::store::{self, Limits, Store};
+use crate::stream::{self, Ports, Streams};
 use crate::types::TypeTable;
 use crate::{auth, crd, events, gc, http as api_http, kubeconfig, namespace, tls};
 
@@ -258,6 +259,12 @@ impl Server {
     /// name is `plural.group`.
     pub fn connect(&self, resource: &str, subresource: &str, handler: Connector) {
         self.api.connect(resource, subresource, handler);
+    }
+
+    /// Serves `pods/portforward` with what knows the pods' ports.
+    pub fn connect_ports(&self, ports: Arc<dyn Ports>, limits: stream::Limits, tasks: &Tasks) {
+        let streams = Streams::new(ports, limits, tasks);
+        self.connect("pods", "portforward", streams.port_forward());
     }
 }
 

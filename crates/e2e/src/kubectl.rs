@@ -1,7 +1,9 @@
 //! The real kubectl against the API server.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
+use anyhow::Context;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::Server;
@@ -138,5 +140,57 @@ async fn without_credentials_the_api_refuses() -> anyhow::Result<()> {
         return Ok(());
     };
     assert!(!output.status.success(), "{}", text(&output.stdout));
+    Ok(())
+}
+
+/// One request through `kubectl port-forward`, over the protocol that `websockets` chooses.
+async fn forwarded(server: &Server, pod: &str, websockets: &str) -> anyhow::Result<String> {
+    let mut child = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(server.kubeconfig())
+        .args(["port-forward", pod, ":8080"])
+        .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stdout = child.stdout.take().context("standard output is piped")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).await?;
+    // "Forwarding from 127.0.0.1:PORT -> 8080"
+    let address = line
+        .strip_prefix("Forwarding from ")
+        .and_then(|rest| rest.split(' ').next())
+        .with_context(|| format!("kubectl said {line:?}"))?
+        .parse()?;
+    // More than one connection at a time over the one to the server.
+    let (first, second) = tokio::join!(
+        crate::get(address, "forwarded", "/"),
+        crate::get(address, "forwarded", "/")
+    );
+    let (first, second) = (first?, second?);
+    anyhow::ensure!(first.status == 200 && second.status == 200, "{first:?}");
+    Ok(first.body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_forwards_ports_over_both_protocols() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let Some(applied) = kubectl(&server, &["apply", "-f", "-"], &hello("fwd", "Forward")).await?
+    else {
+        return Ok(());
+    };
+    assert!(applied.status.success(), "{}", text(&applied.stderr));
+    let ready = ["wait", "--for=condition=Ready", "ksvc/fwd", "--timeout=60s"];
+    let ready = kubectl(&server, &ready, "").await?.context("kubectl")?;
+    assert!(ready.status.success(), "{}", text(&ready.stderr));
+    let pods = kubectl(&server, &["get", "pods", "-o", "name"], "")
+        .await?
+        .context("kubectl")?;
+    let pods = text(&pods.stdout);
+    let pod = pods.lines().next().context("a pod")?;
+    for websockets in ["true", "false"] {
+        let answer = forwarded(&server, pod, websockets).await?;
+        assert!(answer.contains("Forward"), "{websockets}: {answer}");
+    }
     Ok(())
 }

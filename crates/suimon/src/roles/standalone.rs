@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use apiserver::stream;
 use kube::Client;
 use lifecycle::{Tasks, snapshot_channel};
 use proxy::{Address, ListenerSettings};
@@ -17,6 +18,7 @@ use reconcile::Cluster;
 use routing::Visibility;
 
 use crate::gateway_view;
+use crate::roles::ports::PodPorts;
 use crate::roles::system::{self, GatewayPorts};
 use crate::settings::Settings;
 
@@ -74,6 +76,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     workloads::start(&cluster, system::workloads(), tasks);
     let node = node::start(&cluster, system::node(&settings)?, images.clone(), tasks).await?;
     system::connect_pods(&server, &node);
+    server.connect_ports(Arc::new(PodPorts), stream::Limits::STANDARD, tasks);
     publisher::start(&cluster, ports.publisher(), publish, tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);
 
