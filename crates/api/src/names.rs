@@ -43,6 +43,9 @@ pub mod annotation {
     pub const ROUTES: &str = "serving.knative.dev/routes";
     pub const ROUTING_STATE_MODIFIED: &str = "serving.knative.dev/routingStateModified";
     pub const ROLLOUT_DURATION: &str = "serving.knative.dev/rollout-duration";
+    /// Both spellings, the current one first.
+    pub const ROLLOUT_DURATIONS: [&str; 2] =
+        [ROLLOUT_DURATION, "serving.knative.dev/rolloutDuration"];
     pub const INGRESS_CLASS: &str = "networking.knative.dev/ingress.class";
     pub const HTTP_PROTOCOL: &str = "networking.knative.dev/http-protocol";
     pub const AUTOSCALING_CLASS: &str = "autoscaling.knative.dev/class";

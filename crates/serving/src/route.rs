@@ -5,6 +5,7 @@ mod labeling;
 mod plan;
 mod reconcile;
 mod resources;
+mod rollout;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use kube::{Resource, ResourceExt};
 use crate::context::Context;
 use crate::object::{annotation, names_in};
 
-pub(crate) use status::{ROLLOUT, copy_rollout};
+pub(crate) use resources::{http_option, ingress_class};
 pub(crate) use traffic::mentions;
 
 /// Reconciles at most this many Routes at once.

@@ -51,10 +51,7 @@ pub(crate) fn no_autoscaling_annotations(object: &Value, report: &mut Report) {
 /// `serving.knative.dev/rollout-duration`: seconds, not negative.
 pub(crate) fn rollout_duration(object: &Value, report: &mut Report) {
     let map = json::metadata_map(object, "annotations");
-    for key in [
-        annotation::ROLLOUT_DURATION,
-        "serving.knative.dev/rolloutDuration",
-    ] {
+    for key in annotation::ROLLOUT_DURATIONS {
         if let Some(value) = map.get(key).filter(|value| !value.is_empty()) {
             annotations::whole_seconds(
                 "rollout-duration",

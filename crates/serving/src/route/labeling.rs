@@ -44,7 +44,7 @@ pub(super) fn before(route: &Route, targets: &[Target], observed: &Observed, now
     }
     for revision in observed.revisions.values() {
         let name = revision.name_any();
-        if targets.iter().any(|target| target.revision == name) {
+        if gets_traffic(targets, &name) {
             let routes = with(revision.as_ref(), &own);
             marks
                 .revisions
@@ -72,7 +72,7 @@ pub(super) fn after(route: &Route, targets: &[Target], observed: &Observed, now:
         }
     }
     for (name, revision) in &observed.revisions {
-        if targets.iter().any(|target| &target.revision == name) {
+        if gets_traffic(targets, name) {
             continue;
         }
         if let Some(routes) = without(revision.as_ref(), &own) {
@@ -91,6 +91,11 @@ pub(super) fn after(route: &Route, targets: &[Target], observed: &Observed, now:
         }
     }
     marks
+}
+
+fn gets_traffic(targets: &[Target], revision: &str) -> bool {
+    let mut revisions = targets.iter().flat_map(Target::revisions);
+    revisions.any(|name| name == revision)
 }
 
 fn named_configurations(route: &Route) -> Vec<&str> {

@@ -4,6 +4,10 @@
 //! serves it, and only then take the marks from the revisions before. So the old revision keeps
 //! its pods until no request reaches it any more.
 
+use std::time::Duration;
+
+use api::condition::{READY, Truth, find};
+use api::names::annotation;
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::{Route, RouteStatus};
 use k8s_openapi::api::core::v1::Service as KubernetesService;
@@ -12,12 +16,12 @@ use kube::ResourceExt;
 
 use super::host::{self, Name};
 use super::labeling::{self, Marks};
-use super::status::{Draft, ROLLOUT_MESSAGE};
+use super::rollout::{self, Rollout};
+use super::status::Draft;
 use super::traffic::{self, Target};
 use super::{Observed, resources};
-use crate::event::Note;
 use crate::object::{
-    Ownership, Write, covers, is_serving_key, merged_metadata, not_owned_message, ownership,
+    self, Ownership, Write, covers, is_serving_key, merged_metadata, not_owned_message, ownership,
     same_metadata,
 };
 use crate::settings::Config;
@@ -31,7 +35,8 @@ pub(super) struct Plan {
     /// Names of placeholders of tags that are gone.
     pub(super) stale: Vec<String>,
     pub(super) status: RouteStatus,
-    pub(super) notes: Vec<Note>,
+    /// When time alone moves traffic.
+    pub(super) again: Option<Duration>,
 }
 
 /// What a plan is made with besides the objects.
@@ -51,12 +56,8 @@ pub(super) fn plan(route: &Route, observed: &Observed, given: &Given<'_>) -> Pla
         ingress: None,
         stale: Vec::new(),
         status: RouteStatus::default(),
-        notes: Vec::new(),
+        again: None,
     };
-    if draft.judge_rollout(route, given.config) {
-        plan.notes
-            .push(Note::warning("RolloutNotSupported", ROLLOUT_MESSAGE));
-    }
     decide(route, observed, given, &mut draft, &mut plan);
     plan.status = draft.finish(route);
     plan
@@ -86,17 +87,79 @@ fn decide(
     draft.without_tls(config);
     // Placeholders need no traffic: they are made while the first revision starts.
     let has_places = placeholders(route, &names, observed, given, draft, plan);
-    let targets = match traffic::resolve(route, observed) {
+    let mut targets = match traffic::resolve(route, observed) {
         Ok(targets) => targets,
         Err(problem) => return draft.unassigned(&problem),
     };
+    let rollout = roll_out(route, &targets, observed, given, plan);
+    traffic::divide(&mut targets, &rollout, observed);
     draft.assigned(&targets, &names, config, given.external_port);
     if !has_places {
         return;
     }
     plan.stale = stale(route, &names, observed);
     plan.marks = labeling::before(route, &targets, observed, given.now);
-    ingress(route, &names, &targets, observed, given, draft, plan);
+    let served = Served {
+        names: &names,
+        targets: &targets,
+        rollout: &rollout,
+    };
+    ingress(route, &served, observed, given, draft, plan);
+}
+
+/// What the KIngress is made from.
+struct Served<'a> {
+    names: &'a [Name],
+    targets: &'a [Target],
+    rollout: &'a Rollout,
+}
+
+/// Where the rollout stands now; without a duration all traffic moves at once.
+fn roll_out(
+    route: &Route,
+    targets: &[Target],
+    observed: &Observed,
+    given: &Given<'_>,
+    plan: &mut Plan,
+) -> Rollout {
+    let goal = traffic::goal(targets);
+    let duration = rollout_duration(route, given.config);
+    if duration.is_zero() {
+        return goal;
+    }
+    let ingress = observed.ingress.as_deref();
+    let stored = ingress.and_then(|ingress| object::annotation(ingress, rollout::ANNOTATION));
+    let mut previous = Rollout::read(stored);
+    let now = i64::try_from(given.now.0.as_nanosecond()).unwrap_or(i64::MAX);
+    if let Some(previous) = &mut previous
+        && ingress.is_some_and(is_served)
+    {
+        previous.observe_ready(now, duration);
+    }
+    let (rollout, next) = rollout::step(goal, previous, now);
+    let wait =
+        next.map(|next| Duration::from_nanos(next.saturating_sub(now).max(0).unsigned_abs()));
+    plan.again = wait.map(|wait| wait.max(Duration::from_millis(1)));
+    rollout
+}
+
+/// How long a gradual rollout takes: the Route's annotation, else the cluster's setting.
+fn rollout_duration(route: &Route, config: &Config) -> Duration {
+    let asked = annotation::ROLLOUT_DURATIONS
+        .iter()
+        .find_map(|key| object::annotation(route, key));
+    let asked = asked.and_then(|asked| api::duration::parse(asked).ok());
+    asked.unwrap_or(config.network.rollout_duration)
+}
+
+/// Whether the gateway serves the newest generation.
+fn is_served(ingress: &Ingress) -> bool {
+    let Some(status) = &ingress.status else {
+        return false;
+    };
+    let ready = find(&status.conditions, READY);
+    ingress.metadata.generation == status.observed_generation
+        && ready.is_some_and(|ready| ready.is(Truth::True))
 }
 
 /// Whether every name has, or is about to have, its placeholder.
@@ -168,8 +231,7 @@ fn placeholder_write(
 
 fn ingress(
     route: &Route,
-    names: &[Name],
-    targets: &[Target],
+    served: &Served<'_>,
     observed: &Observed,
     given: &Given<'_>,
     draft: &mut Draft,
@@ -186,7 +248,13 @@ fn ingress(
     }
     plan.ingress = ingress_write(
         existing,
-        resources::ingress(route, names, targets, given.config),
+        resources::ingress(
+            route,
+            served.names,
+            served.targets,
+            served.rollout,
+            given.config,
+        ),
     );
     let Some(existing) = existing else {
         return draft.ingress_out_of_date();
@@ -202,8 +270,14 @@ fn ingress(
     if !keeps_spec || existing.metadata.generation != observed_generation {
         return draft.ingress_out_of_date();
     }
-    if draft.follow_ingress(existing) && plan.ingress.is_none() {
-        let after = labeling::after(route, targets, observed, given.now);
+    if !draft.follow_ingress(existing) {
+        return;
+    }
+    if !served.rollout.is_done() {
+        draft.rolling_out();
+    }
+    if plan.ingress.is_none() {
+        let after = labeling::after(route, served.targets, observed, given.now);
         plan.marks.configurations.extend(after.configurations);
         plan.marks.revisions.extend(after.revisions);
     }

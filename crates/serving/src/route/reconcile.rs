@@ -32,7 +32,7 @@ pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Err
     };
     let plan = plan(&route, &observed, &given);
     apply(&ctx, &key, &route, &plan).await?;
-    Ok(Action::Await)
+    Ok(plan.again.map_or(Action::Await, Action::After))
 }
 
 fn observe(key: &Key, route: &Route, ctx: &Context) -> Observed {
@@ -121,7 +121,6 @@ async fn apply(ctx: &Context, key: &Key, route: &Arc<Route>, plan: &Plan) -> Res
         &plan.status,
     )
     .await?;
-    ctx.recorder.tell(route.as_ref(), &plan.notes);
     for name in &plan.stale {
         let stale = Key::new(key.namespace.clone(), name);
         write::delete::<KubernetesService>(&ctx.client, &stale).await?;

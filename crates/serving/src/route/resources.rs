@@ -15,10 +15,11 @@ use api::networking::v1alpha1::{
 use api::serving::v1::Route;
 use k8s_openapi::api::core::v1::{Service as KubernetesService, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 use super::host::Name;
-use super::traffic::Target;
+use super::rollout::{self, Rollout};
+use super::traffic::{Share, Target};
 use crate::object::{self, Strings, child_metadata};
 use crate::settings::Config;
 
@@ -33,6 +34,7 @@ pub(super) fn ingress(
     route: &Route,
     names: &[Name],
     targets: &[Target],
+    rollout: &Rollout,
     config: &Config,
 ) -> Ingress {
     let mut labels = route.labels().clone();
@@ -43,7 +45,8 @@ pub(super) fn ingress(
     );
     let mut annotations = route.annotations().clone();
     annotations.remove(annotation::LAST_APPLIED);
-    annotations.remove(annotation::ROLLOUT_DURATION);
+    annotations.retain(|key, _| !annotation::ROLLOUT_DURATIONS.contains(&key.as_str()));
+    annotations.insert(rollout::ANNOTATION.to_owned(), rollout.text());
     annotations.insert(
         annotation::INGRESS_CLASS.to_owned(),
         ingress_class(route, config),
@@ -82,7 +85,7 @@ fn paths(route: &Route, name: &Name, targets: &[Target], config: &Config) -> Vec
     let by_header = config.features.allowed(Feature::TagHeaderBasedRouting);
     let namespace = route.namespace().unwrap_or_default();
     let Some(tag) = &name.tag else {
-        let splits = splits(&namespace, targets);
+        let splits = splits(&namespace, targets.iter().flat_map(|target| &target.shares));
         if splits.is_empty() {
             return Vec::new();
         }
@@ -108,7 +111,7 @@ fn paths(route: &Route, name: &Name, targets: &[Target], config: &Config) -> Vec
         } else {
             BTreeMap::new()
         },
-        splits: vec![split(&namespace, target, 100)],
+        splits: splits(&namespace, &target.tagged),
         ..HttpIngressPath::default()
     });
     path.into_iter().collect()
@@ -120,51 +123,53 @@ fn tag_paths(namespace: &str, targets: &[Target]) -> Vec<HttpIngressPath> {
         let exact = target.tag.clone()?;
         Some(HttpIngressPath {
             headers: BTreeMap::from([(TAG_HEADER.to_owned(), HeaderMatch { exact })]),
-            splits: vec![split(namespace, target, 100)],
+            splits: splits(namespace, &target.tagged),
             ..HttpIngressPath::default()
         })
     };
     targets.iter().filter_map(path).collect()
 }
 
-/// Shares of the main host: one per revision, without those of zero percent.
-fn splits(namespace: &str, targets: &[Target]) -> Vec<IngressBackendSplit> {
+/// One split per revision, without those of zero percent.
+fn splits<'a>(
+    namespace: &str,
+    shares: impl IntoIterator<Item = &'a Share>,
+) -> Vec<IngressBackendSplit> {
     let mut splits: Vec<IngressBackendSplit> = Vec::new();
-    for target in targets {
-        let percent = target.percent.unwrap_or_default();
-        if percent == 0 {
+    for share in shares {
+        if share.percent == 0 {
             continue;
         }
         let known = splits
             .iter_mut()
-            .find(|split| split.service_name == target.revision);
+            .find(|split| split.service_name == share.revision);
         match known {
-            Some(split) => split.percent = Some(split.percent.unwrap_or_default() + percent),
-            None => splits.push(split(namespace, target, percent)),
+            Some(split) => split.percent = Some(split.percent.unwrap_or_default() + share.percent),
+            None => splits.push(split(namespace, share)),
         }
     }
     splits
 }
 
-fn split(namespace: &str, target: &Target, percent: i64) -> IngressBackendSplit {
-    let port = if target.h2c { H2C_PORT } else { HTTP1_PORT };
+fn split(namespace: &str, share: &Share) -> IngressBackendSplit {
+    let port = if share.h2c { H2C_PORT } else { HTTP1_PORT };
     IngressBackendSplit {
         service_namespace: namespace.to_owned(),
-        service_name: target.revision.clone(),
+        service_name: share.revision.clone(),
         service_port: IntOrString::Int(port),
-        percent: Some(percent),
+        percent: Some(share.percent),
         append_headers: BTreeMap::from([
             ("Knative-Serving-Namespace".to_owned(), namespace.to_owned()),
             (
                 "Knative-Serving-Revision".to_owned(),
-                target.revision.clone(),
+                share.revision.clone(),
             ),
         ]),
     }
 }
 
 /// The class of the KIngress: the Route's annotation, else the cluster's.
-pub(super) fn ingress_class(route: &Route, config: &Config) -> String {
+pub(crate) fn ingress_class(route: &impl Resource, config: &Config) -> String {
     let keys = [
         annotation::INGRESS_CLASS,
         "networking.knative.dev/ingress-class",
@@ -173,7 +178,8 @@ pub(super) fn ingress_class(route: &Route, config: &Config) -> String {
     asked.unwrap_or(&config.network.ingress_class).to_owned()
 }
 
-fn http_option(route: &Route, config: &Config) -> &'static str {
+/// What plain HTTP does: the annotation, else the cluster's setting.
+pub(crate) fn http_option(route: &impl Resource, config: &Config) -> &'static str {
     let keys = [
         annotation::HTTP_PROTOCOL,
         "networking.knative.dev/httpOption",

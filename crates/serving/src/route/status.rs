@@ -1,26 +1,19 @@
 //! Conditions of a Route: AllTrafficAssigned, IngressReady and CertificateProvisioned make up
 //! Ready.
 
-use std::time::Duration;
-
-use api::condition::{Condition, Conditions, READY, Truth, find};
-use api::names::annotation;
+use api::condition::{Conditions, READY, Truth, find};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::{Addressable, Route, RouteStatus, TrafficTarget};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::host::Name;
-use super::traffic::{Problem, Target};
-use crate::object;
+use super::traffic::{Problem, Share, Target};
 use crate::settings::Config;
 
 const TRAFFIC: &str = "AllTrafficAssigned";
 const INGRESS: &str = "IngressReady";
 const CERTIFICATE: &str = "CertificateProvisioned";
 const DEPENDENTS: &[&str] = &[TRAFFIC, INGRESS, CERTIFICATE];
-
-/// Informational: a gradual rollout was asked for.
-pub(crate) const ROLLOUT: &str = "GradualRollout";
 
 /// A Route's status while it is planned.
 pub(super) struct Draft {
@@ -76,15 +69,18 @@ impl Draft {
             let name = names.find(|name| name.tag.as_deref() == Some(tag))?;
             Some(name.url(scheme, port))
         };
-        let target = |target: &Target| TrafficTarget {
+        let of = |target: &Target, share: &Share| TrafficTarget {
             tag: target.tag.clone(),
-            revision_name: Some(target.revision.clone()),
+            revision_name: Some(share.revision.clone()),
             configuration_name: None,
-            latest_revision: Some(target.latest),
-            percent: target.percent,
+            latest_revision: Some(target.is_latest()),
+            percent: target.percent.map(|_| share.percent),
             url: target.tag.as_deref().and_then(url_of),
         };
-        self.status.traffic = targets.iter().map(target).collect();
+        let shares = targets
+            .iter()
+            .flat_map(|target| target.shares.iter().map(move |share| of(target, share)));
+        self.status.traffic = shares.collect();
         self.conditions.mark_true(TRAFFIC);
     }
 
@@ -126,22 +122,11 @@ impl Draft {
             .is_some_and(|it| it.is(Truth::True))
     }
 
-    /// Says that a gradual rollout is not done, if one is asked for. Returns whether that is news.
-    pub(super) fn judge_rollout(&mut self, route: &Route, config: &Config) -> bool {
-        let asked = object::annotation(route, annotation::ROLLOUT_DURATION);
-        let duration = match asked {
-            Some(asked) => api::duration::parse(asked).unwrap_or_default(),
-            None => config.network.rollout_duration,
-        };
-        let follows_latest = |target: &TrafficTarget| target.latest_revision == Some(true);
-        if duration == Duration::ZERO || !route.spec.traffic.iter().any(follows_latest) {
-            self.conditions.remove(ROLLOUT);
-            return false;
-        }
-        let is_news = self.conditions.get(ROLLOUT).is_none();
+    /// The gateway serves the newest split, which is not the last one.
+    pub(super) fn rolling_out(&mut self) {
+        let message = "A gradual rollout of the latest revision(s) is in progress.";
         self.conditions
-            .mark_info(ROLLOUT, Truth::False, "NotSupported", ROLLOUT_MESSAGE);
-        is_news
+            .mark_unknown(INGRESS, "RolloutInProgress", message);
     }
 
     /// The status to store.
@@ -149,17 +134,5 @@ impl Draft {
         self.status.observed_generation = route.metadata.generation;
         self.status.conditions = self.conditions.into_vec();
         self.status
-    }
-}
-
-/// Why `rollout-duration` changes nothing.
-pub(super) const ROLLOUT_MESSAGE: &str = "rollout-duration is not supported yet: all traffic \
-     moves at once when the new revision is ready. Use percentages in spec.traffic for steps.";
-
-/// Shows the Route's remark about gradual rollouts on its Service, too.
-pub(crate) fn copy_rollout(conditions: &mut Conditions, of_route: Option<&Condition>) {
-    match of_route {
-        Some(_) => conditions.mark_info(ROLLOUT, Truth::False, "NotSupported", ROLLOUT_MESSAGE),
-        None => conditions.remove(ROLLOUT),
     }
 }

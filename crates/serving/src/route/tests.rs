@@ -468,23 +468,58 @@ fn tags_are_chosen_by_header_when_the_feature_is_on() {
 }
 
 #[test]
-fn a_gradual_rollout_is_refused_in_status_and_the_route_still_gets_ready() {
+fn a_gradual_rollout_moves_traffic_step_by_step_and_says_so() {
     let mut gradual = latest();
     gradual
         .annotations_mut()
-        .insert("serving.knative.dev/rollout-duration".into(), "60s".into());
-    let mut observed = observed(
-        Some(following("hello-00001", "True")),
-        vec![revision(1, "True")],
+        .insert("serving.knative.dev/rolloutDuration".into(), "61s".into());
+    let revisions = || vec![revision(1, "True"), revision(2, "True")];
+    let mut observed = observed(Some(following("hello-00001", "True")), revisions());
+    served(&gradual, &mut observed);
+    let first = decide(&gradual, &observed);
+    assert_eq!((condition(&first, READY).0, first.again), ("True", None));
+
+    observed
+        .configurations
+        .insert("hello".into(), Arc::new(following("hello-00002", "True")));
+    let begun = decide(&gradual, &observed);
+    let ingress = written(&begun.ingress);
+    let split = |ingress: &Ingress| -> Vec<(String, i64)> {
+        let splits = splits(ingress, 0, 0).into_iter();
+        splits
+            .map(|(revision, _, percent)| (revision, percent))
+            .collect()
+    };
+    assert_eq!(
+        split(&ingress),
+        [
+            ("hello-00001".to_owned(), 99),
+            ("hello-00002".to_owned(), 1)
+        ]
     );
     served(&gradual, &mut observed);
-    let plan = decide(&gradual, &observed);
-    let (status, reason, _) = condition(&plan, super::ROLLOUT);
-    assert_eq!((status, reason), ("False", "NotSupported"));
-    assert_eq!(condition(&plan, READY).0, "True");
-    assert_eq!(plan.notes[0].reason, "RolloutNotSupported");
-    gradual.status = Some(plan.status);
-    assert!(decide(&gradual, &observed).notes.is_empty(), "told once");
+    let serving = decide(&gradual, &observed);
+    assert_eq!(condition(&serving, READY).1, "RolloutInProgress");
+    let shares: Vec<_> = serving.status.traffic.iter().map(|it| it.percent).collect();
+    assert_eq!(shares, [Some(99), Some(1)]);
+    // Served within the same second: 60 s for 99 percent in 60 steps of (rounded) 2 percent.
+    assert_eq!(serving.again, Some(std::time::Duration::from_secs(1)));
+
+    let ingress = written(&serving.ingress);
+    observed.ingress = Some(Arc::new(ingress.as_ref().clone()));
+    let given = Given {
+        config: &config(),
+        external_port: Some(8080),
+        now: &at(61),
+    };
+    let stepped = written(&plan(&gradual, &observed, &given).ingress);
+    assert_eq!(
+        split(&stepped),
+        [
+            ("hello-00001".to_owned(), 97),
+            ("hello-00002".to_owned(), 3)
+        ]
+    );
 }
 
 #[test]

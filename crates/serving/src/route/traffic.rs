@@ -2,6 +2,7 @@
 //!
 //! All targets or none: while one of them cannot be resolved, the split that is served stays.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::condition::{READY, Truth, find};
@@ -11,6 +12,7 @@ use kube::ResourceExt;
 use reconcile::controller_of;
 
 use super::Observed;
+use super::rollout::{Part, Rollout};
 use crate::configuration::is_ready;
 use crate::object::label;
 use crate::revision::protocol;
@@ -21,9 +23,35 @@ pub(super) struct Target {
     pub(super) tag: Option<String>,
     pub(super) revision: String,
     pub(super) percent: Option<i64>,
-    pub(super) latest: bool,
+    /// The configuration whose latest revision is meant; `None` for a revision by name.
+    pub(super) configuration: Option<String>,
+    /// Who gets `percent`: the revision alone, or with older ones during a gradual rollout.
+    pub(super) shares: Vec<Share>,
+    /// The same for the tag's own host, of a hundred.
+    pub(super) tagged: Vec<Share>,
+}
+
+/// A part of a target's traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    pub(super) revision: String,
     /// Whether the revision speaks HTTP/2 without TLS.
     pub(super) h2c: bool,
+    pub(super) percent: i64,
+}
+
+impl Target {
+    /// Whether a newer revision takes the place of this one.
+    pub(super) fn is_latest(&self) -> bool {
+        self.configuration.is_some()
+    }
+
+    /// Every revision that gets traffic by this target.
+    pub(super) fn revisions(&self) -> impl Iterator<Item = &str> {
+        let shares = self.shares.iter().chain(&self.tagged);
+        let of_shares = shares.map(|share| share.revision.as_str());
+        of_shares.chain([self.revision.as_str()])
+    }
 }
 
 /// Why a target cannot be resolved.
@@ -144,13 +172,107 @@ fn resolve_one(
         Named::Configuration(name) => latest_of(name, observed)?,
         Named::Revision(name) => ready_revision(route, name, observed)?,
     };
+    let share = |percent: i64| Share {
+        revision: revision.name_any(),
+        h2c: protocol(revision) == "h2c",
+        percent,
+    };
+    let tag = target.tag.clone().filter(|tag| !tag.is_empty());
     Ok(Target {
-        tag: target.tag.clone().filter(|tag| !tag.is_empty()),
         revision: revision.name_any(),
         percent: target.percent,
-        latest: matches!(named(target), Named::Configuration(_)),
-        h2c: protocol(revision) == "h2c",
+        configuration: match named(target) {
+            Named::Configuration(name) => Some(name.to_owned()),
+            Named::Revision(_) => None,
+        },
+        shares: vec![share(target.percent.unwrap_or_default())],
+        tagged: tag.iter().map(|_| share(100)).collect(),
+        tag,
     })
+}
+
+/// The targets' traffic when nothing rolls out.
+pub(super) fn goal(targets: &[Target]) -> Rollout {
+    let mut parts = Vec::new();
+    for target in targets {
+        let Some(configuration) = &target.configuration else {
+            continue;
+        };
+        let part = |tag: &str, percent: i64| {
+            let (configuration, revision) = (configuration.clone(), target.revision.clone());
+            (tag.to_owned(), configuration, revision, percent)
+        };
+        parts.push(part("", target.percent.unwrap_or_default()));
+        parts.extend(target.tag.as_deref().map(|tag| part(tag, 100)));
+    }
+    Rollout::goal(parts)
+}
+
+/// Divides the targets' traffic among the revisions of a rollout. The part of a revision that is
+/// gone falls to the newest.
+pub(super) fn divide(targets: &mut [Target], rollout: &Rollout, observed: &Observed) {
+    let mut given: BTreeMap<(String, String), i64> = BTreeMap::new();
+    for target in targets {
+        let Some(configuration) = target.configuration.clone() else {
+            continue;
+        };
+        let newest = target.revision.clone();
+        let mut shares = |tag: &str, percent: i64| {
+            let parts = rollout.parts(tag, &configuration)?;
+            let key = (tag.to_owned(), configuration.clone());
+            let skip = given.entry(key).or_default();
+            let shares = slice(parts, *skip, percent);
+            *skip += percent;
+            Some(merge(shares, &newest, observed))
+        };
+        if let Some(shares) = shares("", target.percent.unwrap_or_default()) {
+            target.shares = shares;
+        }
+        let tagged = target.tag.clone().and_then(|tag| shares(&tag, 100));
+        if let Some(shares) = tagged {
+            target.tagged = shares;
+        }
+    }
+}
+
+/// `percent` of the parts after the first `skip`: several targets may follow one configuration.
+fn slice(parts: &[Part], mut skip: i64, mut percent: i64) -> Vec<(&str, i64)> {
+    let mut taken = Vec::new();
+    for part in parts {
+        let skipped = part.percent.min(skip);
+        skip -= skipped;
+        let take = (part.percent - skipped).min(percent);
+        percent -= take;
+        if take > 0 {
+            taken.push((part.revision_name.as_str(), take));
+        }
+    }
+    taken
+}
+
+fn merge(parts: Vec<(&str, i64)>, newest: &str, observed: &Observed) -> Vec<Share> {
+    let mut shares: Vec<Share> = Vec::new();
+    let total: i64 = parts.iter().map(|(_, percent)| percent).sum();
+    for (name, percent) in parts {
+        if let Some(revision) = observed.revisions.get(name).filter(|_| name != newest) {
+            shares.push(Share {
+                revision: name.to_owned(),
+                h2c: protocol(revision) == "h2c",
+                percent,
+            });
+        }
+    }
+    let rest = total - shares.iter().map(|share| share.percent).sum::<i64>();
+    if let Some(revision) = observed.revisions.get(newest)
+        && (rest > 0 || shares.is_empty())
+    {
+        shares.push(Share {
+            revision: newest.to_owned(),
+            h2c: protocol(revision) == "h2c",
+            percent: rest,
+        });
+    }
+    shares
 }
 
 fn latest_of<'a>(name: &str, observed: &'a Observed) -> Result<&'a Arc<Revision>, Problem> {

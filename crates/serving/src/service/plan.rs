@@ -3,6 +3,7 @@
 //! The order is Knative's: the Configuration first. When the user names the revision, the Route
 //! waits until the Configuration has accepted that name, so a bad name never moves traffic.
 
+use api::names::annotation;
 use api::serving::v1::{Configuration, Route, Service, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -156,8 +157,7 @@ fn route_write(existing: Option<&Route>, wanted: Route) -> Option<Write<Route>> 
         return Some(Write::Create(wanted));
     };
     // The rollout duration comes from the Service alone, so it also has to go with it.
-    let foreign =
-        |key: &str| is_serving_key(key) && key != api::names::annotation::ROLLOUT_DURATION;
+    let foreign = |key: &str| is_serving_key(key) && !annotation::ROLLOUT_DURATIONS.contains(&key);
     let metadata = merged_metadata(&existing.metadata, &wanted.metadata, foreign);
     if same_metadata(&metadata, &existing.metadata) && existing.spec == wanted.spec {
         return None;

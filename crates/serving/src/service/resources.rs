@@ -10,10 +10,8 @@ use crate::object::{Strings, child_metadata};
 
 /// The Configuration: same name, same template.
 pub(super) fn configuration(service: &Service) -> Configuration {
-    let annotations = annotations(
-        service,
-        &[annotation::LAST_APPLIED, annotation::ROLLOUT_DURATION],
-    );
+    let [current, older] = annotation::ROLLOUT_DURATIONS;
+    let annotations = annotations(service, &[annotation::LAST_APPLIED, current, older]);
     Configuration {
         metadata: child_metadata(service, service.name_any(), labels(service), annotations),
         spec: ConfigurationSpec {

@@ -5,8 +5,6 @@ use api::serving::v1::{Configuration, Route, Service, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use reconcile::Error;
 
-use crate::route::{ROLLOUT, copy_rollout};
-
 pub(super) const CONFIGURATIONS_READY: &str = "ConfigurationsReady";
 pub(super) const ROUTES_READY: &str = "RoutesReady";
 
@@ -67,10 +65,6 @@ impl Draft {
         self.status.traffic = status.traffic.clone();
         let ready = api::condition::find(&status.conditions, api::condition::READY);
         self.conditions.propagate(ROUTES_READY, ready);
-        copy_rollout(
-            &mut self.conditions,
-            api::condition::find(&status.conditions, ROLLOUT),
-        );
         let serves = self
             .conditions
             .get(ROUTES_READY)
