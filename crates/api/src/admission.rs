@@ -60,6 +60,7 @@ enum Kind {
     Configuration,
     Revision,
     Route,
+    DomainMapping,
     PodAutoscaler,
     Ingress,
     /// A ConfigMap of the system namespace that we read.
@@ -73,6 +74,7 @@ impl Kind {
             ("serving.knative.dev", "Configuration") => Some(Self::Configuration),
             ("serving.knative.dev", "Revision") => Some(Self::Revision),
             ("serving.knative.dev", "Route") => Some(Self::Route),
+            ("serving.knative.dev", "DomainMapping") => Some(Self::DomainMapping),
             ("autoscaling.internal.knative.dev", "PodAutoscaler") => Some(Self::PodAutoscaler),
             ("networking.internal.knative.dev", "Ingress") => Some(Self::Ingress),
             ("", "ConfigMap")
@@ -178,6 +180,7 @@ fn decodable(kind: Kind, object: &Value) -> Result<(), String> {
         Kind::Configuration => read::<serving::v1::Configuration>(&whole),
         Kind::Revision => read::<serving::v1::Revision>(&whole),
         Kind::Route => read::<serving::v1::Route>(&whole),
+        Kind::DomainMapping => read::<serving::v1beta1::DomainMapping>(&whole),
         Kind::PodAutoscaler => read::<autoscaling::v1alpha1::PodAutoscaler>(&whole),
         Kind::Ingress => read::<networking::v1alpha1::Ingress>(&whole),
         Kind::Config => None,
@@ -203,6 +206,7 @@ fn set_defaults(kind: Kind, request: &mut Request<'_>, settings: &Settings) {
             }
         }
         Kind::Route => defaults::traffic(request.object, false),
+        Kind::DomainMapping => defaults::domain_mapping(request.object),
         Kind::PodAutoscaler => defaults::podautoscaler(request.object),
         Kind::Ingress => defaults::ingress(request.object),
         Kind::Revision | Kind::Config => {}
@@ -211,7 +215,9 @@ fn set_defaults(kind: Kind, request: &mut Request<'_>, settings: &Settings) {
         keep_named_template(request, &raw_template);
     }
     let owned = !json::list(&request.object["metadata"], "ownerReferences").is_empty();
-    if kind == Kind::Service || (matches!(kind, Kind::Configuration | Kind::Route) && !owned) {
+    if matches!(kind, Kind::Service | Kind::DomainMapping)
+        || (matches!(kind, Kind::Configuration | Kind::Route) && !owned)
+    {
         record_user(request);
     }
 }
@@ -259,7 +265,7 @@ fn record_user(request: &mut Request<'_>) {
 }
 
 fn validate(kind: Kind, request: &Request<'_>, settings: &Settings) -> Report {
-    use validation::{ingress, object, podautoscaler, revision};
+    use validation::{domain_mapping, ingress, object, podautoscaler, revision};
     let mut report = Report::default();
     let (new, old) = (&*request.object, request.old);
     let free_standing = json::list(&new["metadata"], "ownerReferences").is_empty();
@@ -278,6 +284,7 @@ fn validate(kind: Kind, request: &Request<'_>, settings: &Settings) -> Report {
             traffic::validate(new, traffic::Owner::Route, &mut report);
         }
         Kind::Revision => revision::validate(new, old, settings, &mut report),
+        Kind::DomainMapping => domain_mapping::validate(new, request.namespace, &mut report),
         Kind::PodAutoscaler => podautoscaler::validate(new, settings, &mut report),
         Kind::Ingress => ingress::validate(new, request.namespace, &mut report),
         Kind::Config => {}
@@ -291,7 +298,7 @@ fn validate(kind: Kind, request: &Request<'_>, settings: &Settings) -> Report {
     if matches!(kind, Kind::Configuration | Kind::Route) {
         object::service_label(new, &mut report);
     }
-    let user_written = kind == Kind::Service
+    let user_written = matches!(kind, Kind::Service | Kind::DomainMapping)
         || (matches!(kind, Kind::Configuration | Kind::Route) && free_standing);
     if let Some(old) = old.filter(|_| user_written) {
         object::creator_and_modifier(old, new, &mut report);

@@ -84,6 +84,18 @@ pub(crate) fn ingress(object: &mut Value) {
     }
 }
 
+/// A DomainMapping's target is in its own namespace unless it says so.
+pub(crate) fn domain_mapping(object: &mut Value) {
+    let namespace = json::text(&object["metadata"], "namespace").to_owned();
+    let spec = json::object_mut(object, "spec");
+    if let Some(reference) = spec.and_then(|spec| json::object_mut(spec, "ref"))
+        && json::text(reference, "namespace").is_empty()
+        && !namespace.is_empty()
+    {
+        reference["namespace"] = namespace.into();
+    }
+}
+
 /// Fills what a PodAutoscaler leaves out.
 pub(crate) fn podautoscaler(object: &mut Value) {
     if let Some(spec) = json::object_mut(object, "spec") {

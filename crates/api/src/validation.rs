@@ -5,6 +5,7 @@
 
 pub(crate) mod annotations;
 mod container;
+pub(crate) mod domain_mapping;
 mod image;
 pub(crate) mod ingress;
 pub mod names;

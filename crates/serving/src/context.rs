@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use api::autoscaling::v1alpha1::PodAutoscaler;
 use api::names::{annotation, label};
-use api::networking::v1alpha1::Ingress;
+use api::networking::v1alpha1::{ClusterDomainClaim, Ingress};
 use api::serving::v1::{Configuration, Revision, Route, Service};
+use api::serving::v1beta1::DomainMapping;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service as KubernetesService};
 use kube::{Resource, ResourceExt};
@@ -16,8 +17,8 @@ use crate::digest::Digests;
 use crate::event::Recorder;
 use crate::index::Index;
 use crate::object::{self, label, names_in};
-use crate::route;
 use crate::settings::{LiveConfig, Settings};
+use crate::{domain_mapping, route};
 
 /// Shared by all controllers; cheap to reach through one `Arc`.
 pub(crate) struct Context {
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) configurations: Informer<Configuration>,
     pub(crate) revisions: Informer<Revision>,
     pub(crate) routes: Informer<Route>,
+    pub(crate) domain_mappings: Informer<DomainMapping>,
+    pub(crate) domain_claims: Informer<ClusterDomainClaim>,
     pub(crate) autoscalers: Informer<PodAutoscaler>,
     pub(crate) ingresses: Informer<Ingress>,
     pub(crate) deployments: Informer<Deployment>,
@@ -38,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) kubernetes_services: Informer<KubernetesService>,
     /// Routes by `configuration/<name>` and `revision/<name>` of their targets.
     pub(crate) routes_by_target: Index<Route>,
+    /// DomainMappings by `<kind>/<name>` of their target.
+    pub(crate) domain_mappings_by_target: Index<DomainMapping>,
     /// Revisions by `configuration/<name>` of their parent and `route/<name>` of their marks.
     pub(crate) revisions_by_mention: Index<Revision>,
     /// Configurations by `route/<name>` of their marks.
@@ -60,6 +65,7 @@ impl Context {
         let configurations = cluster.informer(tasks);
         let revisions = cluster.informer(tasks);
         let routes = cluster.informer(tasks);
+        let domain_mappings = cluster.informer(tasks);
         let pods = cluster.informer(tasks);
         let kubernetes_services = cluster.informer(tasks);
         Arc::new(Self {
@@ -70,6 +76,7 @@ impl Context {
             digests: Digests::start(Arc::clone(&settings.digests), tasks),
             settings,
             routes_by_target: Index::follow(&routes, route::mentions),
+            domain_mappings_by_target: Index::follow(&domain_mappings, domain_mapping::mentions),
             revisions_by_mention: Index::follow(&revisions, |revision| {
                 let parent = label(revision, label::CONFIGURATION);
                 let parent = parent.map(|name| format!("configuration/{name}"));
@@ -83,6 +90,8 @@ impl Context {
                 owned(label(service, label::ROUTE))
             }),
             services: cluster.informer(tasks),
+            domain_claims: cluster.informer(tasks),
+            domain_mappings,
             autoscalers: cluster.informer(tasks),
             ingresses: cluster.informer(tasks),
             deployments: cluster.informer(tasks),

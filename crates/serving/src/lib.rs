@@ -1,4 +1,5 @@
-//! Knative Serving's controllers: Service, Configuration, Revision, Route, PodAutoscaler.
+//! Knative Serving's controllers: Service, Configuration, Revision, Route,
+//! DomainMapping, PodAutoscaler.
 //!
 //! Each kind is a module with the same five parts: wiring (`service.rs`), `reconcile` (reads
 //! caches, writes), `plan` (decides, without I/O), `resources` (children) and `status`
@@ -7,6 +8,7 @@
 mod configuration;
 mod context;
 mod digest;
+mod domain_mapping;
 mod drain;
 mod event;
 #[cfg(test)]
@@ -34,5 +36,6 @@ pub fn start(cluster: &Cluster, settings: Settings, reports: ReportReceiver, tas
     configuration::start(&ctx);
     revision::start(&ctx);
     route::start(&ctx);
+    domain_mapping::start(&ctx);
     podautoscaler::start(&ctx, reports);
 }

@@ -9,6 +9,7 @@ mod world;
 use api::names::label;
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::{Configuration, Revision, Route, Service};
+use api::serving::v1beta1::DomainMapping;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Service as KubernetesService};
 use kube::ResourceExt;
@@ -301,5 +302,84 @@ async fn a_deleted_route_releases_the_revisions_of_a_configuration_that_stays() 
     let unmarked =
         |it: &Configuration| !it.annotations().contains_key("serving.knative.dev/routes");
     world.wait("bare", unmarked).await;
+    world.stop().await;
+}
+
+fn network(data: Value) -> ConfigMap {
+    let metadata = json!({"namespace": "knative-serving", "name": "config-network"});
+    serde_json::from_value(json!({"metadata": metadata, "data": data})).expect("a ConfigMap")
+}
+
+fn mapping() -> DomainMapping {
+    let target =
+        json!({"kind": "Service", "name": "hello", "apiVersion": "serving.knative.dev/v1"});
+    serde_json::from_value(json!({
+        "apiVersion": "serving.knative.dev/v1beta1", "kind": "DomainMapping",
+        "metadata": {"namespace": "default", "name": "www.example.org"},
+        "spec": {"ref": target},
+    }))
+    .expect("a DomainMapping")
+}
+
+#[tokio::test]
+async fn a_mapped_domain_waits_for_its_claim_and_its_target_and_gives_the_claim_back() {
+    let world = World::start().await;
+    world.create(&mapping()).await;
+    let reason = |reason: &'static str| {
+        move |it: &DomainMapping| {
+            let conditions = json!(it)["status"]["conditions"].clone();
+            let conditions = conditions.as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|it| it["reason"] == reason)
+        }
+    };
+    let domain = "www.example.org";
+    world.wait(domain, reason("DomainAlreadyClaimed")).await;
+    world
+        .create(&network(
+            json!({"autocreate-cluster-domain-claims": "true"}),
+        ))
+        .await;
+    world.wait(domain, reason("ResolveFailed")).await;
+    let claim = world.claim(domain).await.expect("a claim");
+    assert_eq!(claim.spec.namespace, "default");
+
+    world.create(&service("hello", json!({}))).await;
+    world.wait(domain, is_ready::<DomainMapping>).await;
+    let ingress: Ingress = world.get(domain).await;
+    assert_eq!(splits(&ingress), [("hello".to_owned(), 100)]);
+
+    world.delete::<DomainMapping>(domain).await;
+    world.gone::<DomainMapping>(domain).await;
+    assert!(world.claim(domain).await.is_none());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_gradual_rollout_starts_with_one_percent_and_ends_with_all() {
+    let world = World::start().await;
+    let mut gradual = service("hello", json!({}));
+    gradual
+        .annotations_mut()
+        .insert("serving.knative.dev/rollout-duration".into(), "3s".into());
+    world.create(&gradual).await;
+    world.wait("hello", is_ready::<Service>).await;
+    world
+        .merge::<Service>(
+            "hello",
+            json!({"spec": {"template": {"spec": {"timeoutSeconds": 9}}}}),
+        )
+        .await;
+    let first = [
+        ("hello-00001".to_owned(), 99),
+        ("hello-00002".to_owned(), 1),
+    ];
+    world
+        .wait("hello", |ingress: &Ingress| splits(ingress) == first)
+        .await;
+    let last = [("hello-00002".to_owned(), 100)];
+    world
+        .wait("hello", |ingress: &Ingress| splits(ingress) == last)
+        .await;
+    world.wait("hello", is_ready::<Service>).await;
     world.stop().await;
 }

@@ -617,3 +617,36 @@ fn an_ingress_gets_defaults_and_is_checked() {
         "validation failed: service namespace must match ingress namespace: spec.rules[0].http.paths[0].splits[0].serviceNamespace"
     );
 }
+
+#[test]
+fn a_domain_mapping_names_a_domain_and_a_target_of_its_own_namespace() {
+    let mapping = |name: &str, reference: &str| {
+        create(&format!(
+            "apiVersion: serving.knative.dev/v1beta1\nkind: DomainMapping\n\
+             metadata: {{name: {name}, namespace: default}}\nspec: {{ref: {reference}}}\n"
+        ))
+    };
+    let target = "{kind: Service, name: hello, apiVersion: serving.knative.dev/v1}";
+    let stored = mapping("www.example.com", target).expect("valid");
+    assert_eq!(stored["spec"]["ref"]["namespace"], "default");
+    let creator = &stored["metadata"]["annotations"]["serving.knative.dev/creator"];
+    assert_eq!(creator, "alice");
+    for (name, reference, text) in [
+        ("example", target, "at least two segments"),
+        ("a.svc.cluster.local", target, "cluster local domain"),
+        (
+            "www.example.com",
+            "{kind: Service, name: hello}",
+            "spec.ref.apiVersion",
+        ),
+        ("www.example.com", "{}", "missing field(s): spec.ref"),
+        (
+            "www.example.com",
+            "{kind: Service, name: hello, apiVersion: v1, namespace: other}",
+            "mismatched namespaces: spec.ref.namespace",
+        ),
+    ] {
+        let refused = mapping(name, reference).expect_err(text);
+        assert!(refused.contains(text), "{refused}");
+    }
+}

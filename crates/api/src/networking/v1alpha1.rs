@@ -1,4 +1,9 @@
-//! `networking.internal.knative.dev/v1alpha1`: the Knative Ingress (KIngress).
+//! `networking.internal.knative.dev/v1alpha1`: the Knative Ingress (KIngress) and
+//! ClusterDomainClaim.
+
+mod domain_claim;
+
+pub use domain_claim::{ClusterDomainClaim, ClusterDomainClaimSpec};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;

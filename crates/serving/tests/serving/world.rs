@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::autoscaling::v1alpha1::PodAutoscaler;
-use api::networking::v1alpha1::{Ingress, IngressStatus};
+use api::networking::v1alpha1::{ClusterDomainClaim, Ingress, IngressStatus};
 use api::serving::v1::{Configuration, Revision, Route, Service};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -177,6 +177,12 @@ impl World {
 
     pub(crate) async fn get<K: Object>(&self, name: &str) -> K {
         self.api::<K>().get(name).await.expect("it exists")
+    }
+
+    /// The claim of a domain.
+    pub(crate) async fn claim(&self, domain: &str) -> Option<ClusterDomainClaim> {
+        let claims = Api::<ClusterDomainClaim>::all(self.client.clone());
+        claims.get_opt(domain).await.expect("an answer")
     }
 
     pub(crate) async fn delete<K: Object>(&self, name: &str) {

@@ -1,0 +1,211 @@
+//! What one DomainMapping needs, decided without I/O.
+//!
+//! The domain is claimed first: without the claim nothing is written, so two namespaces never
+//! serve one domain.
+
+use api::condition::{Conditions, READY, find};
+use api::networking::v1alpha1::{ClusterDomainClaim, Ingress};
+use api::serving::v1::Addressable;
+use api::serving::v1beta1::{DomainMapping, DomainMappingStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+
+use super::{resources, target};
+use crate::object::{
+    Ownership, Write, is_serving_key, merged_metadata, not_owned_message, ownership, same_metadata,
+};
+use crate::settings::Config;
+
+const CLAIMED: &str = "DomainClaimed";
+const RESOLVED: &str = "ReferenceResolved";
+const INGRESS: &str = "IngressReady";
+const CERTIFICATE: &str = "CertificateProvisioned";
+const DEPENDENTS: &[&str] = &[CERTIFICATE, CLAIMED, INGRESS, RESOLVED];
+
+/// Held by mappings whose claim we made, until the claim is deleted.
+pub(super) const FINALIZER: &str = "domainmappings.serving.knative.dev";
+
+/// What the plan looks at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Observed {
+    pub(super) claim: Option<ClusterDomainClaim>,
+    /// Address of the target, or why there is none.
+    pub(super) address: Option<Result<String, String>>,
+    pub(super) ingress: Option<Ingress>,
+}
+
+/// Writes and status of one DomainMapping.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Whether the finalizer has to be there before the claim is made.
+    pub(super) hold: bool,
+    pub(super) claim: Option<ClusterDomainClaim>,
+    pub(super) ingress: Option<Write<Ingress>>,
+    pub(super) status: DomainMappingStatus,
+}
+
+struct Draft {
+    conditions: Conditions,
+    plan: Plan,
+}
+
+/// Decides. `port` is that of external URLs, if it is not the scheme's own.
+pub(super) fn plan(
+    mapping: &DomainMapping,
+    observed: &Observed,
+    config: &Config,
+    port: Option<u16>,
+    now: &Time,
+) -> Plan {
+    let mut status = mapping.status.clone().unwrap_or_default();
+    let stored = std::mem::take(&mut status.conditions);
+    let mut draft = Draft {
+        conditions: Conditions::new(&stored, DEPENDENTS, now.clone()),
+        plan: Plan {
+            hold: false,
+            claim: None,
+            ingress: None,
+            status,
+        },
+    };
+    if draft.plan.status.observed_generation != mapping.metadata.generation {
+        draft.ingress_out_of_date();
+    }
+    draft.located(mapping, config, port);
+    draft.decide(mapping, observed, config);
+    let Draft {
+        conditions,
+        mut plan,
+    } = draft;
+    plan.status.observed_generation = mapping.metadata.generation;
+    plan.status.conditions = conditions.into_vec();
+    plan
+}
+
+impl Draft {
+    fn located(&mut self, mapping: &DomainMapping, config: &Config, port: Option<u16>) {
+        let domain = mapping.name_any();
+        let scheme = match &mapping.spec.tls {
+            Some(_) => "https",
+            None => &config.network.default_external_scheme,
+        };
+        let url = match port.filter(|_| scheme == "http") {
+            Some(port) => format!("{scheme}://{domain}:{port}"),
+            None => format!("{scheme}://{domain}"),
+        };
+        self.plan.status.url = Some(url.clone());
+        self.plan.status.address = Some(Addressable { url: Some(url) });
+    }
+
+    fn decide(&mut self, mapping: &DomainMapping, observed: &Observed, config: &Config) {
+        if !self.claim(mapping, observed.claim.as_ref(), config) {
+            return;
+        }
+        self.certificate(mapping, config);
+        let namespace = mapping.namespace().unwrap_or_default();
+        let address = match &observed.address {
+            Some(Ok(address)) => target::backend(address, &namespace),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err(format!(
+                "kind {:?} of {:?} has no address here, use a Knative Service, a Route or a \
+                 Kubernetes Service",
+                mapping.spec.reference.kind,
+                mapping
+                    .spec
+                    .reference
+                    .api_version
+                    .as_deref()
+                    .unwrap_or_default()
+            )),
+        };
+        let backend = match address {
+            Ok(backend) => backend,
+            Err(why) => return self.conditions.mark_false(RESOLVED, "ResolveFailed", &why),
+        };
+        self.conditions.mark_true(RESOLVED);
+        let wanted = resources::ingress(mapping, &backend, config);
+        self.ingress(mapping, observed.ingress.as_ref(), wanted);
+    }
+
+    /// Whether the domain belongs to the mapping's namespace.
+    fn claim(
+        &mut self,
+        mapping: &DomainMapping,
+        claim: Option<&ClusterDomainClaim>,
+        config: &Config,
+    ) -> bool {
+        let autocreate = config.network.autocreate_cluster_domain_claims;
+        self.plan.hold = autocreate;
+        match claim {
+            Some(claim) if Some(&claim.spec.namespace) == mapping.namespace().as_ref() => {
+                self.conditions.mark_true(CLAIMED);
+                return true;
+            }
+            // The next look finds the claim, whoever was faster.
+            None if autocreate => self.plan.claim = Some(resources::claim(mapping)),
+            Some(_) | None => {
+                let message = "The domain name is already in use by another DomainMapping";
+                self.conditions
+                    .mark_false(CLAIMED, "DomainAlreadyClaimed", message);
+            }
+        }
+        false
+    }
+
+    fn certificate(&mut self, mapping: &DomainMapping, config: &Config) {
+        let (reason, message) = if mapping.spec.tls.is_some() {
+            (
+                "CertificateExternallyProvided",
+                "TLS certificate was provided externally",
+            )
+        } else if config.network.external_domain_tls {
+            (
+                "HTTPDowngrade",
+                "external-domain-tls is enabled, but certificates are not issued yet: the domain \
+                 is served without TLS",
+            )
+        } else {
+            ("TLSNotEnabled", "external-domain-tls is not enabled")
+        };
+        self.conditions
+            .mark_true_because(CERTIFICATE, reason, message);
+    }
+
+    fn ingress(&mut self, mapping: &DomainMapping, existing: Option<&Ingress>, wanted: Ingress) {
+        let Some(existing) = existing else {
+            self.plan.ingress = Some(Write::Create(wanted));
+            return self.ingress_out_of_date();
+        };
+        match ownership(existing, mapping) {
+            Ownership::Ours => {}
+            Ownership::Former => return self.ingress_out_of_date(),
+            Ownership::Foreign => {
+                let message = not_owned_message("Ingress", &existing.name_any());
+                return self.conditions.mark_false(INGRESS, "NotOwned", &message);
+            }
+        }
+        let metadata = merged_metadata(&existing.metadata, &wanted.metadata, is_serving_key);
+        let keeps_spec = existing.spec == wanted.spec;
+        if !keeps_spec || !same_metadata(&metadata, &existing.metadata) {
+            self.plan.ingress = Some(Write::Replace(Ingress {
+                metadata,
+                spec: wanted.spec,
+                status: existing.status.clone(),
+            }));
+        }
+        let status = existing.status.as_ref();
+        let seen = status.and_then(|status| status.observed_generation);
+        let ready = status.and_then(|status| find(&status.conditions, READY));
+        if keeps_spec && existing.metadata.generation == seen && ready.is_some() {
+            self.conditions.propagate(INGRESS, ready);
+        } else {
+            self.ingress_out_of_date();
+        }
+    }
+
+    fn ingress_out_of_date(&mut self) {
+        let message = "Ingress has not yet been reconciled.";
+        self.conditions
+            .mark_unknown(INGRESS, "IngressNotConfigured", message);
+    }
+}
