@@ -3,7 +3,7 @@
 //! Handlers run after the cache holds the change, in the task of the watch: they must only put
 //! keys into queues or set flags, never wait.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
@@ -60,6 +60,9 @@ struct Shared<K> {
 struct Objects<K> {
     /// Ordered, so that a namespace is a range.
     known: BTreeMap<Key, Arc<K>>,
+    /// Uid of the controlling owner (empty without one) → keys: a set of pods is found without
+    /// looking at all of its namespace.
+    by_controller: HashMap<String, BTreeSet<Key>>,
     /// The newest revision that the watch has told of since the last full list.
     seen: Option<u64>,
 }
@@ -80,10 +83,7 @@ where
     /// Starts the watch. It is renewed for ever; its errors are logged and retried with backoff.
     pub fn start(api: Api<K>, tasks: &Tasks) -> Self {
         let shared = Arc::new(Shared {
-            objects: RwLock::new(Objects {
-                known: BTreeMap::new(),
-                seen: None,
-            }),
+            objects: RwLock::new(Objects::new()),
             handlers: Mutex::default(),
             synced: watch::channel(false).0,
         });
@@ -127,16 +127,12 @@ where
 
     /// The objects of a namespace that the owner with this uid controls.
     pub fn owned_by(&self, namespace: &str, uid: &str) -> Vec<Arc<K>> {
-        self.in_namespace(namespace, |object| {
-            let owners = object
-                .meta()
-                .owner_references
-                .as_deref()
-                .unwrap_or_default();
-            owners
-                .iter()
-                .any(|owner| owner.uid == uid && owner.controller == Some(true))
-        })
+        self.read().controlled(namespace, uid)
+    }
+
+    /// The objects of a namespace that nobody controls.
+    pub fn orphans(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.read().controlled(namespace, "")
     }
 
     /// Takes over what a write of this process returned, ahead of the watch: a reconcile that
@@ -241,7 +237,7 @@ impl<K: Resource<DynamicType = ()>> Shared<K> {
             if !objects.is_news(&key, object.as_ref(), source) {
                 return;
             }
-            objects.known.insert(key, Arc::clone(&object));
+            objects.insert(key, Arc::clone(&object));
         }
         self.tell(&Change::Applied(object));
     }
@@ -250,7 +246,7 @@ impl<K: Resource<DynamicType = ()>> Shared<K> {
         {
             let mut objects = self.write();
             objects.saw(last.as_ref());
-            objects.known.remove(key);
+            objects.remove(key);
         }
         self.tell(&Change::Deleted(last));
     }
@@ -266,7 +262,7 @@ impl<K: Resource<DynamicType = ()>> Shared<K> {
                 .collect()
         };
         for (key, object) in gone {
-            self.write().known.remove(&key);
+            self.write().remove(&key);
             self.tell(&Change::Deleted(object));
         }
     }
@@ -287,7 +283,51 @@ impl<K: Resource<DynamicType = ()>> Shared<K> {
     }
 }
 
+impl<K> Objects<K> {
+    fn new() -> Self {
+        Self {
+            known: BTreeMap::new(),
+            by_controller: HashMap::new(),
+            seen: None,
+        }
+    }
+}
+
 impl<K: Resource<DynamicType = ()>> Objects<K> {
+    fn insert(&mut self, key: Key, object: Arc<K>) {
+        self.remove(&key);
+        let controller = controller_uid(object.as_ref()).to_owned();
+        self.by_controller
+            .entry(controller)
+            .or_default()
+            .insert(key.clone());
+        self.known.insert(key, object);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(old) = self.known.remove(key) else {
+            return;
+        };
+        let controller = controller_uid(old.as_ref());
+        if let Some(keys) = self.by_controller.get_mut(controller) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_controller.remove(controller);
+            }
+        }
+    }
+
+    fn controlled(&self, namespace: &str, uid: &str) -> Vec<Arc<K>> {
+        let Some(keys) = self.by_controller.get(uid) else {
+            return Vec::new();
+        };
+        let range = keys.range(Key::new(namespace, "")..);
+        range
+            .take_while(|key| key.namespace == namespace)
+            .filter_map(|key| self.known.get(key).map(Arc::clone))
+            .collect()
+    }
+
     fn saw(&mut self, object: &K) {
         self.seen = self.seen.max(revision(object));
     }
@@ -315,6 +355,16 @@ impl<K: Resource<DynamicType = ()>> Objects<K> {
     }
 }
 
+fn controller_uid<K: Resource>(object: &K) -> &str {
+    let owners = object
+        .meta()
+        .owner_references
+        .as_deref()
+        .unwrap_or_default();
+    let controller = owners.iter().find(|owner| owner.controller == Some(true));
+    controller.map_or("", |owner| owner.uid.as_str())
+}
+
 /// The revision as a number, if the server writes numbers: then they order the writes of a kind.
 fn revision<K: Resource>(object: &K) -> Option<u64> {
     object.meta().resource_version.as_ref()?.parse().ok()
@@ -334,10 +384,7 @@ mod tests {
 
     fn shared() -> Shared<ConfigMap> {
         Shared {
-            objects: RwLock::new(Objects {
-                known: BTreeMap::new(),
-                seen: None,
-            }),
+            objects: RwLock::new(Objects::new()),
             handlers: Mutex::default(),
             synced: watch::channel(true).0,
         }

@@ -18,6 +18,7 @@
 
 mod cluster;
 mod error;
+mod event;
 mod informer;
 mod key;
 mod queue;
@@ -26,6 +27,7 @@ pub mod write;
 
 pub use cluster::Cluster;
 pub use error::Error;
+pub use event::Recorder;
 pub use informer::{Change, Informer};
 pub use key::{Key, controller_of};
 pub use queue::Queue;

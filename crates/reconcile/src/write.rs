@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -132,6 +132,33 @@ pub async fn delete<K: Object>(client: &Client, key: &Key) -> Result<(), Error> 
     {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Deletes the object of this uid in the background; no error if it is gone or another has taken
+/// its name since.
+pub async fn delete_exactly<K: Object>(client: &Client, key: &Key, uid: &str) -> Result<(), Error> {
+    delete_with::<K>(client, key, uid, DeleteParams::background()).await
+}
+
+/// As [`delete_exactly`], with the deletion's options.
+pub async fn delete_with<K: Object>(
+    client: &Client,
+    key: &Key,
+    uid: &str,
+    params: DeleteParams,
+) -> Result<(), Error> {
+    let params = params.preconditions(Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: None,
+    });
+    match api::<K>(client, &key.namespace)
+        .delete(&key.name, &params)
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -10,8 +10,10 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use lifecycle::Tasks;
-use reconcile::{Action, Cluster, Error, Informer, Key, Queue, controller_of, write};
+use reconcile::{Action, Cluster, Error, Informer, Key, Queue, Recorder, controller_of, write};
 
+use crate::children::Shared;
+use crate::claim::{claim, enqueue_adopters};
 use plan::Observed;
 
 const WORKERS: usize = 8;
@@ -21,15 +23,20 @@ struct Context {
     deployments: Informer<Deployment>,
     replica_sets: Informer<ReplicaSet>,
     pods: Informer<Pod>,
+    recorder: Recorder,
 }
 
-pub(crate) fn start(cluster: &Cluster, tasks: &Tasks) {
+pub(crate) fn start(shared: &Shared, tasks: &Tasks) {
+    let cluster = &shared.cluster;
     let deployments = cluster.informer::<Deployment>(tasks);
     let replica_sets = cluster.informer::<ReplicaSet>(tasks);
     let pods = cluster.informer::<Pod>(tasks);
     let queue = Queue::new();
     deployments.enqueue_self(&queue);
     replica_sets.enqueue_owner::<Deployment>(&queue);
+    enqueue_adopters(&deployments, &replica_sets, &queue, |deployment| {
+        Some(deployment.spec.as_ref()?.selector.clone())
+    });
     enqueue_recreations(&deployments, &replica_sets, &pods, &queue);
     let synced = vec![deployments.synced(), replica_sets.synced(), pods.synced()];
     let context = Arc::new(Context {
@@ -37,6 +44,7 @@ pub(crate) fn start(cluster: &Cluster, tasks: &Tasks) {
         deployments,
         replica_sets,
         pods,
+        recorder: shared.recorder.of("deployment-controller"),
     });
     reconcile::run("deployment", queue, WORKERS, synced, tasks, move |key| {
         reconcile(Arc::clone(&context), key)
@@ -76,9 +84,18 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(deployment) = ctx.deployments.get(&key) else {
         return Ok(Action::Await);
     };
-    let sets = ctx
-        .replica_sets
-        .owned_by(&key.namespace, &deployment.uid().unwrap_or_default());
+    let Some(spec) = deployment.spec.as_ref() else {
+        return Ok(Action::Await);
+    };
+    let client = ctx.cluster.client();
+    let sets = claim(
+        client,
+        &ctx.replica_sets,
+        deployment.as_ref(),
+        &spec.selector,
+        |_| true,
+    )
+    .await?;
     let old_pods_remain = plan::recreates(&deployment) && {
         let old: Vec<String> = sets
             .iter()
@@ -99,7 +116,6 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
     };
     let now = reconcile::now();
     let plan = plan::plan(&observed);
-    let client = ctx.cluster.client();
 
     // The work first: a pod that someone waits for starts before any status is written.
     let created = match &plan.create {
@@ -113,6 +129,15 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
         async move { write::merge::<ReplicaSet>(client, &key, patch).await }
     });
     let patched = try_join_all(patches).await.map(drop);
+    if created.is_ok() && patched.is_ok() {
+        for (reason, message) in plan::events(&observed, &plan) {
+            ctx.recorder.normal(deployment.as_ref(), reason, message);
+        }
+    } else if let Err(error) = &created {
+        let message = format!("Failed to create new replica set: {error}");
+        ctx.recorder
+            .warning(deployment.as_ref(), "ReplicaSetCreateError", message);
+    }
     for name in &plan.delete {
         write::delete::<ReplicaSet>(client, &Key::new(&key.namespace, name)).await?;
     }

@@ -1,30 +1,39 @@
 //! The controllers that Kubernetes has built in, for standalone mode: Deployment, ReplicaSet,
-//! binding of pods to the one node, Service addresses, EndpointSlice, default ServiceAccounts.
+//! the scheduler of the one node, Service addresses, EndpointSlice, default ServiceAccounts.
 //!
 //! Waking a revision passes through here (`spec.replicas` 0 → 1 until a Pod exists, and Pod Ready
 //! until an EndpointSlice says so): each step is one write, nothing polls, and status is written
 //! after the work. Plans are pure; only `apply` functions write.
 
 mod account;
-mod binding;
+mod children;
+mod claim;
 mod deployment;
 mod endpoints;
 mod endpointslice;
 mod name;
+mod pending;
 mod pod;
+mod quantity;
 mod replicaset;
 mod rollout;
+mod scheduler;
+mod selector;
 mod service;
+mod template;
 
 pub use service::AddressRange;
 
 use lifecycle::Tasks;
-use reconcile::Cluster;
+use reconcile::{Cluster, Recorder};
+
+use children::Shared;
+use scheduler::Scheduler;
 
 /// What the controllers must know about this machine.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The one node; every pod is bound to it.
+    /// The one node; pods that fit there are bound to it.
     pub node_name: String,
     /// Where cluster IPs of Services come from.
     pub service_addresses: AddressRange,
@@ -32,9 +41,16 @@ pub struct Settings {
 
 /// Starts all controllers. They stop with the stage `Controllers`.
 pub fn start(cluster: &Cluster, settings: Settings, tasks: &Tasks) {
-    deployment::start(cluster, tasks);
-    replicaset::start(cluster, &settings.node_name, tasks);
-    binding::start(cluster, &settings.node_name, tasks);
+    let recorder = Recorder::start(cluster.client().clone(), "workloads", tasks);
+    let scheduler = Scheduler::new(cluster, &settings.node_name, &recorder, tasks);
+    let shared = Shared {
+        cluster: cluster.clone(),
+        recorder,
+        scheduler,
+    };
+    deployment::start(&shared, tasks);
+    replicaset::start(&shared, tasks);
+    scheduler::start(cluster, &shared.scheduler, tasks);
     service::start(cluster, settings.service_addresses, tasks);
     endpointslice::start(cluster, tasks);
     endpoints::start(cluster, tasks);

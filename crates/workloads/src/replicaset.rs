@@ -1,9 +1,5 @@
 //! ReplicaSet → Pods.
-//!
-//! The cache of pods runs behind our own writes. [`Pending`] remembers what was written and not
-//! seen yet, so that a reconcile in between neither creates a pod twice nor deletes two for one.
 
-mod pending;
 mod plan;
 
 use std::sync::Arc;
@@ -11,46 +7,32 @@ use std::sync::Arc;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use lifecycle::Tasks;
-use reconcile::{Action, Change, Cluster, Error, Informer, Key, Queue, write};
+use reconcile::{Action, Error, Informer, Key, Queue, write};
 
-use pending::Pending;
+use crate::children::{Doomed, Pods, Shared, WRITES};
+use crate::claim::{claim, enqueue_adopters};
 
 /// ReplicaSets reconciled at once.
 const WORKERS: usize = 8;
-/// Pods of one ReplicaSet created or deleted at once.
-const WRITES: usize = 32;
 
 struct Context {
-    cluster: Cluster,
-    node_name: String,
     replica_sets: Informer<ReplicaSet>,
-    pods: Informer<Pod>,
-    pending: Pending,
+    pods: Pods<ReplicaSet>,
 }
 
-pub(crate) fn start(cluster: &Cluster, node_name: &str, tasks: &Tasks) {
-    let replica_sets = cluster.informer::<ReplicaSet>(tasks);
-    let pods = cluster.informer::<Pod>(tasks);
-    let pending = Pending::default();
+pub(crate) fn start(shared: &Shared, tasks: &Tasks) {
+    let replica_sets = shared.cluster.informer::<ReplicaSet>(tasks);
+    let informer = shared.cluster.informer::<Pod>(tasks);
+    let pods = Pods::new(shared, informer.clone(), "replicaset-controller");
     let queue = Queue::new();
-    // Before the queue hears of a pod, it must not count as pending any more.
-    let seen = pending.clone();
-    pods.on_change(move |change| match change {
-        Change::Applied(pod) => seen.saw(pod),
-        Change::Deleted(pod) => seen.saw_gone(pod),
-    });
     replica_sets.enqueue_self(&queue);
-    pods.enqueue_owner::<ReplicaSet>(&queue);
-    let synced = vec![replica_sets.synced(), pods.synced()];
-    let context = Arc::new(Context {
-        cluster: cluster.clone(),
-        node_name: node_name.to_owned(),
-        replica_sets,
-        pods,
-        pending,
+    informer.enqueue_owner::<ReplicaSet>(&queue);
+    enqueue_adopters(&replica_sets, &informer, &queue, |set| {
+        Some(set.spec.as_ref()?.selector.clone())
     });
+    let synced = vec![replica_sets.synced(), informer.synced()];
+    let context = Arc::new(Context { replica_sets, pods });
     reconcile::run("replicaset", queue, WORKERS, synced, tasks, move |key| {
         reconcile(Arc::clone(&context), key)
     });
@@ -58,28 +40,32 @@ pub(crate) fn start(cluster: &Cluster, node_name: &str, tasks: &Tasks) {
 
 async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
     let Some(set) = ctx.replica_sets.get(&key) else {
-        ctx.pending.forget(&key);
+        ctx.pods.forget(&key);
         return Ok(Action::Await);
     };
-    let uid = set.uid().unwrap_or_default();
+    let Some(spec) = set.spec.as_ref() else {
+        return Ok(Action::Await);
+    };
     // In this order: what is struck off meanwhile is in the cache by then.
-    let unseen = ctx.pending.of(&key);
-    let pods = ctx.pods.owned_by(&key.namespace, &uid);
+    let unseen = ctx.pods.unseen(&key);
+    let client = ctx.pods.client();
+    let pods = claim(
+        client,
+        &ctx.pods.informer,
+        set.as_ref(),
+        &spec.selector,
+        |pod| !crate::pod::is_finished(pod),
+    )
+    .await?;
     let plan = plan::plan(&set, &pods, &unseen, &reconcile::now());
     let (created, deleted) = tokio::join!(
-        create(&ctx, &set, &key, plan.create),
-        delete(&ctx, &key, plan.delete)
+        create(&ctx, &set, plan.create),
+        delete(&ctx, &set, plan.delete)
     );
     let failure = created.err().map(|error| ("FailedCreate", error));
     let failure = failure.or_else(|| deleted.err().map(|error| ("FailedDelete", error)));
     let status = with_failure(plan.status, &set, failure.as_ref());
-    write::status(
-        ctx.cluster.client(),
-        set.as_ref(),
-        set.status.as_ref(),
-        &status,
-    )
-    .await?;
+    write::status(client, set.as_ref(), set.status.as_ref(), &status).await?;
     match failure {
         Some((_, error)) => Err(error),
         None => Ok(plan.requeue.map_or(Action::Await, Action::After)),
@@ -87,8 +73,10 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
 }
 
 /// Creates pods until one fails: what refuses one (a quota, a bad template) refuses all.
-async fn create(ctx: &Context, set: &ReplicaSet, key: &Key, count: usize) -> Result<(), Error> {
-    let creations = futures::stream::iter(0..count).map(|_| create_one(ctx, set, key));
+async fn create(ctx: &Context, set: &ReplicaSet, count: usize) -> Result<(), Error> {
+    let pod = plan::new_pod(set);
+    let base = set.metadata.name.as_deref().unwrap_or_default();
+    let creations = futures::stream::iter(0..count).map(|_| ctx.pods.create_any(set, &pod, base));
     let mut creations = creations.buffer_unordered(WRITES);
     while let Some(result) = creations.next().await {
         result?;
@@ -96,33 +84,9 @@ async fn create(ctx: &Context, set: &ReplicaSet, key: &Key, count: usize) -> Res
     Ok(())
 }
 
-async fn create_one(ctx: &Context, set: &ReplicaSet, key: &Key) -> Result<(), Error> {
-    loop {
-        let pod = plan::new_pod(set, &ctx.node_name, crate::name::random(&key.name));
-        let name = pod.name_any();
-        ctx.pending.creating(key, &name);
-        match write::create_if_absent(ctx.cluster.client(), &pod).await {
-            Ok(Some(_)) => return Ok(()),
-            // The random name is taken: draw another.
-            Ok(None) => ctx.pending.not_created(key, &name),
-            Err(error) => {
-                ctx.pending.not_created(key, &name);
-                return Err(error);
-            }
-        }
-    }
-}
-
-async fn delete(ctx: &Context, key: &Key, pods: Vec<plan::Doomed>) -> Result<(), Error> {
-    let deletions = futures::stream::iter(pods).map(|pod| async move {
-        ctx.pending.deleting(key, &pod.name, &pod.uid);
-        let result =
-            write::delete::<Pod>(ctx.cluster.client(), &Key::new(&key.namespace, &pod.name)).await;
-        if result.is_err() {
-            ctx.pending.not_deleted(key, &pod.name);
-        }
-        result
-    });
+async fn delete(ctx: &Context, set: &ReplicaSet, pods: Vec<Doomed>) -> Result<(), Error> {
+    let deletions =
+        futures::stream::iter(pods).map(|pod| async move { ctx.pods.delete(set, &pod).await });
     let mut deletions = deletions.buffer_unordered(WRITES);
     while let Some(result) = deletions.next().await {
         result?;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Endpoints, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Endpoints, Event, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -178,6 +178,13 @@ async fn a_rollout_replaces_every_pod_and_is_never_short_of_one() {
     };
     world.eventually("3 new pods", all_new).await;
     assert!(world.least_ready.load(Ordering::SeqCst) >= 3);
+    let scaled = told(&world, "web");
+    assert!(
+        scaled.iter().any(|event| event
+            .starts_with("ScalingReplicaSet: Scaled up replica set web-")
+            && event.ends_with(" from 0 to 3")),
+        "{scaled:?}"
+    );
     assert!(world.most_pods.load(Ordering::SeqCst) <= 4);
     let revision = |world: &World| {
         let web = world.get::<Deployment>("default", "web")?;
@@ -266,5 +273,97 @@ async fn a_deleted_deployment_takes_its_pods_along() {
     let gone =
         |world: &World| world.list::<ReplicaSet>().is_empty() && world.list::<Pod>().is_empty();
     world.eventually("nothing", gone).await;
+    world.stop().await;
+}
+
+/// Reasons and messages told of an object.
+fn told(world: &World, name: &str) -> Vec<String> {
+    let events = world.list::<Event>();
+    let about = events
+        .iter()
+        .filter(|event| event.involved_object.name.as_deref() == Some(name));
+    about
+        .map(|event| {
+            let text = |part: &Option<String>| part.clone().unwrap_or_default();
+            format!("{}: {}", text(&event.reason), text(&event.message))
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_does_not_fit_says_why_and_starts_once_there_is_room() {
+    let world = World::start().await;
+    let pod = |name: &str, cpu: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}}}]},
+        })
+    };
+    world.create::<Pod>(pod("first", "3")).await;
+    let node =
+        |world: &World, name: &str| world.get::<Pod>("default", name)?.spec.clone()?.node_name;
+    world
+        .eventually("a place", |world| node(world, "first").is_some())
+        .await;
+    world.create::<Pod>(pod("second", "2")).await;
+    let why = "FailedScheduling: 0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    world
+        .eventually("the reason", |world| {
+            told(world, "second").iter().any(|event| event == why)
+        })
+        .await;
+    assert_eq!(node(&world, "second"), None);
+    world.delete::<Pod>("first").await;
+    world
+        .eventually("room", |world| {
+            node(world, "second").as_deref() == Some("here")
+        })
+        .await;
+    world
+        .eventually("word of it", |world| {
+            told(world, "second")
+                .iter()
+                .any(|event| event == "Scheduled: Successfully assigned default/second to here")
+        })
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_adopted_by_their_labels_and_released_with_them() {
+    let world = World::start().await;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "mine", "namespace": "default", "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    });
+    world.create::<Pod>(pod).await;
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": {"app": "web"}},
+            "template": deployment(1, "v1")["spec"]["template"],
+        },
+    });
+    let owner = |world: &World| {
+        let pod = world.get::<Pod>("default", "mine")?;
+        Some(pod.metadata.owner_references.clone()?.first()?.name.clone())
+    };
+    world
+        .eventually("a pod", |world| !world.list::<Pod>().is_empty())
+        .await;
+    world.create::<ReplicaSet>(set).await;
+    world
+        .eventually("adoption", |world| owner(world).as_deref() == Some("web"))
+        .await;
+    assert_eq!(world.list::<Pod>().len(), 1, "it needs no other pod");
+    let other = json!({"metadata": {"labels": {"app": "other"}}});
+    world.patch::<Pod>("mine", other).await;
+    world
+        .eventually("release and replacement", |world| {
+            owner(world).is_none() && world.list::<Pod>().len() == 2
+        })
+        .await;
     world.stop().await;
 }

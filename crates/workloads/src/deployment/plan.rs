@@ -147,6 +147,26 @@ pub(super) fn plan(observed: &Observed<'_>) -> Plan {
     plan
 }
 
+/// What `kubectl describe` tells of the plan: reason and message.
+pub(super) fn events(observed: &Observed<'_>, plan: &Plan) -> Vec<(&'static str, String)> {
+    let told = |name: &str, before: i32, after: i32| {
+        let direction = if after > before { "up" } else { "down" };
+        let message = format!("Scaled {direction} replica set {name} from {before} to {after}");
+        ("ScalingReplicaSet", message)
+    };
+    let created = plan.create.iter().filter_map(|set| {
+        let size = size(set).replicas;
+        (size > 0).then(|| told(&set.name_any(), 0, size))
+    });
+    let resized = plan.patches.iter().filter_map(|(name, patch)| {
+        let after = patch.pointer("/spec/replicas")?.as_i64()?;
+        let set = observed.sets.iter().find(|set| set.name_any() == *name)?;
+        let after = i32::try_from(after).ok()?;
+        Some(told(name, size(set).replicas, after))
+    });
+    created.chain(resized).collect()
+}
+
 #[derive(Default)]
 struct Sizes {
     /// New sizes of ReplicaSets by name.

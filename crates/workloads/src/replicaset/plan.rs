@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use reconcile::write::owner_reference;
 
-use super::pending::Unseen;
-use crate::pod;
+use crate::children::{self, Doomed};
+use crate::pending::Unseen;
+use crate::{pod, template};
 
 /// Which pods of a ReplicaSet go first when it shrinks; lower goes first.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -32,13 +32,6 @@ pub(super) struct Plan {
     pub(super) status: ReplicaSetStatus,
     /// When to look again although nothing changed.
     pub(super) requeue: Option<Duration>,
-}
-
-/// A pod to delete.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Doomed {
-    pub(super) name: String,
-    pub(super) uid: String,
 }
 
 /// Decides from the pods that the cache shows and the writes that it does not show yet.
@@ -67,12 +60,7 @@ pub(super) fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], unseen: &Unseen, now: &T
         return plan;
     }
     let wanted = usize::try_from(replicas(set)).unwrap_or(0);
-    // The cache may show a pod before it is struck off the list of unseen ones.
-    let shown = |name: &String| {
-        pods.iter()
-            .any(|pod| pod.metadata.name.as_ref() == Some(name))
-    };
-    let have = active.len() + unseen.created.iter().filter(|name| !shown(name)).count();
+    let have = active.len() + children::not_shown(unseen, pods.iter().map(AsRef::as_ref));
     let mut ended: Vec<&Pod> = rest
         .into_iter()
         .filter(|pod| pod::is_finished(pod) && !pod::is_terminating(pod))
@@ -91,7 +79,7 @@ pub(super) fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], unseen: &Unseen, now: &T
         plan.delete = doomed(active, surplus);
     }
     plan.delete
-        .extend(ended.into_iter().skip(KEPT_ENDED).map(doom));
+        .extend(ended.into_iter().skip(KEPT_ENDED).map(Doomed::of));
     plan
 }
 
@@ -103,30 +91,12 @@ pub(super) fn replicas(set: &ReplicaSet) -> i32 {
         .unwrap_or(1)
 }
 
-/// A pod from the template, bound to the node at once: no scheduler runs in between.
-pub(super) fn new_pod(set: &ReplicaSet, node: &str, name: String) -> Pod {
-    let template = set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.template.clone())
-        .unwrap_or_default();
-    let metadata = template.metadata.unwrap_or_default();
-    let mut spec = template.spec.unwrap_or_default();
-    spec.node_name.get_or_insert_with(|| node.to_owned());
-    Pod {
-        metadata: ObjectMeta {
-            name: Some(name),
-            generate_name: Some(format!("{}-", set.name_any())),
-            namespace: set.namespace(),
-            labels: metadata.labels,
-            annotations: metadata.annotations,
-            finalizers: metadata.finalizers,
-            owner_references: Some(vec![owner_reference(set)]),
-            ..ObjectMeta::default()
-        },
-        spec: Some(spec),
-        status: None,
-    }
+/// A pod from the template, still without a name.
+pub(super) fn new_pod(set: &ReplicaSet) -> Pod {
+    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
+    let mut pod = template.map_or_else(Pod::default, |template| template::pod(template, set));
+    pod.metadata.generate_name = Some(format!("{}-", set.name_any()));
+    pod
 }
 
 fn is_deleted(set: &ReplicaSet) -> bool {
@@ -137,18 +107,11 @@ fn uid(pod: &Pod) -> String {
     pod.metadata.uid.clone().unwrap_or_default()
 }
 
-fn doom(pod: &Pod) -> Doomed {
-    Doomed {
-        name: pod.name_any(),
-        uid: uid(pod),
-    }
-}
-
 /// The pods to give up, cheapest first: not running, not ready, low deletion cost, ready for
 /// the shortest time, youngest (the order of Kubernetes' ReplicaSet controller).
 fn doomed(mut active: Vec<&Pod>, count: usize) -> Vec<Doomed> {
     active.sort_by_cached_key(|pod| {
-        let unbound = pod
+        let bound = pod
             .spec
             .as_ref()
             .is_some_and(|spec| spec.node_name.is_some());
@@ -160,7 +123,7 @@ fn doomed(mut active: Vec<&Pod>, count: usize) -> Vec<Doomed> {
         let created = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
         let ready = pod::ready_since(pod).map(|time| time.0);
         (
-            unbound,
+            bound,
             phase,
             ready.is_some(),
             deletion_cost(pod),
@@ -169,7 +132,7 @@ fn doomed(mut active: Vec<&Pod>, count: usize) -> Vec<Doomed> {
             pod.name_any(),
         )
     });
-    active.into_iter().take(count).map(doom).collect()
+    active.into_iter().take(count).map(Doomed::of).collect()
 }
 
 fn deletion_cost(pod: &Pod) -> i32 {

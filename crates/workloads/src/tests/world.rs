@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Endpoints, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Endpoints, Event, Node, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource};
@@ -76,6 +76,7 @@ impl World {
             .await
             .expect("an API server");
         let cluster = Cluster::new(server.client());
+        register_node(&cluster).await;
         let settings = Settings {
             node_name: "here".to_owned(),
             service_addresses: AddressRange::default(),
@@ -97,6 +98,7 @@ impl World {
         world.follow::<ServiceAccount>();
         world.follow::<Endpoints>();
         world.follow::<EndpointSlice>();
+        world.follow::<Event>();
         world.count_pods();
         world.pretend_node();
         world
@@ -242,6 +244,24 @@ impl World {
             panic!("never saw {what}; pods {pods:#?}, deployments {deployments:#?}")
         });
     }
+}
+
+/// The node with room for a few pods that ask for something.
+async fn register_node(cluster: &Cluster) {
+    let node: Node = serde_json::from_value(json!({
+        "metadata": {"name": "here", "labels": {"kubernetes.io/hostname": "here"}},
+    }))
+    .expect("a Node");
+    let nodes = Api::<Node>::all(cluster.client().clone());
+    let created = nodes.create(&PostParams::default(), &node).await;
+    created.expect("a node");
+    let room = json!({"cpu": "4", "memory": "4Gi", "pods": "100"});
+    let status = json!({"status": {"capacity": room, "allocatable": room}});
+    let params = PatchParams::default();
+    let written = nodes
+        .patch_status("here", &params, &Patch::Merge(&status))
+        .await;
+    written.expect("its room");
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> Option<T> {
