@@ -83,14 +83,10 @@ fn model(origin: SocketAddr, hosts: usize, routes: usize) -> Model {
     };
     model.backends.insert(id.clone(), Arc::new(backend));
     let mut add = |host: HostPattern, path: Option<String>| {
-        let arm = Arm {
-            weight: 1,
-            backend: id.clone(),
-            request_headers: HeaderOps::default(),
-        };
+        let arm = Arm::new(1, id.clone());
         let matches = path.iter().map(|path| Match {
             path: Some(PathMatch::StringPrefix(path.as_str().into())),
-            headers: Vec::new(),
+            ..Match::default()
         });
         let name = format!("{host:?}{path:?}");
         let route = Route {
@@ -103,6 +99,7 @@ fn model(origin: SocketAddr, hosts: usize, routes: usize) -> Model {
                 generation: 1,
                 field: "spec".into(),
             },
+            bind: None,
             visibility: Visibility::External,
             hosts: vec![host],
             sort_key: SortKey::default(),
@@ -112,6 +109,7 @@ fn model(origin: SocketAddr, hosts: usize, routes: usize) -> Model {
                 ..HeaderOps::default()
             },
             rewrite_host: None,
+            filters: routing::model::Filters::default(),
             action: Action::Forward(Split::new(vec![arm]).expect("a weight")),
         };
         model.routes.insert(RouteId(name.into()), Arc::new(route));

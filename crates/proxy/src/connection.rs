@@ -12,11 +12,11 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use routing::Visibility;
 use tokio::net::TcpStream;
 
 use crate::buffer::{Buffer, SMALL};
 use crate::downstream::Downstream;
+use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::forwarded::Peer;
 use crate::http1::downstream::Http1Downstream;
@@ -33,7 +33,7 @@ use crate::worker::{ConnectionGuard, Worker, Workspace};
 /// What all requests of a connection have in common.
 pub(crate) struct Client {
     pub(crate) peer: Peer,
-    pub(crate) visibility: Visibility,
+    pub(crate) entry: Rc<Entry>,
 }
 
 /// Bytes and time spent on what a client still sends after it got its answer, so that closing
@@ -58,11 +58,11 @@ pub(crate) async fn serve(
     guard: ConnectionGuard,
     mut stream: TcpStream,
     peer: SocketAddr,
-    visibility: Visibility,
+    entry: Rc<Entry>,
 ) {
     let client = Rc::new(Client {
         peer: Peer::new(peer.ip()),
-        visibility,
+        entry,
     });
     let buffer = Buffer::new(Rc::clone(&guard.worker.buffers));
     let (read, write) = stream.split();

@@ -3,6 +3,7 @@
 //! [`crate::request`] and [`crate::upstream::send`] are written against these traits once;
 //! [`crate::http1`] and [`crate::http2`] implement them.
 
+use crate::filter::answer::AnswerEdits;
 use crate::http1::body::Framing;
 use crate::http1::head::ResponseHead;
 use crate::message::{Sink, SinkError, Source, View};
@@ -77,7 +78,12 @@ pub(crate) trait Responder: Sink {
     /// Passes on a 1xx, if the client understands it.
     async fn inform(&mut self, answer: Answer<'_>) -> Result<(), SinkError>;
     /// Queues the head of the final answer; it is sent with the first chunk.
-    fn respond(&mut self, answer: Answer<'_>, request_complete: bool) -> Result<(), SinkError>;
+    fn respond(
+        &mut self,
+        answer: Answer<'_>,
+        edits: Option<&AnswerEdits>,
+        request_complete: bool,
+    ) -> Result<(), SinkError>;
     /// Whether a byte of the final answer may have been sent.
     fn has_begun(&self) -> bool;
     /// Resolves when the client gives up a stream that is being answered; never for HTTP/1,

@@ -16,6 +16,8 @@ pub(crate) struct Edits<'a> {
     pub(crate) arm: &'a HeaderOps,
     /// The authority to send, if not the client's.
     pub(crate) host: Option<&'a str>,
+    /// Path and query to send, if not the client's.
+    pub(crate) target: Option<&'a str>,
     /// The backend is a user's container: Knative's own headers end here.
     pub(crate) strip_internal: bool,
     pub(crate) peer: &'a Peer,
@@ -123,6 +125,7 @@ mod tests {
             route,
             arm,
             host: None,
+            target: None,
             strip_internal,
             peer: &peer,
         };

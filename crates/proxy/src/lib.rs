@@ -7,12 +7,15 @@
 //! have reached a backend is not sent again, and one that was not sent is not lost.
 
 mod backend;
+mod binder;
 mod buffer;
 mod connection;
 mod date;
 mod downstream;
 mod edits;
+mod entry;
 mod failure;
+mod filter;
 mod forwarded;
 mod http1;
 mod http2;
@@ -38,7 +41,10 @@ use lifecycle::{Snapshots, Tasks};
 use routing::Visibility;
 use scaling::Activator;
 
+pub use binder::Binder;
 pub use metrics::Metrics;
+
+use entry::Entry;
 
 /// How the gateway runs.
 #[derive(Debug)]
@@ -104,6 +110,7 @@ pub struct Gateway {
     /// Where the listeners are bound, in the order of the settings.
     addresses: Vec<SocketAddr>,
     metrics: Metrics,
+    binder: Binder,
 }
 
 impl Gateway {
@@ -115,6 +122,11 @@ impl Gateway {
     /// What all threads have counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Opens and closes the sockets of binds.
+    pub fn binder(&self) -> &Binder {
+        &self.binder
     }
 }
 
@@ -150,9 +162,10 @@ pub fn start(
     let mut per_thread: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
     for listener in settings.listeners {
         let sockets = open(listener.address, threads)?;
-        addresses.push(sockets[0].local_addr().map_err(Error::Inherited)?);
+        let address = sockets[0].local_addr().map_err(Error::Inherited)?;
+        addresses.push(address);
         for (thread, socket) in per_thread.iter_mut().zip(sockets) {
-            thread.push((socket, listener.visibility));
+            thread.push((socket, Entry::shared(listener.visibility, address.port())));
         }
     }
     let parts = worker::Parts {
@@ -163,9 +176,10 @@ pub fn start(
         server: settings.server.map(Arc::from),
     };
     let counters: Vec<_> = (0..threads).map(|_| Arc::default()).collect();
-    listener::start(&parts, per_thread, &counters, tasks)?;
+    let binder = listener::start(&parts, per_thread, &counters, tasks)?;
     Ok(Gateway {
         addresses,
+        binder,
         metrics: Metrics::new(counters),
     })
 }

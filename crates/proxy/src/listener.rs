@@ -3,6 +3,7 @@
 //! A drain has two steps that the product's [`Tasks`] order: first nobody accepts any more, then
 //! the requests in flight finish. Whatever a thread still holds when its time is over is dropped.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
@@ -10,11 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::{Stage, Tasks};
-use routing::Visibility;
+use routing::BindId;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::binder::{Binder, Order};
+use crate::entry::Entry;
 use crate::metrics::Counters;
 use crate::worker::{Parts, Worker};
 use crate::{Error, connection};
@@ -37,18 +40,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Starts one thread per element of `listeners` and hands their drain to `tasks`.
 pub(crate) fn start(
     parts: &Parts,
-    listeners: Vec<Vec<(StdListener, Visibility)>>,
+    listeners: Vec<Vec<(StdListener, Entry)>>,
     counters: &[Arc<Counters>],
     tasks: &Tasks,
-) -> Result<(), Error> {
+) -> Result<Binder, Error> {
     let (phase, phases) = watch::channel(Phase::Serve);
     let (closed, closings) = mpsc::unbounded_channel();
     let (finished, finishings) = mpsc::unbounded_channel();
     let phase = Arc::new(phase);
+    let mut orders = Vec::new();
     for (number, (listeners, counters)) in listeners.into_iter().zip(counters).enumerate() {
+        let (order, received) = mpsc::unbounded_channel();
+        orders.push(order);
         let thread = Thread {
             parts: parts.clone(),
             listeners,
+            orders: received,
             counters: Arc::clone(counters),
             phase: phases.clone(),
             closed: closed.clone(),
@@ -77,7 +84,7 @@ pub(crate) fn start(
         Stage::Requests,
         step(phase, Phase::Finish, stop, finishings),
     );
-    Ok(())
+    Ok(Binder::new(orders))
 }
 
 /// Waits for the stage, tells the threads, and waits until each has dropped its end of `done`.
@@ -117,7 +124,8 @@ impl Drop for AbortOnDrop {
 /// What a thread is given.
 struct Thread {
     parts: Parts,
-    listeners: Vec<(StdListener, Visibility)>,
+    listeners: Vec<(StdListener, Entry)>,
+    orders: mpsc::UnboundedReceiver<Order>,
     counters: Arc<Counters>,
     phase: watch::Receiver<Phase>,
     /// Dropped once nothing is accepted any more.
@@ -134,16 +142,25 @@ impl Thread {
 
     async fn serve(self) -> std::io::Result<()> {
         let worker = Worker::new(self.parts, self.counters);
-        for (listener, visibility) in self.listeners {
+        for (listener, entry) in self.listeners {
             let listener = TcpListener::from_std(listener)?;
             let (worker, phase, closed) =
                 (Rc::clone(&worker), self.phase.clone(), self.closed.clone());
             tokio::task::spawn_local(async move {
-                accept(&worker, &listener, visibility, phase).await;
+                accept(&worker, &listener, &Rc::new(entry), phase).await;
                 drop((listener, closed));
             });
         }
-        drop(self.closed);
+        let binds = Binds {
+            worker: Rc::clone(&worker),
+            phase: self.phase.clone(),
+            open: HashMap::new(),
+        };
+        let (orders, closed) = (self.orders, self.closed);
+        tokio::task::spawn_local(async move {
+            binds.follow(orders, &closed).await;
+            drop(closed);
+        });
         let pool = Rc::clone(&worker);
         tokio::task::spawn_local(async move { pool.pool.maintain(pool.snapshots.clone()).await });
         let mut phase = self.phase;
@@ -156,6 +173,69 @@ impl Thread {
             }
         }
         Ok(())
+    }
+}
+
+/// The sockets of one thread that come and go.
+struct Binds {
+    worker: Rc<Worker>,
+    phase: watch::Receiver<Phase>,
+    /// Dropping the sender ends the accepting; what is sent is dropped with the socket.
+    open: HashMap<BindId, oneshot::Sender<mpsc::Sender<()>>>,
+}
+
+impl Binds {
+    /// Carries out orders until the drain begins.
+    async fn follow(
+        mut self,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        closed: &mpsc::UnboundedSender<()>,
+    ) {
+        let mut phase = self.phase.clone();
+        loop {
+            let order = tokio::select! {
+                order = orders.recv() => order,
+                () = reached(&mut phase, Phase::Close) => return,
+            };
+            match order {
+                Some(Order::Open(id, listener, entry)) => self.serve(id, listener, entry, closed),
+                Some(Order::Close(id, done)) => {
+                    if let Some(stop) = self.open.remove(&id) {
+                        let _ = stop.send(done);
+                    }
+                }
+                None => return reached(&mut phase, Phase::Close).await,
+            }
+        }
+    }
+
+    fn serve(
+        &mut self,
+        id: BindId,
+        listener: StdListener,
+        entry: Entry,
+        closed: &mpsc::UnboundedSender<()>,
+    ) {
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(bind = %id, %error, "cannot accept at a bind on this thread");
+                return;
+            }
+        };
+        let (stop, mut stopped) = oneshot::channel();
+        self.open.insert(id, stop);
+        let (worker, phase, closed) = (Rc::clone(&self.worker), self.phase.clone(), closed.clone());
+        tokio::task::spawn_local(async move {
+            let entry = Rc::new(entry);
+            let done = tokio::select! {
+                done = &mut stopped => done.ok(),
+                () = accept(&worker, &listener, &entry, phase) => None,
+            };
+            // Those who are connected already are served.
+            rest(&worker, &listener, &entry).await;
+            drop((listener, closed, done));
+        });
     }
 }
 
@@ -174,7 +254,7 @@ async fn all_closed(worker: &Worker) {
 async fn accept(
     worker: &Rc<Worker>,
     listener: &TcpListener,
-    visibility: Visibility,
+    entry: &Rc<Entry>,
     mut phase: watch::Receiver<Phase>,
 ) {
     loop {
@@ -190,16 +270,20 @@ async fn accept(
             () = reached(&mut phase, Phase::Close) => break,
         };
         match accepted {
-            Ok((stream, peer)) => open(worker, stream, peer, visibility),
+            Ok((stream, peer)) => open(worker, stream, peer, entry),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    // Closing the listener would reset those who are connected already.
+    rest(worker, listener, entry).await;
+}
+
+/// Closing the listener would reset those who are connected already.
+async fn rest(worker: &Rc<Worker>, listener: &TcpListener, entry: &Rc<Entry>) {
     while let Some(Ok((stream, peer))) = now(listener.accept()).await {
-        open(worker, stream, peer, visibility);
+        open(worker, stream, peer, entry);
     }
 }
 
@@ -207,11 +291,16 @@ fn open(
     worker: &Rc<Worker>,
     stream: tokio::net::TcpStream,
     peer: std::net::SocketAddr,
-    visibility: Visibility,
+    entry: &Rc<Entry>,
 ) {
     // Fails only if the client is gone already, which reading finds out.
     let _ = stream.set_nodelay(true);
-    tokio::task::spawn_local(connection::serve(worker.enter(), stream, peer, visibility));
+    tokio::task::spawn_local(connection::serve(
+        worker.enter(),
+        stream,
+        peer,
+        Rc::clone(entry),
+    ));
 }
 
 /// The future's result if it has one now.

@@ -184,6 +184,14 @@ impl RequestView for View<'_> {
     fn header(&self, name: &str) -> Option<&[u8]> {
         self.field(name)
     }
+
+    fn method(&self) -> &str {
+        View::method(self)
+    }
+
+    fn query(&self) -> &str {
+        self.target().split_once('?').map_or("", |(_, query)| query)
+    }
 }
 
 /// Heads are ASCII where we read them as text; anything else matches no route.

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::model::{Protocol, Respond};
+use routing::model::{Instead, Protocol, Respond};
 use routing::{Backend, CompiledAction, CompiledArm, CompiledRoute, RequestView};
 use tokio::time::Instant;
 
@@ -16,6 +16,7 @@ use crate::connection::Client;
 use crate::downstream::{Downstream, Reply, Responder};
 use crate::edits::Edits;
 use crate::failure::Failure;
+use crate::filter::{Effects, Pair, cors, redirect};
 use crate::http1::body::Framing;
 use crate::http1::edit;
 use crate::http2::client::over_http2;
@@ -47,6 +48,8 @@ struct Forward {
     is_idempotent: bool,
     to_head: bool,
     wants_upgrade: bool,
+    /// What the route's filters do from here on; most routes have none.
+    effects: Option<Box<Effects>>,
 }
 
 /// Serves one request, whatever happens.
@@ -134,18 +137,33 @@ fn plan<D: Downstream>(
         return Err(Failure::ConnectMethod);
     }
     let snapshot = worker.snapshots.current();
-    let Some(route) = snapshot.select(client.visibility, &view) else {
+    let Some(route) = client.entry.select(&snapshot, &view) else {
         return Err(Failure::NoRoute {
             method: view.method().to_owned(),
             host: view.authority().to_owned(),
             path: view.path().to_owned(),
         });
     };
+    if let Some(cors) = route.filters().and_then(|filters| filters.cors.as_ref())
+        && let Some(reply) = cors::preflight(cors, view)
+    {
+        return Ok(Plan::Reply(reply));
+    }
     let arm = match &route.action {
         CompiledAction::Forward(split) => split.at(worker.draw(split.total())),
         CompiledAction::Respond(respond) => return Ok(Plan::Reply(reply(respond))),
-        CompiledAction::RedirectToHttps => return Ok(Plan::Reply(redirect(view))),
+        CompiledAction::Redirect(to) => {
+            return Ok(Plan::Reply(redirect::reply(to, view, client.entry.port)));
+        }
+        CompiledAction::RedirectToHttps => return Ok(Plan::Reply(redirect_to_https(view))),
     };
+    match &arm.instead {
+        None => {}
+        Some(Instead::Respond(respond)) => return Ok(Plan::Reply(reply(respond))),
+        Some(Instead::Redirect(to)) => {
+            return Ok(Plan::Reply(redirect::reply(to, view, client.entry.port)));
+        }
+    }
     let Some(backend) = snapshot.backend_of(arm) else {
         return Err(Failure::NoBackend {
             backend: arm.backend.clone(),
@@ -157,7 +175,9 @@ fn plan<D: Downstream>(
             backend: arm.backend.clone(),
         });
     }
-    let edits = edits(route, arm, backend, client);
+    let filters = Pair::new(route, arm);
+    let target = filters.target(view);
+    let edits = edits(route, arm, backend, client, target.as_deref());
     if let Some(reply) = probe(view, backend, &edits) {
         return Ok(Plan::Reply(reply));
     }
@@ -184,6 +204,7 @@ fn plan<D: Downstream>(
         is_idempotent: view.is_idempotent(),
         to_head: view.method() == "HEAD",
         wants_upgrade: downstream.wants_upgrade() && request.is_none(),
+        effects: filters.effects(view, backend.timeouts),
         request,
     }))
 }
@@ -198,11 +219,14 @@ fn edits<'a>(
     arm: &'a CompiledArm,
     backend: &Backend,
     client: &'a Client,
+    target: Option<&'a str>,
 ) -> Edits<'a> {
+    let rewritten = Pair::new(route, arm).host();
     Edits {
         route: route.request_headers(),
         arm: &arm.request_headers,
-        host: route.rewrite_host().map(|host| &**host),
+        host: rewritten.or_else(|| route.rewrite_host().map(|host| &**host)),
+        target,
         strip_internal: backend.activation.is_some(),
         peer: &client.peer,
     }
@@ -216,7 +240,9 @@ async fn send<D: Downstream>(
     downstream: &mut D,
     (start, record): (Instant, &mut Record),
 ) -> Result<(), Failure> {
-    let deadlines = Deadlines::new(start, forward.backend.timeouts, worker.limits.stall);
+    let effects = forward.effects.as_deref();
+    let timeouts = effects.map_or(forward.backend.timeouts, |effects| effects.timeouts);
+    let deadlines = Deadlines::new(start, timeouts, worker.limits.stall);
     let is_repeatable = forward.is_idempotent && !downstream.has_body();
     let mut freshness = if is_repeatable {
         Freshness::Pooled
@@ -242,6 +268,7 @@ async fn send<D: Downstream>(
             progress: &progress,
             to_head: forward.to_head,
             wants_upgrade: forward.wants_upgrade,
+            edits: effects.map(|effects| &effects.answer),
         };
         record.sent(exchange.endpoint);
         let is_reused = reached.connection.is_reused();
@@ -291,7 +318,7 @@ fn reply(respond: &Respond) -> Reply {
     }
 }
 
-fn redirect(view: View<'_>) -> Reply {
+fn redirect_to_https(view: View<'_>) -> Reply {
     let authority = view.authority();
     // The port that was asked for speaks http.
     let host = match authority.rfind(':') {

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod drain;
+mod filters;
 mod framing;
 mod headers;
 mod http2;
@@ -90,11 +91,7 @@ impl Gateway {
 
     /// Sends host `a` to `backend`.
     fn serve(&mut self, backend: Backend) {
-        let arm = Arm {
-            weight: 1,
-            backend: backend.id.clone(),
-            request_headers: HeaderOps::default(),
-        };
+        let arm = Arm::new(1, backend.id.clone());
         self.compiler.put_backend(Arc::new(backend));
         self.route(
             "a",
@@ -132,12 +129,14 @@ fn route(host: &str, action: Action) -> Route {
             generation: 1,
             field: "spec".into(),
         },
+        bind: None,
         visibility: Visibility::External,
         hosts: vec![HostPattern::Exact(host.into())],
         sort_key: SortKey::default(),
         matches: Vec::new(),
         request_headers: HeaderOps::default(),
         rewrite_host: None,
+        filters: routing::model::Filters::default(),
         action,
     }
 }

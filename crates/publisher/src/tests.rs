@@ -38,6 +38,12 @@ impl RequestView for Get {
     fn header(&self, _: &str) -> Option<&[u8]> {
         None
     }
+    fn method(&self) -> &str {
+        "GET"
+    }
+    fn query(&self) -> &str {
+        ""
+    }
 }
 
 impl Fake {

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use crate::authority;
 use crate::matcher::RouteTable;
-use crate::model::{Action, Backend, BackendId, HostPattern, Model, Route, RouteId, Visibility};
-use crate::snapshot::{CompiledRoute, Host, Snapshot};
+use crate::model::{
+    Action, Backend, BackendId, Bind, BindId, HostPattern, Model, Route, RouteId, Visibility,
+};
+use crate::snapshot::{BindKey, BoundHosts, CompiledRoute, Host, Hosts, Snapshot};
 
 /// Something in the model that cannot work as written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -22,6 +24,9 @@ pub enum Finding {
     /// No request can select it.
     #[error("route {route} has no host; write at least one, or `*` for all")]
     NoHost { route: RouteId },
+    /// No request can select it.
+    #[error("route {route} is for bind {bind}, which does not exist")]
+    MissingBind { route: RouteId, bind: BindId },
 }
 
 /// Compiles a whole model. Host tables and backends that are unchanged since `previous` are shared
@@ -30,6 +35,9 @@ pub fn compile(model: &Model, previous: Option<&Snapshot>) -> (Snapshot, Vec<Fin
     let mut compiler = Compiler::default();
     for backend in model.backends.values() {
         compiler.put_backend(Arc::clone(backend));
+    }
+    for bind in model.binds.values() {
+        compiler.put_bind(Arc::clone(bind));
     }
     for (id, route) in &model.routes {
         compiler.put_route(id.clone(), Arc::clone(route));
@@ -65,12 +73,17 @@ impl Ordered {
     }
 }
 
+/// A host of the shared listeners (`None`) or of a bind.
+type Spot = (Option<BindId>, HostPattern);
+
 /// An incremental compiler: put and remove records, then [`Self::compile`].
 #[derive(Default)]
 pub struct Compiler {
     routes: HashMap<RouteId, Arc<CompiledRoute>>,
-    hosts: HashMap<HostPattern, Ordered>,
-    dirty_hosts: HashSet<HostPattern>,
+    hosts: HashMap<Spot, Ordered>,
+    binds: HashMap<BindId, Arc<Bind>>,
+    dirty_hosts: HashSet<Spot>,
+    dirty_binds: HashSet<BindId>,
     dirty_routes: HashSet<RouteId>,
     dirty_backends: HashMap<BackendId, Option<Arc<Backend>>>,
     snapshot: Snapshot,
@@ -86,7 +99,7 @@ impl Compiler {
         }
         self.remove_route(&id);
         let compiled = Arc::new(CompiledRoute::new(id.clone(), route));
-        for host in hosts(&compiled) {
+        for host in spots(&compiled) {
             let ordered = self.hosts.entry(host.clone()).or_default();
             ordered.insert(Arc::clone(&compiled));
             self.dirty_hosts.insert(host);
@@ -100,13 +113,37 @@ impl Compiler {
         let Some(held) = self.routes.remove(id) else {
             return;
         };
-        for host in hosts(&held) {
+        for host in spots(&held) {
             if let Some(ordered) = self.hosts.get_mut(&host) {
                 ordered.remove(&held);
             }
             self.dirty_hosts.insert(host);
         }
         self.dirty_routes.remove(id);
+    }
+
+    /// Adds or replaces a bind. Nothing is dirty if it equals the one that is there.
+    pub fn put_bind(&mut self, bind: Arc<Bind>) {
+        if self.binds.get(&bind.id).is_some_and(|held| *held == bind) {
+            return;
+        }
+        self.remove_bind(&bind.id.clone());
+        self.mark_sealed(&bind);
+        self.binds.insert(bind.id.clone(), bind);
+    }
+
+    /// Removes a bind, if it is there. Its routes are kept, and served again if it comes back.
+    pub fn remove_bind(&mut self, id: &BindId) {
+        if let Some(held) = self.binds.remove(id) {
+            self.mark_sealed(&held);
+        }
+    }
+
+    fn mark_sealed(&mut self, bind: &Bind) {
+        let sealed = bind.sealed.iter().map(normal);
+        let spots = sealed.map(|pattern| (Some(bind.id.clone()), pattern));
+        self.dirty_hosts.extend(spots);
+        self.dirty_binds.insert(bind.id.clone());
     }
 
     /// Adds or replaces a backend. Nothing is dirty if it equals the one that is there.
@@ -131,7 +168,9 @@ impl Compiler {
 
     /// Whether [`Self::compile`] would give a snapshot other than the last.
     pub fn is_dirty(&self) -> bool {
-        !self.dirty_hosts.is_empty() || !self.dirty_backends.is_empty()
+        !self.dirty_hosts.is_empty()
+            || !self.dirty_binds.is_empty()
+            || !self.dirty_backends.is_empty()
     }
 
     /// The snapshot of everything put so far, and findings about the routes that changed since
@@ -145,40 +184,91 @@ impl Compiler {
             .collect();
         next.backends = next.backends.with(backends);
         let mut built = Built::default();
-        let (mut exact, mut suffix) = (Vec::new(), Vec::new());
-        for pattern in std::mem::take(&mut self.dirty_hosts) {
-            let host = self.host(&pattern, &mut built);
-            match pattern {
-                HostPattern::Exact(name) => exact.push((name, host)),
-                HostPattern::Suffix(name) => suffix.push((name, host)),
-                HostPattern::Any => next.any = host,
-            }
+        let mut changes: HashMap<Option<BindId>, Changes> = HashMap::new();
+        for spot in std::mem::take(&mut self.dirty_hosts) {
+            let host = self.host(&spot, &mut built);
+            changes.entry(spot.0).or_default().add(spot.1, host);
         }
-        next.exact = next.exact.with(exact);
-        next.suffix = next.suffix.with(suffix);
+        if let Some(shared) = changes.remove(&None) {
+            next.hosts = shared.apply(&next.hosts);
+        }
+        let mut dirty_binds = std::mem::take(&mut self.dirty_binds);
+        dirty_binds.extend(changes.keys().flatten().cloned());
+        let bound = dirty_binds.into_iter().map(|id| {
+            let held = next.binds.find(authority::hash(&id.0), |key| key == &*id.0);
+            let before = held.map(|bound| bound.hosts.clone()).unwrap_or_default();
+            let bound = self.binds.get(&id).map(|bind| {
+                // A bind that is new takes all that waited for it.
+                let hosts = if held.is_some() {
+                    before
+                } else {
+                    self.all_hosts(&id, &mut built)
+                };
+                let changes = changes.remove(&Some(id.clone())).unwrap_or_default();
+                Arc::new(BoundHosts {
+                    bind: Arc::clone(bind),
+                    hosts: changes.apply(&hosts),
+                })
+            });
+            (id.0, bound)
+        });
+        let bound = bound.collect();
+        next.binds = next.binds.with(bound);
         let findings = self.findings(&next);
         self.snapshot = next.clone();
         (next, findings)
     }
 
-    /// The host's tables, or `None` if it has no route any more.
-    fn host(&mut self, pattern: &HostPattern, built: &mut Built) -> Option<Arc<Host>> {
-        let ordered = self.hosts.get(pattern)?;
-        if ordered.0.is_empty() {
-            self.hosts.remove(pattern);
+    /// Every host of a bind that has a route.
+    fn all_hosts(&self, bind: &BindId, built: &mut Built) -> Hosts {
+        let mut changes = Changes::default();
+        let of_bind = self
+            .hosts
+            .keys()
+            .filter(|(of, _)| of.as_ref() == Some(bind));
+        for spot in of_bind {
+            changes.add(spot.1.clone(), self.tables(spot, built));
+        }
+        changes.apply(&Hosts::default())
+    }
+
+    /// The host's tables, or `None` if it has neither a route nor an end any more.
+    fn host(&mut self, spot: &Spot, built: &mut Built) -> Option<Arc<Host>> {
+        if self
+            .hosts
+            .get(spot)
+            .is_some_and(|ordered| ordered.0.is_empty())
+        {
+            self.hosts.remove(spot);
+        }
+        self.tables(spot, built)
+    }
+
+    fn tables(&self, spot: &Spot, built: &mut Built) -> Option<Arc<Host>> {
+        let (bind, pattern) = spot;
+        let is_sealed = match bind {
+            None => true,
+            Some(id) => {
+                let bind = self.binds.get(id)?;
+                bind.sealed.iter().any(|sealed| normal(sealed) == *pattern)
+            }
+        };
+        let local = self.hosts.get(spot).map(|ordered| ordered.0.clone());
+        if local.is_none() && (bind.is_none() || !is_sealed) {
             return None;
         }
-        let local = ordered.0.clone();
+        let local = local.unwrap_or_default();
         let external: Vec<_> = local
             .iter()
             .filter(|route| route.source().visibility == Visibility::External)
             .cloned()
             .collect();
-        let (external, local) = (built.table(external), built.table(local));
+        let external = (!external.is_empty() && bind.is_none()).then(|| built.table(external));
         Some(Arc::new(Host {
             pattern: pattern.clone(),
+            is_sealed,
             external,
-            local,
+            local: Some(built.table(local)),
         }))
     }
 
@@ -191,11 +281,19 @@ impl Compiler {
             if route.source().hosts.is_empty() {
                 findings.push(Finding::NoHost { route: id.clone() });
             }
+            if let Some(bind) = &route.source().bind
+                && !self.binds.contains_key(bind)
+            {
+                findings.push(Finding::MissingBind {
+                    route: id.clone(),
+                    bind: bind.clone(),
+                });
+            }
             if let Action::Forward(split) = &route.source().action {
                 let missing = split
                     .arms()
                     .iter()
-                    .filter(|arm| next.backend(&arm.backend).is_none());
+                    .filter(|arm| arm.instead.is_none() && next.backend(&arm.backend).is_none());
                 findings.extend(missing.map(|arm| Finding::MissingBackend {
                     route: id.clone(),
                     backend: arm.backend.clone(),
@@ -218,11 +316,27 @@ impl Compiler {
         for host in &unchanged {
             self.dirty_hosts.remove(host);
         }
-        let gone = previous
-            .patterns()
-            .filter(|pattern| !self.hosts.contains_key(pattern))
-            .cloned();
-        self.dirty_hosts.extend(gone.collect::<Vec<_>>());
+        let shared = previous.hosts.iter().map(|host| (None, host));
+        let bound = previous.binds.iter().flat_map(|entry| {
+            let bound = &entry.value;
+            let id = Some(&bound.bind.id);
+            bound.hosts.iter().map(move |host| (id, host))
+        });
+        let spots = shared
+            .chain(bound)
+            .map(|(bind, host)| (bind.cloned(), host.pattern.clone()));
+        let gone: Vec<Spot> = spots
+            .filter(|spot| !self.hosts.contains_key(spot))
+            .collect();
+        self.dirty_hosts.extend(gone);
+        for entry in previous.binds.iter() {
+            let bind = &entry.value.bind;
+            if self.binds.get(&bind.id) == Some(bind) {
+                self.dirty_binds.remove(&bind.id);
+            } else {
+                self.dirty_binds.insert(bind.id.clone());
+            }
+        }
         let wanted = std::mem::take(&mut self.dirty_backends);
         self.snapshot = previous.clone();
         for backend in previous
@@ -237,9 +351,18 @@ impl Compiler {
     }
 
     /// Whether `previous` has the same routes for a host.
-    fn serves_same(&self, previous: &Snapshot, pattern: &HostPattern) -> bool {
-        let (Some(host), Some(ordered)) = (previous.pattern(pattern), self.hosts.get(pattern))
-        else {
+    fn serves_same(&self, previous: &Snapshot, spot: &Spot) -> bool {
+        let host = match &spot.0 {
+            None => previous.hosts.pattern(&spot.1),
+            Some(id) => {
+                let bound = previous.bound(&BindKey::new(id.clone()));
+                let same = |bound: &&Arc<BoundHosts>| Some(&bound.bind) == self.binds.get(id);
+                bound
+                    .filter(same)
+                    .and_then(|bound| bound.hosts.pattern(&spot.1))
+            }
+        };
+        let (Some(host), Some(ordered)) = (host, self.hosts.get(spot)) else {
             return false;
         };
         let Some(table) = &host.local else {
@@ -257,25 +380,54 @@ impl Compiler {
 struct Built(HashMap<Vec<*const CompiledRoute>, Arc<RouteTable>>);
 
 impl Built {
-    fn table(&mut self, routes: Vec<Arc<CompiledRoute>>) -> Option<Arc<RouteTable>> {
-        if routes.is_empty() {
-            return None;
-        }
+    fn table(&mut self, routes: Vec<Arc<CompiledRoute>>) -> Arc<RouteTable> {
         let key = routes.iter().map(Arc::as_ptr).collect();
-        Some(Arc::clone(
+        Arc::clone(
             self.0
                 .entry(key)
                 .or_insert_with(|| Arc::new(RouteTable::new(routes))),
-        ))
+        )
     }
 }
 
-/// The distinct hosts of a route as tables spell them.
-fn hosts(route: &CompiledRoute) -> BTreeSet<HostPattern> {
-    let normal = |pattern: &HostPattern| match pattern {
+/// New states of hosts; `None` for those that are gone.
+#[derive(Default)]
+struct Changes {
+    exact: Vec<(Arc<str>, Option<Arc<Host>>)>,
+    suffix: Vec<(Arc<str>, Option<Arc<Host>>)>,
+    any: Option<Option<Arc<Host>>>,
+}
+
+impl Changes {
+    fn add(&mut self, pattern: HostPattern, host: Option<Arc<Host>>) {
+        match pattern {
+            HostPattern::Exact(name) => self.exact.push((name, host)),
+            HostPattern::Suffix(name) => self.suffix.push((name, host)),
+            HostPattern::Any => self.any = Some(host),
+        }
+    }
+
+    fn apply(self, before: &Hosts) -> Hosts {
+        Hosts {
+            exact: before.exact.with(self.exact),
+            suffix: before.suffix.with(self.suffix),
+            any: self.any.unwrap_or_else(|| before.any.clone()),
+        }
+    }
+}
+
+/// Where a route is looked for.
+fn spots(route: &CompiledRoute) -> BTreeSet<Spot> {
+    let bind = &route.source().bind;
+    let hosts = route.source().hosts.iter().map(normal);
+    hosts.map(|host| (bind.clone(), host)).collect()
+}
+
+/// A host as tables spell it.
+fn normal(pattern: &HostPattern) -> HostPattern {
+    match pattern {
         HostPattern::Exact(name) => HostPattern::Exact(authority::normalize(name).into()),
         HostPattern::Suffix(name) => HostPattern::Suffix(authority::normalize(name).into()),
         HostPattern::Any => HostPattern::Any,
-    };
-    route.source().hosts.iter().map(normal).collect()
+    }
 }

@@ -5,9 +5,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::matcher::header_holds;
-use crate::model::{HostPattern, Match, PathMatch, Visibility};
-use crate::snapshot::{CompiledRoute, RequestView, Snapshot};
+use crate::matcher::{RouteTable, text_holds};
+use crate::model::{HostPattern, Match, PathMatch, TextMatch, Visibility};
+use crate::query;
+use crate::snapshot::{BindKey, CompiledRoute, Host, Hosts, RequestView, Snapshot};
 
 /// Everything selection looked at for one request.
 #[derive(Debug)]
@@ -44,9 +45,17 @@ pub enum Mismatch {
     Path {
         wanted: PathMatch,
     },
+    Method {
+        wanted: Arc<str>,
+    },
     Header {
         name: Arc<str>,
-        wanted: Arc<str>,
+        wanted: TextMatch,
+        sent: Option<String>,
+    },
+    Query {
+        name: Arc<str>,
+        wanted: TextMatch,
         sent: Option<String>,
     },
 }
@@ -63,17 +72,30 @@ impl fmt::Display for Mismatch {
             Self::Path {
                 wanted: PathMatch::ElementPrefix(prefix),
             } => write!(f, "path is not {prefix} or below it"),
-            Self::Header {
-                name,
-                wanted,
-                sent: None,
-            } => write!(f, "header {name} is missing, wanted {wanted}"),
-            Self::Header {
-                name,
-                wanted,
-                sent: Some(sent),
-            } => write!(f, "header {name} is {sent}, wanted {wanted}"),
+            Self::Path {
+                wanted: PathMatch::Regex(expression),
+            } => write!(f, "path does not match {expression}"),
+            Self::Method { wanted } => write!(f, "method is not {wanted}"),
+            Self::Header { name, wanted, sent } => differs(f, "header", name, wanted, sent),
+            Self::Query { name, wanted, sent } => differs(f, "query parameter", name, wanted, sent),
         }
+    }
+}
+
+fn differs(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    name: &str,
+    wanted: &TextMatch,
+    sent: &Option<String>,
+) -> fmt::Result {
+    match sent {
+        None => write!(f, "{what} {name} is missing, wanted ")?,
+        Some(sent) => write!(f, "{what} {name} is {sent}, wanted ")?,
+    }
+    match wanted {
+        TextMatch::Exact(exact) => f.write_str(exact),
+        TextMatch::Regex(expression) => write!(f, "a match of {expression}"),
     }
 }
 
@@ -88,38 +110,50 @@ impl Explanation {
 }
 
 impl Snapshot {
-    /// Which route a request would take on a listener of this visibility, and why not the others.
+    /// Which route a request would take on a shared listener of this visibility, and why not the
+    /// others.
     pub fn explain(&self, listener: Visibility, request: &impl RequestView) -> Explanation {
-        let Some((host, table)) = self.host(listener, request.host()) else {
-            let cluster_local_only = self
-                .host(Visibility::ClusterLocal, request.host())
-                .is_some();
-            return Explanation {
-                host: None,
-                cluster_local_only,
-                considered: Vec::new(),
-            };
-        };
-        let mut selected = false;
-        let considered = table.routes.iter().map(|route| {
-            let missed = missed(route, request);
-            let verdict = match missed {
-                Some(missed) => Verdict::Missed(missed),
-                None if selected => Verdict::Later,
-                None => Verdict::Selected,
-            };
-            selected |= verdict == Verdict::Selected;
-            Considered {
-                route: Arc::clone(route),
-                verdict,
-            }
-        });
-        let considered = considered.collect();
-        Explanation {
-            host: Some(host.pattern.clone()),
-            cluster_local_only: false,
-            considered,
+        let mut explanation = explain(&self.hosts, listener, request);
+        if explanation.host.is_none() {
+            let local = explain(&self.hosts, Visibility::ClusterLocal, request);
+            explanation.cluster_local_only = local.host.is_some();
         }
+        explanation
+    }
+
+    /// The same for a bind. `None` if there is no such bind.
+    pub fn explain_at(&self, bind: &BindKey, request: &impl RequestView) -> Option<Explanation> {
+        let bound = self.bound(bind)?;
+        Some(explain(&bound.hosts, Visibility::ClusterLocal, request))
+    }
+}
+
+fn explain(hosts: &Hosts, listener: Visibility, request: &impl RequestView) -> Explanation {
+    let mut found: Vec<(&Host, &RouteTable)> = Vec::new();
+    hosts.visit(listener, request.host(), |host, table| {
+        found.push((host, table));
+        host.is_sealed
+    });
+    let mut selected = false;
+    let routes = found.iter().flat_map(|(_, table)| &table.routes);
+    let considered = routes.map(|route| {
+        let missed = missed(route, request);
+        let verdict = match missed {
+            Some(missed) => Verdict::Missed(missed),
+            None if selected => Verdict::Later,
+            None => Verdict::Selected,
+        };
+        selected |= verdict == Verdict::Selected;
+        Considered {
+            route: Arc::clone(route),
+            verdict,
+        }
+    });
+    let considered = considered.collect();
+    Explanation {
+        host: found.first().map(|(host, _)| host.pattern.clone()),
+        cluster_local_only: false,
+        considered,
     }
 }
 
@@ -148,6 +182,9 @@ fn mismatches(one: &Match, request: &impl RequestView) -> Vec<Mismatch> {
             let rest = path.strip_prefix(prefix.trim_end_matches('/'));
             !rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
+        PathMatch::Regex(expression) => {
+            !text_holds(&TextMatch::Regex(Arc::clone(expression)), path.as_bytes())
+        }
     });
     let mut found: Vec<_> = wrong_path
         .map(|wanted| Mismatch::Path {
@@ -155,18 +192,34 @@ fn mismatches(one: &Match, request: &impl RequestView) -> Vec<Mismatch> {
         })
         .into_iter()
         .collect();
-    let wrong_headers = one
-        .headers
-        .iter()
-        .filter(|header| !header_holds(header, request));
-    found.extend(wrong_headers.map(|header| {
-        Mismatch::Header {
-            name: Arc::clone(&header.name),
-            wanted: Arc::clone(&header.value),
-            sent: request
-                .header(&header.name)
-                .map(|value| String::from_utf8_lossy(value).into_owned()),
+    if let Some(wanted) = one.method.as_ref().filter(|it| ***it != *request.method()) {
+        found.push(Mismatch::Method {
+            wanted: Arc::clone(wanted),
+        });
+    }
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    for header in &one.headers {
+        let sent = request.header(&header.name);
+        if !sent.is_some_and(|value| text_holds(&header.value, value)) {
+            found.push(Mismatch::Header {
+                name: Arc::clone(&header.name),
+                wanted: header.value.clone(),
+                sent: sent.map(text),
+            });
         }
-    }));
+    }
+    for parameter in &one.query {
+        let sent = query::first(request.query(), &parameter.name);
+        if !sent
+            .as_deref()
+            .is_some_and(|value| text_holds(&parameter.value, value))
+        {
+            found.push(Mismatch::Query {
+                name: Arc::clone(&parameter.name),
+                wanted: parameter.value.clone(),
+                sent: sent.as_deref().map(text),
+            });
+        }
+    }
     found
 }

@@ -11,17 +11,21 @@ mod compile;
 mod explain;
 mod matcher;
 pub mod model;
+mod query;
 pub mod reference;
+pub mod regex;
 mod snapshot;
 mod table;
 
 pub use compile::{Compiler, Finding, compile};
 pub use explain::{Considered, Explanation, Mismatch, Verdict};
 pub use model::{
-    Backend, BackendId, Endpoint, EndpointState, Model, RevisionId, RouteId, Visibility,
+    Backend, BackendId, Bind, BindId, Endpoint, EndpointState, Model, RevisionId, RouteId,
+    Visibility,
 };
 pub use snapshot::{
-    CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, HostRoutes, RequestView, Snapshot,
+    BindKey, CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, HostRoutes, RequestView,
+    Snapshot,
 };
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::authority::{self, Hash};
-use crate::model::{HeaderMatch, Match, PathMatch};
+use crate::model::{Match, PathMatch, TextMatch};
+use crate::query;
+use crate::regex;
 use crate::snapshot::{CompiledRoute, RequestView};
 
 /// Up to this many rules are tried one after another: less work than any index.
@@ -25,7 +27,21 @@ pub(crate) struct RouteTable {
 struct Rule {
     route: u32,
     path: PathRule,
-    headers: Box<[HeaderMatch]>,
+    headers: Box<[(Arc<str>, TextRule)]>,
+    rare: Option<Box<RareRule>>,
+}
+
+/// Predicates that few routes have.
+struct RareRule {
+    method: Option<Arc<str>>,
+    query: Box<[(Arc<str>, TextRule)]>,
+}
+
+/// A [`TextMatch`], ready to be compared.
+enum TextRule {
+    Exact(Arc<str>),
+    /// `None` if it does not compile, which dialects refuse: then nothing matches.
+    Regex(Option<Box<::regex::bytes::Regex>>),
 }
 
 enum PathRule {
@@ -34,6 +50,7 @@ enum PathRule {
     Prefix(Arc<str>),
     /// Without trailing slashes; what follows the prefix is nothing or a slash.
     Element(Arc<str>),
+    Text(TextRule),
 }
 
 impl RouteTable {
@@ -47,6 +64,7 @@ impl RouteTable {
                     route: at,
                     path: PathRule::Any,
                     headers: Box::new([]),
+                    rare: None,
                 });
             }
             rules.extend(matches.iter().map(|one| Rule::new(at, one)));
@@ -78,11 +96,25 @@ impl Rule {
             Some(PathMatch::ElementPrefix(prefix)) => {
                 PathRule::Element(prefix.trim_end_matches('/').into())
             }
+            Some(PathMatch::Regex(expression)) => PathRule::Text(TextRule::regex(expression)),
         };
+        let headers = one.headers.iter();
+        let query = one.query.iter();
+        let is_rare = one.method.is_some() || !one.query.is_empty();
         Self {
             route,
             path,
-            headers: one.headers.as_slice().into(),
+            headers: headers
+                .map(|header| (Arc::clone(&header.name), TextRule::new(&header.value)))
+                .collect(),
+            rare: is_rare.then(|| {
+                Box::new(RareRule {
+                    method: one.method.clone(),
+                    query: query
+                        .map(|wanted| (Arc::clone(&wanted.name), TextRule::new(&wanted.value)))
+                        .collect(),
+                })
+            }),
         }
     }
 
@@ -95,17 +127,52 @@ impl Rule {
             PathRule::Element(prefix) => path
                 .strip_prefix(&**prefix)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            PathRule::Text(rule) => rule.holds(path.as_bytes()),
+        };
+        let header_holds = |(name, rule): &(Arc<str>, TextRule)| {
+            request.header(name).is_some_and(|value| rule.holds(value))
         };
         path_holds
-            && self
-                .headers
-                .iter()
-                .all(|header| header_holds(header, request))
+            && self.headers.iter().all(header_holds)
+            && self.rare.as_ref().is_none_or(|rare| rare.holds(request))
     }
 }
 
-pub(crate) fn header_holds(header: &HeaderMatch, request: &impl RequestView) -> bool {
-    request.header(&header.name) == Some(header.value.as_bytes())
+impl RareRule {
+    fn holds(&self, request: &impl RequestView) -> bool {
+        let query_holds = |(name, rule): &(Arc<str>, TextRule)| {
+            query::first(request.query(), name).is_some_and(|value| rule.holds(&value))
+        };
+        self.method
+            .as_ref()
+            .is_none_or(|method| **method == *request.method())
+            && self.query.iter().all(query_holds)
+    }
+}
+
+impl TextRule {
+    fn new(wanted: &TextMatch) -> Self {
+        match wanted {
+            TextMatch::Exact(exact) => Self::Exact(Arc::clone(exact)),
+            TextMatch::Regex(expression) => Self::regex(expression),
+        }
+    }
+
+    fn regex(expression: &str) -> Self {
+        Self::Regex(regex::compile(expression).ok().map(Box::new))
+    }
+
+    fn holds(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => exact.as_bytes() == value,
+            Self::Regex(expression) => expression.as_ref().is_some_and(|it| it.is_match(value)),
+        }
+    }
+}
+
+/// Whether a value is such, for explanations: compiles what it needs.
+pub(crate) fn text_holds(wanted: &TextMatch, value: &[u8]) -> bool {
+    TextRule::new(wanted).holds(value)
 }
 
 /// Ranks by path. Every rule is in exactly one list.
@@ -133,7 +200,8 @@ impl PathIndex {
         let mut prefixes: BTreeMap<&Arc<str>, Vec<u32>> = BTreeMap::new();
         for (rank, rule) in (0u32..).zip(rules) {
             match &rule.path {
-                PathRule::Any => any.push(rank),
+                // An expression may match anything; how often there is one does not matter yet.
+                PathRule::Any | PathRule::Text(_) => any.push(rank),
                 PathRule::Exact(path) => exact.entry(path).or_default().push(rank),
                 PathRule::Prefix(path) | PathRule::Element(path) => {
                     prefixes.entry(path).or_default().push(rank)

@@ -10,9 +10,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod bind;
+mod filter;
+
+pub use bind::{Bind, BindId};
+pub use filter::{Cors, Filters, Instead, Origins, PathEdit, Redirect, RedirectPort};
+
 /// Everything the gateway serves, keyed so that one changed object replaces few records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Model {
+    pub binds: BTreeMap<BindId, Arc<Bind>>,
     pub routes: BTreeMap<RouteId, Arc<Route>>,
     pub backends: BTreeMap<BackendId, Arc<Backend>>,
 }
@@ -78,6 +85,10 @@ pub struct SortKey(pub Vec<i64>);
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Route {
     pub origin: Origin,
+    /// The bind that serves it; `None` means the gateway's shared listeners.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind: Option<BindId>,
+    /// Which of the shared listeners serve it; a route of a bind is served there whatever it says.
     pub visibility: Visibility,
     pub hosts: Vec<HostPattern>,
     pub sort_key: SortKey,
@@ -87,6 +98,8 @@ pub struct Route {
     pub request_headers: HeaderOps,
     /// The authority sent upstream, if not the client's.
     pub rewrite_host: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Filters::is_empty")]
+    pub filters: Filters,
     pub action: Action,
 }
 
@@ -94,7 +107,12 @@ pub struct Route {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Match {
     pub path: Option<PathMatch>,
+    /// As sent, case and all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<Arc<str>>,
     pub headers: Vec<HeaderMatch>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub query: Vec<QueryMatch>,
 }
 
 /// How a path is compared, byte by byte, with the request's path as sent (no query).
@@ -105,13 +123,31 @@ pub enum PathMatch {
     StringPrefix(Arc<str>),
     /// `/foo` matches `/foo` and `/foo/bar`, not `/foobar`.
     ElementPrefix(Arc<str>),
+    /// The whole path matches the expression. See [`regex`](crate::regex).
+    Regex(Arc<str>),
 }
 
-/// A header that must be there with this value. The name is lower case.
+/// A header that must be there with such a value. The name is lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct HeaderMatch {
     pub name: Arc<str>,
-    pub value: Arc<str>,
+    pub value: TextMatch,
+}
+
+/// A query parameter whose first value must be such. The name is compared as it is after
+/// percent-decoding.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct QueryMatch {
+    pub name: Arc<str>,
+    pub value: TextMatch,
+}
+
+/// How a value is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum TextMatch {
+    Exact(Arc<str>),
+    /// The whole value matches the expression. See [`regex`](crate::regex).
+    Regex(Arc<str>),
 }
 
 /// Header changes, in this order: remove, set (replaces all values), add. Names are lower case;
@@ -136,6 +172,7 @@ pub enum Action {
     Forward(Split),
     /// Answer here.
     Respond(Respond),
+    Redirect(Redirect),
     /// 301 to the same authority and path under `https`.
     RedirectToHttps,
 }
@@ -160,8 +197,27 @@ pub struct Split {
 pub struct Arm {
     pub weight: u32,
     pub backend: BackendId,
+    /// What happens in place of sending to the backend, which need not exist then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Instead>,
     /// Changes to requests of this arm only.
     pub request_headers: HeaderOps,
+    /// The same for everything else; the route's own come first.
+    #[serde(skip_serializing_if = "Filters::is_empty")]
+    pub filters: Filters,
+}
+
+impl Arm {
+    /// A plain share for a backend.
+    pub fn new(weight: u32, backend: BackendId) -> Self {
+        Self {
+            weight,
+            backend,
+            instead: None,
+            request_headers: HeaderOps::default(),
+            filters: Filters::default(),
+        }
+    }
 }
 
 impl Split {
@@ -276,11 +332,7 @@ mod tests {
     use super::*;
 
     fn arm(weight: u32, backend: &str) -> Arm {
-        Arm {
-            weight,
-            backend: BackendId(backend.into()),
-            request_headers: HeaderOps::default(),
-        }
+        Arm::new(weight, BackendId(backend.into()))
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What the proxy reads: host tables and backends, immutable, nothing left to parse.
 //!
-//! The host decides first and alone: exact, then the longest wildcard suffix, then any. A request
-//! whose host is claimed but whose path and headers match none of that host's routes gets no
-//! route; it does not fall through to a wildcard (as in Envoy and nginx).
+//! The host decides first: exact, then the longest wildcard suffix, then any. On the shared
+//! listeners it decides alone: a request whose host is claimed but whose path and headers match
+//! none of that host's routes gets no route; it does not fall through to a wildcard (as in Envoy
+//! and nginx). A bind says itself at which hosts the search ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use std::sync::Arc;
 use crate::authority;
 use crate::matcher::RouteTable;
 use crate::model::{
-    Action, Arm, Backend, BackendId, HeaderOps, HostPattern, Origin, Respond, Route, RouteId,
-    Split, Visibility,
+    Action, Arm, Backend, BackendId, Bind, BindId, Filters, HeaderOps, HostPattern, Instead,
+    Origin, Redirect, Respond, Route, RouteId, Split, Visibility,
 };
 use crate::table::Table;
 
@@ -23,20 +24,60 @@ pub trait RequestView {
     fn path(&self) -> &str;
     /// The value of the header with this lower-case name; the first if it was sent more than once.
     fn header(&self, name: &str) -> Option<&[u8]>;
+    /// The method as sent.
+    fn method(&self) -> &str;
+    /// What follows the first `?` of the target; empty if there is none.
+    fn query(&self) -> &str;
 }
 
 /// One consistent state of everything the gateway serves.
 #[derive(Clone)]
 pub struct Snapshot {
+    /// Of the shared listeners.
+    pub(crate) hosts: Hosts,
+    pub(crate) binds: Table<Arc<BoundHosts>>,
+    pub(crate) backends: Table<Arc<Backend>>,
+}
+
+/// Host tables that are searched together.
+#[derive(Clone)]
+pub(crate) struct Hosts {
     pub(crate) exact: Table<Arc<Host>>,
     pub(crate) suffix: Table<Arc<Host>>,
     pub(crate) any: Option<Arc<Host>>,
-    pub(crate) backends: Table<Arc<Backend>>,
+}
+
+/// A bind and what it serves.
+pub(crate) struct BoundHosts {
+    pub(crate) bind: Arc<Bind>,
+    pub(crate) hosts: Hosts,
+}
+
+/// A bind's id as connections hold it: found without hashing.
+#[derive(Clone, Debug)]
+pub struct BindKey {
+    id: BindId,
+    hash: u64,
+}
+
+impl BindKey {
+    /// For the bind with this id.
+    pub fn new(id: BindId) -> Self {
+        let hash = authority::hash(&id.0);
+        Self { id, hash }
+    }
+
+    /// The bind's id.
+    pub fn id(&self) -> &BindId {
+        &self.id
+    }
 }
 
 /// The routes of one host pattern, per kind of listener.
 pub(crate) struct Host {
     pub(crate) pattern: HostPattern,
+    /// The search for a route ends here.
+    pub(crate) is_sealed: bool,
     /// Routes with external visibility only.
     pub(crate) external: Option<Arc<RouteTable>>,
     /// All routes: cluster-local listeners serve external ones too.
@@ -48,6 +89,7 @@ pub(crate) struct Host {
 pub struct CompiledRoute {
     id: RouteId,
     source: Arc<Route>,
+    filters: Option<Arc<Filters>>,
     /// What happens to a request that selected this route.
     pub action: CompiledAction,
 }
@@ -58,6 +100,7 @@ pub enum CompiledAction {
     Forward(CompiledSplit),
     /// Answer here.
     Respond(Respond),
+    Redirect(Redirect),
     /// 301 to the same authority and path under `https`.
     RedirectToHttps,
 }
@@ -74,8 +117,18 @@ pub struct CompiledSplit {
 pub struct CompiledArm {
     pub backend: BackendId,
     hash: u64,
+    /// Happens in place of sending to the backend.
+    pub instead: Option<Instead>,
     /// Changes to requests of this arm only, after the route's own.
     pub request_headers: HeaderOps,
+    filters: Option<Arc<Filters>>,
+}
+
+impl CompiledArm {
+    /// The arm's own filters, if it has any.
+    pub fn filters(&self) -> Option<&Arc<Filters>> {
+        self.filters.as_ref()
+    }
 }
 
 /// The routes that one listener serves for one host, for listings.
@@ -86,12 +139,21 @@ pub struct HostRoutes<'a> {
     pub routes: &'a [Arc<CompiledRoute>],
 }
 
-impl Default for Snapshot {
+impl Default for Hosts {
     fn default() -> Self {
         Self {
             exact: Table::new(authority::hash_ignoring_case),
             suffix: Table::new(authority::hash_ignoring_case),
             any: None,
+        }
+    }
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self {
+            hosts: Hosts::default(),
+            binds: Table::new(authority::hash),
             backends: Table::new(authority::hash),
         }
     }
@@ -99,22 +161,47 @@ impl Default for Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts = self.exact.len() + self.suffix.len() + usize::from(self.any.is_some());
         f.debug_struct("Snapshot")
-            .field("hosts", &hosts)
+            .field("hosts", &self.hosts.iter().count())
+            .field("binds", &self.binds.len())
             .field("backends", &self.backends.len())
             .finish()
     }
 }
 
 impl Snapshot {
-    /// The route of a request that arrived on a listener of this visibility. Allocates nothing.
+    /// The route of a request that arrived on a shared listener of this visibility. Allocates
+    /// nothing.
     pub fn select(
         &self,
         listener: Visibility,
         request: &impl RequestView,
     ) -> Option<&Arc<CompiledRoute>> {
-        self.host(listener, request.host())?.1.select(request)
+        self.hosts.select(listener, request)
+    }
+
+    /// The route of a request that arrived on a bind. Allocates nothing.
+    pub fn select_at(
+        &self,
+        bind: &BindKey,
+        request: &impl RequestView,
+    ) -> Option<&Arc<CompiledRoute>> {
+        let bound = self.bound(bind)?;
+        bound.hosts.select(Visibility::ClusterLocal, request)
+    }
+
+    /// The bind as this snapshot has it.
+    pub fn bind(&self, bind: &BindKey) -> Option<&Arc<Bind>> {
+        Some(&self.bound(bind)?.bind)
+    }
+
+    /// All binds, in no order that means anything.
+    pub fn binds(&self) -> impl Iterator<Item = &Arc<Bind>> {
+        self.binds.iter().map(|entry| &entry.value.bind)
+    }
+
+    pub(crate) fn bound(&self, bind: &BindKey) -> Option<&Arc<BoundHosts>> {
+        self.binds.find(bind.hash, |key| key == &*bind.id.0)
     }
 
     /// The backend of an arm. `None` if no such backend was ever given (the compiler reports it).
@@ -149,15 +236,51 @@ impl Snapshot {
         )
     }
 
-    /// What a listener of this visibility serves, sorted by host.
+    /// What a shared listener of this visibility serves, sorted by host.
     pub fn routes(&self, listener: Visibility) -> Vec<HostRoutes<'_>> {
-        let tables = self
-            .exact
+        self.hosts.routes(listener)
+    }
+
+    /// What a bind serves, sorted by host; nothing if there is no such bind.
+    pub fn routes_at(&self, bind: &BindKey) -> Vec<HostRoutes<'_>> {
+        let bound = self.bound(bind);
+        bound.map_or_else(Vec::new, |bound| {
+            bound.hosts.routes(Visibility::ClusterLocal)
+        })
+    }
+
+    /// Whether both have the very same host tables (and not equal copies).
+    #[cfg(test)]
+    pub(crate) fn shares_host_tables_with(&self, other: &Self) -> bool {
+        self.hosts.exact.is_same(&other.hosts.exact)
+            && self.hosts.suffix.is_same(&other.hosts.suffix)
+    }
+}
+
+impl Hosts {
+    fn select(
+        &self,
+        listener: Visibility,
+        request: &impl RequestView,
+    ) -> Option<&Arc<CompiledRoute>> {
+        let mut found = None;
+        self.visit(listener, request.host(), |host, table| {
+            found = table.select(request);
+            found.is_some() || host.is_sealed
+        });
+        found
+    }
+
+    /// All hosts.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Host>> {
+        let named = self.exact.iter().chain(self.suffix.iter());
+        named.map(|entry| &entry.value).chain(&self.any)
+    }
+
+    fn routes(&self, listener: Visibility) -> Vec<HostRoutes<'_>> {
+        let visible = self
             .iter()
-            .chain(self.suffix.iter())
-            .map(|entry| &entry.value)
-            .chain(&self.any);
-        let visible = tables.filter_map(|host| Some((host, host.table(listener)?)));
+            .filter_map(|host| Some((host, host.table(listener)?)));
         let mut listed: Vec<_> = visible
             .map(|(host, table)| HostRoutes {
                 host: &host.pattern,
@@ -166,22 +289,6 @@ impl Snapshot {
             .collect();
         listed.sort_by(|a, b| a.host.cmp(b.host));
         listed
-    }
-
-    /// Whether both have the very same host tables (and not equal copies).
-    #[cfg(test)]
-    pub(crate) fn shares_host_tables_with(&self, other: &Self) -> bool {
-        self.exact.is_same(&other.exact) && self.suffix.is_same(&other.suffix)
-    }
-
-    /// All host patterns of any listener.
-    pub(crate) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
-        self.exact
-            .iter()
-            .chain(self.suffix.iter())
-            .map(|entry| &entry.value)
-            .chain(&self.any)
-            .map(|host| &host.pattern)
     }
 
     /// The host with exactly this (normalized) pattern.
@@ -198,27 +305,36 @@ impl Snapshot {
         }
     }
 
-    /// The most specific pattern that this listener serves for an authority.
-    pub(crate) fn host(
-        &self,
+    /// Calls `visit` with the patterns that this listener serves for an authority, the most
+    /// specific first, until it returns true.
+    pub(crate) fn visit<'a>(
+        &'a self,
         listener: Visibility,
         authority: &str,
-    ) -> Option<(&Host, &RouteTable)> {
+        mut visit: impl FnMut(&'a Host, &'a RouteTable) -> bool,
+    ) {
         let name = authority::host(authority);
-        if let Some(found) = lookup(&self.exact, listener, name) {
-            return Some(found);
+        if let Some((host, table)) = lookup(&self.exact, listener, name)
+            && visit(host, table)
+        {
+            return;
         }
         if !self.suffix.is_empty() {
             // Left to right: the longest suffix is tried first. The wildcard stands for at least
             // one character, so a leading dot does not count.
             for (dot, _) in name.match_indices('.').filter(|(dot, _)| *dot > 0) {
-                if let Some(found) = lookup(&self.suffix, listener, &name[dot + 1..]) {
-                    return Some(found);
+                if let Some((host, table)) = lookup(&self.suffix, listener, &name[dot + 1..])
+                    && visit(host, table)
+                {
+                    return;
                 }
             }
         }
-        let host = self.any.as_deref()?;
-        Some((host, host.table(listener)?))
+        if let Some(host) = self.any.as_deref()
+            && let Some(table) = host.table(listener)
+        {
+            visit(host, table);
+        }
     }
 }
 
@@ -250,9 +366,16 @@ impl CompiledRoute {
         let action = match &source.action {
             Action::Forward(split) => CompiledAction::Forward(CompiledSplit::new(split)),
             Action::Respond(respond) => CompiledAction::Respond(respond.clone()),
+            Action::Redirect(redirect) => CompiledAction::Redirect(redirect.clone()),
             Action::RedirectToHttps => CompiledAction::RedirectToHttps,
         };
-        Self { id, source, action }
+        let filters = filters(&source.filters);
+        Self {
+            id,
+            source,
+            filters,
+            action,
+        }
     }
 
     /// The route's identity in the model.
@@ -279,6 +402,15 @@ impl CompiledRoute {
     pub fn rewrite_host(&self) -> Option<&Arc<str>> {
         self.source.rewrite_host.as_ref()
     }
+
+    /// What else the route changes or limits; most have nothing.
+    pub fn filters(&self) -> Option<&Arc<Filters>> {
+        self.filters.as_ref()
+    }
+}
+
+fn filters(filters: &Filters) -> Option<Arc<Filters>> {
+    (!filters.is_empty()).then(|| Arc::new(filters.clone()))
 }
 
 impl CompiledSplit {
@@ -333,7 +465,9 @@ impl CompiledArm {
         Self {
             backend: arm.backend.clone(),
             hash,
+            instead: arm.instead.clone(),
             request_headers: arm.request_headers.clone(),
+            filters: filters(&arm.filters),
         }
     }
 }

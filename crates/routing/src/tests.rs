@@ -11,6 +11,8 @@ struct Request {
     host: String,
     path: String,
     headers: Vec<(String, String)>,
+    method: String,
+    query: String,
 }
 
 impl RequestView for Request {
@@ -26,13 +28,23 @@ impl RequestView for Request {
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_bytes())
     }
+    fn method(&self) -> &str {
+        if self.method.is_empty() {
+            "GET"
+        } else {
+            &self.method
+        }
+    }
+    fn query(&self) -> &str {
+        &self.query
+    }
 }
 
 fn get(host: &str, path: &str) -> Request {
     Request {
         host: host.into(),
         path: path.into(),
-        headers: Vec::new(),
+        ..Request::default()
     }
 }
 
@@ -53,12 +65,14 @@ fn route(hosts: &[&str], sort_key: i64, matches: Vec<Match>) -> Route {
     };
     Route {
         origin,
+        bind: None,
         visibility: Visibility::External,
         hosts: hosts.iter().map(pattern).collect(),
         sort_key: SortKey(vec![sort_key]),
         matches,
         request_headers: HeaderOps::default(),
         rewrite_host: None,
+        filters: Filters::default(),
         action: Action::RedirectToHttps,
     }
 }
@@ -66,7 +80,7 @@ fn route(hosts: &[&str], sort_key: i64, matches: Vec<Match>) -> Route {
 fn prefix(path: &str) -> Match {
     Match {
         path: Some(PathMatch::StringPrefix(path.into())),
-        headers: Vec::new(),
+        ..Match::default()
     }
 }
 
@@ -98,11 +112,7 @@ fn backend(id: &str, port: u16) -> Arc<Backend> {
 }
 
 fn forward(backend: &str) -> Action {
-    let arm = |weight, id: &str| Arm {
-        weight,
-        backend: BackendId(id.into()),
-        request_headers: HeaderOps::default(),
-    };
+    let arm = |weight, id: &str| Arm::new(weight, BackendId(id.into()));
     Action::Forward(Split::new(vec![arm(0, "none"), arm(100, backend)]).expect("a weight"))
 }
 
@@ -245,11 +255,7 @@ fn compiling_again_from_scratch_shares_what_is_unchanged() {
 
 #[test]
 fn a_split_gives_each_arm_its_share_and_zero_weight_none() {
-    let arm = |weight, id: &str| Arm {
-        weight,
-        backend: BackendId(id.into()),
-        request_headers: HeaderOps::default(),
-    };
+    let arm = |weight, id: &str| Arm::new(weight, BackendId(id.into()));
     let mut split = route(&["*"], 0, vec![]);
     split.action = Action::Forward(
         Split::new(vec![arm(0, "zero"), arm(1, "one"), arm(3, "three")]).expect("weights"),
@@ -273,11 +279,16 @@ fn a_split_gives_each_arm_its_share_and_zero_weight_none() {
 fn explain_names_the_predicate_that_does_not_hold() {
     let header = HeaderMatch {
         name: "knative-serving-tag".into(),
-        value: "blue".into(),
+        value: TextMatch::Exact("blue".into()),
     };
     let tagged = Match {
         path: Some(PathMatch::StringPrefix("/a".into())),
+        method: Some("POST".into()),
         headers: vec![header],
+        query: vec![QueryMatch {
+            name: "a".into(),
+            value: TextMatch::Regex("b+".into()),
+        }],
     };
     let model = model(vec![
         ("tagged", route(&["x"], 0, vec![tagged])),
@@ -305,7 +316,9 @@ fn explain_names_the_predicate_that_does_not_hold() {
         texts,
         [
             "path does not begin with /a",
-            "header knative-serving-tag is green, wanted blue"
+            "method is not POST",
+            "header knative-serving-tag is green, wanted blue",
+            "query parameter a is missing, wanted a match of b+",
         ]
     );
     assert_eq!(explanation.considered[2].verdict, Verdict::Later);
@@ -329,10 +342,11 @@ fn any_path_text() -> impl Strategy<Value = String> {
 }
 
 fn any_path() -> impl Strategy<Value = Option<PathMatch>> {
-    (0..4, any_path_text()).prop_map(|(kind, text)| match kind {
-        0 => None,
-        1 => Some(PathMatch::Exact(text.into())),
-        2 => Some(PathMatch::StringPrefix(text.into())),
+    (0..13, any_path_text()).prop_map(|(kind, text)| match kind {
+        0..3 => None,
+        12 => Some(PathMatch::Regex(format!("{text}b?").into())),
+        3..6 => Some(PathMatch::Exact(text.into())),
+        6..9 => Some(PathMatch::StringPrefix(text.into())),
         _ => Some(PathMatch::ElementPrefix(text.into())),
     })
 }
@@ -343,23 +357,50 @@ fn any_header() -> impl Strategy<Value = (String, String)> {
 }
 
 fn any_match() -> impl Strategy<Value = Match> {
-    (any_path(), prop::collection::vec(any_header(), 0..2)).prop_map(|(path, headers)| {
-        let header = |(name, value): (String, String)| HeaderMatch {
-            name: name.into(),
-            value: value.into(),
+    let parts = (
+        any_path(),
+        prop::option::weighted(0.2, prop::sample::select(vec!["GET", "POST"])),
+        prop::collection::vec((any_header(), prop::bool::weighted(0.1)), 0..2),
+        prop::collection::vec((any_header(), prop::bool::weighted(0.1)), 0..2),
+    );
+    parts.prop_map(|(path, method, headers, query)| {
+        let wanted = |value: String, is_regex: bool| match is_regex {
+            true => TextMatch::Regex(format!("{value}|3").into()),
+            false => TextMatch::Exact(value.into()),
         };
+        let headers = headers
+            .into_iter()
+            .map(|((name, value), regex)| HeaderMatch {
+                name: name.into(),
+                value: wanted(value, regex),
+            });
+        let query = query.into_iter().map(|((name, value), regex)| QueryMatch {
+            name: name.into(),
+            value: wanted(value, regex),
+        });
         Match {
             path,
-            headers: headers.into_iter().map(header).collect(),
+            method: method.map(Into::into),
+            headers: headers.collect(),
+            query: query.collect(),
         }
     })
+}
+
+const BINDS: [&str; 2] = ["left", "right"];
+
+fn any_bind() -> impl Strategy<Value = Option<BindId>> {
+    let names = prop::sample::select(BINDS.to_vec());
+    prop::option::weighted(0.6, names.prop_map(|name| BindId(name.into())))
 }
 
 fn any_route() -> impl Strategy<Value = Route> {
     let hosts = prop::collection::vec(any_host(), 1..3);
     let matches = prop::collection::vec(any_match(), 0..4);
-    (hosts, -3i64..3, matches, any::<bool>()).prop_map(|(hosts, key, matches, local)| {
+    let parts = (hosts, -3i64..3, matches, any::<bool>(), any_bind());
+    parts.prop_map(|(hosts, key, matches, local, bind)| {
         let mut route = route(&hosts, key, matches);
+        route.bind = bind;
         if local {
             route.visibility = Visibility::ClusterLocal;
         }
@@ -379,35 +420,151 @@ fn any_request() -> impl Strategy<Value = Request> {
         ".example",
     ];
     let headers = prop::collection::vec(any_header(), 0..3);
-    (prop::sample::select(hosts), any_path_text(), headers).prop_map(|(host, path, headers)| {
-        Request {
-            host: host.into(),
-            path,
-            headers,
-        }
+    let query = prop::sample::select(vec!["", "k=1", "l=2&k=2", "k=3&k=1"]);
+    let method = prop::sample::select(vec!["GET", "POST"]);
+    let request = (
+        prop::sample::select(hosts),
+        any_path_text(),
+        headers,
+        query,
+        method,
+    );
+    request.prop_map(|(host, path, headers, query, method)| Request {
+        host: host.into(),
+        path,
+        headers,
+        method: method.into(),
+        query: query.into(),
     })
 }
 
-/// Put (`Some`) or remove (`None`) the route of that number.
-fn any_edits() -> impl Strategy<Value = Vec<(u8, Option<Route>)>> {
-    prop::collection::vec((0u8..20, prop::option::weighted(0.8, any_route())), 0..40)
+/// A record that is put (`Some`) or removed (`None`).
+#[derive(Clone, Debug)]
+enum Edit {
+    Route(u8, Option<Box<Route>>),
+    /// A bind and the hosts at which it ends.
+    Bind(&'static str, Option<Vec<&'static str>>),
+}
+
+fn any_edits() -> impl Strategy<Value = Vec<Edit>> {
+    let route = (0u8..20, prop::option::weighted(0.8, any_route()));
+    let sealed = prop::collection::vec(any_host(), 0..3);
+    let bind = (
+        prop::sample::select(BINDS.to_vec()),
+        prop::option::weighted(0.8, sealed),
+    );
+    let edit = prop_oneof![
+        4 => route.prop_map(|(number, route)| Edit::Route(number, route.map(Box::new))),
+        1 => bind.prop_map(|(name, sealed)| Edit::Bind(name, sealed)),
+    ];
+    prop::collection::vec(edit, 0..40)
+}
+
+impl Edit {
+    fn apply(self, model: &mut Model, compiler: &mut Compiler) {
+        match self {
+            Self::Route(number, edit) => {
+                let id = RouteId(format!("route-{number}").into());
+                match edit.map(|route| Arc::new(*route)) {
+                    Some(route) => {
+                        model.routes.insert(id.clone(), Arc::clone(&route));
+                        compiler.put_route(id, route);
+                    }
+                    None => {
+                        model.routes.remove(&id);
+                        compiler.remove_route(&id);
+                    }
+                }
+            }
+            Self::Bind(name, sealed) => {
+                let id = BindId(name.into());
+                match sealed {
+                    Some(sealed) => {
+                        let bind = Arc::new(Bind {
+                            id: id.clone(),
+                            address: ([127, 0, 0, 1], 80).into(),
+                            sealed: route(&sealed, 0, vec![]).hosts,
+                        });
+                        model.binds.insert(id, Arc::clone(&bind));
+                        compiler.put_bind(bind);
+                    }
+                    None => {
+                        model.binds.remove(&id);
+                        compiler.remove_bind(&id);
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn agree(snapshot: &Snapshot, model: &Model, requests: &[Request]) -> Result<(), TestCaseError> {
-    for listener in [Visibility::External, Visibility::ClusterLocal] {
-        for request in requests {
+    for request in requests {
+        for listener in [Visibility::External, Visibility::ClusterLocal] {
             let expected = reference::select(model, listener, request);
             let got = snapshot.select(listener, request).map(|route| route.id());
             prop_assert_eq!(got, expected, "{:?} {:?}", listener, request);
             let explained = snapshot.explain(listener, request);
-            prop_assert_eq!(
-                explained.selected().map(|route| route.id()),
-                expected,
-                "explain"
-            );
+            let explained = explained.selected().map(|route| route.id());
+            prop_assert_eq!(explained, expected, "explain");
+        }
+        for bind in BINDS.map(|name| BindId(name.into())) {
+            let expected = reference::select_at(model, &bind, request);
+            let key = BindKey::new(bind);
+            let got = snapshot.select_at(&key, request).map(|route| route.id());
+            prop_assert_eq!(got, expected, "{:?} {:?}", key, request);
+            let explained = snapshot.explain_at(&key, request);
+            let explained = explained.as_ref().and_then(|it| it.selected());
+            prop_assert_eq!(explained.map(|route| route.id()), expected, "explain");
         }
     }
     Ok(())
+}
+
+#[test]
+fn a_bind_ends_the_search_at_its_listeners_hosts() {
+    let at = |mut route: Route| {
+        route.bind = Some(BindId("gw:80".into()));
+        route
+    };
+    let mut model = model(vec![
+        ("any", at(route(&["*"], 0, vec![]))),
+        ("wide", at(route(&["*.example"], 0, vec![prefix("/wide")]))),
+        (
+            "exact",
+            at(route(&["a.example"], 0, vec![prefix("/exact")])),
+        ),
+        ("shared", route(&["a.example"], 0, vec![])),
+    ]);
+    let id = BindId("gw:80".into());
+    let bind = |sealed: &[&str]| {
+        Arc::new(Bind {
+            id: id.clone(),
+            address: ([127, 0, 0, 2], 80).into(),
+            sealed: route(sealed, 0, vec![]).hosts,
+        })
+    };
+    let key = BindKey::new(id.clone());
+    let check = |model: &Model, path: &str, expected: Option<&str>| {
+        let (snapshot, _) = compile(model, None);
+        let found = snapshot.select_at(&key, &get("a.example", path));
+        assert_eq!(found.map(|route| &*route.id().0), expected, "{path}");
+    };
+    check(&model, "/exact", None);
+    model.binds.insert(id.clone(), bind(&["*"]));
+    check(&model, "/exact", Some("exact"));
+    check(&model, "/wide", Some("wide"));
+    check(&model, "/", Some("any"));
+    model.binds.insert(id.clone(), bind(&["*", "*.example"]));
+    check(&model, "/wide", Some("wide"));
+    check(&model, "/", None);
+    model.binds.insert(id.clone(), bind(&["*", "b.example"]));
+    let (snapshot, _) = compile(&model, None);
+    assert!(
+        snapshot
+            .select_at(&key, &get("b.example", "/wide"))
+            .is_none()
+    );
 }
 
 proptest! {
@@ -418,19 +575,8 @@ proptest! {
     ) {
         let (mut model, mut compiler) = (Model::default(), Compiler::default());
         let mut last = Snapshot::default();
-        for (at, (number, edit)) in edits.into_iter().enumerate() {
-            let id = RouteId(format!("route-{number}").into());
-            match edit {
-                Some(route) => {
-                    let route = Arc::new(route);
-                    model.routes.insert(id.clone(), Arc::clone(&route));
-                    compiler.put_route(id, route);
-                }
-                None => {
-                    model.routes.remove(&id);
-                    compiler.remove_route(&id);
-                }
-            }
+        for (at, edit) in edits.into_iter().enumerate() {
+            edit.apply(&mut model, &mut compiler);
             if at % 7 == 0 {
                 agree(&compiler.compile().0, &model, &requests)?;
                 last = compile(&model, Some(&last)).0;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lifecycle::Snapshots;
-use routing::model::{HostPattern, Match, PathMatch};
+use routing::model::{BindId, HostPattern, Instead, Match, PathMatch, TextMatch};
 use routing::{
-    Backend, CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, EndpointState, RequestView,
-    Snapshot, Verdict, Visibility,
+    Backend, BindKey, CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, EndpointState,
+    RequestView, Snapshot, Verdict, Visibility,
 };
 use serde_json::{Value, json};
 
@@ -30,11 +30,26 @@ pub fn serve(server: &apiserver::Server, snapshots: Snapshots<Snapshot>) {
 /// Every route, host by host, in the order in which the gateway tries them.
 fn routes(snapshot: &Snapshot) -> Value {
     let mut rows = Vec::new();
-    for listed in snapshot.routes(Visibility::ClusterLocal) {
+    let mut binds: Vec<_> = snapshot.binds().collect();
+    binds.sort_by_key(|bind| &bind.id);
+    let bound = binds
+        .into_iter()
+        .flat_map(|bind| snapshot.routes_at(&BindKey::new(bind.id.clone())));
+    for listed in snapshot
+        .routes(Visibility::ClusterLocal)
+        .into_iter()
+        .chain(bound)
+    {
         for route in listed.routes {
-            let visibility = match route.source().visibility {
-                Visibility::External => "external",
-                Visibility::ClusterLocal => "cluster-local",
+            let source = route.source();
+            let address = source.bind.as_ref().and_then(|id| {
+                let bind = snapshot.bind(&BindKey::new(id.clone()))?;
+                Some(bind.address.to_string())
+            });
+            let visibility = match (address, source.visibility) {
+                (Some(address), _) => address,
+                (None, Visibility::External) => "external".to_owned(),
+                (None, Visibility::ClusterLocal) => "cluster-local".to_owned(),
             };
             rows.push(json!({
                 "host": host(listed.host),
@@ -48,11 +63,19 @@ fn routes(snapshot: &Snapshot) -> Value {
     json!({ "routes": rows })
 }
 
-/// Which route a request would take on the external listener, and why not the others.
+/// Which route a request would take, and why not the others: on the bind with the address that
+/// the URL names, else on the external listener.
 fn explain(snapshot: &Snapshot, question: &Value) -> Result<Value, String> {
     let request = Question::read(question)?;
-    let explanation = snapshot.explain(Visibility::External, &request);
+    let bind = request.bind(snapshot);
+    let explanation = bind
+        .as_ref()
+        .and_then(|key| snapshot.explain_at(key, &request))
+        .unwrap_or_else(|| snapshot.explain(Visibility::External, &request));
     let mut lines = Vec::new();
+    if let Some(bind) = bind.as_ref().and_then(|key| snapshot.bind(key)) {
+        lines.push(format!("{} is {}", bind.address, bind.id));
+    }
     match &explanation.host {
         Some(pattern) => lines.push(format!(
             "host {} is served as {}",
@@ -105,7 +128,11 @@ fn explain(snapshot: &Snapshot, question: &Value) -> Result<Value, String> {
 
 struct Question {
     host: String,
+    /// Where the request would be sent to: the URL's own authority, whatever `Host` says.
+    address: String,
+    method: String,
     path: String,
+    query: String,
     headers: BTreeMap<String, String>,
 }
 
@@ -115,7 +142,10 @@ impl Question {
         let headers = question["headers"].as_array().into_iter().flatten();
         Ok(Self {
             host: text("host").ok_or("host is missing")?,
+            address: text("address").unwrap_or_default(),
+            method: text("method").unwrap_or_else(|| "GET".to_owned()),
             path: text("path").ok_or("path is missing")?,
+            query: text("query").unwrap_or_default(),
             headers: headers
                 .filter_map(|pair| {
                     Some((pair[0].as_str()?.to_owned(), pair[1].as_str()?.to_owned()))
@@ -125,7 +155,28 @@ impl Question {
     }
 }
 
+impl Question {
+    /// The bind that is reached at the address.
+    fn bind(&self, snapshot: &Snapshot) -> Option<BindKey> {
+        let address = match self.address.parse::<std::net::SocketAddr>() {
+            Ok(address) => address,
+            Err(_) => std::net::SocketAddr::new(self.address.parse().ok()?, 80),
+        };
+        let ids = snapshot.binds().filter(|bind| bind.address == address);
+        let id: BindId = ids.map(|bind| bind.id.clone()).min()?;
+        Some(BindKey::new(id))
+    }
+}
+
 impl RequestView for Question {
+    fn method(&self) -> &str {
+        &self.method
+    }
+
+    fn query(&self) -> &str {
+        &self.query
+    }
+
     fn host(&self) -> &str {
         &self.host
     }
@@ -171,12 +222,20 @@ fn one_match(one: &Match) -> String {
         PathMatch::Exact(path) => format!("path = {path}"),
         PathMatch::StringPrefix(prefix) => format!("path {prefix}*"),
         PathMatch::ElementPrefix(prefix) => format!("path {prefix}[/*]"),
+        PathMatch::Regex(expression) => format!("path ~ {expression}"),
     });
-    let headers = one
-        .headers
+    let method = one.method.as_ref().map(|method| format!("method {method}"));
+    let text = |name: &str, value: &TextMatch| match value {
+        TextMatch::Exact(exact) => format!("{name}: {exact}"),
+        TextMatch::Regex(expression) => format!("{name} ~ {expression}"),
+    };
+    let headers = one.headers.iter().map(|it| text(&it.name, &it.value));
+    let query = one
+        .query
         .iter()
-        .map(|header| format!("{}: {}", header.name, header.value));
-    let parts: Vec<String> = path.into_iter().chain(headers).collect();
+        .map(|it| text(&format!("?{}", it.name), &it.value));
+    let parts = path.into_iter().chain(method).chain(headers).chain(query);
+    let parts: Vec<String> = parts.collect();
     if parts.is_empty() {
         "any".to_owned()
     } else {
@@ -192,20 +251,38 @@ fn action(snapshot: &Snapshot, route: &CompiledRoute) -> String {
             .collect::<Vec<_>>()
             .join(", "),
         CompiledAction::Respond(respond) => format!("answer {}", respond.status),
+        CompiledAction::Redirect(redirect) => format!("redirect {}", redirect.status),
         CompiledAction::RedirectToHttps => "redirect to https".to_owned(),
     }
 }
 
 fn share(snapshot: &Snapshot, split: &CompiledSplit, arm: &CompiledArm) -> String {
     let ready = snapshot.backend_of(arm).map_or(0, |backend| ready(backend));
-    let points = (0..split.total())
-        .filter(|point| std::ptr::eq(split.at(*point), arm))
-        .count();
+    let weights = split.weighted();
+    let points = weights
+        .filter(|(_, other)| std::ptr::eq(*other, arm))
+        .map(|(weight, _)| weight)
+        .sum::<u64>();
     let percent = points as f64 * 100.0 / split.total() as f64;
+    match &arm.instead {
+        Some(Instead::Respond(respond)) => {
+            return format!(
+                "{percent:.0}% answer {} for {}",
+                respond.status, arm.backend
+            );
+        }
+        Some(Instead::Redirect(redirect)) => {
+            return format!("{percent:.0}% redirect {}", redirect.status);
+        }
+        None => {}
+    }
     format!("{percent:.0}% {} ({ready} ready)", arm.backend)
 }
 
 fn backend(snapshot: &Snapshot, arm: &CompiledArm) -> String {
+    if let Some(Instead::Respond(respond)) = &arm.instead {
+        return format!("{}: {}", arm.backend, respond.body.trim_end());
+    }
     let Some(backend) = snapshot.backend_of(arm) else {
         return format!("{}: unknown", arm.backend);
     };

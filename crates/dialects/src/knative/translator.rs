@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use api::networking::v1alpha1 as networking;
 use routing::model::{
-    Action, Arm, HeaderMatch, HeaderOps, HostPattern, Match, Origin, PathMatch, Route, RouteId,
-    SortKey, Split, Visibility,
+    Action, Arm, Filters, HeaderMatch, HeaderOps, HostPattern, Match, Origin, PathMatch, Route,
+    RouteId, SortKey, Split, TextMatch, Visibility,
 };
 
 use super::{Translation, hash, rule_hosts};
@@ -197,7 +197,7 @@ impl Translator<'_> {
             |(name, value): (&String, &networking::HeaderMatch)| -> Result<HeaderMatch, String> {
                 Ok(HeaderMatch {
                     name: headers::name(name)?,
-                    value: headers::value(&value.exact)?,
+                    value: TextMatch::Exact(headers::value(&value.exact)?),
                 })
             };
         let matches: Result<Vec<_>, String> = path.headers.iter().map(header_match).collect();
@@ -312,9 +312,8 @@ impl Translator<'_> {
             self.out.diagnostics.push(diagnostic);
         }
         let arm = Arm {
-            weight,
-            backend: target.reference.id(),
             request_headers,
+            ..Arm::new(weight, target.reference.id())
         };
         self.out.backends.insert(target.reference);
         Ok(arm)
@@ -343,7 +342,7 @@ impl Translator<'_> {
         if matches!(plan.action, Action::Forward(_)) {
             let hash = HeaderMatch {
                 name: HASH_HEADER.into(),
-                value: HASH_OVERRIDE.into(),
+                value: TextMatch::Exact(HASH_OVERRIDE.into()),
             };
             let mut twin = self.route(&plan, vec![hash], plan.action.clone());
             let set = &mut twin.request_headers.set;
@@ -383,16 +382,22 @@ impl Translator<'_> {
                 generation: self.ingress.metadata.generation.unwrap_or_default(),
                 field: plan.field.as_str().into(),
             },
+            bind: None,
             visibility: plan.visibility,
             hosts: plan.hosts.clone(),
             sort_key: SortKey(sort_key),
             matches: if unconditional {
                 Vec::new()
             } else {
-                vec![Match { path, headers }]
+                vec![Match {
+                    path,
+                    headers,
+                    ..Match::default()
+                }]
             },
             request_headers: plan.request_headers.clone(),
             rewrite_host: plan.rewrite_host.clone(),
+            filters: Filters::default(),
             action,
         }
     }

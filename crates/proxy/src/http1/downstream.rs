@@ -10,6 +10,7 @@ use super::source::Http1Source;
 use crate::date;
 use crate::downstream::{Answer, Downstream, Reply, Responder};
 use crate::failure::reason;
+use crate::filter::answer::AnswerEdits;
 use crate::http2::headers;
 use crate::message::{Chunk, Sink, SinkError, Source as _, View};
 use crate::upgrade;
@@ -114,6 +115,7 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
             bytes,
             Framing::None,
             Connection::Upgrade,
+            None,
         );
         answers.source.begin_body(answers.head.len, Framing::Close);
         self.responder.sink.flush().await?;
@@ -193,10 +195,10 @@ impl Responder for Http1Responder<'_, '_> {
         let out = &mut self.sink.out;
         match answer {
             Answer::Http1 { head, bytes } => {
-                edit::response(out, head, bytes, Framing::None, Connection::Keep)
+                edit::response(out, head, bytes, Framing::None, Connection::Keep, None)
             }
             Answer::Http2 { parts, .. } => {
-                headers::http1_response(out, parts, Framing::None, Connection::Keep)
+                headers::http1_response(out, parts, Framing::None, Connection::Keep, None)
             }
         }
         let before = self.sink.written;
@@ -206,7 +208,12 @@ impl Responder for Http1Responder<'_, '_> {
         flushed
     }
 
-    fn respond(&mut self, answer: Answer<'_>, request_complete: bool) -> Result<(), SinkError> {
+    fn respond(
+        &mut self,
+        answer: Answer<'_>,
+        edits: Option<&AnswerEdits>,
+        request_complete: bool,
+    ) -> Result<(), SinkError> {
         // The client still waits to be told to go on, and may or may not send its body now.
         self.persistent &= request_complete || !self.expects_continue;
         let (framing, connection) = self.decide(answer.framing());
@@ -219,8 +226,12 @@ impl Responder for Http1Responder<'_, '_> {
             .begin_body(if self.to_head { Framing::None } else { framing });
         let out = &mut self.sink.out;
         match answer {
-            Answer::Http1 { head, bytes } => edit::response(out, head, bytes, framing, connection),
-            Answer::Http2 { parts, .. } => headers::http1_response(out, parts, framing, connection),
+            Answer::Http1 { head, bytes } => {
+                edit::response(out, head, bytes, framing, connection, edits)
+            }
+            Answer::Http2 { parts, .. } => {
+                headers::http1_response(out, parts, framing, connection, edits)
+            }
         }
         Ok(())
     }

@@ -8,13 +8,18 @@ use super::body::Framing;
 use super::field::{Field, Kind};
 use super::head::{Fields, RequestHead, ResponseHead, Version};
 use crate::edits::Edits;
+use crate::filter::answer::AnswerEdits;
 use crate::forwarded;
 
 /// Writes the head to send upstream.
 pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], edits: &Edits<'_>) {
     out.extend_from_slice(head.method.get(bytes));
     out.push(b' ');
-    match head.target.get(bytes) {
+    let target = match edits.target {
+        Some(target) => target.as_bytes(),
+        None => head.target.get(bytes),
+    };
+    match target {
         // Absolute form without a path: `*` for OPTIONS (RFC 9112 §3.2.4).
         b"" if head.method.get(bytes) == b"OPTIONS" => out.push(b'*'),
         target => {
@@ -135,6 +140,7 @@ pub(crate) fn response(
     bytes: &[u8],
     framing: Framing,
     connection: Connection,
+    edits: Option<&AnswerEdits>,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
     number(out, u64::from(head.status));
@@ -161,9 +167,15 @@ pub(crate) fn response(
             | Kind::ForwardedHost
             | Kind::ForwardedProto
             | Kind::Forwarded
-            | Kind::Internal => !head.fields.is_named(bytes, field.name),
+            | Kind::Internal => {
+                let is_replaced = edits.is_some_and(|it| it.replaces(field.name.get(bytes)));
+                !is_replaced && !head.fields.is_named(bytes, field.name)
+            }
         }
     });
+    for (name, value) in edits.into_iter().flat_map(AnswerEdits::added) {
+        line(out, name, value.as_bytes());
+    }
     finish(out, framing, connection);
 }
 

@@ -14,6 +14,7 @@ use super::headers;
 use super::stream::{Http2Sink, Http2Source};
 use crate::date;
 use crate::downstream::{Answer, Downstream, Reply, Responder};
+use crate::filter::answer::AnswerEdits;
 use crate::http1::body::Framing;
 use crate::message::{Chunk, Data, Sink, SinkError, View};
 use crate::upstream::send::Http1Upstream;
@@ -198,14 +199,24 @@ impl Responder for Http2Responder {
         }
     }
 
-    fn respond(&mut self, answer: Answer<'_>, _request_complete: bool) -> Result<(), SinkError> {
+    fn respond(
+        &mut self,
+        answer: Answer<'_>,
+        edits: Option<&AnswerEdits>,
+        _request_complete: bool,
+    ) -> Result<(), SinkError> {
         let ends = self.to_head || matches!(answer.framing(), Framing::None | Framing::Length(0));
         let response = match answer {
             Answer::Http1 { head, bytes } => headers::response_from_http1(head, bytes),
             Answer::Http2 { parts, .. } => Some(headers::response_from_http2(parts)),
         };
         match response {
-            Some(response) => self.start(response, ends),
+            Some(mut response) => {
+                if let Some(edits) = edits {
+                    edits.change(response.headers_mut());
+                }
+                self.start(response, ends)
+            }
             None => Err(SinkError),
         }
     }

@@ -11,6 +11,7 @@ use http::{Request, Response, Uri, Version};
 
 use crate::edits::Edits;
 use crate::failure::Failure;
+use crate::filter::answer::AnswerEdits;
 use crate::forwarded;
 use crate::http1::body::Framing;
 use crate::http1::edit::{Connection, finish, line, number};
@@ -21,7 +22,7 @@ use crate::message::View;
 /// The request to send over HTTP/2.
 pub(crate) fn request(view: View<'_>, edits: &Edits<'_>) -> Result<Request<()>, Failure> {
     let authority = edits.host.unwrap_or_else(|| view.authority());
-    let target = match view.target() {
+    let target = match edits.target.unwrap_or_else(|| view.target()) {
         "" => "/",
         target => target,
     };
@@ -172,7 +173,8 @@ pub(crate) fn http1_request(
     edit(&mut headers, view, edits)?;
     out.extend_from_slice(parts.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(view.target().as_bytes());
+    let target = edits.target.unwrap_or_else(|| view.target());
+    out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     line(
         out,
@@ -256,6 +258,7 @@ pub(crate) fn http1_response(
     parts: &http::response::Parts,
     framing: Framing,
     connection: Connection,
+    edits: Option<&AnswerEdits>,
 ) {
     let status = parts.status;
     out.extend_from_slice(b"HTTP/1.1 ");
@@ -277,9 +280,13 @@ pub(crate) fn http1_response(
             | Kind::HopByHop => false,
             _ => true,
         };
-        if is_kept {
-            line(out, name.as_str(), value.as_bytes());
+        let name = name.as_str();
+        if is_kept && !edits.is_some_and(|it| it.replaces(name.as_bytes())) {
+            line(out, name, value.as_bytes());
         }
+    }
+    for (name, value) in edits.into_iter().flat_map(AnswerEdits::added) {
+        line(out, name, value.as_bytes());
     }
     // An answer that ended with its head has an empty body, which HTTP/1 has to say.
     if framing == Framing::Length(0) && !parts.headers.contains_key(CONTENT_LENGTH) {

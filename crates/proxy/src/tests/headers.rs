@@ -3,17 +3,15 @@
 use std::sync::Arc;
 
 use routing::Visibility;
-use routing::model::{Action, Arm, Backend, HeaderMatch, HeaderOps, Match, Respond, Route, Split};
+use routing::model::{
+    Action, Arm, Backend, HeaderMatch, HeaderOps, Match, Respond, Route, Split, TextMatch,
+};
 use testkit::http::{RawServer, ask};
 
 use super::{GET, Gateway, backend, revision, route};
 
 fn split(backend: &Backend) -> Action {
-    let arm = Arm {
-        weight: 1,
-        backend: backend.id.clone(),
-        request_headers: HeaderOps::default(),
-    };
+    let arm = Arm::new(1, backend.id.clone());
     Action::Forward(Split::new(vec![arm]).expect("a weight"))
 }
 
@@ -58,11 +56,11 @@ async fn probes_of_a_revision_are_answered_here() {
     let matches = |value: &str| {
         let header = HeaderMatch {
             name: "k-network-hash".into(),
-            value: value.into(),
+            value: TextMatch::Exact(value.into()),
         };
         vec![Match {
-            path: None,
             headers: vec![header],
+            ..Match::default()
         }]
     };
     let set = HeaderOps {
@@ -182,12 +180,11 @@ async fn a_split_gives_every_arm_its_share_and_its_headers() {
     let mut gateway = Gateway::start().await;
     let backend = backend("b", &[server.address]);
     let arm = |name: &str, weight| Arm {
-        weight,
-        backend: backend.id.clone(),
         request_headers: HeaderOps {
             set: vec![("arm".into(), name.into())],
             ..HeaderOps::default()
         },
+        ..Arm::new(weight, backend.id.clone())
     };
     let action = Action::Forward(
         Split::new(vec![arm("one", 50), arm("two", 50), arm("none", 0)]).expect("weights"),

@@ -11,6 +11,7 @@ use std::pin::pin;
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Downstream, Responder};
 use crate::failure::Failure;
+use crate::filter::answer::AnswerEdits;
 use crate::http1::body::Framing;
 use crate::http1::head::ResponseHead;
 use crate::http1::sink::Http1Sink;
@@ -30,6 +31,8 @@ pub(crate) struct Exchange<'a> {
     /// The request is HEAD: its answer has no body.
     pub(crate) to_head: bool,
     pub(crate) wants_upgrade: bool,
+    /// Changes to the final answer's head.
+    pub(crate) edits: Option<&'a AnswerEdits>,
 }
 
 /// How far a request has come; decides whether it may be sent again.
@@ -255,7 +258,7 @@ async fn download(
             status => {
                 exchange.progress.status.set(status);
                 responder
-                    .respond(answer, exchange.progress.sent.get())
+                    .respond(answer, exchange.edits, exchange.progress.sent.get())
                     .map_err(|_| Failure::ClientGone)?;
                 break;
             }

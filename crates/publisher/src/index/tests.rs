@@ -18,6 +18,12 @@ impl RequestView for Get {
     fn header(&self, _: &str) -> Option<&[u8]> {
         None
     }
+    fn method(&self) -> &str {
+        "GET"
+    }
+    fn query(&self) -> &str {
+        ""
+    }
 }
 
 /// An index that is rebuilt after every change, and the snapshot it gave last.

@@ -43,9 +43,10 @@ fn question(flags: &cli::Explain) -> anyhow::Result<Value> {
         .url
         .parse()
         .with_context(|| format!("\"{}\" is not a URL", flags.url))?;
-    let mut host = uri
+    let address = uri
         .authority()
         .map(|authority| authority.as_str().to_owned());
+    let mut host = address.clone();
     let mut headers = Vec::new();
     for header in &flags.headers {
         let Some((name, value)) = header.split_once(':') else {
@@ -64,5 +65,12 @@ fn question(flags: &cli::Explain) -> anyhow::Result<Value> {
             flags.url
         )
     })?;
-    Ok(json!({ "method": flags.method, "host": host, "path": uri.path(), "headers": headers }))
+    Ok(json!({
+        "method": flags.method,
+        "address": address.unwrap_or_default(),
+        "host": host,
+        "path": uri.path(),
+        "query": uri.query().unwrap_or_default(),
+        "headers": headers,
+    }))
 }

@@ -31,6 +31,7 @@ fn edited(text: &str, route: &HeaderOps, host: Option<&str>, strip_internal: boo
         route,
         arm: &none,
         host,
+        target: None,
         strip_internal,
         peer: &peer,
     };
@@ -151,6 +152,7 @@ fn answers_get_the_framing_that_the_client_understands() {
             text.as_bytes(),
             framing_for(version, head.framing),
             connection,
+            None,
         );
         assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
     };

@@ -1,0 +1,60 @@
+//! Sockets that come and go while the gateway runs: the binds of the snapshots.
+//!
+//! Opening binds at once and then tells every thread, so an address that cannot be had is known
+//! before anything is promised. Clients that connect before a thread was told wait in the
+//! kernel's queue.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use routing::{BindId, BindKey};
+use tokio::sync::mpsc;
+
+use crate::entry::Entry;
+use crate::socket;
+
+/// What a thread is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Open(BindId, TcpListener, Entry),
+    /// The sender is dropped once the socket is closed.
+    Close(BindId, mpsc::Sender<()>),
+}
+
+/// Opens and closes sockets of a running gateway. Clones are one.
+#[derive(Clone, Debug)]
+pub struct Binder {
+    threads: Vec<mpsc::UnboundedSender<Order>>,
+}
+
+impl Binder {
+    pub(crate) fn new(threads: Vec<mpsc::UnboundedSender<Order>>) -> Self {
+        Self { threads }
+    }
+
+    /// Serves what snapshots say of this bind at an address.
+    ///
+    /// # Errors
+    /// Whatever the system says, for example that the address is not one of this machine.
+    pub fn open(&self, id: &BindId, address: SocketAddr) -> io::Result<SocketAddr> {
+        let sockets = socket::listen(address, self.threads.len())?;
+        let bound = sockets[0].local_addr()?;
+        for (thread, socket) in self.threads.iter().zip(sockets) {
+            let entry = Entry::bind(BindKey::new(id.clone()), bound.port());
+            // A thread that ended serves nothing any more, and the process ends with it.
+            let _ = thread.send(Order::Open(id.clone(), socket, entry));
+        }
+        Ok(bound)
+    }
+
+    /// Accepts nothing more for this bind; returns once its address is free. Connections that are
+    /// open stay, and find no route once the bind is gone from the snapshot.
+    pub async fn close(&self, id: &BindId) {
+        let (done, mut all_done) = mpsc::channel(1);
+        for thread in &self.threads {
+            let _ = thread.send(Order::Close(id.clone(), done.clone()));
+        }
+        drop(done);
+        while all_done.recv().await.is_some() {}
+    }
+}

@@ -1,0 +1,115 @@
+//! What changes in the head of an answer on its way to the client.
+//!
+//! Fields that frame the message or belong to the connection cannot be touched, whatever a
+//! dialect wrote.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use routing::model::HeaderOps;
+
+use crate::http1::field::is_framing;
+
+/// Changes in the order in which they are made: what is dropped, then what is written.
+#[derive(Debug, Default)]
+pub(crate) struct AnswerEdits {
+    dropped: Vec<Cow<'static, str>>,
+    written: Vec<(Cow<'static, str>, String)>,
+}
+
+impl AnswerEdits {
+    /// Adds a route's operations; they hold for what was written before, too.
+    pub(crate) fn apply(&mut self, ops: &HeaderOps) {
+        let owned = |name: &Arc<str>| Cow::Owned(name.to_string());
+        let replaced = ops
+            .remove
+            .iter()
+            .chain(ops.set.iter().map(|(name, _)| name));
+        for name in replaced.filter(|name| !is_framing(name.as_bytes())) {
+            self.drop_name(owned(name));
+        }
+        for (name, value) in ops.set.iter().chain(&ops.add) {
+            self.write(owned(name), value.to_string());
+        }
+    }
+
+    /// Sets fields: each replaces what the backend says.
+    pub(crate) fn extend(&mut self, fields: impl IntoIterator<Item = (&'static str, String)>) {
+        for (name, value) in fields {
+            self.drop_name(Cow::Borrowed(name));
+            self.write(Cow::Borrowed(name), value);
+        }
+    }
+
+    /// Adds a field beside what the backend says.
+    pub(crate) fn append(&mut self, name: &'static str, value: &str) {
+        self.write(Cow::Borrowed(name), value.to_owned());
+    }
+
+    fn drop_name(&mut self, name: Cow<'static, str>) {
+        self.written
+            .retain(|(other, _)| !other.eq_ignore_ascii_case(&name));
+        self.dropped.push(name);
+    }
+
+    fn write(&mut self, name: Cow<'static, str>, value: String) {
+        let splits = value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+        if !splits && !is_framing(name.as_bytes()) {
+            self.written.push((name, value));
+        }
+    }
+
+    /// Whether the backend's values of this field are dropped.
+    pub(crate) fn replaces(&self, name: &[u8]) -> bool {
+        let is = |dropped: &Cow<'static, str>| dropped.as_bytes().eq_ignore_ascii_case(name);
+        self.dropped.iter().any(is)
+    }
+
+    /// Fields to write.
+    pub(crate) fn added(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.written.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Does all this to a map.
+    pub(crate) fn change(&self, headers: &mut HeaderMap) {
+        for name in &self.dropped {
+            headers.remove(&**name);
+        }
+        for (name, value) in self.added() {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+                headers.append(name, value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_operations_win_and_framing_is_out_of_reach() {
+        let text = |name: &str, value: &str| (Arc::from(name), Arc::from(value));
+        let mut edits = AnswerEdits::default();
+        edits.apply(&HeaderOps {
+            remove: vec!["content-length".into(), "x-gone".into()],
+            set: vec![text("x-set", "1"), text("transfer-encoding", "chunked")],
+            add: vec![text("x-add", "a"), text("x-split", "a\r\nb: c")],
+        });
+        edits.apply(&HeaderOps {
+            set: vec![text("X-Set", "2")],
+            ..HeaderOps::default()
+        });
+        let added: Vec<_> = edits.added().collect();
+        assert_eq!(added, [("x-add", "a"), ("X-Set", "2")]);
+        assert!(edits.replaces(b"X-Gone") && !edits.replaces(b"content-length"));
+        let mut headers = HeaderMap::new();
+        headers.insert("x-gone", HeaderValue::from_static("1"));
+        headers.insert("x-add", HeaderValue::from_static("0"));
+        edits.change(&mut headers);
+        assert!(!headers.contains_key("x-gone"));
+        assert_eq!(headers.get_all("x-add").iter().count(), 2);
+    }
+}

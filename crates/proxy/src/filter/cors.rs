@@ -1,0 +1,98 @@
+//! Cross-origin requests (Fetch standard, "CORS protocol"): preflights are answered here, other
+//! answers get the fields that let the page read them.
+//!
+//! An origin that is not allowed gets no field at all: its browser keeps the answer from the page.
+
+use routing::model::{Cors, Origins};
+
+use crate::downstream::Reply;
+use crate::message::View;
+
+const ALLOW_ORIGIN: &str = "access-control-allow-origin";
+const ALLOW_CREDENTIALS: &str = "access-control-allow-credentials";
+const ALLOW_METHODS: &str = "access-control-allow-methods";
+const ALLOW_HEADERS: &str = "access-control-allow-headers";
+const EXPOSE_HEADERS: &str = "access-control-expose-headers";
+const MAX_AGE: &str = "access-control-max-age";
+
+type Field = (&'static str, String);
+
+/// The answer to a preflight, if the request is one.
+pub(crate) fn preflight(cors: &Cors, view: View<'_>) -> Option<Reply> {
+    let wanted = text(view, "access-control-request-method");
+    if view.method() != "OPTIONS" || wanted.is_none() || text(view, "origin").is_none() {
+        return None;
+    }
+    let mut fields = origin(cors, view);
+    if !fields.is_empty() {
+        let listed = list(&cors.methods, cors.credentials, wanted);
+        fields.extend(listed.map(|methods| (ALLOW_METHODS, methods)));
+        let wanted = text(view, "access-control-request-headers");
+        let listed = list(&cors.headers, cors.credentials, wanted);
+        fields.extend(listed.map(|headers| (ALLOW_HEADERS, headers)));
+        fields.push((MAX_AGE, cors.max_age.as_secs().to_string()));
+    }
+    fields.push(("vary", "Origin".to_owned()));
+    Some(Reply {
+        status: 204,
+        headers: owned(fields),
+        ..Reply::default()
+    })
+}
+
+/// Fields of the answer to a request that is no preflight.
+pub(crate) fn answer(cors: &Cors, view: View<'_>) -> Vec<Field> {
+    let mut fields = origin(cors, view);
+    if !fields.is_empty() {
+        // With credentials, `*` names a field of that name and nothing else: it cannot be echoed,
+        // because nobody knows yet what the backend will send.
+        let exposed = cors.expose.iter().map(|name| &**name).collect::<Vec<_>>();
+        if !exposed.is_empty() {
+            fields.push((EXPOSE_HEADERS, exposed.join(", ")));
+        }
+    }
+    fields
+}
+
+/// Nothing if the request's origin is not allowed.
+fn origin(cors: &Cors, view: View<'_>) -> Vec<Field> {
+    let Some(origin) = text(view, "origin") else {
+        return Vec::new();
+    };
+    if !cors.origins.iter().any(|allowed| allowed.contains(origin)) {
+        return Vec::new();
+    }
+    let is_open = cors.origins.contains(&Origins::Any) && !cors.credentials;
+    let allowed = if is_open { "*" } else { origin };
+    let mut fields = vec![(ALLOW_ORIGIN, allowed.to_owned())];
+    if cors.credentials {
+        fields.push((ALLOW_CREDENTIALS, "true".to_owned()));
+    }
+    fields
+}
+
+/// What is allowed, as one value. `*` does not count with credentials: what was asked for is
+/// named instead.
+fn list(
+    allowed: &[std::sync::Arc<str>],
+    credentials: bool,
+    wanted: Option<&str>,
+) -> Option<String> {
+    if allowed.iter().any(|one| **one == *"*") {
+        return match (credentials, wanted) {
+            (true, wanted) => wanted.map(str::to_owned),
+            (false, _) => Some("*".to_owned()),
+        };
+    }
+    let names: Vec<&str> = allowed.iter().map(|one| &**one).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn text<'v>(view: View<'v>, name: &str) -> Option<&'v str> {
+    std::str::from_utf8(view.field(name)?).ok()
+}
+
+fn owned(fields: Vec<Field>) -> Vec<(String, String)> {
+    let owned = |(name, value): Field| (name.to_owned(), value);
+    fields.into_iter().map(owned).collect()
+}

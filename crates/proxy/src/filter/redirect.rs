@@ -1,0 +1,53 @@
+//! Where a redirect leads, made from the request and from what the route says.
+
+use routing::RequestView;
+use routing::model::{Redirect, RedirectPort};
+
+use crate::downstream::Reply;
+use crate::message::View;
+
+/// The answer to a request that came in at `port`.
+pub(crate) fn reply(redirect: &Redirect, view: View<'_>, port: u16) -> Reply {
+    Reply {
+        status: redirect.status,
+        headers: vec![("Location".into(), location(redirect, view, port))],
+        ..Reply::default()
+    }
+}
+
+fn location(redirect: &Redirect, view: View<'_>, port: u16) -> String {
+    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+    let well_known = match scheme {
+        "https" => Some(443),
+        "http" => Some(80),
+        _ => None,
+    };
+    let port = match redirect.port {
+        RedirectPort::Number(number) => Some(number),
+        RedirectPort::WellKnown => well_known,
+        RedirectPort::Listener => Some(port),
+    };
+    let host = redirect.host.as_deref().unwrap_or_else(|| host(view));
+    let mut location = format!("{scheme}://{host}");
+    if let Some(port) = port.filter(|port| Some(*port) != well_known) {
+        location.push_str(&format!(":{port}"));
+    }
+    match &redirect.path {
+        None => location.push_str(view.path()),
+        Some(edit) => location.push_str(&edit.apply(view.path())),
+    }
+    if let Some((_, query)) = view.target().split_once('?') {
+        location.push('?');
+        location.push_str(query);
+    }
+    location
+}
+
+/// The authority without its port.
+fn host<'v>(view: View<'v>) -> &'v str {
+    let authority = view.authority();
+    match authority.rfind(':') {
+        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
+        _ => authority,
+    }
+}

@@ -1,0 +1,187 @@
+//! What a route changes or limits besides the headers of its requests.
+//!
+//! Everything here is rare per route: a route without any has none of it, and pays nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{HeaderOps, Respond};
+
+/// Changes and limits of a route, or of one arm of its split.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Filters {
+    /// Changes to the answer, whoever gave it upstream.
+    pub response_headers: HeaderOps,
+    pub rewrite_path: Option<PathEdit>,
+    /// The authority sent upstream; an arm's wins over its route's.
+    pub rewrite_host: Option<Arc<str>>,
+    pub cors: Option<Arc<Cors>>,
+    /// The whole request; `None` leaves the backend's own limit in force, the shorter one counts.
+    pub request_timeout: Option<Duration>,
+}
+
+impl Filters {
+    /// Whether nothing is changed and nothing limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a path is replaced. The query stays.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum PathEdit {
+    Full(Arc<str>),
+    /// The path begins with the elements of `matched`; they become `with`.
+    Prefix {
+        matched: Arc<str>,
+        with: Arc<str>,
+    },
+}
+
+impl PathEdit {
+    /// The new path of a request with this path (no query). Never empty.
+    pub fn apply(&self, path: &str) -> String {
+        let path = match self {
+            Self::Full(full) => full.to_string(),
+            Self::Prefix { matched, with } => {
+                let elements = matched.trim_end_matches('/');
+                let rest = path.strip_prefix(elements).unwrap_or(path);
+                let kept = with.trim_end_matches('/');
+                match rest.strip_prefix('/') {
+                    Some(rest) if path != &**matched => format!("{kept}/{rest}"),
+                    Some(_) | None => with.to_string(),
+                }
+            }
+        };
+        if path.starts_with('/') {
+            path
+        } else {
+            format!("/{path}")
+        }
+    }
+}
+
+/// Cross-origin rules of the Fetch standard, answered by the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Cors {
+    pub origins: Vec<Origins>,
+    /// Upper case; `*` stands for every method.
+    pub methods: Vec<Arc<str>>,
+    /// `*` stands for every name.
+    pub headers: Vec<Arc<str>>,
+    pub expose: Vec<Arc<str>>,
+    pub credentials: bool,
+    pub max_age: Duration,
+}
+
+/// Origins that are allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Origins {
+    Any,
+    /// `scheme://host[:port]`.
+    Exact(Arc<str>),
+    /// `scheme://*suffix`: the asterisk stands for one character or more.
+    Wildcard {
+        scheme: Arc<str>,
+        /// With its leading dot, and with the port if there is one.
+        suffix: Arc<str>,
+    },
+}
+
+impl Origins {
+    /// Whether an `Origin` header is among these.
+    pub fn contains(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => exact.eq_ignore_ascii_case(origin),
+            Self::Wildcard { scheme, suffix } => {
+                let Some((of, host)) = origin.split_once("://") else {
+                    return false;
+                };
+                let begin = host.len().checked_sub(suffix.len());
+                of.eq_ignore_ascii_case(scheme)
+                    && begin.is_some_and(|begin| {
+                        begin > 0
+                            && host
+                                .get(begin..)
+                                .is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+                    })
+            }
+        }
+    }
+}
+
+/// An answer that sends the client elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Redirect {
+    /// `None` keeps the scheme of the request.
+    pub scheme: Option<Arc<str>>,
+    /// `None` keeps the host of the request.
+    pub host: Option<Arc<str>>,
+    pub port: RedirectPort,
+    pub path: Option<PathEdit>,
+    pub status: u16,
+}
+
+/// The port of a redirect's location; the well-known port of its scheme is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum RedirectPort {
+    /// Where the request came in.
+    Listener,
+    /// The one that belongs to the scheme.
+    WellKnown,
+    Number(u16),
+}
+
+/// What an arm of a split does other than forwarding.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Instead {
+    Respond(Respond),
+    Redirect(Redirect),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_replaced_by_elements_and_the_path_is_never_empty() {
+        let check = |path: &str, matched: &str, with: &str, expected: &str| {
+            let edit = PathEdit::Prefix {
+                matched: matched.into(),
+                with: with.into(),
+            };
+            assert_eq!(edit.apply(path), expected, "{path} {matched} {with}");
+        };
+        // The table of Gateway API's `replacePrefixMatch`.
+        check("/foo/bar", "/foo", "/xyz", "/xyz/bar");
+        check("/foo/bar", "/foo", "/xyz/", "/xyz/bar");
+        check("/foo/bar", "/foo/", "/xyz", "/xyz/bar");
+        check("/foo/bar", "/foo/", "/xyz/", "/xyz/bar");
+        check("/foo", "/foo", "/xyz", "/xyz");
+        check("/foo/", "/foo", "/xyz", "/xyz/");
+        check("/foo/bar", "/foo", "", "/bar");
+        check("/foo/", "/foo", "", "/");
+        check("/foo", "/foo", "", "/");
+        check("/foo/", "/foo", "/", "/");
+        check("/foo", "/foo", "/", "/");
+        check("/foo", "/", "/xyz", "/xyz/foo");
+        check("/", "/", "/xyz", "/xyz");
+    }
+
+    #[test]
+    fn a_wildcard_origin_needs_something_in_its_place() {
+        let wildcard = Origins::Wildcard {
+            scheme: "https".into(),
+            suffix: ".bar.example".into(),
+        };
+        assert!(wildcard.contains("https://a.b.bar.example"));
+        assert!(wildcard.contains("HTTPS://A.bar.example"));
+        assert!(!wildcard.contains("https://.bar.example"));
+        assert!(!wildcard.contains("https://bar.example"));
+        assert!(!wildcard.contains("http://a.bar.example"));
+        assert!(!wildcard.contains("https://a.bar.example:8443"));
+    }
+}
