@@ -155,7 +155,9 @@ async fn forwarded(server: &Server, pod: &str, websockets: &str) -> anyhow::Resu
         .spawn()?;
     let stdout = child.stdout.take().context("standard output is piped")?;
     let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).await?;
+    // It is kept: kubectl ends when nobody reads what it says.
+    let mut said = BufReader::new(stdout);
+    said.read_line(&mut line).await?;
     // "Forwarding from 127.0.0.1:PORT -> 8080"
     let address = line
         .strip_prefix("Forwarding from ")
@@ -168,6 +170,7 @@ async fn forwarded(server: &Server, pod: &str, websockets: &str) -> anyhow::Resu
         crate::get(address, "forwarded", "/")
     );
     let (first, second) = (first?, second?);
+    drop(said);
     anyhow::ensure!(first.status == 200 && second.status == 200, "{first:?}");
     Ok(first.body)
 }
