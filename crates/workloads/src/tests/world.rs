@@ -162,17 +162,23 @@ impl World {
                 let key = Key::of(pod.as_ref());
                 let pods = Api::<Pod>::namespaced(client.clone(), &key.namespace);
                 let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some("here"));
-                // Answers are ignored: the pod may have gone or changed, then an event follows.
+                // Answers are ignored: the pod may have gone or changed, then an event follows. The
+                // patches name the version they are for, as a late one would revive a failed pod.
                 if crate::pod::is_terminating(&pod) {
                     let _ = pods.delete(&key.name, &DeleteParams::default().grace_period(0)).await;
                 } else if bound && !crate::pod::is_finished(&pod) && !crate::pod::is_ready(&pod) {
                     port += 1;
-                    let ports = json!({"metadata": {"annotations": {api::names::annotation::HOST_PORTS: format!("{{\"8080\":{port}}}")}}});
-                    let status = json!({"status": {
+                    let ports = json!({"metadata": {
+                        "resourceVersion": pod.metadata.resource_version,
+                        "annotations": {api::names::annotation::HOST_PORTS: format!("{{\"8080\":{port}}}")},
+                    }});
+                    let Ok(pod) = pods.patch(&key.name, &PatchParams::default(), &Patch::Merge(&ports)).await else {
+                        continue;
+                    };
+                    let status = json!({"metadata": {"resourceVersion": pod.metadata.resource_version}, "status": {
                         "phase": "Running", "podIP": "127.0.0.1",
                         "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": reconcile::now()}],
                     }});
-                    let _ = pods.patch(&key.name, &PatchParams::default(), &Patch::Merge(&ports)).await;
                     let _ = pods.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(&status)).await;
                 }
             }
