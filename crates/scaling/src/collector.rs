@@ -49,7 +49,14 @@ pub(crate) struct Meter {
     word: AtomicU64,
     requests: AtomicU64,
     is_active: AtomicBool,
-    poked: AtomicBool,
+    told: Mutex<Told>,
+}
+
+/// What pokes have said in this period already; the period's stat says the rest.
+#[derive(Debug, Default)]
+struct Told {
+    concurrency: u32,
+    requests: u64,
 }
 
 impl Collector {
@@ -69,7 +76,7 @@ impl Collector {
             word: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             is_active: AtomicBool::new(false),
-            poked: AtomicBool::new(false),
+            told: Mutex::default(),
         })
     }
 
@@ -91,12 +98,15 @@ impl Collector {
         let now = self.micros();
         self.lock().retain_mut(|active| {
             let seen = active.read(now);
-            if seen.integral > 0 || seen.requests > 0 || seen.poked {
+            if seen.integral > 0 || seen.requests > 0 || seen.told.concurrency > 0 {
+                let average = seen.integral as f64 / period.as_micros().max(1) as f64;
+                let requests = seen.requests.saturating_sub(seen.told.requests);
                 self.reports.send(Report::Stat {
                     revision: active.meter.revision.clone(),
                     at,
-                    average_concurrency: seen.integral as f64 / period.as_micros().max(1) as f64,
-                    requests: seen.requests.saturating_sub(u64::from(seen.poked)) as f64,
+                    // A poke speaks for a whole period, so it may have said more than happened.
+                    average_concurrency: (average - f64::from(seen.told.concurrency)).max(0.0),
+                    requests: requests as f64,
                 });
                 return true;
             }
@@ -119,7 +129,7 @@ struct Seen {
     /// Requests × µs.
     integral: u64,
     requests: u64,
-    poked: bool,
+    told: Told,
 }
 
 impl Active {
@@ -132,10 +142,12 @@ impl Active {
         if !is_negative {
             self.integral = integral;
         }
+        // Under the lock of what was told, so that a poke never tells requests that are gone.
+        let mut told = self.meter.told();
         Seen {
             integral: if is_negative { 0 } else { grown },
-            requests: self.meter.requests.swap(0, Ordering::Relaxed),
-            poked: self.meter.poked.swap(false, Ordering::Relaxed),
+            requests: self.meter.requests.swap(0, Ordering::SeqCst),
+            told: std::mem::take(&mut *told),
         }
     }
 }
@@ -167,13 +179,34 @@ impl Meter {
             .fetch_add((now << COUNT_BITS).wrapping_sub(1), Ordering::SeqCst);
     }
 
-    /// Tells the autoscaler at once, at most once per period (as Knative's activator does).
+    /// Tells the autoscaler at once how many requests there are: the first of a period, as
+    /// Knative's activator does, and again each time their number has doubled, so that a burst
+    /// is known at its size after a few messages.
     pub(crate) fn poke(&self) {
-        if !self.poked.swap(true, Ordering::Relaxed) {
-            self.collector.reports.send(Report::Poke {
-                revision: self.revision.clone(),
-            });
+        let mut told = self.told();
+        // Masked: fits.
+        let now = (self.word.load(Ordering::SeqCst) & COUNT_MASK) as u32;
+        if now == 0 || now < told.concurrency.saturating_mul(2) {
+            return;
         }
+        let arrived = self.requests.load(Ordering::SeqCst);
+        let before = std::mem::replace(
+            &mut *told,
+            Told {
+                concurrency: now,
+                requests: arrived,
+            },
+        );
+        // Sent under the lock: one meter's pokes arrive in order.
+        self.collector.reports.send(Report::Poke {
+            revision: self.revision.clone(),
+            concurrency: now - before.concurrency,
+            requests: u32::try_from(arrived - before.requests).unwrap_or(u32::MAX),
+        });
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Requests × µs up to `now`, modulo 2^44.

@@ -23,14 +23,22 @@ pub enum Report {
     Stat {
         revision: RevisionId,
         at: Instant,
-        /// Requests in the gateway, waiting ones included, averaged over time.
+        /// Requests in the gateway, waiting ones included, averaged over time, beyond those that
+        /// the period's pokes told.
         average_concurrency: f64,
-        /// Requests that arrived in the period, without the one that [`Report::Poke`] stands for.
+        /// Requests that arrived in the period, beyond those that the period's pokes told.
         requests: f64,
     },
-    /// A request waits and no endpoint is ready: decide now, as if one request had been reported.
-    /// At most one per revision and period.
-    Poke { revision: RevisionId },
+    /// Requests wait, and no endpoint is ready or as many wait as the ready ones hold: decide
+    /// now, as if a whole period had had this much more than what was told before. The first of
+    /// a period, then one each time the number of requests has doubled: at most 20 per period.
+    Poke {
+        revision: RevisionId,
+        /// Requests in the gateway, less those that were told before.
+        concurrency: u32,
+        /// Requests that arrived, less those that were told before.
+        requests: u32,
+    },
     /// From now on the gateway may send requests to this pod (`namespace/name`).
     Open { pod: Arc<str> },
     /// No request is in flight to this pod (`namespace/name`) and none will be sent, until a

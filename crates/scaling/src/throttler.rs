@@ -159,7 +159,9 @@ impl Throttler {
         // Refused requests are not counted: they must not drive scaling.
         self.core.enter();
         drop(queue);
-        if ready == 0
+        // A short wait for a busy endpoint is what queues are for; as many who wait as the
+        // endpoints hold is a burst.
+        if waiting + 1 >= self.places(ready)
             && let Some(meter) = &self.core.meter
         {
             meter.poke();
@@ -174,9 +176,13 @@ impl Throttler {
     /// Knative's activator queues 10,000 requests per revision; its queue-proxies hold ten
     /// times their concurrency each.
     fn depth(&self, ready: usize) -> usize {
+        self.depth.max(self.places(ready).saturating_mul(10))
+    }
+
+    /// Requests that the ready endpoints take at once; 0 without endpoints or without a limit.
+    fn places(&self, ready: usize) -> usize {
         let limit = self.core.limit.load(Ordering::Relaxed) as usize;
-        self.depth
-            .max(limit.saturating_mul(ready).saturating_mul(10))
+        limit.saturating_mul(ready)
     }
 
     /// Gives free places to those who wait, longest first, one lock per place.

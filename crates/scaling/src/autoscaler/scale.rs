@@ -46,6 +46,8 @@ pub struct Situation {
     pub activity: Activity,
     /// Whether the initial scale was reached once.
     pub is_initialized: bool,
+    /// Whether a route may send traffic. If not, the initial scale holds nothing up.
+    pub is_reachable: bool,
     /// Since when every request of the revision goes through an activator.
     pub activator_in_path: Duration,
 }
@@ -76,7 +78,7 @@ impl Bounds {
 /// Chooses the replica count.
 pub fn next(situation: &Situation, bounds: Bounds, zero: &ZeroRules) -> Step {
     let mut bounds = bounds;
-    if !situation.is_initialized && bounds.initial > 1 {
+    if !situation.is_initialized && situation.is_reachable && bounds.initial > 1 {
         bounds.min = bounds.min.max(bounds.initial);
     }
     let desired = match (situation.desired, situation.activity) {

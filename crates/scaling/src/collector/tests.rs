@@ -66,25 +66,67 @@ async fn a_long_request_counts_in_every_period_and_an_idle_revision_in_none() {
     assert_eq!(stats(&mut receiver), [(1.0, 1.0)]);
 }
 
+/// The pokes that wait to be read: concurrency and requests.
+fn pokes(receiver: &mut ReportReceiver) -> Vec<(u32, u32)> {
+    std::iter::from_fn(|| receiver.try_recv())
+        .filter_map(|report| match report {
+            Report::Poke {
+                concurrency,
+                requests,
+                ..
+            } => Some((concurrency, requests)),
+            Report::Stat { .. } | Report::Open { .. } | Report::Drained { .. } => None,
+        })
+        .collect()
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_poke_is_sent_once_per_period_and_its_request_is_not_counted_twice() {
+async fn a_burst_is_told_each_time_it_has_doubled_and_the_stat_says_only_the_rest() {
     let (sender, mut receiver) = reports();
     let collector = Collector::new(sender);
     let meter = collector.meter(revision("a"));
-    for _ in 0..5 {
+    for _ in 0..20 {
         meter.enter();
         meter.poke();
     }
+    // 1, 2, 4, 8 and 16 requests, each without those told before.
     assert_eq!(
-        receiver.try_recv(),
-        Some(Report::Poke {
-            revision: revision("a")
-        })
+        pokes(&mut receiver),
+        [(1, 1), (1, 1), (2, 2), (4, 4), (8, 8)]
     );
-    assert_eq!(receiver.try_recv(), None);
     pass(1000).await;
     collector.report(PERIOD);
-    assert_eq!(stats(&mut receiver), [(5.0, 4.0)]);
+    assert_eq!(stats(&mut receiver), [(4.0, 4.0)]);
+    // The next period starts anew: those who still wait are told by the first who comes.
+    meter.enter();
+    meter.poke();
+    assert_eq!(pokes(&mut receiver), [(21, 1)]);
+    pass(1000).await;
+    collector.report(PERIOD);
+    assert_eq!(stats(&mut receiver), [(0.0, 0.0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poke_about_a_request_that_ended_soon_makes_no_negative_stat() {
+    let (sender, mut receiver) = reports();
+    let collector = Collector::new(sender);
+    let meter = collector.meter(revision("a"));
+    meter.enter();
+    meter.poke();
+    pass(250).await;
+    meter.leave();
+    pass(750).await;
+    collector.report(PERIOD);
+    assert_eq!(pokes(&mut receiver), [(1, 1)]);
+    assert_eq!(stats(&mut receiver), []);
+    meter.enter();
+    meter.poke();
+    pass(250).await;
+    meter.leave();
+    pass(750).await;
+    while receiver.try_recv().is_some() {}
+    collector.report(PERIOD);
+    assert_eq!(stats(&mut receiver), [(0.0, 0.0)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,13 +35,16 @@ pub(super) fn start(
             match report {
                 Report::Open { pod } => drain.opened(&pod),
                 Report::Drained { pod } => drain.drained(&pod),
-                Report::Poke { revision } => {
+                Report::Poke {
+                    revision,
+                    concurrency,
+                    requests,
+                } => {
                     let key = Key::new(&*revision.namespace, &*revision.name);
-                    // Knative's activator reports the first request as one of a whole period.
                     let seen = Seen {
                         at: Instant::now(),
-                        average_concurrency: 1.0,
-                        requests: 1.0,
+                        average_concurrency: f64::from(concurrency),
+                        requests: f64::from(requests),
                     };
                     autoscalers.record(&key, seen);
                     queue.add(key);

@@ -78,6 +78,7 @@ pub(super) fn plan(
         desired: observed.desired,
         activity: status::activity(autoscaler, now),
         is_initialized: status::is_initialized(autoscaler),
+        is_reachable: resolved.spec.is_reachable,
         activator_in_path: status::served_for(autoscaler, now),
     };
     let step = scale::next(&situation, resolved.bounds, &zero);

@@ -56,9 +56,14 @@ pub(super) fn resolve(autoscaler: &PodAutoscaler, config: &Config) -> Resolved {
             is_enabled: config.enable_scale_to_zero,
             stable_window,
             grace_period: config.scale_to_zero_grace_period,
-            retention: annotations
-                .duration(annotation::POD_RETENTION)
-                .unwrap_or(config.scale_to_zero_pod_retention_period),
+            // Nobody can ask for a revision that no route leads to.
+            retention: if is_reachable {
+                annotations
+                    .duration(annotation::POD_RETENTION)
+                    .unwrap_or(config.scale_to_zero_pod_retention_period)
+            } else {
+                Duration::ZERO
+            },
             activation_timeout: activation_timeout(None),
         },
     }

@@ -71,8 +71,16 @@ impl Rig {
     }
 
     fn poke(&self) {
-        let revision = revision();
-        self.reports.send(Report::Poke { revision });
+        self.burst(1);
+    }
+
+    /// So many requests more wait.
+    fn burst(&self, requests: u32) {
+        self.reports.send(Report::Poke {
+            revision: revision(),
+            concurrency: requests,
+            requests,
+        });
     }
 
     fn stat(&self, average_concurrency: f64) {
@@ -193,6 +201,22 @@ async fn the_first_request_is_one_patch_of_replicas_before_any_other_write() {
         (&status["desiredScale"], &status["actualScale"]),
         (&json!(1), &json!(1))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_from_zero_starts_the_pods_that_it_needs_at_once() {
+    let rig = Rig::start(0, "False").await;
+    let mut autoscaler = rig.api.get(AUTOSCALER);
+    autoscaler["spec"]["containerConcurrency"] = json!(1);
+    rig.api.put(AUTOSCALER, autoscaler);
+    rig.settle().await;
+    // Twenty requests as a gateway tells them: 1, 2, 4, 8, 16.
+    for more in [1, 1, 2, 4, 8] {
+        rig.burst(more);
+    }
+    rig.settle().await;
+    // One pod takes 0.7 on average: ceil(16 / 0.7).
+    assert_eq!(rig.replicas(), json!(23));
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,7 @@ fn situation(desired: Option<u32>, activity: Activity) -> Situation {
         desired,
         activity,
         is_initialized: true,
+        is_reachable: true,
         activator_in_path: s(3600),
     }
 }
@@ -48,6 +49,17 @@ fn bounds_hold_and_the_initial_scale_holds_until_it_was_reached() {
         };
         assert_eq!(next(&situation, bounds, &ZERO), Step::write(want));
     }
+}
+
+#[test]
+fn the_initial_scale_does_not_hold_a_revision_without_route() {
+    let bounds = Bounds { initial: 5, ..FREE };
+    let forgotten = Situation {
+        is_initialized: false,
+        is_reachable: false,
+        ..situation(Some(1), Activity::Activating(s(9)))
+    };
+    assert_eq!(next(&forgotten, bounds, &ZERO), Step::write(1));
 }
 
 #[test]

@@ -112,6 +112,25 @@ fn every_annotation_has_its_effect() {
 }
 
 #[test]
+fn a_revision_without_route_keeps_no_pods_whatever_it_asks_for() {
+    let mut forgotten = autoscaler(
+        0,
+        &[
+            ("min-scale", "3"),
+            ("scale-to-zero-pod-retention-period", "1h"),
+        ],
+    );
+    forgotten.spec.reachability = Some(Reachability::Unreachable);
+    let config = Config {
+        scale_to_zero_pod_retention_period: Duration::from_secs(60),
+        ..Config::default()
+    };
+    let resolved = resolve(&forgotten, &config);
+    assert_eq!(resolved.bounds.min, 0);
+    assert_eq!(resolved.zero.retention, Duration::ZERO);
+}
+
+#[test]
 fn a_panic_window_has_at_least_one_second() {
     let spec = resolved(0, &[("window", "6s"), ("panic-window-percentage", "1")]).spec;
     assert_eq!(spec.panic_window, Duration::from_secs(1));

@@ -136,6 +136,8 @@ async fn a_revision_wakes_and_its_pod_drains_on_the_embedded_api_server() {
 
     server.reports.send(Report::Poke {
         revision: revision(),
+        concurrency: 1,
+        requests: 1,
     });
     server
         .until("hello-00001-deployment", |deployment: &Deployment| {
