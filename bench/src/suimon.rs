@@ -47,6 +47,8 @@ impl Suimon {
             "0",
             "--local-port",
             "0",
+            "--https-port",
+            "0",
             "--api-port",
             "0",
             "--data-dir",

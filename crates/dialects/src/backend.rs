@@ -286,6 +286,7 @@ fn backend(reader: &Reader<'_>, target: Target<'_>) -> Backend {
         concurrency: 0,
         activation: None,
         timeouts: Timeouts::default(),
+        tls: None,
     };
     if let TargetKind::Revision(revision) = target.kind {
         let limit = revision.spec.container_concurrency.unwrap_or(0);

@@ -8,6 +8,7 @@
 
 mod hash;
 mod status;
+mod tls;
 mod translator;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use api::names::annotation;
 use api::networking::v1alpha1 as networking;
+use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{HostPattern, Route, RouteId};
 
 use crate::backend::BackendRef;
@@ -29,6 +31,7 @@ pub use status::{LoadBalancers, Outcome, status};
 pub struct Translation {
     /// In the order of the fields they come from.
     pub routes: Vec<(RouteId, Arc<Route>)>,
+    pub tls: Vec<(TlsId, Arc<TlsHost>)>,
     /// What the routes send to.
     pub backends: BTreeSet<BackendRef>,
     /// Sorted.

@@ -13,4 +13,4 @@ mod objects;
 mod shared;
 
 pub use diagnostic::{Diagnostic, Effect};
-pub use objects::{Claimant, Dependency, GatewayAddress, Name, Objects, Reader};
+pub use objects::{CertificateState, Claimant, Dependency, GatewayAddress, Name, Objects, Reader};

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::HostPattern;
+use routing::model::tls::Certificate;
 use serde::Serialize;
 
 /// Label on an EndpointSlice: the Service that it belongs to.
@@ -57,6 +58,8 @@ pub enum Dependency {
     /// All EndpointSlices of this Service.
     Endpoints(Name),
     Revision(Name),
+    /// The certificate in this Secret.
+    Certificate(Name),
     /// Who claims this host first.
     Host(HostPattern),
 }
@@ -72,6 +75,9 @@ pub struct Claimant {
     pub is_newcomer: bool,
     pub owner: Name,
 }
+
+/// What a Secret holds: a certificate with its key, or why it cannot be used as one.
+pub type CertificateState = Result<Arc<Certificate>, Arc<str>>;
 
 /// An address of this gateway that a Service of type ExternalName may point to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +95,7 @@ pub struct Objects {
     slices: HashMap<Name, BTreeMap<Arc<str>, Arc<EndpointSlice>>>,
     service_of_slice: HashMap<Name, Name>,
     revisions: HashMap<Name, Arc<Revision>>,
+    certificates: HashMap<Name, CertificateState>,
     claims: HashMap<HostPattern, BTreeSet<Claimant>>,
     gateway: Vec<GatewayAddress>,
 }
@@ -120,6 +127,23 @@ impl Objects {
         let changed = put(&mut self.revisions, name, object, same);
         changed
             .then(|| Dependency::Revision(name.clone()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Sets or removes what a Secret holds. Returns what changed.
+    pub fn put_certificate(
+        &mut self,
+        name: &Name,
+        state: Option<CertificateState>,
+    ) -> Vec<Dependency> {
+        let before = match &state {
+            Some(state) => self.certificates.insert(name.clone(), state.clone()),
+            None => self.certificates.remove(name),
+        };
+        let changed = before != state;
+        changed
+            .then(|| Dependency::Certificate(name.clone()))
             .into_iter()
             .collect()
     }
@@ -265,6 +289,12 @@ impl<'a> Reader<'a> {
     pub(crate) fn revision(&self, name: &Name) -> Option<&'a Arc<Revision>> {
         self.note(Dependency::Revision(name.clone()));
         self.objects.revisions.get(name)
+    }
+
+    /// What the Secret of this name holds; `None` if there is no such Secret.
+    pub(crate) fn certificate(&self, name: &Name) -> Option<&'a CertificateState> {
+        self.note(Dependency::Certificate(name.clone()));
+        self.objects.certificates.get(name)
     }
 
     /// The object that claimed this host first.

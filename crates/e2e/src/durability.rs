@@ -43,6 +43,8 @@ async fn a_second_server_on_the_same_data_directory_is_refused() -> anyhow::Resu
             "0",
             "--local-port",
             "0",
+            "--https-port",
+            "0",
         ])
         .await?;
     assert!(!again.status.success());

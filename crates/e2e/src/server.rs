@@ -66,6 +66,8 @@ impl Server {
                 "0",
                 "--local-port",
                 "0",
+                "--https-port",
+                "0",
                 "--api-port",
                 "0",
                 "--runtime",

@@ -53,10 +53,12 @@ async fn gateway(listen: SocketAddr, model: Model) -> Result<(), Error> {
         listeners: vec![ListenerSettings {
             address: Address::Bind(listen),
             visibility: Visibility::External,
+            tls: false,
         }],
         threads: NonZeroUsize::new(1),
         server: None,
         limits: Limits::STANDARD,
+        https_port: None,
     };
     let _gateway = proxy::start(settings, snapshots, activator, &tasks)?;
     while received.recv().await.is_some() {}
@@ -80,6 +82,7 @@ fn model(origin: SocketAddr, hosts: usize, routes: usize) -> Model {
             request: Some(std::time::Duration::from_secs(300)),
             ..Timeouts::default()
         },
+        tls: None,
     };
     model.backends.insert(id.clone(), Arc::new(backend));
     let mut add = |host: HostPattern, path: Option<String>| {

@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::tcp::ReadHalf;
+
+use crate::transport::ReadHalf;
 
 /// Enough for nearly every head and small body, in bytes.
 pub(crate) const SMALL: usize = 16 * 1024;
@@ -155,7 +156,7 @@ impl Buffer {
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         if self.memory.is_empty() {
-            ready!(stream.as_ref().poll_read_ready(cx))?;
+            ready!(stream.poll_ready(cx))?;
         }
         self.reserve(limit);
         let mut spare = ReadBuf::new(&mut self.memory[self.end..]);

@@ -6,13 +6,13 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use routing::CompiledTls;
 
 use crate::buffer::{Buffer, SMALL};
 use crate::downstream::Downstream;
@@ -28,12 +28,15 @@ use crate::message::Source;
 use crate::rare::rare;
 use crate::request;
 use crate::timeout::{Timer, once_pending};
+use crate::transport::Transport;
 use crate::worker::{ConnectionGuard, Worker, Workspace};
 
 /// What all requests of a connection have in common.
 pub(crate) struct Client {
     pub(crate) peer: Peer,
     pub(crate) entry: Rc<Entry>,
+    /// What was agreed in the handshake, if the connection is encrypted.
+    pub(crate) tls: Option<Arc<CompiledTls>>,
 }
 
 /// Bytes and time spent on what a client still sends after it got its answer, so that closing
@@ -54,16 +57,8 @@ enum Next {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(
-    guard: ConnectionGuard,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    entry: Rc<Entry>,
-) {
-    let client = Rc::new(Client {
-        peer: Peer::new(peer.ip()),
-        entry,
-    });
+pub(crate) async fn serve(guard: ConnectionGuard, mut stream: Transport, client: Client) {
+    let client = Rc::new(client);
     let buffer = Buffer::new(Rc::clone(&guard.worker.buffers));
     let (read, write) = stream.split();
     let mut source = Http1Source::new(read, buffer);
@@ -79,9 +74,12 @@ pub(crate) async fn serve(
         Next::Reset => {
             drop((source, sink));
             // Without this the client of a body that ends with the connection sees a clean end.
-            let _ = stream.set_zero_linger();
+            stream.reset_on_close();
         }
-        Next::Request | Next::Close => {}
+        Next::Request | Next::Close => {
+            drop((source, sink));
+            stream.end();
+        }
     }
 }
 
@@ -270,7 +268,7 @@ mod tests {
     use super::*;
 
     /// The size of what an async function returns, without calling it.
-    fn size<F, A, B, C, D>(_: impl Fn(A, B, C, D) -> F) -> usize {
+    fn size<F, A, B, C>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 

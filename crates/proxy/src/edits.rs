@@ -120,7 +120,7 @@ mod tests {
     }
 
     fn added(route: &HeaderOps, arm: &HeaderOps, strip_internal: bool) -> Vec<String> {
-        let peer = Peer::new([127, 0, 0, 1].into());
+        let peer = Peer::new([127, 0, 0, 1].into(), false);
         let edits = Edits {
             route,
             arm,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use routing::{BindKey, CompiledRoute, RequestView, Snapshot, Visibility};
+use routing::{BindKey, CompiledRoute, CompiledTls, RequestView, Snapshot, Visibility};
 
 /// Where connections came in.
 #[derive(Clone, Debug)]
@@ -10,6 +10,8 @@ pub(crate) struct Entry {
     scope: Scope,
     /// The port that clients connected to.
     pub(crate) port: u16,
+    /// Whether clients speak TLS.
+    pub(crate) is_tls: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -20,10 +22,11 @@ enum Scope {
 
 impl Entry {
     /// One of the gateway's own listeners.
-    pub(crate) fn shared(visibility: Visibility, port: u16) -> Self {
+    pub(crate) fn shared(visibility: Visibility, port: u16, is_tls: bool) -> Self {
         Self {
             scope: Scope::Shared(visibility),
             port,
+            is_tls,
         }
     }
 
@@ -32,6 +35,7 @@ impl Entry {
         Self {
             scope: Scope::Bind(key),
             port,
+            is_tls: false,
         }
     }
 
@@ -45,5 +49,22 @@ impl Entry {
             Scope::Shared(visibility) => snapshot.select(*visibility, request),
             Scope::Bind(key) => snapshot.select_at(key, request),
         }
+    }
+
+    /// What happens to a TLS connection that asks for this name here, or for none.
+    pub(crate) fn tls<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        name: Option<&str>,
+    ) -> Option<&'s Arc<CompiledTls>> {
+        match &self.scope {
+            Scope::Shared(visibility) => snapshot.tls(*visibility, name),
+            Scope::Bind(_) => None,
+        }
+    }
+
+    /// Whether only what runs beside us can connect here.
+    pub(crate) fn is_cluster_local(&self) -> bool {
+        matches!(self.scope, Scope::Shared(Visibility::ClusterLocal))
     }
 }

@@ -35,6 +35,8 @@ pub(crate) enum Failure {
         host: String,
         path: String,
     },
+    #[error("this host has its own rules about client certificates; open a connection for it")]
+    Misdirected,
     #[error("backend {backend} is not known")]
     NoBackend { backend: BackendId },
     #[error("backend {backend} has no ready endpoint")]
@@ -84,6 +86,7 @@ impl Failure {
             Self::ConnectMethod => 405,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::HeadTooLarge => 431,
+            Self::Misdirected => 421,
             // nginx's number for the access record; nobody is there to read it.
             Self::ClientGone => 499,
             Self::UnknownCoding | Self::WebSocketToHttp2 { .. } => 501,
@@ -106,6 +109,7 @@ impl Failure {
         match self {
             Self::BadRequest(_) => "bad-request",
             Self::HeadTooLarge => "head-too-large",
+            Self::Misdirected => "misdirected",
             Self::HeadTimeout => "head-timeout",
             Self::BodyTimeout => "body-timeout",
             Self::UnknownCoding => "unknown-coding",
@@ -158,7 +162,8 @@ impl Failure {
             | Self::Connect { .. }
             | Self::Unanswered { .. }
             | Self::AnswerCut { .. }
-            | Self::Reset { .. } => UNAVAILABLE,
+            | Self::Reset { .. }
+            | Self::Misdirected => UNAVAILABLE,
         }
     }
 
@@ -175,6 +180,7 @@ impl Failure {
             | Self::ClientGone => true,
             Self::NoRoute { .. }
             | Self::WebSocketToHttp2 { .. }
+            | Self::Misdirected
             | Self::NoBackend { .. }
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }

@@ -11,21 +11,26 @@ use std::net::IpAddr;
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) text: String,
+    /// It spoke TLS to us.
+    pub(crate) is_secure: bool,
 }
 
 impl Peer {
-    pub(crate) fn new(address: IpAddr) -> Self {
+    pub(crate) fn new(address: IpAddr, is_secure: bool) -> Self {
         // A dual-stack socket shows IPv4 peers as mapped addresses.
         Self {
             text: address.to_canonical().to_string(),
+            is_secure,
         }
     }
 }
 
 /// The scheme to report: what was claimed, if it is one, else ours.
-pub(crate) fn proto(claimed: Option<&[u8]>) -> &'static str {
+pub(crate) fn proto(claimed: Option<&[u8]>, peer: &Peer) -> &'static str {
     match claimed {
         Some(value) if value.eq_ignore_ascii_case(b"https") => "https",
+        Some(value) if value.eq_ignore_ascii_case(b"http") => "http",
+        _ if peer.is_secure => "https",
         _ => "http",
     }
 }
@@ -113,7 +118,7 @@ mod tests {
 
     fn forwarded(claimed: &[&str], peer: &str, host: &str) -> String {
         let mut out = Vec::new();
-        let peer = Peer::new(peer.parse().expect("address"));
+        let peer = Peer::new(peer.parse().expect("address"), false);
         write_forwarded(
             &mut out,
             claimed.iter().map(|value| value.as_bytes()),
@@ -154,7 +159,7 @@ mod tests {
         write_for(
             &mut out,
             [&b"1.1.1.1"[..], b"", b"2.2.2.2"].into_iter(),
-            &Peer::new([3, 3, 3, 3].into()),
+            &Peer::new([3, 3, 3, 3].into(), false),
         );
         assert_eq!(out, b"1.1.1.1, 2.2.2.2, 3.3.3.3");
     }

@@ -27,6 +27,8 @@ mod record;
 mod request;
 mod socket;
 mod timeout;
+mod tls;
+mod transport;
 mod upgrade;
 mod upstream;
 mod worker;
@@ -56,6 +58,9 @@ pub struct Settings {
     /// A backend's own is always passed on.
     pub server: Option<String>,
     pub limits: Limits,
+    /// The port that redirects to `https` name; `None` for that of the first external listener
+    /// with TLS.
+    pub https_port: Option<u16>,
 }
 
 /// One socket that clients connect to.
@@ -64,6 +69,8 @@ pub struct ListenerSettings {
     pub address: Address,
     /// Which routes it serves.
     pub visibility: Visibility,
+    /// Whether clients speak TLS to it; which hosts have a certificate is in the snapshots.
+    pub tls: bool,
 }
 
 /// Where a listener gets its socket.
@@ -88,6 +95,10 @@ pub struct Limits {
     pub stall: Duration,
     /// One attempt to connect to an endpoint.
     pub connect: Duration,
+    /// From accepting a connection to the end of its TLS handshake.
+    pub handshake: Duration,
+    /// TLS handshakes at once, all threads together; further ones wait, within the time above.
+    pub handshakes: usize,
     /// Open downstream connections, all threads together; further ones wait to be accepted.
     pub connections: usize,
 }
@@ -100,6 +111,8 @@ impl Limits {
         keep_alive: Duration::from_secs(75),
         stall: Duration::from_secs(300),
         connect: Duration::from_secs(5),
+        handshake: Duration::from_secs(10),
+        handshakes: 1_000,
         connections: 100_000,
     };
 }
@@ -159,21 +172,31 @@ pub fn start(
     let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = settings.threads.unwrap_or_else(cores).get();
     let mut addresses = Vec::new();
+    let mut https_port = None;
     let mut per_thread: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
     for listener in settings.listeners {
         let sockets = open(listener.address, threads)?;
         let address = sockets[0].local_addr().map_err(Error::Inherited)?;
         addresses.push(address);
+        if listener.tls && listener.visibility == Visibility::External {
+            https_port.get_or_insert(address.port());
+        }
         for (thread, socket) in per_thread.iter_mut().zip(sockets) {
-            thread.push((socket, Entry::shared(listener.visibility, address.port())));
+            let entry = Entry::shared(listener.visibility, address.port(), listener.tls);
+            thread.push((socket, entry));
         }
     }
     let parts = worker::Parts {
         snapshots,
         activator,
         max_connections: (settings.limits.connections / threads).max(1),
+        max_handshakes: (settings.limits.handshakes / threads).max(1),
         limits: settings.limits,
         server: settings.server.map(Arc::from),
+        https_port: settings
+            .https_port
+            .or(https_port)
+            .filter(|port| *port != 443),
     };
     let counters: Vec<_> = (0..threads).map(|_| Arc::default()).collect();
     let binder = listener::start(&parts, per_thread, &counters, tasks)?;

@@ -17,10 +17,13 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::binder::{Binder, Order};
+use crate::connection::{self, Client};
 use crate::entry::Entry;
+use crate::forwarded::Peer;
 use crate::metrics::Counters;
+use crate::transport::Transport;
 use crate::worker::{Parts, Worker};
-use crate::{Error, connection};
+use crate::{Error, tls};
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -295,12 +298,18 @@ fn open(
 ) {
     // Fails only if the client is gone already, which reading finds out.
     let _ = stream.set_nodelay(true);
-    tokio::task::spawn_local(connection::serve(
-        worker.enter(),
-        stream,
-        peer,
-        Rc::clone(entry),
-    ));
+    let guard = worker.enter();
+    let entry = Rc::clone(entry);
+    if entry.is_tls {
+        tokio::task::spawn_local(tls::accept::serve(guard, stream, peer, entry));
+        return;
+    }
+    let client = Client {
+        peer: Peer::new(peer.ip(), false),
+        entry,
+        tls: None,
+    };
+    tokio::task::spawn_local(connection::serve(guard, Transport::Plain(stream), client));
 }
 
 /// The future's result if it has one now.

@@ -50,6 +50,10 @@ pub(crate) struct Counters {
     pub(crate) upstream_connect_failures: Counter,
     pub(crate) upstream_retries: Counter,
     pub(crate) tunnels_open: Counter,
+    pub(crate) tls_handshakes: Counter,
+    pub(crate) tls_resumed: Counter,
+    pub(crate) tls_failures: Counter,
+    pub(crate) upstream_tls_handshakes: Counter,
     pub(crate) sent_bytes: Counter,
     duration_buckets: [Counter; BUCKETS_MS.len() + 1],
     duration_micros: Counter,
@@ -112,7 +116,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 7] = [
+        let counters: [(&str, &str, u64); 11] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
@@ -147,6 +151,26 @@ impl Metrics {
                 "suimon_gateway_sent_bytes_total",
                 "Bytes sent to clients over HTTP/1.",
                 self.sum(|t| &t.sent_bytes),
+            ),
+            (
+                "suimon_gateway_tls_handshakes_total",
+                "TLS handshakes with clients that succeeded.",
+                self.sum(|t| &t.tls_handshakes),
+            ),
+            (
+                "suimon_gateway_tls_resumptions_total",
+                "Those of them that resumed a session.",
+                self.sum(|t| &t.tls_resumed),
+            ),
+            (
+                "suimon_gateway_tls_failures_total",
+                "TLS handshakes with clients that failed or took too long.",
+                self.sum(|t| &t.tls_failures),
+            ),
+            (
+                "suimon_gateway_upstream_tls_handshakes_total",
+                "TLS handshakes with backends that succeeded.",
+                self.sum(|t| &t.upstream_tls_handshakes),
             ),
         ];
         for (name, help, value) in counters {

@@ -8,13 +8,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use routing::model::{Instead, Protocol, Respond};
-use routing::{Backend, CompiledAction, CompiledArm, CompiledRoute, RequestView};
+use routing::{
+    Backend, CompiledAction, CompiledArm, CompiledRoute, CompiledTls, CompiledTlsAction,
+    RequestView, Snapshot,
+};
 use tokio::time::Instant;
 
 use crate::backend;
 use crate::connection::Client;
 use crate::downstream::{Downstream, Reply, Responder};
 use crate::edits::Edits;
+use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::filter::{Effects, Pair, cors, redirect};
 use crate::http1::body::Framing;
@@ -137,6 +141,11 @@ fn plan<D: Downstream>(
         return Err(Failure::ConnectMethod);
     }
     let snapshot = worker.snapshots.current();
+    if let Some(tls) = &client.tls
+        && is_misdirected(&snapshot, &client.entry, tls, view.authority())
+    {
+        return Err(Failure::Misdirected);
+    }
     let Some(route) = client.entry.select(&snapshot, &view) else {
         return Err(Failure::NoRoute {
             method: view.method().to_owned(),
@@ -152,16 +161,21 @@ fn plan<D: Downstream>(
     let arm = match &route.action {
         CompiledAction::Forward(split) => split.at(worker.draw(split.total())),
         CompiledAction::Respond(respond) => return Ok(Plan::Reply(reply(respond))),
-        CompiledAction::Redirect(to) => {
-            return Ok(Plan::Reply(redirect::reply(to, view, client.entry.port)));
+        CompiledAction::Redirect(to) => return Ok(Plan::Reply(redirect::reply(to, view, client))),
+        CompiledAction::ForwardSecure(split)
+            if client.tls.is_some() || client.entry.is_cluster_local() =>
+        {
+            split.at(worker.draw(split.total()))
         }
-        CompiledAction::RedirectToHttps => return Ok(Plan::Reply(redirect_to_https(view))),
+        CompiledAction::ForwardSecure(_) => {
+            return Ok(Plan::Reply(redirect::to_https(view, worker.https_port)));
+        }
     };
     match &arm.instead {
         None => {}
         Some(Instead::Respond(respond)) => return Ok(Plan::Reply(reply(respond))),
         Some(Instead::Redirect(to)) => {
-            return Ok(Plan::Reply(redirect::reply(to, view, client.entry.port)));
+            return Ok(Plan::Reply(redirect::reply(to, view, client)));
         }
     }
     let Some(backend) = snapshot.backend_of(arm) else {
@@ -212,6 +226,30 @@ fn plan<D: Downstream>(
 fn wants_websocket(view: View<'_>) -> bool {
     view.field("upgrade")
         .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Whether a connection was opened under other rules about client certificates than its request's
+/// host has: it must not be a way around them.
+fn is_misdirected(
+    snapshot: &Snapshot,
+    entry: &Entry,
+    connection: &Arc<CompiledTls>,
+    authority: &str,
+) -> bool {
+    let Some(wanted) = entry.tls(snapshot, Some(authority)) else {
+        return false;
+    };
+    if Arc::ptr_eq(wanted, connection) {
+        return false;
+    }
+    match (&wanted.action, &connection.action) {
+        (CompiledTlsAction::Terminate(wanted), CompiledTlsAction::Terminate(connection)) => {
+            wanted.client != connection.client
+        }
+        // Its backend ends TLS, and we have decrypted this.
+        (CompiledTlsAction::Passthrough(_), _) => true,
+        (CompiledTlsAction::Terminate(_), CompiledTlsAction::Passthrough(_)) => false,
+    }
 }
 
 fn edits<'a>(
@@ -314,21 +352,6 @@ fn reply(respond: &Respond) -> Reply {
         status: respond.status,
         headers: headers.collect(),
         body: respond.body.to_string(),
-        ..Reply::default()
-    }
-}
-
-fn redirect_to_https(view: View<'_>) -> Reply {
-    let authority = view.authority();
-    // The port that was asked for speaks http.
-    let host = match authority.rfind(':') {
-        Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
-        _ => authority,
-    };
-    let location = format!("https://{host}{}", view.target());
-    Reply {
-        status: 301,
-        headers: vec![("Location".into(), location)],
         ..Reply::default()
     }
 }

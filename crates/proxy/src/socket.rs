@@ -53,6 +53,23 @@ pub(crate) fn is_quiet(stream: &TcpStream) -> bool {
     count < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
 }
 
+/// Whether the peer has ended its direction or the connection failed, whatever is still unread.
+pub(crate) fn is_closed_by_peer(stream: &TcpStream) -> bool {
+    // The system's own name for the event is not the same everywhere.
+    #[cfg(target_os = "linux")]
+    const CLOSED: i16 = libc::POLLRDHUP;
+    #[cfg(not(target_os = "linux"))]
+    const CLOSED: i16 = 0;
+    let mut poll = libc::pollfd {
+        fd: stream.as_raw_fd(),
+        events: CLOSED,
+        revents: 0,
+    };
+    // SAFETY: the pointer is to one entry that lives across the call; no waiting.
+    let count = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    count > 0 && poll.revents & (CLOSED | libc::POLLERR | libc::POLLHUP) != 0
+}
+
 fn bind(address: SocketAddr, joins: bool) -> io::Result<TcpListener> {
     let domain = if address.is_ipv4() {
         libc::AF_INET

@@ -8,6 +8,7 @@ mod headers;
 mod http2;
 mod limits;
 mod smuggling;
+mod tls;
 mod upgrade;
 mod upstream;
 mod waiting;
@@ -33,6 +34,8 @@ struct Gateway {
     address: SocketAddr,
     /// Serves cluster-local routes too.
     local: SocketAddr,
+    /// Serves external routes over TLS.
+    secure: SocketAddr,
     gateway: crate::Gateway,
     compiler: Compiler,
     publish: Publish<Snapshot>,
@@ -56,24 +59,28 @@ impl Gateway {
             sender,
             &tasks,
         );
-        let listener = |visibility| ListenerSettings {
+        let listener = |visibility, tls| ListenerSettings {
             address: Address::Bind(([127, 0, 0, 1], 0).into()),
             visibility,
+            tls,
         };
         let settings = Settings {
             listeners: vec![
-                listener(Visibility::External),
-                listener(Visibility::ClusterLocal),
+                listener(Visibility::External, false),
+                listener(Visibility::ClusterLocal, false),
+                listener(Visibility::External, true),
             ],
             threads: NonZeroUsize::new(threads),
             server: None,
             limits,
+            https_port: Some(8443),
         };
         let gateway = crate::start(settings, snapshots, activator, &tasks).expect("free ports");
         let addresses = gateway.addresses().to_vec();
         Self {
             address: addresses[0],
             local: addresses[1],
+            secure: addresses[2],
             gateway,
             compiler: Compiler::default(),
             publish,
@@ -149,6 +156,7 @@ fn backend(id: &str, endpoints: &[SocketAddr]) -> Backend {
         concurrency: 0,
         activation: None,
         timeouts: Timeouts::default(),
+        tls: None,
     }
 }
 

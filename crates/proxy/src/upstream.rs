@@ -12,6 +12,9 @@ use routing::model::Protocol;
 use tokio::net::TcpStream;
 
 use crate::http2::client;
+use crate::rare::rare;
+use crate::tls;
+use crate::transport::Transport;
 use crate::upstream::pool::Http1Connection;
 use crate::worker::Worker;
 
@@ -68,13 +71,25 @@ pub(crate) async fn connect(
     backend: &Arc<Backend>,
     endpoint: SocketAddr,
 ) -> io::Result<Connection> {
-    let stream = dial(worker, endpoint).await?;
+    let stream = secure(worker, backend, dial(worker, endpoint).await?).await?;
     Ok(match backend.protocol {
         Protocol::Http1 => Connection::Http1(Http1Connection::new(stream, Arc::clone(backend))),
         Protocol::H2c => {
             Connection::Http2(client::connect(worker, stream, endpoint, backend).await?)
         }
     })
+}
+
+/// Encrypts a new connection, if the backend wants that.
+async fn secure(worker: &Worker, backend: &Backend, stream: TcpStream) -> io::Result<Transport> {
+    let Some(tls) = &backend.tls else {
+        return Ok(Transport::Plain(stream));
+    };
+    let connecting = tls::connect(&worker.tls_clients, tls, backend.protocol, stream);
+    let connected = tokio::time::timeout(worker.limits.handshake, rare(connecting)).await;
+    let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    worker.counters.upstream_tls_handshakes.add(1);
+    Ok(Transport::tls(stream))
 }
 
 async fn dial(worker: &Worker, endpoint: SocketAddr) -> io::Result<TcpStream> {

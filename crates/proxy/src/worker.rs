@@ -10,12 +10,13 @@ use lifecycle::Snapshots;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use scaling::Activator;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::Limits;
 use crate::buffer::Buffers;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::metrics::Counters;
+use crate::tls::Clients;
 use crate::upstream::pool::Pool;
 
 /// One thread of the gateway.
@@ -28,6 +29,11 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pool: Pool,
+    pub(crate) tls_clients: Clients,
+    /// Places for TLS handshakes.
+    pub(crate) handshakes: Semaphore,
+    /// The port that redirects name, if it is not 443.
+    pub(crate) https_port: Option<u16>,
     /// Connections that may be open at once on this thread.
     pub(crate) max_connections: usize,
     open: Cell<usize>,
@@ -74,6 +80,8 @@ pub(crate) struct Parts {
     pub(crate) limits: Limits,
     pub(crate) server: Option<Arc<str>>,
     pub(crate) max_connections: usize,
+    pub(crate) max_handshakes: usize,
+    pub(crate) https_port: Option<u16>,
 }
 
 impl Worker {
@@ -86,6 +94,9 @@ impl Worker {
             counters,
             buffers: Rc::default(),
             pool: Pool::default(),
+            tls_clients: Clients::default(),
+            handshakes: Semaphore::new(parts.max_handshakes),
+            https_port: parts.https_port,
             max_connections: parts.max_connections,
             open: Cell::new(0),
             closed: Notify::new(),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
 use dialects::Name;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use reconcile::{Change, Informer};
@@ -27,6 +27,7 @@ pub(crate) struct Pending {
     pub(crate) services: Changes<Service>,
     pub(crate) slices: Changes<EndpointSlice>,
     pub(crate) revisions: Changes<Revision>,
+    pub(crate) secrets: Changes<Secret>,
 }
 
 #[derive(Default)]

@@ -12,10 +12,12 @@ use api::networking::v1alpha1::Ingress;
 use dialects::backend::{self, BackendRef};
 use dialects::knative::{self, Outcome, Translation};
 use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects};
+use routing::model::tls::TlsId;
 use routing::model::{HostPattern, RouteId};
 use routing::{Compiler, Finding, Snapshot};
 use tokio::time::Instant;
 
+use crate::certificate;
 use crate::few::Few;
 use crate::inbox::Pending;
 
@@ -56,6 +58,7 @@ struct Held {
     /// The generation whose routes are in the snapshot.
     live: Option<i64>,
     routes: Few<RouteId>,
+    tls: Few<TlsId>,
     backends: Few<BackendRef>,
     reads: Few<Dependency>,
     diagnostics: Vec<Diagnostic>,
@@ -104,6 +107,11 @@ impl Index {
         }
         for (name, revision) in pending.revisions {
             let changed = self.objects.put_revision(&name, revision);
+            self.mark(changed);
+        }
+        for (name, secret) in pending.secrets {
+            let state = secret.map(|secret| certificate::read(&name, &secret));
+            let changed = self.objects.put_certificate(&name, state);
             self.mark(changed);
         }
         for (name, slice) in pending.slices {
@@ -185,6 +193,7 @@ impl Index {
                 claimed: hosts.into(),
                 live: None,
                 routes: Few::default(),
+                tls: Few::default(),
                 backends: Few::default(),
                 reads: Few::default(),
                 diagnostics: Vec::new(),
@@ -217,6 +226,9 @@ impl Index {
         self.due.insert(name.clone());
         for id in held.routes.iter() {
             self.compiler.remove_route(id);
+        }
+        for id in held.tls.iter() {
+            self.compiler.remove_tls(id);
         }
         self.dirty.remove(&Consumer::Ingress(name.clone()));
         self.set_reads(
@@ -264,6 +276,14 @@ impl Index {
         }
         for (id, route) in translation.routes {
             self.compiler.put_route(id, route);
+        }
+        let ids = translation.tls.iter().map(|(id, _)| id.clone()).collect();
+        let before = std::mem::replace(&mut held.tls, ids);
+        for id in before.minus(&held.tls) {
+            self.compiler.remove_tls(id);
+        }
+        for (id, host) in translation.tls {
+            self.compiler.put_tls(id, host);
         }
         let backends = Few::from(translation.backends);
         let before = std::mem::replace(&mut held.backends, backends.clone());

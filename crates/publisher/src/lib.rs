@@ -1,10 +1,11 @@
 //! Everything the data plane needs from the API: routes and endpoints → snapshots; writes status.
 //!
-//! Four watches fill an [`inbox`]; one task takes what has gathered there, lets the [`index`]
+//! Five watches fill an [`inbox`]; one task takes what has gathered there, lets the [`index`]
 //! translate what is concerned, and publishes one snapshot. Nothing is debounced: a change that
 //! comes alone is published at once, because a cold start waits for it, and a burst gathers by
 //! itself while the round before runs. Status is written only after the publish returned.
 
+mod certificate;
 mod few;
 mod inbox;
 mod index;
@@ -19,7 +20,7 @@ use api::serving::v1::Revision;
 use dialects::GatewayAddress;
 use dialects::knative::LoadBalancers;
 use futures::future::{BoxFuture, join_all};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use lifecycle::{Publish, Stage, Tasks};
 use reconcile::Cluster;
@@ -49,10 +50,12 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
     let services = cluster.informer::<Service>(tasks);
     let slices = cluster.informer::<EndpointSlice>(tasks);
     let revisions = cluster.informer::<Revision>(tasks);
+    let secrets = cluster.informer::<Secret>(tasks);
     let inbox = Arc::new(Inbox::default());
     inbox::follow(&inbox, &services, |pending| &mut pending.services);
     inbox::follow(&inbox, &slices, |pending| &mut pending.slices);
     inbox::follow(&inbox, &revisions, |pending| &mut pending.revisions);
+    inbox::follow(&inbox, &secrets, |pending| &mut pending.secrets);
     inbox::follow(&inbox, &ingresses, |pending| &mut pending.ingresses);
     let synced = || -> Vec<BoxFuture<'static, ()>> {
         vec![
@@ -60,6 +63,7 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
             services.synced(),
             slices.synced(),
             revisions.synced(),
+            secrets.synced(),
         ]
     };
     let names = LoadBalancers {

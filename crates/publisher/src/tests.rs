@@ -98,7 +98,13 @@ impl Rig {
         let (written_sender, written) = mpsc::unbounded_channel();
         let mut senders = HashMap::new();
         let mut watches = HashMap::new();
-        for plural in ["ingresses", "services", "endpointslices", "revisions"] {
+        for plural in [
+            "ingresses",
+            "services",
+            "endpointslices",
+            "revisions",
+            "secrets",
+        ] {
             let (sender, receiver) = mpsc::unbounded_channel();
             senders.insert(plural, sender);
             watches.insert(plural.to_owned(), receiver);
@@ -140,6 +146,7 @@ impl Rig {
         let (api_version, kind) = match plural {
             "ingresses" => ("networking.internal.knative.dev/v1alpha1", "Ingress"),
             "services" => ("v1", "Service"),
+            "secrets" => ("v1", "Secret"),
             "endpointslices" => ("discovery.k8s.io/v1", "EndpointSlice"),
             _ => ("serving.knative.dev/v1", "Revision"),
         };
@@ -199,7 +206,7 @@ async fn nothing_is_published_before_every_watch_has_told_all_and_status_comes_a
     let mut rig = Rig::start();
     rig.send("ingresses", "ADDED", ingress());
     rig.send("endpointslices", "ADDED", slice("3", &["10.0.0.1"]));
-    for plural in ["ingresses", "endpointslices", "revisions"] {
+    for plural in ["ingresses", "endpointslices", "revisions", "secrets"] {
         rig.listed(plural);
     }
     rig.settle().await;
@@ -235,7 +242,13 @@ async fn an_endpoint_change_is_published_and_changes_no_status() {
     rig.send("ingresses", "ADDED", ingress());
     rig.send("services", "ADDED", service());
     rig.send("endpointslices", "ADDED", slice("3", &["10.0.0.1"]));
-    for plural in ["services", "endpointslices", "revisions", "ingresses"] {
+    for plural in [
+        "services",
+        "endpointslices",
+        "revisions",
+        "secrets",
+        "ingresses",
+    ] {
         rig.listed(plural);
     }
     let (mut written, _) = rig.written.recv().await.expect("a status");
@@ -259,7 +272,13 @@ async fn an_endpoint_change_is_published_and_changes_no_status() {
 #[tokio::test(start_paused = true)]
 async fn the_first_snapshot_comes_even_if_there_is_nothing_to_serve() {
     let mut rig = Rig::start();
-    for plural in ["services", "endpointslices", "revisions", "ingresses"] {
+    for plural in [
+        "services",
+        "endpointslices",
+        "revisions",
+        "secrets",
+        "ingresses",
+    ] {
         rig.listed(plural);
     }
     assert!(rig.snapshots.changed().await);

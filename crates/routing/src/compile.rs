@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use crate::authority;
 use crate::matcher::RouteTable;
+use crate::model::tls::{TlsHost, TlsId};
 use crate::model::{
     Action, Backend, BackendId, Bind, BindId, HostPattern, Model, Route, RouteId, Visibility,
 };
 use crate::snapshot::{BindKey, BoundHosts, CompiledRoute, Host, Hosts, Snapshot};
+use crate::tls::{TlsCompiler, TlsTables};
 
 /// Something in the model that cannot work as written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -41,6 +43,9 @@ pub fn compile(model: &Model, previous: Option<&Snapshot>) -> (Snapshot, Vec<Fin
     }
     for (id, route) in &model.routes {
         compiler.put_route(id.clone(), Arc::clone(route));
+    }
+    for (id, host) in &model.tls {
+        compiler.put_tls(id.clone(), Arc::clone(host));
     }
     if let Some(previous) = previous {
         compiler.adopt(previous);
@@ -86,6 +91,7 @@ pub struct Compiler {
     dirty_binds: HashSet<BindId>,
     dirty_routes: HashSet<RouteId>,
     dirty_backends: HashMap<BackendId, Option<Arc<Backend>>>,
+    tls: TlsCompiler,
     snapshot: Snapshot,
 }
 
@@ -166,11 +172,22 @@ impl Compiler {
         }
     }
 
+    /// Adds or replaces a TLS host. Nothing is dirty if it equals the one that is there.
+    pub fn put_tls(&mut self, id: TlsId, host: Arc<TlsHost>) {
+        self.tls.put(id, host);
+    }
+
+    /// Removes a TLS host, if it is there.
+    pub fn remove_tls(&mut self, id: &TlsId) {
+        self.tls.remove(id);
+    }
+
     /// Whether [`Self::compile`] would give a snapshot other than the last.
     pub fn is_dirty(&self) -> bool {
         !self.dirty_hosts.is_empty()
             || !self.dirty_binds.is_empty()
             || !self.dirty_backends.is_empty()
+            || self.tls.is_dirty()
     }
 
     /// The snapshot of everything put so far, and findings about the routes that changed since
@@ -214,6 +231,7 @@ impl Compiler {
         });
         let bound = bound.collect();
         next.binds = next.binds.with(bound);
+        next.tls = self.tls.compile(&next.tls);
         let findings = self.findings(&next);
         self.snapshot = next.clone();
         (next, findings)
@@ -289,7 +307,7 @@ impl Compiler {
                     bind: bind.clone(),
                 });
             }
-            if let Action::Forward(split) = &route.source().action {
+            if let Action::Forward(split) | Action::ForwardSecure(split) = &route.source().action {
                 let missing = split
                     .arms()
                     .iter()
@@ -339,6 +357,8 @@ impl Compiler {
         }
         let wanted = std::mem::take(&mut self.dirty_backends);
         self.snapshot = previous.clone();
+        // TLS names are few and made anew.
+        self.snapshot.tls = TlsTables::default();
         for backend in previous
             .backends()
             .filter(|backend| !wanted.contains_key(&backend.id))

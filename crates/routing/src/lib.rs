@@ -16,6 +16,7 @@ pub mod reference;
 pub mod regex;
 mod snapshot;
 mod table;
+mod tls;
 
 pub use compile::{Compiler, Finding, compile};
 pub use explain::{Considered, Explanation, Mismatch, Verdict};
@@ -27,6 +28,7 @@ pub use snapshot::{
     BindKey, CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, HostRoutes, RequestView,
     Snapshot,
 };
+pub use tls::{CompiledTls, CompiledTlsAction};
 
 #[cfg(test)]
 mod tests;

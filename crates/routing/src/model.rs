@@ -3,6 +3,8 @@
 //! A dialect writes every value and an explicit sort key: the model has no defaults and no
 //! precedence of its own, so the proxy never asks which dialect a route came from.
 
+pub mod tls;
+
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +24,7 @@ pub struct Model {
     pub binds: BTreeMap<BindId, Arc<Bind>>,
     pub routes: BTreeMap<RouteId, Arc<Route>>,
     pub backends: BTreeMap<BackendId, Arc<Backend>>,
+    pub tls: BTreeMap<tls::TlsId, Arc<tls::TlsHost>>,
 }
 
 /// Identity of a route: stable while its object and field keep their place.
@@ -173,8 +176,9 @@ pub enum Action {
     /// Answer here.
     Respond(Respond),
     Redirect(Redirect),
+    /// Forwarded over TLS and on cluster-local listeners; plain HTTP elsewhere is answered with
     /// 301 to the same authority and path under `https`.
-    RedirectToHttps,
+    ForwardSecure(Split),
 }
 
 /// An answer that the gateway gives itself.
@@ -267,13 +271,15 @@ pub struct Backend {
     /// Present if the backend may be at zero endpoints and is woken by a request.
     pub activation: Option<Activation>,
     pub timeouts: Timeouts,
+    /// Present if connections to its endpoints are encrypted.
+    pub tls: Option<Arc<tls::UpstreamTls>>,
 }
 
 /// What the gateway speaks to a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Protocol {
     Http1,
-    /// HTTP/2 without TLS, by prior knowledge.
+    /// HTTP/2 by prior knowledge (with TLS: by ALPN).
     H2c,
 }
 

@@ -15,6 +15,7 @@ use crate::model::{
     Origin, Redirect, Respond, Route, RouteId, Split, Visibility,
 };
 use crate::table::Table;
+use crate::tls::TlsTables;
 
 /// What selection reads of a request.
 pub trait RequestView {
@@ -37,6 +38,7 @@ pub struct Snapshot {
     pub(crate) hosts: Hosts,
     pub(crate) binds: Table<Arc<BoundHosts>>,
     pub(crate) backends: Table<Arc<Backend>>,
+    pub(crate) tls: TlsTables,
 }
 
 /// Host tables that are searched together.
@@ -101,8 +103,8 @@ pub enum CompiledAction {
     /// Answer here.
     Respond(Respond),
     Redirect(Redirect),
-    /// 301 to the same authority and path under `https`.
-    RedirectToHttps,
+    /// See [`Action::ForwardSecure`].
+    ForwardSecure(CompiledSplit),
 }
 
 /// Backends that one route sends to. Invariant: the weights do not sum to zero.
@@ -155,6 +157,7 @@ impl Default for Snapshot {
             hosts: Hosts::default(),
             binds: Table::new(authority::hash),
             backends: Table::new(authority::hash),
+            tls: TlsTables::default(),
         }
     }
 }
@@ -367,7 +370,9 @@ impl CompiledRoute {
             Action::Forward(split) => CompiledAction::Forward(CompiledSplit::new(split)),
             Action::Respond(respond) => CompiledAction::Respond(respond.clone()),
             Action::Redirect(redirect) => CompiledAction::Redirect(redirect.clone()),
-            Action::RedirectToHttps => CompiledAction::RedirectToHttps,
+            Action::ForwardSecure(split) => {
+                CompiledAction::ForwardSecure(CompiledSplit::new(split))
+            }
         };
         let filters = filters(&source.filters);
         Self {
@@ -414,7 +419,7 @@ fn filters(filters: &Filters) -> Option<Arc<Filters>> {
 }
 
 impl CompiledSplit {
-    fn new(split: &Split) -> Self {
+    pub(crate) fn new(split: &Split) -> Self {
         let mut upto = 0;
         let weighted = split.arms().iter().filter(|arm| arm.weight > 0);
         let arms = weighted.map(|arm: &Arm| {

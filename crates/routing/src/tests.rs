@@ -73,7 +73,11 @@ fn route(hosts: &[&str], sort_key: i64, matches: Vec<Match>) -> Route {
         request_headers: HeaderOps::default(),
         rewrite_host: None,
         filters: Filters::default(),
-        action: Action::RedirectToHttps,
+        action: Action::Respond(Respond {
+            status: 204,
+            headers: Vec::new(),
+            body: "".into(),
+        }),
     }
 }
 
@@ -108,6 +112,7 @@ fn backend(id: &str, port: u16) -> Arc<Backend> {
         concurrency: 0,
         activation: None,
         timeouts: Timeouts::default(),
+        tls: None,
     })
 }
 

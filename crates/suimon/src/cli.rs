@@ -72,6 +72,9 @@ pub struct Up {
     /// Port of the gateway for HTTP [default: 80 if it can be bound, else 8080; 0: any free]
     #[arg(long, value_name = "PORT")]
     pub http_port: Option<u16>,
+    /// Port of the gateway for HTTPS [default: 443 if it can be bound, else 8443; 0: any free]
+    #[arg(long, value_name = "PORT")]
+    pub https_port: Option<u16>,
     /// Port of the gateway for cluster-local hosts, always on loopback [default: 8081, else any free]
     #[arg(long, value_name = "PORT")]
     pub local_port: Option<u16>,

@@ -114,7 +114,9 @@ fn explain(snapshot: &Snapshot, question: &Value) -> Result<Value, String> {
         }
     }
     let selected = explanation.selected();
-    if let Some(CompiledAction::Forward(split)) = selected.map(|route| &route.action) {
+    if let Some(CompiledAction::Forward(split) | CompiledAction::ForwardSecure(split)) =
+        selected.map(|route| &route.action)
+    {
         lines.extend(
             split
                 .arms()
@@ -245,14 +247,13 @@ fn one_match(one: &Match) -> String {
 
 fn action(snapshot: &Snapshot, route: &CompiledRoute) -> String {
     match &route.action {
-        CompiledAction::Forward(split) => split
+        CompiledAction::Forward(split) | CompiledAction::ForwardSecure(split) => split
             .arms()
             .map(|arm| share(snapshot, split, arm))
             .collect::<Vec<_>>()
             .join(", "),
         CompiledAction::Respond(respond) => format!("answer {}", respond.status),
         CompiledAction::Redirect(redirect) => format!("redirect {}", redirect.status),
-        CompiledAction::RedirectToHttps => "redirect to https".to_owned(),
     }
 }
 

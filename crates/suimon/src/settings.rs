@@ -10,6 +10,7 @@ use crate::cli::{self, Runtime};
 
 /// Ports that are tried for the gateway when none is given.
 const HTTP_PORTS: [u16; 2] = [80, 8080];
+const HTTPS_PORTS: [u16; 3] = [443, 8443, 0];
 const LOCAL_PORTS: [u16; 2] = [8081, 0];
 const API_PORT: u16 = 6443;
 
@@ -21,6 +22,7 @@ pub struct Settings {
     pub listen: IpAddr,
     /// Tried in order; the first that can be bound is used.
     pub http_ports: Vec<u16>,
+    pub https_ports: Vec<u16>,
     pub local_ports: Vec<u16>,
     pub api_port: u16,
     /// Only set when the user named one.
@@ -38,6 +40,7 @@ struct File {
     data_dir: Option<PathBuf>,
     listen: Option<IpAddr>,
     http_port: Option<u16>,
+    https_port: Option<u16>,
     local_port: Option<u16>,
     api_port: Option<u16>,
     domain: Option<String>,
@@ -100,6 +103,7 @@ impl Settings {
                 .or(file.listen)
                 .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             http_ports: one_or(flags.http_port.or(file.http_port), &HTTP_PORTS),
+            https_ports: one_or(flags.https_port.or(file.https_port), &HTTPS_PORTS),
             local_ports: one_or(flags.local_port.or(file.local_port), &LOCAL_PORTS),
             api_port: flags.api_port.or(file.api_port).unwrap_or(API_PORT),
             domain,

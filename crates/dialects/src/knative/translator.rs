@@ -42,14 +42,14 @@ pub(super) fn run(ingress: &networking::Ingress, objects: &Objects) -> Translati
     translator.finish()
 }
 
-struct Translator<'a> {
-    ingress: &'a networking::Ingress,
-    reader: Reader<'a>,
-    name: Name,
+pub(super) struct Translator<'a> {
+    pub(super) ingress: &'a networking::Ingress,
+    pub(super) reader: Reader<'a>,
+    pub(super) name: Name,
     hash: Arc<str>,
     kind: Arc<str>,
     uid: Arc<str>,
-    out: Translation,
+    pub(super) out: Translation,
 }
 
 /// What the routes of one path share.
@@ -81,20 +81,6 @@ impl Translator<'_> {
                 self.refuse("HTTPOptionUnknown", "spec.httpOption", message);
                 false
             }
-        }
-    }
-
-    fn tls(&mut self) {
-        for (at, tls) in self.ingress.spec.tls.iter().enumerate() {
-            let message = format!(
-                "TLS is not supported yet: {} not served by HTTPS",
-                if tls.hosts.is_empty() {
-                    "all hosts are".to_owned()
-                } else {
-                    format!("{} is", tls.hosts.join(", "))
-                }
-            );
-            self.refuse("TLSNotSupported", &format!("spec.tls[{at}]"), message);
         }
     }
 
@@ -219,7 +205,7 @@ impl Translator<'_> {
             request_headers,
             rewrite_host,
             action: if redirect {
-                Action::RedirectToHttps
+                Action::ForwardSecure(split)
             } else {
                 Action::Forward(split)
             },
@@ -338,13 +324,14 @@ impl Translator<'_> {
     /// The routes of a path: its probe twin, then itself.
     fn emit(&mut self, plan: PathPlan) {
         let id = format!("knative/{}/{}", self.name, plan.field);
-        // A redirect is answered before anything could be probed.
-        if matches!(plan.action, Action::Forward(_)) {
+        if let Action::Forward(split) | Action::ForwardSecure(split) = &plan.action {
+            // Probes come over plain HTTP whatever users have to do.
+            let action = Action::Forward(split.clone());
             let hash = HeaderMatch {
                 name: HASH_HEADER.into(),
                 value: TextMatch::Exact(HASH_OVERRIDE.into()),
             };
-            let mut twin = self.route(&plan, vec![hash], plan.action.clone());
+            let mut twin = self.route(&plan, vec![hash], action);
             let set = &mut twin.request_headers.set;
             set.retain(|(name, _)| **name != *HASH_HEADER);
             set.push((HASH_HEADER.into(), Arc::clone(&self.hash)));
@@ -373,15 +360,7 @@ impl Translator<'_> {
             .map(|path| PathMatch::StringPrefix(Arc::clone(path)));
         let unconditional = path.is_none() && headers.is_empty();
         Route {
-            origin: Origin {
-                dialect: "knative",
-                kind: Arc::clone(&self.kind),
-                namespace: Arc::clone(&self.name.namespace),
-                name: Arc::clone(&self.name.name),
-                uid: Arc::clone(&self.uid),
-                generation: self.ingress.metadata.generation.unwrap_or_default(),
-                field: plan.field.as_str().into(),
-            },
+            origin: self.origin(&plan.field),
             bind: None,
             visibility: plan.visibility,
             hosts: plan.hosts.clone(),
@@ -402,7 +381,19 @@ impl Translator<'_> {
         }
     }
 
-    fn refuse(&mut self, reason: &'static str, field: &str, message: String) {
+    pub(super) fn origin(&self, field: &str) -> Origin {
+        Origin {
+            dialect: "knative",
+            kind: Arc::clone(&self.kind),
+            namespace: Arc::clone(&self.name.namespace),
+            name: Arc::clone(&self.name.name),
+            uid: Arc::clone(&self.uid),
+            generation: self.ingress.metadata.generation.unwrap_or_default(),
+            field: field.into(),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, reason: &'static str, field: &str, message: String) {
         self.out
             .diagnostics
             .push(Diagnostic::new(Effect::Refused, reason, field, message));

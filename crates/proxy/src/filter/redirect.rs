@@ -3,20 +3,26 @@
 use routing::RequestView;
 use routing::model::{Redirect, RedirectPort};
 
+use crate::connection::Client;
 use crate::downstream::Reply;
 use crate::message::View;
 
-/// The answer to a request that came in at `port`.
-pub(crate) fn reply(redirect: &Redirect, view: View<'_>, port: u16) -> Reply {
+/// The answer to a request of this client.
+pub(crate) fn reply(redirect: &Redirect, view: View<'_>, client: &Client) -> Reply {
     Reply {
         status: redirect.status,
-        headers: vec![("Location".into(), location(redirect, view, port))],
+        headers: vec![("Location".into(), location(redirect, view, client))],
         ..Reply::default()
     }
 }
 
-fn location(redirect: &Redirect, view: View<'_>, port: u16) -> String {
-    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+fn location(redirect: &Redirect, view: View<'_>, client: &Client) -> String {
+    let own = if client.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let scheme = redirect.scheme.as_deref().unwrap_or(own);
     let well_known = match scheme {
         "https" => Some(443),
         "http" => Some(80),
@@ -25,7 +31,7 @@ fn location(redirect: &Redirect, view: View<'_>, port: u16) -> String {
     let port = match redirect.port {
         RedirectPort::Number(number) => Some(number),
         RedirectPort::WellKnown => well_known,
-        RedirectPort::Listener => Some(port),
+        RedirectPort::Listener => Some(client.entry.port),
     };
     let host = redirect.host.as_deref().unwrap_or_else(|| host(view));
     let mut location = format!("{scheme}://{host}");
@@ -49,5 +55,16 @@ fn host<'v>(view: View<'v>) -> &'v str {
     match authority.rfind(':') {
         Some(colon) if !authority[colon..].contains(']') => &authority[..colon],
         _ => authority,
+    }
+}
+
+/// 301 to the same place under `https`. The port that was asked for speaks `http`.
+pub(crate) fn to_https(view: View<'_>, port: Option<u16>) -> Reply {
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
+    let location = format!("https://{}{port}{}", host(view), view.target());
+    Reply {
+        status: 301,
+        headers: vec![("Location".into(), location)],
+        ..Reply::default()
     }
 }

@@ -102,7 +102,7 @@ fn write_forwarded(
     let host = of(Kind::ForwardedHost)
         .next()
         .unwrap_or_else(|| head.host.get(bytes));
-    let proto = forwarded::proto(of(Kind::ForwardedProto).next());
+    let proto = forwarded::proto(of(Kind::ForwardedProto).next(), edits.peer);
     if !skips("x-forwarded-for") {
         out.extend_from_slice(b"X-Forwarded-For: ");
         forwarded::write_for(out, of(Kind::ForwardedFor), edits.peer);

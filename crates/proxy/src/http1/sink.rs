@@ -10,11 +10,11 @@ use std::task::ready;
 
 use http::HeaderMap;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::tcp::WriteHalf;
 
 use super::body::Framing;
 use super::edit::line;
 use crate::message::{Chunk, Sink, SinkError};
+use crate::transport::WriteHalf;
 
 /// Up to here copying next to the head is cheaper than a vectored write.
 const COPY: usize = 8 * 1024;
@@ -58,6 +58,7 @@ impl<'s> Http1Sink<'s> {
             if !self.out.is_empty() {
                 self.written += self.out.len() as u64;
                 self.write.write_all(&self.out).await?;
+                self.write.flush().await?;
                 self.out.clear();
             }
             return Ok(());
@@ -86,6 +87,7 @@ impl<'s> Http1Sink<'s> {
             })
             .await?;
         }
+        self.write.flush().await?;
         self.written += total as u64;
         self.out.clear();
         self.tail.clear();

@@ -1,15 +1,12 @@
 //! The reading half of an HTTP/1.1 connection: heads and bodies out of one buffer.
 
 use std::io;
-use std::time::Duration;
-
-use tokio::io::Interest;
-use tokio::net::tcp::ReadHalf;
 
 use super::body::{Framing, Reader};
 use super::head::has_end;
 use crate::buffer::{Buffer, LARGE, SMALL};
 use crate::message::{Chunk, Data, Source, SourceError};
+use crate::transport::ReadHalf;
 
 /// Reads messages of one connection, one after another.
 pub(crate) struct Http1Source<'s> {
@@ -165,13 +162,8 @@ impl Source for Http1Source<'_> {
                 }
             }
             // The buffer is full, so the end of the stream cannot be read; the kernel still
-            // says when the peer has closed. There is no event for that alone.
-            match self.read.as_ref().ready(Interest::READABLE).await {
-                Ok(ready) if !ready.is_read_closed() => {
-                    tokio::time::sleep(Duration::from_millis(250)).await
-                }
-                Ok(_) | Err(_) => return,
-            }
+            // says when the peer has closed.
+            return self.read.closed().await;
         }
     }
 }

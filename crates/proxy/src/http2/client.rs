@@ -13,7 +13,6 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::client::{ResponseFuture, SendRequest};
 use routing::Backend;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::headers;
@@ -24,6 +23,7 @@ use crate::failure::Failure;
 use crate::http1::body::Framing;
 use crate::message::{Chunk, Source, SourceError};
 use crate::timeout::Timer;
+use crate::transport::Transport;
 use crate::upstream::send::{Answers, Exchange, relay};
 use crate::worker::Worker;
 
@@ -91,7 +91,7 @@ impl Shared {
 /// Opens a connection and pools it at once: others may use it while it serves the first.
 pub(crate) async fn connect(
     worker: &Worker,
-    stream: TcpStream,
+    stream: Transport,
     endpoint: SocketAddr,
     backend: &Arc<Backend>,
 ) -> io::Result<Sender> {

@@ -107,7 +107,10 @@ fn edit(headers: &mut HeaderMap, view: View<'_>, edits: &Edits<'_>) -> Result<()
     let host = claimed_host
         .as_ref()
         .map_or_else(|| view.authority().as_bytes(), HeaderValue::as_bytes);
-    let proto = forwarded::proto(claimed_proto.as_ref().map(HeaderValue::as_bytes));
+    let proto = forwarded::proto(
+        claimed_proto.as_ref().map(HeaderValue::as_bytes),
+        edits.peer,
+    );
     let hops = || claimed.iter().map(HeaderValue::as_bytes);
     let mut value = Vec::new();
     if !edits.decides("x-forwarded-for") {

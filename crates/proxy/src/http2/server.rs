@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::downstream::Http2Downstream;
 use super::stream::Http2Source;
@@ -16,6 +15,7 @@ use super::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::connection::Client;
 use crate::request;
 use crate::timeout::Timer;
+use crate::transport::Transport;
 use crate::worker::ConnectionGuard;
 
 /// Streams that one client may have open.
@@ -26,7 +26,7 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// Serves a connection of which `prefix` was read already.
 pub(crate) async fn serve(
     guard: ConnectionGuard,
-    stream: TcpStream,
+    stream: Transport,
     prefix: Vec<u8>,
     client: Rc<Client>,
 ) {
@@ -109,7 +109,7 @@ async fn drain(guard: &ConnectionGuard) {
 struct Replay {
     prefix: Vec<u8>,
     at: usize,
-    stream: TcpStream,
+    stream: Transport,
 }
 
 impl AsyncRead for Replay {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use routing::Visibility;
 use routing::model::{
-    Action, Arm, Backend, HeaderMatch, HeaderOps, Match, Respond, Route, Split, TextMatch,
+    Action, Arm, Backend, BackendId, Filters, HeaderMatch, HeaderOps, Match, Respond, Route, Split,
+    TextMatch,
 };
 use testkit::http::{RawServer, ask};
 
@@ -146,7 +147,15 @@ async fn answers_and_redirects_of_a_route_need_no_backend() {
         body: "teapot".into(),
     };
     gateway.route("a", Action::Respond(respond));
-    gateway.route("s", Action::RedirectToHttps);
+    let arm = Arm {
+        weight: 1,
+        backend: BackendId("b".into()),
+        instead: None,
+        request_headers: HeaderOps::default(),
+        filters: Filters::default(),
+    };
+    let split = Split::new(vec![arm]).expect("a weight");
+    gateway.route("s", Action::ForwardSecure(split));
     let answer = ask(gateway.address, GET).await;
     assert_eq!(
         (answer.status(), answer.header("x"), answer.text().as_str()),
@@ -155,7 +164,7 @@ async fn answers_and_redirects_of_a_route_need_no_backend() {
     let answer = ask(gateway.address, "GET /p?q HTTP/1.1\r\nHost: s:80\r\n\r\n").await;
     assert_eq!(
         (answer.status(), answer.header("location")),
-        (301, Some("https://s/p?q"))
+        (301, Some("https://s:8443/p?q"))
     );
 }
 

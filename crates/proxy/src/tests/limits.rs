@@ -192,10 +192,12 @@ async fn a_port_that_is_taken_is_an_error_at_once() {
         listeners: vec![ListenerSettings {
             address: Address::Bind(gateway.address),
             visibility: routing::Visibility::External,
+            tls: false,
         }],
         threads: None,
         server: None,
         limits: Limits::STANDARD,
+        https_port: None,
     };
     let error =
         crate::start(settings, snapshots, activator, &tasks).expect_err("the port is taken");

@@ -10,16 +10,14 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use routing::{Backend, EndpointState, Snapshot};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::http2::client::{Sender, Shared};
-use crate::socket;
+use crate::transport::Transport;
 
 /// How long an unused connection is kept.
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
@@ -30,7 +28,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// A connection that carries one request at a time.
 pub(crate) struct Http1Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Transport,
     pub(crate) is_reused: bool,
     backend: Arc<Backend>,
     idle_since: Instant,
@@ -38,7 +36,7 @@ pub(crate) struct Http1Connection {
 }
 
 impl Http1Connection {
-    pub(crate) fn new(stream: TcpStream, backend: Arc<Backend>) -> Self {
+    pub(crate) fn new(stream: Transport, backend: Arc<Backend>) -> Self {
         Self {
             stream,
             is_reused: false,
@@ -49,11 +47,9 @@ impl Http1Connection {
     }
 
     /// Whether the server neither closed it nor sent something that nobody asked for.
-    fn is_quiet(&self, look: bool) -> bool {
+    fn is_quiet(&mut self, look: bool) -> bool {
         // The readiness that the last turn of the event loop saw costs no system call.
-        let mut cx = Context::from_waker(Waker::noop());
-        self.stream.poll_read_ready(&mut cx).is_pending()
-            && (!look || socket::is_quiet(&self.stream))
+        self.stream.is_quiet(look)
     }
 }
 
@@ -165,7 +161,7 @@ impl Pool {
                 .first()
                 .is_some_and(|first| takes_requests(snapshot, &first.backend, *endpoint));
             if is_used {
-                idle.retain(|connection| {
+                idle.retain_mut(|connection| {
                     connection.idle_since.elapsed() < connection.keep && connection.is_quiet(false)
                 });
             }

@@ -114,6 +114,7 @@ fn plain(concurrency: u32, endpoints: Vec<Endpoint>) -> Backend {
         concurrency,
         activation: None,
         timeouts: Timeouts::default(),
+        tls: None,
     }
 }
 

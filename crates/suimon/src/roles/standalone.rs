@@ -87,24 +87,29 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     })
 }
 
-/// The external listener on the address asked for, the cluster-local one on loopback.
+/// The external listeners on the address asked for, the cluster-local one on loopback.
 fn gateway_settings(settings: &Settings) -> anyhow::Result<proxy::Settings> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let external =
         system::free_port(settings.listen, &settings.http_ports).context("--http-port")?;
+    let secure =
+        system::free_port(settings.listen, &settings.https_ports).context("--https-port")?;
     let local = system::free_port(loopback, &settings.local_ports).context("--local-port")?;
-    let listener = |address, visibility| ListenerSettings {
+    let listener = |address, visibility, tls| ListenerSettings {
         address: Address::Bind(address),
         visibility,
+        tls,
     };
     Ok(proxy::Settings {
         listeners: vec![
-            listener(external, Visibility::External),
-            listener(local, Visibility::ClusterLocal),
+            listener(external, Visibility::External, false),
+            listener(local, Visibility::ClusterLocal, false),
+            listener(secure, Visibility::External, true),
         ],
         threads: NonZeroUsize::new(settings.gateway_threads),
         server: None,
         limits: proxy::Limits::STANDARD,
+        https_port: None,
     })
 }
 
@@ -128,9 +133,10 @@ fn banner(ports: &GatewayPorts, server: &apiserver::Server, kubeconfig: &Path) -
         .address()
         .map_or_else(String::new, |address| format!("https://{address}"));
     format!(
-        "suimon {}\n  gateway     http://{}\n  api         {api}\n  kubeconfig  {}",
+        "suimon {}\n  gateway     http://{}\n  https       https://{} for hosts with a certificate\n  api         {api}\n  kubeconfig  {}",
         env!("CARGO_PKG_VERSION"),
         ports.external,
+        ports.secure,
         kubeconfig.display(),
     )
 }

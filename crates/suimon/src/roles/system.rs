@@ -35,6 +35,8 @@ const DEFAULT_DOMAIN: &str = "localhost";
 #[derive(Clone, Debug)]
 pub struct GatewayPorts {
     pub external: SocketAddr,
+    /// HTTPS, as the one before for external hosts.
+    pub secure: SocketAddr,
     pub local: SocketAddr,
 }
 
@@ -43,6 +45,7 @@ impl GatewayPorts {
         Self {
             external: gateway.addresses()[0],
             local: gateway.addresses()[1],
+            secure: gateway.addresses()[2],
         }
     }
 
@@ -210,11 +213,11 @@ pub async fn prepare(
     settings: &Settings,
     ports: &GatewayPorts,
 ) -> anyhow::Result<()> {
-    for (name, address) in [
-        (GATEWAY_SERVICE, ports.external),
-        (GATEWAY_LOCAL_SERVICE, ports.local),
+    for (name, address, secure) in [
+        (GATEWAY_SERVICE, ports.external, Some(ports.secure)),
+        (GATEWAY_LOCAL_SERVICE, ports.local, None),
     ] {
-        let service = gateway_service(name, address);
+        let service = gateway_service(name, address, secure);
         apply(client, "Service", "services", name, &service, false).await?;
         apply(client, "Service", "services", name, &service, true).await?;
     }
@@ -237,14 +240,23 @@ pub async fn prepare(
     Ok(())
 }
 
-fn gateway_service(name: &str, address: SocketAddr) -> Value {
+/// `nodePort` is where the machine offers a port, as everywhere in Kubernetes.
+fn gateway_service(name: &str, address: SocketAddr, secure: Option<SocketAddr>) -> Value {
+    let port = |name: &str, port: u16, at: SocketAddr| {
+        json!({
+            "name": name, "port": port, "protocol": "TCP",
+            "targetPort": at.port(), "nodePort": at.port(),
+        })
+    };
+    let mut ports = vec![port("http2", 80, address)];
+    ports.extend(secure.map(|at| port("https", 443, at)));
     json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": { "name": name, "namespace": SYSTEM_NAMESPACE, "labels": { "app.kubernetes.io/name": "suimon" } },
         "spec": {
             "type": "LoadBalancer",
-            "ports": [{ "name": "http2", "port": 80, "protocol": "TCP", "targetPort": address.port() }],
+            "ports": ports,
         },
         "status": { "loadBalancer": { "ingress": [{ "ip": address.ip().to_string() }] } },
     })

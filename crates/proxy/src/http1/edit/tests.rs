@@ -24,7 +24,7 @@ fn ops(remove: &[&str], set: &[(&str, &str)], add: &[(&str, &str)]) -> HeaderOps
 fn edited(text: &str, route: &HeaderOps, host: Option<&str>, strip_internal: bool) -> String {
     let mut head = RequestHead::default();
     assert_eq!(head.parse(text.as_bytes()), Ok(true), "{text:?}");
-    let peer = Peer::new([10, 0, 0, 9].into());
+    let peer = Peer::new([10, 0, 0, 9].into(), false);
     let none = HeaderOps::default();
     let mut out = Vec::new();
     let edits = Edits {

@@ -1,0 +1,144 @@
+//! `spec.tls` of a Knative Ingress: which certificate its hosts show.
+//!
+//! The Secret must be in the Ingress's own namespace: nothing else says who may use a key. A
+//! Secret that is not there yet is waited for, like a Service; one that is broken is refused, and
+//! the hosts are served without TLS.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::names::CLUSTER_DOMAIN;
+use api::networking::v1alpha1::IngressTls;
+use routing::model::tls::{
+    Alpn, Certificate, ClientCertificates, Termination, TlsAction, TlsHost, TlsId, TlsVersion,
+    TlsVersions,
+};
+use routing::model::{HostPattern, SortKey, Visibility};
+
+use super::rule_hosts;
+use super::translator::Translator;
+use crate::diagnostic::{Diagnostic, Effect};
+use crate::objects::Name;
+use crate::shared::host;
+
+impl Translator<'_> {
+    pub(super) fn tls(&mut self) {
+        let ingress = self.ingress;
+        for (at, tls) in ingress.spec.tls.iter().enumerate() {
+            let field = format!("spec.tls[{at}]");
+            let Some(certificate) = self.certificate(tls, &field) else {
+                continue;
+            };
+            let names = self.names(tls, &field);
+            let is_external = names.iter().any(|name| !is_cluster_local(name));
+            let record = TlsHost {
+                origin: self.origin(&field),
+                visibility: if is_external {
+                    Visibility::External
+                } else {
+                    Visibility::ClusterLocal
+                },
+                names,
+                // An index into an object that fits into memory.
+                sort_key: SortKey(vec![at as i64]),
+                action: TlsAction::Terminate(Termination {
+                    certificates: vec![certificate],
+                    versions: TlsVersions {
+                        min: TlsVersion::V1_2,
+                        max: TlsVersion::V1_3,
+                    },
+                    protocols: vec![Alpn::Http2, Alpn::Http1],
+                    client: ClientCertificates::None,
+                }),
+            };
+            let id = TlsId(format!("knative/{}/{field}", self.name).into());
+            self.out.tls.push((id, Arc::new(record)));
+        }
+    }
+
+    fn certificate(&mut self, tls: &IngressTls, field: &str) -> Option<Arc<Certificate>> {
+        let secret = tls.secret_name.as_deref().unwrap_or_default();
+        if secret.is_empty() {
+            let message = "no Secret is named; write the name of one of type kubernetes.io/tls";
+            self.refuse(
+                "SecretNameMissing",
+                &format!("{field}.secretName"),
+                message.to_owned(),
+            );
+            return None;
+        }
+        let own = Arc::clone(&self.name.namespace);
+        let namespace = tls.secret_namespace.as_deref().unwrap_or(&own);
+        if *namespace != *own {
+            let message = format!(
+                "secretNamespace {namespace:?} is not the Ingress's own namespace {own}; copy the Secret there"
+            );
+            self.refuse(
+                "NamespaceNotAllowed",
+                &format!("{field}.secretNamespace"),
+                message,
+            );
+            return None;
+        }
+        let name = Name::new(namespace, secret);
+        let field = format!("{field}.secretName");
+        match self.reader.certificate(&name) {
+            Some(Ok(certificate)) => Some(Arc::clone(certificate)),
+            Some(Err(reason)) => {
+                let message = format!(
+                    "Secret {name} cannot be used: {reason}; its hosts are not served by HTTPS"
+                );
+                self.refuse("SecretInvalid", &field, message);
+                None
+            }
+            None => {
+                let message =
+                    format!("Secret {name} does not exist; create it with type kubernetes.io/tls");
+                self.out.diagnostics.push(Diagnostic::new(
+                    Effect::Waiting,
+                    "SecretMissing",
+                    &field,
+                    message,
+                ));
+                None
+            }
+        }
+    }
+
+    /// The hosts of an entry (none means all of the Ingress) that the Ingress has for itself.
+    fn names(&mut self, tls: &IngressTls, field: &str) -> Vec<HostPattern> {
+        let rules = &self.ingress.spec.rules;
+        let of_rules: BTreeSet<_> = rules.iter().flat_map(rule_hosts).collect();
+        let wanted: BTreeSet<_> = if tls.hosts.is_empty() {
+            of_rules.clone()
+        } else {
+            tls.hosts
+                .iter()
+                .flat_map(|text| host::expand(text))
+                .collect()
+        };
+        for (at, text) in tls.hosts.iter().enumerate() {
+            if !host::expand(text)
+                .iter()
+                .any(|host| of_rules.contains(host))
+            {
+                let message =
+                    format!("no rule of this Ingress is for {text:?}; it is not served by HTTPS");
+                self.refuse("HostWithoutRule", &format!("{field}.hosts[{at}]"), message);
+            }
+        }
+        let is_own = |host: &HostPattern| {
+            let owner = self.reader.host_owner(host);
+            of_rules.contains(host) && owner.is_none_or(|claimant| claimant.owner == self.name)
+        };
+        // Whose host it is instead was said for the rule.
+        wanted.into_iter().filter(is_own).collect()
+    }
+}
+
+fn is_cluster_local(name: &HostPattern) -> bool {
+    let (HostPattern::Exact(name) | HostPattern::Suffix(name)) = name else {
+        return false;
+    };
+    name.ends_with(&format!(".svc.{CLUSTER_DOMAIN}")) || name.ends_with(".svc")
+}

@@ -1,0 +1,166 @@
+//! A client's TLS handshake: the hello says which name is wanted, the snapshot says what with it.
+//!
+//! Handshakes are bounded in time and in number per thread: they cost a hundred times what a
+//! request costs, and anybody can start one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use routing::CompiledTls;
+use rustls::ServerConnection;
+use rustls::server::{Accepted, Acceptor};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::config::server_config;
+use super::stream::TlsStream;
+use crate::connection::{self, Client};
+use crate::entry::Entry;
+use crate::forwarded::Peer;
+use crate::rare::rare;
+use crate::transport::Transport;
+use crate::worker::{ConnectionGuard, Worker};
+
+/// Bytes of a client hello. With post-quantum key shares they have about 2 KiB.
+const MAX_HELLO: usize = 64 * 1024;
+/// First byte of every TLS connection.
+const HANDSHAKE: u8 = 22;
+/// Fatal alert `unrecognized_name` (RFC 6066 §3) as a record.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// For whoever takes this for a plain HTTP port.
+const NOT_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 52\r\nConnection: close\r\n\r\n\
+    bad request: plain HTTP was sent to the HTTPS port.\n";
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum HandshakeError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    #[error("the client hello is too long")]
+    TooLong,
+    #[error("this is not TLS")]
+    NotTls,
+    #[error("no certificate for {}", .0.as_deref().unwrap_or("a client that names no host"))]
+    UnknownName(Option<String>),
+    #[error("{0}")]
+    Unusable(String),
+}
+
+/// Serves a connection to a TLS listener until it ends.
+pub(crate) async fn serve(
+    guard: ConnectionGuard,
+    socket: TcpStream,
+    peer: SocketAddr,
+    entry: Rc<Entry>,
+) {
+    let worker = Rc::clone(&guard.worker);
+    let counters = &worker.counters;
+    let accepted = tokio::time::timeout(
+        worker.limits.handshake,
+        rare(accept(&worker, socket, &entry)),
+    );
+    let (stream, tls) = match accepted.await {
+        Ok(Ok(accepted)) => accepted,
+        Ok(Err(error)) => {
+            counters.tls_failures.add(1);
+            return tracing::debug!(%peer, %error, "TLS handshake failed");
+        }
+        Err(_) => {
+            counters.tls_failures.add(1);
+            return tracing::debug!(%peer, "TLS handshake took too long");
+        }
+    };
+    counters.tls_handshakes.add(1);
+    let client = Client {
+        peer: Peer::new(peer.ip(), true),
+        entry,
+        tls: Some(tls),
+    };
+    connection::serve(guard, Transport::tls(stream), client).await;
+}
+
+async fn accept(
+    worker: &Worker,
+    mut socket: TcpStream,
+    entry: &Entry,
+) -> Result<(TlsStream, Arc<CompiledTls>), HandshakeError> {
+    // Never closed, so this only waits.
+    let _place = worker.handshakes.acquire().await;
+    let (accepted, rest) = hello(&mut socket).await?;
+    let name = accepted.client_hello().server_name().map(str::to_owned);
+    let found = {
+        let snapshot = worker.snapshots.current();
+        entry.tls(&snapshot, name.as_deref()).cloned()
+    };
+    let Some(tls) = found else {
+        socket.write_all(&UNRECOGNIZED_NAME).await?;
+        return Err(HandshakeError::UnknownName(name));
+    };
+    let config = server_config(&tls).map_err(HandshakeError::Unusable)?;
+    let mut session = match accepted.into_connection(config) {
+        Ok(session) => session,
+        Err((error, mut alert)) => {
+            let mut record = Vec::new();
+            alert.write_all(&mut record)?;
+            socket.write_all(&record).await?;
+            return Err(error.into());
+        }
+    };
+    feed(&mut session, &rest)?;
+    let mut stream = TlsStream::new(socket, session);
+    stream.handshake().await?;
+    if let rustls::Connection::Server(session) = stream.session()
+        && session.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    {
+        worker.counters.tls_resumed.add(1);
+    }
+    Ok((stream, tls))
+}
+
+/// Reads the client hello. What came after it is returned with it.
+async fn hello(socket: &mut TcpStream) -> Result<(Accepted, Vec<u8>), HandshakeError> {
+    let mut acceptor = Acceptor::default();
+    let mut raw = Vec::with_capacity(4096);
+    let mut fed = 0;
+    loop {
+        if raw.len() >= MAX_HELLO {
+            return Err(HandshakeError::TooLong);
+        }
+        if socket.read_buf(&mut raw).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        if raw[0] != HANDSHAKE {
+            if raw[0].is_ascii_uppercase() {
+                socket.write_all(NOT_TLS.as_bytes()).await?;
+            }
+            return Err(HandshakeError::NotTls);
+        }
+        while fed < raw.len() {
+            fed += acceptor.read_tls(&mut &raw[fed..])?;
+            match acceptor.accept() {
+                Ok(Some(accepted)) => return Ok((accepted, raw.split_off(fed))),
+                Ok(None) => {}
+                Err((error, mut alert)) => {
+                    let mut record = Vec::new();
+                    alert.write_all(&mut record)?;
+                    socket.write_all(&record).await?;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+}
+
+/// Gives a session what was read before it existed.
+fn feed(session: &mut ServerConnection, mut bytes: &[u8]) -> Result<(), HandshakeError> {
+    while !bytes.is_empty() {
+        session.read_tls(&mut bytes)?;
+        session.process_new_packets()?;
+    }
+    Ok(())
+}

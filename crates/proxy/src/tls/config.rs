@@ -1,0 +1,172 @@
+//! Termination of TLS: a record of the snapshot → rustls' configuration, made once per record.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use routing::model::tls::{CaBundle, Certificate, ClientCertificates, Termination};
+use routing::{CompiledTls, CompiledTlsAction};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureAlgorithm, SignatureScheme,
+};
+
+use super::{provider, versions};
+
+/// What is kept with a record: its configuration, or why there is none.
+type Prepared = Result<Arc<ServerConfig>, String>;
+
+/// The configuration of a name whose connections end here.
+///
+/// # Errors
+/// What is wrong with the certificates; the control plane has reported it to their owner.
+pub(crate) fn server_config(tls: &CompiledTls) -> Result<Arc<ServerConfig>, String> {
+    let CompiledTlsAction::Terminate(termination) = &tls.action else {
+        return Err("its connections are passed through".to_owned());
+    };
+    let prepared = tls.prepared(|_| {
+        let prepared: Prepared = build(termination).map(Arc::new);
+        Arc::new(prepared) as Arc<dyn Any + Send + Sync>
+    });
+    prepared
+        .downcast_ref::<Prepared>()
+        .cloned()
+        .unwrap_or_else(|| Err("it was prepared by somebody else".to_owned()))
+}
+
+fn build(termination: &Termination) -> Result<ServerConfig, String> {
+    let explain = |error: Error| error.to_string();
+    let keys = termination.certificates.iter().map(|one| {
+        certified_key(one).map_err(|error| format!("certificate {}: {error}", one.name))
+    });
+    let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
+    if keys.is_empty() {
+        return Err("it has no certificate".to_owned());
+    }
+    // The sort is stable: among certificates of one kind the first stays first.
+    keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&versions(termination.versions))
+        .map_err(explain)?;
+    let builder = builder.with_client_cert_verifier(client_verifier(&termination.client)?);
+    let mut config = builder.with_cert_resolver(Arc::new(Certificates(keys)));
+    let protocols = termination.protocols.iter();
+    config.alpn_protocols = protocols.map(|protocol| protocol.name().to_vec()).collect();
+    // Tickets keep nothing here; their keys are made anew every six hours, and are this record's
+    // own: a session of one host never opens another that asks for more.
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(explain)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
+}
+
+/// A certificate with its loaded key; that both belong together is checked.
+pub(super) fn certified_key(certificate: &Certificate) -> Result<Arc<CertifiedKey>, Error> {
+    let chain = certificate
+        .chain
+        .iter()
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .collect();
+    let key = PrivateKeyDer::try_from(certificate.key.secret().to_vec())
+        .map_err(|error| Error::General(error.to_owned()))?;
+    Ok(Arc::new(CertifiedKey::from_der(chain, key, &provider())?))
+}
+
+/// The authorities of a bundle.
+pub(super) fn roots(bundle: &CaBundle) -> Result<Arc<RootCertStore>, String> {
+    let mut roots = RootCertStore::empty();
+    for der in &bundle.certificates {
+        roots
+            .add(CertificateDer::from(der.to_vec()))
+            .map_err(|error| format!("CA bundle {}: {error}", bundle.name))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+fn client_verifier(wanted: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    let (bundle, is_optional) = match wanted {
+        ClientCertificates::None => return Ok(WebPkiClientVerifier::no_client_auth()),
+        ClientCertificates::Unverified => return Ok(Arc::new(AnyClient(provider()))),
+        ClientCertificates::Optional(bundle) => (bundle, true),
+        ClientCertificates::Require(bundle) => (bundle, false),
+    };
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots(bundle)?, provider());
+    if is_optional {
+        builder = builder.allow_unauthenticated();
+    }
+    builder
+        .build()
+        .map(|verifier| verifier as Arc<dyn ClientCertVerifier>)
+        .map_err(|error| format!("CA bundle {}: {error}", bundle.name))
+}
+
+/// The certificates of one name, those that are cheaper to sign with first.
+struct Certificates(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let known = hello.signature_schemes();
+        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(known).is_some();
+        self.0.iter().find(fits).cloned()
+    }
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Certificates({})", self.0.len())
+    }
+}
+
+/// Accepts every client certificate, if its key signed the handshake.
+#[derive(Debug)]
+struct AnyClient(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,102 @@
+//! A Secret of type `kubernetes.io/tls` → a certificate for the gateway, checked as far as a
+//! handshake will need it.
+
+use std::sync::Arc;
+
+use dialects::{CertificateState, Name};
+use k8s_openapi::api::core::v1::Secret;
+use routing::model::tls::{Certificate, PrivateKey};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// What a Secret holds. The texts never quote what is in it.
+pub(crate) fn read(name: &Name, secret: &Secret) -> CertificateState {
+    parse(name, secret).map(Arc::new).map_err(Arc::from)
+}
+
+fn parse(name: &Name, secret: &Secret) -> Result<Certificate, String> {
+    let field = |key: &str| {
+        let data = secret.data.as_ref().and_then(|data| data.get(key));
+        let data = data.filter(|data| !data.0.is_empty());
+        data.map(|data| data.0.as_slice())
+            .ok_or_else(|| format!("it has no {key}"))
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(field(CERTIFICATE)?).collect();
+    let chain = chain.map_err(|_| format!("{CERTIFICATE} is not PEM"))?;
+    if chain.is_empty() {
+        return Err(format!("{CERTIFICATE} holds no certificate in PEM form"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(field(KEY)?)
+        .map_err(|_| format!("{KEY} holds no private key in PEM form"))?;
+    let certificate = Certificate {
+        name: name.to_string().into(),
+        chain: chain.iter().map(|der| der.to_vec().into()).collect(),
+        key: PrivateKey::new(key.secret_der().into()),
+    };
+    match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
+        Ok(_) => Ok(certificate),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(format!("{KEY} is not the key of {CERTIFICATE}"))
+        }
+        Err(error) => Err(format!("{CERTIFICATE} and {KEY}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::ByteString;
+    use rcgen::{CertifiedKey as Made, generate_simple_self_signed};
+
+    fn state(certificate: &str, key: &str) -> CertificateState {
+        let entries = [(CERTIFICATE, certificate), (KEY, key)];
+        let data = entries.map(|(key, text)| (key.to_owned(), ByteString(text.into())));
+        let secret = Secret {
+            data: Some(data.into()),
+            ..Secret::default()
+        };
+        read(&Name::new("default", "tls"), &secret)
+    }
+
+    fn made() -> (String, String) {
+        let Made { cert, signing_key } =
+            generate_simple_self_signed(vec!["a.example".into()]).expect("a certificate");
+        (cert.pem(), signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_are_taken() {
+        let (certificate, key) = made();
+        let read = state(&certificate, &key).expect("it is whole");
+        assert_eq!((&*read.name, read.chain.len()), ("default/tls", 1));
+    }
+
+    #[test]
+    fn what_is_broken_is_named_and_never_quoted() {
+        let ((certificate, key), (_, other)) = (made(), made());
+        let broken = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
+        for (certificate, key, expected) in [
+            ("", &*key, "it has no tls.crt"),
+            (&*certificate, "", "it has no tls.key"),
+            (&*key, &*key, "tls.crt holds no certificate in PEM form"),
+            (
+                &*certificate,
+                "secret",
+                "tls.key holds no private key in PEM form",
+            ),
+            (&*certificate, &*other, "tls.key is not the key of tls.crt"),
+        ] {
+            assert_eq!(
+                state(certificate, key).expect_err(expected).as_ref(),
+                expected
+            );
+        }
+        let error = state(&certificate, broken).expect_err("no key");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
