@@ -25,6 +25,8 @@ mod server;
 mod serving;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod tls;
 
 pub use http::{Answer, get, get_with};
 pub use server::Server;

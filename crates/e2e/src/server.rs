@@ -25,6 +25,8 @@ pub struct Server {
     child: Child,
     data: TempDir,
     pub gateway: SocketAddr,
+    /// The gateway's port for HTTPS.
+    pub secure: SocketAddr,
     pub api: String,
     /// What it has said on standard error so far.
     said: watch::Receiver<String>,
@@ -111,11 +113,18 @@ impl Server {
             .trim_start_matches("http://")
             .parse()
             .context("the gateway's address")?;
+        let secure = address("https");
+        let secure = secure.split(' ').next().unwrap_or_default();
+        let secure = secure
+            .trim_start_matches("https://")
+            .parse()
+            .context("the gateway's address for HTTPS")?;
         let api = address("api");
         Ok(Self {
             child,
             data,
             gateway,
+            secure,
             api,
             said,
         })

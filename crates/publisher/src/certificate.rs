@@ -1,7 +1,7 @@
 //! A Secret of type `kubernetes.io/tls` → a certificate for the gateway, checked as far as a
 //! handshake will need it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use dialects::{CertificateState, Name};
 use k8s_openapi::api::core::v1::Secret;
@@ -14,8 +14,16 @@ use rustls::sign::CertifiedKey;
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 
+/// What most Secrets hold.
+static NO_CERTIFICATE: LazyLock<Arc<str>> =
+    LazyLock::new(|| format!("it has no {CERTIFICATE}").into());
+
 /// What a Secret holds. The texts never quote what is in it.
 pub(crate) fn read(name: &Name, secret: &Secret) -> CertificateState {
+    let data = secret.data.as_ref();
+    if !data.is_some_and(|data| data.contains_key(CERTIFICATE)) {
+        return Err(Arc::clone(&NO_CERTIFICATE));
+    }
     parse(name, secret).map(Arc::new).map_err(Arc::from)
 }
 
@@ -98,5 +106,7 @@ mod tests {
         }
         let error = state(&certificate, broken).expect_err("no key");
         assert!(!error.contains("secret"), "{error}");
+        let none = read(&Name::new("default", "token"), &Secret::default());
+        assert_eq!(none.expect_err("empty").as_ref(), "it has no tls.crt");
     }
 }

@@ -1,11 +1,12 @@
 //! Golden cases, order independence, and the hash that probers compute.
 
 use super::*;
-use crate::GatewayAddress;
 use crate::backend;
+use crate::{CertificateState, GatewayAddress};
 use api::names::INGRESS_CLASS;
 use proptest::prelude::*;
 use routing::model::Backend;
+use routing::model::tls::{Certificate, PrivateKey};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -50,15 +51,33 @@ fn load(documents: &[Value]) -> Input {
             "Service" => drop(input.objects.put_service(&name, Some(read(document)))),
             "EndpointSlice" => drop(input.objects.put_slice(&name, Some(read(document)))),
             "Revision" => drop(input.objects.put_revision(&name, Some(read(document)))),
+            "Secret" => drop(
+                input
+                    .objects
+                    .put_certificate(&name, Some(certificate(&name, document))),
+            ),
             other => panic!("unexpected kind {other:?}"),
         }
     }
     input
 }
 
+/// What a Secret holds; `read` stands for what reading its certificate says.
+fn certificate(name: &Name, secret: &Value) -> CertificateState {
+    if let Some(why) = secret["read"].as_str() {
+        return Err(why.into());
+    }
+    Ok(Arc::new(Certificate {
+        name: name.to_string().into(),
+        chain: vec![Box::default()],
+        key: PrivateKey::new(Box::default()),
+    }))
+}
+
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Records {
     routes: BTreeMap<RouteId, Arc<Route>>,
+    tls: BTreeMap<TlsId, Arc<TlsHost>>,
     backends: Vec<Arc<Backend>>,
 }
 
@@ -95,6 +114,7 @@ fn translate_all(documents: &[Value]) -> Output {
             .statuses
             .insert(name, serde_json::to_value(status).expect("a status"));
         output.records.routes.extend(translation.routes);
+        output.records.tls.extend(translation.tls);
         references.extend(translation.backends);
     }
     let backends = references

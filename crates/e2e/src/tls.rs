@@ -1,0 +1,181 @@
+//! HTTPS at the gateway: which certificate a name gets, and what a new one does to traffic.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::Server;
+use crate::serving::hello;
+
+const HOST: &str = "secure.example.com";
+
+/// A certificate authority that the test's clients trust.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> anyhow::Result<Self> {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ok(Self(CertifiedIssuer::self_signed(
+            params,
+            KeyPair::generate()?,
+        )?))
+    }
+
+    /// A Secret with a new certificate, and that certificate.
+    fn secret(&self, host: &str) -> anyhow::Result<(String, CertificateDer<'static>)> {
+        let key = KeyPair::generate()?;
+        let certificate =
+            CertificateParams::new(vec![host.to_owned()])?.signed_by(&key, &self.0)?;
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": "cert", "namespace": "default"},
+            "stringData": {"tls.crt": certificate.pem(), "tls.key": key.serialize_pem()},
+        });
+        Ok((secret.to_string(), certificate.der().clone()))
+    }
+
+    fn client(&self) -> anyhow::Result<Arc<ClientConfig>> {
+        client(self.0.der().clone())
+    }
+}
+
+fn client(authority: CertificateDer<'static>) -> anyhow::Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    // Every connection shall see the certificate.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+async fn connect(
+    address: SocketAddr,
+    host: &str,
+    config: &Arc<ClientConfig>,
+) -> anyhow::Result<TlsStream<TcpStream>> {
+    let socket = TcpStream::connect(address).await?;
+    let name = ServerName::try_from(host.to_owned())?;
+    Ok(TlsConnector::from(Arc::clone(config))
+        .connect(name, socket)
+        .await?)
+}
+
+/// One request on a connection that stays open. Returns head and body.
+async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> anyhow::Result<String> {
+    let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&answer).to_ascii_lowercase();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            if body.len() >= length.unwrap_or(0) {
+                return Ok(text);
+            }
+        }
+        if stream.read_buf(&mut answer).await? == 0 {
+            anyhow::bail!("the connection ended: {text}");
+        }
+    }
+}
+
+fn shown(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'static>> {
+    let chain = stream.get_ref().1.peer_certificates()?;
+    chain.first().map(|first| first.clone().into_owned())
+}
+
+fn mapping() -> String {
+    format!(
+        "apiVersion: networking.internal.knative.dev/v1alpha1
+kind: ClusterDomainClaim
+metadata: {{name: {HOST}}}
+spec: {{namespace: default}}
+---
+apiVersion: serving.knative.dev/v1beta1
+kind: DomainMapping
+metadata: {{name: {HOST}, namespace: default}}
+spec:
+  ref: {{apiVersion: serving.knative.dev/v1, kind: Service, name: hello}}
+  tls: {{secretName: cert}}
+"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_swapped_without_a_dropped_connection() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let authority = Authority::new()?;
+    let (secret, first) = authority.secret(HOST)?;
+    server.apply(&secret).await?;
+    server.apply(&hello("hello", "world")).await?;
+    server.apply(&mapping()).await?;
+    let config = authority.client()?;
+    let server = &server;
+    let mut kept = server
+        .eventually("the domain answers by HTTPS", || async {
+            Ok(connect(server.secure, HOST, &config).await.ok())
+        })
+        .await?;
+    assert_eq!(shown(&kept), Some(first.clone()));
+    server
+        .eventually("the route behind it is there", || async {
+            let mut stream = connect(server.secure, HOST, &config).await?;
+            let answer = ask(&mut stream, HOST).await?;
+            Ok(answer.starts_with("http/1.1 200").then_some(()))
+        })
+        .await?;
+
+    // Meanwhile clients come and go all the time.
+    let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::default());
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, asked) = (Arc::clone(&stop), Arc::<AtomicUsize>::clone(&asked));
+            let (config, address) = (Arc::clone(&config), server.secure);
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut stream = connect(address, HOST, &config).await?;
+                    let answer = ask(&mut stream, HOST).await?;
+                    anyhow::ensure!(answer.starts_with("http/1.1 200"), "{answer}");
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        })
+        .collect();
+    let (secret, second) = authority.secret(HOST)?;
+    server.apply(&secret).await?;
+    server
+        .eventually("new connections get the new certificate", || async {
+            let stream = connect(server.secure, HOST, &config).await?;
+            Ok((shown(&stream).as_ref() == Some(&second)).then_some(()))
+        })
+        .await?;
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await??;
+    }
+    assert!(asked.load(Ordering::Relaxed) > 0);
+    let answer = ask(&mut kept, HOST).await?;
+    assert!(answer.contains("hello world!"), "{answer}");
+    assert_eq!(shown(&kept), Some(first));
+
+    let other = connect(server.secure, "other.example.com", &config).await;
+    assert!(other.is_err(), "a name without a certificate gets none");
+    Ok(())
+}
