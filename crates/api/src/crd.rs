@@ -5,6 +5,8 @@
 //! full path. They stay strict about unknown fields and types, and about what our own types
 //! cannot be read without.
 
+mod gateway;
+
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
@@ -28,7 +30,7 @@ const DESCRIBED_LEVELS: usize = 4;
 
 /// Every definition, ready to be created, as `apiextensions.k8s.io/v1` JSON.
 pub fn crds() -> Vec<Value> {
-    vec![
+    let mut all = vec![
         written_by_users(&serving::v1::Service::crd()),
         written_by_users(&serving::v1::Configuration::crd()),
         written_by_users(&serving::v1::Revision::crd()),
@@ -39,7 +41,9 @@ pub fn crds() -> Vec<Value> {
         )),
         written_by_controllers(&networking::v1alpha1::Ingress::crd()),
         written_by_controllers(&networking::v1alpha1::ClusterDomainClaim::crd()),
-    ]
+    ];
+    all.extend(gateway::crds());
+    all
 }
 
 /// Objects of this kind are made again from others, so the embedded API server need not wait for

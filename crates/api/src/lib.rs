@@ -10,6 +10,7 @@ pub mod config;
 pub mod crd;
 pub mod defaults;
 pub mod duration;
+pub mod gateway;
 mod json;
 pub mod names;
 pub mod networking;

@@ -1,0 +1,18 @@
+//! Gateway API (`gateway.networking.k8s.io`): its kinds, and the words of its statuses.
+//!
+//! One Rust type per kind holds what every served version says: versions differ in name only.
+//! Values that newer releases may extend stay text here, so that an object of a newer release is
+//! read and judged, not lost; the schemas say what is allowed today.
+
+pub mod filter;
+pub mod reason;
+pub mod v1;
+
+/// The API group.
+pub const GROUP: &str = "gateway.networking.k8s.io";
+/// The release whose fields and rules are served.
+pub const BUNDLE_VERSION: &str = "v1.6.1";
+/// Controller name of the GatewayClasses that are ours by name.
+pub const CONTROLLER: &str = "suimon.dev/gateway-controller";
+/// The GatewayClass that is there from the start.
+pub const CLASS: &str = "suimon";
