@@ -1,6 +1,7 @@
-//! CustomResourceDefinitions of every kind of ours, generated from the Rust types.
+//! CustomResourceDefinitions of every kind that is served.
 //!
-//! The schemas are looser than the types where `validation` gives a better answer: nothing is
+//! Knative's are generated from the Rust types, Gateway API's are as published. The generated
+//! schemas are looser than the types where `validation` gives a better answer: nothing is
 //! `required` in what users write, so a missing field is refused in Knative's words and with its
 //! full path. They stay strict about unknown fields and types, and about what our own types
 //! cannot be read without.
@@ -30,7 +31,14 @@ const DESCRIBED_LEVELS: usize = 4;
 
 /// Every definition, ready to be created, as `apiextensions.k8s.io/v1` JSON.
 pub fn crds() -> Vec<Value> {
-    let mut all = vec![
+    let mut all = generated();
+    all.extend(gateway::crds());
+    all
+}
+
+/// Those that are made from our types.
+fn generated() -> Vec<Value> {
+    vec![
         written_by_users(&serving::v1::Service::crd()),
         written_by_users(&serving::v1::Configuration::crd()),
         written_by_users(&serving::v1::Revision::crd()),
@@ -41,9 +49,7 @@ pub fn crds() -> Vec<Value> {
         )),
         written_by_controllers(&networking::v1alpha1::Ingress::crd()),
         written_by_controllers(&networking::v1alpha1::ClusterDomainClaim::crd()),
-    ];
-    all.extend(gateway::crds());
-    all
+    ]
 }
 
 /// Objects of this kind are made again from others, so the embedded API server need not wait for
@@ -169,7 +175,7 @@ fn describe(schema: &mut Map<String, Value>, level: usize) {
 /// `<path>: must be of type <type>`. Only for messages: generating the schemas takes a while.
 pub(crate) fn type_mismatch(object: &Value) -> Option<String> {
     let of = |field: &str| object[field].as_str().unwrap_or_default();
-    let crd = crds().into_iter().find(|crd| {
+    let crd = generated().into_iter().find(|crd| {
         let spec = &crd["spec"];
         spec["names"]["kind"] == of("kind")
             && of("apiVersion").starts_with(spec["group"].as_str().unwrap_or("?"))
@@ -224,7 +230,7 @@ mod tests {
     use super::*;
 
     fn schema(kind: &str) -> Value {
-        let crd = crds()
+        let crd = generated()
             .into_iter()
             .find(|crd| crd["spec"]["names"]["kind"] == kind)
             .expect(kind);
@@ -280,7 +286,7 @@ mod tests {
 
     #[test]
     fn every_schema_is_structural_small_and_has_a_status_subresource() {
-        for crd in crds() {
+        for crd in generated() {
             let kind = crd["spec"]["names"]["kind"]
                 .as_str()
                 .expect("a kind")

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // A binary has no public API.
 #![allow(clippy::print_stdout)]
 
+mod gateway_pack;
 mod protobuf_pack;
 mod schema_pack;
 mod tidy;
@@ -27,9 +28,13 @@ fn main() -> anyhow::Result<ExitCode> {
             protobuf_pack::run(directory)?;
             Ok(ExitCode::SUCCESS)
         }
+        ["gateway-pack", module] => {
+            gateway_pack::run(module)?;
+            Ok(ExitCode::SUCCESS)
+        }
         _ => {
             println!(
-                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory>"
+                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory> | gateway-pack <module directory>"
             );
             Ok(ExitCode::FAILURE)
         }

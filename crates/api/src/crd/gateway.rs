@@ -1,195 +1,111 @@
-//! Definitions of Gateway API's kinds: the Rust types' schemas with the API's own defaults.
+//! Definitions of Gateway API's kinds as the project publishes them.
 //!
-//! Unlike Knative's kinds these keep what is required and what is filled in: there is no webhook
-//! in this API, its rules are the schemas. Every version has the same schema.
+//! Unlike Knative's kinds these are not made from the Rust types: there is no webhook in this API,
+//! its rules and defaults are the schemas themselves. `gateway.json` is data of the release named
+//! in [`BUNDLE_VERSION`](crate::gateway::BUNDLE_VERSION), written by `cargo xtask gateway-pack`.
 
-use kube::CustomResourceExt;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{Definition, describe, edit_schemas, walk};
-use crate::gateway::{BUNDLE_VERSION, v1};
+const PACKED: &str = include_str!("gateway.json");
 
-/// Definitions of the kinds that are served.
+/// Versions under which kinds were published before; what they say did not change since.
+const EARLIER: [(&str, &[&str]); 5] = [
+    ("GatewayClass", &["v1alpha2"]),
+    ("Gateway", &["v1alpha2"]),
+    ("HTTPRoute", &["v1alpha2"]),
+    ("GRPCRoute", &["v1alpha2"]),
+    ("ReferenceGrant", &["v1alpha2"]),
+];
+
+/// Definitions of all kinds, of both channels.
 pub(super) fn crds() -> Vec<Value> {
-    let old = &["v1beta1", "v1alpha2"];
-    vec![
-        pending(define(&v1::GatewayClass::crd(), old), &["Accepted"]),
-        pending(
-            define(&v1::Gateway::crd(), old),
-            &["Accepted", "Programmed"],
-        ),
-        define(&v1::HttpRoute::crd(), old),
-        define(&v1::GrpcRoute::crd(), &["v1alpha2"]),
-        define(&v1::ReferenceGrant::crd(), old),
-    ]
+    let packed: Vec<Value> = serde_json::from_str(PACKED).expect("packed data is JSON");
+    packed.into_iter().map(unpack).collect()
 }
 
-/// `also` are further versions under which the kind is served.
-fn define(definition: &Definition, also: &[&str]) -> Value {
-    let mut value = serde_json::to_value(definition).expect("definitions are plain JSON");
-    edit_schemas(&mut value, |schema| {
-        let defaults = take_defaults(schema);
-        describe(schema, 0);
-        put_defaults(schema, defaults);
-        for property in schema.get_mut("properties").into_iter() {
-            for part in property
-                .as_object_mut()
-                .into_iter()
-                .flat_map(Map::values_mut)
-            {
-                walk(part, &mut |schema| drop(schema.remove("nullable")));
-            }
-        }
-    });
-    value["metadata"]["annotations"] = json!({
-        "api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api/pull/2466",
-        "gateway.networking.k8s.io/bundle-version": BUNDLE_VERSION,
-        "gateway.networking.k8s.io/channel": "experimental",
-    });
-    if let Some(versions) = value["spec"]["versions"].as_array_mut() {
-        for name in also {
-            let mut version = versions[0].clone();
-            version["name"] = json!(name);
-            version["storage"] = json!(false);
-            versions.push(version);
+fn unpack(mut definition: Value) -> Value {
+    let kind = definition["spec"]["names"]["kind"].clone();
+    let earlier = EARLIER.iter().find(|(of, _)| kind == *of);
+    let Some(versions) = definition["spec"]["versions"].as_array_mut() else {
+        return definition;
+    };
+    for at in 0..versions.len() {
+        let like = versions[at].as_object_mut().and_then(|it| it.remove("schemaOf"));
+        if let Some(like) = like {
+            let schema = versions.iter().find(|version| version["name"] == like);
+            versions[at]["schema"] = schema.map_or(Value::Null, |it| it["schema"].clone());
         }
     }
-    value
-}
-
-/// New objects say that nobody has looked at them yet.
-fn pending(mut definition: Value, types: &[&str]) -> Value {
-    let condition = |type_: &&str| {
-        json!({
-            "type": type_, "status": "Unknown", "reason": "Pending",
-            "message": "Waiting for controller", "lastTransitionTime": "1970-01-01T00:00:00Z",
-        })
-    };
-    let conditions: Vec<Value> = types.iter().map(condition).collect();
-    edit_schemas(&mut definition, |schema| {
-        if let Some(status) = schema
-            .get_mut("properties")
-            .and_then(|all| all.get_mut("status"))
-        {
-            status["default"] = json!({ "conditions": conditions });
-        }
-    });
+    for name in earlier.into_iter().flat_map(|(_, names)| *names) {
+        let mut version = versions[0].clone();
+        version["name"] = json!(name);
+        version["storage"] = json!(false);
+        versions.push(version);
+    }
     definition
-}
-
-/// Defaults by JSON pointer. Empty lists and maps are no defaults: they are how Rust says absent.
-type Defaults = Vec<(Vec<String>, Value)>;
-
-fn take_defaults(schema: &Map<String, Value>) -> Defaults {
-    let mut found = Vec::new();
-    collect(schema, &mut Vec::new(), &mut found);
-    found
-}
-
-fn collect(schema: &Map<String, Value>, path: &mut Vec<String>, found: &mut Defaults) {
-    if let Some(default) = schema.get("default").filter(|value| !is_absence(value)) {
-        found.push((path.clone(), default.clone()));
-    }
-    let mut inside = |steps: &[&str], value: &Value| {
-        if let Value::Object(inner) = value {
-            path.extend(steps.iter().map(|step| (*step).to_owned()));
-            collect(inner, path, found);
-            path.truncate(path.len() - steps.len());
-        }
-    };
-    if let Some(Value::Object(properties)) = schema.get("properties") {
-        for (name, property) in properties {
-            inside(&["properties", name], property);
-        }
-    }
-    for key in ["items", "additionalProperties"] {
-        if let Some(value) = schema.get(key) {
-            inside(&[key], value);
-        }
-    }
-}
-
-fn put_defaults(schema: &mut Map<String, Value>, defaults: Defaults) {
-    for (path, default) in defaults {
-        let mut steps = path.iter();
-        let mut at = steps.next().and_then(|first| schema.get_mut(first));
-        for step in steps {
-            at = at.and_then(|value| value.get_mut(step));
-        }
-        if let Some(at) = at {
-            at["default"] = default;
-        }
-    }
-}
-
-fn is_absence(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::BUNDLE_VERSION;
 
-    fn schema(kind: &str) -> Value {
-        let crd = crds()
-            .into_iter()
-            .find(|crd| crd["spec"]["names"]["kind"] == kind);
-        let crd = crd.expect(kind);
-        crd.pointer("/spec/versions/0/schema/openAPIV3Schema")
-            .cloned()
-            .expect("a schema")
+    #[test]
+    fn the_definitions_are_those_of_the_release_that_is_named() {
+        let kinds: Vec<_> = crds()
+            .iter()
+            .map(|crd| {
+                let annotations = &crd["metadata"]["annotations"];
+                let version = &annotations["gateway.networking.k8s.io/bundle-version"];
+                assert_eq!(version, BUNDLE_VERSION);
+                crd["spec"]["names"]["kind"].as_str().expect("a kind").to_owned()
+            })
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                "BackendTLSPolicy",
+                "GatewayClass",
+                "Gateway",
+                "GRPCRoute",
+                "HTTPRoute",
+                "ListenerSet",
+                "ReferenceGrant",
+                "TCPRoute",
+                "TLSRoute",
+                "UDPRoute",
+                "XBackend",
+                "XBackendTrafficPolicy",
+                "XMesh",
+            ]
+        );
     }
 
     #[test]
-    fn defaults_are_the_apis_own() {
-        let check = |kind: &str, pointer: &str, expected: Value| {
-            let schema = schema(kind);
-            let pointer = pointer.replace('.', "/properties/").replace('*', "/items");
-            let found = schema.pointer(&pointer).expect(&pointer);
-            assert_eq!(
-                found.get("default").unwrap_or(&Value::Null),
-                &expected,
-                "{kind} {pointer}"
-            );
-        };
-        let everything = json!([{"path": {"type": "PathPrefix", "value": "/"}}]);
-        check("HTTPRoute", ".spec.rules", json!([{"matches": everything}]));
-        check("HTTPRoute", ".spec.rules*.matches", everything);
-        check("HTTPRoute", ".spec.rules*.backendRefs*.weight", json!(1));
-        check(
-            "HTTPRoute",
-            ".spec.rules*.backendRefs*.kind",
-            json!("Service"),
-        );
-        check("HTTPRoute", ".spec.parentRefs*.kind", json!("Gateway"));
-        check("HTTPRoute", ".spec.hostnames", Value::Null);
-        check("GRPCRoute", ".spec.rules", Value::Null);
-        check(
-            "Gateway",
-            ".spec.listeners*.allowedRoutes.namespaces.from",
-            json!("Same"),
-        );
-        check("Gateway", ".spec.listeners*.tls.mode", json!("Terminate"));
-        let status = schema("Gateway")["properties"]["status"]["default"].clone();
-        assert_eq!(status["conditions"][1]["type"], "Programmed");
-    }
-
-    #[test]
-    fn every_old_version_is_served_and_one_is_stored() {
+    fn every_version_has_a_schema_and_one_is_stored() {
         for crd in crds() {
-            let versions = crd["spec"]["versions"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
+            let versions = crd["spec"]["versions"].as_array().expect("versions");
             let stored = versions.iter().filter(|version| version["storage"] == true);
             assert_eq!(stored.count(), 1);
-            assert!(versions.iter().all(|version| version["served"] == true));
-            assert!(versions.iter().any(|version| version["name"] == "v1alpha2"));
+            for version in versions {
+                assert!(version["schema"]["openAPIV3Schema"].is_object());
+                assert!(version.get("schemaOf").is_none());
+            }
         }
+    }
+
+    #[test]
+    fn what_the_schemas_fill_in_is_what_the_types_fill_in() {
+        use crate::gateway::v1::{Gateway, HttpRoute};
+        let route = json!({"metadata": {}, "spec": {"rules": [{"backendRefs": [{"name": "a"}]}]}});
+        let route: HttpRoute = serde_json::from_value(route).expect("a route");
+        let rule = &route.spec.rules[0];
+        assert_eq!(rule.matches[0].path.value, "/");
+        assert_eq!((&*rule.backend_refs[0].kind, rule.backend_refs[0].weight), ("Service", 1));
+        let gateway = json!({"metadata": {}, "spec": {
+            "gatewayClassName": "a", "listeners": [{"name": "a", "port": 1, "protocol": "HTTP"}],
+        }});
+        let gateway: Gateway = serde_json::from_value(gateway).expect("a gateway");
+        assert_eq!(gateway.spec.listeners[0].allowed_routes.namespaces.from, "Same");
     }
 }

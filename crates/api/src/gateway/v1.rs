@@ -29,7 +29,6 @@ pub use reference_grant::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) fn gateway_group() -> String {
@@ -54,105 +53,79 @@ fn one() -> i32 {
 
 /// What a route wants to be attached to.
 #[derive(
-    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ParentReference {
     #[serde(default = "gateway_group")]
-    #[schemars(length(max = 253))]
     pub group: String,
     #[serde(default = "gateway_kind")]
-    #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// The route's own namespace if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
-    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Name of a listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
     pub section_name: Option<String>,
     /// Port of listeners.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
 }
 
 /// A backend without a share: of a mirror.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [{
-    "message": "Must have port for Service reference",
-    "rule": "(size(self.group) == 0 && self.kind == 'Service') ? has(self.port) : true",
-}]))]
 pub struct BackendObjectReference {
     #[serde(default)]
-    #[schemars(length(max = 253))]
     pub group: String,
     #[serde(default = "service_kind")]
-    #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 65535))]
     pub port: Option<i32>,
 }
 
 /// A Secret, or another object, that may be in another namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretObjectReference {
     #[serde(default)]
-    #[schemars(length(max = 253))]
     pub group: String,
     #[serde(default = "secret_kind")]
-    #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
 }
 
 /// An object of any kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectReference {
-    #[schemars(length(max = 253))]
     pub group: String,
-    #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
 }
 
 /// What every kind of route reports.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteStatus {
     /// One entry per parent and controller; entries of other controllers are not ours to touch.
-    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub parents: Vec<RouteParentStatus>,
 }
 
 /// What one controller says about a route at one parent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteParentStatus {
     pub parent_ref: ParentReference,
-    #[schemars(length(min = 1, max = 253))]
     pub controller_name: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }

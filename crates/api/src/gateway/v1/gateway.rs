@@ -4,37 +4,28 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ObjectReference, SecretObjectReference, gateway_group};
 
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "gateway.networking.k8s.io",
     version = "v1",
     kind = "Gateway",
     plural = "gateways",
-    shortname = "gtw",
-    category = "gateway-api",
+    schema = "disabled",
     namespaced,
     status = "GatewayStatus",
     derive = "PartialEq",
-    derive = "Default",
-    printcolumn = r#"{"name":"Class","type":"string","jsonPath":".spec.gatewayClassName"}"#,
-    printcolumn = r#"{"name":"Address","type":"string","jsonPath":".status.addresses[*].value"}"#,
-    printcolumn = r#"{"name":"Programmed","type":"string","jsonPath":".status.conditions[?(@.type==\"Programmed\")].status"}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    derive = "Default"
 )]
 #[serde(rename_all = "camelCase")]
 /// Addresses, and the listeners that are reached there.
 pub struct GatewaySpec {
-    #[schemars(length(min = 1, max = 253))]
     pub gateway_class_name: String,
-    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub listeners: Vec<Listener>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub addresses: Vec<AddressSpec>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub infrastructure: Option<GatewayInfrastructure>,
@@ -43,24 +34,19 @@ pub struct GatewaySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<GatewayTls>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("enum" = ["All", "None"]))]
     pub default_scope: Option<String>,
 }
 
 /// Hosts of one port, and which routes may serve them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Listener {
-    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Every host if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), extend("pattern" = super::super::filter::HOSTNAME))]
     pub hostname: Option<String>,
-    #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
     /// `HTTP`, `HTTPS`, `TLS`, `TCP`, `UDP`, or a name with a domain.
-    #[schemars(length(min = 1, max = 255))]
     pub protocol: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
@@ -69,37 +55,33 @@ pub struct Listener {
 }
 
 /// How TLS is handled at a listener.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerTls {
     #[serde(default = "terminate")]
-    #[schemars(extend("enum" = ["Terminate", "Passthrough"]))]
     pub mode: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub certificate_refs: Vec<SecretObjectReference>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
 }
 
 /// Routes that may attach to a listener.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowedRoutes {
     #[serde(default)]
     pub namespaces: RouteNamespaces,
     /// Every kind that fits the protocol if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub kinds: Vec<RouteGroupKind>,
 }
 
 /// Namespaces of routes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteNamespaces {
     #[serde(default = "same")]
-    #[schemars(extend("enum" = ["All", "Selector", "Same", "None"]))]
     pub from: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
@@ -115,57 +97,48 @@ impl Default for RouteNamespaces {
 }
 
 /// A kind of route.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteGroupKind {
     #[serde(default = "gateway_group")]
-    #[schemars(length(max = 253))]
     pub group: String,
-    #[schemars(length(min = 1, max = 63))]
     pub kind: String,
 }
 
 /// A requested address.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AddressSpec {
     #[serde(rename = "type", default = "ip_address")]
-    #[schemars(length(min = 1, max = 253))]
     pub type_: String,
     /// Any address of the type if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
     pub value: Option<String>,
 }
 
 /// What is put on objects that are made for the Gateway.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayInfrastructure {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 8))]
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16))]
     pub annotations: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters_ref: Option<LocalParametersReference>,
 }
 
 /// Settings in the Gateway's namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalParametersReference {
-    #[schemars(length(max = 253))]
     pub group: String,
-    #[schemars(length(min = 1, max = 63))]
     pub kind: String,
-    #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
 /// Which ListenerSets may attach.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowedListeners {
     #[serde(default)]
@@ -173,11 +146,10 @@ pub struct AllowedListeners {
 }
 
 /// Namespaces of ListenerSets.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerNamespaces {
     #[serde(default = "none")]
-    #[schemars(extend("enum" = ["All", "Selector", "Same", "None"]))]
     pub from: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
@@ -193,7 +165,7 @@ impl Default for ListenerNamespaces {
 }
 
 /// TLS towards clients and backends, for all listeners.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayTls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,7 +175,7 @@ pub struct GatewayTls {
 }
 
 /// TLS towards backends.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayBackendTls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -211,26 +183,24 @@ pub struct GatewayBackendTls {
 }
 
 /// TLS towards clients.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Frontend {
     pub default: FrontendTls,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["port"]))]
     pub per_port: Vec<PortFrontend>,
 }
 
 /// TLS towards the clients of one port.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortFrontend {
-    #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
     pub tls: FrontendTls,
 }
 
 /// How clients are verified.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FrontendTls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -238,55 +208,45 @@ pub struct FrontendTls {
 }
 
 /// Certificates that clients must have.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FrontendValidation {
-    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub ca_certificate_refs: Vec<ObjectReference>,
     #[serde(default = "allow_valid_only")]
-    #[schemars(extend("enum" = ["AllowValidOnly", "AllowInsecureFallback"]))]
     pub mode: String,
 }
 
 /// What a Gateway reports.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "atomic"))]
     pub addresses: Vec<StatusAddress>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub listeners: Vec<ListenerStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_listener_sets: Option<i32>,
 }
 
 /// An address that the Gateway has.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusAddress {
     #[serde(rename = "type", default = "ip_address")]
-    #[schemars(length(min = 1, max = 253))]
     pub type_: String,
-    #[schemars(length(min = 1, max = 253))]
     pub value: String,
 }
 
 /// What a listener reports.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListenerStatus {
-    #[schemars(length(min = 1, max = 253))]
     pub name: String,
     #[serde(default)]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "atomic"))]
     pub supported_kinds: Vec<RouteGroupKind>,
     pub attached_routes: i32,
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
