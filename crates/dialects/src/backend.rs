@@ -26,12 +26,15 @@ pub struct BackendRef {
     pub service: Name,
     /// The Service's own port, not the pods'.
     pub port: u16,
+    /// Spoken to over HTTP/2 whatever the port says: gRPC has no other way.
+    pub http2: bool,
 }
 
 impl BackendRef {
-    /// `namespace/service:port`.
+    /// `namespace/service:port`, and how it is spoken to if the port does not decide.
     pub fn id(&self) -> BackendId {
-        BackendId(format!("{}:{}", self.service, self.port).into())
+        let suffix = if self.http2 { "/h2c" } else { "" };
+        BackendId(format!("{}:{}{suffix}", self.service, self.port).into())
     }
 }
 
@@ -48,6 +51,7 @@ pub fn translate(reference: &BackendRef, objects: &Objects) -> BackendTranslatio
     let reader = Reader::new(objects);
     let port = IntOrString::Int(i32::from(reference.port));
     let target = resolve(&reader, &reference.service, &port).ok();
+    let target = target.map(|target| target.over_http2(reference.http2));
     let backend = target.map(|target| Arc::new(backend(&reader, target)));
     BackendTranslation {
         backend,
@@ -123,6 +127,15 @@ pub(crate) enum TargetKind<'a> {
 }
 
 impl Target<'_> {
+    /// The same over HTTP/2, if asked for.
+    pub(crate) fn over_http2(mut self, wanted: bool) -> Self {
+        if wanted {
+            self.reference.http2 = true;
+            self.protocol = Protocol::H2c;
+        }
+        self
+    }
+
     /// Whether a request sent there now finds somebody, or can wait for somebody. Remembered as
     /// read only if not: pods that come and go later do not concern the routes.
     pub(crate) fn can_serve(&self, reader: &Reader<'_>) -> bool {
@@ -165,6 +178,7 @@ pub(crate) fn resolve<'a>(
     let reference = BackendRef {
         service: service_name.clone(),
         port: number,
+        http2: false,
     };
     let protocol = protocol(service_port).ok_or_else(|| Unresolved::Tls {
         service: service_name.clone(),
@@ -209,6 +223,7 @@ fn resolve_alias<'a>(
         reference: BackendRef {
             service: service_name.clone(),
             port: number,
+            http2: false,
         },
         port_name: "",
         protocol: service_port.and_then(protocol).unwrap_or(Protocol::Http1),

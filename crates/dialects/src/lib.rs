@@ -8,6 +8,7 @@
 
 pub mod backend;
 mod diagnostic;
+pub mod gateway_api;
 pub mod knative;
 mod objects;
 mod shared;

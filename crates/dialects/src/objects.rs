@@ -17,6 +17,8 @@ use routing::model::HostPattern;
 use routing::model::tls::Certificate;
 use serde::Serialize;
 
+use crate::gateway_api::Known;
+
 /// Label on an EndpointSlice: the Service that it belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -62,6 +64,13 @@ pub enum Dependency {
     Certificate(Name),
     /// Who claims this host first.
     Host(HostPattern),
+    GatewayClass(Arc<str>),
+    /// What routes see of a Gateway.
+    Gateway(Name),
+    /// All ReferenceGrants of this namespace.
+    Grants(Arc<str>),
+    /// The labels of this namespace.
+    Namespace(Arc<str>),
 }
 
 /// A root object that claims a host. The first in order has it: by age, then those who had their
@@ -98,6 +107,7 @@ pub struct Objects {
     certificates: HashMap<Name, CertificateState>,
     claims: HashMap<HostPattern, BTreeSet<Claimant>>,
     gateway: Vec<GatewayAddress>,
+    pub(crate) gateway_api: Known,
 }
 
 impl Objects {
@@ -301,6 +311,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn host_owner(&self, host: &HostPattern) -> Option<&'a Claimant> {
         self.note(Dependency::Host(host.clone()));
         self.objects.claims.get(host)?.first()
+    }
+
+    /// Everything there is, for readers that note what they take.
+    pub(crate) fn objects(&self) -> &'a Objects {
+        self.objects
     }
 
     /// Where this gateway listens under the given name, if the name is one of its own.

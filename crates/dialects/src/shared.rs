@@ -2,3 +2,4 @@
 
 pub(crate) mod headers;
 pub(crate) mod host;
+pub(crate) mod selector;

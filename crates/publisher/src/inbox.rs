@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
 use dialects::Name;
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use reconcile::{Change, Informer};
@@ -28,6 +29,12 @@ pub(crate) struct Pending {
     pub(crate) slices: Changes<EndpointSlice>,
     pub(crate) revisions: Changes<Revision>,
     pub(crate) secrets: Changes<Secret>,
+    pub(crate) namespaces: Changes<Namespace>,
+    pub(crate) grants: Changes<ReferenceGrant>,
+    pub(crate) classes: Changes<GatewayClass>,
+    pub(crate) gateways: Changes<Gateway>,
+    pub(crate) http_routes: Changes<HttpRoute>,
+    pub(crate) grpc_routes: Changes<GrpcRoute>,
 }
 
 #[derive(Default)]

@@ -4,6 +4,8 @@
 //! what changed, however many objects there are. A new generation of an Ingress replaces the live
 //! one in a single step, and only once everything that it names is there.
 
+mod gateway_api;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +13,20 @@ use std::time::Duration;
 use api::networking::v1alpha1::Ingress;
 use dialects::backend::{self, BackendRef};
 use dialects::knative::{self, Outcome, Translation};
+use dialects::gateway_api::RouteKind;
 use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects};
 use routing::model::tls::TlsId;
 use routing::model::{HostPattern, RouteId};
 use routing::{Compiler, Finding, Snapshot};
 use tokio::time::Instant;
 
+use crate::Settings;
 use crate::certificate;
 use crate::few::Few;
 use crate::inbox::Pending;
+
+pub(crate) use gateway_api::{GatewayOutcome, Outcomes, RouteKey, RouteOutcome};
+use gateway_api::{State, Written};
 
 /// How long a backend that no route uses any more stays in the snapshot: requests that chose it
 /// a moment ago, or wait for one of its pods, still get there.
@@ -39,13 +46,17 @@ pub(crate) struct Index {
     retired: BTreeSet<(Instant, BackendRef)>,
     /// Ingresses whose status must be looked at after the next publish.
     due: BTreeSet<Name>,
+    gateway_api: State,
     compiler: Compiler,
 }
 
-/// A translation. Ingresses sort first: they decide which backends there are.
+/// A translation. What sorts first decides about what comes later: Gateways about their routes,
+/// Ingresses and routes about which backends there are.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Consumer {
+    Gateway(Name),
     Ingress(Name),
+    Route(RouteKey),
     Backend(BackendRef),
 }
 
@@ -77,29 +88,34 @@ struct Used {
 /// What a rebuild did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rebuilt {
-    /// Translations of Ingresses and of backends.
+    /// Translations of Gateways, Ingresses, routes and backends.
+    pub(crate) gateways: usize,
     pub(crate) ingresses: usize,
+    pub(crate) routes: usize,
     pub(crate) backends: usize,
     /// Whether the next snapshot differs from the last.
     pub(crate) is_dirty: bool,
 }
 
 impl Index {
-    pub(crate) fn new(class: String, gateway: Vec<GatewayAddress>) -> Self {
+    pub(crate) fn new(settings: &Settings, gateway: Vec<GatewayAddress>) -> Self {
+        let mut objects = Objects::new(gateway);
+        objects.adopt(settings.adopt.clone());
         Self {
-            class,
-            objects: Objects::new(gateway),
+            class: settings.ingress_class.clone(),
+            objects,
             ingresses: HashMap::new(),
             backends: HashMap::new(),
             readers: HashMap::new(),
             dirty: BTreeSet::new(),
             retired: BTreeSet::new(),
             due: BTreeSet::new(),
+            gateway_api: State::new(settings.gateway_range, Arc::clone(&settings.sockets)),
             compiler: Compiler::default(),
         }
     }
 
-    /// Takes in what changed. Ingresses come last, so that they find what they name.
+    /// Takes in what changed. Ingresses and routes come last, so that they find what they name.
     pub(crate) fn apply(&mut self, pending: Pending, now: Instant) {
         for (name, service) in pending.services {
             let changed = self.objects.put_service(&name, service);
@@ -122,6 +138,29 @@ impl Index {
             let ours = ingress.filter(|ingress| knative::is_ours(ingress, &self.class));
             self.put_ingress(name, ours, now);
         }
+        for (name, namespace) in pending.namespaces {
+            let labels = namespace.map(|it| it.metadata.labels.clone().unwrap_or_default());
+            let changed = self.objects.put_namespace(&name.name, labels);
+            self.mark(changed);
+        }
+        for (name, grant) in pending.grants {
+            let changed = self.objects.put_grant(&name, grant);
+            self.mark(changed);
+        }
+        for (name, class) in pending.classes {
+            self.put_class(name, class);
+        }
+        for (name, gateway) in pending.gateways {
+            self.put_gateway(name, gateway);
+        }
+        for (name, route) in pending.http_routes {
+            let kind = RouteKind::Http;
+            self.put_route(RouteKey { kind, name }, route.map(Written::Http), now);
+        }
+        for (name, route) in pending.grpc_routes {
+            let kind = RouteKind::Grpc;
+            self.put_route(RouteKey { kind, name }, route.map(Written::Grpc), now);
+        }
     }
 
     /// Runs the translations that are due.
@@ -130,6 +169,14 @@ impl Index {
         // Translating an Ingress may add backends, never an Ingress that sorts before it.
         while let Some(consumer) = self.dirty.pop_first() {
             match consumer {
+                Consumer::Gateway(name) => {
+                    rebuilt.gateways += 1;
+                    self.translate_gateway(&name);
+                }
+                Consumer::Route(key) => {
+                    rebuilt.routes += 1;
+                    self.translate_route(&key, now);
+                }
                 Consumer::Ingress(name) => {
                     rebuilt.ingresses += 1;
                     self.translate_ingress(&name, now);
@@ -150,9 +197,12 @@ impl Index {
         self.compiler.compile()
     }
 
-    /// When the next backend is dropped.
+    /// When something is due although nothing changed: the next backend is dropped, or a socket
+    /// is tried again.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        self.retired.first().map(|(at, _)| *at)
+        let retired = self.retired.first().map(|(at, _)| *at);
+        let retry = self.gateway_api.binds.retry_at();
+        retired.into_iter().chain(retry).min()
     }
 
     /// What is to be told about Ingresses now that everything so far is published.

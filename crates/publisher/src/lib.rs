@@ -1,12 +1,15 @@
 //! Everything the data plane needs from the API: routes and endpoints → snapshots; writes status.
 //!
-//! Five watches fill an [`inbox`]; one task takes what has gathered there, lets the [`index`]
+//! Watches fill an [`inbox`]; one task takes what has gathered there, lets the [`index`]
 //! translate what is concerned, and publishes one snapshot. Nothing is debounced: a change that
 //! comes alone is published at once, because a cold start waits for it, and a burst gathers by
 //! itself while the round before runs. Status is written only after the publish returned.
 
+mod addresses;
+mod binds;
 mod certificate;
 mod few;
+mod gateway_status;
 mod inbox;
 mod index;
 mod status;
@@ -14,25 +17,31 @@ mod status;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant};
 use api::names::{CLUSTER_DOMAIN, GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
 use dialects::GatewayAddress;
+use dialects::gateway_api::Adopt;
 use dialects::knative::LoadBalancers;
+use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use lifecycle::{Publish, Stage, Tasks};
-use reconcile::Cluster;
+use reconcile::{Cluster, Informer};
 use routing::Snapshot;
 use tokio::time::Instant;
 
+pub use crate::addresses::GatewayRange;
+pub use crate::binds::Sockets;
+use crate::gateway_status::{Caches, GatewayStatuses};
 use crate::inbox::Inbox;
 use crate::index::Index;
 use crate::status::Statuses;
 
 /// What the publisher must know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The class of Ingresses that are ours, normally [`api::names::INGRESS_CLASS`].
     pub ingress_class: String,
@@ -41,31 +50,21 @@ pub struct Settings {
     pub external_addresses: Vec<SocketAddr>,
     /// The same for cluster-local listeners.
     pub local_addresses: Vec<SocketAddr>,
+    /// Whose GatewayClasses are ours.
+    pub adopt: Adopt,
+    /// Addresses for Gateways that ask for none.
+    pub gateway_range: GatewayRange,
+    /// Where their sockets are.
+    pub sockets: Arc<dyn Sockets>,
 }
 
 /// Starts watching and publishing. The first snapshot is published once every watch has told all
 /// it has, so the first change that readers see is complete, even if it is empty.
 pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, tasks: &Tasks) {
-    let ingresses = cluster.informer::<Ingress>(tasks);
-    let services = cluster.informer::<Service>(tasks);
-    let slices = cluster.informer::<EndpointSlice>(tasks);
-    let revisions = cluster.informer::<Revision>(tasks);
-    let secrets = cluster.informer::<Secret>(tasks);
     let inbox = Arc::new(Inbox::default());
-    inbox::follow(&inbox, &services, |pending| &mut pending.services);
-    inbox::follow(&inbox, &slices, |pending| &mut pending.slices);
-    inbox::follow(&inbox, &revisions, |pending| &mut pending.revisions);
-    inbox::follow(&inbox, &secrets, |pending| &mut pending.secrets);
-    inbox::follow(&inbox, &ingresses, |pending| &mut pending.ingresses);
-    let synced = || -> Vec<BoxFuture<'static, ()>> {
-        vec![
-            ingresses.synced(),
-            services.synced(),
-            slices.synced(),
-            revisions.synced(),
-            secrets.synced(),
-        ]
-    };
+    let (ingresses, mut synced) = follow_knative(cluster, &inbox, tasks);
+    let (caches, more) = follow_gateway_api(cluster, &inbox, tasks);
+    synced.extend(more);
     let names = LoadBalancers {
         public: domain(GATEWAY_SERVICE),
         private: domain(GATEWAY_LOCAL_SERVICE),
@@ -73,22 +72,23 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
     let gateway = vec![
         GatewayAddress {
             host: names.public.clone(),
-            addresses: settings.external_addresses,
+            addresses: settings.external_addresses.clone(),
         },
         GatewayAddress {
             host: names.private.clone(),
-            addresses: settings.local_addresses,
+            addresses: settings.local_addresses.clone(),
         },
     ];
-    let statuses = Statuses::new(cluster.client().clone(), ingresses.clone(), names);
-    statuses.start(synced(), tasks);
-    let index = Index::new(settings.ingress_class, gateway);
-    let synced = synced();
+    let statuses = Statuses::new(cluster.client().clone(), ingresses, names);
+    statuses.start(again(&synced), tasks);
+    let gateway_statuses = GatewayStatuses::new(cluster.client().clone(), caches);
+    gateway_statuses.start(again(&synced), tasks);
+    let index = Index::new(&settings, gateway);
     let mut shutdown = tasks.shutdown(Stage::Controllers);
     tasks.spawn("publisher", Stage::Controllers, async move {
         let work = async {
-            join_all(synced).await;
-            run(&inbox, index, &publish, &statuses).await;
+            join_all(again(&synced)).await;
+            run(&inbox, index, &publish, (&statuses, &gateway_statuses)).await;
         };
         tokio::select! {
             () = work => {}
@@ -98,8 +98,77 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
     });
 }
 
-/// Rounds of: take, translate, publish, tell. Ends never.
-async fn run(inbox: &Inbox, mut index: Index, publish: &Publish<Snapshot>, statuses: &Statuses) {
+/// Resolves when a cache is complete; can be awaited by many.
+type Synced = futures::future::Shared<BoxFuture<'static, ()>>;
+
+fn again(synced: &[Synced]) -> Vec<BoxFuture<'static, ()>> {
+    synced.iter().map(|synced| synced.clone().boxed()).collect()
+}
+
+/// What Knative's Ingresses are made of.
+fn follow_knative(
+    cluster: &Cluster,
+    inbox: &Arc<Inbox>,
+    tasks: &Tasks,
+) -> (Informer<Ingress>, Vec<Synced>) {
+    let ingresses = cluster.informer::<Ingress>(tasks);
+    let services = cluster.informer::<Service>(tasks);
+    let slices = cluster.informer::<EndpointSlice>(tasks);
+    let revisions = cluster.informer::<Revision>(tasks);
+    let secrets = cluster.informer::<Secret>(tasks);
+    inbox::follow(inbox, &services, |pending| &mut pending.services);
+    inbox::follow(inbox, &slices, |pending| &mut pending.slices);
+    inbox::follow(inbox, &revisions, |pending| &mut pending.revisions);
+    inbox::follow(inbox, &secrets, |pending| &mut pending.secrets);
+    inbox::follow(inbox, &ingresses, |pending| &mut pending.ingresses);
+    let synced = vec![
+        ingresses.synced().shared(),
+        services.synced().shared(),
+        slices.synced().shared(),
+        revisions.synced().shared(),
+        secrets.synced().shared(),
+    ];
+    (ingresses, synced)
+}
+
+/// What Gateways and their routes are made of.
+fn follow_gateway_api(
+    cluster: &Cluster,
+    inbox: &Arc<Inbox>,
+    tasks: &Tasks,
+) -> (Caches, Vec<Synced>) {
+    let namespaces = cluster.informer::<Namespace>(tasks);
+    let grants = cluster.informer::<ReferenceGrant>(tasks);
+    let caches = Caches {
+        classes: cluster.informer::<GatewayClass>(tasks),
+        gateways: cluster.informer::<Gateway>(tasks),
+        http_routes: cluster.informer::<HttpRoute>(tasks),
+        grpc_routes: cluster.informer::<GrpcRoute>(tasks),
+    };
+    inbox::follow(inbox, &namespaces, |pending| &mut pending.namespaces);
+    inbox::follow(inbox, &grants, |pending| &mut pending.grants);
+    inbox::follow(inbox, &caches.classes, |pending| &mut pending.classes);
+    inbox::follow(inbox, &caches.gateways, |pending| &mut pending.gateways);
+    inbox::follow(inbox, &caches.http_routes, |pending| &mut pending.http_routes);
+    inbox::follow(inbox, &caches.grpc_routes, |pending| &mut pending.grpc_routes);
+    let synced = vec![
+        namespaces.synced().shared(),
+        grants.synced().shared(),
+        caches.classes.synced().shared(),
+        caches.gateways.synced().shared(),
+        caches.http_routes.synced().shared(),
+        caches.grpc_routes.synced().shared(),
+    ];
+    (caches, synced)
+}
+
+/// Rounds of: take, translate, publish, open sockets, tell. Ends never.
+async fn run(
+    inbox: &Inbox,
+    mut index: Index,
+    publish: &Publish<Snapshot>,
+    (statuses, gateway_statuses): (&Statuses, &GatewayStatuses),
+) {
     let mut is_first = true;
     loop {
         let changed = inbox.changed();
@@ -115,7 +184,9 @@ async fn run(inbox: &Inbox, mut index: Index, publish: &Publish<Snapshot>, statu
             }
             is_first = false;
         }
+        index.settle_binds(now).await;
         statuses.tell(index.take_outcomes());
+        gateway_statuses.tell(index.take_gateway_outcomes());
         match index.next_expiry() {
             Some(at) => tokio::select! {
                 () = changed => {}

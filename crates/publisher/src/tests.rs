@@ -85,6 +85,41 @@ fn endpoints(snapshots: &Snapshots<Snapshot>) -> Option<Vec<String>> {
     Some(addresses.collect())
 }
 
+/// No sockets at all.
+struct NoSockets;
+
+impl Sockets for NoSockets {
+    fn open(&self, _: &routing::BindId, _: SocketAddr) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn close<'s>(&'s self, _: &'s routing::BindId) -> BoxFuture<'s, ()> {
+        std::future::ready(()).boxed()
+    }
+}
+
+/// For a class of Ingresses called `ours`.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        ingress_class: "ours".into(),
+        external_addresses: Vec::new(),
+        local_addresses: Vec::new(),
+        adopt: Adopt::Everyone,
+        gateway_range: GatewayRange::default(),
+        sockets: Arc::new(NoSockets),
+    }
+}
+
+/// What Gateway API's part watches; nothing happens there.
+const OTHERS: [(&str, &str, &str); 6] = [
+    ("namespaces", "v1", "Namespace"),
+    ("referencegrants", "gateway.networking.k8s.io/v1", "ReferenceGrant"),
+    ("gatewayclasses", "gateway.networking.k8s.io/v1", "GatewayClass"),
+    ("gateways", "gateway.networking.k8s.io/v1", "Gateway"),
+    ("httproutes", "gateway.networking.k8s.io/v1", "HTTPRoute"),
+    ("grpcroutes", "gateway.networking.k8s.io/v1", "GRPCRoute"),
+];
+
 struct Rig {
     senders: HashMap<&'static str, mpsc::UnboundedSender<Value>>,
     written: mpsc::UnboundedReceiver<(Value, bool)>,
@@ -98,13 +133,8 @@ impl Rig {
         let (written_sender, written) = mpsc::unbounded_channel();
         let mut senders = HashMap::new();
         let mut watches = HashMap::new();
-        for plural in [
-            "ingresses",
-            "services",
-            "endpointslices",
-            "revisions",
-            "secrets",
-        ] {
+        let own = ["ingresses", "services", "endpointslices", "revisions", "secrets"];
+        for plural in own.into_iter().chain(OTHERS.map(|(plural, _, _)| plural)) {
             let (sender, receiver) = mpsc::unbounded_channel();
             senders.insert(plural, sender);
             watches.insert(plural.to_owned(), receiver);
@@ -120,18 +150,16 @@ impl Rig {
         });
         let tasks = Tasks::new();
         let cluster = Cluster::new(kube::Client::new(service, "default"));
-        let settings = Settings {
-            ingress_class: "ours".into(),
-            external_addresses: Vec::new(),
-            local_addresses: Vec::new(),
-        };
+        let settings = settings();
         start(&cluster, settings, publish, &tasks);
-        Self {
+        let rig = Self {
             senders,
             written,
             snapshots,
             tasks,
-        }
+        };
+        OTHERS.iter().for_each(|(plural, _, _)| rig.listed(plural));
+        rig
     }
 
     fn send(&self, plural: &str, event: &str, object: Value) {
@@ -148,7 +176,12 @@ impl Rig {
             "services" => ("v1", "Service"),
             "secrets" => ("v1", "Secret"),
             "endpointslices" => ("discovery.k8s.io/v1", "EndpointSlice"),
-            _ => ("serving.knative.dev/v1", "Revision"),
+            "revisions" => ("serving.knative.dev/v1", "Revision"),
+            other => {
+                let mut others = OTHERS.iter();
+                let found = others.find(|(plural, _, _)| *plural == other);
+                found.map(|(_, version, kind)| (*version, *kind)).expect("a kind")
+            }
         };
         let annotations = json!({"k8s.io/initial-events-end": "true"});
         let meta = json!({"resourceVersion": "9", "annotations": annotations});

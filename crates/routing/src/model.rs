@@ -16,7 +16,9 @@ mod bind;
 mod filter;
 
 pub use bind::{Bind, BindId};
-pub use filter::{Cors, Filters, Instead, Origins, PathEdit, Redirect, RedirectPort};
+pub use filter::{
+    Cors, Filters, Instead, Mirror, Origins, PathEdit, Redirect, RedirectPort, Retry, Share,
+};
 
 /// Everything the gateway serves, keyed so that one changed object replaces few records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -90,6 +90,10 @@ pub struct Up {
     /// Threads of the gateway [default: one per core]
     #[arg(long, value_name = "N")]
     pub gateway_threads: Option<usize>,
+    /// Controller whose GatewayClasses are served beside Suimon's own; repeatable [default: every
+    /// controller's]
+    #[arg(long, value_name = "CONTROLLER")]
+    pub adopt_gateway_class: Vec<String>,
     /// YAML file with any of these settings; flags win over it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -29,6 +29,8 @@ pub struct Settings {
     pub domain: Option<String>,
     pub runtime: Runtime,
     pub gateway_threads: usize,
+    /// Controllers whose GatewayClasses are served; none given means every controller's.
+    pub adopt_gateway_class: Vec<String>,
 }
 
 /// The settings file: the flags' names without dashes, all optional.
@@ -46,6 +48,8 @@ struct File {
     domain: Option<String>,
     runtime: Option<Runtime>,
     gateway_threads: Option<usize>,
+    #[serde(default)]
+    adopt_gateway_class: Vec<String>,
 }
 
 impl Settings {
@@ -109,6 +113,11 @@ impl Settings {
             domain,
             runtime,
             gateway_threads,
+            adopt_gateway_class: if flags.adopt_gateway_class.is_empty() {
+                file.adopt_gateway_class
+            } else {
+                flags.adopt_gateway_class
+            },
         })
     }
 }

@@ -15,6 +15,7 @@ pub const ADDRESS_NOT_ASSIGNED: &str = "AddressNotAssigned";
 pub const ADDRESS_NOT_USABLE: &str = "AddressNotUsable";
 pub const BACKEND_NOT_FOUND: &str = "BackendNotFound";
 pub const HOSTNAME_CONFLICT: &str = "HostnameConflict";
+pub const INCOMPATIBLE_FILTERS: &str = "IncompatibleFilters";
 pub const INVALID: &str = "Invalid";
 pub const INVALID_KIND: &str = "InvalidKind";
 pub const INVALID_PARAMETERS: &str = "InvalidParameters";

@@ -35,7 +35,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let index = Index::new("ours".into(), Vec::new());
+        let index = Index::new(&crate::tests::settings(), Vec::new());
         Self {
             index,
             snapshot: Snapshot::default(),
@@ -156,7 +156,8 @@ fn an_endpoint_change_costs_one_backend_however_many_ingresses_there_are() {
         Rebuilt {
             ingresses: 0,
             backends: 1,
-            is_dirty: true
+            is_dirty: true,
+            ..Rebuilt::default()
         }
     );
     let (changed, gone) = rig.snapshot.backend_changes(&before);
@@ -174,7 +175,8 @@ fn an_endpoint_change_costs_one_backend_however_many_ingresses_there_are() {
         Rebuilt {
             ingresses: 1,
             backends: 0,
-            is_dirty: true
+            is_dirty: true,
+            ..Rebuilt::default()
         }
     );
     assert_eq!(
@@ -238,7 +240,8 @@ fn a_live_generation_is_not_touched_when_its_pods_or_its_service_go_away() {
         Rebuilt {
             ingresses: 0,
             backends: 1,
-            is_dirty: true
+            is_dirty: true,
+            ..Rebuilt::default()
         }
     );
     assert!(rig.is_in_snapshot("one"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{HeaderOps, Respond};
+use super::{BackendId, HeaderOps, Respond};
 
 /// Changes and limits of a route, or of one arm of its split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -20,12 +20,74 @@ pub struct Filters {
     pub cors: Option<Arc<Cors>>,
     /// The whole request; `None` leaves the backend's own limit in force, the shorter one counts.
     pub request_timeout: Option<Duration>,
+    /// One try at a backend, until the last byte of its answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub try_timeout: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Arc<Retry>>,
+    /// Backends that get a copy of the request; what they answer is dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<Mirror>,
 }
 
 impl Filters {
     /// Whether nothing is changed and nothing limited.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// When a request is sent again, besides the gateway's own repetition of what was not acted on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Retry {
+    /// Further tries after the first.
+    pub attempts: u32,
+    /// Statuses that are not passed on while there is a try left.
+    pub statuses: Vec<u16>,
+    /// Connections that fail or end without an answer, and tries that take too long, are tried
+    /// again too.
+    pub on_failure: bool,
+    /// Least pause before each further try.
+    pub pause: Duration,
+}
+
+/// A copy for another backend.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Mirror {
+    pub backend: BackendId,
+    pub share: Share,
+}
+
+/// So many of so many. Invariant: not more than all, and not of none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Share {
+    numerator: u32,
+    denominator: u32,
+}
+
+impl Share {
+    /// All of them.
+    pub const ALL: Self = Self {
+        numerator: 1,
+        denominator: 1,
+    };
+
+    /// `None` if it is not between none and all.
+    pub fn new(numerator: u32, denominator: u32) -> Option<Self> {
+        (denominator > 0 && numerator <= denominator).then_some(Self {
+            numerator,
+            denominator,
+        })
+    }
+
+    /// Where draws come from: `0..total()`.
+    pub fn total(&self) -> u64 {
+        u64::from(self.denominator)
+    }
+
+    /// Whether a draw is among the share.
+    pub fn holds(&self, point: u64) -> bool {
+        point < u64::from(self.numerator)
     }
 }
 

@@ -77,7 +77,8 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let node = node::start(&cluster, system::node(&settings)?, images.clone(), tasks).await?;
     system::connect_pods(&server, &node);
     server.connect_ports(Arc::new(PodPorts), stream::Limits::STANDARD, tasks);
-    publisher::start(&cluster, ports.publisher(), publish, tasks);
+    let watching = system::publisher(&settings, &ports, &gateway);
+    publisher::start(&cluster, watching, publish, tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);
 
     system::hold_until_stopped(lock, tasks);

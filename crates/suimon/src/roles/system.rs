@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::str::FromStr;
@@ -14,11 +15,13 @@ use api::names::{GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
 use apiserver::Status;
 use apiserver::admission::{AdmissionRequest, Operation, Rejection};
 use apiserver::connect::{Body, ConnectRequest};
+use dialects::gateway_api::Adopt;
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt};
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use lifecycle::{Stage, Tasks};
+use routing::BindId;
 use serde_json::{Value, json};
 
 use crate::cli::Runtime;
@@ -49,18 +52,45 @@ impl GatewayPorts {
         }
     }
 
-    /// How the publisher finds the gateway behind its own Services.
-    pub fn publisher(&self) -> publisher::Settings {
-        publisher::Settings {
-            ingress_class: api::names::INGRESS_CLASS.to_owned(),
-            external_addresses: vec![self.external],
-            local_addresses: vec![self.local],
-        }
-    }
-
     /// The port that URLs must carry, if it is not HTTP's own.
     pub fn external_port(&self) -> Option<u16> {
         (self.external.port() != 80).then_some(self.external.port())
+    }
+}
+
+/// How the publisher finds the gateway behind its own Services, and opens sockets at it.
+pub fn publisher(
+    settings: &Settings,
+    ports: &GatewayPorts,
+    gateway: &proxy::Gateway,
+) -> publisher::Settings {
+    let controllers = &settings.adopt_gateway_class;
+    publisher::Settings {
+        ingress_class: api::names::INGRESS_CLASS.to_owned(),
+        external_addresses: vec![ports.external],
+        local_addresses: vec![ports.local],
+        adopt: if controllers.is_empty() {
+            Adopt::Everyone
+        } else {
+            Adopt::Named(controllers.iter().cloned().collect())
+        },
+        gateway_range: publisher::GatewayRange::default(),
+        sockets: Arc::new(Sockets(gateway.binder().clone())),
+    }
+}
+
+/// The gateway's sockets, for Gateways.
+struct Sockets(proxy::Binder);
+
+impl publisher::Sockets for Sockets {
+    fn open(&self, id: &BindId, address: SocketAddr) -> io::Result<()> {
+        // The proxy's own sockets share their port on purpose: a plain one tells who has it.
+        drop(TcpListener::bind(address)?);
+        self.0.open(id, address).map(drop)
+    }
+
+    fn close<'s>(&'s self, id: &'s BindId) -> BoxFuture<'s, ()> {
+        self.0.close(id).boxed()
     }
 }
 
@@ -221,6 +251,7 @@ pub async fn prepare(
         apply(client, "Service", "services", name, &service, false).await?;
         apply(client, "Service", "services", name, &service, true).await?;
     }
+    create_gateway_class(client).await?;
     let names = [
         "config-autoscaler",
         "config-defaults",
@@ -281,6 +312,23 @@ async fn apply(
         api.patch(name, &params, &Patch::Apply(object)).await?;
     }
     Ok(())
+}
+
+/// The class that is ours by name.
+async fn create_gateway_class(client: &Client) -> anyhow::Result<()> {
+    use api::gateway::v1::{GatewayClass, GatewayClassSpec};
+    let spec = GatewayClassSpec {
+        controller_name: api::gateway::CONTROLLER.to_owned(),
+        description: Some("Gateways of this process".to_owned()),
+        ..GatewayClassSpec::default()
+    };
+    let class = GatewayClass::new(api::gateway::CLASS, spec);
+    let classes: Api<GatewayClass> = Api::all(client.clone());
+    match classes.create(&Default::default(), &class).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn create_config_map(client: &Client, name: &str, data: Value) -> anyhow::Result<bool> {

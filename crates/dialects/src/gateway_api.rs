@@ -1,0 +1,69 @@
+//! Gateway API (`gateway.networking.k8s.io`) → binds, routes and what is said about them.
+//!
+//! A Gateway becomes a [`Plan`] of its listeners and one bind per address and port; a route is
+//! translated against the plans of the Gateways that it names. What the fields do not say: a
+//! request belongs to the listener with the most specific hostname of its port and to no other,
+//! rules of all routes of a host are tried together in the API's order, and a backend that cannot
+//! be used takes its share of the requests and answers them 500.
+
+mod attach;
+mod backends;
+mod class;
+mod features;
+mod filters;
+mod gateway;
+mod grpc;
+mod http;
+mod known;
+mod plan;
+mod rules;
+mod status;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::gateway::v1::ParentReference;
+use routing::model::{Route, RouteId};
+
+use crate::backend::BackendRef;
+use crate::objects::{Dependency, Name};
+
+pub use class::{Adopt, class_status};
+pub use features::FEATURES;
+pub use gateway::{Assigned, GatewayTranslation, translate_gateway};
+pub use grpc::translate_grpc;
+pub use http::translate_http;
+pub(crate) use known::Known;
+pub use plan::{Finding, ListenerPlan, Plan, Protocol, RouteKind};
+pub use status::{BindFailure, gateway_status, route_status};
+
+/// The records of one route.
+#[derive(Clone, Debug, Default)]
+pub struct RouteTranslation {
+    pub routes: Vec<(RouteId, Arc<Route>)>,
+    /// What the routes send to.
+    pub backends: BTreeSet<BackendRef>,
+    /// One for each parent that is a Gateway of ours, in the order of the route.
+    pub parents: Vec<ParentOutcome>,
+    /// Listeners that the route is attached to, by Gateway.
+    pub attached: BTreeSet<(Name, Arc<str>)>,
+    /// What must be watched: a change may change this translation.
+    pub reads: BTreeSet<Dependency>,
+}
+
+/// What became of a route at one parent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParentOutcome {
+    pub parent: ParentReference,
+    /// Of the Gateway's class: whose entry in the status it is.
+    pub controller: Arc<str>,
+    /// Why it is not accepted.
+    pub refused: Option<Finding>,
+    /// Why some backend cannot be used.
+    pub unresolved: Option<Finding>,
+    /// What is served otherwise than written, though the route is accepted.
+    pub partial: Option<Finding>,
+}
+
+#[cfg(test)]
+mod tests;

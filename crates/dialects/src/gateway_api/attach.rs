@@ -1,0 +1,218 @@
+//! Which listeners a route is attached to, and for which hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::gateway::v1::ParentReference;
+use api::gateway::{GROUP, reason};
+use routing::BindId;
+use routing::model::HostPattern;
+
+use super::gateway::host;
+use super::plan::{Finding, ListenerPlan, Namespaces, Plan, RouteKind};
+use crate::objects::{Name, Reader};
+use crate::shared::selector;
+
+/// What a route says about where it wants to be.
+pub(super) struct Applicant<'r> {
+    pub(super) kind: RouteKind,
+    pub(super) name: &'r Name,
+    pub(super) parents: &'r [ParentReference],
+    pub(super) hostnames: &'r [String],
+}
+
+/// A parent that is a Gateway of ours.
+pub(super) struct Attached {
+    pub(super) parent: ParentReference,
+    pub(super) controller: Arc<str>,
+    pub(super) refused: Option<Finding>,
+}
+
+/// Where a route is served.
+#[derive(Default)]
+pub(super) struct Places {
+    pub(super) parents: Vec<Attached>,
+    pub(super) listeners: BTreeSet<(Name, Arc<str>)>,
+    /// Hosts by bind; never empty.
+    pub(super) hosts: BTreeMap<BindId, BTreeSet<HostPattern>>,
+}
+
+/// Judges every parent.
+pub(super) fn attach(applicant: &Applicant<'_>, reader: &Reader<'_>) -> Places {
+    let mut places = Places::default();
+    for parent in applicant.parents {
+        if parent.group != GROUP || parent.kind != "Gateway" {
+            continue;
+        }
+        let namespace = parent.namespace.as_deref().unwrap_or(&applicant.name.namespace);
+        let name = Name::new(namespace, &parent.name);
+        let Some(plan) = reader.plan(&name) else {
+            continue;
+        };
+        let refused = match admit(applicant, parent, plan, reader) {
+            Ok(listeners) => {
+                for listener in listeners {
+                    places.add(plan, listener, applicant.hostnames);
+                }
+                None
+            }
+            Err(finding) => Some(finding),
+        };
+        places.parents.push(Attached {
+            parent: parent.clone(),
+            controller: Arc::clone(&plan.controller),
+            refused,
+        });
+    }
+    places
+}
+
+/// The listeners that take the route: those that it names, that allow it, and that share a host
+/// with it.
+fn admit<'p>(
+    applicant: &Applicant<'_>,
+    parent: &ParentReference,
+    plan: &'p Plan,
+    reader: &Reader<'_>,
+) -> Result<Vec<&'p ListenerPlan>, Finding> {
+    let named = |listener: &&ListenerPlan| {
+        let section = parent.section_name.as_deref();
+        section.is_none_or(|section| *section == *listener.name)
+            && parent.port.is_none_or(|port| port == i32::from(listener.port))
+    };
+    let named: Vec<_> = plan.listeners.iter().filter(named).collect();
+    if named.is_empty() {
+        return Err(Finding::new(
+            reason::NO_MATCHING_PARENT,
+            format!("Gateway {} has no such listener", plan.name),
+        ));
+    }
+    let allows = |listener: &&ListenerPlan| {
+        listener.kinds.contains(&applicant.kind)
+            && allows(&listener.namespaces, &plan.name, applicant.name, reader)
+    };
+    let allowing: Vec<_> = named.into_iter().filter(allows).collect();
+    if allowing.is_empty() {
+        return Err(Finding::new(
+            reason::NOT_ALLOWED_BY_LISTENERS,
+            format!(
+                "no listener of Gateway {} takes routes of this kind from namespace {}",
+                plan.name, applicant.name.namespace
+            ),
+        ));
+    }
+    let shares = |listener: &&ListenerPlan| {
+        !intersection(&listener.host, applicant.hostnames).is_empty()
+    };
+    let sharing: Vec<_> = allowing.into_iter().filter(shares).collect();
+    if sharing.is_empty() {
+        return Err(Finding::new(
+            reason::NO_MATCHING_LISTENER_HOSTNAME,
+            format!("no listener of Gateway {} has a hostname of this route", plan.name),
+        ));
+    }
+    Ok(sharing)
+}
+
+fn allows(namespaces: &Namespaces, gateway: &Name, route: &Name, reader: &Reader<'_>) -> bool {
+    match namespaces {
+        Namespaces::All => true,
+        Namespaces::None => false,
+        Namespaces::Same => gateway.namespace == route.namespace,
+        Namespaces::Selected(wanted) => reader
+            .namespace(&route.namespace)
+            .is_some_and(|labels| selector::selects(wanted, labels)),
+    }
+}
+
+impl Places {
+    fn add(&mut self, plan: &Plan, listener: &ListenerPlan, hostnames: &[String]) {
+        self.listeners.insert((plan.name.clone(), Arc::clone(&listener.name)));
+        // A request belongs to the most specific listener of its port: hosts that are wholly
+        // another's are not for routes of this one.
+        let others = plan.listeners.iter().filter(|other| {
+            other.is_valid()
+                && other.port == listener.port
+                && other.host != listener.host
+                && covers(&listener.host, &other.host)
+        });
+        let narrower: Vec<_> = others.map(|other| &other.host).collect();
+        let hosts: BTreeSet<_> = intersection(&listener.host, hostnames)
+            .into_iter()
+            .filter(|host| !narrower.iter().any(|other| covers(other, host)))
+            .collect();
+        if hosts.is_empty() {
+            return;
+        }
+        for bind in &listener.binds {
+            let of_bind = self.hosts.entry(bind.clone()).or_default();
+            of_bind.extend(hosts.iter().cloned());
+        }
+    }
+}
+
+/// Hosts that belong to both a listener and a route. A route without hostnames has all.
+fn intersection(listener: &HostPattern, hostnames: &[String]) -> BTreeSet<HostPattern> {
+    if hostnames.is_empty() {
+        return BTreeSet::from([listener.clone()]);
+    }
+    let common = hostnames.iter().filter_map(|text| {
+        let wanted = host(Some(text));
+        if covers(listener, &wanted) {
+            Some(wanted)
+        } else if covers(&wanted, listener) {
+            Some(listener.clone())
+        } else {
+            None
+        }
+    });
+    common.collect()
+}
+
+/// Whether every host of `narrow` is one of `wide`.
+pub(super) fn covers(wide: &HostPattern, narrow: &HostPattern) -> bool {
+    match (wide, narrow) {
+        (HostPattern::Any, _) => true,
+        (_, HostPattern::Any) | (HostPattern::Exact(_), HostPattern::Suffix(_)) => false,
+        (HostPattern::Exact(wide), HostPattern::Exact(narrow)) => wide == narrow,
+        (HostPattern::Suffix(suffix), HostPattern::Exact(name)) => name
+            .strip_suffix(&**suffix)
+            .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+        (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => {
+            wide == narrow
+                || narrow
+                    .strip_suffix(&**wide)
+                    .is_some_and(|rest| rest.ends_with('.'))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrower_of_two_hosts_is_what_they_share() {
+        let check = |listener: &str, route: &str, expected: &str| {
+            let listener = host(Some(listener));
+            let found = intersection(&listener, &[route.to_owned()]);
+            let expected: BTreeSet<_> = match expected {
+                "none" => BTreeSet::new(),
+                text => BTreeSet::from([host(Some(text))]),
+            };
+            assert_eq!(found, expected, "{listener:?} {route}");
+        };
+        check("", "a.example.com", "a.example.com");
+        check("a.example.com", "a.example.com", "a.example.com");
+        check("a.example.com", "A.Example.com", "a.example.com");
+        check("a.example.com", "b.example.com", "none");
+        check("a.example.com", "*.example.com", "a.example.com");
+        check("*.example.com", "a.b.example.com", "a.b.example.com");
+        check("*.example.com", "example.com", "none");
+        check("*.example.com", "*.com", "*.example.com");
+        check("*.example.com", "*.a.example.com", "*.a.example.com");
+        check("*.example.com", "badexample.com", "none");
+        check("*.example.com", "*.badexample.com", "none");
+        assert_eq!(intersection(&HostPattern::Any, &[]), BTreeSet::from([HostPattern::Any]));
+    }
+}

@@ -1,0 +1,160 @@
+//! Backends of rules and mirrors: which Service is meant, whether it may be, and what its share
+//! of the requests gets if it cannot be used.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::gateway::filter::Filter;
+use api::gateway::reason;
+use api::gateway::v1::BackendObjectReference;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use routing::model::{Action, Arm, BackendId, Instead, Split};
+
+use super::attach::Applicant;
+use super::filters;
+use super::known::Reference;
+use super::plan::{Finding, RouteKind};
+use crate::backend::{self, BackendRef, Unresolved};
+use crate::objects::{Name, Reader};
+
+/// A backend as a rule names it.
+pub(super) struct Wanted<'r> {
+    pub(super) group: &'r str,
+    pub(super) kind: &'r str,
+    pub(super) namespace: Option<&'r str>,
+    pub(super) name: &'r str,
+    pub(super) port: Option<i32>,
+    pub(super) weight: i32,
+    pub(super) filters: &'r [Filter],
+}
+
+/// Finds the backends of one route.
+pub(super) struct Resolver<'t, 'o> {
+    reader: &'t Reader<'o>,
+    kind: RouteKind,
+    namespace: &'t str,
+    backends: BTreeSet<BackendRef>,
+    findings: Vec<Finding>,
+}
+
+impl<'t, 'o> Resolver<'t, 'o> {
+    pub(super) fn new(reader: &'t Reader<'o>, applicant: &Applicant<'t>) -> Self {
+        Self {
+            reader,
+            kind: applicant.kind,
+            namespace: &applicant.name.namespace,
+            backends: BTreeSet::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    /// What the condition says, if something is wrong.
+    pub(super) fn finding(&self) -> Option<Finding> {
+        let first = self.findings.first()?;
+        let mut texts: Vec<&str> = Vec::new();
+        for finding in &self.findings {
+            if !texts.contains(&finding.message.as_str()) {
+                texts.push(&finding.message);
+            }
+        }
+        Some(Finding::new(first.reason, texts.join("; ")))
+    }
+
+    pub(super) fn into_backends(self) -> BTreeSet<BackendRef> {
+        self.backends
+    }
+
+    /// Where a rule's requests go.
+    pub(super) fn split(
+        &mut self,
+        wanted: &[Wanted<'_>],
+        prefix: Option<&Arc<str>>,
+        field: &str,
+    ) -> Result<Action, Finding> {
+        let mut arms = Vec::with_capacity(wanted.len());
+        for (at, wanted) in wanted.iter().enumerate() {
+            let field = format!("{field}.backendRefs[{at}]");
+            let weight = u32::try_from(wanted.weight).unwrap_or(0);
+            let found = self.find(wanted, &field);
+            let changes = filters::translate(wanted.filters, prefix, self, &field)?;
+            let mut arm = match found {
+                Ok(id) => Arm::new(weight, id),
+                Err(finding) => {
+                    self.findings.push(finding);
+                    Arm {
+                        instead: Some(Instead::Respond(filters::no_backend())),
+                        ..Arm::new(weight, BackendId("".into()))
+                    }
+                }
+            };
+            arm.request_headers = changes.request_headers;
+            arm.filters = changes.filters;
+            if let Some(redirect) = changes.redirect {
+                arm.instead = Some(Instead::Redirect(redirect));
+            }
+            arms.push(arm);
+        }
+        Ok(Split::new(arms).map_or_else(filters::failure, Action::Forward))
+    }
+
+    /// The backend of a mirror; what is wrong with it is remembered.
+    pub(super) fn mirror(
+        &mut self,
+        reference: &BackendObjectReference,
+        field: &str,
+    ) -> Option<BackendId> {
+        let wanted = Wanted {
+            group: &reference.group,
+            kind: &reference.kind,
+            namespace: reference.namespace.as_deref(),
+            name: &reference.name,
+            port: reference.port,
+            weight: 1,
+            filters: &[],
+        };
+        self.find(&wanted, field)
+            .map_err(|finding| self.findings.push(finding))
+            .ok()
+    }
+
+    fn find(&mut self, wanted: &Wanted<'_>, field: &str) -> Result<BackendId, Finding> {
+        if !wanted.group.is_empty() || wanted.kind != "Service" {
+            let text = format!(
+                "{field}: {}/{} is no kind of backend, only Service is",
+                wanted.group, wanted.kind
+            );
+            return Err(Finding::new(reason::INVALID_KIND, text));
+        }
+        let name = Name::new(wanted.namespace.unwrap_or(self.namespace), wanted.name);
+        let reference = Reference {
+            from_kind: self.kind.name(),
+            from_namespace: self.namespace,
+            to_group: wanted.group,
+            to_kind: wanted.kind,
+            to: &name,
+        };
+        if !self.reader.is_allowed(reference) {
+            let text = format!("{field}: no ReferenceGrant allows the use of Service {name}");
+            return Err(Finding::new(reason::REF_NOT_PERMITTED, text));
+        }
+        let Some(port) = wanted.port else {
+            let text = format!("{field}: a Service needs a port");
+            return Err(Finding::new(reason::BACKEND_NOT_FOUND, text));
+        };
+        let target = backend::resolve(self.reader, &name, &IntOrString::Int(port));
+        let target = target.map_err(|error| {
+            let reason = match error {
+                Unresolved::Tls { .. } => reason::UNSUPPORTED_PROTOCOL,
+                Unresolved::NoService(_)
+                | Unresolved::NoPort { .. }
+                | Unresolved::NoRevision(_)
+                | Unresolved::Alias { .. } => reason::BACKEND_NOT_FOUND,
+            };
+            Finding::new(reason, format!("{field}: {error}"))
+        })?;
+        let target = target.over_http2(self.kind == RouteKind::Grpc);
+        let id = target.reference.id();
+        self.backends.insert(target.reference);
+        Ok(id)
+    }
+}

@@ -1,0 +1,67 @@
+//! GatewayClasses: whose they are, and what is said about them.
+
+use std::collections::BTreeSet;
+
+use api::gateway::v1::{GatewayClass, GatewayClassStatus, SupportedFeature};
+use api::gateway::{CONTROLLER, reason};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::plan::Finding;
+use super::status::Conditions;
+use super::FEATURES;
+
+/// Whose GatewayClasses are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adopt {
+    /// Of every controller: there is nobody else here.
+    Everyone,
+    /// Ours, and those of these controllers.
+    Named(BTreeSet<String>),
+}
+
+impl Default for Adopt {
+    fn default() -> Self {
+        Self::Named(BTreeSet::new())
+    }
+}
+
+impl Adopt {
+    /// Whether classes of this controller are served.
+    pub fn takes(&self, controller: &str) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Named(names) => controller == CONTROLLER || names.contains(controller),
+        }
+    }
+}
+
+/// Why Gateways of a class are not served.
+pub(super) fn refusal(class: &GatewayClass) -> Option<Finding> {
+    let parameters = class.spec.parameters_ref.as_ref()?;
+    Some(Finding::new(
+        reason::INVALID_PARAMETERS,
+        format!(
+            "parametersRef names {} {:?}; no kind of parameters is supported, leave it out",
+            parameters.kind, parameters.name
+        ),
+    ))
+}
+
+/// The status of a class of ours. Equal to the stored one if there is nothing to tell.
+pub fn class_status(class: &GatewayClass, now: Time) -> GatewayClassStatus {
+    let stored = class.status.clone().unwrap_or_default();
+    let generation = class.metadata.generation.unwrap_or_default();
+    let mut conditions = Conditions::new(&stored.conditions, generation, now);
+    match refusal(class) {
+        Some(finding) => conditions.no(reason::condition::ACCEPTED, &finding),
+        None => conditions.yes(reason::condition::ACCEPTED, reason::ACCEPTED),
+    }
+    conditions.yes(reason::condition::SUPPORTED_VERSION, reason::SUPPORTED_VERSION);
+    let feature = |name: &&str| SupportedFeature {
+        name: (*name).to_owned(),
+    };
+    GatewayClassStatus {
+        conditions: conditions.into_vec(),
+        supported_features: FEATURES.iter().map(feature).collect(),
+    }
+}

@@ -1,0 +1,232 @@
+//! Gateways: which listeners there are, where, and what is wrong with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use api::gateway::v1::{AllowedRoutes, Gateway, Listener};
+use api::gateway::{GROUP, reason};
+use routing::BindId;
+use routing::model::{Bind, HostPattern};
+
+use super::class;
+use super::plan::{Finding, ListenerPlan, Namespaces, Plan, Protocol, RouteKind};
+use crate::objects::{Dependency, Name, Objects, Reader};
+
+/// The addresses that a Gateway has.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assigned {
+    pub addresses: Vec<IpAddr>,
+    /// Addresses that were asked for in a form that is not supported.
+    pub unsupported: Option<Finding>,
+    /// Addresses that were asked for and cannot be had.
+    pub unusable: Option<Finding>,
+}
+
+/// The records of one Gateway.
+#[derive(Clone, Debug, Default)]
+pub struct GatewayTranslation {
+    /// `None` if its class is not ours.
+    pub plan: Option<Arc<Plan>>,
+    pub binds: Vec<Arc<Bind>>,
+    pub reads: BTreeSet<Dependency>,
+}
+
+/// Translates one Gateway, given its addresses.
+pub fn translate_gateway(
+    gateway: &Gateway,
+    assigned: &Assigned,
+    objects: &Objects,
+) -> GatewayTranslation {
+    let reader = Reader::new(objects);
+    let Some(class) = reader.our_class(&gateway.spec.gateway_class_name) else {
+        return GatewayTranslation {
+            reads: reader.into_read(),
+            ..GatewayTranslation::default()
+        };
+    };
+    let class_refused = class::refusal(class).map(|finding| {
+        let text = format!(
+            "GatewayClass {:?} is not accepted: {}",
+            gateway.spec.gateway_class_name, finding.message
+        );
+        Finding::new(reason::INVALID, text)
+    });
+    let refused = class_refused
+        .or_else(|| parameters(gateway))
+        .or_else(|| assigned.unsupported.clone());
+    let mut listeners: Vec<_> = gateway.spec.listeners.iter().map(listener).collect();
+    find_conflicts(&mut listeners);
+    let mut plan = Plan {
+        name: Name::of(&gateway.metadata),
+        controller: class.spec.controller_name.as_str().into(),
+        refused,
+        addresses: assigned.addresses.clone(),
+        unusable: assigned.unusable.clone(),
+        listeners,
+    };
+    let binds = binds(&mut plan);
+    GatewayTranslation {
+        plan: Some(Arc::new(plan)),
+        binds,
+        reads: reader.into_read(),
+    }
+}
+
+/// Whether the Gateway asks for settings of a kind that there is not.
+fn parameters(gateway: &Gateway) -> Option<Finding> {
+    let infrastructure = gateway.spec.infrastructure.as_ref()?;
+    let parameters = infrastructure.parameters_ref.as_ref()?;
+    Some(Finding::new(
+        reason::INVALID_PARAMETERS,
+        format!(
+            "infrastructure.parametersRef names {} {:?}; no kind of parameters is supported, leave it out",
+            parameters.kind, parameters.name
+        ),
+    ))
+}
+
+fn listener(listener: &Listener) -> ListenerPlan {
+    let protocol = match listener.protocol.as_str() {
+        "HTTP" => Some(Protocol::Http),
+        _ => None,
+    };
+    let mut refused = protocol.is_none().then(|| {
+        let text = format!("protocol {:?} is not supported; HTTP is", listener.protocol);
+        Finding::new(reason::UNSUPPORTED_PROTOCOL, text)
+    });
+    let port = u16::try_from(listener.port).ok().filter(|port| *port > 0);
+    if port.is_none() {
+        let text = format!("{} is not a port", listener.port);
+        refused = Some(Finding::new(reason::PORT_UNAVAILABLE, text));
+    }
+    let (kinds, unknown) = kinds(protocol, &listener.allowed_routes);
+    // Without any kind that it could take, a listener has nothing to serve.
+    let can_serve = unknown.is_none() || !kinds.is_empty();
+    ListenerPlan {
+        name: listener.name.as_str().into(),
+        host: host(listener.hostname.as_deref()),
+        port: port.unwrap_or_default(),
+        protocol,
+        kinds,
+        namespaces: namespaces(&listener.allowed_routes),
+        refused,
+        conflict: None,
+        unresolved: unknown,
+        can_serve,
+        binds: Vec::new(),
+    }
+}
+
+/// A hostname of a listener or route; none means every host.
+pub(super) fn host(text: Option<&str>) -> HostPattern {
+    match text.filter(|text| !text.is_empty()) {
+        None => HostPattern::Any,
+        Some(text) => {
+            let text = text.to_ascii_lowercase();
+            match text.strip_prefix("*.") {
+                Some(suffix) => HostPattern::Suffix(suffix.into()),
+                None => HostPattern::Exact(text.into()),
+            }
+        }
+    }
+}
+
+/// The kinds that a listener takes, and what is wrong with those that it asks for.
+fn kinds(
+    protocol: Option<Protocol>,
+    allowed: &AllowedRoutes,
+) -> (Vec<RouteKind>, Option<Finding>) {
+    let fitting: &[RouteKind] = match protocol {
+        Some(Protocol::Http | Protocol::Https) => &RouteKind::ALL,
+        None => &[],
+    };
+    if allowed.kinds.is_empty() || protocol.is_none() {
+        return (fitting.to_vec(), None);
+    }
+    let mut kinds = Vec::new();
+    let mut wrong = Vec::new();
+    for asked in &allowed.kinds {
+        let fits = |kind: &&RouteKind| asked.group == GROUP && asked.kind == kind.name();
+        match fitting.iter().find(fits) {
+            Some(kind) if !kinds.contains(kind) => kinds.push(*kind),
+            Some(_) => {}
+            None => wrong.push(format!("{}/{}", asked.group, asked.kind)),
+        }
+    }
+    let finding = (!wrong.is_empty()).then(|| {
+        let text = format!("routes of kind {} cannot attach here", wrong.join(", "));
+        Finding::new(reason::INVALID_ROUTE_KINDS, text)
+    });
+    (kinds, finding)
+}
+
+fn namespaces(allowed: &AllowedRoutes) -> Namespaces {
+    match (allowed.namespaces.from.as_str(), &allowed.namespaces.selector) {
+        ("All", _) => Namespaces::All,
+        ("Same", _) => Namespaces::Same,
+        ("Selector", Some(selector)) => Namespaces::Selected(selector.clone()),
+        _ => Namespaces::None,
+    }
+}
+
+/// Listeners of one port must speak one protocol and differ in their hosts. None of those that
+/// do not is served: the order of the list is no ranking.
+fn find_conflicts(listeners: &mut [ListenerPlan]) {
+    let mut by_port: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
+    for (at, listener) in listeners.iter().enumerate() {
+        if listener.refused.is_none() {
+            by_port.entry(listener.port).or_default().push(at);
+        }
+    }
+    for (port, members) in by_port {
+        for at in &members {
+            let others = || members.iter().filter(|other| *other != at);
+            let differs = |other: &&usize| listeners[**other].protocol != listeners[*at].protocol;
+            let same_host = |other: &&usize| listeners[**other].host == listeners[*at].host;
+            let conflict = match (others().find(differs), others().find(same_host)) {
+                (Some(other), _) => Some((reason::PROTOCOL_CONFLICT, "protocol", *other)),
+                (None, Some(other)) => Some((reason::HOSTNAME_CONFLICT, "hostname", *other)),
+                (None, None) => None,
+            };
+            listeners[*at].conflict = conflict.map(|(reason, what, other)| {
+                let text = format!(
+                    "listener {:?} has port {port} too, change the {what} of one",
+                    listeners[other].name
+                );
+                Finding::new(reason, text)
+            });
+        }
+    }
+}
+
+/// One bind per address and port; the hosts of its listeners end a search.
+fn binds(plan: &mut Plan) -> Vec<Arc<Bind>> {
+    if plan.refused.is_some() {
+        return Vec::new();
+    }
+    let mut sealed: BTreeMap<u16, Vec<HostPattern>> = BTreeMap::new();
+    for listener in plan.listeners.iter().filter(|listener| listener.is_valid()) {
+        let hosts = sealed.entry(listener.port).or_default();
+        hosts.push(listener.host.clone());
+    }
+    let mut binds = Vec::new();
+    for (port, mut sealed) in sealed {
+        sealed.sort();
+        for address in &plan.addresses {
+            let address = SocketAddr::new(*address, port);
+            binds.push(Arc::new(Bind {
+                id: BindId(format!("Gateway {} {address}", plan.name).into()),
+                address,
+                sealed: sealed.clone(),
+            }));
+        }
+    }
+    for listener in &mut plan.listeners {
+        if listener.is_valid() {
+            let of_port = binds.iter().filter(|bind| bind.address.port() == listener.port);
+            listener.binds = of_port.map(|bind| bind.id.clone()).collect();
+        }
+    }
+    binds
+}

@@ -1,0 +1,168 @@
+//! Objects of Gateway API that translations read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use api::gateway::v1::{GatewayClass, ReferenceGrant};
+
+use super::{Adopt, Plan};
+use crate::objects::{Dependency, Name, Objects, Reader};
+
+type Labels = BTreeMap<String, String>;
+
+/// What there is.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    adopt: Adopt,
+    classes: HashMap<Arc<str>, Arc<GatewayClass>>,
+    plans: HashMap<Name, Arc<Plan>>,
+    /// By namespace, then by name.
+    grants: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<ReferenceGrant>>>,
+    namespaces: HashMap<Arc<str>, Labels>,
+}
+
+/// A reference from one object to another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reference<'r> {
+    pub(super) from_kind: &'r str,
+    pub(super) from_namespace: &'r str,
+    pub(super) to_group: &'r str,
+    pub(super) to_kind: &'r str,
+    pub(super) to: &'r Name,
+}
+
+impl Objects {
+    /// Says whose classes are ours. To be called before anything is put.
+    pub fn adopt(&mut self, adopt: Adopt) {
+        self.gateway_api.adopt = adopt;
+    }
+
+    /// Sets (`Some`) or removes (`None`) a class. Returns what changed.
+    pub fn put_gateway_class(
+        &mut self,
+        name: &Arc<str>,
+        object: Option<Arc<GatewayClass>>,
+    ) -> Vec<Dependency> {
+        let classes = &mut self.gateway_api.classes;
+        let changed = match object {
+            Some(object) => {
+                let old = classes.insert(Arc::clone(name), Arc::clone(&object));
+                !old.is_some_and(|old| old.spec == object.spec)
+            }
+            None => classes.remove(name).is_some(),
+        };
+        changed
+            .then(|| Dependency::GatewayClass(Arc::clone(name)))
+            .into_iter()
+            .collect()
+    }
+
+    /// The class of this name, if it is ours.
+    pub fn our_class(&self, name: &str) -> Option<&Arc<GatewayClass>> {
+        let known = &self.gateway_api;
+        let class = known.classes.get(name)?;
+        known.adopt.takes(&class.spec.controller_name).then_some(class)
+    }
+
+    /// Whether a controller is one that we speak as.
+    pub fn is_our_controller(&self, controller: &str) -> bool {
+        let known = &self.gateway_api;
+        let mut classes = known.classes.values();
+        let mut is_of_class = || classes.any(|class| class.spec.controller_name == controller);
+        known.adopt.takes(controller) && (controller == api::gateway::CONTROLLER || is_of_class())
+    }
+
+    /// Sets or removes what routes see of a Gateway. Returns what changed.
+    pub fn put_plan(&mut self, name: &Name, plan: Option<Arc<Plan>>) -> Vec<Dependency> {
+        let plans = &mut self.gateway_api.plans;
+        let changed = match plan {
+            Some(plan) => {
+                let old = plans.insert(name.clone(), Arc::clone(&plan));
+                !old.is_some_and(|old| old == plan)
+            }
+            None => plans.remove(name).is_some(),
+        };
+        changed
+            .then(|| Dependency::Gateway(name.clone()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Sets or removes a ReferenceGrant. Returns what changed.
+    pub fn put_grant(&mut self, name: &Name, object: Option<Arc<ReferenceGrant>>) -> Vec<Dependency> {
+        let grants = &mut self.gateway_api.grants;
+        let changed = match object {
+            Some(object) => {
+                let of_namespace = grants.entry(Arc::clone(&name.namespace)).or_default();
+                let old = of_namespace.insert(Arc::clone(&name.name), Arc::clone(&object));
+                !old.is_some_and(|old| old.spec == object.spec)
+            }
+            None => grants
+                .get_mut(&name.namespace)
+                .is_some_and(|grants| grants.remove(&name.name).is_some()),
+        };
+        changed
+            .then(|| Dependency::Grants(Arc::clone(&name.namespace)))
+            .into_iter()
+            .collect()
+    }
+
+    /// Sets or removes the labels of a namespace. Returns what changed.
+    pub fn put_namespace(&mut self, name: &Arc<str>, labels: Option<Labels>) -> Vec<Dependency> {
+        let namespaces = &mut self.gateway_api.namespaces;
+        let changed = match labels {
+            Some(labels) => {
+                let old = namespaces.insert(Arc::clone(name), labels.clone());
+                old != Some(labels)
+            }
+            None => namespaces.remove(name).is_some(),
+        };
+        changed
+            .then(|| Dependency::Namespace(Arc::clone(name)))
+            .into_iter()
+            .collect()
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn our_class(&self, name: &str) -> Option<&'a Arc<GatewayClass>> {
+        self.note(Dependency::GatewayClass(name.into()));
+        self.objects().our_class(name)
+    }
+
+    pub(super) fn plan(&self, name: &Name) -> Option<&'a Arc<Plan>> {
+        self.note(Dependency::Gateway(name.clone()));
+        self.objects().gateway_api.plans.get(name)
+    }
+
+    /// The labels of a namespace; none if there is no such namespace.
+    pub(super) fn namespace(&self, name: &Arc<str>) -> Option<&'a Labels> {
+        self.note(Dependency::Namespace(Arc::clone(name)));
+        self.objects().gateway_api.namespaces.get(name)
+    }
+
+    /// Whether a reference is inside one namespace, or allowed by a grant where it leads.
+    pub(super) fn is_allowed(&self, reference: Reference<'_>) -> bool {
+        let to = reference.to;
+        if *to.namespace == *reference.from_namespace {
+            return true;
+        }
+        self.note(Dependency::Grants(Arc::clone(&to.namespace)));
+        let grants = self.objects().gateway_api.grants.get(&to.namespace);
+        let mut grants = grants.into_iter().flat_map(BTreeMap::values);
+        grants.any(|grant| {
+            let from = grant.spec.from.iter().any(|from| {
+                from.group == api::gateway::GROUP
+                    && from.kind == reference.from_kind
+                    && from.namespace == reference.from_namespace
+            });
+            let into = grant.spec.to.iter().any(|into| {
+                let names = into.name.as_deref().filter(|name| !name.is_empty());
+                into.group == reference.to_group
+                    && into.kind == reference.to_kind
+                    && names.is_none_or(|name| *name == *to.name)
+            });
+            from && into
+        })
+    }
+}

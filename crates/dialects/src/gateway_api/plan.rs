@@ -1,0 +1,105 @@
+//! What routes and statuses see of a Gateway.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use routing::BindId;
+use routing::model::HostPattern;
+
+use crate::objects::Name;
+
+/// Why something is not as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// The reason of a condition, as the API spells it.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl Finding {
+    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { reason, message }
+    }
+}
+
+/// A Gateway of a class of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    pub name: Name,
+    /// Of its class.
+    pub controller: Arc<str>,
+    /// Why the Gateway as a whole is not accepted; nothing of it is served then.
+    pub refused: Option<Finding>,
+    pub addresses: Vec<IpAddr>,
+    /// Why addresses that were asked for cannot be had.
+    pub unusable: Option<Finding>,
+    pub listeners: Vec<ListenerPlan>,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerPlan {
+    pub name: Arc<str>,
+    pub host: HostPattern,
+    pub port: u16,
+    /// `None` if it is none that we speak.
+    pub protocol: Option<Protocol>,
+    /// Routes that may attach.
+    pub kinds: Vec<RouteKind>,
+    pub namespaces: Namespaces,
+    /// Why it is not accepted.
+    pub refused: Option<Finding>,
+    /// With which others it cannot be.
+    pub conflict: Option<Finding>,
+    /// What it refers to that is not there or not allowed.
+    pub unresolved: Option<Finding>,
+    /// Whether it could serve if the rest is well: nothing that it needs is missing.
+    pub can_serve: bool,
+    /// Where it is served, one per address; nowhere if it is not valid.
+    pub binds: Vec<BindId>,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    Http,
+    Https,
+}
+
+/// A kind of route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteKind {
+    Http,
+    Grpc,
+}
+
+impl RouteKind {
+    pub(super) const ALL: [Self; 2] = [Self::Http, Self::Grpc];
+
+    /// As the API calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "HTTPRoute",
+            Self::Grpc => "GRPCRoute",
+        }
+    }
+}
+
+/// Namespaces whose routes may attach.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Namespaces {
+    Same,
+    All,
+    None,
+    Selected(LabelSelector),
+}
+
+impl ListenerPlan {
+    /// Whether it is served.
+    pub fn is_valid(&self) -> bool {
+        self.refused.is_none() && self.conflict.is_none() && self.can_serve
+    }
+}

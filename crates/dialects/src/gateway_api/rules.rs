@@ -1,0 +1,256 @@
+//! What all kinds of routes have in common: rules, their order, and the records that they become.
+//!
+//! One record per match of a rule and per bind. Its id is `KIND ns/name RR.MM BIND`, and ids are
+//! compared as text, so that what ties otherwise is in the API's order: by name, then by rule.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::gateway::reason;
+use api::gateway::filter::Filter;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use routing::BindId;
+use routing::model::{
+    Action, HostPattern, Match, Origin, Retry, RouteId, SortKey, Visibility,
+};
+
+use super::attach::{self, Applicant, Places};
+use super::backends::{Resolver, Wanted};
+use super::filters::{self, Changes};
+use super::plan::Finding;
+use super::{ParentOutcome, RouteTranslation};
+use crate::objects::{Objects, Reader};
+
+/// A route of any kind.
+pub(super) struct Route<'r> {
+    pub(super) applicant: Applicant<'r>,
+    pub(super) metadata: &'r ObjectMeta,
+    pub(super) rules: Vec<Rule<'r>>,
+    pub(super) default_gateways: Option<&'r str>,
+}
+
+/// A rule of any kind of route.
+pub(super) struct Rule<'r> {
+    /// One of these must hold.
+    pub(super) alternatives: Vec<Result<Alternative, Finding>>,
+    pub(super) filters: &'r [Filter],
+    pub(super) backends: Vec<Wanted<'r>>,
+    pub(super) limits: Result<Limits, Finding>,
+    /// What the rule asks for and does not get, though it is served.
+    pub(super) ignored: Option<String>,
+}
+
+/// One match.
+pub(super) struct Alternative {
+    pub(super) matches: Match,
+    /// The path prefix, for filters that replace it.
+    pub(super) prefix: Option<Arc<str>>,
+    /// Compared before the route's age.
+    pub(super) precedence: Vec<i64>,
+}
+
+impl Alternative {
+    /// Matches every request.
+    pub(super) fn everything() -> Self {
+        Self {
+            matches: Match::default(),
+            prefix: Some("/".into()),
+            precedence: vec![2, -1, 1, 0, 0],
+        }
+    }
+}
+
+/// Limits of a rule.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Limits {
+    pub(super) request: Option<Duration>,
+    pub(super) one_try: Option<Duration>,
+    pub(super) retry: Option<Retry>,
+}
+
+/// Translates a route against the Gateways that it names.
+pub(super) fn translate(route: Route<'_>, objects: &Objects) -> RouteTranslation {
+    let reader = Reader::new(objects);
+    let places = attach::attach(&route.applicant, &reader);
+    if places.parents.is_empty() {
+        return RouteTranslation {
+            reads: reader.into_read(),
+            ..RouteTranslation::default()
+        };
+    }
+    let mut translator = Translator {
+        resolver: Resolver::new(&reader, &route.applicant),
+        out: RouteTranslation::default(),
+        dropped: Vec::new(),
+        notes: Vec::new(),
+        served: 0,
+        route: &route,
+        places: &places,
+    };
+    if route.default_gateways.is_some_and(|scope| scope != "None") {
+        let text = "spec.useDefaultGateways is not supported".to_owned();
+        translator.notes.push(text);
+    }
+    for (at, rule) in route.rules.iter().enumerate() {
+        translator.rule(at, rule);
+    }
+    let mut out = translator.finish();
+    out.reads = reader.into_read();
+    out
+}
+
+struct Translator<'t, 'o> {
+    route: &'t Route<'t>,
+    places: &'t Places,
+    resolver: Resolver<'t, 'o>,
+    out: RouteTranslation,
+    /// Why rules are not served.
+    dropped: Vec<Finding>,
+    notes: Vec<String>,
+    /// Rules that are served.
+    served: usize,
+}
+
+impl Translator<'_, '_> {
+    fn rule(&mut self, at: usize, rule: &Rule<'_>) {
+        self.notes.extend(rule.ignored.clone());
+        let mut broken = rule.limits.as_ref().err().cloned();
+        for (number, alternative) in rule.alternatives.iter().enumerate() {
+            let alternative = match alternative {
+                Ok(alternative) => alternative,
+                Err(finding) => {
+                    // Nobody can say which requests it is for: none.
+                    broken = Some(finding.clone());
+                    continue;
+                }
+            };
+            let limits = rule.limits.clone().unwrap_or_default();
+            let translated = self.action(at, rule, alternative, limits);
+            let (changes, action) = translated.unwrap_or_else(|finding| {
+                broken = Some(finding);
+                (Changes::default(), filters::failure())
+            });
+            self.records((at, number), alternative, &changes, &action);
+        }
+        match broken {
+            Some(finding) => self.dropped.push(finding),
+            None => self.served += 1,
+        }
+    }
+
+    fn action(
+        &mut self,
+        at: usize,
+        rule: &Rule<'_>,
+        alternative: &Alternative,
+        limits: Limits,
+    ) -> Result<(Changes, Action), Finding> {
+        let field = format!("spec.rules[{at}]");
+        let prefix = alternative.prefix.as_ref();
+        let mut changes =
+            filters::translate(rule.filters, prefix, &mut self.resolver, &field)?;
+        changes.filters.request_timeout = limits.request;
+        changes.filters.try_timeout = limits.one_try;
+        changes.filters.retry = limits.retry.map(Arc::new);
+        let action = match changes.redirect.take() {
+            Some(redirect) => Action::Redirect(redirect),
+            None => self.resolver.split(&rule.backends, prefix, &field)?,
+        };
+        Ok((changes, action))
+    }
+
+    /// One record per bind.
+    fn records(
+        &mut self,
+        (rule, number): (usize, usize),
+        alternative: &Alternative,
+        changes: &Changes,
+        action: &Action,
+    ) {
+        let applicant = &self.route.applicant;
+        let kind = applicant.kind.name();
+        for (bind, hosts) in &self.places.hosts {
+            let id = format!("{kind} {} {rule:02}.{number:02} {bind}", applicant.name);
+            let record = self.record((rule, number), alternative, (bind, hosts));
+            let record = routing::model::Route {
+                request_headers: changes.request_headers.clone(),
+                filters: changes.filters.clone(),
+                action: action.clone(),
+                ..record
+            };
+            self.out.routes.push((RouteId(id.into()), Arc::new(record)));
+        }
+    }
+
+    fn record(
+        &self,
+        (rule, number): (usize, usize),
+        alternative: &Alternative,
+        (bind, hosts): (&BindId, &BTreeSet<HostPattern>),
+    ) -> routing::model::Route {
+        let (applicant, metadata) = (&self.route.applicant, self.route.metadata);
+        let created = metadata.creation_timestamp.as_ref();
+        let mut key = alternative.precedence.clone();
+        key.push(created.map_or(i64::MAX, |time| time.0.as_second()));
+        let is_everything = alternative.matches == Match::default();
+        routing::model::Route {
+            origin: Origin {
+                dialect: "gateway-api",
+                kind: applicant.kind.name().into(),
+                namespace: Arc::clone(&applicant.name.namespace),
+                name: Arc::clone(&applicant.name.name),
+                uid: metadata.uid.as_deref().unwrap_or_default().into(),
+                generation: metadata.generation.unwrap_or_default(),
+                field: format!("spec.rules[{rule}].matches[{number}]").into(),
+            },
+            bind: Some(bind.clone()),
+            visibility: Visibility::External,
+            hosts: hosts.iter().cloned().collect(),
+            sort_key: SortKey(key),
+            matches: if is_everything {
+                Vec::new()
+            } else {
+                vec![alternative.matches.clone()]
+            },
+            request_headers: Default::default(),
+            rewrite_host: None,
+            filters: Default::default(),
+            action: filters::failure(),
+        }
+    }
+
+    /// What is said to every parent.
+    fn finish(mut self) -> RouteTranslation {
+        let unresolved = self.resolver.finding();
+        let all_dropped = self.served == 0 && !self.dropped.is_empty();
+        let refused = self.dropped.first().filter(|_| all_dropped).cloned();
+        let partial = if all_dropped {
+            None
+        } else if let Some(first) = self.dropped.first() {
+            let text = format!("Dropped Rule: {}", first.message);
+            Some(Finding::new(first.reason, text))
+        } else {
+            self.notes.first().map(|note| {
+                Finding::new(reason::UNSUPPORTED_VALUE, format!("Fall Back: {note}"))
+            })
+        };
+        let outcome = |attached: &attach::Attached| ParentOutcome {
+            parent: attached.parent.clone(),
+            controller: Arc::clone(&attached.controller),
+            refused: attached.refused.clone().or_else(|| refused.clone()),
+            unresolved: unresolved.clone(),
+            partial: partial.clone().filter(|_| attached.refused.is_none()),
+        };
+        self.out.parents = self.places.parents.iter().map(outcome).collect();
+        self.out.backends = self.resolver.into_backends();
+        if refused.is_none() {
+            self.out.attached = self.places.listeners.clone();
+        } else {
+            // A route that is not accepted is served nowhere.
+            self.out.routes.clear();
+            self.out.backends.clear();
+        }
+        self.out
+    }
+}

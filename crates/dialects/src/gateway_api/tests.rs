@@ -1,0 +1,278 @@
+//! Golden cases: objects of several kinds in, records and statuses out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use routing::model::{Backend, Bind, Model};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::*;
+use crate::backend;
+use crate::objects::Objects;
+
+#[derive(Default)]
+struct Input {
+    objects: Objects,
+    classes: Vec<GatewayClass>,
+    gateways: Vec<Gateway>,
+    http_routes: Vec<HttpRoute>,
+    grpc_routes: Vec<GrpcRoute>,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Records {
+    binds: Vec<Arc<Bind>>,
+    routes: BTreeMap<RouteId, Arc<Route>>,
+    backends: Vec<Arc<Backend>>,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Output {
+    records: Records,
+    statuses: BTreeMap<String, Value>,
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).expect("an object of this kind")
+}
+
+fn load(documents: &[Value]) -> Input {
+    let mut input = Input::default();
+    input.objects.adopt(Adopt::Named(BTreeSet::from(["example.com/adopted".to_owned()])));
+    for document in documents {
+        let text = |pointer: &str| {
+            let found = document.pointer(pointer).and_then(Value::as_str);
+            found.unwrap_or_default().to_owned()
+        };
+        let name = Name::new(&text("/metadata/namespace"), &text("/metadata/name"));
+        let objects = &mut input.objects;
+        match text("/kind").as_str() {
+            "GatewayClass" => {
+                let class: GatewayClass = read(document);
+                objects.put_gateway_class(&name.name, Some(Arc::new(class.clone())));
+                input.classes.push(class);
+            }
+            "Namespace" => {
+                let namespace: Namespace = read(document);
+                let labels = namespace.metadata.labels.unwrap_or_default();
+                objects.put_namespace(&name.name, Some(labels));
+            }
+            "ReferenceGrant" => drop(objects.put_grant(&name, Some(read(document)))),
+            "Service" => drop(objects.put_service(&name, Some(read(document)))),
+            "EndpointSlice" => drop(objects.put_slice(&name, Some(read(document)))),
+            "Gateway" => input.gateways.push(read(document)),
+            "HTTPRoute" => input.http_routes.push(read(document)),
+            "GRPCRoute" => input.grpc_routes.push(read(document)),
+            other => panic!("unexpected kind {other:?}"),
+        }
+    }
+    input
+}
+
+fn now() -> Time {
+    serde_json::from_value("2026-01-01T00:00:00Z".into()).expect("a time")
+}
+
+fn translate_all(documents: &[Value]) -> Output {
+    let mut input = load(documents);
+    input.gateways.sort_by_key(|gateway| gateway.metadata.name.clone());
+    let mut output = Output::default();
+    let mut plans = Vec::new();
+    for (at, gateway) in (1u8..).zip(&input.gateways) {
+        let assigned = Assigned {
+            addresses: vec![[127, 64, 0, at].into()],
+            ..Assigned::default()
+        };
+        let translation = translate_gateway(gateway, &assigned, &input.objects);
+        output.records.binds.extend(translation.binds);
+        let name = Name::of(&gateway.metadata);
+        input.objects.put_plan(&name, translation.plan.clone());
+        plans.push((gateway.clone(), translation.plan));
+    }
+    let mut references = BTreeSet::new();
+    let mut attached: BTreeMap<Name, BTreeMap<Arc<str>, usize>> = BTreeMap::new();
+    let http = input.http_routes.iter().map(|route| {
+        let translation = translate_http(route, &input.objects);
+        ("HTTPRoute", &route.metadata, translation)
+    });
+    let grpc = input.grpc_routes.iter().map(|route| {
+        let translation = translate_grpc(route, &input.objects);
+        ("GRPCRoute", &route.metadata, translation)
+    });
+    for (kind, metadata, translation) in http.chain(grpc) {
+        for (gateway, listener) in &translation.attached {
+            let counts = attached.entry(gateway.clone()).or_default();
+            *counts.entry(Arc::clone(listener)).or_default() += 1;
+        }
+        let generation = metadata.generation.unwrap_or_default();
+        let status = route_status(None, generation, &translation.parents, |_| true, &now());
+        let name = format!("{kind} {}", Name::of(metadata));
+        let status = serde_json::to_value(status).expect("a status");
+        output.statuses.insert(name, status);
+        output.records.routes.extend(translation.routes);
+        references.extend(translation.backends);
+    }
+    for (gateway, plan) in plans {
+        let name = Name::of(&gateway.metadata);
+        let Some(plan) = plan else { continue };
+        let counts = attached.get(&name).cloned().unwrap_or_default();
+        let counts = counts.iter().map(|(name, count)| (&**name, *count)).collect();
+        let status = gateway_status(&gateway, &plan, &counts, &BTreeMap::new(), &now());
+        let status = serde_json::to_value(status).expect("a status");
+        output.statuses.insert(format!("Gateway {name}"), status);
+    }
+    let translated = references.iter().map(|it| backend::translate(it, &input.objects));
+    output.records.backends = translated.filter_map(|it| it.backend).collect();
+    output
+}
+
+fn documents(yaml: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(yaml).expect("documents")
+}
+
+#[test]
+fn each_golden_case_translates_as_recorded() {
+    testkit::golden::each("golden/gateway_api", |case| {
+        let output = translate_all(&documents(&case.read("input.yaml")));
+        case.check("records.yaml", &output.records);
+        case.check("status.yaml", &output.statuses);
+    });
+}
+
+#[test]
+fn the_order_of_the_input_does_not_matter() {
+    testkit::golden::each("golden/gateway_api", |case| {
+        let documents = documents(&case.read("input.yaml"));
+        let mut reversed = documents.clone();
+        reversed.reverse();
+        assert_eq!(translate_all(&documents), translate_all(&reversed), "{}", case.name());
+    });
+}
+
+/// A request for a host and path.
+struct Get<'r>(&'r str, &'r str, Option<(&'r str, &'r str)>);
+
+impl routing::RequestView for Get<'_> {
+    fn host(&self) -> &str {
+        self.0
+    }
+    fn path(&self) -> &str {
+        self.1
+    }
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.2.filter(|(of, _)| *of == name).map(|(_, value)| value.as_bytes())
+    }
+    fn method(&self) -> &str {
+        "GET"
+    }
+    fn query(&self) -> &str {
+        ""
+    }
+}
+
+/// The id of the route that a request at the first bind of these objects gets.
+fn selected(documents: &[Value], request: &Get<'_>) -> String {
+    let output = translate_all(documents);
+    let bind = routing::BindKey::new(output.records.binds[0].id.clone());
+    let model = Model {
+        binds: output.records.binds.into_iter().map(|bind| (bind.id.clone(), bind)).collect(),
+        routes: output.records.routes,
+        ..Model::default()
+    };
+    let (snapshot, _) = routing::compile(&model, None);
+    let route = snapshot.select_at(&bind, request);
+    let id = route.map_or_else(|| "none".to_owned(), |route| route.id().to_string());
+    id.split(" Gateway ").next().unwrap_or_default().to_owned()
+}
+
+fn route(name: &str, created: &str, listener: &str, hostnames: &str, matches: &str) -> String {
+    format!(
+        "---
+kind: HTTPRoute
+metadata: {{name: {name}, namespace: n, creationTimestamp: '{created}'}}
+spec:
+  parentRefs: [{{name: g{listener}}}]
+  hostnames: {hostnames}
+  rules: [{{matches: {matches}}}]
+"
+    )
+}
+
+const GATEWAY: &str = "
+kind: GatewayClass
+metadata: {name: c}
+spec: {controllerName: suimon.dev/gateway-controller}
+---
+kind: Gateway
+metadata: {name: g, namespace: n}
+spec:
+  gatewayClassName: c
+  listeners:
+    - {name: any, port: 80, protocol: HTTP}
+    - {name: wide, port: 80, protocol: HTTP, hostname: '*.example.com'}
+    - {name: narrow, port: 80, protocol: HTTP, hostname: '*.foo.example.com'}
+    - {name: exact, port: 80, protocol: HTTP, hostname: abc.foo.example.com}
+";
+
+#[test]
+fn a_request_belongs_to_the_most_specific_listener_and_to_no_other() {
+    let everything = "[{path: {type: PathPrefix, value: /}}]";
+    let old = "2026-01-01T00:00:00Z";
+    let at = |name: &str| format!(", sectionName: {name}");
+    let mut yaml = GATEWAY.to_owned();
+    for name in ["any", "wide", "narrow", "exact"] {
+        let matches = format!("[{{path: {{type: PathPrefix, value: /{name}}}}}]");
+        yaml.push_str(&route(name, old, &at(name), "[]", &matches));
+    }
+    // A host of a narrower listener, at a wider one: nobody asks the wider one for it.
+    yaml.push_str(&route("lost", old, &at("any"), "[x.example.com]", everything));
+    let documents = documents(&yaml);
+    let check = |host: &str, path: &str, expected: &str| {
+        let found = selected(&documents, &Get(host, path, None));
+        assert_eq!(found, expected, "{host}{path}");
+    };
+    check("bar.com", "/any", "HTTPRoute n/any 00.00");
+    check("bar.com", "/wide", "none");
+    check("bar.example.com", "/wide", "HTTPRoute n/wide 00.00");
+    check("bar.example.com", "/any", "none");
+    check("x.example.com", "/", "none");
+    check("bar.foo.example.com", "/narrow", "HTTPRoute n/narrow 00.00");
+    check("bar.foo.example.com", "/wide", "none");
+    check("abc.foo.example.com", "/exact", "HTTPRoute n/exact 00.00");
+    check("abc.foo.example.com", "/narrow", "none");
+}
+
+#[test]
+fn rules_of_all_routes_are_tried_in_the_order_of_the_api() {
+    let mut yaml = GATEWAY.to_owned();
+    let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    let mut add = |name: &str, created: &str, hostnames: &str, matches: &str| {
+        yaml.push_str(&route(name, created, ", sectionName: any", hostnames, matches));
+    };
+    add("newer", new, "[a.org]", "[{path: {value: /v1}}]");
+    add("older", old, "[a.org]", "[{path: {value: /v1}}]");
+    add("b", old, "[a.org]", "[{path: {value: /v2}}]");
+    add("a", old, "[a.org]", "[{path: {value: /v2}}]");
+    add("longer", new, "[a.org]", "[{path: {value: /v1/long}}]");
+    add("exact", new, "[a.org]", "[{path: {type: Exact, value: /v1/long}}]");
+    add("headers", new, "[a.org]", "[{path: {value: /v1}, headers: [{name: X-A, value: '1'}]}]");
+    add("wildcard", old, "['*.org']", "[{path: {type: Exact, value: /v1}}, {path: {value: /only}}]");
+    let documents = documents(&yaml);
+    let check = |request: Get<'_>, expected: &str| {
+        let found = selected(&documents, &request);
+        assert_eq!(found, expected, "{}{}", request.0, request.1);
+    };
+    check(Get("a.org", "/v1", None), "HTTPRoute n/older 00.00");
+    check(Get("a.org", "/v1x", None), "none");
+    check(Get("a.org", "/v1/long", None), "HTTPRoute n/exact 00.00");
+    check(Get("a.org", "/v1/long/x", None), "HTTPRoute n/longer 00.00");
+    check(Get("a.org", "/v2/", None), "HTTPRoute n/a 00.00");
+    check(Get("a.org:8080", "/v1", Some(("x-a", "1"))), "HTTPRoute n/headers 00.00");
+    // A longer host comes first, but what it does not match is not lost for the others.
+    check(Get("a.org", "/only", None), "HTTPRoute n/wildcard 00.01");
+    check(Get("b.a.org", "/v1", None), "HTTPRoute n/wildcard 00.00");
+}

@@ -1,0 +1,262 @@
+//! Writes what became of GatewayClasses, Gateways and their routes into their statuses.
+//!
+//! Told by the publisher after a publish returned and sockets are open. A generation that is not
+//! the object's newest is not written: the newer one is on its way and will be told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, RouteStatus};
+use dialects::Name;
+use dialects::gateway_api::{self, RouteKind};
+use futures::future::BoxFuture;
+use kube::api::PostParams;
+use kube::{Api, Client, Resource};
+use lifecycle::Tasks;
+use reconcile::{Action, Error, Informer, Key, Queue};
+
+use crate::index::{GatewayOutcome, Outcomes, RouteKey, RouteOutcome};
+
+/// Status writes in flight at once.
+const WORKERS: usize = 4;
+
+/// An object whose status is due.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Due {
+    Class(Arc<str>),
+    Gateway(Name),
+    Route(RouteKey),
+}
+
+impl fmt::Display for Due {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Class(name) => write!(f, "GatewayClass {name}"),
+            Self::Gateway(name) => write!(f, "Gateway {name}"),
+            Self::Route(key) => write!(f, "{} {}", key.kind.name(), key.name),
+        }
+    }
+}
+
+/// The caches that statuses are compared with.
+#[derive(Clone)]
+pub(crate) struct Caches {
+    pub(crate) classes: Informer<GatewayClass>,
+    pub(crate) gateways: Informer<Gateway>,
+    pub(crate) http_routes: Informer<HttpRoute>,
+    pub(crate) grpc_routes: Informer<GrpcRoute>,
+}
+
+/// Outcomes that are to be written. Clone freely; clones are one.
+#[derive(Clone)]
+pub(crate) struct GatewayStatuses {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    caches: Caches,
+    /// Controller names that are ours at the moment.
+    outcomes: Mutex<Held>,
+    queue: Queue<Due>,
+}
+
+#[derive(Default)]
+struct Held {
+    classes: HashMap<Arc<str>, bool>,
+    gateways: HashMap<Name, GatewayOutcome>,
+    routes: HashMap<RouteKey, RouteOutcome>,
+}
+
+impl GatewayStatuses {
+    pub(crate) fn new(client: Client, caches: Caches) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                client,
+                caches,
+                outcomes: Mutex::default(),
+                queue: Queue::new(),
+            }),
+        }
+    }
+
+    /// Starts writing once the caches are complete.
+    pub(crate) fn start(&self, synced: Vec<BoxFuture<'static, ()>>, tasks: &Tasks) {
+        let shared = Arc::clone(&self.shared);
+        reconcile::run(
+            "gateway-status",
+            self.shared.queue.clone(),
+            WORKERS,
+            synced,
+            tasks,
+            move |due| {
+                let shared = Arc::clone(&shared);
+                async move { shared.write(&due).await }
+            },
+        );
+    }
+
+    /// Takes what became of objects.
+    pub(crate) fn tell(&self, outcomes: Outcomes) {
+        let mut held = self.shared.held();
+        for (name, is_ours) in outcomes.classes {
+            held.classes.insert(Arc::clone(&name), is_ours);
+            self.shared.queue.add(Due::Class(name));
+        }
+        for (name, outcome) in outcomes.gateways {
+            match outcome {
+                Some(outcome) => {
+                    held.gateways.insert(name.clone(), outcome);
+                    self.shared.queue.add(Due::Gateway(name));
+                }
+                None => drop(held.gateways.remove(&name)),
+            }
+        }
+        for (key, outcome) in outcomes.routes {
+            match outcome {
+                Some(outcome) => {
+                    held.routes.insert(key.clone(), outcome);
+                    self.shared.queue.add(Due::Route(key));
+                }
+                None => drop(held.routes.remove(&key)),
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write(&self, due: &Due) -> Result<Action, Error> {
+        match due {
+            Due::Class(name) => self.write_class(name).await?,
+            Due::Gateway(name) => self.write_gateway(name).await?,
+            Due::Route(key) => {
+                let outcome = self.held().routes.get(key).cloned();
+                if let Some(outcome) = outcome {
+                    match key.kind {
+                        RouteKind::Http => {
+                            self.write_route(&self.caches.http_routes, key, &outcome).await?;
+                        }
+                        RouteKind::Grpc => {
+                            self.write_route(&self.caches.grpc_routes, key, &outcome).await?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Action::Await)
+    }
+
+    async fn write_class(&self, name: &Arc<str>) -> Result<(), Error> {
+        let is_ours = self.held().classes.get(name) == Some(&true);
+        let class = self.caches.classes.get(&Key::new("", &**name));
+        let Some(class) = class.filter(|_| is_ours) else {
+            return Ok(());
+        };
+        let next = gateway_api::class_status(&class, reconcile::now());
+        if class.status.as_ref() == Some(&next) {
+            return Ok(());
+        }
+        let mut object = (*class).clone();
+        object.status = Some(next);
+        let api: Api<GatewayClass> = Api::all(self.client.clone());
+        api.replace_status(name, &parameters(), &object).await?;
+        Ok(())
+    }
+
+    async fn write_gateway(&self, name: &Name) -> Result<(), Error> {
+        let outcome = self.held().gateways.get(name).cloned();
+        let gateway = self.caches.gateways.get(&Key::new(&*name.namespace, &*name.name));
+        let (Some(outcome), Some(gateway)) = (outcome, gateway) else {
+            return Ok(());
+        };
+        if gateway.metadata.generation.unwrap_or_default() != outcome.generation {
+            return Ok(());
+        }
+        let attached: BTreeMap<&str, usize> = outcome
+            .attached
+            .iter()
+            .map(|(name, count)| (&**name, *count))
+            .collect();
+        let next = gateway_api::gateway_status(
+            &gateway,
+            &outcome.plan,
+            &attached,
+            &outcome.failed,
+            &reconcile::now(),
+        );
+        let current = gateway.status.as_ref();
+        reconcile::write::status(&self.client, gateway.as_ref(), current, &next).await?;
+        Ok(())
+    }
+
+    async fn write_route<K>(
+        &self,
+        routes: &Informer<K>,
+        key: &RouteKey,
+        outcome: &RouteOutcome,
+    ) -> Result<(), Error>
+    where
+        K: Routed,
+    {
+        let Some(route) = routes.get(&Key::new(&*key.name.namespace, &*key.name.name)) else {
+            return Ok(());
+        };
+        if route.meta().generation.unwrap_or_default() != outcome.generation {
+            return Ok(());
+        }
+        let controllers: Vec<_> = {
+            let classes = self.caches.classes.list();
+            let held = self.held();
+            let ours = classes.iter().filter(|class| {
+                let name = class.metadata.name.as_deref().unwrap_or_default();
+                held.classes.get(name) == Some(&true)
+            });
+            ours.map(|class| class.spec.controller_name.clone()).collect()
+        };
+        let is_ours = |controller: &str| {
+            controller == api::gateway::CONTROLLER || controllers.iter().any(|it| it == controller)
+        };
+        let current = route.status();
+        let next = gateway_api::route_status(
+            current,
+            outcome.generation,
+            &outcome.parents,
+            is_ours,
+            &reconcile::now(),
+        );
+        if current.is_none() && next.parents.is_empty() {
+            return Ok(());
+        }
+        reconcile::write::status(&self.client, route.as_ref(), current, &next).await?;
+        Ok(())
+    }
+}
+
+/// A kind of route.
+trait Routed: reconcile::write::Object + Resource<DynamicType = ()> + Send + Sync + 'static {
+    fn status(&self) -> Option<&RouteStatus>;
+}
+
+impl Routed for HttpRoute {
+    fn status(&self) -> Option<&RouteStatus> {
+        self.status.as_ref()
+    }
+}
+
+impl Routed for GrpcRoute {
+    fn status(&self) -> Option<&RouteStatus> {
+        self.status.as_ref()
+    }
+}
+
+fn parameters() -> PostParams {
+    PostParams {
+        dry_run: false,
+        field_manager: Some(reconcile::MANAGER.to_owned()),
+    }
+}

@@ -1,0 +1,379 @@
+//! Gateways and their routes in the index.
+//!
+//! A change of a Gateway gives a new plan, and only if routes would see a difference they are
+//! translated again. A route is replaced in one step; nothing waits for what it names, because
+//! this API wants what is missing to be answered with 500.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use api::gateway::v1::{Gateway, GrpcRoute, HttpRoute};
+use dialects::backend::BackendRef;
+use dialects::gateway_api::{
+    self, BindFailure, ParentOutcome, Plan, RouteKind, RouteTranslation,
+};
+use dialects::{Dependency, Name};
+use routing::BindId;
+use routing::model::RouteId;
+use tokio::time::Instant;
+
+use super::{Consumer, Index};
+use crate::addresses::{Addresses, GatewayRange};
+use crate::binds::{Binds, Sockets};
+use crate::few::Few;
+
+/// Identity of a route of any kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RouteKey {
+    pub(crate) kind: RouteKind,
+    pub(crate) name: Name,
+}
+
+/// What the index knows of this API.
+pub(super) struct State {
+    gateways: HashMap<Name, HeldGateway>,
+    routes: HashMap<RouteKey, HeldRoute>,
+    /// Routes per listener.
+    attached: HashMap<Name, BTreeMap<Arc<str>, usize>>,
+    addresses: Addresses,
+    pub(super) binds: Binds,
+    due: Due,
+}
+
+/// Objects whose status must be looked at after the next publish.
+#[derive(Default)]
+struct Due {
+    classes: BTreeSet<Arc<str>>,
+    gateways: BTreeSet<Name>,
+    routes: BTreeSet<RouteKey>,
+}
+
+struct HeldGateway {
+    gateway: Arc<Gateway>,
+    /// `None` if its class is not ours.
+    plan: Option<Arc<Plan>>,
+    binds: Few<BindId>,
+    reads: Few<Dependency>,
+}
+
+/// A route as it was written.
+#[derive(Clone)]
+pub(crate) enum Written {
+    Http(Arc<HttpRoute>),
+    Grpc(Arc<GrpcRoute>),
+}
+
+struct HeldRoute {
+    written: Written,
+    routes: Few<RouteId>,
+    backends: Few<BackendRef>,
+    attached: Few<(Name, Arc<str>)>,
+    parents: Vec<ParentOutcome>,
+    reads: Few<Dependency>,
+}
+
+/// What is to be told about a Gateway.
+#[derive(Clone, Debug)]
+pub(crate) struct GatewayOutcome {
+    pub(crate) generation: i64,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) attached: BTreeMap<Arc<str>, usize>,
+    pub(crate) failed: BTreeMap<BindId, BindFailure>,
+}
+
+/// What is to be told about a route.
+#[derive(Clone, Debug)]
+pub(crate) struct RouteOutcome {
+    pub(crate) generation: i64,
+    pub(crate) parents: Vec<ParentOutcome>,
+}
+
+/// Everything that is to be told; `None` for what is gone or not ours.
+#[derive(Default)]
+pub(crate) struct Outcomes {
+    pub(crate) classes: Vec<(Arc<str>, bool)>,
+    pub(crate) gateways: Vec<(Name, Option<GatewayOutcome>)>,
+    pub(crate) routes: Vec<(RouteKey, Option<RouteOutcome>)>,
+}
+
+impl State {
+    pub(super) fn new(range: GatewayRange, sockets: Arc<dyn Sockets>) -> Self {
+        Self {
+            gateways: HashMap::new(),
+            routes: HashMap::new(),
+            attached: HashMap::new(),
+            addresses: Addresses::new(range),
+            binds: Binds::new(sockets),
+            due: Due::default(),
+        }
+    }
+}
+
+impl Written {
+    fn metadata(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+        match self {
+            Self::Http(route) => &route.metadata,
+            Self::Grpc(route) => &route.metadata,
+        }
+    }
+
+    fn generation(&self) -> i64 {
+        self.metadata().generation.unwrap_or_default()
+    }
+
+    /// Whether a translation gives the same.
+    fn is_same(&self, other: &Self) -> bool {
+        let same_spec = match (self, other) {
+            (Self::Http(a), Self::Http(b)) => a.spec == b.spec,
+            (Self::Grpc(a), Self::Grpc(b)) => a.spec == b.spec,
+            (Self::Http(_), Self::Grpc(_)) | (Self::Grpc(_), Self::Http(_)) => false,
+        };
+        same_spec
+            && self.generation() == other.generation()
+            && self.metadata().uid == other.metadata().uid
+    }
+}
+
+impl Index {
+    pub(super) fn put_class(
+        &mut self,
+        name: Name,
+        class: Option<Arc<api::gateway::v1::GatewayClass>>,
+    ) {
+        let changed = self.objects.put_gateway_class(&name.name, class);
+        self.gateway_api.due.classes.insert(name.name);
+        self.mark(changed);
+    }
+
+    pub(super) fn put_gateway(&mut self, name: Name, gateway: Option<Arc<Gateway>>) {
+        let held = self.gateway_api.gateways.get(&name);
+        let is_other = |held: &HeldGateway| {
+            let uid = gateway.as_ref().map(|gateway| &gateway.metadata.uid);
+            uid != Some(&held.gateway.metadata.uid)
+        };
+        if held.is_some_and(is_other) {
+            self.remove_gateway(&name);
+        }
+        let Some(gateway) = gateway else { return };
+        let state = &mut self.gateway_api;
+        state.due.gateways.insert(name.clone());
+        state.addresses.keep(&name, &gateway);
+        let held = state.gateways.entry(name.clone()).or_insert_with(|| HeldGateway {
+            gateway: Arc::default(),
+            plan: None,
+            binds: Few::default(),
+            reads: Few::default(),
+        });
+        let is_same = held.gateway.spec == gateway.spec
+            && held.gateway.metadata.generation == gateway.metadata.generation;
+        held.gateway = gateway;
+        if !is_same {
+            self.dirty.insert(Consumer::Gateway(name));
+        }
+    }
+
+    fn remove_gateway(&mut self, name: &Name) {
+        let Some(held) = self.gateway_api.gateways.remove(name) else {
+            return;
+        };
+        self.gateway_api.due.gateways.insert(name.clone());
+        let consumer = Consumer::Gateway(name.clone());
+        self.dirty.remove(&consumer);
+        self.set_reads(&consumer, &held.reads, &Few::default());
+        self.gateway_api.addresses.release(name);
+        for bind in held.binds.iter() {
+            self.compiler.remove_bind(bind);
+            self.gateway_api.binds.unwant(bind);
+        }
+        let changed = self.objects.put_plan(name, None);
+        self.mark(changed);
+    }
+
+    pub(super) fn translate_gateway(&mut self, name: &Name) {
+        let state = &mut self.gateway_api;
+        let Some(held) = state.gateways.get_mut(name) else {
+            return;
+        };
+        let is_ours = self.objects.our_class(&held.gateway.spec.gateway_class_name).is_some();
+        let assigned = if is_ours {
+            state.addresses.assign(name, &held.gateway)
+        } else {
+            state.addresses.release(name);
+            gateway_api::Assigned::default()
+        };
+        let translation = gateway_api::translate_gateway(&held.gateway, &assigned, &self.objects);
+        let ids = translation.binds.iter().map(|bind| bind.id.clone()).collect();
+        let before = std::mem::replace(&mut held.binds, ids);
+        for id in before.minus(&held.binds) {
+            self.compiler.remove_bind(id);
+            state.binds.unwant(id);
+        }
+        for bind in translation.binds {
+            state.binds.want(&bind.id, bind.address);
+            self.compiler.put_bind(bind);
+        }
+        held.plan = translation.plan.clone();
+        let reads = Few::from(translation.reads);
+        let before = std::mem::replace(&mut held.reads, reads.clone());
+        state.due.gateways.insert(name.clone());
+        self.set_reads(&Consumer::Gateway(name.clone()), &before, &reads);
+        let changed = self.objects.put_plan(name, translation.plan);
+        self.mark(changed);
+    }
+
+    pub(super) fn put_route(&mut self, key: RouteKey, written: Option<Written>, now: Instant) {
+        let Some(written) = written else {
+            return self.remove_route(&key, now);
+        };
+        let state = &mut self.gateway_api;
+        state.due.routes.insert(key.clone());
+        let held = state.routes.get_mut(&key);
+        let is_same = held.as_ref().is_some_and(|held| held.written.is_same(&written));
+        match held {
+            Some(held) => held.written = written,
+            None => {
+                let held = HeldRoute {
+                    written,
+                    routes: Few::default(),
+                    backends: Few::default(),
+                    attached: Few::default(),
+                    parents: Vec::new(),
+                    reads: Few::default(),
+                };
+                state.routes.insert(key.clone(), held);
+            }
+        }
+        if !is_same {
+            self.dirty.insert(Consumer::Route(key));
+        }
+    }
+
+    fn remove_route(&mut self, key: &RouteKey, now: Instant) {
+        let Some(held) = self.gateway_api.routes.remove(key) else {
+            return;
+        };
+        self.gateway_api.due.routes.insert(key.clone());
+        let consumer = Consumer::Route(key.clone());
+        self.dirty.remove(&consumer);
+        self.set_reads(&consumer, &held.reads, &Few::default());
+        for id in held.routes.iter() {
+            self.compiler.remove_route(id);
+        }
+        self.count(&held.attached, &Few::default());
+        for reference in held.backends.iter() {
+            self.release_backend(reference, now);
+        }
+    }
+
+    pub(super) fn translate_route(&mut self, key: &RouteKey, now: Instant) {
+        let Some(held) = self.gateway_api.routes.get(key) else {
+            return;
+        };
+        let translation = match &held.written {
+            Written::Http(route) => gateway_api::translate_http(route, &self.objects),
+            Written::Grpc(route) => gateway_api::translate_grpc(route, &self.objects),
+        };
+        self.replace_route(key, translation, now);
+    }
+
+    fn replace_route(&mut self, key: &RouteKey, translation: RouteTranslation, now: Instant) {
+        let Some(held) = self.gateway_api.routes.get_mut(key) else {
+            return;
+        };
+        let ids: Few<RouteId> = translation.routes.iter().map(|(id, _)| id.clone()).collect();
+        let routes = std::mem::replace(&mut held.routes, ids);
+        let backends = Few::from(translation.backends);
+        let backends_before = std::mem::replace(&mut held.backends, backends.clone());
+        let attached = Few::from(translation.attached);
+        let attached_before = std::mem::replace(&mut held.attached, attached.clone());
+        let reads = Few::from(translation.reads);
+        let reads_before = std::mem::replace(&mut held.reads, reads.clone());
+        held.parents = translation.parents;
+        for id in routes.minus(&held.routes) {
+            self.compiler.remove_route(id);
+        }
+        for (id, route) in translation.routes {
+            self.compiler.put_route(id, route);
+        }
+        self.gateway_api.due.routes.insert(key.clone());
+        self.set_reads(&Consumer::Route(key.clone()), &reads_before, &reads);
+        self.count(&attached_before, &attached);
+        for reference in backends.minus(&backends_before) {
+            self.use_backend(reference);
+        }
+        for reference in backends_before.minus(&backends) {
+            self.release_backend(reference, now);
+        }
+    }
+
+    /// Counts routes at listeners.
+    fn count(&mut self, before: &Few<(Name, Arc<str>)>, now: &Few<(Name, Arc<str>)>) {
+        let state = &mut self.gateway_api;
+        for (gateway, listener) in before.minus(now) {
+            state.due.gateways.insert(gateway.clone());
+            let Some(counts) = state.attached.get_mut(gateway) else {
+                continue;
+            };
+            if let Some(count) = counts.get_mut(listener) {
+                *count = count.saturating_sub(1);
+            }
+            counts.retain(|_, count| *count > 0);
+            if counts.is_empty() {
+                state.attached.remove(gateway);
+            }
+        }
+        for (gateway, listener) in now.minus(before) {
+            state.due.gateways.insert(gateway.clone());
+            let counts = state.attached.entry(gateway.clone()).or_default();
+            *counts.entry(Arc::clone(listener)).or_default() += 1;
+        }
+    }
+
+    /// Opens and closes sockets as the snapshot that was just published has them.
+    pub(crate) async fn settle_binds(&mut self, now: Instant) {
+        for id in self.gateway_api.binds.settle(now).await {
+            let state = &mut self.gateway_api;
+            let of = state.gateways.iter();
+            let owners = of.filter(|(_, held)| held.binds.iter().any(|bind| *bind == id));
+            state.due.gateways.extend(owners.map(|(name, _)| name.clone()));
+        }
+    }
+
+    /// What is to be told now that everything so far is served.
+    pub(crate) fn take_gateway_outcomes(&mut self) -> Outcomes {
+        let due = std::mem::take(&mut self.gateway_api.due);
+        let state = &self.gateway_api;
+        let is_ours = |name: &Arc<str>| self.objects.our_class(name).is_some();
+        let classes = due.classes.into_iter().map(|name| {
+            let is_ours = is_ours(&name);
+            (name, is_ours)
+        });
+        let gateways = due.gateways.into_iter().map(|name| {
+            let held = state.gateways.get(&name);
+            let outcome = held.and_then(|held| {
+                let plan = held.plan.clone()?;
+                let failed = state.binds.failed();
+                let own = failed.iter().filter(|(id, _)| held.binds.iter().any(|own| own == *id));
+                Some(GatewayOutcome {
+                    generation: held.gateway.metadata.generation.unwrap_or_default(),
+                    plan,
+                    attached: state.attached.get(&name).cloned().unwrap_or_default(),
+                    failed: own.map(|(id, failure)| (id.clone(), failure.clone())).collect(),
+                })
+            });
+            (name, outcome)
+        });
+        let routes = due.routes.into_iter().map(|key| {
+            let outcome = state.routes.get(&key).map(|held| RouteOutcome {
+                generation: held.written.generation(),
+                parents: held.parents.clone(),
+            });
+            (key, outcome)
+        });
+        Outcomes {
+            classes: classes.collect(),
+            gateways: gateways.collect(),
+            routes: routes.collect(),
+        }
+    }
+}
