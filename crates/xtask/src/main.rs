@@ -3,6 +3,7 @@
 #![allow(unreachable_pub)] // A binary has no public API.
 #![allow(clippy::print_stdout)]
 
+mod conformance;
 mod gateway_pack;
 mod protobuf_pack;
 mod schema_pack;
@@ -28,13 +29,14 @@ fn main() -> anyhow::Result<ExitCode> {
             protobuf_pack::run(directory)?;
             Ok(ExitCode::SUCCESS)
         }
+        ["conformance", "gateway-api", passed_on @ ..] => conformance::gateway_api(passed_on),
         ["gateway-pack", module] => {
             gateway_pack::run(module)?;
             Ok(ExitCode::SUCCESS)
         }
         _ => {
             println!(
-                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory> | gateway-pack <module directory>"
+                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory> | gateway-pack <module directory> | conformance gateway-api [flags of the suite]"
             );
             Ok(ExitCode::FAILURE)
         }
