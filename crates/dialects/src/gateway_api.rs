@@ -17,6 +17,7 @@ mod http;
 mod known;
 mod plan;
 mod rules;
+mod secure;
 mod status;
 
 use std::collections::BTreeSet;

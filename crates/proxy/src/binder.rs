@@ -32,15 +32,20 @@ impl Binder {
         Self { threads }
     }
 
-    /// Serves what snapshots say of this bind at an address.
+    /// Serves what snapshots say of this bind at an address, to clients that speak TLS or not.
     ///
     /// # Errors
     /// Whatever the system says, for example that the address is not one of this machine.
-    pub fn open(&self, id: &BindId, address: SocketAddr) -> io::Result<SocketAddr> {
+    pub fn open(
+        &self,
+        id: &BindId,
+        address: SocketAddr,
+        is_tls: bool,
+    ) -> io::Result<SocketAddr> {
         let sockets = socket::listen(address, self.threads.len())?;
         let bound = sockets[0].local_addr()?;
         for (thread, socket) in self.threads.iter().zip(sockets) {
-            let entry = Entry::bind(BindKey::new(id.clone()), bound.port());
+            let entry = Entry::bind(BindKey::new(id.clone()), bound.port(), is_tls);
             // A thread that ended serves nothing any more, and the process ends with it.
             let _ = thread.send(Order::Open(id.clone(), socket, entry));
         }

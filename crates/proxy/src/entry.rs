@@ -31,11 +31,11 @@ impl Entry {
     }
 
     /// A bind of the snapshot.
-    pub(crate) fn bind(key: BindKey, port: u16) -> Self {
+    pub(crate) fn bind(key: BindKey, port: u16, is_tls: bool) -> Self {
         Self {
             scope: Scope::Bind(key),
             port,
-            is_tls: false,
+            is_tls,
         }
     }
 
@@ -59,8 +59,13 @@ impl Entry {
     ) -> Option<&'s Arc<CompiledTls>> {
         match &self.scope {
             Scope::Shared(visibility) => snapshot.tls(*visibility, name),
-            Scope::Bind(_) => None,
+            Scope::Bind(key) => snapshot.tls_at(key, name),
         }
+    }
+
+    /// Whether a connection serves the names of one listener only.
+    pub(crate) fn is_strict(&self) -> bool {
+        matches!(self.scope, Scope::Bind(_))
     }
 
     /// Whether only what runs beside us can connect here.

@@ -37,6 +37,12 @@ pub(crate) enum Failure {
     },
     #[error("this host has its own rules about client certificates; open a connection for it")]
     Misdirected,
+    /// An answer with this status was dropped: there is another try.
+    #[error("the backend answered {status}")]
+    Withheld { status: u16 },
+    /// No try reached a backend that answered.
+    #[error("{last}, after {tries} tries")]
+    Exhausted { tries: u32, last: Box<Failure> },
     #[error("backend {backend} is not known")]
     NoBackend { backend: BackendId },
     #[error("backend {backend} has no ready endpoint")]
@@ -94,7 +100,9 @@ impl Failure {
             | Self::BadAnswer { .. }
             | Self::AnswerCut { .. }
             | Self::Reset { .. } => 502,
-            Self::NoBackend { .. }
+            Self::Withheld { status } => *status,
+            Self::Exhausted { .. }
+            | Self::NoBackend { .. }
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }
             | Self::QueueFull { .. }
@@ -117,6 +125,8 @@ impl Failure {
             Self::ConnectMethod => "connect-method",
             Self::WebSocketToHttp2 { .. } => "websocket-to-http2",
             Self::NoRoute { .. } => "no-route",
+            Self::Withheld { .. } => "withheld",
+            Self::Exhausted { .. } => "retries-exhausted",
             Self::NoBackend { .. } => "no-backend",
             Self::NoEndpoint { .. } => "no-endpoint",
             Self::BackendGone { .. } => "backend-gone",
@@ -155,7 +165,9 @@ impl Failure {
             | Self::HeadTooLarge
             | Self::HeadTimeout
             | Self::BadAnswer { .. } => INTERNAL,
-            Self::NoBackend { .. }
+            Self::Withheld { .. }
+            | Self::Exhausted { .. }
+            | Self::NoBackend { .. }
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }
             | Self::QueueFull { .. }
@@ -181,6 +193,8 @@ impl Failure {
             Self::NoRoute { .. }
             | Self::WebSocketToHttp2 { .. }
             | Self::Misdirected
+            | Self::Withheld { .. }
+            | Self::Exhausted { .. }
             | Self::NoBackend { .. }
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }

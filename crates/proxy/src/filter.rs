@@ -2,14 +2,17 @@
 
 pub(crate) mod answer;
 pub(crate) mod cors;
+pub(crate) mod mirror;
 pub(crate) mod redirect;
+pub(crate) mod retry;
 
 use std::time::Duration;
 
-use routing::model::{Filters, PathEdit, Timeouts};
+use routing::model::{Filters, Mirror, PathEdit, Timeouts};
 use routing::{CompiledArm, CompiledRoute, RequestView};
 
 use crate::filter::answer::AnswerEdits;
+use crate::filter::retry::Tries;
 use crate::message::View;
 
 /// What filters do after the request's head was written.
@@ -17,6 +20,7 @@ use crate::message::View;
 pub(crate) struct Effects {
     pub(crate) timeouts: Timeouts,
     pub(crate) answer: AnswerEdits,
+    pub(crate) tries: Tries,
 }
 
 /// The filters of a route and of the arm that was drawn.
@@ -56,6 +60,12 @@ impl<'s> Pair<'s> {
         Some(target)
     }
 
+    /// Backends that may get a copy.
+    pub(crate) fn mirrors(&self) -> impl Iterator<Item = &'s Mirror> {
+        let both = [self.route, self.arm].into_iter().flatten();
+        both.flat_map(|filters| &filters.mirrors)
+    }
+
     /// `None` if there are no filters at all.
     pub(crate) fn effects(&self, view: View<'_>, backend: Timeouts) -> Option<Box<Effects>> {
         if self.route.is_none() && self.arm.is_none() {
@@ -64,6 +74,10 @@ impl<'s> Pair<'s> {
         Some(Box::new(Effects {
             timeouts: self.timeouts(backend),
             answer: self.answer(view),
+            tries: Tries {
+                limit: self.inner(|filters| filters.try_timeout),
+                retry: self.inner(|filters| filters.retry.clone()),
+            },
         }))
     }
 

@@ -3,11 +3,12 @@
 //! The snapshot is loaded once and only while the request is planned: a second load could route
 //! by one generation and edit by another. The slot is held until the answer's last byte.
 
+use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::model::{Instead, Protocol, Respond};
+use routing::model::{Instead, Protocol, Respond, Timeouts};
 use routing::{
     Backend, CompiledAction, CompiledArm, CompiledRoute, CompiledTls, CompiledTlsAction,
     RequestView, Snapshot,
@@ -20,6 +21,8 @@ use crate::downstream::{Downstream, Reply, Responder};
 use crate::edits::Edits;
 use crate::entry::Entry;
 use crate::failure::Failure;
+use crate::filter::mirror::{self, Copies, Original};
+use crate::filter::retry::Tries;
 use crate::filter::{Effects, Pair, cors, redirect};
 use crate::http1::body::Framing;
 use crate::http1::edit;
@@ -54,6 +57,8 @@ struct Forward {
     wants_upgrade: bool,
     /// What the route's filters do from here on; most routes have none.
     effects: Option<Box<Effects>>,
+    /// Copies that wait for the body.
+    copies: Option<Box<RefCell<Copies>>>,
 }
 
 /// Serves one request, whatever happens.
@@ -131,7 +136,7 @@ pub(crate) fn failure_reply(failure: &Failure, is_grpc: bool) -> Reply {
 
 /// Decides what becomes of a request and writes its head for the next hop. Does not wait.
 fn plan<D: Downstream>(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &Client,
     scratch: &mut Scratch,
     downstream: &D,
@@ -199,6 +204,12 @@ fn plan<D: Downstream>(
         View::Http1 { head, .. } => head.framing,
         View::Http2(parts) => headers::request_framing(parts, !downstream.has_body()),
     };
+    let original = Original {
+        view,
+        edits,
+        framing,
+    };
+    let copies = mirror::begin(worker, &snapshot, filters.mirrors(), &original)?;
     let request = match (backend.protocol, view) {
         (Protocol::H2c, _) => Some(Box::new(headers::request(view, &edits)?)),
         (Protocol::Http1, View::Http1 { head, bytes }) => {
@@ -219,6 +230,7 @@ fn plan<D: Downstream>(
         to_head: view.method() == "HEAD",
         wants_upgrade: downstream.wants_upgrade() && request.is_none(),
         effects: filters.effects(view, backend.timeouts),
+        copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
         request,
     }))
 }
@@ -228,8 +240,9 @@ fn wants_websocket(view: View<'_>) -> bool {
         .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Whether a connection was opened under other rules about client certificates than its request's
-/// host has: it must not be a way around them.
+/// Whether a connection was opened for another host than its request's: at a bind, whose listeners
+/// are apart from each other, or elsewhere if their rules about client certificates differ. It
+/// must not be a way around them.
 fn is_misdirected(
     snapshot: &Snapshot,
     entry: &Entry,
@@ -241,6 +254,9 @@ fn is_misdirected(
     };
     if Arc::ptr_eq(wanted, connection) {
         return false;
+    }
+    if entry.is_strict() {
+        return wanted.pattern != connection.pattern;
     }
     match (&wanted.action, &connection.action) {
         (CompiledTlsAction::Terminate(wanted), CompiledTlsAction::Terminate(connection)) => {
@@ -280,6 +296,62 @@ async fn send<D: Downstream>(
 ) -> Result<(), Failure> {
     let effects = forward.effects.as_deref();
     let timeouts = effects.map_or(forward.backend.timeouts, |effects| effects.timeouts);
+    let none = Tries::default();
+    let tries = effects.map_or(&none, |effects| &effects.tries);
+    let mut made = 0;
+    loop {
+        let try_timeouts = tries.limits(timeouts, start);
+        let result = send_once(
+            worker,
+            &forward,
+            (scratch, timer),
+            downstream,
+            (start, record, try_timeouts, tries.withheld(made)),
+        )
+        .await;
+        let Err((failure, body_taken)) = result else {
+            return Ok(());
+        };
+        let is_over = timeouts.request.is_some_and(|total| start.elapsed() >= total);
+        let is_spared = !body_taken && !is_over && !downstream.parts().1.has_begun();
+        let Some(pause) = tries.pause(&failure, made).filter(|_| is_spared) else {
+            return Err(exhausted(failure, made));
+        };
+        made += 1;
+        worker.counters.upstream_retries.add(1);
+        let end = timeouts.request.map(|total| start + total);
+        let pausing = tokio::time::sleep(pause);
+        if timer.limit(|| end, pin!(pausing)).await.is_err() {
+            return Err(Failure::RequestTimeout);
+        }
+    }
+}
+
+/// What is told after the last try.
+fn exhausted(failure: Failure, made: u32) -> Failure {
+    match failure {
+        Failure::Unanswered { .. } | Failure::Reset { .. } | Failure::Connect { .. }
+            if made > 0 =>
+        {
+            Failure::Exhausted {
+                tries: made + 1,
+                last: Box::new(failure),
+            }
+        }
+        other => other,
+    }
+}
+
+/// One try, which is sent until one connection has taken it. A failure comes with whether some of
+/// the client's body is gone.
+async fn send_once<D: Downstream>(
+    worker: &Rc<Worker>,
+    forward: &Forward,
+    (scratch, timer): (&mut Scratch, &mut Timer),
+    downstream: &mut D,
+    (start, record, timeouts, withheld): (Instant, &mut Record, Timeouts, &[u16]),
+) -> Result<(), (Failure, bool)> {
+    let effects = forward.effects.as_deref();
     let deadlines = Deadlines::new(start, timeouts, worker.limits.stall);
     let is_repeatable = forward.is_idempotent && !downstream.has_body();
     let mut freshness = if is_repeatable {
@@ -297,7 +369,8 @@ async fn send<D: Downstream>(
             }
         };
         let reached = timer.limit(|| deadlines.next(), pin!(reached)).await;
-        let reached = reached.unwrap_or_else(|_| Err(deadlines.passed().into()))?;
+        let reached = reached.unwrap_or_else(|_| Err(deadlines.passed().into()));
+        let reached = reached.map_err(|failure| (failure, false))?;
         let progress = Progress::default();
         let exchange = Exchange {
             worker,
@@ -307,6 +380,8 @@ async fn send<D: Downstream>(
             to_head: forward.to_head,
             wants_upgrade: forward.wants_upgrade,
             edits: effects.map(|effects| &effects.answer),
+            withheld,
+            copies: forward.copies.as_deref(),
         };
         record.sent(exchange.endpoint);
         let is_reused = reached.connection.is_reused();
@@ -329,13 +404,14 @@ async fn send<D: Downstream>(
                 result
             }
         };
-        let Err(Failure::Unanswered { .. }) = result else {
-            return result;
-        };
+        let Err(failure) = result else { return Ok(()) };
+        if !matches!(failure, Failure::Unanswered { .. }) {
+            return Err((failure, progress.body_taken.get()));
+        }
         if repeats == MAX_REPEATS
             || !progress.is_repeatable(is_reused, forward.is_idempotent, downstream.has_body())
         {
-            return result;
+            return Err((failure, progress.body_taken.get()));
         }
         repeats += 1;
         worker.counters.upstream_retries.add(1);

@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pool: Pool,
     pub(crate) tls_clients: Clients,
+    /// Counted by its references: one more than there are copies on their way.
+    pub(crate) copies: Rc<()>,
     /// Places for TLS handshakes.
     pub(crate) handshakes: Semaphore,
     /// The port that redirects name, if it is not 443.
@@ -95,6 +97,7 @@ impl Worker {
             buffers: Rc::default(),
             pool: Pool::default(),
             tls_clients: Clients::default(),
+            copies: Rc::default(),
             handshakes: Semaphore::new(parts.max_handshakes),
             https_port: parts.https_port,
             max_connections: parts.max_connections,

@@ -16,21 +16,24 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Opens and closes the data plane's sockets.
 pub trait Sockets: Send + Sync {
-    /// Serves a bind at an address.
+    /// Serves a bind at an address, to clients that speak TLS or not.
     ///
     /// # Errors
     /// Whatever the system says.
-    fn open(&self, id: &BindId, address: SocketAddr) -> io::Result<()>;
+    fn open(&self, id: &BindId, address: SocketAddr, is_tls: bool) -> io::Result<()>;
 
     /// Accepts nothing more for a bind; its address is free afterwards.
     fn close<'s>(&'s self, id: &'s BindId) -> BoxFuture<'s, ()>;
 }
 
+/// Where a bind is, and whether its clients speak TLS.
+type Socket = (SocketAddr, bool);
+
 /// The state of every bind.
 pub(crate) struct Binds {
     sockets: Arc<dyn Sockets>,
-    wanted: BTreeMap<BindId, SocketAddr>,
-    open: BTreeMap<BindId, SocketAddr>,
+    wanted: BTreeMap<BindId, Socket>,
+    open: BTreeMap<BindId, Socket>,
     failed: BTreeMap<BindId, BindFailure>,
     retry: Option<Instant>,
 }
@@ -47,8 +50,8 @@ impl Binds {
     }
 
     /// Says what there should be.
-    pub(crate) fn want(&mut self, id: &BindId, address: SocketAddr) {
-        self.wanted.insert(id.clone(), address);
+    pub(crate) fn want(&mut self, id: &BindId, address: SocketAddr, is_tls: bool) {
+        self.wanted.insert(id.clone(), (address, is_tls));
     }
 
     pub(crate) fn unwant(&mut self, id: &BindId) {
@@ -69,8 +72,8 @@ impl Binds {
     /// gone now and were not before.
     pub(crate) async fn settle(&mut self, now: Instant) -> Vec<BindId> {
         let mut changed = Vec::new();
-        let is_over = |(id, address): (&BindId, &SocketAddr)| {
-            (self.wanted.get(id) != Some(address)).then(|| id.clone())
+        let is_over = |(id, socket): (&BindId, &Socket)| {
+            (self.wanted.get(id) != Some(socket)).then(|| id.clone())
         };
         let over: Vec<BindId> = self.open.iter().filter_map(is_over).collect();
         for id in over {
@@ -80,13 +83,13 @@ impl Binds {
         }
         self.failed.retain(|id, _| self.wanted.contains_key(id));
         let is_due = self.retry.is_none_or(|at| at <= now);
-        for (id, address) in &self.wanted {
+        for (id, socket) in &self.wanted {
             if self.open.contains_key(id) || (self.failed.contains_key(id) && !is_due) {
                 continue;
             }
-            let failure = match self.attempt(id, *address) {
+            let failure = match self.attempt(id, *socket) {
                 Ok(()) => {
-                    self.open.insert(id.clone(), *address);
+                    self.open.insert(id.clone(), *socket);
                     None
                 }
                 Err(failure) => Some(failure),
@@ -104,15 +107,16 @@ impl Binds {
         changed
     }
 
-    fn attempt(&self, id: &BindId, address: SocketAddr) -> Result<(), BindFailure> {
+    fn attempt(&self, id: &BindId, socket: Socket) -> Result<(), BindFailure> {
+        let (address, is_tls) = socket;
         let mut others = self.open.iter();
-        if let Some((other, _)) = others.find(|(_, open)| **open == address) {
+        if let Some((other, _)) = others.find(|(_, open)| open.0 == address) {
             return Err(BindFailure {
                 is_address: false,
                 message: format!("{address} belongs to {other}"),
             });
         }
-        self.sockets.open(id, address).map_err(|error| {
+        self.sockets.open(id, address, is_tls).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied if address.port() < 1024 => {
                     "; ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start"
@@ -145,7 +149,7 @@ mod tests {
     }
 
     impl Sockets for Fake {
-        fn open(&self, _: &BindId, address: SocketAddr) -> io::Result<()> {
+        fn open(&self, _: &BindId, address: SocketAddr, _: bool) -> io::Result<()> {
             if address.is_ipv6() {
                 return Err(io::ErrorKind::AddrNotAvailable.into());
             }
@@ -175,7 +179,7 @@ mod tests {
         let mut binds = Binds::new(Arc::clone(&fake) as Arc<dyn Sockets>);
         let busy: SocketAddr = ([127, 0, 0, 1], 80).into();
         fake.busy().insert(busy);
-        binds.want(&id("127.0.0.1:80"), busy);
+        binds.want(&id("127.0.0.1:80"), busy, false);
         let now = Instant::now();
         assert_eq!(binds.settle(now).await, [id("127.0.0.1:80")]);
         assert!(!binds.failed()[&id("127.0.0.1:80")].is_address);
@@ -192,10 +196,10 @@ mod tests {
         let fake = Arc::new(Fake::default());
         let mut binds = Binds::new(fake);
         let address: SocketAddr = ([127, 0, 0, 1], 80).into();
-        binds.want(&id("127.0.0.1:80"), address);
+        binds.want(&id("127.0.0.1:80"), address, false);
         let now = Instant::now();
         binds.settle(now).await;
-        binds.want(&id("second"), address);
+        binds.want(&id("second"), address, false);
         binds.settle(now).await;
         assert!(binds.failed()[&id("second")].message.contains("belongs to 127.0.0.1:80"));
         binds.unwant(&id("127.0.0.1:80"));
@@ -207,7 +211,8 @@ mod tests {
     #[tokio::test]
     async fn an_address_of_another_machine_is_told_as_such() {
         let mut binds = Binds::new(Arc::new(Fake::default()));
-        binds.want(&id("a"), "[2001:db8::1]:80".parse().expect("an address"));
+        let address = "[2001:db8::1]:80".parse().expect("an address");
+        binds.want(&id("a"), address, false);
         binds.settle(Instant::now()).await;
         assert!(binds.failed()[&id("a")].is_address);
     }

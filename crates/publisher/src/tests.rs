@@ -89,7 +89,7 @@ fn endpoints(snapshots: &Snapshots<Snapshot>) -> Option<Vec<String>> {
 struct NoSockets;
 
 impl Sockets for NoSockets {
-    fn open(&self, _: &routing::BindId, _: SocketAddr) -> std::io::Result<()> {
+    fn open(&self, _: &routing::BindId, _: SocketAddr, _: bool) -> std::io::Result<()> {
         Ok(())
     }
 

@@ -488,6 +488,7 @@ impl Edit {
                         let bind = Arc::new(Bind {
                             id: id.clone(),
                             address: ([127, 0, 0, 1], 80).into(),
+                            is_tls: false,
                             sealed: route(&sealed, 0, vec![]).hosts,
                         });
                         model.binds.insert(id, Arc::clone(&bind));

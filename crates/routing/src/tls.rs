@@ -11,8 +11,8 @@ use std::sync::{Arc, OnceLock};
 
 use crate::authority;
 use crate::model::tls::{Certificate, Termination, TlsAction, TlsHost, TlsId};
-use crate::model::{HostPattern, SortKey, Visibility};
-use crate::snapshot::{CompiledSplit, Snapshot};
+use crate::model::{BindId, HostPattern, SortKey, Visibility};
+use crate::snapshot::{BindKey, CompiledSplit, Snapshot};
 use crate::table::Table;
 
 /// What happens to the connections of one name.
@@ -104,14 +104,22 @@ impl Entry {
 }
 
 /// The names of a snapshot.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct TlsTables {
+    shared: Names,
+    /// Of binds that have any.
+    binds: Arc<HashMap<BindId, Names>>,
+}
+
+/// Names that are looked up together.
+#[derive(Clone)]
+struct Names {
     exact: Table<Entry>,
     suffix: Table<Entry>,
     any: Option<Entry>,
 }
 
-impl Default for TlsTables {
+impl Default for Names {
     fn default() -> Self {
         Self {
             exact: Table::new(authority::hash_ignoring_case),
@@ -121,21 +129,53 @@ impl Default for TlsTables {
     }
 }
 
-impl Snapshot {
-    /// What happens to a TLS connection that asks for this name, or for none.
-    pub fn tls(&self, listener: Visibility, name: Option<&str>) -> Option<&Arc<CompiledTls>> {
-        let tables = &self.tls;
+impl Names {
+    fn find(&self, listener: Visibility, name: Option<&str>) -> Option<&Arc<CompiledTls>> {
         if let Some(name) = name.map(authority::host) {
-            if let Some(found) = lookup(&tables.exact, listener, name) {
+            if let Some(found) = lookup(&self.exact, listener, name) {
                 return Some(found);
             }
             for (dot, _) in name.match_indices('.').filter(|(dot, _)| *dot > 0) {
-                if let Some(found) = lookup(&tables.suffix, listener, &name[dot + 1..]) {
+                if let Some(found) = lookup(&self.suffix, listener, &name[dot + 1..]) {
                     return Some(found);
                 }
             }
         }
-        tables.any.as_ref()?.of(listener)
+        self.any.as_ref()?.of(listener)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.suffix.is_empty() && self.any.is_none()
+    }
+
+    /// The same but for these.
+    fn with(&self, changes: Vec<(HostPattern, Option<Entry>)>) -> Self {
+        let (mut exact, mut suffix, mut any) = (Vec::new(), Vec::new(), self.any.clone());
+        for (pattern, entry) in changes {
+            match pattern {
+                HostPattern::Exact(name) => exact.push((name, entry)),
+                HostPattern::Suffix(name) => suffix.push((name, entry)),
+                HostPattern::Any => any = entry,
+            }
+        }
+        Self {
+            exact: self.exact.with(exact),
+            suffix: self.suffix.with(suffix),
+            any,
+        }
+    }
+}
+
+impl Snapshot {
+    /// What happens to a TLS connection to a shared listener that asks for this name, or for none.
+    pub fn tls(&self, listener: Visibility, name: Option<&str>) -> Option<&Arc<CompiledTls>> {
+        self.tls.shared.find(listener, name)
+    }
+
+    /// What happens to a TLS connection to a bind that asks for this name, or for none.
+    pub fn tls_at(&self, bind: &BindKey, name: Option<&str>) -> Option<&Arc<CompiledTls>> {
+        let names = self.tls.binds.get(bind.id())?;
+        names.find(Visibility::ClusterLocal, name)
     }
 }
 
@@ -153,12 +193,15 @@ fn lookup<'a>(
         .of(listener)
 }
 
+/// A name at the shared listeners (`None`) or at a bind.
+type Spot = (Option<BindId>, HostPattern);
+
 /// The TLS half of [`crate::Compiler`].
 #[derive(Default)]
 pub(crate) struct TlsCompiler {
     records: HashMap<TlsId, Arc<TlsHost>>,
-    names: HashMap<HostPattern, BTreeMap<(SortKey, TlsId), Arc<TlsHost>>>,
-    dirty: HashSet<HostPattern>,
+    names: HashMap<Spot, BTreeMap<(SortKey, TlsId), Arc<TlsHost>>>,
+    dirty: HashSet<Spot>,
 }
 
 impl TlsCompiler {
@@ -194,26 +237,35 @@ impl TlsCompiler {
 
     /// The tables after `before`. Names that nothing changed keep their very record.
     pub(crate) fn compile(&mut self, before: &TlsTables) -> TlsTables {
-        let mut next = before.clone();
-        let (mut exact, mut suffix) = (Vec::new(), Vec::new());
-        for pattern in std::mem::take(&mut self.dirty) {
-            let entry = self.entry(&pattern);
-            match pattern {
-                HostPattern::Exact(name) => exact.push((name, entry)),
-                HostPattern::Suffix(name) => suffix.push((name, entry)),
-                HostPattern::Any => next.any = entry,
-            }
+        let mut changes: HashMap<Option<BindId>, Vec<_>> = HashMap::new();
+        for spot in std::mem::take(&mut self.dirty) {
+            let entry = self.entry(&spot);
+            changes.entry(spot.0).or_default().push((spot.1, entry));
         }
-        next.exact = next.exact.with(exact);
-        next.suffix = next.suffix.with(suffix);
+        let mut next = before.clone();
+        if let Some(shared) = changes.remove(&None) {
+            next.shared = next.shared.with(shared);
+        }
+        if !changes.is_empty() {
+            let mut binds = HashMap::clone(&next.binds);
+            for (bind, changes) in changes {
+                let Some(bind) = bind else { continue };
+                let names = binds.remove(&bind).unwrap_or_default().with(changes);
+                if !names.is_empty() {
+                    binds.insert(bind, names);
+                }
+            }
+            next.binds = Arc::new(binds);
+        }
         next
     }
 
     /// `None` if the name has no record any more.
-    fn entry(&mut self, pattern: &HostPattern) -> Option<Entry> {
-        let records: Vec<_> = self.names.get(pattern)?.values().cloned().collect();
+    fn entry(&mut self, spot: &Spot) -> Option<Entry> {
+        let pattern = &spot.1;
+        let records: Vec<_> = self.names.get(spot)?.values().cloned().collect();
         if records.is_empty() {
-            self.names.remove(pattern);
+            self.names.remove(spot);
             return None;
         }
         let is_external = |record: &&Arc<TlsHost>| record.visibility == Visibility::External;
@@ -230,13 +282,14 @@ impl TlsCompiler {
 }
 
 /// The distinct names of a record as tables spell them.
-fn names(record: &TlsHost) -> BTreeSet<HostPattern> {
+fn names(record: &TlsHost) -> BTreeSet<Spot> {
     let normal = |pattern: &HostPattern| match pattern {
         HostPattern::Exact(name) => HostPattern::Exact(authority::normalize(name).into()),
         HostPattern::Suffix(name) => HostPattern::Suffix(authority::normalize(name).into()),
         HostPattern::Any => HostPattern::Any,
     };
-    record.names.iter().map(normal).collect()
+    let names = record.names.iter().map(normal);
+    names.map(|name| (record.bind.clone(), name)).collect()
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use api::gateway::v1::{AllowedRoutes, Gateway, Listener};
 use api::gateway::{GROUP, reason};
 use routing::BindId;
+use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{Bind, HostPattern};
 
-use super::class;
 use super::plan::{Finding, ListenerPlan, Namespaces, Plan, Protocol, RouteKind};
+use super::{class, secure};
 use crate::objects::{Dependency, Name, Objects, Reader};
 
 /// The addresses that a Gateway has.
@@ -29,6 +30,7 @@ pub struct GatewayTranslation {
     /// `None` if its class is not ours.
     pub plan: Option<Arc<Plan>>,
     pub binds: Vec<Arc<Bind>>,
+    pub tls: Vec<(TlsId, Arc<TlsHost>)>,
     pub reads: BTreeSet<Dependency>,
 }
 
@@ -53,12 +55,25 @@ pub fn translate_gateway(
         Finding::new(reason::INVALID, text)
     });
     let refused = class_refused
-        .or_else(|| parameters(gateway))
+        .or_else(|| unsupported(gateway))
         .or_else(|| assigned.unsupported.clone());
-    let mut listeners: Vec<_> = gateway.spec.listeners.iter().map(listener).collect();
+    let name = Name::of(&gateway.metadata);
+    let listeners = gateway.spec.listeners.iter();
+    let mut certificates = Vec::new();
+    let mut listeners: Vec<_> = listeners
+        .map(|written| {
+            let mut plan = listener(written);
+            let found = match plan.protocol {
+                Some(Protocol::Https) => secure::judge(gateway, written, &mut plan, &reader),
+                Some(Protocol::Http) | None => Vec::new(),
+            };
+            certificates.push(found);
+            plan
+        })
+        .collect();
     find_conflicts(&mut listeners);
     let mut plan = Plan {
-        name: Name::of(&gateway.metadata),
+        name,
         controller: class.spec.controller_name.as_str().into(),
         refused,
         addresses: assigned.addresses.clone(),
@@ -66,16 +81,27 @@ pub fn translate_gateway(
         listeners,
     };
     let binds = binds(&mut plan);
+    let tls = secure::hosts(gateway, &plan, certificates);
     GatewayTranslation {
         plan: Some(Arc::new(plan)),
         binds,
+        tls,
         reads: reader.into_read(),
     }
 }
 
-/// Whether the Gateway asks for settings of a kind that there is not.
-fn parameters(gateway: &Gateway) -> Option<Finding> {
-    let infrastructure = gateway.spec.infrastructure.as_ref()?;
+/// What the Gateway asks for that there is not.
+fn unsupported(gateway: &Gateway) -> Option<Finding> {
+    let spec = &gateway.spec;
+    if spec.default_scope.as_deref().is_some_and(|scope| scope != "None") {
+        let text = "defaultScope is not supported, leave it out";
+        return Some(Finding::new(reason::INVALID, text));
+    }
+    if spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
+        let text = "tls.backend is not supported: there is no TLS to backends yet";
+        return Some(Finding::new(reason::INVALID, text));
+    }
+    let infrastructure = spec.infrastructure.as_ref()?;
     let parameters = infrastructure.parameters_ref.as_ref()?;
     Some(Finding::new(
         reason::INVALID_PARAMETERS,
@@ -89,10 +115,11 @@ fn parameters(gateway: &Gateway) -> Option<Finding> {
 fn listener(listener: &Listener) -> ListenerPlan {
     let protocol = match listener.protocol.as_str() {
         "HTTP" => Some(Protocol::Http),
+        "HTTPS" => Some(Protocol::Https),
         _ => None,
     };
     let mut refused = protocol.is_none().then(|| {
-        let text = format!("protocol {:?} is not supported; HTTP is", listener.protocol);
+        let text = format!("protocol {:?} is not supported; HTTP and HTTPS are", listener.protocol);
         Finding::new(reason::UNSUPPORTED_PROTOCOL, text)
     });
     let port = u16::try_from(listener.port).ok().filter(|port| *port > 0);
@@ -206,9 +233,13 @@ fn binds(plan: &mut Plan) -> Vec<Arc<Bind>> {
         return Vec::new();
     }
     let mut sealed: BTreeMap<u16, Vec<HostPattern>> = BTreeMap::new();
+    let mut secure = BTreeSet::new();
     for listener in plan.listeners.iter().filter(|listener| listener.is_valid()) {
         let hosts = sealed.entry(listener.port).or_default();
         hosts.push(listener.host.clone());
+        if listener.protocol == Some(Protocol::Https) {
+            secure.insert(listener.port);
+        }
     }
     let mut binds = Vec::new();
     for (port, mut sealed) in sealed {
@@ -218,6 +249,7 @@ fn binds(plan: &mut Plan) -> Vec<Arc<Bind>> {
             binds.push(Arc::new(Bind {
                 id: BindId(format!("Gateway {} {address}", plan.name).into()),
                 address,
+                is_tls: secure.contains(&port),
                 sealed: sealed.clone(),
             }));
         }

@@ -33,6 +33,7 @@ impl Translator<'_> {
             let is_external = names.iter().any(|name| !is_cluster_local(name));
             let record = TlsHost {
                 origin: self.origin(&field),
+                bind: None,
                 visibility: if is_external {
                     Visibility::External
                 } else {

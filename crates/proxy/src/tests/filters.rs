@@ -234,11 +234,12 @@ async fn a_bind_serves_its_own_routes_until_it_is_closed() {
     let id = BindId("gw".into());
     let binder = gateway.gateway.binder().clone();
     let address = binder
-        .open(&id, ([127, 0, 0, 1], 0).into())
+        .open(&id, ([127, 0, 0, 1], 0).into(), false)
         .expect("a free port");
     gateway.compiler.put_bind(Arc::new(Bind {
         id: id.clone(),
         address,
+        is_tls: false,
         sealed: Vec::new(),
     }));
     let mut route = with(Filters::default(), arm);
@@ -246,10 +247,10 @@ async fn a_bind_serves_its_own_routes_until_it_is_closed() {
     gateway.put(route);
     assert_eq!(ask(address, GET).await.status(), 200);
     assert_eq!(ask(gateway.address, GET).await.status(), 404);
-    assert!(binder.open(&id, address).is_err(), "the address is taken");
+    assert!(binder.open(&id, address, false).is_err(), "the address is taken");
     binder.close(&id).await;
     let again = binder
-        .open(&id, address)
+        .open(&id, address, false)
         .expect("the address is free again");
     assert_eq!(ask(again, GET).await.status(), 200);
 }

@@ -101,6 +101,7 @@ impl Gateway {
     fn terminate(&mut self, name: &str, termination: Termination) {
         let host = TlsHost {
             origin: route(name, Action::Respond(teapot())).origin,
+            bind: None,
             visibility: Visibility::External,
             names: vec![HostPattern::Exact(name.into())],
             sort_key: SortKey::default(),

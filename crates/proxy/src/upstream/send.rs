@@ -4,7 +4,7 @@
 //! may go both ways for hours. The request's side ends with a failure or not at all; the
 //! answer's side decides when the exchange is over.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::pin::pin;
 
@@ -12,6 +12,7 @@ use crate::buffer::Buffer;
 use crate::downstream::{Answer, Downstream, Responder};
 use crate::failure::Failure;
 use crate::filter::answer::AnswerEdits;
+use crate::filter::mirror::Copies;
 use crate::http1::body::Framing;
 use crate::http1::head::ResponseHead;
 use crate::http1::sink::Http1Sink;
@@ -33,6 +34,17 @@ pub(crate) struct Exchange<'a> {
     pub(crate) wants_upgrade: bool,
     /// Changes to the final answer's head.
     pub(crate) edits: Option<&'a AnswerEdits>,
+    /// Statuses that are not passed on: the request is sent again.
+    pub(crate) withheld: &'a [u16],
+    /// Take the body too.
+    pub(crate) copies: Option<&'a RefCell<Copies>>,
+}
+
+impl Exchange<'_> {
+    /// Whether an answer is dropped, because the request can be sent again.
+    fn withholds(&self, status: u16) -> bool {
+        self.withheld.contains(&status) && !self.progress.body_taken.get()
+    }
 }
 
 /// How far a request has come; decides whether it may be sent again.
@@ -201,6 +213,9 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
         progress
             .body_taken
             .set(progress.body_taken.get() || !chunk.data.as_slice().is_empty());
+        if let Some(copies) = exchange.copies {
+            copies.borrow_mut().write(chunk.data.as_slice(), last);
+        }
         if !send(exchange, sink.write(chunk).await) {
             // The server stopped reading. Its answer, if it gave one, is still to be read.
             return std::future::pending().await;
@@ -255,6 +270,7 @@ async fn download(
                 .inform(answer)
                 .await
                 .map_err(|_| Failure::ClientGone)?,
+            status if exchange.withholds(status) => return Err(Failure::Withheld { status }),
             status => {
                 exchange.progress.status.set(status);
                 responder

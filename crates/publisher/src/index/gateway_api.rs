@@ -15,6 +15,7 @@ use dialects::gateway_api::{
 use dialects::{Dependency, Name};
 use routing::BindId;
 use routing::model::RouteId;
+use routing::model::tls::TlsId;
 use tokio::time::Instant;
 
 use super::{Consumer, Index};
@@ -53,6 +54,7 @@ struct HeldGateway {
     /// `None` if its class is not ours.
     plan: Option<Arc<Plan>>,
     binds: Few<BindId>,
+    tls: Few<TlsId>,
     reads: Few<Dependency>,
 }
 
@@ -162,6 +164,7 @@ impl Index {
             gateway: Arc::default(),
             plan: None,
             binds: Few::default(),
+            tls: Few::default(),
             reads: Few::default(),
         });
         let is_same = held.gateway.spec == gateway.spec
@@ -184,6 +187,9 @@ impl Index {
         for bind in held.binds.iter() {
             self.compiler.remove_bind(bind);
             self.gateway_api.binds.unwant(bind);
+        }
+        for id in held.tls.iter() {
+            self.compiler.remove_tls(id);
         }
         let changed = self.objects.put_plan(name, None);
         self.mark(changed);
@@ -209,8 +215,16 @@ impl Index {
             state.binds.unwant(id);
         }
         for bind in translation.binds {
-            state.binds.want(&bind.id, bind.address);
+            state.binds.want(&bind.id, bind.address, bind.is_tls);
             self.compiler.put_bind(bind);
+        }
+        let ids = translation.tls.iter().map(|(id, _)| id.clone()).collect();
+        let before = std::mem::replace(&mut held.tls, ids);
+        for id in before.minus(&held.tls) {
+            self.compiler.remove_tls(id);
+        }
+        for (id, host) in translation.tls {
+            self.compiler.put_tls(id, host);
         }
         held.plan = translation.plan.clone();
         let reads = Few::from(translation.reads);

@@ -23,6 +23,8 @@ impl fmt::Display for BindId {
 pub struct Bind {
     pub id: BindId,
     pub address: SocketAddr,
+    /// Whether clients speak TLS there.
+    pub is_tls: bool,
     /// Hosts at which a search for a route ends: a request that belongs to one of these patterns
     /// never gets a route of a wider one. Between them, routes of wider hosts are tried too.
     pub sealed: Vec<HostPattern>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{HostPattern, Origin, SortKey, Split, Visibility};
+use super::{BindId, HostPattern, Origin, SortKey, Split, Visibility};
 
 /// Identity of a [`TlsHost`]: stable while its object and field keep their place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -17,6 +17,10 @@ pub struct TlsId(pub Arc<str>);
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TlsHost {
     pub origin: Origin,
+    /// The bind that it is for; `None` means the gateway's shared listeners.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bind: Option<BindId>,
+    /// Which of the shared listeners it is for.
     pub visibility: Visibility,
     /// Compared with the server name that the client asks for (SNI).
     pub names: Vec<HostPattern>,

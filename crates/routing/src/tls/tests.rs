@@ -27,6 +27,7 @@ fn record(names: &[&str], visibility: Visibility, certificates: &[&str]) -> TlsH
             generation: 1,
             field: "spec".into(),
         },
+        bind: None,
         visibility,
         names: names.iter().map(pattern).collect(),
         sort_key: SortKey::default(),

@@ -83,10 +83,10 @@ pub fn publisher(
 struct Sockets(proxy::Binder);
 
 impl publisher::Sockets for Sockets {
-    fn open(&self, id: &BindId, address: SocketAddr) -> io::Result<()> {
+    fn open(&self, id: &BindId, address: SocketAddr, is_tls: bool) -> io::Result<()> {
         // The proxy's own sockets share their port on purpose: a plain one tells who has it.
         drop(TcpListener::bind(address)?);
-        self.0.open(id, address).map(drop)
+        self.0.open(id, address, is_tls).map(drop)
     }
 
     fn close<'s>(&'s self, id: &'s BindId) -> BoxFuture<'s, ()> {

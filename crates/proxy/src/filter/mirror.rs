@@ -1,0 +1,183 @@
+//! Copies of requests for other backends. What they answer is read and dropped.
+//!
+//! A copy never delays the request that it is of: its body goes through a short queue, and a
+//! backend that does not keep up loses the copy. One endpoint gets one copy, over a connection of
+//! its own that is closed afterwards.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use routing::Backend;
+use routing::model::{Mirror, Protocol};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::edits::Edits;
+use crate::failure::Failure;
+use crate::http1::body::Framing;
+use crate::http1::edit;
+use crate::http2::headers;
+use crate::message::View;
+use crate::rare::rare;
+use crate::upstream::{Connection, Freshness};
+use crate::worker::Worker;
+
+/// Pieces of body that a copy may lag behind.
+const QUEUE: usize = 32;
+/// A copy and its answer.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Copies at once on one thread; further ones are not made.
+const MOST: usize = 1024;
+
+/// The bodies of the copies of one request.
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
+    queues: Vec<mpsc::Sender<Piece>>,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Data(Vec<u8>),
+    End,
+}
+
+impl Copies {
+    /// Passes on what was just read of the body.
+    pub(crate) fn write(&mut self, data: &[u8], is_last: bool) {
+        self.queues.retain(|queue| {
+            let sent = data.is_empty() || queue.try_send(Piece::Data(data.to_vec())).is_ok();
+            // Without an end, the copy is cut: its backend does not take it for a whole one.
+            sent && (!is_last || queue.try_send(Piece::End).is_ok())
+        });
+        if is_last {
+            self.queues.clear();
+        }
+    }
+
+    /// Whether nobody wants the body.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queues.is_empty()
+    }
+}
+
+/// What a copy is made of.
+pub(crate) struct Original<'r> {
+    pub(crate) view: View<'r>,
+    pub(crate) edits: Edits<'r>,
+    /// As it came in.
+    pub(crate) framing: Framing,
+}
+
+/// Begins copies for those of `mirrors` that the draw hits.
+pub(crate) fn begin<'m>(
+    worker: &Rc<Worker>,
+    snapshot: &routing::Snapshot,
+    mirrors: impl Iterator<Item = &'m Mirror>,
+    original: &Original<'_>,
+) -> Result<Copies, Failure> {
+    let mut copies = Copies::default();
+    for mirror in mirrors {
+        if !mirror.share.holds(worker.draw(mirror.share.total())) {
+            continue;
+        }
+        let found = snapshot.backend(&mirror.backend);
+        let Some(backend) = found.filter(|backend| backend.protocol == Protocol::Http1) else {
+            tracing::debug!(backend = %mirror.backend, "no copy: the backend is not known");
+            continue;
+        };
+        if Rc::strong_count(&worker.copies) > MOST {
+            tracing::debug!(backend = %mirror.backend, "no copy: too many are on their way");
+            continue;
+        }
+        let mut head = Vec::with_capacity(1024);
+        match original.view {
+            View::Http1 { head: sent, bytes } => {
+                edit::request(&mut head, sent, bytes, &original.edits);
+            }
+            View::Http2(parts) => {
+                headers::http1_request(&mut head, parts, original.framing, &original.edits)?;
+            }
+        }
+        let (queue, pieces) = mpsc::channel(QUEUE);
+        if original.framing == Framing::None {
+            // Cannot be full yet.
+            let _: Result<(), TrySendError<_>> = queue.try_send(Piece::End);
+        } else {
+            copies.queues.push(queue);
+        }
+        let task = Task {
+            place: Rc::clone(&worker.copies),
+            worker: Rc::clone(worker),
+            backend: Arc::clone(backend),
+            head,
+            is_chunked: original.framing == Framing::Chunked,
+            pieces,
+        };
+        tokio::task::spawn_local(task.run());
+    }
+    Ok(copies)
+}
+
+/// One copy on its way.
+struct Task {
+    place: Rc<()>,
+    worker: Rc<Worker>,
+    backend: Arc<Backend>,
+    head: Vec<u8>,
+    is_chunked: bool,
+    pieces: mpsc::Receiver<Piece>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let backend = self.backend.id.clone();
+        match tokio::time::timeout(LIMIT, rare(self.send())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%backend, %error, "a copy failed"),
+            Err(_) => tracing::debug!(%backend, "a copy took too long"),
+        }
+        drop(self.place);
+    }
+
+    async fn send(&mut self) -> Result<(), Failure> {
+        let reached =
+            crate::backend::reach(&self.worker, &self.backend, Freshness::Fresh).await?;
+        let endpoint = reached.slot.endpoint().address;
+        let Connection::Http1(mut connection) = reached.connection else {
+            return Ok(());
+        };
+        let unanswered = |_: std::io::Error| Failure::Unanswered { endpoint };
+        let stream = &mut connection.stream;
+        stream.write_all(&closing(&self.head)).await.map_err(unanswered)?;
+        loop {
+            match self.pieces.recv().await {
+                Some(Piece::Data(data)) if self.is_chunked => {
+                    let size = format!("{:x}\r\n", data.len());
+                    stream.write_all(size.as_bytes()).await.map_err(unanswered)?;
+                    stream.write_all(&data).await.map_err(unanswered)?;
+                    stream.write_all(b"\r\n").await.map_err(unanswered)?;
+                }
+                Some(Piece::Data(data)) => stream.write_all(&data).await.map_err(unanswered)?,
+                Some(Piece::End) if self.is_chunked => {
+                    stream.write_all(b"0\r\n\r\n").await.map_err(unanswered)?;
+                    break;
+                }
+                Some(Piece::End) => break,
+                // The request was cut; so is its copy.
+                None => return Ok(()),
+            }
+        }
+        stream.flush().await.map_err(unanswered)?;
+        let mut dropped = [0; 4096];
+        while stream.read(&mut dropped).await.map_err(unanswered)? > 0 {}
+        Ok(())
+    }
+}
+
+/// A head that asks the server to close the connection after its answer.
+fn closing(head: &[u8]) -> Vec<u8> {
+    let fields = head.strip_suffix(b"\r\n").unwrap_or(head);
+    [fields, b"connection: close\r\n\r\n"].concat()
+}
