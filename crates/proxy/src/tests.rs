@@ -7,6 +7,7 @@ mod framing;
 mod headers;
 mod http2;
 mod limits;
+mod retries;
 mod smuggling;
 mod tls;
 mod upgrade;

@@ -11,11 +11,13 @@ use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, RouteStatus}
 use dialects::Name;
 use dialects::gateway_api::{self, RouteKind};
 use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Service;
 use kube::api::PostParams;
 use kube::{Api, Client, Resource};
 use lifecycle::Tasks;
 use reconcile::{Action, Error, Informer, Key, Queue};
 
+use crate::gateway_service;
 use crate::index::{GatewayOutcome, Outcomes, RouteKey, RouteOutcome};
 
 /// Status writes in flight at once.
@@ -59,6 +61,8 @@ struct Shared {
     caches: Caches,
     /// Controller names that are ours at the moment.
     outcomes: Mutex<Held>,
+    /// Services as they were applied last.
+    services: Mutex<HashMap<Name, Service>>,
     queue: Queue<Due>,
 }
 
@@ -76,6 +80,7 @@ impl GatewayStatuses {
                 client,
                 caches,
                 outcomes: Mutex::default(),
+                services: Mutex::default(),
                 queue: Queue::new(),
             }),
         }
@@ -110,7 +115,11 @@ impl GatewayStatuses {
                     held.gateways.insert(name.clone(), outcome);
                     self.shared.queue.add(Due::Gateway(name));
                 }
-                None => drop(held.gateways.remove(&name)),
+                None => {
+                    held.gateways.remove(&name);
+                    let services = self.shared.services.lock();
+                    services.unwrap_or_else(PoisonError::into_inner).remove(&name);
+                }
             }
         }
         for (key, outcome) in outcomes.routes {
@@ -191,6 +200,25 @@ impl Shared {
         );
         let current = gateway.status.as_ref();
         reconcile::write::status(&self.client, gateway.as_ref(), current, &next).await?;
+        self.apply_service(name, gateway_service::service(&gateway, &outcome.plan))
+            .await
+    }
+
+    /// Makes the Service of a Gateway what it should be; it goes with its Gateway.
+    async fn apply_service(&self, name: &Name, wanted: Service) -> Result<(), Error> {
+        let services = || self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        if services().get(name) == Some(&wanted) {
+            return Ok(());
+        }
+        let mut object = wanted.clone();
+        let status = object.status.take();
+        let applied = reconcile::write::apply(&self.client, &object).await?;
+        if applied.status != status {
+            let stored = applied.status.clone();
+            let status = status.unwrap_or_default();
+            reconcile::write::status(&self.client, &applied, stored.as_ref(), &status).await?;
+        }
+        services().insert(name.clone(), wanted);
         Ok(())
     }
 

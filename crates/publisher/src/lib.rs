@@ -9,6 +9,7 @@ mod addresses;
 mod binds;
 mod certificate;
 mod few;
+mod gateway_service;
 mod gateway_status;
 mod inbox;
 mod index;

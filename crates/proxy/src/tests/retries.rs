@@ -1,0 +1,186 @@
+//! Tries and copies of requests, as clients and backends see them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use routing::model::{Action, Arm, Filters, Mirror, Retry, Route, Share, Split};
+use testkit::http::{Body, Message, RawServer, ask};
+use tokio::sync::mpsc;
+
+use super::{GET, Gateway, backend, route};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
+
+/// What a server does with its first requests.
+#[derive(Clone, Copy)]
+enum Early {
+    Answer(&'static str),
+    /// Ends the connection.
+    Hang,
+    /// Never answers.
+    Stall,
+}
+
+/// A server that behaves so for the first `count` requests, and the number it got.
+async fn flaky(early: Early, count: usize) -> (RawServer, Arc<AtomicUsize>) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&seen);
+    let server = RawServer::start(move |mut stream| {
+        let counter = Arc::clone(&counter);
+        async move {
+            while stream.read_message(Body::Request).await.is_some() {
+                let number = counter.fetch_add(1, Ordering::SeqCst);
+                match early {
+                    _ if number >= count => stream.send(OK).await,
+                    Early::Answer(answer) => stream.send(answer).await,
+                    Early::Hang => return,
+                    Early::Stall => return stream.closed().await,
+                }
+            }
+        }
+    })
+    .await;
+    (server, seen)
+}
+
+fn retry(attempts: u32) -> Retry {
+    Retry {
+        attempts,
+        statuses: vec![503],
+        on_failure: true,
+        pause: Duration::from_millis(1),
+    }
+}
+
+async fn gateway(server: &RawServer, filters: Filters) -> Gateway {
+    let mut gateway = Gateway::start().await;
+    let backend = backend("b", &[server.address]);
+    let arm = Arm::new(1, backend.id.clone());
+    gateway.compiler.put_backend(Arc::new(backend));
+    let action = Action::Forward(Split::new(vec![arm]).expect("a weight"));
+    gateway.put(Route {
+        filters,
+        ..route("a", action)
+    });
+    gateway
+}
+
+fn with_retry(retry: Retry) -> Filters {
+    Filters {
+        retry: Some(Arc::new(retry)),
+        ..Filters::default()
+    }
+}
+
+#[tokio::test]
+async fn a_status_that_is_listed_is_tried_again_and_passed_on_at_last() {
+    let (server, seen) = flaky(Early::Answer(BUSY), 2).await;
+    let gateway = gateway(&server, with_retry(retry(2))).await;
+    assert_eq!(ask(gateway.address, GET).await.status(), 200);
+    assert_eq!(seen.load(Ordering::SeqCst), 3);
+    let (server, seen) = flaky(Early::Answer(BUSY), 9).await;
+    let gateway = self::gateway(&server, with_retry(retry(1))).await;
+    let answer = ask(gateway.address, GET).await;
+    assert_eq!((answer.status(), &*answer.text()), (503, "busy"));
+    assert_eq!(seen.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn another_status_is_passed_on_at_once() {
+    let (server, seen) = flaky(Early::Answer(BUSY), 9).await;
+    let other = Retry {
+        statuses: vec![502],
+        ..retry(3)
+    };
+    let gateway = gateway(&server, with_retry(other)).await;
+    assert_eq!(ask(gateway.address, GET).await.status(), 503);
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_without_an_answer_is_tried_again() {
+    let (server, _) = flaky(Early::Hang, 2).await;
+    let gateway = gateway(&server, with_retry(retry(2))).await;
+    assert_eq!(ask(gateway.address, GET).await.status(), 200);
+    let (server, _) = flaky(Early::Hang, 99).await;
+    let gateway = self::gateway(&server, with_retry(retry(1))).await;
+    assert_eq!(ask(gateway.address, GET).await.status(), 503);
+}
+
+#[tokio::test]
+async fn a_try_that_takes_too_long_is_tried_again_within_the_requests_time() {
+    let (server, _) = flaky(Early::Stall, 1).await;
+    let filters = Filters {
+        try_timeout: Some(Duration::from_millis(100)),
+        ..with_retry(retry(1))
+    };
+    let gateway = gateway(&server, filters.clone()).await;
+    assert_eq!(ask(gateway.address, GET).await.status(), 200);
+    let (server, seen) = flaky(Early::Stall, 99).await;
+    let filters = Filters {
+        request_timeout: Some(Duration::from_millis(150)),
+        retry: Some(Arc::new(retry(9))),
+        ..filters
+    };
+    let gateway = self::gateway(&server, filters).await;
+    assert_eq!(ask(gateway.address, GET).await.status(), 504);
+    assert!(seen.load(Ordering::SeqCst) <= 2);
+}
+
+#[tokio::test]
+async fn a_request_whose_body_is_gone_is_not_tried_again() {
+    let (server, seen) = flaky(Early::Answer(BUSY), 9).await;
+    let gateway = gateway(&server, with_retry(retry(3))).await;
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody";
+    assert_eq!(ask(gateway.address, post).await.status(), 503);
+    assert_eq!(seen.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_copy_has_head_and_body_and_its_answer_is_dropped() {
+    let (server, _) = flaky(Early::Hang, 0).await;
+    let (sender, mut copies) = mpsc::unbounded_channel::<Message>();
+    let mirror = RawServer::start(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            while let Some(request) = stream.read_message(Body::Request).await {
+                let _ = sender.send(request);
+                stream.send(BUSY).await;
+            }
+        }
+    })
+    .await;
+    let copy = backend("copy", &[mirror.address]);
+    let mut none = copy.clone();
+    none.id = routing::BackendId("none".into());
+    let share = |numerator| Share::new(numerator, 4).expect("a share");
+    let filters = Filters {
+        mirrors: vec![
+            Mirror {
+                backend: copy.id.clone(),
+                share: share(4),
+            },
+            Mirror {
+                backend: none.id.clone(),
+                share: share(0),
+            },
+        ],
+        ..Filters::default()
+    };
+    let mut gateway = gateway(&server, filters).await;
+    gateway.compiler.put_backend(Arc::new(copy));
+    gateway.compiler.put_backend(Arc::new(none));
+    gateway.publish();
+    assert_eq!(ask(gateway.address, GET).await.status(), 200);
+    let copy = copies.recv().await.expect("a copy");
+    assert!(copy.start.starts_with("GET / "), "{copy:?}");
+    for framing in ["Content-Length: 4\r\n\r\nbody", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"] {
+        let post = format!("POST /p HTTP/1.1\r\nHost: a\r\n{framing}");
+        assert_eq!(ask(gateway.address, &post).await.status(), 200);
+        let copy = copies.recv().await.expect("a copy");
+        assert_eq!((&*copy.start, &*copy.body), ("POST /p HTTP/1.1", &b"body"[..]));
+    }
+    assert!(copies.try_recv().is_err(), "nothing for the share of none");
+}
