@@ -34,6 +34,7 @@ pub use features::FEATURES;
 pub use gateway::{Assigned, GatewayTranslation, translate_gateway};
 pub use grpc::translate_grpc;
 pub use http::translate_http;
+pub use known::AuthoritiesState;
 pub(crate) use known::Known;
 pub use plan::{Finding, ListenerPlan, Plan, Protocol, RouteKind};
 pub use status::{BindFailure, gateway_status, route_status};

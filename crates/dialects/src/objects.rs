@@ -62,6 +62,8 @@ pub enum Dependency {
     Revision(Name),
     /// The certificate in this Secret.
     Certificate(Name),
+    /// The certificates of authorities in this ConfigMap.
+    Authorities(Name),
     /// Who claims this host first.
     Host(HostPattern),
     GatewayClass(Arc<str>),

@@ -1,11 +1,12 @@
 //! A Secret of type `kubernetes.io/tls` → a certificate for the gateway, checked as far as a
-//! handshake will need it.
+//! handshake will need it; and a ConfigMap → the certificates of authorities.
 
 use std::sync::{Arc, LazyLock};
 
 use dialects::{CertificateState, Name};
-use k8s_openapi::api::core::v1::Secret;
-use routing::model::tls::{Certificate, PrivateKey};
+use dialects::gateway_api::AuthoritiesState;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use routing::model::tls::{CaBundle, Certificate, PrivateKey};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,6 +14,29 @@ use rustls::sign::CertifiedKey;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+/// In ConfigMaps.
+const AUTHORITIES: &str = "ca.crt";
+
+/// The certificates of authorities that a ConfigMap holds.
+pub(crate) fn authorities(name: &Name, map: &ConfigMap) -> AuthoritiesState {
+    let data = map.data.as_ref().and_then(|data| data.get(AUTHORITIES));
+    let data = data.ok_or_else(|| format!("it has no {AUTHORITIES}"))?;
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(data.as_bytes()).collect();
+    let certificates = parsed.map_err(|_| format!("{AUTHORITIES} is not PEM"))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in &certificates {
+        roots
+            .add(certificate.clone())
+            .map_err(|error| format!("{AUTHORITIES} holds what is no certificate: {error}"))?;
+    }
+    if certificates.is_empty() {
+        return Err(format!("{AUTHORITIES} holds no certificate in PEM form").into());
+    }
+    Ok(Arc::new(CaBundle {
+        name: name.to_string().into(),
+        certificates: certificates.iter().map(|der| der.to_vec().into()).collect(),
+    }))
+}
 
 /// What most Secrets hold.
 static NO_CERTIFICATE: LazyLock<Arc<str>> =

@@ -11,7 +11,7 @@ use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGra
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
 use dialects::Name;
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Resource;
 use reconcile::{Change, Informer};
@@ -30,6 +30,7 @@ pub(crate) struct Pending {
     pub(crate) revisions: Changes<Revision>,
     pub(crate) secrets: Changes<Secret>,
     pub(crate) namespaces: Changes<Namespace>,
+    pub(crate) config_maps: Changes<ConfigMap>,
     pub(crate) grants: Changes<ReferenceGrant>,
     pub(crate) classes: Changes<GatewayClass>,
     pub(crate) gateways: Changes<Gateway>,

@@ -143,6 +143,12 @@ impl Index {
             let changed = self.objects.put_namespace(&name.name, labels);
             self.mark(changed);
         }
+        for (name, map) in pending.config_maps {
+            // Most hold something else, and nobody asks for those.
+            let state = map.map(|map| certificate::authorities(&name, &map));
+            let changed = self.objects.put_authorities(&name, state);
+            self.mark(changed);
+        }
         for (name, grant) in pending.grants {
             let changed = self.objects.put_grant(&name, grant);
             self.mark(changed);

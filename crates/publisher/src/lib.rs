@@ -27,7 +27,7 @@ use dialects::gateway_api::Adopt;
 use dialects::knative::LoadBalancers;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use lifecycle::{Publish, Stage, Tasks};
 use reconcile::{Cluster, Informer};
@@ -139,6 +139,7 @@ fn follow_gateway_api(
     tasks: &Tasks,
 ) -> (Caches, Vec<Synced>) {
     let namespaces = cluster.informer::<Namespace>(tasks);
+    let config_maps = cluster.informer::<ConfigMap>(tasks);
     let grants = cluster.informer::<ReferenceGrant>(tasks);
     let caches = Caches {
         classes: cluster.informer::<GatewayClass>(tasks),
@@ -147,6 +148,7 @@ fn follow_gateway_api(
         grpc_routes: cluster.informer::<GrpcRoute>(tasks),
     };
     inbox::follow(inbox, &namespaces, |pending| &mut pending.namespaces);
+    inbox::follow(inbox, &config_maps, |pending| &mut pending.config_maps);
     inbox::follow(inbox, &grants, |pending| &mut pending.grants);
     inbox::follow(inbox, &caches.classes, |pending| &mut pending.classes);
     inbox::follow(inbox, &caches.gateways, |pending| &mut pending.gateways);
@@ -154,6 +156,7 @@ fn follow_gateway_api(
     inbox::follow(inbox, &caches.grpc_routes, |pending| &mut pending.grpc_routes);
     let synced = vec![
         namespaces.synced().shared(),
+        config_maps.synced().shared(),
         grants.synced().shared(),
         caches.classes.synced().shared(),
         caches.gateways.synced().shared(),

@@ -111,7 +111,8 @@ pub(crate) fn settings() -> Settings {
 }
 
 /// What Gateway API's part watches; nothing happens there.
-const OTHERS: [(&str, &str, &str); 6] = [
+const OTHERS: [(&str, &str, &str); 7] = [
+    ("configmaps", "v1", "ConfigMap"),
     ("namespaces", "v1", "Namespace"),
     ("referencegrants", "gateway.networking.k8s.io/v1", "ReferenceGrant"),
     ("gatewayclasses", "gateway.networking.k8s.io/v1", "GatewayClass"),

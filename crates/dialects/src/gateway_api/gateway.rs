@@ -59,15 +59,17 @@ pub fn translate_gateway(
         .or_else(|| assigned.unsupported.clone());
     let name = Name::of(&gateway.metadata);
     let listeners = gateway.spec.listeners.iter();
-    let mut certificates = Vec::new();
+    let mut secured = Vec::new();
     let mut listeners: Vec<_> = listeners
         .map(|written| {
             let mut plan = listener(written);
             let found = match plan.protocol {
-                Some(Protocol::Https) => secure::judge(gateway, written, &mut plan, &reader),
-                Some(Protocol::Http) | None => Vec::new(),
+                Some(Protocol::Https) => {
+                    Some(secure::judge(gateway, written, &mut plan, &reader))
+                }
+                Some(Protocol::Http) | None => None,
             };
-            certificates.push(found);
+            secured.push(found);
             plan
         })
         .collect();
@@ -78,10 +80,11 @@ pub fn translate_gateway(
         refused,
         addresses: assigned.addresses.clone(),
         unusable: assigned.unusable.clone(),
+        allows_anybody: secure::allows_anybody(gateway),
         listeners,
     };
     let binds = binds(&mut plan);
-    let tls = secure::hosts(gateway, &plan, certificates);
+    let tls = secure::hosts(gateway, &plan, secured);
     GatewayTranslation {
         plan: Some(Arc::new(plan)),
         binds,

@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use api::gateway::v1::{GatewayClass, ReferenceGrant};
+use routing::model::tls::CaBundle;
 
 use super::{Adopt, Plan};
 use crate::objects::{Dependency, Name, Objects, Reader};
 
 type Labels = BTreeMap<String, String>;
+
+/// What a ConfigMap holds: certificates of authorities, or why it cannot be used for them.
+pub type AuthoritiesState = Result<Arc<CaBundle>, Arc<str>>;
 
 /// What there is.
 #[derive(Debug, Default)]
@@ -19,6 +23,7 @@ pub(crate) struct Known {
     /// By namespace, then by name.
     grants: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<ReferenceGrant>>>,
     namespaces: HashMap<Arc<str>, Labels>,
+    authorities: HashMap<Name, AuthoritiesState>,
 }
 
 /// A reference from one object to another.
@@ -107,6 +112,24 @@ impl Objects {
             .collect()
     }
 
+    /// Sets or removes what a ConfigMap holds. Returns what changed.
+    pub fn put_authorities(
+        &mut self,
+        name: &Name,
+        state: Option<AuthoritiesState>,
+    ) -> Vec<Dependency> {
+        let authorities = &mut self.gateway_api.authorities;
+        let before = match &state {
+            Some(state) => authorities.insert(name.clone(), state.clone()),
+            None => authorities.remove(name),
+        };
+        let changed = before != state;
+        changed
+            .then(|| Dependency::Authorities(name.clone()))
+            .into_iter()
+            .collect()
+    }
+
     /// Sets or removes the labels of a namespace. Returns what changed.
     pub fn put_namespace(&mut self, name: &Arc<str>, labels: Option<Labels>) -> Vec<Dependency> {
         let namespaces = &mut self.gateway_api.namespaces;
@@ -133,6 +156,12 @@ impl<'a> Reader<'a> {
     pub(super) fn plan(&self, name: &Name) -> Option<&'a Arc<Plan>> {
         self.note(Dependency::Gateway(name.clone()));
         self.objects().gateway_api.plans.get(name)
+    }
+
+    /// What the ConfigMap of this name holds; `None` if there is no such ConfigMap.
+    pub(super) fn authorities(&self, name: &Name) -> Option<&'a AuthoritiesState> {
+        self.note(Dependency::Authorities(name.clone()));
+        self.objects().gateway_api.authorities.get(name)
     }
 
     /// The labels of a namespace; none if there is no such namespace.

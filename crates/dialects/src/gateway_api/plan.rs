@@ -36,6 +36,8 @@ pub struct Plan {
     pub addresses: Vec<IpAddr>,
     /// Why addresses that were asked for cannot be had.
     pub unusable: Option<Finding>,
+    /// Some port takes clients whose certificates nobody verified.
+    pub allows_anybody: bool,
     pub listeners: Vec<ListenerPlan>,
 }
 

@@ -1,13 +1,16 @@
-//! HTTPS listeners: the certificates that they show.
+//! HTTPS listeners: the certificates that they show, and those that clients must show.
 //!
-//! A listener is served with the certificates that can be used; those that cannot are reported.
+//! A listener is served with what can be used of both, and what cannot is reported; without any
+//! certificate to show, or to verify clients with, it is not served at all.
 
 use std::sync::Arc;
 
 use api::gateway::reason;
-use api::gateway::v1::{Gateway, Listener, SecretObjectReference};
+use api::gateway::v1::{
+    FrontendValidation, Gateway, Listener, ObjectReference, SecretObjectReference,
+};
 use routing::model::tls::{
-    Alpn, Certificate, ClientCertificates, Termination, TlsAction, TlsHost, TlsId, TlsVersion,
+    Alpn, CaBundle, Certificate, ClientCertificates, Termination, TlsAction, TlsHost, TlsId, TlsVersion,
     TlsVersions,
 };
 use routing::model::{Origin, SortKey, Visibility};
@@ -16,13 +19,19 @@ use super::known::Reference;
 use super::plan::{Finding, ListenerPlan, Plan};
 use crate::objects::{Name, Reader};
 
+/// What an HTTPS listener does in handshakes.
+pub(super) struct Secured {
+    certificates: Vec<Arc<Certificate>>,
+    client: ClientCertificates,
+}
+
 /// Finds a listener's certificates and says in the plan what is wrong.
 pub(super) fn judge(
     gateway: &Gateway,
     listener: &Listener,
     plan: &mut ListenerPlan,
     reader: &Reader<'_>,
-) -> Vec<Arc<Certificate>> {
+) -> Secured {
     let unsupported = |text: &str| Finding::new(reason::UNSUPPORTED_VALUE, text);
     let tls = listener.tls.clone().unwrap_or_default();
     if tls.mode == "Passthrough" {
@@ -30,10 +39,8 @@ pub(super) fn judge(
         plan.refused = Some(unsupported(text));
     } else if let Some(option) = tls.options.keys().next() {
         plan.refused = Some(unsupported(&format!("tls.options {option} is not supported")));
-    } else if asks_clients(gateway, listener.port) {
-        let text = "client certificates (tls.frontend) are not supported yet";
-        plan.refused = Some(Finding::new(reason::NO_VALID_CA_CERTIFICATE, text));
     }
+    let client = clients(gateway, listener.port, plan, reader);
     let mut certificates = Vec::new();
     for reference in &tls.certificate_refs {
         match certificate(gateway, reference, reader) {
@@ -50,18 +57,99 @@ pub(super) fn judge(
             Finding::new(reason::INVALID_CERTIFICATE_REF, text)
         });
     }
-    certificates
+    Secured {
+        certificates,
+        client,
+    }
 }
 
-/// Whether clients of this port have to show certificates.
-fn asks_clients(gateway: &Gateway, port: i32) -> bool {
-    let tls = gateway.spec.tls.as_ref();
-    let Some(frontend) = tls.and_then(|tls| tls.frontend.as_ref()) else {
-        return false;
-    };
+/// What clients of this port have to show.
+fn validation(gateway: &Gateway, port: i32) -> Option<&FrontendValidation> {
+    let frontend = gateway.spec.tls.as_ref()?.frontend.as_ref()?;
     let of_port = frontend.per_port.iter().find(|it| it.port == port);
     let rules = of_port.map_or(&frontend.default, |of_port| &of_port.tls);
-    rules.validation.is_some()
+    rules.validation.as_ref()
+}
+
+/// Whether some port takes clients whose certificates nobody verified.
+pub(super) fn allows_anybody(gateway: &Gateway) -> bool {
+    let frontend = gateway.spec.tls.iter().flat_map(|tls| &tls.frontend);
+    let mut rules = frontend.flat_map(|frontend| {
+        let of_ports = frontend.per_port.iter().map(|of_port| &of_port.tls);
+        of_ports.chain([&frontend.default])
+    });
+    rules.any(|rules| {
+        let validation = rules.validation.as_ref();
+        validation.is_some_and(|validation| validation.mode == "AllowInsecureFallback")
+    })
+}
+
+fn clients(
+    gateway: &Gateway,
+    port: i32,
+    plan: &mut ListenerPlan,
+    reader: &Reader<'_>,
+) -> ClientCertificates {
+    let Some(validation) = validation(gateway, port) else {
+        return ClientCertificates::None;
+    };
+    let (mut names, mut certificates) = (Vec::new(), Vec::new());
+    for reference in &validation.ca_certificate_refs {
+        match authority(gateway, reference, reader) {
+            Ok(bundle) => {
+                names.push(bundle.name.to_string());
+                certificates.extend(bundle.certificates.iter().cloned());
+            }
+            Err(finding) => {
+                plan.unresolved.get_or_insert(finding);
+            }
+        }
+    }
+    if certificates.is_empty() {
+        let text = "no certificate of an authority that clients could be verified with";
+        let finding = Finding::new(reason::NO_VALID_CA_CERTIFICATE, text);
+        plan.refused.get_or_insert(finding);
+    }
+    match validation.mode.as_str() {
+        "AllowInsecureFallback" => ClientCertificates::Unverified,
+        _ => ClientCertificates::Require(Arc::new(CaBundle {
+            name: names.join(", ").into(),
+            certificates,
+        })),
+    }
+}
+
+fn authority<'o>(
+    gateway: &Gateway,
+    reference: &ObjectReference,
+    reader: &Reader<'o>,
+) -> Result<&'o Arc<CaBundle>, Finding> {
+    let own = gateway.metadata.namespace.as_deref().unwrap_or_default();
+    if !reference.group.is_empty() || reference.kind != "ConfigMap" {
+        let text = format!(
+            "{}/{} holds no certificates of authorities, a ConfigMap does",
+            reference.group, reference.kind
+        );
+        return Err(Finding::new(reason::INVALID_CA_CERTIFICATE_KIND, text));
+    }
+    let name = Name::new(reference.namespace.as_deref().unwrap_or(own), &reference.name);
+    let allowed = reader.is_allowed(Reference {
+        from_kind: "Gateway",
+        from_namespace: own,
+        to_group: &reference.group,
+        to_kind: &reference.kind,
+        to: &name,
+    });
+    if !allowed {
+        let text = format!("no ReferenceGrant allows the use of ConfigMap {name}");
+        return Err(Finding::new(reason::REF_NOT_PERMITTED, text));
+    }
+    let why = match reader.authorities(&name) {
+        Some(Ok(bundle)) => return Ok(bundle),
+        Some(Err(why)) => format!("ConfigMap {name} cannot be used: {why}"),
+        None => format!("ConfigMap {name} does not exist"),
+    };
+    Err(Finding::new(reason::INVALID_CA_CERTIFICATE_REF, why))
 }
 
 fn certificate(
@@ -94,17 +182,15 @@ fn certificate(
     }
 }
 
-/// What the binds of HTTPS listeners show; `certificates` are in the order of the listeners.
+/// What the binds of HTTPS listeners do; `secured` are in the order of the listeners.
 pub(super) fn hosts(
     gateway: &Gateway,
     plan: &Plan,
-    certificates: Vec<Vec<Arc<Certificate>>>,
+    secured: Vec<Option<Secured>>,
 ) -> Vec<(TlsId, Arc<TlsHost>)> {
     let mut hosts = Vec::new();
-    for (at, (listener, certificates)) in plan.listeners.iter().zip(certificates).enumerate() {
-        if certificates.is_empty() {
-            continue;
-        }
+    for (at, (listener, secured)) in plan.listeners.iter().zip(secured).enumerate() {
+        let Some(secured) = secured else { continue };
         for bind in &listener.binds {
             let host = TlsHost {
                 origin: Origin {
@@ -121,13 +207,13 @@ pub(super) fn hosts(
                 names: vec![listener.host.clone()],
                 sort_key: SortKey::default(),
                 action: TlsAction::Terminate(Termination {
-                    certificates: certificates.clone(),
+                    certificates: secured.certificates.clone(),
                     versions: TlsVersions {
                         min: TlsVersion::V1_2,
                         max: TlsVersion::V1_3,
                     },
                     protocols: vec![Alpn::Http2, Alpn::Http1],
-                    client: ClientCertificates::None,
+                    client: secured.client.clone(),
                 }),
             };
             let id = TlsId(format!("{bind} {}", listener.name).into());

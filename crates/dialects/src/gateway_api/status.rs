@@ -106,6 +106,13 @@ pub fn gateway_status(
     let generation = gateway.metadata.generation.unwrap_or_default();
     let mut conditions = Conditions::new(&stored.conditions, generation, now.clone());
     accepted(plan, &mut conditions);
+    if plan.allows_anybody {
+        let finding = Finding::new(
+            reason::CONFIGURATION_CHANGED,
+            "clients get in whatever certificate they show, or none",
+        );
+        conditions.yes_but(condition::INSECURE_FRONTEND_VALIDATION_MODE, &finding);
+    }
     let problem = not_programmed(plan, failed);
     conditions.unless(condition::PROGRAMMED, problem.as_ref(), reason::PROGRAMMED);
     let listeners = plan.listeners.iter().map(|listener| {

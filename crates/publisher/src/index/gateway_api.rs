@@ -391,3 +391,6 @@ impl Index {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
