@@ -60,7 +60,10 @@ spec:
 /// Status and reason of a condition.
 fn condition(conditions: &Value, type_: &str) -> Option<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let found = conditions.as_array()?.iter().find(|it| it["type"] == type_)?;
+    let found = conditions
+        .as_array()?
+        .iter()
+        .find(|it| it["type"] == type_)?;
     Some((text(&found["status"]), text(&found["reason"])))
 }
 
@@ -92,12 +95,15 @@ async fn accepted(server: &Server, who: &str) -> anyhow::Result<(String, String)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_of_an_adopted_class_serves_its_routes_at_its_own_address() -> anyhow::Result<()> {
+async fn a_gateway_of_an_adopted_class_serves_its_routes_at_its_own_address() -> anyhow::Result<()>
+{
     let server = Server::start().await?;
     guest::add_image(&server).await?;
     let apps = [APPS.replace("WHO", "left"), APPS.replace("WHO", "right")].concat();
     server.apply(&apps).await?;
-    server.apply(&[GATEWAY.to_owned(), route("left", 1), route("right", 1)].concat()).await?;
+    server
+        .apply(&[GATEWAY.to_owned(), route("left", 1), route("right", 1)].concat())
+        .await?;
     let address = programmed(&server).await?;
     assert!(address.ip().is_loopback());
     for who in ["left", "right"] {
@@ -113,7 +119,12 @@ async fn a_gateway_of_an_adopted_class_serves_its_routes_at_its_own_address() ->
         // The path is a prefix of elements, not of characters.
         assert_eq!(http::get(address, &host, "/envelope").await?.status, 404);
     }
-    assert_eq!(http::get(address, "other.example.com", "/env/NAME").await?.status, 404);
+    assert_eq!(
+        http::get(address, "other.example.com", "/env/NAME")
+            .await?
+            .status,
+        404
+    );
     let gateway = server.object(&["gateways", "edge"]).await?;
     assert_eq!(gateway["status"]["listeners"][0]["attachedRoutes"], 2);
     Ok(())
@@ -122,7 +133,9 @@ async fn a_gateway_of_an_adopted_class_serves_its_routes_at_its_own_address() ->
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_route_names_and_is_not_there_is_told_and_answers_500() -> anyhow::Result<()> {
     let server = Server::start().await?;
-    server.apply(&[GATEWAY.to_owned(), route("gone", 1)].concat()).await?;
+    server
+        .apply(&[GATEWAY.to_owned(), route("gone", 1)].concat())
+        .await?;
     let address = programmed(&server).await?;
     let resolved = accepted(&server, "gone").await?;
     assert_eq!(resolved, ("False".to_owned(), "BackendNotFound".to_owned()));

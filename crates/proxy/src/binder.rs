@@ -36,12 +36,7 @@ impl Binder {
     ///
     /// # Errors
     /// Whatever the system says, for example that the address is not one of this machine.
-    pub fn open(
-        &self,
-        id: &BindId,
-        address: SocketAddr,
-        is_tls: bool,
-    ) -> io::Result<SocketAddr> {
+    pub fn open(&self, id: &BindId, address: SocketAddr, is_tls: bool) -> io::Result<SocketAddr> {
         let sockets = socket::listen(address, self.threads.len())?;
         let bound = sockets[0].local_addr()?;
         for (thread, socket) in self.threads.iter().zip(sockets) {

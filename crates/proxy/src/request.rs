@@ -209,7 +209,9 @@ fn plan<D: Downstream>(
         edits,
         framing,
     };
-    let copies = mirror::begin(worker, &snapshot, filters.mirrors(), &original)?;
+    // A tunnel has no end that a copy could wait for.
+    let mirrors = filters.mirrors().filter(|_| !downstream.wants_upgrade());
+    let copies = mirror::begin(worker, &snapshot, mirrors, &original)?;
     let request = match (backend.protocol, view) {
         (Protocol::H2c, _) => Some(Box::new(headers::request(view, &edits)?)),
         (Protocol::Http1, View::Http1 { head, bytes }) => {
@@ -312,7 +314,9 @@ async fn send<D: Downstream>(
         let Err((failure, body_taken)) = result else {
             return Ok(());
         };
-        let is_over = timeouts.request.is_some_and(|total| start.elapsed() >= total);
+        let is_over = timeouts
+            .request
+            .is_some_and(|total| start.elapsed() >= total);
         let is_spared = !body_taken && !is_over && !downstream.parts().1.has_begun();
         let Some(pause) = tries.pause(&failure, made).filter(|_| is_spared) else {
             return Err(exhausted(failure, made));

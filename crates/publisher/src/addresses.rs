@@ -99,7 +99,9 @@ impl Addresses {
 
     fn any(&mut self, name: &Name) -> Option<Ipv4Addr> {
         let all = u32::from(self.range.first)..=u32::from(self.range.last);
-        let free = all.map(Ipv4Addr::from).find(|address| !self.is_taken(*address))?;
+        let free = all
+            .map(Ipv4Addr::from)
+            .find(|address| !self.is_taken(*address))?;
         self.give(name, free);
         Some(free)
     }
@@ -161,7 +163,11 @@ mod tests {
             first: Ipv4Addr::new(127, 64, 0, 1),
             last: Ipv4Addr::new(127, 64, 0, 2),
         });
-        let (a, b, c) = (Name::new("n", "a"), Name::new("n", "b"), Name::new("n", "c"));
+        let (a, b, c) = (
+            Name::new("n", "a"),
+            Name::new("n", "b"),
+            Name::new("n", "c"),
+        );
         let plain = gateway(json!([]), json!([]));
         let stored = gateway(json!([]), json!([{"value": "127.64.0.1"}]));
         addresses.keep(&a, &plain);
@@ -185,8 +191,12 @@ mod tests {
         };
         let own = assign(json!([{"type": "IPAddress", "value": "127.64.0.1"}]));
         assert_eq!(texts(&own), ["127.64.0.1"]);
-        assert_eq!(texts(&assign(json!([{"type": "IPAddress"}]))), ["127.64.0.1"]);
-        let bad = assign(json!([{"type": "IPAddress", "value": "x"}, {"type": "Other", "value": "x"}]));
+        assert_eq!(
+            texts(&assign(json!([{"type": "IPAddress"}]))),
+            ["127.64.0.1"]
+        );
+        let bad =
+            assign(json!([{"type": "IPAddress", "value": "x"}, {"type": "Other", "value": "x"}]));
         let reason = |finding: Option<Finding>| finding.map(|finding| finding.reason);
         assert_eq!(reason(bad.unusable), Some("AddressNotUsable"));
         assert_eq!(reason(bad.unsupported), Some("UnsupportedAddress"));

@@ -98,7 +98,8 @@ impl Binds {
             if failure.is_none() || failure != before {
                 changed.push(id.clone());
             }
-            self.failed.extend(failure.map(|failure| (id.clone(), failure)));
+            self.failed
+                .extend(failure.map(|failure| (id.clone(), failure)));
         }
         self.retry = (!self.failed.is_empty()).then(|| {
             let later = now + RETRY;
@@ -201,7 +202,11 @@ mod tests {
         binds.settle(now).await;
         binds.want(&id("second"), address, false);
         binds.settle(now).await;
-        assert!(binds.failed()[&id("second")].message.contains("belongs to 127.0.0.1:80"));
+        assert!(
+            binds.failed()[&id("second")]
+                .message
+                .contains("belongs to 127.0.0.1:80")
+        );
         binds.unwant(&id("127.0.0.1:80"));
         let later = binds.retry_at().expect("something failed");
         binds.settle(later).await;

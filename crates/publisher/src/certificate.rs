@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use dialects::{CertificateState, Name};
 use dialects::gateway_api::AuthoritiesState;
+use dialects::{CertificateState, Name};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use routing::model::tls::{CaBundle, Certificate, PrivateKey};
 use rustls::crypto::aws_lc_rs;

@@ -118,7 +118,9 @@ impl GatewayStatuses {
                 None => {
                     held.gateways.remove(&name);
                     let services = self.shared.services.lock();
-                    services.unwrap_or_else(PoisonError::into_inner).remove(&name);
+                    services
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .remove(&name);
                 }
             }
         }
@@ -148,10 +150,12 @@ impl Shared {
                 if let Some(outcome) = outcome {
                     match key.kind {
                         RouteKind::Http => {
-                            self.write_route(&self.caches.http_routes, key, &outcome).await?;
+                            self.write_route(&self.caches.http_routes, key, &outcome)
+                                .await?;
                         }
                         RouteKind::Grpc => {
-                            self.write_route(&self.caches.grpc_routes, key, &outcome).await?;
+                            self.write_route(&self.caches.grpc_routes, key, &outcome)
+                                .await?;
                         }
                     }
                 }
@@ -179,7 +183,10 @@ impl Shared {
 
     async fn write_gateway(&self, name: &Name) -> Result<(), Error> {
         let outcome = self.held().gateways.get(name).cloned();
-        let gateway = self.caches.gateways.get(&Key::new(&*name.namespace, &*name.name));
+        let gateway = self
+            .caches
+            .gateways
+            .get(&Key::new(&*name.namespace, &*name.name));
         let (Some(outcome), Some(gateway)) = (outcome, gateway) else {
             return Ok(());
         };
@@ -244,7 +251,8 @@ impl Shared {
                 let name = class.metadata.name.as_deref().unwrap_or_default();
                 held.classes.get(name) == Some(&true)
             });
-            ours.map(|class| class.spec.controller_name.clone()).collect()
+            ours.map(|class| class.spec.controller_name.clone())
+                .collect()
         };
         let is_ours = |controller: &str| {
             controller == api::gateway::CONTROLLER || controllers.iter().any(|it| it == controller)

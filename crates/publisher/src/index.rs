@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use api::networking::v1alpha1::Ingress;
 use dialects::backend::{self, BackendRef};
-use dialects::knative::{self, Outcome, Translation};
 use dialects::gateway_api::RouteKind;
+use dialects::knative::{self, Outcome, Translation};
 use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects};
 use routing::model::tls::TlsId;
 use routing::model::{HostPattern, RouteId};

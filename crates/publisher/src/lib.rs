@@ -152,8 +152,12 @@ fn follow_gateway_api(
     inbox::follow(inbox, &grants, |pending| &mut pending.grants);
     inbox::follow(inbox, &caches.classes, |pending| &mut pending.classes);
     inbox::follow(inbox, &caches.gateways, |pending| &mut pending.gateways);
-    inbox::follow(inbox, &caches.http_routes, |pending| &mut pending.http_routes);
-    inbox::follow(inbox, &caches.grpc_routes, |pending| &mut pending.grpc_routes);
+    inbox::follow(inbox, &caches.http_routes, |pending| {
+        &mut pending.http_routes
+    });
+    inbox::follow(inbox, &caches.grpc_routes, |pending| {
+        &mut pending.grpc_routes
+    });
     let synced = vec![
         namespaces.synced().shared(),
         config_maps.synced().shared(),

@@ -114,8 +114,16 @@ pub(crate) fn settings() -> Settings {
 const OTHERS: [(&str, &str, &str); 7] = [
     ("configmaps", "v1", "ConfigMap"),
     ("namespaces", "v1", "Namespace"),
-    ("referencegrants", "gateway.networking.k8s.io/v1", "ReferenceGrant"),
-    ("gatewayclasses", "gateway.networking.k8s.io/v1", "GatewayClass"),
+    (
+        "referencegrants",
+        "gateway.networking.k8s.io/v1",
+        "ReferenceGrant",
+    ),
+    (
+        "gatewayclasses",
+        "gateway.networking.k8s.io/v1",
+        "GatewayClass",
+    ),
     ("gateways", "gateway.networking.k8s.io/v1", "Gateway"),
     ("httproutes", "gateway.networking.k8s.io/v1", "HTTPRoute"),
     ("grpcroutes", "gateway.networking.k8s.io/v1", "GRPCRoute"),
@@ -134,7 +142,13 @@ impl Rig {
         let (written_sender, written) = mpsc::unbounded_channel();
         let mut senders = HashMap::new();
         let mut watches = HashMap::new();
-        let own = ["ingresses", "services", "endpointslices", "revisions", "secrets"];
+        let own = [
+            "ingresses",
+            "services",
+            "endpointslices",
+            "revisions",
+            "secrets",
+        ];
         for plural in own.into_iter().chain(OTHERS.map(|(plural, _, _)| plural)) {
             let (sender, receiver) = mpsc::unbounded_channel();
             senders.insert(plural, sender);
@@ -181,7 +195,9 @@ impl Rig {
             other => {
                 let mut others = OTHERS.iter();
                 let found = others.find(|(plural, _, _)| *plural == other);
-                found.map(|(_, version, kind)| (*version, *kind)).expect("a kind")
+                found
+                    .map(|(_, version, kind)| (*version, *kind))
+                    .expect("a kind")
             }
         };
         let annotations = json!({"k8s.io/initial-events-end": "true"});

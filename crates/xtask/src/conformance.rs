@@ -22,7 +22,9 @@ const USABLE: &str = "127.96.0.1";
 const UNUSABLE: &str = "192.0.2.1";
 
 pub(crate) fn gateway_api(passed_on: &[&str]) -> Result<ExitCode> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()?;
     let place = target_directory(&root)?.join("conformance");
     fs::create_dir_all(&place)?;
     let suite = root.join("conformance/gateway-api");
@@ -51,7 +53,11 @@ pub(crate) fn gateway_api(passed_on: &[&str]) -> Result<ExitCode> {
         .arg(format!("-conformance-profiles={PROFILES}"))
         .arg(format!("-usable-address={USABLE}"))
         .arg(format!("-unusable-address={UNUSABLE}"))
-        .args(["-organization=suimon", "-project=suimon", "-mode=standalone"])
+        .args([
+            "-organization=suimon",
+            "-project=suimon",
+            "-mode=standalone",
+        ])
         .arg(format!("-version={}", env!("CARGO_PKG_VERSION")))
         .arg(format!("-report-output={}", report.display()))
         .args(passed_on)
@@ -91,7 +97,10 @@ fn build(root: &Path, suite: &Path, place: &Path) -> Result<Programs> {
         .arg(".")
         .current_dir(suite))?;
     let echo = format!("{MODULE}/echo-basic");
-    for (output, package) in [(&programs.echo, echo.as_str()), (&programs.names, "./names")] {
+    for (output, package) in [
+        (&programs.echo, echo.as_str()),
+        (&programs.names, "./names"),
+    ] {
         run(Command::new("go")
             .args(["build", "-o"])
             .arg(output)
@@ -118,7 +127,9 @@ fn images(suite: &Path) -> Result<BTreeSet<String>> {
                 continue;
             }
             let text = fs::read_to_string(&path)?;
-            let lines = text.lines().map(|line| line.trim().trim_start_matches("- "));
+            let lines = text
+                .lines()
+                .map(|line| line.trim().trim_start_matches("- "));
             let images = lines.filter_map(|line| line.strip_prefix("image:"));
             names.extend(images.map(|name| name.trim().trim_matches('"').to_owned()));
         }
@@ -133,7 +144,15 @@ struct Server(Child);
 impl Server {
     fn start(program: &Path, data: &Path, log: &Path) -> Result<Self> {
         let mut child = Command::new(program)
-            .args(["up", "--http-port", "0", "--local-port", "0", "--api-port", "0"])
+            .args([
+                "up",
+                "--http-port",
+                "0",
+                "--local-port",
+                "0",
+                "--api-port",
+                "0",
+            ])
             .args(["--runtime", "oci", "--data-dir"])
             .arg(data)
             .stdin(Stdio::null())
@@ -180,11 +199,15 @@ fn target_directory(root: &Path) -> Result<PathBuf> {
         .output()?;
     let metadata: Value = serde_json::from_slice(&output.stdout)?;
     let directory = metadata["target_directory"].as_str();
-    Ok(directory.context("cargo metadata names no target directory")?.into())
+    Ok(directory
+        .context("cargo metadata names no target directory")?
+        .into())
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {command:?}"))?;
     ensure!(status.success(), "{command:?} failed");
     Ok(())
 }

@@ -66,7 +66,11 @@ fn shorten(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             if let Some(Value::String(text)) = fields.get_mut("description") {
-                let line = text.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+                let line = text
+                    .split("\n\n")
+                    .next()
+                    .unwrap_or_default()
+                    .replace('\n', " ");
                 let end = line.find(". ").map_or(line.len(), |end| end + 1);
                 let short = &line[..end];
                 if short.len() > DESCRIPTION_BYTES {

@@ -30,7 +30,9 @@ fn unpack(mut definition: Value) -> Value {
         return definition;
     };
     for at in 0..versions.len() {
-        let like = versions[at].as_object_mut().and_then(|it| it.remove("schemaOf"));
+        let like = versions[at]
+            .as_object_mut()
+            .and_then(|it| it.remove("schemaOf"));
         if let Some(like) = like {
             let schema = versions.iter().find(|version| version["name"] == like);
             versions[at]["schema"] = schema.map_or(Value::Null, |it| it["schema"].clone());
@@ -58,7 +60,10 @@ mod tests {
                 let annotations = &crd["metadata"]["annotations"];
                 let version = &annotations["gateway.networking.k8s.io/bundle-version"];
                 assert_eq!(version, BUNDLE_VERSION);
-                crd["spec"]["names"]["kind"].as_str().expect("a kind").to_owned()
+                crd["spec"]["names"]["kind"]
+                    .as_str()
+                    .expect("a kind")
+                    .to_owned()
             })
             .collect();
         assert_eq!(
@@ -101,11 +106,17 @@ mod tests {
         let route: HttpRoute = serde_json::from_value(route).expect("a route");
         let rule = &route.spec.rules[0];
         assert_eq!(rule.matches[0].path.value, "/");
-        assert_eq!((&*rule.backend_refs[0].kind, rule.backend_refs[0].weight), ("Service", 1));
+        assert_eq!(
+            (&*rule.backend_refs[0].kind, rule.backend_refs[0].weight),
+            ("Service", 1)
+        );
         let gateway = json!({"metadata": {}, "spec": {
             "gatewayClassName": "a", "listeners": [{"name": "a", "port": 1, "protocol": "HTTP"}],
         }});
         let gateway: Gateway = serde_json::from_value(gateway).expect("a gateway");
-        assert_eq!(gateway.spec.listeners[0].allowed_routes.namespaces.from, "Same");
+        assert_eq!(
+            gateway.spec.listeners[0].allowed_routes.namespaces.from,
+            "Same"
+        );
     }
 }

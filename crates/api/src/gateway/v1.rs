@@ -52,9 +52,7 @@ fn one() -> i32 {
 }
 
 /// What a route wants to be attached to.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ParentReference {
     #[serde(default = "gateway_group")]

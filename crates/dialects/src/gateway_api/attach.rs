@@ -44,7 +44,10 @@ pub(super) fn attach(applicant: &Applicant<'_>, reader: &Reader<'_>) -> Places {
         if parent.group != GROUP || parent.kind != "Gateway" {
             continue;
         }
-        let namespace = parent.namespace.as_deref().unwrap_or(&applicant.name.namespace);
+        let namespace = parent
+            .namespace
+            .as_deref()
+            .unwrap_or(&applicant.name.namespace);
         let name = Name::new(namespace, &parent.name);
         let Some(plan) = reader.plan(&name) else {
             continue;
@@ -78,7 +81,9 @@ fn admit<'p>(
     let named = |listener: &&ListenerPlan| {
         let section = parent.section_name.as_deref();
         section.is_none_or(|section| *section == *listener.name)
-            && parent.port.is_none_or(|port| port == i32::from(listener.port))
+            && parent
+                .port
+                .is_none_or(|port| port == i32::from(listener.port))
     };
     let named: Vec<_> = plan.listeners.iter().filter(named).collect();
     if named.is_empty() {
@@ -101,14 +106,16 @@ fn admit<'p>(
             ),
         ));
     }
-    let shares = |listener: &&ListenerPlan| {
-        !intersection(&listener.host, applicant.hostnames).is_empty()
-    };
+    let shares =
+        |listener: &&ListenerPlan| !intersection(&listener.host, applicant.hostnames).is_empty();
     let sharing: Vec<_> = allowing.into_iter().filter(shares).collect();
     if sharing.is_empty() {
         return Err(Finding::new(
             reason::NO_MATCHING_LISTENER_HOSTNAME,
-            format!("no listener of Gateway {} has a hostname of this route", plan.name),
+            format!(
+                "no listener of Gateway {} has a hostname of this route",
+                plan.name
+            ),
         ));
     }
     Ok(sharing)
@@ -127,7 +134,8 @@ fn allows(namespaces: &Namespaces, gateway: &Name, route: &Name, reader: &Reader
 
 impl Places {
     fn add(&mut self, plan: &Plan, listener: &ListenerPlan, hostnames: &[String]) {
-        self.listeners.insert((plan.name.clone(), Arc::clone(&listener.name)));
+        self.listeners
+            .insert((plan.name.clone(), Arc::clone(&listener.name)));
         // A request belongs to the most specific listener of its port: hosts that are wholly
         // another's are not for routes of this one.
         let others = plan.listeners.iter().filter(|other| {
@@ -213,6 +221,9 @@ mod tests {
         check("*.example.com", "*.a.example.com", "*.a.example.com");
         check("*.example.com", "badexample.com", "none");
         check("*.example.com", "*.badexample.com", "none");
-        assert_eq!(intersection(&HostPattern::Any, &[]), BTreeSet::from([HostPattern::Any]));
+        assert_eq!(
+            intersection(&HostPattern::Any, &[]),
+            BTreeSet::from([HostPattern::Any])
+        );
     }
 }

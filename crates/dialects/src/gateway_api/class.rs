@@ -6,9 +6,9 @@ use api::gateway::v1::{GatewayClass, GatewayClassStatus, SupportedFeature};
 use api::gateway::{CONTROLLER, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::FEATURES;
 use super::plan::Finding;
 use super::status::Conditions;
-use super::FEATURES;
 
 /// Whose GatewayClasses are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,10 @@ pub fn class_status(class: &GatewayClass, now: Time) -> GatewayClassStatus {
         Some(finding) => conditions.no(reason::condition::ACCEPTED, &finding),
         None => conditions.yes(reason::condition::ACCEPTED, reason::ACCEPTED),
     }
-    conditions.yes(reason::condition::SUPPORTED_VERSION, reason::SUPPORTED_VERSION);
+    conditions.yes(
+        reason::condition::SUPPORTED_VERSION,
+        reason::SUPPORTED_VERSION,
+    );
     let feature = |name: &&str| SupportedFeature {
         name: (*name).to_owned(),
     };

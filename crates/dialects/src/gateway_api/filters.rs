@@ -61,9 +61,8 @@ fn apply(
     resolver: &mut Resolver<'_, '_>,
     field: &str,
 ) -> Result<(), Finding> {
-    let edit = |path: Option<&PathModifier>| {
-        path.map(|path| path_edit(path, prefix, field)).transpose()
-    };
+    let edit =
+        |path: Option<&PathModifier>| path.map(|path| path_edit(path, prefix, field)).transpose();
     match filter.type_.as_str() {
         "RequestHeaderModifier" => {
             let modifier = part(filter.request_header_modifier.as_ref(), field)?;
@@ -134,13 +133,20 @@ fn path_edit(
         }
         ("ReplacePrefixMatch", Some(prefix)) => Ok(PathEdit::Prefix {
             matched: Arc::clone(prefix),
-            with: path.replace_prefix_match.as_deref().unwrap_or_default().into(),
+            with: path
+                .replace_prefix_match
+                .as_deref()
+                .unwrap_or_default()
+                .into(),
         }),
         ("ReplacePrefixMatch", None) => Err(Finding::new(
             reason::INCOMPATIBLE_FILTERS,
             format!("{field}: ReplacePrefixMatch needs a match of type PathPrefix"),
         )),
-        (other, _) => Err(unsupported(field, &format!("path type {other:?} is not supported"))),
+        (other, _) => Err(unsupported(
+            field,
+            &format!("path type {other:?} is not supported"),
+        )),
     }
 }
 
@@ -158,7 +164,9 @@ fn translate_redirect(
         (None, None) => RedirectPort::Listener,
     };
     let status = u16::try_from(redirect.status_code);
-    let status = status.ok().filter(|status| [301, 302, 303, 307, 308].contains(status));
+    let status = status
+        .ok()
+        .filter(|status| [301, 302, 303, 307, 308].contains(status));
     Ok(Redirect {
         scheme: redirect.scheme.as_deref().map(Into::into),
         host: redirect.hostname.as_deref().map(Into::into),

@@ -64,9 +64,7 @@ pub fn translate_gateway(
         .map(|written| {
             let mut plan = listener(written);
             let found = match plan.protocol {
-                Some(Protocol::Https) => {
-                    Some(secure::judge(gateway, written, &mut plan, &reader))
-                }
+                Some(Protocol::Https) => Some(secure::judge(gateway, written, &mut plan, &reader)),
                 Some(Protocol::Http) | None => None,
             };
             secured.push(found);
@@ -96,7 +94,11 @@ pub fn translate_gateway(
 /// What the Gateway asks for that there is not.
 fn unsupported(gateway: &Gateway) -> Option<Finding> {
     let spec = &gateway.spec;
-    if spec.default_scope.as_deref().is_some_and(|scope| scope != "None") {
+    if spec
+        .default_scope
+        .as_deref()
+        .is_some_and(|scope| scope != "None")
+    {
         let text = "defaultScope is not supported, leave it out";
         return Some(Finding::new(reason::INVALID, text));
     }
@@ -122,7 +124,10 @@ fn listener(listener: &Listener) -> ListenerPlan {
         _ => None,
     };
     let mut refused = protocol.is_none().then(|| {
-        let text = format!("protocol {:?} is not supported; HTTP and HTTPS are", listener.protocol);
+        let text = format!(
+            "protocol {:?} is not supported; HTTP and HTTPS are",
+            listener.protocol
+        );
         Finding::new(reason::UNSUPPORTED_PROTOCOL, text)
     });
     let port = u16::try_from(listener.port).ok().filter(|port| *port > 0);
@@ -163,10 +168,7 @@ pub(super) fn host(text: Option<&str>) -> HostPattern {
 }
 
 /// The kinds that a listener takes, and what is wrong with those that it asks for.
-fn kinds(
-    protocol: Option<Protocol>,
-    allowed: &AllowedRoutes,
-) -> (Vec<RouteKind>, Option<Finding>) {
+fn kinds(protocol: Option<Protocol>, allowed: &AllowedRoutes) -> (Vec<RouteKind>, Option<Finding>) {
     let fitting: &[RouteKind] = match protocol {
         Some(Protocol::Http | Protocol::Https) => &RouteKind::ALL,
         None => &[],
@@ -192,7 +194,10 @@ fn kinds(
 }
 
 fn namespaces(allowed: &AllowedRoutes) -> Namespaces {
-    match (allowed.namespaces.from.as_str(), &allowed.namespaces.selector) {
+    match (
+        allowed.namespaces.from.as_str(),
+        &allowed.namespaces.selector,
+    ) {
         ("All", _) => Namespaces::All,
         ("Same", _) => Namespaces::Same,
         ("Selector", Some(selector)) => Namespaces::Selected(selector.clone()),
@@ -259,7 +264,9 @@ fn binds(plan: &mut Plan) -> Vec<Arc<Bind>> {
     }
     for listener in &mut plan.listeners {
         if listener.is_valid() {
-            let of_port = binds.iter().filter(|bind| bind.address.port() == listener.port);
+            let of_port = binds
+                .iter()
+                .filter(|bind| bind.address.port() == listener.port);
             listener.binds = of_port.map(|bind| bind.id.clone()).collect();
         }
     }

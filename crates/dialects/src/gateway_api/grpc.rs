@@ -3,12 +3,12 @@
 use api::gateway::v1::{GrpcMethodMatch, GrpcRoute, GrpcRouteMatch, GrpcRouteRule};
 use routing::model::{HeaderMatch, Match, PathMatch};
 
+use super::RouteTranslation;
 use super::attach::Applicant;
 use super::backends::Wanted;
 use super::http::{expression, text, unsupported};
 use super::plan::{Finding, RouteKind};
 use super::rules::{self, Alternative, Limits, Route, Rule};
-use super::RouteTranslation;
 use crate::objects::{Name, Objects};
 use crate::shared::headers;
 
@@ -76,9 +76,8 @@ fn alternative(one: &GrpcRouteMatch, field: &str) -> Result<Alternative, Finding
             wanted.push(HeaderMatch { name, value });
         }
     }
-    let length = |text: Option<&String>| {
-        i64::try_from(text.map_or(0, String::len)).unwrap_or(i64::MAX)
-    };
+    let length =
+        |text: Option<&String>| i64::try_from(text.map_or(0, String::len)).unwrap_or(i64::MAX);
     // The API's order: longest service, longest method, most headers.
     let precedence = vec![
         -length(method.and_then(|method| method.service.as_ref())),
@@ -115,7 +114,10 @@ fn path(method: &GrpcMethodMatch, field: &str) -> Result<Option<PathMatch>, Find
             PathMatch::Regex(expression(&format!("/(?:{service})/(?:{name})"), field)?)
         }
         (other, _, _) => {
-            return Err(unsupported(field, &format!("type {other:?} is not supported")));
+            return Err(unsupported(
+                field,
+                &format!("type {other:?} is not supported"),
+            ));
         }
     };
     Ok(Some(path))

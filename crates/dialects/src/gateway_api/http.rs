@@ -4,11 +4,11 @@ use api::gateway::reason;
 use api::gateway::v1::{HttpRoute, HttpRouteMatch, HttpRouteRetry, HttpRouteRule};
 use routing::model::{HeaderMatch, Match, PathMatch, QueryMatch, TextMatch};
 
+use super::RouteTranslation;
 use super::attach::Applicant;
 use super::backends::Wanted;
 use super::plan::{Finding, RouteKind};
 use super::rules::{self, Alternative, Limits, Route, Rule};
-use super::RouteTranslation;
 use crate::objects::{Name, Objects};
 use crate::shared::headers;
 
@@ -86,7 +86,11 @@ fn alternative(one: &HttpRouteMatch, field: &str) -> Result<Alternative, Finding
     }
     let mut query: Vec<QueryMatch> = Vec::new();
     for parameter in &one.query_params {
-        let value = text(&parameter.type_, &parameter.value, &format!("{field}.queryParams"))?;
+        let value = text(
+            &parameter.type_,
+            &parameter.value,
+            &format!("{field}.queryParams"),
+        )?;
         let name = parameter.name.as_str().into();
         query.push(QueryMatch { name, value });
     }
@@ -155,14 +159,20 @@ fn limits(rule: &HttpRouteRule, field: &str) -> Result<Limits, Finding> {
 }
 
 fn translate_retry(retry: &HttpRouteRetry, field: &str) -> Result<routing::model::Retry, Finding> {
-    let statuses = retry.codes.iter().filter_map(|code| u16::try_from(*code).ok());
+    let statuses = retry
+        .codes
+        .iter()
+        .filter_map(|code| u16::try_from(*code).ok());
     let pause = match &retry.backoff {
         None => DEFAULT_PAUSE,
-        Some(text) => api::duration::parse(text)
-            .map_err(|error| unsupported(field, &error.to_string()))?,
+        Some(text) => {
+            api::duration::parse(text).map_err(|error| unsupported(field, &error.to_string()))?
+        }
     };
     Ok(routing::model::Retry {
-        attempts: retry.attempts.map_or(1, |count| u32::try_from(count).unwrap_or(1)),
+        attempts: retry
+            .attempts
+            .map_or(1, |count| u32::try_from(count).unwrap_or(1)),
         statuses: statuses.collect(),
         on_failure: true,
         pause,

@@ -66,7 +66,10 @@ impl Objects {
     pub fn our_class(&self, name: &str) -> Option<&Arc<GatewayClass>> {
         let known = &self.gateway_api;
         let class = known.classes.get(name)?;
-        known.adopt.takes(&class.spec.controller_name).then_some(class)
+        known
+            .adopt
+            .takes(&class.spec.controller_name)
+            .then_some(class)
     }
 
     /// Whether a controller is one that we speak as.
@@ -94,7 +97,11 @@ impl Objects {
     }
 
     /// Sets or removes a ReferenceGrant. Returns what changed.
-    pub fn put_grant(&mut self, name: &Name, object: Option<Arc<ReferenceGrant>>) -> Vec<Dependency> {
+    pub fn put_grant(
+        &mut self,
+        name: &Name,
+        object: Option<Arc<ReferenceGrant>>,
+    ) -> Vec<Dependency> {
         let grants = &mut self.gateway_api.grants;
         let changed = match object {
             Some(object) => {

@@ -7,13 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::gateway::reason;
 use api::gateway::filter::Filter;
+use api::gateway::reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::BindId;
-use routing::model::{
-    Action, HostPattern, Match, Origin, Retry, RouteId, SortKey, Visibility,
-};
+use routing::model::{Action, HostPattern, Match, Origin, Retry, RouteId, SortKey, Visibility};
 
 use super::attach::{self, Applicant, Places};
 use super::backends::{Resolver, Wanted};
@@ -148,8 +146,7 @@ impl Translator<'_, '_> {
     ) -> Result<(Changes, Action), Finding> {
         let field = format!("spec.rules[{at}]");
         let prefix = alternative.prefix.as_ref();
-        let mut changes =
-            filters::translate(rule.filters, prefix, &mut self.resolver, &field)?;
+        let mut changes = filters::translate(rule.filters, prefix, &mut self.resolver, &field)?;
         changes.filters.request_timeout = limits.request;
         changes.filters.try_timeout = limits.one_try;
         changes.filters.retry = limits.retry.map(Arc::new);
@@ -231,9 +228,9 @@ impl Translator<'_, '_> {
             let text = format!("Dropped Rule: {}", first.message);
             Some(Finding::new(first.reason, text))
         } else {
-            self.notes.first().map(|note| {
-                Finding::new(reason::UNSUPPORTED_VALUE, format!("Fall Back: {note}"))
-            })
+            self.notes
+                .first()
+                .map(|note| Finding::new(reason::UNSUPPORTED_VALUE, format!("Fall Back: {note}")))
         };
         let outcome = |attached: &attach::Attached| ParentOutcome {
             parent: attached.parent.clone(),

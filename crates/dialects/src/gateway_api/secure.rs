@@ -10,8 +10,8 @@ use api::gateway::v1::{
     FrontendValidation, Gateway, Listener, ObjectReference, SecretObjectReference,
 };
 use routing::model::tls::{
-    Alpn, CaBundle, Certificate, ClientCertificates, Termination, TlsAction, TlsHost, TlsId, TlsVersion,
-    TlsVersions,
+    Alpn, CaBundle, Certificate, ClientCertificates, Termination, TlsAction, TlsHost, TlsId,
+    TlsVersion, TlsVersions,
 };
 use routing::model::{Origin, SortKey, Visibility};
 
@@ -38,7 +38,9 @@ pub(super) fn judge(
         let text = "an HTTPS listener ends TLS itself, tls.mode Passthrough is for TLS listeners";
         plan.refused = Some(unsupported(text));
     } else if let Some(option) = tls.options.keys().next() {
-        plan.refused = Some(unsupported(&format!("tls.options {option} is not supported")));
+        plan.refused = Some(unsupported(&format!(
+            "tls.options {option} is not supported"
+        )));
     }
     let client = clients(gateway, listener.port, plan, reader);
     let mut certificates = Vec::new();
@@ -132,7 +134,10 @@ fn authority<'o>(
         );
         return Err(Finding::new(reason::INVALID_CA_CERTIFICATE_KIND, text));
     }
-    let name = Name::new(reference.namespace.as_deref().unwrap_or(own), &reference.name);
+    let name = Name::new(
+        reference.namespace.as_deref().unwrap_or(own),
+        &reference.name,
+    );
     let allowed = reader.is_allowed(Reference {
         from_kind: "Gateway",
         from_namespace: own,
@@ -160,10 +165,16 @@ fn certificate(
     let own = gateway.metadata.namespace.as_deref().unwrap_or_default();
     let invalid = |text: String| Finding::new(reason::INVALID_CERTIFICATE_REF, text);
     if !reference.group.is_empty() || reference.kind != "Secret" {
-        let text = format!("{}/{} holds no certificate", reference.group, reference.kind);
+        let text = format!(
+            "{}/{} holds no certificate",
+            reference.group, reference.kind
+        );
         return Err(invalid(text));
     }
-    let name = Name::new(reference.namespace.as_deref().unwrap_or(own), &reference.name);
+    let name = Name::new(
+        reference.namespace.as_deref().unwrap_or(own),
+        &reference.name,
+    );
     let allowed = reader.is_allowed(Reference {
         from_kind: "Gateway",
         from_namespace: own,

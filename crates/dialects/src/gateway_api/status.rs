@@ -69,10 +69,15 @@ impl<'s> Conditions<'s> {
     }
 
     fn put(&mut self, type_: &str, status: &str, reason: &str, message: &str) {
-        let before = self.stored.iter().find(|it| it.type_ == type_ && it.status == status);
+        let before = self
+            .stored
+            .iter()
+            .find(|it| it.type_ == type_ && it.status == status);
         let mut message = message.to_owned();
         if message.len() > MESSAGE_BYTES {
-            let end = (0..=MESSAGE_BYTES).rev().find(|at| message.is_char_boundary(*at));
+            let end = (0..=MESSAGE_BYTES)
+                .rev()
+                .find(|at| message.is_char_boundary(*at));
             message.truncate(end.unwrap_or_default());
         }
         self.entries.push(Condition {
@@ -116,7 +121,10 @@ pub fn gateway_status(
     let problem = not_programmed(plan, failed);
     conditions.unless(condition::PROGRAMMED, problem.as_ref(), reason::PROGRAMMED);
     let listeners = plan.listeners.iter().map(|listener| {
-        let before = stored.listeners.iter().find(|it| *it.name == *listener.name);
+        let before = stored
+            .listeners
+            .iter()
+            .find(|it| *it.name == *listener.name);
         let before = before.map_or(&[][..], |it| &it.conditions);
         let conditions = Conditions::new(before, generation, now.clone());
         let count = attached.get(&*listener.name).copied().unwrap_or_default();
@@ -129,7 +137,7 @@ pub fn gateway_status(
     });
     GatewayStatus {
         listeners: listeners.collect(),
-        addresses: addresses(gateway, plan, failed),
+        addresses: addresses(plan, failed),
         conditions: conditions.into_vec(),
         attached_listener_sets: stored.attached_listener_sets,
     }
@@ -168,30 +176,36 @@ fn not_programmed(plan: &Plan, failed: &BTreeMap<BindId, BindFailure>) -> Option
     let binds = || plan.listeners.iter().flat_map(|it| &it.binds);
     let failures: Vec<_> = binds().filter_map(|bind| failed.get(bind)).collect();
     if let Some(failure) = failures.iter().find(|failure| failure.is_address) {
-        return Some(Finding::new(reason::ADDRESS_NOT_USABLE, failure.message.clone()));
+        return Some(Finding::new(
+            reason::ADDRESS_NOT_USABLE,
+            failure.message.clone(),
+        ));
     }
     if binds().next().is_none() {
         return Some(Finding::new(reason::INVALID, "no listener can be served"));
     }
     let all_failed = binds().all(|bind| failed.contains_key(bind));
     let first = failures.first().filter(|_| all_failed)?;
-    Some(Finding::new(reason::ADDRESS_NOT_USABLE, first.message.clone()))
+    Some(Finding::new(
+        reason::ADDRESS_NOT_USABLE,
+        first.message.clone(),
+    ))
 }
 
-fn addresses(
-    gateway: &Gateway,
-    plan: &Plan,
-    failed: &BTreeMap<BindId, BindFailure>,
-) -> Vec<StatusAddress> {
+fn addresses(plan: &Plan, failed: &BTreeMap<BindId, BindFailure>) -> Vec<StatusAddress> {
     let is_usable = |address: &String| {
         let of_address = |bind: &&BindId| bind.0.contains(&format!(" {address}:"));
         let mut binds = plan.listeners.iter().flat_map(|it| &it.binds);
         !binds.any(|bind| of_address(&bind) && failed.get(bind).is_some_and(|it| it.is_address))
     };
-    if plan.refused.is_some() && gateway.status.is_none() {
+    if plan.refused.is_some() {
         return Vec::new();
     }
-    let texts = plan.addresses.iter().map(ToString::to_string).filter(is_usable);
+    let texts = plan
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .filter(is_usable);
     let address = |value| StatusAddress {
         type_: "IPAddress".to_owned(),
         value,
@@ -216,7 +230,11 @@ fn listener_conditions(
     let unavailable = listener.binds.iter().find_map(|bind| failed.get(bind));
     let port = unavailable.map(|it| Finding::new(reason::PORT_UNAVAILABLE, it.message.clone()));
     let refused = listener.refused.as_ref().or(listener.conflict.as_ref());
-    conditions.unless(condition::ACCEPTED, refused.or(port.as_ref()), reason::ACCEPTED);
+    conditions.unless(
+        condition::ACCEPTED,
+        refused.or(port.as_ref()),
+        reason::ACCEPTED,
+    );
     match &listener.conflict {
         Some(finding) => conditions.yes_but(condition::CONFLICTED, finding),
         None => conditions.put(condition::CONFLICTED, "False", reason::NO_CONFLICTS, ""),
@@ -250,11 +268,17 @@ pub fn route_status(
             entry.parent_ref == outcome.parent && *entry.controller_name == *outcome.controller
         })
     };
-    let others = entries.iter().filter(|entry| !is_ours(&entry.controller_name));
+    let others = entries
+        .iter()
+        .filter(|entry| !is_ours(&entry.controller_name));
     let ours = outcomes.iter().map(|outcome| {
         let before = find(outcome).map_or(&[][..], |entry| &entry.conditions);
         let mut conditions = Conditions::new(before, generation, now.clone());
-        conditions.unless(condition::ACCEPTED, outcome.refused.as_ref(), reason::ACCEPTED);
+        conditions.unless(
+            condition::ACCEPTED,
+            outcome.refused.as_ref(),
+            reason::ACCEPTED,
+        );
         let unresolved = outcome.unresolved.as_ref();
         conditions.unless(condition::RESOLVED_REFS, unresolved, reason::RESOLVED_REFS);
         if let Some(partial) = &outcome.partial {

@@ -42,7 +42,9 @@ fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {
 
 fn load(documents: &[Value]) -> Input {
     let mut input = Input::default();
-    input.objects.adopt(Adopt::Named(BTreeSet::from(["example.com/adopted".to_owned()])));
+    input.objects.adopt(Adopt::Named(BTreeSet::from([
+        "example.com/adopted".to_owned()
+    ])));
     for document in documents {
         let text = |pointer: &str| {
             let found = document.pointer(pointer).and_then(Value::as_str);
@@ -79,7 +81,9 @@ fn now() -> Time {
 
 fn translate_all(documents: &[Value]) -> Output {
     let mut input = load(documents);
-    input.gateways.sort_by_key(|gateway| gateway.metadata.name.clone());
+    input
+        .gateways
+        .sort_by_key(|gateway| gateway.metadata.name.clone());
     let mut output = Output::default();
     let mut plans = Vec::new();
     for (at, gateway) in (1u8..).zip(&input.gateways) {
@@ -120,12 +124,17 @@ fn translate_all(documents: &[Value]) -> Output {
         let name = Name::of(&gateway.metadata);
         let Some(plan) = plan else { continue };
         let counts = attached.get(&name).cloned().unwrap_or_default();
-        let counts = counts.iter().map(|(name, count)| (&**name, *count)).collect();
+        let counts = counts
+            .iter()
+            .map(|(name, count)| (&**name, *count))
+            .collect();
         let status = gateway_status(&gateway, &plan, &counts, &BTreeMap::new(), &now());
         let status = serde_json::to_value(status).expect("a status");
         output.statuses.insert(format!("Gateway {name}"), status);
     }
-    let translated = references.iter().map(|it| backend::translate(it, &input.objects));
+    let translated = references
+        .iter()
+        .map(|it| backend::translate(it, &input.objects));
     output.records.backends = translated.filter_map(|it| it.backend).collect();
     output
 }
@@ -149,7 +158,12 @@ fn the_order_of_the_input_does_not_matter() {
         let documents = documents(&case.read("input.yaml"));
         let mut reversed = documents.clone();
         reversed.reverse();
-        assert_eq!(translate_all(&documents), translate_all(&reversed), "{}", case.name());
+        assert_eq!(
+            translate_all(&documents),
+            translate_all(&reversed),
+            "{}",
+            case.name()
+        );
     });
 }
 
@@ -164,7 +178,9 @@ impl routing::RequestView for Get<'_> {
         self.1
     }
     fn header(&self, name: &str) -> Option<&[u8]> {
-        self.2.filter(|(of, _)| *of == name).map(|(_, value)| value.as_bytes())
+        self.2
+            .filter(|(of, _)| *of == name)
+            .map(|(_, value)| value.as_bytes())
     }
     fn method(&self) -> &str {
         "GET"
@@ -179,7 +195,12 @@ fn selected(documents: &[Value], request: &Get<'_>) -> String {
     let output = translate_all(documents);
     let bind = routing::BindKey::new(output.records.binds[0].id.clone());
     let model = Model {
-        binds: output.records.binds.into_iter().map(|bind| (bind.id.clone(), bind)).collect(),
+        binds: output
+            .records
+            .binds
+            .into_iter()
+            .map(|bind| (bind.id.clone(), bind))
+            .collect(),
         routes: output.records.routes,
         ..Model::default()
     };
@@ -229,7 +250,13 @@ fn a_request_belongs_to_the_most_specific_listener_and_to_no_other() {
         yaml.push_str(&route(name, old, &at(name), "[]", &matches));
     }
     // A host of a narrower listener, at a wider one: nobody asks the wider one for it.
-    yaml.push_str(&route("lost", old, &at("any"), "[x.example.com]", everything));
+    yaml.push_str(&route(
+        "lost",
+        old,
+        &at("any"),
+        "[x.example.com]",
+        everything,
+    ));
     let documents = documents(&yaml);
     let check = |host: &str, path: &str, expected: &str| {
         let found = selected(&documents, &Get(host, path, None));
@@ -251,16 +278,37 @@ fn rules_of_all_routes_are_tried_in_the_order_of_the_api() {
     let mut yaml = GATEWAY.to_owned();
     let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
     let mut add = |name: &str, created: &str, hostnames: &str, matches: &str| {
-        yaml.push_str(&route(name, created, ", sectionName: any", hostnames, matches));
+        yaml.push_str(&route(
+            name,
+            created,
+            ", sectionName: any",
+            hostnames,
+            matches,
+        ));
     };
     add("newer", new, "[a.org]", "[{path: {value: /v1}}]");
     add("older", old, "[a.org]", "[{path: {value: /v1}}]");
     add("b", old, "[a.org]", "[{path: {value: /v2}}]");
     add("a", old, "[a.org]", "[{path: {value: /v2}}]");
     add("longer", new, "[a.org]", "[{path: {value: /v1/long}}]");
-    add("exact", new, "[a.org]", "[{path: {type: Exact, value: /v1/long}}]");
-    add("headers", new, "[a.org]", "[{path: {value: /v1}, headers: [{name: X-A, value: '1'}]}]");
-    add("wildcard", old, "['*.org']", "[{path: {type: Exact, value: /v1}}, {path: {value: /only}}]");
+    add(
+        "exact",
+        new,
+        "[a.org]",
+        "[{path: {type: Exact, value: /v1/long}}]",
+    );
+    add(
+        "headers",
+        new,
+        "[a.org]",
+        "[{path: {value: /v1}, headers: [{name: X-A, value: '1'}]}]",
+    );
+    add(
+        "wildcard",
+        old,
+        "['*.org']",
+        "[{path: {type: Exact, value: /v1}}, {path: {value: /only}}]",
+    );
     let documents = documents(&yaml);
     let check = |request: Get<'_>, expected: &str| {
         let found = selected(&documents, &request);
@@ -271,7 +319,10 @@ fn rules_of_all_routes_are_tried_in_the_order_of_the_api() {
     check(Get("a.org", "/v1/long", None), "HTTPRoute n/exact 00.00");
     check(Get("a.org", "/v1/long/x", None), "HTTPRoute n/longer 00.00");
     check(Get("a.org", "/v2/", None), "HTTPRoute n/a 00.00");
-    check(Get("a.org:8080", "/v1", Some(("x-a", "1"))), "HTTPRoute n/headers 00.00");
+    check(
+        Get("a.org:8080", "/v1", Some(("x-a", "1"))),
+        "HTTPRoute n/headers 00.00",
+    );
     // A longer host comes first, but what it does not match is not lost for the others.
     check(Get("a.org", "/only", None), "HTTPRoute n/wildcard 00.01");
     check(Get("b.a.org", "/v1", None), "HTTPRoute n/wildcard 00.00");

@@ -9,7 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 pub(crate) fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let equal = selector.match_labels.iter().flatten();
     let mut expressions = selector.match_expressions.iter().flatten();
-    equal.into_iter().all(|(key, value)| labels.get(key) == Some(value))
+    equal
+        .into_iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
         && expressions.all(|expression| {
             let value = labels.get(&expression.key);
             let is_listed = || {

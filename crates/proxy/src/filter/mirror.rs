@@ -142,20 +142,25 @@ impl Task {
     }
 
     async fn send(&mut self) -> Result<(), Failure> {
-        let reached =
-            crate::backend::reach(&self.worker, &self.backend, Freshness::Fresh).await?;
+        let reached = crate::backend::reach(&self.worker, &self.backend, Freshness::Fresh).await?;
         let endpoint = reached.slot.endpoint().address;
         let Connection::Http1(mut connection) = reached.connection else {
             return Ok(());
         };
         let unanswered = |_: std::io::Error| Failure::Unanswered { endpoint };
         let stream = &mut connection.stream;
-        stream.write_all(&closing(&self.head)).await.map_err(unanswered)?;
+        stream
+            .write_all(&closing(&self.head))
+            .await
+            .map_err(unanswered)?;
         loop {
             match self.pieces.recv().await {
                 Some(Piece::Data(data)) if self.is_chunked => {
                     let size = format!("{:x}\r\n", data.len());
-                    stream.write_all(size.as_bytes()).await.map_err(unanswered)?;
+                    stream
+                        .write_all(size.as_bytes())
+                        .await
+                        .map_err(unanswered)?;
                     stream.write_all(&data).await.map_err(unanswered)?;
                     stream.write_all(b"\r\n").await.map_err(unanswered)?;
                 }

@@ -247,7 +247,10 @@ async fn a_bind_serves_its_own_routes_until_it_is_closed() {
     gateway.put(route);
     assert_eq!(ask(address, GET).await.status(), 200);
     assert_eq!(ask(gateway.address, GET).await.status(), 404);
-    assert!(binder.open(&id, address, false).is_err(), "the address is taken");
+    assert!(
+        binder.open(&id, address, false).is_err(),
+        "the address is taken"
+    );
     binder.close(&id).await;
     let again = binder
         .open(&id, address, false)

@@ -176,11 +176,17 @@ async fn a_copy_has_head_and_body_and_its_answer_is_dropped() {
     assert_eq!(ask(gateway.address, GET).await.status(), 200);
     let copy = copies.recv().await.expect("a copy");
     assert!(copy.start.starts_with("GET / "), "{copy:?}");
-    for framing in ["Content-Length: 4\r\n\r\nbody", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"] {
+    for framing in [
+        "Content-Length: 4\r\n\r\nbody",
+        "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    ] {
         let post = format!("POST /p HTTP/1.1\r\nHost: a\r\n{framing}");
         assert_eq!(ask(gateway.address, &post).await.status(), 200);
         let copy = copies.recv().await.expect("a copy");
-        assert_eq!((&*copy.start, &*copy.body), ("POST /p HTTP/1.1", &b"body"[..]));
+        assert_eq!(
+            (&*copy.start, &*copy.body),
+            ("POST /p HTTP/1.1", &b"body"[..])
+        );
     }
     assert!(copies.try_recv().is_err(), "nothing for the share of none");
 }

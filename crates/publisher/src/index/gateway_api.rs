@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use api::gateway::v1::{Gateway, GrpcRoute, HttpRoute};
 use dialects::backend::BackendRef;
-use dialects::gateway_api::{
-    self, BindFailure, ParentOutcome, Plan, RouteKind, RouteTranslation,
-};
+use dialects::gateway_api::{self, BindFailure, ParentOutcome, Plan, RouteKind, RouteTranslation};
 use dialects::{Dependency, Name};
 use routing::BindId;
 use routing::model::RouteId;
@@ -160,13 +158,16 @@ impl Index {
         let state = &mut self.gateway_api;
         state.due.gateways.insert(name.clone());
         state.addresses.keep(&name, &gateway);
-        let held = state.gateways.entry(name.clone()).or_insert_with(|| HeldGateway {
-            gateway: Arc::default(),
-            plan: None,
-            binds: Few::default(),
-            tls: Few::default(),
-            reads: Few::default(),
-        });
+        let held = state
+            .gateways
+            .entry(name.clone())
+            .or_insert_with(|| HeldGateway {
+                gateway: Arc::default(),
+                plan: None,
+                binds: Few::default(),
+                tls: Few::default(),
+                reads: Few::default(),
+            });
         let is_same = held.gateway.spec == gateway.spec
             && held.gateway.metadata.generation == gateway.metadata.generation;
         held.gateway = gateway;
@@ -200,7 +201,10 @@ impl Index {
         let Some(held) = state.gateways.get_mut(name) else {
             return;
         };
-        let is_ours = self.objects.our_class(&held.gateway.spec.gateway_class_name).is_some();
+        let is_ours = self
+            .objects
+            .our_class(&held.gateway.spec.gateway_class_name)
+            .is_some();
         let assigned = if is_ours {
             state.addresses.assign(name, &held.gateway)
         } else {
@@ -208,7 +212,11 @@ impl Index {
             gateway_api::Assigned::default()
         };
         let translation = gateway_api::translate_gateway(&held.gateway, &assigned, &self.objects);
-        let ids = translation.binds.iter().map(|bind| bind.id.clone()).collect();
+        let ids = translation
+            .binds
+            .iter()
+            .map(|bind| bind.id.clone())
+            .collect();
         let before = std::mem::replace(&mut held.binds, ids);
         for id in before.minus(&held.binds) {
             self.compiler.remove_bind(id);
@@ -242,7 +250,9 @@ impl Index {
         let state = &mut self.gateway_api;
         state.due.routes.insert(key.clone());
         let held = state.routes.get_mut(&key);
-        let is_same = held.as_ref().is_some_and(|held| held.written.is_same(&written));
+        let is_same = held
+            .as_ref()
+            .is_some_and(|held| held.written.is_same(&written));
         match held {
             Some(held) => held.written = written,
             None => {
@@ -294,7 +304,11 @@ impl Index {
         let Some(held) = self.gateway_api.routes.get_mut(key) else {
             return;
         };
-        let ids: Few<RouteId> = translation.routes.iter().map(|(id, _)| id.clone()).collect();
+        let ids: Few<RouteId> = translation
+            .routes
+            .iter()
+            .map(|(id, _)| id.clone())
+            .collect();
         let routes = std::mem::replace(&mut held.routes, ids);
         let backends = Few::from(translation.backends);
         let backends_before = std::mem::replace(&mut held.backends, backends.clone());
@@ -349,7 +363,10 @@ impl Index {
             let state = &mut self.gateway_api;
             let of = state.gateways.iter();
             let owners = of.filter(|(_, held)| held.binds.iter().any(|bind| *bind == id));
-            state.due.gateways.extend(owners.map(|(name, _)| name.clone()));
+            state
+                .due
+                .gateways
+                .extend(owners.map(|(name, _)| name.clone()));
         }
     }
 
@@ -367,12 +384,16 @@ impl Index {
             let outcome = held.and_then(|held| {
                 let plan = held.plan.clone()?;
                 let failed = state.binds.failed();
-                let own = failed.iter().filter(|(id, _)| held.binds.iter().any(|own| own == *id));
+                let own = failed
+                    .iter()
+                    .filter(|(id, _)| held.binds.iter().any(|own| own == *id));
                 Some(GatewayOutcome {
                     generation: held.gateway.metadata.generation.unwrap_or_default(),
                     plan,
                     attached: state.attached.get(&name).cloned().unwrap_or_default(),
-                    failed: own.map(|(id, failure)| (id.clone(), failure.clone())).collect(),
+                    failed: own
+                        .map(|(id, failure)| (id.clone(), failure.clone()))
+                        .collect(),
                 })
             });
             (name, outcome)
