@@ -3,6 +3,7 @@
 //! It runs after the schema's defaults and before validation, and may change the object. The
 //! same code serves as a webhook on Kubernetes, so it sees what a webhook sees.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -28,6 +29,10 @@ pub struct User {
     pub name: Arc<str>,
     /// Groups.
     pub groups: Vec<Arc<str>>,
+    /// What tells users of the same name apart; empty if nothing does.
+    pub uid: Arc<str>,
+    /// What else is known, such as the pod of a token.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// One request under admission.

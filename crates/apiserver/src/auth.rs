@@ -1,18 +1,37 @@
 //! Who calls, and what they may do.
 //!
-//! Members of `system:masters` may do everything; nobody else may do anything yet, so a
-//! certificate or token for another group is known but refused.
+//! Members of `system:masters` and the controllers of this process may do everything; everybody
+//! else what stored roles and bindings say ([`rbac`]).
+
+mod aggregate;
+pub(crate) mod attributes;
+mod bootstrap;
+pub(crate) mod escalation;
+pub(crate) mod impersonate;
+pub(crate) mod rbac;
+pub(crate) mod review;
+mod rule;
 
 use std::sync::Arc;
 
 use http::Method;
 
 use crate::admission::User;
-use crate::crud::Call;
-use crate::status::{Named, Status};
+use crate::crud::{self, Call};
+use crate::status::Status;
+pub(crate) use aggregate::{run as aggregate_roles, settle as settle_roles};
+use attributes::{Attributes, ResourceTarget};
+pub(crate) use bootstrap::create_initial;
+use rbac::{Decision, Policies};
 
 /// The group that may do everything.
 pub const MASTERS: &str = "system:masters";
+/// The group of everybody who is known.
+pub(crate) const AUTHENTICATED: &str = "system:authenticated";
+/// The group of everybody else.
+pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// Names of service accounts as users: this, the namespace, a colon and the name.
+pub(crate) const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 /// The user of the in-process client.
 const CONTROLLERS: &str = "system:suimon";
 
@@ -20,7 +39,8 @@ const CONTROLLERS: &str = "system:suimon";
 pub(crate) fn in_process() -> User {
     User {
         name: CONTROLLERS.into(),
-        groups: vec![MASTERS.into(), "system:authenticated".into()],
+        groups: vec![MASTERS.into(), AUTHENTICATED.into()],
+        ..User::default()
     }
 }
 
@@ -41,10 +61,11 @@ pub(crate) fn from_certificate(der: &[u8]) -> Option<User> {
         .filter_map(|group| group.as_str().ok())
         .map(Into::into)
         .collect();
-    groups.push("system:authenticated".into());
+    groups.push(AUTHENTICATED.into());
     Some(User {
         name: name.into(),
         groups,
+        ..User::default()
     })
 }
 
@@ -53,58 +74,102 @@ pub(crate) fn same_secret(a: &[u8], b: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok()
 }
 
-fn is_master(user: &User) -> bool {
+/// Whether the user may do everything, whatever is stored: so nobody can lock out the administrator.
+pub(crate) fn is_master(user: &User) -> bool {
     user.groups.iter().any(|group| &**group == MASTERS)
 }
 
+/// Whether the user may do this.
+pub(crate) fn decide(
+    policies: &impl Policies,
+    user: &User,
+    attributes: &Attributes<'_>,
+) -> Decision {
+    if is_master(user) {
+        return Decision {
+            allowed: true,
+            reason: String::new(),
+        };
+    }
+    rbac::decide(policies, user, attributes)
+}
+
+/// Refuses what the user may not do.
+pub(crate) fn permit(
+    policies: &impl Policies,
+    user: &User,
+    attributes: &Attributes<'_>,
+) -> Result<(), Status> {
+    let decision = decide(policies, user, attributes);
+    if decision.allowed {
+        return Ok(());
+    }
+    Err(attributes.forbidden(user, &decision.reason))
+}
+
 /// Refuses a request about a resource.
-pub(crate) fn authorize(call: &Call, method: &Method) -> Result<(), Status> {
+pub(crate) fn authorize(
+    policies: &impl Policies,
+    call: &Call,
+    method: &Method,
+) -> Result<(), Status> {
     if is_master(&call.user) {
         return Ok(());
     }
     let verb = verb(call, method);
-    let mut resource = call.kind.plural.to_string();
-    if !call.subresource.is_empty() {
-        resource = format!("{resource}/{}", call.subresource);
-    }
-    let place = if call.namespace.is_empty() {
-        "at the cluster scope".to_owned()
-    } else {
-        format!("in the namespace \"{}\"", call.namespace)
+    // As in Kubernetes: a list of one name needs no more than that name.
+    let name = match call.name.as_str() {
+        "" if method != Method::POST => {
+            crud::single_name(&call.options.field_selector).unwrap_or_default()
+        }
+        name => name,
     };
-    let cause = format!(
-        "User \"{}\" cannot {verb} resource \"{resource}\" in API group \"{}\" {place}",
-        call.user.name, call.kind.group
-    );
-    Err(Status::forbidden(
-        Named {
-            group: &call.kind.group,
-            resource: &call.kind.plural,
-            name: &call.name,
+    let namespaces = call.kind.group.is_empty() && call.kind.plural == "namespaces";
+    let target = ResourceTarget {
+        group: &call.kind.group,
+        resource: &call.kind.plural,
+        subresource: &call.subresource,
+        // A namespace is in itself: those who may view it may read its object.
+        namespace: if namespaces {
+            &call.name
+        } else {
+            &call.namespace
         },
-        &cause,
-    ))
+        name,
+    };
+    permit(policies, &call.user, &Attributes::resource(verb, target))
+}
+
+/// Refuses an apply that would create the object: the request itself was only allowed to patch.
+pub(crate) fn authorize_create(policies: &impl Policies, call: &Call) -> Result<(), Status> {
+    let target = ResourceTarget {
+        group: &call.kind.group,
+        resource: &call.kind.plural,
+        subresource: "",
+        namespace: &call.namespace,
+        name: &call.name,
+    };
+    let attributes = Attributes::resource("create", target);
+    permit(policies, &call.user, &attributes)
 }
 
 /// Refuses a request about anything else.
-pub(crate) fn authorize_path(user: &User, method: &Method, path: &str) -> Result<(), Status> {
-    if is_master(user) {
-        return Ok(());
-    }
+pub(crate) fn authorize_path(
+    policies: &impl Policies,
+    user: &User,
+    method: &Method,
+    path: &str,
+) -> Result<(), Status> {
     let verb = method.as_str().to_ascii_lowercase();
-    let message = format!(
-        "forbidden: User \"{}\" cannot {verb} path \"{path}\"",
-        user.name
-    );
-    Err(Status::new(403, "Forbidden", message))
+    permit(policies, user, &Attributes::path(&verb, path))
 }
 
 fn verb(call: &Call, method: &Method) -> &'static str {
     let collection = call.name.is_empty();
     match method.as_str() {
-        "GET" if call.options.watch => "watch",
-        "GET" if collection => "list",
-        "GET" => "get",
+        "GET" | "HEAD" if call.options.watch => "watch",
+        "GET" | "HEAD" if collection => "list",
+        "GET" | "HEAD" => "get",
         "POST" => "create",
         "PUT" => "update",
         "PATCH" => "patch",

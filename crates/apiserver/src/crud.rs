@@ -19,6 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::Value;
 
 use crate::admission::{Admission, User};
+use crate::auth;
 use crate::connect::{Connector, Page};
 use crate::http::options::{FieldValidation, Options};
 use crate::status::{Named, Status};
@@ -26,7 +27,7 @@ use crate::store::{Durability, Event, Object, Refused, Store};
 use crate::types::{ResourceType, TypeTable};
 
 pub(crate) use decode::Body;
-pub(crate) use list::{List, Selector};
+pub(crate) use list::{List, Selector, single_name};
 pub(crate) use metadata::{finalizers, timestamp};
 pub(crate) use shape::{known_subresource, table_of};
 
@@ -153,7 +154,7 @@ impl Call {
                 field_validation: FieldValidation::Ignore,
                 ..Options::default()
             },
-            user: crate::auth::in_process(),
+            user: auth::in_process(),
             manager: "suimon".into(),
             hurry: true,
         }
@@ -238,6 +239,20 @@ impl Api {
             .get(&call.resource(), &call.key())
             .ok_or_else(|| call.not_found())?;
         Ok(Reply::object(200, &object))
+    }
+
+    /// Answers a question in the body. Nothing is stored.
+    pub(crate) fn ask(&self, call: &Call, body: &Body) -> Result<Reply, Status> {
+        let mut warnings = Vec::new();
+        let mut value = decode::object(call, body, &mut warnings)?;
+        decode::check_namespace(call, &mut value)?;
+        if call.namespace.is_empty() && call.kind.namespaced {
+            return Err(Status::bad_request(
+                "an empty namespace may not be set during creation",
+            ));
+        }
+        value["status"] = auth::review::answer(&self.store, call, &value)?;
+        Ok(Reply::value(201, value).warning(warnings))
     }
 
     /// Waits until a write is as durable as its class demands.

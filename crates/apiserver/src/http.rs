@@ -66,21 +66,23 @@ where
         _ => {}
     }
     let user = user.ok_or_else(Status::unauthorized)?;
+    let other = auth::impersonate::user(&api.store, user, &head.headers)?;
+    let user = other.as_ref().unwrap_or(user);
     if target.is_none()
         && let Some(page) = api.page(&path)
     {
-        auth::authorize_path(user, &head.method, &path)?;
+        auth::authorize_path(&api.store, user, &head.method, &path)?;
         let bytes = read(body, &head.method).await?;
         return ask(&page, &bytes);
     }
     let target = target.ok_or_else(Status::no_such_path)?;
     if target == Target::OpenApiV2 {
-        auth::authorize_path(user, &head.method, &path)?;
+        auth::authorize_path(&api.store, user, &head.method, &path)?;
         return Ok(openapi_v2(&head.headers));
     }
     let form = Form::negotiate(header(&head.headers, ACCEPT.as_str()))?;
     let Target::Resource(resource) = target else {
-        auth::authorize_path(user, &head.method, &path)?;
+        auth::authorize_path(&api.store, user, &head.method, &path)?;
         if head.method != Method::GET {
             return Err(Status::method_not_allowed());
         }
@@ -88,7 +90,7 @@ where
     };
     let options = Options::parse(head.uri.query().unwrap_or_default())?;
     let call = call(api, &resource, options, user, &head.headers)?;
-    auth::authorize(&call, &head.method)?;
+    auth::authorize(&api.store, &call, &head.method)?;
     if !call.subresource.is_empty() && !crud::known_subresource(&call) {
         return connect(api, &call, head).await;
     }
@@ -203,6 +205,8 @@ async fn dispatch(
 ) -> Result<Response<Body>, Status> {
     let scale = call.subresource == "scale";
     let reply = match (method.as_str(), call.name.is_empty()) {
+        ("POST", true) if call.kind.is_question() => api.ask(&call, &body)?,
+        _ if call.kind.is_question() => return Err(Status::method_not_allowed()),
         ("GET", _) if call.options.watch => return watched(watch::start(api, call, form.clone())?),
         ("GET", true) => api.list(&call)?,
         ("GET", false) if scale => api.get_scale(&call)?,

@@ -138,12 +138,24 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
             what: "the initial namespaces".into(),
             source,
         })?;
+    auth::create_initial(&api)
+        .await
+        .map_err(|source| Error::Initial {
+            what: "the initial roles".into(),
+            source,
+        })?;
+    auth::settle_roles(&api).await;
     for definition in &settings.crds {
         install_crd(&api, definition).await?;
     }
     let collector = Arc::clone(&api);
     tasks.spawn("garbage-collector", Stage::Api, async move {
         gc::run(collector).await;
+        Ok::<(), Infallible>(())
+    });
+    let roles = Arc::clone(&api);
+    tasks.spawn("role-aggregation", Stage::Api, async move {
+        auth::aggregate_roles(roles).await;
         Ok::<(), Infallible>(())
     });
     let mut server = Server {

@@ -161,7 +161,15 @@ pub const ALL_VERBS: &[&str] = &[
     "watch",
 ];
 
+/// Verbs of a resource that is asked and never stored.
+pub const ASK: &[&str] = &["create"];
+
 impl ResourceType {
+    /// Whether objects of this type are questions, which are answered and never stored.
+    pub fn is_question(&self) -> bool {
+        self.verbs == ASK
+    }
+
     /// `group/version`, or just the version for core.
     pub fn api_version(&self) -> String {
         api_version(&self.group, &self.version)

@@ -143,6 +143,7 @@ impl Api {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
+        crate::auth::escalation::check(&self.store, call, value, old)?;
         shape::default(&call.kind, value);
         self.ask_admission(call, operation, value, old, warnings)?;
         let mut errors = metadata::check(&call.kind, value, old);

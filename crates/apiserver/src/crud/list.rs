@@ -90,7 +90,7 @@ impl Selector {
     }
 }
 
-fn single_name(selector: &str) -> Option<&str> {
+pub(crate) fn single_name(selector: &str) -> Option<&str> {
     let name = selector.strip_prefix("metadata.name=")?;
     let name = name.strip_prefix('=').unwrap_or(name);
     (!name.is_empty() && !name.contains([',', '=', '!', '\\'])).then_some(name)

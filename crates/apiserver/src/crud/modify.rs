@@ -82,6 +82,7 @@ impl Api {
         applied: &Value,
         found: &[String],
     ) -> Result<Reply, Status> {
+        crate::auth::authorize_create(&self.store, call)?;
         let mut warnings = Vec::new();
         let mut findings = found.to_vec();
         let mut value = applied.clone();

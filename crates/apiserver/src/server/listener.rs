@@ -162,6 +162,7 @@ impl Door {
         known.then(|| User {
             name: "suimon-admin".into(),
             groups: auth::in_process().groups,
+            ..User::default()
         })
     }
 }

@@ -2,7 +2,7 @@
 //! node reads it, or clients use it as plain storage.
 
 use super::{
-    ALL_VERBS, Columns, Description, Durability, ResourceType, Scale, Storage, Subresources,
+    ALL_VERBS, ASK, Columns, Description, Durability, ResourceType, Scale, Storage, Subresources,
 };
 use crate::schema::pack;
 use crate::table;
@@ -19,6 +19,8 @@ struct Row {
     status: bool,
     scale: bool,
     lazy: bool,
+    /// Answered and never stored.
+    question: bool,
     others: &'static [(&'static str, &'static [&'static str])],
     selectable: &'static [&'static str],
     rule: NameRule,
@@ -36,6 +38,7 @@ const ROW: Row = Row {
     status: false,
     scale: false,
     lazy: false,
+    question: false,
     others: &[],
     selectable: &[],
     rule: NameRule::Subdomain,
@@ -89,6 +92,11 @@ const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.apps.v1.ControllerRevision", group: "apps", plural: "controllerrevisions", ..ROW },
     Row { definition: "io.k8s.api.batch.v1.Job", group: "batch", plural: "jobs", categories: ALL, status: true, selectable: &["status.successful"], ..ROW },
     Row { definition: "io.k8s.api.batch.v1.CronJob", group: "batch", plural: "cronjobs", short: &["cj"], categories: ALL, status: true, ..ROW },
+    Row { definition: "io.k8s.api.authentication.v1.SelfSubjectReview", group: "authentication.k8s.io", plural: "selfsubjectreviews", cluster: true, question: true, ..ROW },
+    Row { definition: "io.k8s.api.authorization.v1.LocalSubjectAccessReview", group: "authorization.k8s.io", plural: "localsubjectaccessreviews", question: true, ..ROW },
+    Row { definition: "io.k8s.api.authorization.v1.SelfSubjectAccessReview", group: "authorization.k8s.io", plural: "selfsubjectaccessreviews", cluster: true, question: true, ..ROW },
+    Row { definition: "io.k8s.api.authorization.v1.SelfSubjectRulesReview", group: "authorization.k8s.io", plural: "selfsubjectrulesreviews", cluster: true, question: true, ..ROW },
+    Row { definition: "io.k8s.api.authorization.v1.SubjectAccessReview", group: "authorization.k8s.io", plural: "subjectaccessreviews", cluster: true, question: true, ..ROW },
     Row { definition: "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler", group: "autoscaling", version: "v2", plural: "horizontalpodautoscalers", short: &["hpa"], categories: ALL, status: true, ..ROW },
     Row { definition: "io.k8s.api.coordination.v1.Lease", group: "coordination.k8s.io", plural: "leases", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.discovery.v1.EndpointSlice", group: "discovery.k8s.io", plural: "endpointslices", lazy: true, ..ROW },
@@ -148,7 +156,7 @@ fn entry(row: &Row) -> ResourceType {
             Durability::Durable
         },
         selectable: texts(row.selectable),
-        verbs: ALL_VERBS,
+        verbs: if row.question { ASK } else { ALL_VERBS },
         name_rule: row.rule,
         storage: storage(row),
         custom: false,
