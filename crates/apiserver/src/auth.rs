@@ -11,18 +11,23 @@ pub(crate) mod impersonate;
 pub(crate) mod rbac;
 pub(crate) mod review;
 mod rule;
+pub(crate) mod token;
 
 use std::sync::Arc;
 
 use http::Method;
+use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::admission::User;
 use crate::crud::{self, Call};
 use crate::status::Status;
+use crate::store::Store;
 pub(crate) use aggregate::{run as aggregate_roles, settle as settle_roles};
 use attributes::{Attributes, ResourceTarget};
 pub(crate) use bootstrap::create_initial;
 use rbac::{Decision, Policies};
+use token::Tokens;
 
 /// The group that may do everything.
 pub const MASTERS: &str = "system:masters";
@@ -92,6 +97,19 @@ pub(crate) fn decide(
         };
     }
     rbac::decide(policies, user, attributes)
+}
+
+/// Answers a question about identity or access.
+pub(crate) fn answer(
+    tokens: &Tokens,
+    store: &Store,
+    call: &Call,
+    question: &Value,
+) -> Result<Value, Status> {
+    if call.kind.kind == "TokenReview" {
+        return tokens.review(store, &question["spec"], Timestamp::now());
+    }
+    review::answer(store, call, question)
 }
 
 /// Refuses what the user may not do.

@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use crate::admission::{Admission, User};
 use crate::auth;
+use crate::auth::token::Tokens;
 use crate::connect::{Connector, Page};
 use crate::http::options::{FieldValidation, Options};
 use crate::status::{Named, Status};
@@ -28,7 +29,7 @@ use crate::types::{ResourceType, TypeTable};
 
 pub(crate) use decode::Body;
 pub(crate) use list::{List, Selector, single_name};
-pub(crate) use metadata::{finalizers, timestamp};
+pub(crate) use metadata::{finalizers, new_uid, timestamp};
 pub(crate) use shape::{known_subresource, table_of};
 
 /// Everything that requests share.
@@ -38,6 +39,7 @@ pub(crate) struct Api {
     pub(crate) admission: Arc<dyn Admission>,
     connectors: RwLock<HashMap<(String, String), Connector>>,
     pages: RwLock<HashMap<String, Page>>,
+    pub(crate) tokens: Tokens,
 }
 
 /// One checked request about one resource.
@@ -176,13 +178,19 @@ impl Call {
 }
 
 impl Api {
-    pub(crate) fn new(store: Store, types: TypeTable, admission: Arc<dyn Admission>) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        types: TypeTable,
+        admission: Arc<dyn Admission>,
+        tokens: Tokens,
+    ) -> Self {
         Self {
             store,
             types: RwLock::new(Arc::new(types)),
             admission,
             connectors: RwLock::default(),
             pages: RwLock::default(),
+            tokens,
         }
     }
 
@@ -251,8 +259,21 @@ impl Api {
                 "an empty namespace may not be set during creation",
             ));
         }
-        value["status"] = auth::review::answer(&self.store, call, &value)?;
+        value["status"] = auth::answer(&self.tokens, &self.store, call, &value)?;
         Ok(Reply::value(201, value).warning(warnings))
+    }
+
+    /// A token of the service account that the call names.
+    pub(crate) fn create_token(&self, call: &Call, body: &Body) -> Result<Reply, Status> {
+        const DEFINITION: &str = "io.k8s.api.authentication.v1.TokenRequest";
+        let (mut question, mut findings) = body.parse(Some(DEFINITION))?;
+        findings.extend(shape::prune_definition(DEFINITION, &mut question));
+        let mut warnings = Vec::new();
+        decode::report(call.options.field_validation, &findings, &mut warnings)?;
+        let account = (call.namespace.as_str(), call.name.as_str());
+        let now = jiff::Timestamp::now();
+        let answer = auth::token::create(&self.tokens, &self.store, account, question, now)?;
+        Ok(Reply::value(201, answer).warning(warnings))
     }
 
     /// Waits until a write is as durable as its class demands.

@@ -120,12 +120,22 @@ fn subresources(kind: &ResourceType) -> Vec<Subresource<'_>> {
         kind: &kind.kind,
         verbs,
     };
-    let mut out: Vec<_> = kind
-        .subresources
-        .others
-        .iter()
-        .map(|(name, verbs)| own(*name, *verbs))
-        .collect();
+    let other = |(name, verbs): &(&'static str, &'static [&'static str])| {
+        let (group, version, kind) = match *name {
+            "token" => ("authentication.k8s.io", "v1", "TokenRequest"),
+            "eviction" => ("policy", "v1", "Eviction"),
+            "binding" => ("", "v1", "Binding"),
+            name => return own(name, verbs),
+        };
+        Subresource {
+            name,
+            group,
+            version,
+            kind,
+            verbs,
+        }
+    };
+    let mut out: Vec<_> = kind.subresources.others.iter().map(other).collect();
     if kind.subresources.scale.is_some() {
         out.push(Subresource {
             name: "scale",

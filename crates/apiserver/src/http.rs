@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::admission::User;
 use crate::auth;
+use crate::auth::token::Tokens;
 use crate::connect::{Body, ConnectRequest, Page};
 use crate::crud::{self, Api, Call, Reply};
 use crate::status::Status;
@@ -86,7 +87,7 @@ where
         if head.method != Method::GET {
             return Err(Status::method_not_allowed());
         }
-        return describe(api, &target, &form, &head.headers);
+        return describe(api, &target, &form, &head);
     };
     let options = Options::parse(head.uri.query().unwrap_or_default())?;
     let call = call(api, &resource, options, user, &head.headers)?;
@@ -119,7 +120,7 @@ fn describe(
     api: &Api,
     target: &Target<'_>,
     form: &Form,
-    headers: &HeaderMap,
+    head: &http::request::Parts,
 ) -> Result<Response<Body>, Status> {
     let types = api.types();
     let crds = |name: &str| Some(api.store.get(crate::crd::RESOURCE, name)?.value());
@@ -134,7 +135,7 @@ fn describe(
             response.headers_mut().insert(CONTENT_TYPE, media);
             return Ok(response);
         }
-        Target::Groups { core: true } => Some(discovery::api_versions(header(headers, "host"))),
+        Target::Groups { core: true } => Some(discovery::api_versions(host(head))),
         Target::Groups { core: false } => Some(discovery::group_list(&types)),
         Target::Group(group) => discovery::group(&types, group),
         Target::Version { group, version } => discovery::resource_list(&types, group, version),
@@ -144,6 +145,11 @@ fn describe(
             ["apis", group, version] => openapi::document(&types, group, version, &crds),
             _ => None,
         },
+        Target::Issuer => Some(Tokens::discovery(host(head))),
+        Target::KeySet => {
+            let keys = api.tokens.key_set().to_string().into();
+            return Ok(respond(200, "application/jwk-set+json", keys));
+        }
         Target::Resource(_) | Target::OpenApiV2 | Target::ServerVersion | Target::Health => None,
     };
     found
@@ -206,6 +212,8 @@ async fn dispatch(
     let scale = call.subresource == "scale";
     let reply = match (method.as_str(), call.name.is_empty()) {
         ("POST", true) if call.kind.is_question() => api.ask(&call, &body)?,
+        ("POST", false) if call.subresource == "token" => api.create_token(&call, &body)?,
+        _ if call.subresource == "token" => return Err(Status::method_not_allowed()),
         _ if call.kind.is_question() => return Err(Status::method_not_allowed()),
         ("GET", _) if call.options.watch => return watched(watch::start(api, call, form.clone())?),
         ("GET", true) => api.list(&call)?,
@@ -337,6 +345,14 @@ pub(crate) fn failure(status: &Status) -> Response<Body> {
         headers.insert(http::header::RETRY_AFTER, HeaderValue::from(retry));
     }
     response
+}
+
+/// By which name or address the client reached us.
+fn host(head: &http::request::Parts) -> &str {
+    match head.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => header(&head.headers, "host"),
+    }
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

@@ -17,6 +17,7 @@ use lifecycle::{Stage, Tasks};
 use serde_json::Value;
 
 use crate::admission::Admission;
+use crate::auth::token::Tokens;
 use crate::connect::{Connector, Page};
 use crate::crud::{self, Api, Call};
 use crate::status::Status;
@@ -130,6 +131,7 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
         store.clone(),
         types,
         Arc::clone(&settings.admission),
+        Tokens::new(tls::account_key(&settings.data_dir.join("pki"))?),
     ));
     look_after(&store, tasks);
     namespace::create_initial(&api)
@@ -166,8 +168,8 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
     if let Some(listen) = settings.listen {
         let pki = tls::prepare(&settings.data_dir.join("pki"), listen.ip())?;
         let token: Arc<str> = pki.token.into();
-        let address =
-            listener::start(&server.api, listen, pki.server, Arc::clone(&token), tasks).await?;
+        server.api.tokens.set_admin(Arc::clone(&token));
+        let address = listener::start(&server.api, listen, pki.server, tasks).await?;
         kubeconfig::write(&settings.kubeconfig, address, &pki.admin)?;
         server.address = Some(address);
         server.token = Some(token);

@@ -17,6 +17,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::auth::MASTERS;
+use crate::auth::token::{Key, new_key};
 use crate::server::Error;
 
 /// What clients need to connect and to be known as an administrator.
@@ -34,6 +35,13 @@ pub(crate) struct Pki {
     pub(crate) admin: Credentials,
     /// A bearer token that is as good as the administrator's certificate.
     pub(crate) token: String,
+}
+
+/// Opens the key in `dir` that signs tokens of service accounts, or makes one.
+pub(crate) fn account_key(dir: &Path) -> Result<Key, Error> {
+    create_private_dir(dir)?;
+    let pem = kept(&dir.join("service-account.key"), || Ok(new_key()?))?;
+    Key::from_pem(&pem).map_err(Error::Pem)
 }
 
 /// Opens the CA in `dir`, or makes one, and signs certificates for this start.

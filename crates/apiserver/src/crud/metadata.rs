@@ -20,7 +20,7 @@ pub(crate) fn timestamp(at: Timestamp) -> String {
 }
 
 /// A random (version 4) UUID.
-pub(super) fn new_uid() -> String {
+pub(crate) fn new_uid() -> String {
     let mut bytes: [u8; 16] = rand::rng().random();
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Call;
 use crate::apply::{self as ownership, Outcome, Writer};
+use crate::schema::{Schema, pack};
 use crate::selector::{Fields, Labels};
 use crate::status::{Fault, FieldError, Status};
 use crate::store::Durability;
@@ -47,16 +48,25 @@ pub(super) fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
     Ok((value, Vec::new()))
 }
 
-/// Drops fields that the schema does not know, and returns a finding for each.
-pub(super) fn prune(kind: &ResourceType, value: &mut Value) -> Vec<String> {
-    let Some(schema) = &kind.schema else {
-        return Vec::new();
-    };
+/// The same for a built-in definition that is no resource of its own.
+pub(super) fn prune_definition(definition: &str, value: &mut Value) -> Vec<String> {
+    pack::schema(definition).map_or_else(Vec::new, |schema| unknown(&schema, value))
+}
+
+fn unknown(schema: &Schema, value: &mut Value) -> Vec<String> {
     let paths = pruning::prune(schema, value);
     paths
         .into_iter()
         .map(|path| format!("unknown field \"{path}\""))
         .collect()
+}
+
+/// Drops fields that the schema does not know, and returns a finding for each.
+pub(super) fn prune(kind: &ResourceType, value: &mut Value) -> Vec<String> {
+    match &kind.schema {
+        Some(schema) => unknown(schema, value),
+        None => Vec::new(),
+    }
 }
 
 /// Fills in the schema's defaults.
@@ -143,6 +153,7 @@ pub(crate) fn known_subresource(call: &Call) -> bool {
         "status" => subresources.status,
         "scale" => subresources.scale.is_some(),
         "finalize" => call.kind.group.is_empty() && call.kind.plural == "namespaces",
+        "token" => call.kind.group.is_empty() && call.kind.plural == "serviceaccounts",
         _ => false,
     }
 }

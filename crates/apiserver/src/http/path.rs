@@ -18,6 +18,10 @@ pub(crate) enum Target<'a> {
     OpenApi(&'a str),
     /// `/openapi/v2`.
     OpenApiV2,
+    /// `/.well-known/openid-configuration`.
+    Issuer,
+    /// `/openid/v1/jwks`.
+    KeySet,
     /// `/version`.
     ServerVersion,
     /// `/healthz`, `/livez` or `/readyz`, perhaps with a check below.
@@ -44,6 +48,8 @@ impl<'a> Target<'a> {
         let target = match segments.next()? {
             "version" if segments.clone().next().is_none() => Self::ServerVersion,
             "healthz" | "livez" | "readyz" => Self::Health,
+            ".well-known" if trimmed == ".well-known/openid-configuration" => Self::Issuer,
+            "openid" if trimmed == "openid/v1/jwks" => Self::KeySet,
             "openapi" => match segments.next()? {
                 "v2" => Self::OpenApiV2,
                 "v3" => Self::OpenApi(trimmed.strip_prefix("openapi/v3")?.trim_start_matches('/')),

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use jiff::Timestamp;
 use lifecycle::{Shutdown, Stage, Tasks};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use super::Error;
 use crate::admission::User;
 use crate::auth;
+use crate::auth::token::ISSUER;
 use crate::crud::Api;
 
 /// Connections at a time; more wait to be accepted.
@@ -37,7 +39,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 struct Door {
     api: Arc<Api>,
     tls: TlsAcceptor,
-    token: Arc<str>,
 }
 
 /// Binds the address and serves it until the API stage stops.
@@ -45,7 +46,6 @@ pub(super) async fn start(
     api: &Arc<Api>,
     address: SocketAddr,
     tls: Arc<ServerConfig>,
-    token: Arc<str>,
     tasks: &Tasks,
 ) -> Result<SocketAddr, Error> {
     let failed = |source| Error::Listen { address, source };
@@ -55,7 +55,6 @@ pub(super) async fn start(
     let door = Door {
         api: Arc::clone(api),
         tls: tls.into(),
-        token,
     };
     let stop = tasks.shutdown(Stage::Api);
     tasks.spawn("api-listener", Stage::Api, async move {
@@ -157,12 +156,17 @@ impl Door {
     fn bearer(&self, request: &Request<Incoming>) -> Option<User> {
         let header = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
         let (scheme, token) = header.split_once(' ')?;
-        let known = scheme.eq_ignore_ascii_case("bearer")
-            && auth::same_secret(token.trim().as_bytes(), self.token.as_bytes());
-        known.then(|| User {
-            name: "suimon-admin".into(),
-            groups: auth::in_process().groups,
-            ..User::default()
-        })
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let audience = [ISSUER.to_owned()];
+        let (tokens, store) = (&self.api.tokens, &self.api.store);
+        match tokens.identify(store, token.trim(), &audience, Timestamp::now()) {
+            Ok(known) => Some(known.user),
+            Err(why) => {
+                tracing::debug!(why, "a bearer token was not accepted");
+                None
+            }
+        }
     }
 }

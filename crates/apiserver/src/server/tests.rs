@@ -18,10 +18,12 @@ use serde_json::{Value, json};
 use super::*;
 use crate::admission::AcceptAll;
 
+mod access;
 mod bodies;
 mod door;
 mod kubectl;
 mod lifetime;
+mod tokens;
 mod watches;
 
 struct Test {

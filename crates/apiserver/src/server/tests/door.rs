@@ -7,13 +7,13 @@ use tokio::net::TcpStream;
 
 use super::*;
 
-struct Door {
-    server: Server,
-    tasks: Tasks,
+pub(super) struct Door {
+    pub(super) server: Server,
+    pub(super) tasks: Tasks,
     dir: tempfile::TempDir,
 }
 
-async fn open() -> Door {
+pub(super) async fn open() -> Door {
     let dir = tempfile::tempdir().expect("temp dir");
     let tasks = Tasks::new();
     let mut settings = settings(dir.path(), vec![widget_crd()]);
@@ -59,7 +59,7 @@ impl Door {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    async fn get(&self, path: &str, headers: &str) -> String {
+    pub(super) async fn get(&self, path: &str, headers: &str) -> String {
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
         self.send(self.builder().with_no_client_auth(), &request)

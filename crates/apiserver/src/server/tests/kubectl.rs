@@ -6,6 +6,8 @@ use std::process::{Command, Output, Stdio};
 
 use super::*;
 
+mod auth;
+
 struct Kubectl {
     kubeconfig: PathBuf,
     home: PathBuf,
