@@ -53,7 +53,13 @@ pub(crate) fn in_process() -> User {
 /// derives again after a crash, and the disk holds a prefix of the history, so nothing that was
 /// acknowledged to a user is lost by that. Commands use other managers.
 pub(crate) fn is_controller(user: &User, manager: &str) -> bool {
-    &*user.name == CONTROLLERS && manager == "suimon"
+    is_in_process(user) && manager == "suimon"
+}
+
+/// Whether this is the user of the in-process client. A certificate may have the name, but not
+/// the group.
+pub(crate) fn is_in_process(user: &User) -> bool {
+    &*user.name == CONTROLLERS && is_master(user)
 }
 
 /// The user that a verified client certificate names: CN is the name, O are the groups.

@@ -3,16 +3,20 @@
 //! A CRD is established by the write that stores it, so there is no moment in which it exists but
 //! is not served. Its finalizer keeps it until its last object is gone.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::crud::{Api, timestamp};
+use crate::crud::{self, Api, Call, timestamp};
 use crate::status::FieldError;
 use crate::store::{Event, Scope, Store};
 use crate::types::TypeTable;
+use crate::types::crd::check;
 
 /// Resource of CRDs in the store.
 pub(crate) const RESOURCE: &str = "customresourcedefinitions.apiextensions.k8s.io";
+const GROUP: &str = "apiextensions.k8s.io";
 /// Keeps a CRD until its objects are gone.
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
@@ -38,6 +42,77 @@ pub(crate) fn fill_in(value: &mut Value) {
         Some(list) if list.iter().any(|name| name == CLEANUP) => {}
         Some(list) => list.push(json!(CLEANUP)),
         None => *finalizers = json!([CLEANUP]),
+    }
+}
+
+/// Condition `NamesAccepted` of a new CRD: one whose names are taken is stored and not served.
+pub(crate) fn judge_names(types: &TypeTable, value: &mut Value) {
+    let conflicts = types.conflicts(value);
+    let Some(first) = conflicts.first() else {
+        return;
+    };
+    let reason = match first.field.as_str() {
+        "spec.names.singular" => "SingularConflict",
+        "spec.names.plural" => "PluralConflict",
+        "spec.names.shortNames" => "ShortNamesConflict",
+        _ => "KindConflict",
+    };
+    let now = timestamp(Timestamp::now());
+    let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "False", "reason": reason, "message": message, "lastTransitionTime": now });
+    value["status"]["conditions"] = json!([
+        condition("NamesAccepted", reason, &first.detail),
+        condition("Established", "NotAccepted", "not all names are accepted"),
+    ]);
+    value["status"]["acceptedNames"] = json!({ "plural": "", "kind": "" });
+}
+
+/// Accepts CRDs whose names have become free, until the store closes its watches.
+pub(crate) async fn run(api: Arc<Api>) {
+    loop {
+        let (_, _, mut changes) = api.store.list_and_subscribe(RESOURCE, &Scope::All);
+        accept_free(&api).await;
+        while let Some(event) = changes.next().await {
+            if event.object.is_none() {
+                accept_free(&api).await;
+            }
+        }
+        if !changes.lagged() {
+            return;
+        }
+    }
+}
+
+async fn accept_free(api: &Api) {
+    let types = api.types();
+    let Some(kind) = types.get(GROUP, "v1", "customresourcedefinitions") else {
+        return;
+    };
+    let (_, crds) = api.store.list(RESOURCE, &Scope::All);
+    for stored in crds.iter().filter(|stored| !stored.deleting()) {
+        let value = stored.value();
+        let conditions = value["status"]["conditions"].as_array();
+        let refused = conditions.into_iter().flatten().any(|condition| {
+            condition["type"] == "NamesAccepted" && condition["status"] == "False"
+        });
+        if !refused || !api.types().conflicts(&value).is_empty() {
+            continue;
+        }
+        let mut next = (*value).clone();
+        let created = next["metadata"]["finalizers"].take();
+        fill_in(&mut next);
+        next["metadata"]["finalizers"] = created;
+        let name = next["metadata"]["name"].as_str().unwrap_or_default();
+        let mut call = Call::internal(kind, "", name);
+        call.subresource = "status".into();
+        let body = crud::Body {
+            media_type: "application/json".into(),
+            bytes: next.to_string().into(),
+        };
+        if let Err(error) = api.update(&call, &body).await
+            && ![404, 409].contains(&error.code)
+        {
+            tracing::warn!(crd = name, %error, "cannot accept the names of a CRD");
+        }
     }
 }
 
@@ -73,7 +148,11 @@ fn versions(value: &Value) -> impl Iterator<Item = &Value> {
 
 /// Findings about a new or changed CRD, judged by the code that will serve it.
 pub(crate) fn validate(types: &TypeTable, value: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = types.with_crd(value).err().unwrap_or_default();
+    let mut errors = check(value);
+    // A new CRD waits for its names; one that is served must not lose those that it has.
+    if old.is_some_and(|old| old["spec"]["names"] != value["spec"]["names"]) {
+        errors.extend(types.conflicts(value));
+    }
     if value["spec"]["conversion"]["strategy"] == "Webhook" {
         errors.push(FieldError::invalid(
             "spec.conversion.strategy",

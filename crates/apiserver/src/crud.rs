@@ -6,6 +6,7 @@
 mod create;
 mod decode;
 mod delete;
+mod evict;
 mod list;
 mod metadata;
 mod modify;
@@ -14,8 +15,9 @@ mod shape;
 mod special;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
+use rcgen::{Issuer, KeyPair};
 use serde_json::Value;
 
 use crate::admission::{Admission, User};
@@ -23,9 +25,11 @@ use crate::auth;
 use crate::auth::token::Tokens;
 use crate::connect::{Connector, Page};
 use crate::http::options::{FieldValidation, Options};
+use crate::inflight::Inflight;
 use crate::status::{Named, Status};
 use crate::store::{Durability, Event, Object, Refused, Store};
 use crate::types::{ResourceType, TypeTable};
+use crate::{policy, quota};
 
 pub(crate) use decode::Body;
 pub(crate) use list::{List, Selector, single_name};
@@ -40,6 +44,12 @@ pub(crate) struct Api {
     connectors: RwLock<HashMap<(String, String), Connector>>,
     pages: RwLock<HashMap<String, Page>>,
     pub(crate) tokens: Tokens,
+    pub(crate) quota: quota::Lock,
+    pub(crate) policies: policy::Cache,
+    pub(crate) inflight: Inflight,
+    evictions: tokio::sync::Mutex<()>,
+    /// The CA that signs clients' certificates, once the server listens.
+    pub(crate) issuer: OnceLock<Issuer<'static, KeyPair>>,
 }
 
 /// One checked request about one resource.
@@ -191,6 +201,11 @@ impl Api {
             connectors: RwLock::default(),
             pages: RwLock::default(),
             tokens,
+            quota: quota::Lock::default(),
+            policies: policy::Cache::default(),
+            inflight: Inflight::standard(),
+            evictions: tokio::sync::Mutex::default(),
+            issuer: OnceLock::new(),
         }
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod render;
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
@@ -29,6 +30,8 @@ use path::{ResourcePath, Target, percent_decode};
 
 /// Largest request body, as in Kubernetes.
 const MAX_BODY: usize = 3 << 20;
+/// A body that takes longer holds a place that others need.
+const BODY_TIME: Duration = Duration::from_secs(60);
 /// Answers above this are compressed for clients that want it, as in Kubernetes.
 const GZIP_FROM: usize = 128 << 10;
 
@@ -95,6 +98,11 @@ where
     if !call.subresource.is_empty() && !crud::known_subresource(&call) {
         return connect(api, &call, head).await;
     }
+    let _place = if call.options.watch {
+        None
+    } else {
+        api.inflight.enter(&head.method, &call)?
+    };
     let body = crud::Body {
         media_type: media_type(&head.headers),
         bytes: read(body, &head.method).await?,
@@ -213,7 +221,12 @@ async fn dispatch(
     let reply = match (method.as_str(), call.name.is_empty()) {
         ("POST", true) if call.kind.is_question() => api.ask(&call, &body)?,
         ("POST", false) if call.subresource == "token" => api.create_token(&call, &body)?,
-        _ if call.subresource == "token" => return Err(Status::method_not_allowed()),
+        ("POST", false) if call.subresource == "eviction" => {
+            Box::pin(api.evict(&call, &body)).await?
+        }
+        _ if ["token", "eviction"].contains(&&*call.subresource) => {
+            return Err(Status::method_not_allowed());
+        }
         _ if call.kind.is_question() => return Err(Status::method_not_allowed()),
         ("GET", _) if call.options.watch => return watched(watch::start(api, call, form.clone())?),
         ("GET", true) => api.list(&call)?,
@@ -263,7 +276,14 @@ where
     if *method == Method::GET {
         return Ok(Bytes::new());
     }
-    match Box::pin(Limited::new(body, MAX_BODY).collect()).await {
+    let all = Box::pin(Limited::new(body, MAX_BODY).collect());
+    let Ok(all) = tokio::time::timeout(BODY_TIME, all).await else {
+        return Err(Status::bad_request(format!(
+            "the request body did not arrive within {} seconds",
+            BODY_TIME.as_secs()
+        )));
+    };
+    match all {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(MAX_BODY)),
         Err(error) => Err(Status::bad_request(format!(

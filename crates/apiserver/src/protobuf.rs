@@ -74,6 +74,12 @@ enum Kind {
     Raw,
     /// A message whose only field is a list of texts.
     Texts,
+    /// A schema in field 1 or a list of schemas in field 2.
+    SchemaOrArray,
+    /// A flag in field 1 or a schema in field 2.
+    SchemaOrBool,
+    /// A schema in field 1 or a list of texts in field 2.
+    SchemaOrTexts,
     Message(String),
     Skip,
 }
@@ -117,6 +123,9 @@ fn kind_of(text: &str) -> Kind {
         "int-or-string" => Kind::IntOrString,
         "raw" => Kind::Raw,
         "list:string" => Kind::Texts,
+        "schema-or-array" => Kind::SchemaOrArray,
+        "schema-or-bool" => Kind::SchemaOrBool,
+        "schema-or-strings" => Kind::SchemaOrTexts,
         "skip" => Kind::Skip,
         name => Kind::Message(name.to_owned()),
     }
@@ -152,11 +161,19 @@ pub(crate) fn parse(definition: &str, body: &[u8]) -> Result<Value, Error> {
     Ok(Value::Object(object))
 }
 
+/// Packages of definitions; what follows names the message.
+const PACKAGES: [&str; 4] = [
+    "io.k8s.api.",
+    "io.k8s.apimachinery.pkg.apis.",
+    "io.k8s.apiextensions-apiserver.pkg.apis.",
+    "io.k8s.kube-aggregator.pkg.apis.",
+];
+
 /// `io.k8s.api.core.v1.Pod` → `core/v1.Pod`.
 fn message_name(definition: &str) -> Option<String> {
-    let rest = definition
-        .strip_prefix("io.k8s.api.")
-        .or_else(|| definition.strip_prefix("io.k8s.apimachinery.pkg.apis."))?;
+    let rest = PACKAGES
+        .iter()
+        .find_map(|package| definition.strip_prefix(package))?;
     let name = rest.replacen('.', "/", 1);
     messages().contains_key(&name).then_some(name)
 }
@@ -256,6 +273,9 @@ fn value(kind: &Kind, field: Field<'_>, depth: usize) -> Result<Value, Error> {
         Kind::IntOrString => int_or_string(field.bytes()?)?,
         Kind::Raw => raw(field.bytes()?)?,
         Kind::Texts => texts(field.bytes()?)?,
+        Kind::SchemaOrArray | Kind::SchemaOrBool | Kind::SchemaOrTexts => {
+            schema_or(kind, field.bytes()?, depth)?
+        }
         Kind::Message(name) => Value::Object(message(name, field.bytes()?, depth + 1)?),
         Kind::Skip => Value::Null,
     })
@@ -301,6 +321,35 @@ fn texts(bytes: &[u8]) -> Result<Value, Error> {
         }
     }
     Ok(Value::Array(list))
+}
+
+/// The unions in schemas of CRDs, whose JSON is one of the two things itself.
+fn schema_or(kind: &Kind, bytes: &[u8], depth: usize) -> Result<Value, Error> {
+    const SCHEMA: &str = "apiextensions/v1.JSONSchemaProps";
+    let schema = |field: Field<'_>| -> Result<Value, Error> {
+        Ok(Value::Object(message(SCHEMA, field.bytes()?, depth + 1)?))
+    };
+    let mut found = Value::Null;
+    let mut list = Vec::new();
+    for field in Reader::new(bytes) {
+        match (kind, field?) {
+            (Kind::SchemaOrBool, (1, field)) => {
+                // The flag is always written, also beside a schema.
+                if !found.is_object() {
+                    found = (field.varint()? != 0).into();
+                }
+            }
+            (Kind::SchemaOrTexts, (2, field)) => list.push(utf8(field.bytes()?)?.into()),
+            (Kind::SchemaOrArray, (2, field)) => list.push(schema(field)?),
+            (_, (1 | 2, field)) => found = schema(field)?,
+            _ => {}
+        }
+    }
+    Ok(if list.is_empty() {
+        found
+    } else {
+        Value::Array(list)
+    })
 }
 
 fn first_varint(bytes: &[u8], wanted: u32) -> Result<u64, Error> {

@@ -24,7 +24,7 @@ use crate::status::Status;
 use crate::store::{self, Limits, Store};
 use crate::stream::{self, Ports, Streams};
 use crate::types::TypeTable;
-use crate::{auth, crd, events, gc, http as api_http, kubeconfig, namespace, tls};
+use crate::{auth, crd, events, gc, http as api_http, kubeconfig, namespace, quota, tls};
 
 /// How the API server runs.
 pub struct Settings {
@@ -160,6 +160,16 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
         auth::aggregate_roles(roles).await;
         Ok::<(), Infallible>(())
     });
+    let quotas = Arc::clone(&api);
+    tasks.spawn("resource-quota", Stage::Api, async move {
+        quota::run(quotas).await;
+        Ok::<(), Infallible>(())
+    });
+    let names = Arc::clone(&api);
+    tasks.spawn("crd-names", Stage::Api, async move {
+        crd::run(names).await;
+        Ok::<(), Infallible>(())
+    });
     let mut server = Server {
         api,
         address: None,
@@ -169,6 +179,8 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
         let pki = tls::prepare(&settings.data_dir.join("pki"), listen.ip())?;
         let token: Arc<str> = pki.token.into();
         server.api.tokens.set_admin(Arc::clone(&token));
+        // A second call would be a second listener, which has the same CA.
+        let _ = server.api.issuer.set(pki.issuer);
         let address = listener::start(&server.api, listen, pki.server, tasks).await?;
         kubeconfig::write(&settings.kubeconfig, address, &pki.admin)?;
         server.address = Some(address);

@@ -33,6 +33,8 @@ pub(crate) struct Credentials {
 pub(crate) struct Pki {
     pub(crate) server: Arc<ServerConfig>,
     pub(crate) admin: Credentials,
+    /// The CA, for certificates that are signed later.
+    pub(crate) issuer: Issuer<'static, KeyPair>,
     /// A bearer token that is as good as the administrator's certificate.
     pub(crate) token: String,
 }
@@ -62,6 +64,7 @@ pub(crate) fn prepare(dir: &Path, listen: IpAddr) -> Result<Pki, Error> {
     Ok(Pki {
         server: Arc::new(config),
         admin,
+        issuer,
         token,
     })
 }

@@ -14,6 +14,7 @@ use crate::schema::Schema;
 use crate::table::Printer;
 use crate::validate::meta::NameRule;
 
+mod autoscaler;
 mod builtin;
 pub mod crd;
 #[cfg(test)]
@@ -147,6 +148,8 @@ pub struct Storage {
     pub version: String,
     /// Top-level fields with another name in this version: (here, stored).
     pub renamed: &'static [(&'static str, &'static str)],
+    /// This version is `autoscaling/v1`, which says the same in another structure.
+    pub older_autoscaler: bool,
 }
 
 /// Verbs of a full resource.
@@ -206,6 +209,11 @@ impl ResourceType {
             if let Some(value) = map.remove(*from) {
                 map.insert((*to).to_owned(), value);
             }
+        }
+        match (self.storage.older_autoscaler, store) {
+            (true, true) => autoscaler::to_v2(map),
+            (true, false) => autoscaler::to_v1(map),
+            (false, _) => {}
         }
         let wanted = api_version(group, version);
         if map.get("apiVersion").and_then(Value::as_str) != Some(&wanted) {

@@ -163,6 +163,21 @@ impl<'a> Value<'a> {
         Self::List(List::Made(items.into()))
     }
 
+    /// A map that was made; of equal keys the last one counts.
+    pub fn map(entries: Vec<(Arc<str>, Value<'a>)>) -> Self {
+        let mut unique: Vec<(Value<'a>, Value<'a>)> = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            let known = unique
+                .iter_mut()
+                .find(|(own, _)| own.as_str() == Some(&*key));
+            match known {
+                Some(entry) => entry.1 = value,
+                None => unique.push((Value::text(key), value)),
+            }
+        }
+        Self::Map(Map::Made(unique.into()))
+    }
+
     /// An optional with or without a value.
     pub fn optional(value: Option<Value<'a>>) -> Self {
         Self::Optional(value.map(Arc::new))

@@ -1,8 +1,9 @@
 //! Generates the table by which the embedded API server reads protobuf bodies of built-in kinds.
 //!
-//! Input: a directory with the `types.go` of `k8s.io/api` as `<group>/<version>/types.go`, and that
-//! of `k8s.io/apimachinery/pkg/apis/meta/v1` as `meta/v1/types.go`. The struct tags are the only
-//! place that has field numbers, JSON names, `omitempty` and pointers together.
+//! Input: a directory with the `types*.go` of `k8s.io/api` as `<group>/<version>/types.go`, and in
+//! the same form those of `k8s.io/apimachinery` (`meta/v1`), `k8s.io/apiextensions-apiserver`
+//! (`apiextensions/v1`) and `k8s.io/kube-aggregator` (`apiregistration/v1`). The struct tags are
+//! the only place that has field numbers, JSON names, `omitempty` and pointers together.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -53,9 +54,12 @@ pub(crate) fn run(directory: &str) -> Result<()> {
                 group.file_name().to_string_lossy(),
                 version.file_name().to_string_lossy()
             );
-            let path = version.path().join("types.go");
-            let text = fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
+            let mut text = String::new();
+            for file in fs::read_dir(version.path())? {
+                let path = file?.path();
+                text += &fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+            }
             packages.insert(name.clone(), parse(name, &text)?);
         }
     }
@@ -228,6 +232,14 @@ fn kind_of(
         ("meta/v1", "MicroTime") => return Ok(("micro-time".into(), 0)),
         ("meta/v1", "Duration") => return Ok(("duration".into(), 0)),
         ("meta/v1", "FieldsV1") => return Ok(("raw".into(), 0)),
+        ("apiextensions/v1", "JSON") => return Ok(("raw".into(), 0)),
+        ("apiextensions/v1", "JSONSchemaPropsOrArray") => {
+            return Ok(("schema-or-array".into(), 0));
+        }
+        ("apiextensions/v1", "JSONSchemaPropsOrBool") => return Ok(("schema-or-bool".into(), 0)),
+        ("apiextensions/v1", "JSONSchemaPropsOrStringArray") => {
+            return Ok(("schema-or-strings".into(), 0));
+        }
         ("types", "UID" | "NodeName") => return Ok(("string".into(), 0)),
         _ => {}
     }

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 /// Packages whose definitions are taken whole; what they refer to comes along.
 const PACKAGES: &[&str] = &[
+    "io.k8s.api.admissionregistration.v1.",
     "io.k8s.api.core.v1.",
     "io.k8s.api.apps.v1.",
     "io.k8s.api.authentication.v1.",
@@ -25,6 +26,7 @@ const PACKAGES: &[&str] = &[
     "io.k8s.api.autoscaling.v1.",
     "io.k8s.api.autoscaling.v2.",
     "io.k8s.api.batch.v1.",
+    "io.k8s.api.certificates.v1.",
     "io.k8s.api.coordination.v1.",
     "io.k8s.api.discovery.v1.",
     "io.k8s.api.events.v1.",
@@ -36,6 +38,7 @@ const PACKAGES: &[&str] = &[
     "io.k8s.api.storage.v1.",
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.",
     "io.k8s.apimachinery.pkg.apis.meta.v1.",
+    "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.",
 ];
 
 /// Longest description kept, in bytes; longer ones end at the sentence before.

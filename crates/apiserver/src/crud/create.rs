@@ -7,6 +7,7 @@ use super::{Api, Body, Call, Content, Reply, decode, metadata, shape, special};
 use crate::admission::Operation;
 use crate::status::{FieldError, Status};
 use crate::store::{Expect, Guard, Refused, Write};
+use crate::{limit_range, policy};
 
 /// A generated name is tried again this often if it is taken.
 const NAME_ATTEMPTS: usize = 8;
@@ -85,6 +86,7 @@ impl Api {
         if ownership == Ownership::Record {
             shape::record(call, &mut value, None);
         }
+        let counted = Box::pin(self.hold_quota(call, &value, None)).await?;
         if call.options.dry_run {
             return self.dry_create(call, value);
         }
@@ -106,6 +108,7 @@ impl Api {
             .store
             .write(write)
             .map_err(|refused| Self::refused(call, refused))?;
+        drop(counted);
         self.after_write(call, &event);
         self.commit(call, &event, durability).await?;
         match &event.object {
@@ -145,13 +148,17 @@ impl Api {
     ) -> Result<(), Status> {
         crate::auth::escalation::check(&self.store, call, value, old)?;
         shape::default(&call.kind, value);
+        if operation == Operation::Create {
+            limit_range::admit(&self.store, call, value)?;
+            special::complete(&self.types(), &call.kind, value);
+        }
         self.ask_admission(call, operation, value, old, warnings)?;
         let mut errors = metadata::check(&call.kind, value, old);
         errors.extend(shape::validate(&call.kind, value, old));
         errors.extend(special::validate(&self.types(), &call.kind, value, old));
         shape::judge(&call.kind, value, old, &mut errors, warnings);
         if errors.is_empty() {
-            return Ok(());
+            return policy::judge(self, call, operation, (Some(value), old), warnings);
         }
         Err(Status::invalid(
             &call.kind.group,
@@ -227,7 +234,7 @@ fn fill_in(call: &Call, value: &mut Value, ownership: Ownership) {
     {
         object.remove("status");
     }
-    special::fill_in(&call.kind, value);
+    special::fill_in(&call.kind, &call.user, value);
 }
 
 /// 400 of Kubernetes for a body that names another object than the URL.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Api, Body, Call, Content, List, Reply, metadata, shape, special};
 use crate::admission::Operation;
+use crate::policy;
 use crate::status::{FieldError, Status};
 use crate::store::{Expect, Object, Refused, Write};
 
@@ -102,6 +103,13 @@ impl Api {
             Operation::Delete,
             &mut seen,
             Some(&old),
+            &mut warnings,
+        )?;
+        policy::judge(
+            self,
+            call,
+            Operation::Delete,
+            (None, Some(&old)),
             &mut warnings,
         )?;
         let next = mark(call, options, &old);

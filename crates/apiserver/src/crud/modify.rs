@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Api, Body, Call, Content, Reply, create, decode, metadata, shape, special};
 use crate::admission::Operation;
+use crate::csr;
 use crate::status::Status;
 use crate::store::{Expect, Object, Refused, Write};
 
@@ -133,6 +134,9 @@ impl Api {
             apply,
         } = changed;
         self.check_identity(call, stored, &mut new, unconditional)?;
+        if call.subresource == "approval" {
+            csr::check_approval(&self.store, call, old)?;
+        }
         self.separate(call, &mut new, old);
         metadata::keep_system_fields(&mut new, old);
         self.admit(call, Operation::Update, &mut new, Some(old), &mut warnings)?;
@@ -151,6 +155,7 @@ impl Api {
                 warnings,
             }));
         }
+        let counted = Box::pin(self.hold_quota(call, &new, Some(old))).await?;
         let gone = special::finished(&call.kind, &new);
         let durability = shape::durability(&call.kind, &call.subresource);
         let answer = gone.then(|| new.clone());
@@ -167,6 +172,7 @@ impl Api {
             Err(Refused::Conflict) => return Ok(None),
             Err(refused) => return Err(Self::refused(call, refused)),
         };
+        drop(counted);
         self.after_write(call, &event);
         self.commit(call, &event, durability).await?;
         let content = match (&event.object, answer) {
@@ -223,6 +229,10 @@ impl Api {
                 copy_metadata(&mut metadata, new, "managedFields");
                 new["metadata"] = metadata["metadata"].take();
                 restore(new, old, &["metadata", "status"]);
+            }
+            "approval" => {
+                restore(new, old, &["status"]);
+                csr::approve(self.issuer.get(), new, old);
             }
             "finalize" => {
                 restore(new, old, &["spec"]);

@@ -153,6 +153,8 @@ pub(crate) fn known_subresource(call: &Call) -> bool {
         "status" => subresources.status,
         "scale" => subresources.scale.is_some(),
         "finalize" => call.kind.group.is_empty() && call.kind.plural == "namespaces",
+        "approval" => call.kind.group == "certificates.k8s.io",
+        "eviction" => call.kind.group.is_empty() && call.kind.plural == "pods",
         "token" => call.kind.group.is_empty() && call.kind.plural == "serviceaccounts",
         _ => false,
     }

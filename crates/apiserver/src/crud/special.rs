@@ -5,6 +5,8 @@
 use serde_json::{Value, json};
 
 use super::{Api, Call, metadata};
+use crate::admission::User;
+use crate::csr;
 use crate::status::FieldError;
 use crate::store::{Event, Guard};
 use crate::types::{ResourceType, TypeTable};
@@ -28,8 +30,16 @@ fn is_crd(kind: &ResourceType) -> bool {
     &*kind.group == "apiextensions.k8s.io" && &*kind.plural == "customresourcedefinitions"
 }
 
+fn is_signing_request(kind: &ResourceType) -> bool {
+    &*kind.group == "certificates.k8s.io"
+}
+
+fn is_api_service(kind: &ResourceType) -> bool {
+    &*kind.group == "apiregistration.k8s.io"
+}
+
 /// What the server sets on a new object of these kinds.
-pub(super) fn fill_in(kind: &ResourceType, value: &mut Value) {
+pub(super) fn fill_in(kind: &ResourceType, user: &User, value: &mut Value) {
     if is_pod(kind) {
         value["status"] = json!({ "phase": "Pending", "qosClass": qos_class(&value["spec"]) });
     } else if is_namespace(kind) {
@@ -45,6 +55,21 @@ pub(super) fn fill_in(kind: &ResourceType, value: &mut Value) {
         }
     } else if is_crd(kind) {
         crate::crd::fill_in(value);
+    } else if is_signing_request(kind) {
+        csr::fill_in(user, value);
+    }
+}
+
+/// What the server sets once defaults are known.
+pub(super) fn complete(types: &TypeTable, kind: &ResourceType, value: &mut Value) {
+    if is_pod(kind) {
+        // Limits of the namespace may have changed what the pod asks for.
+        let class = qos_class(&value["spec"]);
+        if let Some(status) = value.get_mut("status").and_then(Value::as_object_mut) {
+            status.insert("qosClass".into(), json!(class));
+        }
+    } else if is_crd(kind) {
+        crate::crd::judge_names(types, value);
     }
 }
 
@@ -57,8 +82,21 @@ pub(super) fn validate(
 ) -> Vec<FieldError> {
     if is_crd(kind) {
         crate::crd::validate(types, value, old)
+    } else if is_core(kind, "replicationcontrollers") {
+        // Served for those who list everything; nothing here would start its pods.
+        vec![FieldError::forbidden(
+            "spec",
+            "this server has no controller for it, use a Deployment",
+        )]
+    } else if is_signing_request(kind) {
+        csr::validate(value, old)
+    } else if is_api_service(kind) && value["spec"]["service"].is_object() {
+        vec![FieldError::forbidden(
+            "spec.service",
+            "this server does not forward to other API servers",
+        )]
     } else {
-        Vec::new()
+        crate::policy::validate(kind, value)
     }
 }
 

@@ -14,6 +14,7 @@ mod dynamic;
 const CORE: &str = "io.k8s.api.core.v1.";
 const APPS: &str = "io.k8s.api.apps.v1.";
 const BATCH: &str = "io.k8s.api.batch.v1.";
+const ADMISSION: &str = "io.k8s.api.admissionregistration.v1.";
 
 /// Package, definition, field, default as JSON.
 #[rustfmt::skip]
@@ -89,6 +90,7 @@ const STATIC: &[(&str, &str, &str, &str)] = &[
     (BATCH, "CronJobSpec", "suspend", "false"),
     (BATCH, "CronJobSpec", "successfulJobsHistoryLimit", "3"),
     (BATCH, "CronJobSpec", "failedJobsHistoryLimit", "1"),
+    ("io.k8s.api.autoscaling.v1.", "HorizontalPodAutoscalerSpec", "minReplicas", "1"),
     ("io.k8s.api.autoscaling.v2.", "HorizontalPodAutoscalerSpec", "minReplicas", "1"),
     ("io.k8s.api.autoscaling.v2.", "HorizontalPodAutoscalerSpec", "metrics", r#"[{"type":"Resource","resource":{"name":"cpu","target":{"type":"Utilization","averageUtilization":80}}}]"#),
     ("io.k8s.api.networking.v1.", "NetworkPolicyPort", "protocol", r#""TCP""#),
@@ -97,6 +99,23 @@ const STATIC: &[(&str, &str, &str, &str)] = &[
     ("io.k8s.api.storage.v1.", "StorageClass", "reclaimPolicy", r#""Delete""#),
     ("io.k8s.api.storage.v1.", "StorageClass", "volumeBindingMode", r#""Immediate""#),
     ("io.k8s.api.scheduling.v1.", "PriorityClass", "preemptionPolicy", r#""PreemptLowerPriority""#),
+    (ADMISSION, "ValidatingWebhook", "failurePolicy", r#""Fail""#),
+    (ADMISSION, "ValidatingWebhook", "matchPolicy", r#""Equivalent""#),
+    (ADMISSION, "ValidatingWebhook", "namespaceSelector", "{}"),
+    (ADMISSION, "ValidatingWebhook", "objectSelector", "{}"),
+    (ADMISSION, "ValidatingWebhook", "timeoutSeconds", "10"),
+    (ADMISSION, "MutatingWebhook", "failurePolicy", r#""Fail""#),
+    (ADMISSION, "MutatingWebhook", "matchPolicy", r#""Equivalent""#),
+    (ADMISSION, "MutatingWebhook", "namespaceSelector", "{}"),
+    (ADMISSION, "MutatingWebhook", "objectSelector", "{}"),
+    (ADMISSION, "MutatingWebhook", "timeoutSeconds", "10"),
+    (ADMISSION, "MutatingWebhook", "reinvocationPolicy", r#""Never""#),
+    (ADMISSION, "RuleWithOperations", "scope", r#""*""#),
+    (ADMISSION, "NamedRuleWithOperations", "scope", r#""*""#),
+    (ADMISSION, "MatchResources", "matchPolicy", r#""Equivalent""#),
+    (ADMISSION, "MatchResources", "namespaceSelector", "{}"),
+    (ADMISSION, "MatchResources", "objectSelector", "{}"),
+    (ADMISSION, "ValidatingAdmissionPolicySpec", "failurePolicy", r#""Fail""#),
     ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.", "CustomResourceDefinitionSpec", "conversion", r#"{"strategy":"None"}"#),
 ];
 
@@ -110,6 +129,7 @@ const DYNAMIC: &[(&str, &str, Fill)] = &[
     (CORE, "Volume", dynamic::volume),
     (CORE, "ServiceSpec", dynamic::service_spec),
     (CORE, "Secret", dynamic::secret),
+    (CORE, "LimitRangeItem", dynamic::limit_range_item),
     (APPS, "Deployment", dynamic::workload),
     (APPS, "ReplicaSet", dynamic::replica_set),
     (APPS, "DeploymentStrategy", dynamic::rolling_update),

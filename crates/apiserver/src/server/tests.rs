@@ -20,9 +20,14 @@ use crate::admission::AcceptAll;
 
 mod access;
 mod bodies;
+mod csr;
 mod door;
+mod evict;
 mod kubectl;
 mod lifetime;
+mod limits;
+mod names;
+mod rules;
 mod tokens;
 mod watches;
 

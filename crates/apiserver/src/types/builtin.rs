@@ -71,20 +71,32 @@ const EVENT_RENAMED: &[(&str, &str)] = &[
 ];
 
 const ALL: &[&str] = &["all"];
+const API: &[&str] = &["api-extensions"];
+const HOOKS: &str =
+    "this server calls no admission webhooks: the configuration is stored and has no effect";
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.core.v1.Namespace", plural: "namespaces", short: &["ns"], cluster: true, status: true, others: &[("finalize", &["update"])], selectable: &["status.phase"], rule: NameRule::Label, ..ROW },
-    Row { definition: "io.k8s.api.core.v1.Pod", plural: "pods", short: &["po"], categories: ALL, status: true, lazy: true, others: &[("log", &["get"]), ("portforward", &["create", "get"])], selectable: &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"], ..ROW },
+    Row { definition: "io.k8s.api.core.v1.Pod", plural: "pods", short: &["po"], categories: ALL, status: true, lazy: true, others: &[("eviction", &["create"]), ("log", &["get"]), ("portforward", &["create", "get"])], selectable: &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"], ..ROW },
     Row { definition: "io.k8s.api.core.v1.Service", plural: "services", short: &["svc"], categories: ALL, status: true, selectable: &["spec.clusterIP", "spec.type"], rule: NameRule::Label1035, ..ROW },
     Row { definition: "io.k8s.api.core.v1.Endpoints", plural: "endpoints", short: &["ep"], lazy: true, warning: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"), ..ROW },
     Row { definition: "io.k8s.api.core.v1.ConfigMap", plural: "configmaps", short: &["cm"], ..ROW },
     Row { definition: "io.k8s.api.core.v1.Secret", plural: "secrets", selectable: &["type"], ..ROW },
     Row { definition: "io.k8s.api.core.v1.ServiceAccount", plural: "serviceaccounts", short: &["sa"], others: &[("token", &["create"])], ..ROW },
+    Row { definition: "io.k8s.api.core.v1.PodTemplate", plural: "podtemplates", ..ROW },
+    Row { definition: "io.k8s.api.core.v1.ReplicationController", plural: "replicationcontrollers", short: &["rc"], categories: ALL, status: true, scale: true, ..ROW },
+    Row { definition: "io.k8s.api.core.v1.ResourceQuota", plural: "resourcequotas", short: &["quota"], status: true, ..ROW },
+    Row { definition: "io.k8s.api.core.v1.LimitRange", plural: "limitranges", short: &["limits"], ..ROW },
     Row { definition: "io.k8s.api.core.v1.Node", plural: "nodes", short: &["no"], cluster: true, status: true, selectable: &["spec.unschedulable"], ..ROW },
     Row { definition: "io.k8s.api.core.v1.Event", plural: "events", short: &["ev"], lazy: true, selectable: EVENT_FIELDS, ..ROW },
     Row { definition: "io.k8s.api.core.v1.PersistentVolume", plural: "persistentvolumes", short: &["pv"], cluster: true, status: true, ..ROW },
     Row { definition: "io.k8s.api.core.v1.PersistentVolumeClaim", plural: "persistentvolumeclaims", short: &["pvc"], status: true, ..ROW },
+    Row { definition: "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration", group: "admissionregistration.k8s.io", plural: "mutatingwebhookconfigurations", categories: API, cluster: true, warning: Some(HOOKS), ..ROW },
+    Row { definition: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy", group: "admissionregistration.k8s.io", plural: "validatingadmissionpolicies", categories: API, cluster: true, status: true, ..ROW },
+    Row { definition: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding", group: "admissionregistration.k8s.io", plural: "validatingadmissionpolicybindings", categories: API, cluster: true, ..ROW },
+    Row { definition: "io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration", group: "admissionregistration.k8s.io", plural: "validatingwebhookconfigurations", categories: API, cluster: true, warning: Some(HOOKS), ..ROW },
+    Row { definition: "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService", group: "apiregistration.k8s.io", plural: "apiservices", categories: API, cluster: true, status: true, ..ROW },
     Row { definition: "io.k8s.api.apps.v1.Deployment", group: "apps", plural: "deployments", short: &["deploy"], categories: ALL, status: true, scale: true, ..ROW },
     Row { definition: "io.k8s.api.apps.v1.ReplicaSet", group: "apps", plural: "replicasets", short: &["rs"], categories: ALL, status: true, scale: true, lazy: true, selectable: &["status.replicas"], ..ROW },
     Row { definition: "io.k8s.api.apps.v1.StatefulSet", group: "apps", plural: "statefulsets", short: &["sts"], categories: ALL, status: true, scale: true, ..ROW },
@@ -98,7 +110,9 @@ const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.authorization.v1.SelfSubjectAccessReview", group: "authorization.k8s.io", plural: "selfsubjectaccessreviews", cluster: true, question: true, ..ROW },
     Row { definition: "io.k8s.api.authorization.v1.SelfSubjectRulesReview", group: "authorization.k8s.io", plural: "selfsubjectrulesreviews", cluster: true, question: true, ..ROW },
     Row { definition: "io.k8s.api.authorization.v1.SubjectAccessReview", group: "authorization.k8s.io", plural: "subjectaccessreviews", cluster: true, question: true, ..ROW },
+    Row { definition: "io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler", group: "autoscaling", plural: "horizontalpodautoscalers", short: &["hpa"], categories: ALL, status: true, ..ROW },
     Row { definition: "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler", group: "autoscaling", version: "v2", plural: "horizontalpodautoscalers", short: &["hpa"], categories: ALL, status: true, ..ROW },
+    Row { definition: "io.k8s.api.certificates.v1.CertificateSigningRequest", group: "certificates.k8s.io", plural: "certificatesigningrequests", short: &["csr"], cluster: true, status: true, others: &[("approval", &["get", "patch", "update"])], selectable: &["spec.signerName"], ..ROW },
     Row { definition: "io.k8s.api.coordination.v1.Lease", group: "coordination.k8s.io", plural: "leases", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.discovery.v1.EndpointSlice", group: "discovery.k8s.io", plural: "endpointslices", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.events.v1.Event", group: "events.k8s.io", plural: "events", lazy: true, ..ROW },
@@ -167,6 +181,7 @@ fn entry(row: &Row) -> ResourceType {
 
 fn storage(row: &Row) -> Storage {
     let events = row.group == "events.k8s.io";
+    let older_autoscaler = row.group == "autoscaling" && row.version == "v1";
     Storage {
         group: if events {
             String::new()
@@ -174,7 +189,12 @@ fn storage(row: &Row) -> Storage {
             row.group.into()
         },
         plural: row.plural.into(),
-        version: row.version.into(),
+        version: if older_autoscaler {
+            "v2".into()
+        } else {
+            row.version.into()
+        },
+        older_autoscaler,
         renamed: if events { EVENT_RENAMED } else { &[] },
     }
 }

@@ -21,15 +21,18 @@ use crate::validate::name;
 pub const DURABILITY: &str = "suimon.dev/durability";
 
 impl TypeTable {
-    /// A table with the served versions of `crd`, replacing what it brought before.
+    /// A table with the served versions of `crd`, replacing what it brought before. Nothing of it is
+    /// served while another type of the group has one of its names.
     ///
     /// # Errors
-    /// The findings of [`check`], or names that another type of the group has.
+    /// The findings of [`check`].
     pub fn with_crd(&self, crd: &Value) -> Result<Self, Vec<FieldError>> {
-        let mut errors = check(crd);
-        errors.extend(self.conflicts(crd));
+        let errors = check(crd);
         if !errors.is_empty() {
             return Err(errors);
+        }
+        if !self.conflicts(crd).is_empty() {
+            return Ok(self.clone());
         }
         let mut table = self.clone();
         let spec = &crd["spec"];
@@ -263,6 +266,7 @@ fn entry(crd: &Value, version: &Value) -> ResourceType {
                 .map_or("", |version| text(version, "/name"))
                 .to_owned(),
             renamed: &[],
+            older_autoscaler: false,
         },
         custom: true,
         warning: (version["deprecated"] == true).then(|| deprecation(spec, version)),

@@ -106,9 +106,10 @@ fn names_of_another_crd_of_the_group_are_not_taken() {
     let mut other = crd();
     other["metadata"]["name"] = "others.example.dev".into();
     other["spec"]["names"]["plural"] = "others".into();
-    let errors = table.with_crd(&other).unwrap_err();
+    let with_other = table.with_crd(&other).unwrap();
+    assert!(with_other.get("example.dev", "v1", "others").is_none());
     assert_eq!(
-        errors[0].to_string(),
+        table.conflicts(&other)[0].to_string(),
         "spec.names.shortNames: Invalid value: \"th\": \"th\" is already in use"
     );
 }

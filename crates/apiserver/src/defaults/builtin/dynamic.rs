@@ -193,3 +193,25 @@ pub(super) fn crd_names(names: &mut Object) {
     default(names, "singular", kind.to_ascii_lowercase());
     default(names, "listKind", format!("{kind}List"));
 }
+
+/// A limit is the default limit, that is the default request, and without it the minimum is.
+pub(super) fn limit_range_item(item: &mut Object) {
+    if text(item, "type") != "Container" {
+        return;
+    }
+    for (to, from) in [
+        ("default", "max"),
+        ("defaultRequest", "default"),
+        ("defaultRequest", "min"),
+    ] {
+        let Some(source) = item.get(from).and_then(Value::as_object).cloned() else {
+            continue;
+        };
+        default(item, to, empty());
+        if let Some(own) = item.get_mut(to).and_then(Value::as_object_mut) {
+            for (name, quantity) in source {
+                own.entry(name).or_insert(quantity);
+            }
+        }
+    }
+}

@@ -32,7 +32,7 @@ impl Door {
         roots
     }
 
-    fn builder(
+    pub(super) fn builder(
         &self,
     ) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -43,7 +43,7 @@ impl Door {
     }
 
     /// Sends one HTTP/1.1 request and returns everything that comes back.
-    async fn send(&self, config: rustls::ClientConfig, request: &str) -> String {
+    pub(super) async fn send(&self, config: rustls::ClientConfig, request: &str) -> String {
         let tcp = TcpStream::connect(self.server.address().expect("address"))
             .await
             .expect("connected");
