@@ -104,6 +104,9 @@ fn parse(name: String, text: &str) -> Result<Package> {
         } else if let Some(rest) = line.strip_prefix("type ") {
             match rest.split_once(' ') {
                 Some((name, "struct {")) => open = Some((name.to_owned(), Vec::new())),
+                Some((name, "struct{}")) => {
+                    package.structs.insert(name.to_owned(), Vec::new());
+                }
                 Some((name, kind)) => {
                     let kind = kind.trim_start_matches("= ").trim_end_matches('{').trim();
                     package.named.insert(name.to_owned(), kind.to_owned());
@@ -119,6 +122,7 @@ fn parse(name: String, text: &str) -> Result<Package> {
 
 /// `alias "k8s.io/api/core/v1"` → (alias, `core/v1`).
 fn import(line: &str) -> Option<(String, String)> {
+    let line = line.strip_prefix("import ").unwrap_or(line);
     let (alias, rest) = line.split_once('"')?;
     let path = rest.strip_suffix('"')?;
     let last = path.rsplit('/').next()?;
@@ -232,6 +236,10 @@ fn kind_of(
         ("meta/v1", "MicroTime") => return Ok(("micro-time".into(), 0)),
         ("meta/v1", "Duration") => return Ok(("duration".into(), 0)),
         ("meta/v1", "FieldsV1") => return Ok(("raw".into(), 0)),
+        // A named list that is repeated where it is used, not a message of its own.
+        ("apiextensions/v1", "ValidationRules") => {
+            return Ok(("apiextensions/v1.ValidationRule".into(), REPEATED));
+        }
         ("apiextensions/v1", "JSON") => return Ok(("raw".into(), 0)),
         ("apiextensions/v1", "JSONSchemaPropsOrArray") => {
             return Ok(("schema-or-array".into(), 0));
