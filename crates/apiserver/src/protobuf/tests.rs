@@ -84,3 +84,26 @@ proptest! {
         let _ = parse("io.k8s.api.core.v1.Pod", &[MAGIC, &bytes].concat());
     }
 }
+
+#[test]
+fn a_schema_of_a_crd_may_be_a_flag_or_a_schema() {
+    const SCHEMA: &str =
+        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+    // additionalProperties is field 30: its key takes two bytes.
+    let additional = |union: &[u8]| {
+        let length = u8::try_from(union.len()).expect("short");
+        [&[0xf2, 0x01, length], union].concat()
+    };
+    let parse = |object: &[u8]| parse(SCHEMA, &body("", object)).expect("valid");
+    let text = field(5, b"string");
+    let flag = additional(&[0x08, 1]);
+    assert_eq!(parse(&flag)["additionalProperties"], json!(true));
+    let schema = additional(&[&[0x08, 1], &field(2, &text)[..]].concat());
+    assert_eq!(
+        parse(&schema)["additionalProperties"],
+        json!({ "type": "string" })
+    );
+    // default (8) is a message around JSON text.
+    let default = field(8, &field(1, b"{\"a\":1}"));
+    assert_eq!(parse(&default)["default"], json!({ "a": 1 }));
+}
