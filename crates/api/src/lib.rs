@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod autoscaling;
+pub mod caching;
 pub mod condition;
 pub mod config;
 pub mod crd;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use api::autoscaling::v1alpha1::PodAutoscaler;
+use api::autoscaling::v1alpha1::{Metric, PodAutoscaler};
+use api::caching::v1alpha1::Image;
 use api::names::{annotation, label};
-use api::networking::v1alpha1::{ClusterDomainClaim, Ingress};
+use api::networking::v1alpha1::{ClusterDomainClaim, Ingress, ServerlessService};
 use api::serving::v1::{Configuration, Revision, Route, Service};
 use api::serving::v1beta1::DomainMapping;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -35,6 +36,9 @@ pub(crate) struct Context {
     pub(crate) domain_mappings: Informer<DomainMapping>,
     pub(crate) domain_claims: Informer<ClusterDomainClaim>,
     pub(crate) autoscalers: Informer<PodAutoscaler>,
+    pub(crate) metrics: Informer<Metric>,
+    pub(crate) serverless_services: Informer<ServerlessService>,
+    pub(crate) images: Informer<Image>,
     pub(crate) ingresses: Informer<Ingress>,
     pub(crate) deployments: Informer<Deployment>,
     pub(crate) pods: Informer<Pod>,
@@ -93,6 +97,9 @@ impl Context {
             domain_claims: cluster.informer(tasks),
             domain_mappings,
             autoscalers: cluster.informer(tasks),
+            metrics: cluster.informer(tasks),
+            serverless_services: cluster.informer(tasks),
+            images: cluster.informer(tasks),
             ingresses: cluster.informer(tasks),
             deployments: cluster.informer(tasks),
             configurations,

@@ -1,4 +1,5 @@
-//! PodAutoscaler → the revision's Service, the replicas of its Deployment, its status.
+//! PodAutoscaler → the revision's Service, the replicas of its Deployment, its status, its
+//! ServerlessService and Metric.
 //!
 //! One reconcile is one decision. It runs every two seconds for revisions with pods or requests,
 //! and at once when a gateway pokes, when load outgrows the pods and when pods become ready. A
@@ -13,6 +14,7 @@ mod plan;
 mod pods;
 mod reconcile;
 mod resources;
+mod serverless;
 mod spec;
 mod status;
 
@@ -54,6 +56,8 @@ pub(crate) fn start(context: &Arc<Context>, reports: ReportReceiver) {
         context.autoscalers.synced(),
         context.deployments.synced(),
         context.kubernetes_services.synced(),
+        context.serverless_services.synced(),
+        context.metrics.synced(),
         context.pods.synced(),
         context.config.synced(),
     ];
@@ -76,6 +80,10 @@ fn wake_on_changes(context: &Context, queue: &Queue<Key>) {
     context
         .kubernetes_services
         .enqueue_owner::<PodAutoscaler>(queue);
+    context
+        .serverless_services
+        .enqueue_owner::<PodAutoscaler>(queue);
+    context.metrics.enqueue_owner::<PodAutoscaler>(queue);
     // Revision, PodAutoscaler and the label of the scale target have one name.
     let queue = queue.clone();
     context.deployments.on_change(move |change| {

@@ -1,4 +1,4 @@
-//! Revision → Deployment + PodAutoscaler. Wiring only.
+//! Revision → Deployment + PodAutoscaler + Images. Wiring only.
 
 mod failure;
 mod plan;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use ::reconcile::{Change, Key, Queue, run};
 use api::autoscaling::v1alpha1::PodAutoscaler;
+use api::caching::v1alpha1::Image;
 use api::names::label;
 use api::serving::v1::Revision;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -33,6 +34,7 @@ pub(crate) fn start(ctx: &Arc<Context>) {
     ctx.revisions.enqueue_self(&queue);
     ctx.deployments.enqueue_owner::<Revision>(&queue);
     ctx.autoscalers.enqueue_owner::<Revision>(&queue);
+    ctx.images.enqueue_owner::<Revision>(&queue);
     let of_pod = queue.clone();
     ctx.pods.on_change(move |change| {
         let pod: &Pod = change.object();
@@ -55,6 +57,7 @@ pub(crate) fn start(ctx: &Arc<Context>) {
         ctx.routes.synced(),
         ctx.deployments.synced(),
         ctx.autoscalers.synced(),
+        ctx.images.synced(),
         ctx.pods.synced(),
         ctx.config.synced(),
     ];
@@ -74,4 +77,6 @@ pub(crate) struct Observed {
     pub(crate) pods: Vec<Arc<Pod>>,
     /// The routes that the `routes` annotation names, as far as they exist.
     pub(crate) routes: Vec<String>,
+    /// The Images of its containers, as far as they exist.
+    pub(crate) cached_images: Vec<Arc<Image>>,
 }

@@ -1,4 +1,8 @@
-//! `autoscaling.internal.knative.dev/v1alpha1`: PodAutoscaler.
+//! `autoscaling.internal.knative.dev/v1alpha1`: PodAutoscaler and Metric.
+
+mod metric;
+
+pub use metric::{Metric, MetricSpec, MetricStatus};
 
 use kube::CustomResource;
 use schemars::JsonSchema;

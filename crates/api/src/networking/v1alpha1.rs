@@ -1,9 +1,13 @@
-//! `networking.internal.knative.dev/v1alpha1`: the Knative Ingress (KIngress) and
-//! ClusterDomainClaim.
+//! `networking.internal.knative.dev/v1alpha1`: the Knative Ingress (KIngress), ServerlessService
+//! and ClusterDomainClaim.
 
 mod domain_claim;
+mod serverless_service;
 
 pub use domain_claim::{ClusterDomainClaim, ClusterDomainClaimSpec};
+pub use serverless_service::{
+    ServerlessMode, ServerlessService, ServerlessServiceSpec, ServerlessServiceStatus,
+};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::CustomResource;

@@ -129,7 +129,11 @@ impl State {
                 if object["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"] {
                     return reply(409, &failure(409, "Conflict"));
                 }
-                object["status"] = body["status"].clone();
+                if path.ends_with("/status") {
+                    object["status"] = body["status"].clone();
+                } else {
+                    object = body;
+                }
             }
             (_, "application/json-patch+json") => {
                 let patch: json_patch::Patch = serde_json::from_value(body).expect("a patch");

@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
-use api::autoscaling::v1alpha1::{PodAutoscaler, PodAutoscalerStatus};
+use api::autoscaling::v1alpha1::{Metric, PodAutoscaler, PodAutoscalerStatus};
 use api::condition::find;
 use api::names::KPA_CLASS;
+use api::networking::v1alpha1::ServerlessService;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
+use scaling::autoscaler::Decision;
 use scaling::autoscaler::scale::{self, Situation, ZeroRules};
 
 use super::reconcile::replicas;
 use super::resources;
+use super::serverless;
 use super::spec::{Resolved, activation_timeout};
 use super::status::{self, Draft};
-use crate::object::{Ownership, ownership};
+use crate::object::{Ownership, Write, ownership};
 
 /// What the plan looks at.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +28,9 @@ pub(super) struct Observed<'a> {
     /// Ready pods that are not terminating.
     pub(super) ready: u32,
     /// The autoscaler's decision, if it knows the revision.
-    pub(super) desired: Option<u32>,
+    pub(super) decision: Option<Decision>,
+    pub(super) serverless: Option<&'a ServerlessService>,
+    pub(super) metric: Option<&'a Metric>,
 }
 
 /// Writes and status of one PodAutoscaler.
@@ -35,6 +40,8 @@ pub(super) struct Plan {
     pub(super) replicas: Option<u32>,
     pub(super) service: Option<Service>,
     pub(super) status: PodAutoscalerStatus,
+    pub(super) serverless: Option<Write<ServerlessService>>,
+    pub(super) metric: Option<Write<Metric>>,
     /// When time alone changes the answer.
     pub(super) recheck: Option<Duration>,
 }
@@ -59,14 +66,18 @@ pub(super) fn plan(
     };
     let service = match plan_service(autoscaler, deployment, observed.service) {
         Ok(service) => {
-            draft.has_service(autoscaler);
+            draft.has_service(autoscaler, observed.ready);
             service
         }
         Err(NotOwned) => {
-            draft.service_not_owned(&autoscaler.name_any());
+            draft.child_not_owned("Service", &autoscaler.name_any());
             return Plan::only(draft);
         }
     };
+    if let Some(kind) = taken(autoscaler, observed) {
+        draft.child_not_owned(kind, &autoscaler.name_any());
+        return Plan::only(draft);
+    }
     let spec = deployment.spec.as_ref();
     let zero = ZeroRules {
         activation_timeout: activation_timeout(
@@ -75,20 +86,26 @@ pub(super) fn plan(
         ..resolved.zero
     };
     let situation = Situation {
-        desired: observed.desired,
+        desired: observed.decision.map(|decision| decision.desired),
         activity: status::activity(autoscaler, now),
         is_initialized: status::is_initialized(autoscaler),
         is_reachable: resolved.spec.is_reachable,
-        activator_in_path: status::served_for(autoscaler, now),
+        activator_in_path: serverless::proxied_for(observed.serverless, now),
     };
     let step = scale::next(&situation, resolved.bounds, &zero);
     draft.follow(step.want, observed.ready, resolved.bounds);
+    let excess = observed.decision.map(|it| it.excess_burst_capacity);
+    let mode = serverless::mode(step.want, excess);
+    let activators =
+        serverless::activators(observed.ready, &resolved.spec, resolved.activator_capacity);
     Plan {
         replicas: step
             .want
             .filter(|want| step.write && *want != replicas(deployment)),
         service,
         status: draft.finish(),
+        serverless: serverless::serverless_write(autoscaler, observed.serverless, mode, activators),
+        metric: serverless::metric_write(autoscaler, observed.metric, &resolved.spec),
         recheck: step.recheck,
     }
 }
@@ -115,9 +132,21 @@ impl Plan {
             replicas: None,
             service: None,
             status: draft.finish(),
+            serverless: None,
+            metric: None,
             recheck: None,
         }
     }
+}
+
+/// The kind of a child whose name belongs to someone else.
+fn taken(autoscaler: &PodAutoscaler, observed: Observed<'_>) -> Option<&'static str> {
+    let serverless = observed.serverless.map(|it| ownership(it, autoscaler));
+    let metric = observed.metric.map(|it| ownership(it, autoscaler));
+    if serverless == Some(Ownership::Foreign) {
+        return Some("ServerlessService");
+    }
+    (metric == Some(Ownership::Foreign)).then_some("Metric")
 }
 
 /// The name of the revision's Service belongs to someone else.

@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::brain::Pods;
 use super::plan::{Observed, Plan, plan, plan_foreign};
+use super::serverless::is_ours;
 use super::status::activity;
-use super::{Autoscalers, spec};
-use crate::object::{is_deleting, write_status};
+use super::{Autoscalers, serverless, spec};
+use crate::object::{is_deleting, perform_some, write_status};
 
 impl Autoscalers {
     /// Decides for one PodAutoscaler and writes what follows.
@@ -39,6 +40,8 @@ impl Autoscalers {
         );
         let deployment = self.context.deployments.get(&target);
         let service = self.context.kubernetes_services.get(key);
+        let serverless = self.context.serverless_services.get(key);
+        let metric = self.context.metrics.get(key);
         let ready = self.pods.ready(key);
         let decision = deployment.as_deref().and_then(|deployment| {
             let pods = Pods {
@@ -54,7 +57,9 @@ impl Autoscalers {
             deployment: deployment.as_deref(),
             service: service.as_deref(),
             ready,
-            desired: decision.map(|decision| decision.desired),
+            decision,
+            serverless: serverless.as_deref(),
+            metric: metric.as_deref(),
         };
         let plan = plan(&autoscaler, &resolved, observed, &now);
         self.apply(&autoscaler, &plan).await?;
@@ -79,7 +84,32 @@ impl Autoscalers {
         }
         let current = autoscaler.status.as_ref();
         let cache = &self.context.autoscalers;
-        write_status(client, cache, autoscaler, current, &plan.status).await
+        write_status(client, cache, autoscaler, current, &plan.status).await?;
+        self.tell(autoscaler, plan).await
+    }
+
+    /// Writes what is there for people to look at: no request waits for it.
+    async fn tell(&self, autoscaler: &PodAutoscaler, plan: &Plan) -> Result<(), Error> {
+        let key = &Key::of(autoscaler);
+        let client = &self.context.client;
+        let now = ::reconcile::now();
+        let cache = &self.context.serverless_services;
+        perform_some(client, cache, plan.serverless.as_ref()).await?;
+        let ours = cache.get(key).filter(|it| is_ours(it.as_ref(), autoscaler));
+        if let Some(serverless) = ours {
+            let status = serverless::serverless_status(&serverless, self.pods.ready(key), &now);
+            let stored = serverless.status.as_ref();
+            write_status(client, cache, serverless.as_ref(), stored, &status).await?;
+        }
+        let cache = &self.context.metrics;
+        perform_some(client, cache, plan.metric.as_ref()).await?;
+        let ours = cache.get(key).filter(|it| is_ours(it.as_ref(), autoscaler));
+        if let Some(metric) = ours {
+            let status = serverless::metric_status(&metric, &now);
+            let stored = metric.status.as_ref();
+            write_status(client, cache, metric.as_ref(), stored, &status).await?;
+        }
+        Ok(())
     }
 }
 

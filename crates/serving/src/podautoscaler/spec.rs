@@ -19,6 +19,8 @@ pub(super) struct Resolved {
     pub(super) spec: Spec,
     pub(super) bounds: Bounds,
     pub(super) zero: ZeroRules,
+    /// Requests that one activator can hold.
+    pub(super) activator_capacity: f64,
 }
 
 /// Knative adds this to the progress deadline before it gives an activation up.
@@ -66,6 +68,7 @@ pub(super) fn resolve(autoscaler: &PodAutoscaler, config: &Config) -> Resolved {
             },
             activation_timeout: activation_timeout(None),
         },
+        activator_capacity: config.activator_capacity,
     }
 }
 

@@ -31,15 +31,23 @@ impl Draft {
         }
     }
 
-    /// The revision's Service is there, so requests have somewhere to go and to wait.
-    pub(super) fn has_service(&mut self, autoscaler: &PodAutoscaler) {
+    /// The revision's Service is there, so requests have somewhere to go and to wait; it is
+    /// ready with the first pod.
+    pub(super) fn has_service(&mut self, autoscaler: &PodAutoscaler, ready: u32) {
         self.status.service_name = Some(autoscaler.name_any());
-        self.conditions.mark_true(SERVICE_READY);
+        self.status.metrics_service_name = Some(autoscaler.name_any());
+        if ready > 0 {
+            self.conditions.mark_true(SERVICE_READY);
+        } else {
+            let message = "K8s Service is not ready";
+            self.conditions
+                .mark_unknown(SERVICE_READY, "NotReady", message);
+        }
     }
 
-    /// The Service's name is taken.
-    pub(super) fn service_not_owned(&mut self, name: &str) {
-        let message = crate::object::not_owned_message("Service", name);
+    /// The name of a child is taken.
+    pub(super) fn child_not_owned(&mut self, kind: &str, name: &str) {
+        let message = crate::object::not_owned_message(kind, name);
         self.conditions
             .mark_false(SERVICE_READY, "NotOwned", &message);
     }
@@ -145,17 +153,12 @@ pub(super) fn is_initialized(autoscaler: &PodAutoscaler) -> bool {
     stored(autoscaler, INITIALIZED).is_some_and(|initialized| initialized.is(Truth::True))
 }
 
-/// How long requests have had a way through a gateway, and only through one.
-pub(super) fn served_for(autoscaler: &PodAutoscaler, now: &Time) -> Duration {
-    let ready = stored(autoscaler, SERVICE_READY).filter(|ready| ready.is(Truth::True));
-    ready.map_or(Duration::ZERO, |ready| lasted(ready, now))
-}
-
 fn stored<'a>(autoscaler: &'a PodAutoscaler, type_: &str) -> Option<&'a Condition> {
     find(&autoscaler.status.as_ref()?.conditions, type_)
 }
 
-fn lasted(condition: &Condition, now: &Time) -> Duration {
+/// How long a condition has been what it is.
+pub(super) fn lasted(condition: &Condition, now: &Time) -> Duration {
     let since = condition.last_transition_time.as_ref();
     let passed = since.map(|since| now.0.duration_since(since.0));
     passed

@@ -19,6 +19,7 @@ const AUTOSCALER: &str =
     "/apis/autoscaling.internal.knative.dev/v1alpha1/namespaces/default/podautoscalers/hello-00001";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/default/deployments/hello-00001-deployment";
 const SERVICE: &str = "/api/v1/namespaces/default/services/hello-00001";
+const SERVERLESS: &str = "/apis/networking.internal.knative.dev/v1alpha1/namespaces/default/serverlessservices/hello-00001";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 struct NoDigests;
@@ -245,6 +246,21 @@ async fn without_requests_pods_go_step_by_step_and_the_revision_rests_at_zero() 
     rig.settle().await;
     assert_eq!(rig.replicas(), json!(1));
     rig.api.delete(&format!("{PODS}/p1"));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        rig.replicas(),
+        json!(1),
+        "four pods were served without the activator until now: the grace period begins"
+    );
+    let mut serverless = rig.api.get(SERVERLESS);
+    assert_eq!(serverless["spec"]["mode"], "Proxy");
+    for condition in serverless["status"]["conditions"]
+        .as_array_mut()
+        .expect("conditions")
+    {
+        condition["lastTransitionTime"] = json!("2026-01-01T00:00:00Z");
+    }
+    rig.api.put(SERVERLESS, serverless);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(rig.replicas(), json!(0));
     assert_eq!(rig.active(), "False/NoTraffic");

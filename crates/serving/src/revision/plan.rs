@@ -3,9 +3,11 @@
 //! Its spec never changes, so children change only with its labels, its annotations and the
 //! configuration. Replicas belong to the autoscaler from the Deployment's first moment on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::autoscaling::v1alpha1::PodAutoscaler;
+use api::caching::v1alpha1::Image;
 use api::condition::{READY, Truth, find};
 use api::names::{annotation, label};
 use api::serving::v1::{Revision, RevisionStatus, routing_state};
@@ -32,6 +34,7 @@ use crate::settings::Config;
 pub(super) struct Plan {
     pub(super) deployment: Option<Write<Deployment>>,
     pub(super) autoscaler: Option<Write<PodAutoscaler>>,
+    pub(super) images: Vec<Write<Image>>,
     /// Merge patch of the revision's metadata when a route that it names is gone.
     pub(super) released: Option<Value>,
     pub(super) status: RevisionStatus,
@@ -46,6 +49,7 @@ pub(super) fn plan(revision: &Revision, observed: &Observed, config: &Config, no
     let mut plan = Plan {
         deployment: None,
         autoscaler: None,
+        images: Vec::new(),
         released: released(revision, observed, now),
         status: RevisionStatus::default(),
         notes: Vec::new(),
@@ -65,6 +69,9 @@ pub(super) fn plan(revision: &Revision, observed: &Observed, config: &Config, no
         }
     }
     plan.status = draft.finish(revision);
+    plan.status.log_url = config
+        .observability
+        .log_url(&revision.uid().unwrap_or_default());
     let is_ready = |status: &RevisionStatus| {
         find(&status.conditions, READY).is_some_and(|ready| ready.is(Truth::True))
     };
@@ -107,7 +114,11 @@ fn deploy(
         None => draft.deploying(),
         Some(deployment) => judge(revision, deployment, observed, now, draft, plan),
     }
-    let cannot_start = draft.has_given_up() && available(deployment) == 0;
+    // Knative's rule is the second; the first keeps a revision that gave up from being started
+    // again for its min-scale.
+    let cannot_start = (draft.has_given_up() && available(deployment) == 0)
+        || (draft.has_failed() && deployment.is_some_and(wants_in_vain));
+    plan.images = image_writes(revision, images, &observed.cached_images);
     let wanted = resources::autoscaler(revision, cannot_start);
     plan.autoscaler = autoscaler_write(autoscaler, wanted);
 }
@@ -142,6 +153,14 @@ fn judge(
         Some(autoscaler) => draft.follow_autoscaler(autoscaler),
         None => draft.deploying(),
     }
+}
+
+/// Whether pods are wanted and none is ready.
+fn wants_in_vain(deployment: &Deployment) -> bool {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    let status = deployment.status.as_ref();
+    let ready = status.and_then(|status| status.ready_replicas);
+    wanted.is_some_and(|wanted| wanted > 0) && ready.unwrap_or_default() == 0
 }
 
 fn available(deployment: Option<&Deployment>) -> i32 {
@@ -204,6 +223,32 @@ fn says_all<T: Serialize>(existing: &T, wanted: &T) -> bool {
         // What cannot be encoded cannot be written either.
         _ => true,
     }
+}
+
+fn image_writes(
+    revision: &Revision,
+    pinned: &Pinned,
+    existing: &[Arc<Image>],
+) -> Vec<Write<Image>> {
+    let wanted = resources::images(revision, pinned).into_iter();
+    wanted
+        .filter_map(|wanted| {
+            let name = &wanted.metadata.name;
+            match existing.iter().find(|it| it.metadata.name == *name) {
+                None => Some(Write::Create(wanted)),
+                Some(existing)
+                    if existing.spec == wanted.spec
+                        || ownership(existing.as_ref(), revision) != Ownership::Ours =>
+                {
+                    None
+                }
+                Some(existing) => Some(Write::Replace(Image {
+                    spec: wanted.spec,
+                    ..existing.as_ref().clone()
+                })),
+            }
+        })
+        .collect()
 }
 
 fn autoscaler_write(

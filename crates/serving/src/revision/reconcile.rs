@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ::reconcile::{Action, Error, Key, Queue, write};
+use api::caching::v1alpha1::Image;
 use api::serving::v1::Revision;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
@@ -57,7 +58,19 @@ async fn observe(
         pods,
         autoscaler: ctx.autoscalers.get(key),
         routes: ctx.existing_routes(revision),
+        cached_images: cached_images(key, revision, ctx),
     }
+}
+
+fn cached_images(key: &Key, revision: &Revision, ctx: &Context) -> Vec<Arc<Image>> {
+    let pod = &revision.spec.pod;
+    let init = pod.init_containers.iter().flatten();
+    init.chain(&pod.containers)
+        .filter_map(|container| {
+            let name = resources::image_name(revision, &container.name);
+            ctx.images.get(&Key::new(key.namespace.clone(), name))
+        })
+        .collect()
 }
 
 /// Whether pods are wanted and none is available; otherwise nobody needs to look at them.
@@ -80,6 +93,9 @@ async fn apply(
         perform_some(&ctx.client, &ctx.deployments, plan.deployment.as_ref()),
         perform_some(&ctx.client, &ctx.autoscalers, plan.autoscaler.as_ref()),
     )?;
+    for image in &plan.images {
+        perform_some(&ctx.client, &ctx.images, Some(image)).await?;
+    }
     let stored = revision.status.as_ref();
     write_status(
         &ctx.client,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::autoscaling::v1alpha1::{PodAutoscaler, PodAutoscalerSpec, Reachability, ScaleTargetRef};
+use api::caching::v1alpha1::{Image, ImageSpec};
 use api::names::{annotation, child_name, label};
 use api::serving::v1::{Revision, routing_state};
 use k8s_openapi::api::apps::v1::{
@@ -105,6 +106,42 @@ pub(super) fn autoscaler(revision: &Revision, cannot_start: bool) -> PodAutoscal
         },
         status: None,
     }
+}
+
+/// An Image for each container: an invitation to fetch it in advance, as Knative leaves one.
+pub(super) fn images(revision: &Revision, pinned: &Pinned) -> Vec<Image> {
+    let pod = &revision.spec.pod;
+    let init = pod.init_containers.iter().flatten();
+    let of_init = init.zip(&pinned.init_containers);
+    let containers = pod.containers.iter().zip(&pinned.containers);
+    of_init
+        .chain(containers)
+        .map(|(container, pinned)| {
+            let written = container.image.clone().unwrap_or_default();
+            let mut annotations = annotations(revision);
+            annotations.retain(|key, _| !key.starts_with("autoscaling.knative.dev/"));
+            Image {
+                metadata: object::child_metadata(
+                    revision,
+                    image_name(revision, &container.name),
+                    labels(revision),
+                    annotations,
+                ),
+                spec: ImageSpec {
+                    image: pinned.image_digest.clone().unwrap_or(written),
+                    service_account_name: pod.service_account_name.clone(),
+                    image_pull_secrets: pod.image_pull_secrets.clone().unwrap_or_default(),
+                },
+                status: None,
+            }
+        })
+        .collect()
+}
+
+/// Name of the Image of a container.
+pub(super) fn image_name(revision: &Revision, container: &str) -> String {
+    let cache = child_name(&revision.name_any(), "-cache");
+    child_name(&cache, &format!("-{container}"))
 }
 
 /// Replicas that must be ready once before the revision is Ready.

@@ -86,6 +86,11 @@ impl Draft {
         resources.is_some_and(|it| it.reason.as_deref() == Some(DEADLINE) && it.is(Truth::False))
     }
 
+    /// Something is wrong that more time or more pods would not change by themselves.
+    pub(super) fn has_failed(&self) -> bool {
+        self.is(RESOURCES, Truth::False) || self.is(CONTAINER, Truth::False)
+    }
+
     /// Takes over what the Deployment reports.
     pub(super) fn follow_deployment(&mut self, deployment: &Deployment) {
         if let Some(failed) =

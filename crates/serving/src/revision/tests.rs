@@ -31,6 +31,7 @@ fn nothing() -> Observed {
         autoscaler: None,
         pods: vec![],
         routes: vec![],
+        cached_images: vec![],
     }
 }
 
@@ -271,9 +272,19 @@ fn a_plan_of_its_own_result_changes_nothing() {
     );
     let first = decide(&revision, &observed);
     revision.status = Some(first.status.clone());
+    let observed = Observed {
+        autoscaler: Some(written(&first.autoscaler)),
+        cached_images: first
+            .images
+            .iter()
+            .map(|image| written(&Some(image.clone())))
+            .collect(),
+        ..observed
+    };
     let second = plan(&revision, &observed, &config(), &at(500));
     assert_eq!(second.status, first.status);
     assert!(second.deployment.is_none() && second.autoscaler.is_none());
+    assert!(second.images.is_empty());
 }
 
 #[test]
@@ -489,4 +500,52 @@ fn a_revision_without_any_route_left_goes_into_reserve() {
     assert_eq!(patch["metadata"]["annotations"][routes], Value::Null);
     let state = &patch["metadata"]["labels"]["serving.knative.dev/routingState"];
     assert_eq!(state, "reserve");
+}
+
+#[test]
+fn each_container_leaves_an_image_once_with_its_digest() {
+    let made = decide(&revision(1, ""), &nothing()).images;
+    let image = written(&made.first().cloned());
+    assert_eq!(made.len(), 1);
+    assert_eq!(
+        image.metadata.name.as_deref(),
+        Some("hello-00001-cache-user-container")
+    );
+    assert_eq!(image.spec.image, "img@sha256:1");
+    let observed = Observed {
+        cached_images: vec![image],
+        ..nothing()
+    };
+    assert!(decide(&revision(1, ""), &observed).images.is_empty());
+}
+
+#[test]
+fn a_revision_whose_pods_fail_is_unreachable_until_one_is_ready() {
+    use api::autoscaling::v1alpha1::Reachability;
+    let mut failed = revision(1, "");
+    failed.metadata.labels.get_or_insert_default().insert(
+        "serving.knative.dev/routingState".to_owned(),
+        "active".to_owned(),
+    );
+    let no_quota = json!({"conditions": [
+        {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"},
+    ]});
+    let reachability = |status: Value| {
+        let observed = running(&failed, status, Value::Null, vec![]);
+        let plan = decide(&failed, &observed);
+        plan.autoscaler.map(|it| it.object().spec.reachability)
+    };
+    let unreachable = Some(Some(Reachability::Unreachable));
+    assert_eq!(reachability(no_quota.clone()), unreachable);
+    let mut one_ready = no_quota;
+    one_ready["readyReplicas"] = json!(1);
+    assert_eq!(reachability(one_ready), None, "as it was: reachable");
+}
+
+#[test]
+fn the_link_to_the_logs_follows_the_configuration() {
+    let mut config = config();
+    config.observability.revision_url_template = "http://logs/${REVISION_UID}".to_owned();
+    let plan = plan(&revision(1, ""), &nothing(), &config, &at(0));
+    assert_eq!(plan.status.log_url.as_deref(), Some("http://logs/rev-1"));
 }

@@ -3,6 +3,7 @@
 use super::*;
 use api::condition::Condition;
 use api::config::Autoscaler as Config;
+use api::networking::v1alpha1::ServerlessMode;
 use serde_json::{Value, json};
 
 /// A second of the test's day.
@@ -52,6 +53,9 @@ struct World {
     autoscaler: PodAutoscaler,
     deployment: Option<Deployment>,
     service: Option<Service>,
+    serverless: Option<ServerlessService>,
+    /// What the decision says of room for a burst: Knative's default is too large for one pod.
+    excess: i64,
 }
 
 impl World {
@@ -60,6 +64,8 @@ impl World {
             autoscaler: autoscaler(annotations),
             deployment: Some(deployment(replicas)),
             service: None,
+            serverless: None,
+            excess: -111,
         }
     }
 
@@ -69,7 +75,15 @@ impl World {
             deployment: self.deployment.as_ref(),
             service: self.service.as_ref(),
             ready,
-            desired,
+            decision: desired.map(|desired| Decision {
+                desired,
+                excess_burst_capacity: self.excess,
+                is_panicking: false,
+                stable: 0.0,
+                panic: 0.0,
+            }),
+            serverless: self.serverless.as_ref(),
+            metric: None,
         };
         let plan = plan(&self.autoscaler, &resolved, observed, &at(second));
         self.autoscaler.status = Some(plan.status.clone());
@@ -78,6 +92,14 @@ impl World {
         }
         if plan.service.is_some() {
             self.service = plan.service.clone();
+        }
+        if let Some(write) = &plan.serverless {
+            self.serverless = Some(write.object().clone());
+        }
+        if let Some(mut serverless) = self.serverless.take() {
+            let status = serverless::serverless_status(&serverless, ready, &at(second));
+            serverless.status = Some(status);
+            self.serverless = Some(serverless);
         }
         plan
     }
@@ -125,7 +147,7 @@ fn a_new_revision_gets_its_service_and_is_ready_with_its_first_pod() {
     assert_eq!(plan.replicas, None);
     assert_eq!(world.condition("Active"), "Unknown/Queued");
     assert_eq!(world.condition("ScaleTargetInitialized"), "Unknown");
-    assert_eq!(world.condition("SKSReady"), "True");
+    assert_eq!(world.condition("SKSReady"), "Unknown/NotReady");
     assert_eq!(world.condition("Ready"), "Unknown/Queued");
 
     let plan = world.step(1, 1, Some(0));
@@ -276,4 +298,59 @@ fn another_class_is_told_once_and_then_left_to_its_own_controller() {
     world.autoscaler.status = Some(plan.status);
     assert_eq!(world.condition("Ready"), "Unknown/ClassNotServed");
     assert_eq!(plan_foreign(&world.autoscaler, class, &at(1)), None);
+}
+
+#[test]
+fn a_revision_that_was_served_by_its_pods_alone_keeps_the_last_one_for_the_grace_period() {
+    let mut world = World::new(json!({}), 1);
+    world.excess = 0;
+    world.step(0, 1, Some(1));
+    let serverless = |world: &World| world.serverless.clone().expect("written");
+    assert_eq!(serverless(&world).spec.mode, Some(ServerlessMode::Serve));
+    // Long after its birth, so that only the time in the mode Proxy can hold the pod.
+    world.step(5000, 1, Some(0));
+    assert_eq!(world.condition("Active"), "False/NoTraffic");
+    assert_eq!(serverless(&world).spec.mode, Some(ServerlessMode::Proxy));
+    let waiting = world.step(5010, 1, Some(0));
+    assert_eq!(
+        (waiting.replicas, waiting.recheck),
+        (None, Some(Duration::from_secs(20)))
+    );
+    assert_eq!(world.step(5030, 1, Some(0)).replicas, Some(0));
+}
+
+#[test]
+fn the_serverless_service_says_who_is_in_the_path_and_the_metric_what_is_measured() {
+    let mut world = World::new(json!({"autoscaling.knative.dev/window": "20s"}), 1);
+    let plan = world.step(0, 0, Some(0));
+    let metric = plan.metric.expect("planned").object().spec.clone();
+    assert_eq!(
+        json!(metric),
+        json!({
+            "stableWindow": 20_000_000_000_i64, "panicWindow": 2_000_000_000_i64,
+            "scrapeTarget": "hello-00001",
+        })
+    );
+    let serverless = |world: &World| world.serverless.clone().expect("written");
+    assert_eq!(
+        json!(serverless(&world).spec),
+        json!({
+            "mode": "Proxy", "protocolType": "http1", "numActivators": 3,
+            "objectRef":
+                {"apiVersion": "apps/v1", "kind": "Deployment", "name": "hello-00001-deployment"},
+        })
+    );
+    let condition = |world: &World, type_: &str| {
+        let status = serverless(world).status.expect("written");
+        find(&status.conditions, type_)
+            .expect("written")
+            .status
+            .clone()
+    };
+    assert_eq!(condition(&world, "Ready"), "Unknown");
+    assert_eq!(condition(&world, "ActivatorEndpointsPopulated"), "True");
+    world.excess = 5;
+    world.step(1, 1, Some(1));
+    assert_eq!(condition(&world, "Ready"), "True");
+    assert_eq!(condition(&world, "ActivatorEndpointsPopulated"), "False");
 }
