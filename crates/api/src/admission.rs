@@ -159,11 +159,7 @@ fn config_map(request: &Request<'_>) -> Result<Vec<String>, Rejection> {
     let errors: Vec<String> = findings.errors.iter().map(ToString::to_string).collect();
     Err(reject(
         CONFIG,
-        format!(
-            "validation failed: ConfigMap {}: {}",
-            request.name,
-            errors.join("; ")
-        ),
+        format!("validation failed: {}", errors.join("; ")),
     ))
 }
 

@@ -10,7 +10,10 @@ mod deployment;
 mod domain;
 mod features;
 mod gc;
+mod leader_election;
+mod logging;
 mod network;
+mod observability;
 mod reader;
 pub mod template;
 
@@ -21,6 +24,7 @@ pub use domain::Domain;
 pub use features::{Feature, Features, Flag};
 pub use gc::Gc;
 pub use network::{HttpProtocol, Network};
+pub use observability::Observability;
 
 use std::collections::BTreeMap;
 
@@ -33,20 +37,34 @@ pub mod name {
     pub const FEATURES: &str = "config-features";
     pub const DEPLOYMENT: &str = "config-deployment";
     pub const GC: &str = "config-gc";
+    pub const OBSERVABILITY: &str = "config-observability";
+    pub const LOGGING: &str = "config-logging";
+    pub const LEADER_ELECTION: &str = "config-leader-election";
+    pub const TRACING: &str = "config-tracing";
 
     /// All of them.
-    pub const ALL: [&str; 7] = [
-        AUTOSCALER, DEFAULTS, NETWORK, DOMAIN, FEATURES, DEPLOYMENT, GC,
+    pub const ALL: [&str; 11] = [
+        AUTOSCALER,
+        DEFAULTS,
+        NETWORK,
+        DOMAIN,
+        FEATURES,
+        DEPLOYMENT,
+        GC,
+        OBSERVABILITY,
+        LOGGING,
+        LEADER_ELECTION,
+        TRACING,
     ];
 }
 
 /// One bad value of a ConfigMap.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {message}")]
+#[error("{message}")]
 pub struct ConfigError {
     /// The key in the ConfigMap's `data`.
     pub key: String,
-    /// What is wrong with its value and what would be right.
+    /// What is wrong with its value and what would be right, naming the key: Knative's words.
     pub message: String,
 }
 
@@ -76,6 +94,11 @@ pub fn check(name: &str, data: &BTreeMap<String, String>) -> Findings {
         name::FEATURES => reader::check(data, Features::read),
         name::DEPLOYMENT => reader::check(data, Deployment::read),
         name::GC => reader::check(data, Gc::read),
+        name::OBSERVABILITY => reader::check(data, Observability::read),
+        name::LOGGING => reader::check(data, logging::read),
+        name::LEADER_ELECTION => reader::check(data, leader_election::read),
+        // Knative has moved its keys to config-observability and left it empty.
+        name::TRACING => reader::check(data, |_| ()),
         _ => Findings::default(),
     }
 }

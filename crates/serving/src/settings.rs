@@ -9,7 +9,8 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::config::{
-    Autoscaler, ConfigError, Defaults, Deployment, Domain, Features, Gc, Network, name,
+    Autoscaler, ConfigError, Defaults, Deployment, Domain, Features, Gc, Network, Observability,
+    name,
 };
 use api::names::SYSTEM_NAMESPACE;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -41,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) features: Features,
     pub(crate) gc: Gc,
     pub(crate) network: Network,
+    pub(crate) observability: Observability,
 }
 
 impl Config {
@@ -55,6 +57,7 @@ impl Config {
             features: Features::default(),
             gc: Gc::default(),
             network: Network::default(),
+            observability: Observability::default(),
         }
     }
 
@@ -73,6 +76,7 @@ impl Config {
             name::FEATURES => self.features = Features::parse(data)?,
             name::GC => self.gc = Gc::parse(data)?,
             name::NETWORK => self.network = Network::parse(data)?,
+            name::OBSERVABILITY => self.observability = Observability::parse(data)?,
             _ => {}
         }
         Ok(())

@@ -91,10 +91,6 @@ impl Autoscaler {
             max_scale_limit: reader.scale("max-scale-limit", 0),
             scale_down_delay: reader.duration("scale-down-delay", Duration::ZERO),
         };
-        reader.without_effect(
-            "activator-capacity",
-            "every gateway is an activator, so there is no number of them to choose",
-        );
         config.check_targets(reader);
         config.check_windows(reader);
         config.check_scales(reader);
@@ -107,37 +103,41 @@ impl Autoscaler {
             fraction > 0.0 && fraction <= 1.0,
             "container-concurrency-target-percentage",
             || {
-                format!(
-                    "{} is outside of the valid range (0, 100]",
-                    fraction * 100.0
-                )
+                format!("container-concurrency-target-percentage = {fraction:.6} is outside of valid range of (0, 100]")
             },
         );
         let target = fraction * self.container_concurrency_target_default;
         reader.ensure(target >= TARGET_MIN, "container-concurrency-target-default", || {
-            format!("with container-concurrency-target-percentage the target is {target}, must be at least {TARGET_MIN}")
+            format!("container-concurrency-target-percentage and container-concurrency-target-default yield target concurrency of {target}, can't be less than {TARGET_MIN}")
         });
         let rps = self.requests_per_second_target_default;
         reader.ensure(
             rps >= TARGET_MIN,
             "requests-per-second-target-default",
-            || format!("must be at least {TARGET_MIN}, was {rps}"),
+            || {
+                format!(
+                    "requests-per-second-target-default must be at least {TARGET_MIN}, was: {rps}"
+                )
+            },
         );
         let burst = self.target_burst_capacity;
         reader.ensure(
             burst >= 0.0 || burst == -1.0,
             "target-burst-capacity",
-            || format!("must be either non-negative or -1 (for unlimited), was {burst}"),
+            || format!("target-burst-capacity must be either non-negative or -1 (for unlimited), was: {burst:.6}"),
         );
         reader.ensure(self.activator_capacity >= 1.0, "activator-capacity", || {
-            format!("must be at least 1, was {}", self.activator_capacity)
+            format!(
+                "activator-capacity = {}, must be at least 1",
+                self.activator_capacity
+            )
         });
         for (key, rate) in [
             ("max-scale-up-rate", self.max_scale_up_rate),
             ("max-scale-down-rate", self.max_scale_down_rate),
         ] {
             reader.ensure(rate > 1.0, key, || {
-                format!("must be greater than 1.0, was {rate}")
+                format!("{key} = {rate}, must be greater than 1.0")
             });
         }
     }
@@ -149,7 +149,7 @@ impl Autoscaler {
             "stable-window",
             || {
                 let [min, max, was] = [WINDOW_MIN, WINDOW_MAX, window].map(duration::format);
-                format!("must be in [{min}, {max}] range, was {was}")
+                format!("stable-window = {was}, must be in [{min}; {max}] range")
             },
         );
         for (key, value) in [
@@ -157,26 +157,27 @@ impl Autoscaler {
             ("scale-down-delay", self.scale_down_delay),
         ] {
             reader.ensure(value.subsec_nanos() == 0, key, || {
-                format!(
-                    "must be specified with at most second precision, was {}",
-                    duration::format(value)
-                )
+                let was = duration::format(value);
+                format!("{key} = {was}, must be specified with at most second precision")
             });
         }
         reader.ensure(
             !self.scale_to_zero_grace_period.is_zero(),
             "scale-to-zero-grace-period",
-            || "must be positive".to_owned(),
+            || {
+                let was = duration::format(self.scale_to_zero_grace_period);
+                format!("scale-to-zero-grace-period must be positive, was: {was}")
+            },
         );
         let panic = self.panic_window_percentage;
         reader.ensure(
             (1.0..=100.0).contains(&panic),
             "panic-window-percentage",
-            || format!("must be in [1, 100] interval, was {panic}"),
+            || format!("panic-window-percentage = {panic}, must be in [1, 100] interval"),
         );
         let threshold = self.panic_threshold_percentage;
         reader.ensure(threshold > 100.0, "panic-threshold-percentage", || {
-            format!("must be greater than 100, was {threshold}")
+            format!("panic-threshold-percentage = {threshold}, must be greater than 100")
         });
     }
 
@@ -184,13 +185,16 @@ impl Autoscaler {
         let least_initial = i32::from(!self.allow_zero_initial_scale);
         reader.ensure(self.initial_scale >= least_initial, "initial-scale", || {
             let was = self.initial_scale;
-            format!("must be at least 0 (or at least 1 when allow-zero-initial-scale is false), was {was}")
+            format!("initial-scale = {was}, must be at least 0 (or at least 1 when allow-zero-initial-scale is false)")
         });
         reader.ensure(self.min_scale >= 0, "min-scale", || {
-            format!("must be at least 0, was {}", self.min_scale)
+            format!("min-scale = {}, must be at least 0", self.min_scale)
         });
         reader.ensure(self.max_scale_limit >= 0, "max-scale-limit", || {
-            format!("must be at least 0, was {}", self.max_scale_limit)
+            format!(
+                "max-scale-limit = {}, must be at least 0",
+                self.max_scale_limit
+            )
         });
         // With a limit, "no maximum" would pass the limit.
         let limit = self.max_scale_limit;
@@ -198,9 +202,13 @@ impl Autoscaler {
         let within = self.max_scale >= least && (limit <= 0 || self.max_scale <= limit);
         reader.ensure(within, "max-scale", || {
             format!(
-                "must be in [{least}, max-scale-limit({limit})] range, was {}",
+                "max-scale = {}, must be in [{least}, max-scale-limit({limit})] range",
                 self.max_scale
             )
+        });
+        let (min, max) = (self.min_scale, self.max_scale);
+        reader.ensure(max <= 0 || min <= max, "min-scale", || {
+            format!("min-scale ({min}) must be less than max-scale ({max})")
         });
     }
 }

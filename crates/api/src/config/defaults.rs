@@ -59,18 +59,13 @@ impl Defaults {
     pub(super) fn read(reader: &Reader<'_>) -> Self {
         const PARENT: &[Field] = &[Field::Name, Field::Namespace];
         let timeout = reader.integer("revision-timeout-seconds", 300);
-        let links = reader.parsed(
-            "enable-service-links",
-            Some(false),
-            "true, false or default",
-            |text| {
-                Some(match text.to_ascii_lowercase().as_str() {
-                    "true" => Some(true),
-                    "false" => Some(false),
-                    _ => None,
-                })
-            },
-        );
+        let links = reader.parsed("enable-service-links", Some(false), |text| {
+            Ok(match text.to_ascii_lowercase().as_str() {
+                "true" => Some(true),
+                "false" => Some(false),
+                _ => None,
+            })
+        });
         let config = Self {
             revision_timeout_seconds: timeout,
             max_revision_timeout_seconds: reader.integer("max-revision-timeout-seconds", 600),
@@ -112,10 +107,10 @@ impl Defaults {
             self.max_revision_timeout_seconds,
         );
         reader.ensure(timeout > 0, "revision-timeout-seconds", || {
-            format!("must be positive, was {timeout}")
+            format!("revision-timeout-seconds must be positive, was: {timeout}")
         });
         reader.ensure(timeout <= max, "revision-timeout-seconds", || {
-            format!("({timeout}) cannot be greater than max-revision-timeout-seconds ({max})")
+            format!("revision-timeout-seconds ({timeout}) cannot be greater than max-revision-timeout-seconds ({max})")
         });
         for (key, value) in [
             (
@@ -128,10 +123,12 @@ impl Defaults {
             ),
         ] {
             reader.ensure(value >= 0, key, || {
-                format!("must not be negative, was {value}")
+                format!("{key} must not be negative, was: {value}")
             });
             reader.ensure(value <= timeout, key, || {
-                format!("({value}) cannot be greater than revision-timeout-seconds ({timeout})")
+                format!(
+                    "{key} ({value}) cannot be greater than revision-timeout-seconds ({timeout})"
+                )
             });
         }
         let (concurrency, limit) = (
@@ -141,12 +138,17 @@ impl Defaults {
         reader.ensure(
             (1..=i64::from(i32::MAX)).contains(&limit),
             "container-concurrency-max-limit",
-            || format!("expected 1 <= {limit} <= {}", i32::MAX),
+            || {
+                format!(
+                    "expected 1 <= {limit} <= {}: container-concurrency-max-limit",
+                    i32::MAX
+                )
+            },
         );
         reader.ensure(
             (0..=limit).contains(&concurrency),
             "container-concurrency",
-            || format!("expected 0 <= {concurrency} <= {limit}"),
+            || format!("expected 0 <= {concurrency} <= {limit}: container-concurrency"),
         );
     }
 }

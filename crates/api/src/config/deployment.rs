@@ -87,36 +87,34 @@ impl Deployment {
             .map(str::trim)
             .filter(|name| !name.is_empty())
             .map(str::to_owned);
-        let config = Self {
-            registries_skipping_tag_resolving: registries.collect(),
-            digest_resolution_timeout: reader
-                .duration("digest-resolution-timeout", Duration::from_secs(10)),
-            progress_deadline: reader.duration("progress-deadline", Duration::from_secs(600)),
-            spread_over_nodes: reader.word(
-                "default-affinity-type",
-                true,
-                &[("prefer-spread-revision-over-nodes", true), ("none", false)],
-            ),
-            pod_is_always_schedulable: reader.boolean("pod-is-always-schedulable", false),
-            runtime_classes: reader.parsed(
-                "runtime-class-name",
-                BTreeMap::new(),
-                "YAML that maps a runtime class to its `selector`",
-                |text| match text {
-                    "" => Some(BTreeMap::new()),
-                    text => {
-                        let classes: BTreeMap<String, Option<RuntimeClass>> =
-                            serde_saphyr::from_str(text).ok()?;
-                        Some(
-                            classes
+        let config =
+            Self {
+                registries_skipping_tag_resolving: registries.collect(),
+                digest_resolution_timeout: reader
+                    .duration("digest-resolution-timeout", Duration::from_secs(10)),
+                progress_deadline: reader.duration("progress-deadline", Duration::from_secs(600)),
+                spread_over_nodes: reader.word(
+                    "default-affinity-type",
+                    true,
+                    &[("prefer-spread-revision-over-nodes", true), ("none", false)],
+                ),
+                pod_is_always_schedulable: reader.boolean("pod-is-always-schedulable", false),
+                runtime_classes: reader.parsed("runtime-class-name", BTreeMap::new(), |text| {
+                    match text {
+                        "" => Ok(BTreeMap::new()),
+                        text => {
+                            let classes: BTreeMap<String, Option<RuntimeClass>> =
+                                serde_saphyr::from_str(text).map_err(|problem| {
+                                    format!("cannot be parsed, please check the format: {problem}")
+                                })?;
+                            Ok(classes
                                 .into_iter()
                                 .map(|(name, class)| (name, class.unwrap_or_default()))
-                                .collect(),
-                        )
+                                .collect())
+                        }
                     }
-                },
-            ),
-        };
+                }),
+            };
         for key in SIDECAR_KEYS {
             reader.without_effect(key, "Suimon runs no queue-proxy sidecar");
         }
@@ -125,14 +123,16 @@ impl Deployment {
             !deadline.is_zero() && deadline.subsec_nanos() == 0,
             "progress-deadline",
             || {
-                format!(
-                    "must be positive and at second precision, was {}",
-                    duration::format(deadline)
-                )
+                let was = duration::format(deadline);
+                if deadline.is_zero() {
+                    format!("progress-deadline cannot be a non-positive duration, was {was}")
+                } else {
+                    format!("progress-deadline must be rounded to a whole second, was: {was}")
+                }
             },
         );
         reader.ensure(!timeout.is_zero(), "digest-resolution-timeout", || {
-            "must be positive".to_owned()
+            "digest-resolution-timeout cannot be a non-positive duration, was 0s".to_owned()
         });
         config
     }

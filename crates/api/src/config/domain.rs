@@ -39,7 +39,9 @@ impl Domain {
                 message,
             };
             if let Some(problem) = validation::names::dns1123_subdomain(key) {
-                errors.push(error(format!("the key must be a domain name: {problem}")));
+                errors.push(error(format!(
+                    "{key}: the key must be a domain name: {problem}"
+                )));
                 continue;
             }
             let selector = if value.trim().is_empty() {
@@ -49,7 +51,7 @@ impl Domain {
                     Ok(entry) => entry.selector,
                     Err(problem) => {
                         errors.push(error(format!(
-                            "want nothing or a YAML `selector:` with labels: {problem}"
+                            "{key}: want nothing or a YAML `selector:` with labels: {problem}"
                         )));
                         continue;
                     }

@@ -82,50 +82,67 @@ impl Network {
 
     pub(super) fn read(reader: &Reader<'_>) -> Self {
         const ON_OFF: &[(&str, bool)] = &[("Enabled", true), ("Disabled", false)];
+        const SCHEMES: &[(&str, &str)] = &[("http", "http"), ("https", "https")];
+        const HTTP: &[(&str, HttpProtocol)] = &[
+            ("Enabled", HttpProtocol::Enabled),
+            ("Redirected", HttpProtocol::Redirected),
+        ];
         const HOST: &[Field] = &[Field::Name, Field::Namespace, Field::Domain];
-        let older_tls = reader.word("auto-tls", false, ON_OFF);
+        let oldest_tls = reader.word("autoTLS", false, ON_OFF);
+        let older_tls = reader.word("auto-tls", oldest_tls, ON_OFF);
+        let older_duration = reader.integer("rolloutDuration", 0);
         let older_internal = reader.word(
             "internal-encryption",
             false,
             &[("true", true), ("false", false)],
         );
         let config = Self {
-            ingress_class: reader.string("ingress-class", names::INGRESS_CLASS),
+            ingress_class: reader.string(
+                "ingress-class",
+                &reader.string("ingress.class", names::INGRESS_CLASS),
+            ),
             certificate_class: reader.string(
                 "certificate-class",
-                "cert-manager.certificate.networking.knative.dev",
+                &reader.string(
+                    "certificate.class",
+                    "cert-manager.certificate.networking.knative.dev",
+                ),
             ),
             domain_template: reader.template(
                 "domain-template",
-                "{{.Name}}.{{.Namespace}}.{{.Domain}}",
+                &reader.string("domainTemplate", "{{.Name}}.{{.Namespace}}.{{.Domain}}"),
                 HOST,
             ),
             tag_template: reader.template(
                 "tag-template",
-                "{{.Tag}}-{{.Name}}",
+                &reader.string("tagTemplate", "{{.Tag}}-{{.Name}}"),
                 &[Field::Tag, Field::Name],
             ),
             http_protocol: reader.word(
                 "http-protocol",
-                HttpProtocol::Enabled,
-                &[
-                    ("Enabled", HttpProtocol::Enabled),
-                    ("Redirected", HttpProtocol::Redirected),
-                ],
+                reader.word("httpProtocol", HttpProtocol::Enabled, HTTP),
+                HTTP,
             ),
             rollout_duration: Duration::from_secs(
-                u64::try_from(reader.integer("rollout-duration", 0)).unwrap_or_else(|_| {
-                    reader.error("rollout-duration", "must not be negative (seconds)");
-                    0
-                }),
+                u64::try_from(reader.integer("rollout-duration", older_duration)).unwrap_or_else(
+                    |_| {
+                        reader.error(
+                            "rollout-duration",
+                            "rollout-duration must be a positive integer, but was negative",
+                        );
+                        0
+                    },
+                ),
             ),
-            autocreate_cluster_domain_claims: reader
-                .boolean("autocreate-cluster-domain-claims", false),
+            autocreate_cluster_domain_claims: reader.boolean(
+                "autocreate-cluster-domain-claims",
+                reader.boolean("autocreateClusterDomainClaims", false),
+            ),
             default_external_scheme: reader
                 .word(
                     "default-external-scheme",
-                    "http",
-                    &[("http", "http"), ("https", "https")],
+                    reader.word("defaultExternalScheme", "http", SCHEMES),
+                    SCHEMES,
                 )
                 .to_owned(),
             external_domain_tls: reader.word("external-domain-tls", older_tls, ON_OFF),
@@ -156,7 +173,7 @@ impl Network {
             ..Values::default()
         };
         reader.ensure(!self.ingress_class.is_empty(), "ingress-class", || {
-            "must not be empty".to_owned()
+            "ingress-class must not be empty".to_owned()
         });
         // Annotations are not known here; a template that needs them is judged per route.
         if !self.domain_template.reads_metadata()

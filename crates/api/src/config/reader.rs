@@ -13,7 +13,7 @@ use crate::quantity::Quantity;
 /// pass finds all mistakes.
 pub(super) struct Reader<'a> {
     data: &'a BTreeMap<String, String>,
-    known: RefCell<BTreeSet<&'static str>>,
+    known: RefCell<BTreeSet<&'a str>>,
     errors: RefCell<Vec<ConfigError>>,
     warnings: RefCell<Vec<String>>,
 }
@@ -73,83 +73,104 @@ impl<'a> Reader<'a> {
         self.text(key).unwrap_or(default).to_owned()
     }
 
+    /// Every key that starts with `prefix`, with its text.
+    pub(super) fn with_prefix(&self, prefix: &str) -> Vec<(&'a str, &'a str)> {
+        let entries = self.data.iter();
+        let found = entries.filter(|(key, _)| key.starts_with(prefix));
+        let found = found.map(|(key, value)| (key.as_str(), value.trim()));
+        found
+            .inspect(|(key, _)| {
+                self.known.borrow_mut().insert(key);
+            })
+            .collect()
+    }
+
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
         // The spellings of Go's `strconv.ParseBool`.
-        self.parsed(key, default, "true or false", |text| match text {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-            _ => None,
+        self.parsed(key, default, |text| match text {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+            _ => Err(syntax("ParseBool", text)),
         })
     }
 
     pub(super) fn float(&self, key: &'static str, default: f64) -> f64 {
-        self.parsed(key, default, "a number", |text| {
-            text.parse().ok().filter(|value: &f64| value.is_finite())
+        self.parsed(key, default, |text| {
+            let parsed = text.parse().ok().filter(|value: &f64| value.is_finite());
+            parsed.ok_or_else(|| syntax("ParseFloat", text))
         })
     }
 
     pub(super) fn integer(&self, key: &'static str, default: i64) -> i64 {
-        self.parsed(key, default, "an integer", |text| text.parse().ok())
+        self.parsed(key, default, |text| {
+            text.parse().map_err(|_| syntax("ParseInt", text))
+        })
     }
 
     pub(super) fn scale(&self, key: &'static str, default: i32) -> i32 {
-        self.parsed(key, default, "an integer within 32 bits", |text| {
-            text.parse().ok()
+        self.parsed(key, default, |text| {
+            text.parse().map_err(|_| syntax("ParseInt", text))
         })
     }
 
     pub(super) fn duration(&self, key: &'static str, default: Duration) -> Duration {
-        self.parsed(
-            key,
-            default,
-            "a non-negative duration such as 1m30s",
-            |text| duration::parse(text).ok(),
-        )
+        self.parsed(key, default, |text| {
+            duration::parse(text).map_err(|_| no_duration(text))
+        })
     }
 
     pub(super) fn quantity(&self, key: &'static str) -> Option<String> {
-        self.parsed(key, None, "a quantity such as 400m or 1Gi", |text| {
-            Quantity::parse(text)
-                .filter(|amount| !amount.is_negative())
-                .map(|_| Some(text.to_owned()))
+        self.parsed(key, None, |text| {
+            let parsed = Quantity::parse(text).filter(|amount| !amount.is_negative());
+            parsed.map(|_| Some(text.to_owned())).ok_or_else(|| {
+                "quantities must match the regular expression \
+                 '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+                    .to_owned()
+            })
         })
     }
 
     /// One of a few words, compared without case as Knative does.
     pub(super) fn word<T: Copy>(&self, key: &'static str, default: T, words: &[(&str, T)]) -> T {
-        let want: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        self.parsed(
-            key,
-            default,
-            &format!("one of {}", want.join(", ")),
-            |text| {
-                words
-                    .iter()
-                    .find(|(word, _)| word.eq_ignore_ascii_case(text))
-                    .map(|(_, value)| *value)
+        let Some(text) = self.text(key).filter(|text| !text.is_empty()) else {
+            return default;
+        };
+        let found = words
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(text));
+        found.map_or_else(
+            || {
+                let want: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                let want = want.join(", ");
+                self.error(
+                    key,
+                    format!("{key} with value: {text:?} is not supported, want one of {want}"),
+                );
+                default
             },
+            |(_, value)| *value,
         )
     }
 
     pub(super) fn template(&self, key: &'static str, default: &str, fields: &[Field]) -> Template {
-        let fallback =
-            || Template::parse(default, fields).expect("built-in templates are well formed");
-        match self.text(key) {
-            None => fallback(),
-            Some(text) => Template::parse(text, fields).unwrap_or_else(|error| {
-                self.error(key, error.to_string());
-                fallback()
-            }),
-        }
+        let text = self.text(key).unwrap_or(default);
+        Template::parse(text, fields).unwrap_or_else(|error| {
+            self.error(key, format!("{key}: {error}"));
+            Template::default()
+        })
     }
 
     /// A key that Knative knows but that changes nothing here.
     pub(super) fn without_effect(&self, key: &'static str, why: &str) {
         if self.text(key).is_some() {
-            self.warnings
-                .borrow_mut()
-                .push(format!("key {key:?} has no effect: {why}"));
+            self.key_without_effect(key, why);
         }
+    }
+
+    /// As [`Self::without_effect`], for a key that is there.
+    pub(super) fn key_without_effect(&self, key: &str, why: &str) {
+        let warning = format!("key {key:?} has no effect: {why}");
+        self.warnings.borrow_mut().push(warning);
     }
 
     pub(super) fn error(&self, key: &str, message: impl Into<String>) {
@@ -166,19 +187,32 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The value of a key; what `parse` says of a bad one is told as Knative's parser does.
     pub(super) fn parsed<T>(
         &self,
         key: &'static str,
         default: T,
-        want: &str,
-        parse: impl FnOnce(&str) -> Option<T>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
         let Some(text) = self.text(key) else {
             return default;
         };
-        parse(text).unwrap_or_else(|| {
-            self.error(key, format!("invalid value {text:?}, want {want}"));
+        parse(text).unwrap_or_else(|problem| {
+            self.error(
+                key,
+                format!("failed to parse data: failed to parse {key:?}: {problem}"),
+            );
             default
         })
     }
+}
+
+/// Go's words for text that is no number or truth value.
+pub(super) fn syntax(function: &str, text: &str) -> String {
+    format!("strconv.{function}: parsing {text:?}: invalid syntax")
+}
+
+/// Go's words for text that is no duration.
+pub(super) fn no_duration(text: &str) -> String {
+    format!("time: invalid duration {text:?}")
 }

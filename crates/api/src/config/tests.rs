@@ -220,3 +220,95 @@ fn runtime_classes_are_chosen_by_labels() {
         Some("gvisor")
     );
 }
+
+#[test]
+fn bad_values_are_refused_in_knatives_words() {
+    for (config_map, key, value, message) in [
+        (
+            name::AUTOSCALER,
+            "stable-window",
+            "1s",
+            "stable-window = 1s, must be in [6s; 1h0m0s] range",
+        ),
+        (
+            name::AUTOSCALER,
+            "scale-to-zero-grace-period",
+            "soon",
+            "failed to parse data: failed to parse \"scale-to-zero-grace-period\": time: invalid duration \"soon\"",
+        ),
+        (
+            name::DEFAULTS,
+            "revision-timeout-seconds",
+            "700",
+            "revision-timeout-seconds (700) cannot be greater than max-revision-timeout-seconds (600)",
+        ),
+        (
+            name::GC,
+            "retain-since-create-time",
+            "x",
+            "failed to parse retain-since-create-time: time: invalid duration \"x\"",
+        ),
+        (
+            name::OBSERVABILITY,
+            "metrics-protocol",
+            "smoke",
+            "unsupported protocol \"smoke\"",
+        ),
+        (
+            name::OBSERVABILITY,
+            "tracing-protocol",
+            "grpc",
+            "endpoint should be set for protocol \"grpc\"",
+        ),
+        (
+            name::LOGGING,
+            "loglevel.controller",
+            "loud",
+            "invalid logging level: loud",
+        ),
+        (
+            name::LEADER_ELECTION,
+            "buckets",
+            "11",
+            "buckets: value must be between 1 <= 11 <= 10",
+        ),
+    ] {
+        let errors = check(config_map, &data(&[(key, value)])).errors;
+        let said = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let last = said.last().map(String::as_str);
+        assert_eq!(last, Some(message), "{config_map} {key}");
+    }
+}
+
+#[test]
+fn knatives_older_keys_of_the_network_are_read_and_the_newer_ones_win() {
+    let older = [
+        ("ingress.class", "a.example"),
+        ("rolloutDuration", "7"),
+        ("httpProtocol", "Redirected"),
+        ("tagTemplate", "{{.Name}}-{{.Tag}}"),
+    ];
+    let network = Network::parse(&data(&older)).expect("valid");
+    assert_eq!(network.ingress_class, "a.example");
+    assert_eq!(network.rollout_duration.as_secs(), 7);
+    assert_eq!(network.http_protocol, HttpProtocol::Redirected);
+    let mut newer = older.to_vec();
+    newer.push(("rollout-duration", "9"));
+    let network = Network::parse(&data(&newer)).expect("valid");
+    assert_eq!(network.rollout_duration.as_secs(), 9);
+    assert!(check(name::NETWORK, &data(&newer)).warnings.is_empty());
+}
+
+#[test]
+fn the_link_to_logs_names_the_revision() {
+    let entry = (
+        "logging.revision-url-template",
+        "http://logs/?id=${REVISION_UID}",
+    );
+    let config = Observability::parse(&data(&[entry])).expect("valid");
+    assert_eq!(
+        config.log_url("u-1").as_deref(),
+        Some("http://logs/?id=u-1")
+    );
+    assert_eq!(Observability::default().log_url("u-1"), None);
+}

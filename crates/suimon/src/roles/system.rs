@@ -258,7 +258,11 @@ pub async fn prepare(
         "config-deployment",
         "config-features",
         "config-gc",
+        "config-leader-election",
+        "config-logging",
         "config-network",
+        "config-observability",
+        "config-tracing",
     ];
     for name in names {
         create_config_map(client, name, json!({})).await?;
