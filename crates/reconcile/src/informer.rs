@@ -227,7 +227,10 @@ where
 }
 
 impl<K: Resource<DynamicType = ()>> Shared<K> {
-    fn apply(&self, object: K, source: Source) {
+    fn apply(&self, mut object: K, source: Source) {
+        // Half of most objects, and nothing that a controller looks at; a write that leaves it
+        // out keeps it.
+        object.meta_mut().managed_fields = None;
         let (key, object) = (Key::of(&object), Arc::new(object));
         {
             let mut objects = self.write();
@@ -427,5 +430,16 @@ mod tests {
         shared.apply(at("4"), Source::List);
         shared.apply(at("5"), Source::Own);
         assert_eq!(known(&shared).as_deref(), Some("4"));
+    }
+
+    #[test]
+    fn who_wrote_which_field_is_not_kept() {
+        let shared = shared();
+        let mut object = at("4");
+        object.metadata.managed_fields = Some(vec![Default::default()]);
+        shared.apply(object, Source::Watch);
+        let objects = shared.objects.read().expect("not poisoned");
+        let kept = objects.known.values().next().expect("known");
+        assert_eq!(kept.metadata.managed_fields, None);
     }
 }
