@@ -415,6 +415,7 @@ impl Built {
 struct Changes {
     exact: Vec<(Arc<str>, Option<Arc<Host>>)>,
     suffix: Vec<(Arc<str>, Option<Arc<Host>>)>,
+    label: Vec<(Arc<str>, Option<Arc<Host>>)>,
     any: Option<Option<Arc<Host>>>,
 }
 
@@ -423,6 +424,7 @@ impl Changes {
         match pattern {
             HostPattern::Exact(name) => self.exact.push((name, host)),
             HostPattern::Suffix(name) => self.suffix.push((name, host)),
+            HostPattern::Label(name) => self.label.push((name, host)),
             HostPattern::Any => self.any = Some(host),
         }
     }
@@ -431,6 +433,7 @@ impl Changes {
         Hosts {
             exact: before.exact.with(self.exact),
             suffix: before.suffix.with(self.suffix),
+            label: before.label.with(self.label),
             any: self.any.unwrap_or_else(|| before.any.clone()),
         }
     }
@@ -448,6 +451,7 @@ fn normal(pattern: &HostPattern) -> HostPattern {
     match pattern {
         HostPattern::Exact(name) => HostPattern::Exact(authority::normalize(name).into()),
         HostPattern::Suffix(name) => HostPattern::Suffix(authority::normalize(name).into()),
+        HostPattern::Label(name) => HostPattern::Label(authority::normalize(name).into()),
         HostPattern::Any => HostPattern::Any,
     }
 }

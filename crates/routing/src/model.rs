@@ -78,7 +78,20 @@ pub enum HostPattern {
     Exact(Arc<str>),
     /// `*.suffix` standing for any number of labels; the value is the suffix without `*.`.
     Suffix(Arc<str>),
+    /// `*.suffix` standing for exactly one label, as in Kubernetes' Ingress; more specific than
+    /// [`Self::Suffix`] where both match. The value is the suffix without `*.`.
+    Label(Arc<str>),
     Any,
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Suffix(suffix) | Self::Label(suffix) => write!(f, "*.{suffix}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
 }
 
 /// Position among the routes of one host: lower comes first, the first match wins. Each dialect

@@ -103,11 +103,15 @@ fn host_only(authority: &str) -> String {
 /// Larger is more specific; patterns of one kind that match one host and have one length are equal.
 fn specificity(pattern: &HostPattern, host: &str) -> Option<Specificity> {
     match pattern {
-        HostPattern::Exact(name) => (host_only(name) == host).then_some((2, 0)),
+        HostPattern::Exact(name) => (host_only(name) == host).then_some((3, 0)),
         HostPattern::Suffix(suffix) => {
             let suffix = host_only(suffix);
             let matches = host.ends_with(&format!(".{suffix}")) && host.len() > suffix.len() + 1;
             matches.then_some((1, suffix.len()))
+        }
+        HostPattern::Label(suffix) => {
+            let (label, rest) = host.split_once('.')?;
+            (!label.is_empty() && rest == host_only(suffix)).then_some((2, 0))
         }
         HostPattern::Any => Some((0, 0)),
     }

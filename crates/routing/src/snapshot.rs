@@ -1,6 +1,7 @@
 //! What the proxy reads: host tables and backends, immutable, nothing left to parse.
 //!
-//! The host decides first: exact, then the longest wildcard suffix, then any. On the shared
+//! The host decides first: exact, then a wildcard for one label, then the longest wildcard suffix,
+//! then any. On the shared
 //! listeners it decides alone: a request whose host is claimed but whose path and headers match
 //! none of that host's routes gets no route; it does not fall through to a wildcard (as in Envoy
 //! and nginx). A bind says itself at which hosts the search ends.
@@ -46,6 +47,8 @@ pub struct Snapshot {
 pub(crate) struct Hosts {
     pub(crate) exact: Table<Arc<Host>>,
     pub(crate) suffix: Table<Arc<Host>>,
+    /// Wildcards for one label, by what follows it.
+    pub(crate) label: Table<Arc<Host>>,
     pub(crate) any: Option<Arc<Host>>,
 }
 
@@ -146,6 +149,7 @@ impl Default for Hosts {
         Self {
             exact: Table::new(authority::hash_ignoring_case),
             suffix: Table::new(authority::hash_ignoring_case),
+            label: Table::new(authority::hash_ignoring_case),
             any: None,
         }
     }
@@ -257,6 +261,7 @@ impl Snapshot {
     pub(crate) fn shares_host_tables_with(&self, other: &Self) -> bool {
         self.hosts.exact.is_same(&other.hosts.exact)
             && self.hosts.suffix.is_same(&other.hosts.suffix)
+            && self.hosts.label.is_same(&other.hosts.label)
     }
 }
 
@@ -276,7 +281,8 @@ impl Hosts {
 
     /// All hosts.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Host>> {
-        let named = self.exact.iter().chain(self.suffix.iter());
+        let wildcards = self.suffix.iter().chain(self.label.iter());
+        let named = self.exact.iter().chain(wildcards);
         named.map(|entry| &entry.value).chain(&self.any)
     }
 
@@ -304,6 +310,7 @@ impl Hosts {
         match pattern {
             HostPattern::Exact(name) => find(&self.exact, name),
             HostPattern::Suffix(name) => find(&self.suffix, name),
+            HostPattern::Label(name) => find(&self.label, name),
             HostPattern::Any => self.any.clone(),
         }
     }
@@ -318,6 +325,13 @@ impl Hosts {
     ) {
         let name = authority::host(authority);
         if let Some((host, table)) = lookup(&self.exact, listener, name)
+            && visit(host, table)
+        {
+            return;
+        }
+        if let Some((label, rest)) = name.split_once('.')
+            && !label.is_empty()
+            && let Some((host, table)) = lookup(&self.label, listener, rest)
             && visit(host, table)
         {
             return;

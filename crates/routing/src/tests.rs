@@ -49,7 +49,9 @@ fn get(host: &str, path: &str) -> Request {
 }
 
 fn route(hosts: &[&str], sort_key: i64, matches: Vec<Match>) -> Route {
+    // `?.` stands for one label here.
     let pattern = |host: &&str| match (*host, host.strip_prefix("*.")) {
+        (label, None) if label.starts_with("?.") => HostPattern::Label(label[2..].into()),
         ("*", _) => HostPattern::Any,
         (_, Some(suffix)) => HostPattern::Suffix(suffix.into()),
         (exact, None) => HostPattern::Exact(exact.into()),
@@ -134,6 +136,8 @@ fn the_most_specific_host_wins_and_nothing_falls_through() {
         ("long", route(&["*.b.example"], 0, vec![])),
         ("short", route(&["*.example"], 0, vec![])),
         ("any", route(&["*"], 0, vec![])),
+        ("label", route(&["?.b.example"], 0, vec![])),
+        ("labels", route(&["?.c.d"], 0, vec![])),
     ]);
     let (snapshot, findings) = compile(&model, None);
     assert_eq!(findings, []);
@@ -151,6 +155,10 @@ fn the_most_specific_host_wins_and_nothing_falls_through() {
     check("b.example", "/", Some("short"));
     check("example", "/", Some("any"));
     check(".b.example", "/", Some("short"));
+    check("x.b.example", "/", Some("label"));
+    check("X.C.D:80", "/", Some("labels"));
+    check("x.y.c.d", "/", Some("any"));
+    check("c.d", "/", Some("any"));
 }
 
 #[test]
@@ -336,6 +344,8 @@ fn any_host() -> impl Strategy<Value = &'static str> {
         "x.a.example",
         "*.example",
         "*.a.example",
+        "?.example",
+        "?.a.example",
         "*",
         "example.",
     ])

@@ -52,7 +52,7 @@ fn routes(snapshot: &Snapshot) -> Value {
                 (None, Visibility::ClusterLocal) => "cluster-local".to_owned(),
             };
             rows.push(json!({
-                "host": host(listed.host),
+                "host": listed.host.to_string(),
                 "visibility": visibility,
                 "match": matches(&route.source().matches),
                 "action": action(snapshot, route),
@@ -77,11 +77,7 @@ fn explain(snapshot: &Snapshot, question: &Value) -> Result<Value, String> {
         lines.push(format!("{} is {}", bind.address, bind.id));
     }
     match &explanation.host {
-        Some(pattern) => lines.push(format!(
-            "host {} is served as {}",
-            request.host,
-            host(pattern)
-        )),
+        Some(pattern) => lines.push(format!("host {} is served as {}", request.host, pattern)),
         None if explanation.cluster_local_only => {
             lines.push(format!(
                 "host {} is only served inside the cluster (visibility cluster-local): 404",
@@ -189,14 +185,6 @@ impl RequestView for Question {
 
     fn header(&self, name: &str) -> Option<&[u8]> {
         self.headers.get(name).map(String::as_bytes)
-    }
-}
-
-fn host(pattern: &HostPattern) -> String {
-    match pattern {
-        HostPattern::Exact(name) => name.to_string(),
-        HostPattern::Suffix(suffix) => format!("*.{suffix}"),
-        HostPattern::Any => "*".to_owned(),
     }
 }
 

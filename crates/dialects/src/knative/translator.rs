@@ -139,13 +139,8 @@ impl Translator<'_> {
         for host in rule_hosts(rule) {
             match self.reader.host_owner(&host) {
                 Some(claimant) if claimant.owner != self.name => {
-                    let shown = match &host {
-                        HostPattern::Exact(name) => name.to_string(),
-                        HostPattern::Suffix(suffix) => format!("*.{suffix}"),
-                        HostPattern::Any => "*".to_owned(),
-                    };
                     let message = format!(
-                        "host {shown} is already claimed by Ingress {}",
+                        "host {host} is already claimed by Ingress {}",
                         claimant.owner
                     );
                     let diagnostic = Diagnostic::new(
