@@ -9,6 +9,7 @@
 pub mod backend;
 mod diagnostic;
 pub mod gateway_api;
+pub mod ingress;
 pub mod knative;
 mod objects;
 mod shared;

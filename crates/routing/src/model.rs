@@ -246,6 +246,14 @@ impl Split {
         (total != 0).then_some(Self { arms, total })
     }
 
+    /// Everything to one backend.
+    pub fn one(backend: BackendId) -> Self {
+        Self {
+            arms: vec![Arm::new(1, backend)],
+            total: 1,
+        }
+    }
+
     /// The arms as written.
     pub fn arms(&self) -> &[Arm] {
         &self.arms

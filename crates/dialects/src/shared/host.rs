@@ -24,7 +24,8 @@ pub(crate) fn expand(host: &str) -> BTreeSet<HostPattern> {
         .collect()
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a host can have this name: a Service, a domain, a subdomain.
+pub(crate) fn is_name(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     name.bytes().all(allowed) && last.len() <= 63 && last.bytes().any(|byte| !byte.is_ascii_digit())

@@ -1,0 +1,47 @@
+//! Kubernetes Ingress (`networking.k8s.io/v1`) → routes.
+//!
+//! Rules of the API's documentation: the longest path wins, and Exact before a prefix of the same
+//! length; a wildcard host stands for one label; what no path of an Ingress takes goes to its
+//! default backend. What the documentation leaves open is as in ingress-nginx: several Ingresses
+//! may share a host, the oldest wins an equal path; an `ImplementationSpecific` path is a prefix
+//! of the text; a path whose Service is missing is answered 503.
+//!
+//! An Ingress has no conditions, so its diagnostics become Events. Annotations of other
+//! controllers change nothing here and are reported, each.
+
+mod annotations;
+mod translator;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1 as networking;
+use routing::model::{Route, RouteId};
+
+use crate::backend::BackendRef;
+use crate::diagnostic::Diagnostic;
+use crate::objects::{Dependency, Objects};
+
+/// `spec.controller` of IngressClasses that are ours wherever other controllers are, too.
+pub const CONTROLLER: &str = "suimon.dev/ingress-controller";
+
+/// The records of one Ingress.
+#[derive(Clone, Debug, Default)]
+pub struct Translation {
+    /// In the order of the fields they come from; the default backend is last.
+    pub routes: Vec<(RouteId, Arc<Route>)>,
+    /// What the routes send to.
+    pub backends: BTreeSet<BackendRef>,
+    /// Sorted.
+    pub diagnostics: Vec<Diagnostic>,
+    /// What must be watched: a change may change this translation.
+    pub reads: BTreeSet<Dependency>,
+}
+
+/// Translates one Ingress.
+pub fn translate(ingress: &networking::Ingress, objects: &Objects) -> Translation {
+    translator::run(ingress, objects)
+}
+
+#[cfg(test)]
+mod tests;
