@@ -10,12 +10,14 @@
 //! controllers change nothing here and are reported, each.
 
 mod annotations;
+mod tls;
 mod translator;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1 as networking;
+use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{Route, RouteId};
 
 use crate::backend::BackendRef;
@@ -30,6 +32,8 @@ pub const CONTROLLER: &str = "suimon.dev/ingress-controller";
 pub struct Translation {
     /// In the order of the fields they come from; the default backend is last.
     pub routes: Vec<(RouteId, Arc<Route>)>,
+    /// Certificates by host.
+    pub tls: Vec<(TlsId, Arc<TlsHost>)>,
     /// What the routes send to.
     pub backends: BTreeSet<BackendRef>,
     /// Sorted.

@@ -3,3 +3,4 @@
 pub(crate) mod headers;
 pub(crate) mod host;
 pub(crate) mod selector;
+pub(crate) mod tls;

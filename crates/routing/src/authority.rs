@@ -2,6 +2,8 @@
 //!
 //! Case, port and one trailing dot never matter; nothing is copied, so this runs on every request.
 
+use crate::model::HostPattern;
+
 /// The host of `authority`: without port, without the dot of a fully qualified name.
 pub(crate) fn host(authority: &str) -> &str {
     let host = match authority.strip_prefix('[').and_then(|rest| rest.find(']')) {
@@ -54,6 +56,16 @@ pub(crate) fn hash_ignoring_case(text: &str) -> u64 {
         hash.push(&[byte.to_ascii_lowercase()])
     });
     folded.finish()
+}
+
+/// A host as tables spell it.
+pub(crate) fn normal(pattern: &HostPattern) -> HostPattern {
+    match pattern {
+        HostPattern::Exact(name) => HostPattern::Exact(normalize(name).into()),
+        HostPattern::Suffix(name) => HostPattern::Suffix(normalize(name).into()),
+        HostPattern::Label(name) => HostPattern::Label(normalize(name).into()),
+        HostPattern::Any => HostPattern::Any,
+    }
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ impl Compiler {
     }
 
     fn mark_sealed(&mut self, bind: &Bind) {
-        let sealed = bind.sealed.iter().map(normal);
+        let sealed = bind.sealed.iter().map(authority::normal);
         let spots = sealed.map(|pattern| (Some(bind.id.clone()), pattern));
         self.dirty_hosts.extend(spots);
         self.dirty_binds.insert(bind.id.clone());
@@ -268,7 +268,9 @@ impl Compiler {
             None => true,
             Some(id) => {
                 let bind = self.binds.get(id)?;
-                bind.sealed.iter().any(|sealed| normal(sealed) == *pattern)
+                bind.sealed
+                    .iter()
+                    .any(|sealed| authority::normal(sealed) == *pattern)
             }
         };
         let local = self.hosts.get(spot).map(|ordered| ordered.0.clone());
@@ -442,16 +444,6 @@ impl Changes {
 /// Where a route is looked for.
 fn spots(route: &CompiledRoute) -> BTreeSet<Spot> {
     let bind = &route.source().bind;
-    let hosts = route.source().hosts.iter().map(normal);
+    let hosts = route.source().hosts.iter().map(authority::normal);
     hosts.map(|host| (bind.clone(), host)).collect()
-}
-
-/// A host as tables spell it.
-fn normal(pattern: &HostPattern) -> HostPattern {
-    match pattern {
-        HostPattern::Exact(name) => HostPattern::Exact(authority::normalize(name).into()),
-        HostPattern::Suffix(name) => HostPattern::Suffix(authority::normalize(name).into()),
-        HostPattern::Label(name) => HostPattern::Label(authority::normalize(name).into()),
-        HostPattern::Any => HostPattern::Any,
-    }
 }

@@ -1,6 +1,7 @@
 //! TLS hosts by the name that a client asks for (SNI), compiled at the cost of what changed.
 //!
-//! The most specific name decides, as for routes: exact, then the longest wildcard, then any.
+//! The most specific name decides, as for routes: exact, then a wildcard for one label, then the
+//! longest wildcard, then any.
 //! Several records for one name are one [`CompiledTls`]: the first by sort key says how, and
 //! later ones that say the same but for their certificates add those.
 
@@ -116,6 +117,7 @@ pub(crate) struct TlsTables {
 struct Names {
     exact: Table<Entry>,
     suffix: Table<Entry>,
+    label: Table<Entry>,
     any: Option<Entry>,
 }
 
@@ -124,6 +126,7 @@ impl Default for Names {
         Self {
             exact: Table::new(authority::hash_ignoring_case),
             suffix: Table::new(authority::hash_ignoring_case),
+            label: Table::new(authority::hash_ignoring_case),
             any: None,
         }
     }
@@ -133,6 +136,12 @@ impl Names {
     fn find(&self, listener: Visibility, name: Option<&str>) -> Option<&Arc<CompiledTls>> {
         if let Some(name) = name.map(authority::host) {
             if let Some(found) = lookup(&self.exact, listener, name) {
+                return Some(found);
+            }
+            if let Some((first, rest)) = name.split_once('.')
+                && !first.is_empty()
+                && let Some(found) = lookup(&self.label, listener, rest)
+            {
                 return Some(found);
             }
             for (dot, _) in name.match_indices('.').filter(|(dot, _)| *dot > 0) {
@@ -145,22 +154,26 @@ impl Names {
     }
 
     fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.suffix.is_empty() && self.any.is_none()
+        let wildcards = [&self.suffix, &self.label];
+        self.exact.is_empty() && wildcards.iter().all(|it| it.is_empty()) && self.any.is_none()
     }
 
     /// The same but for these.
     fn with(&self, changes: Vec<(HostPattern, Option<Entry>)>) -> Self {
-        let (mut exact, mut suffix, mut any) = (Vec::new(), Vec::new(), self.any.clone());
+        let (mut exact, mut suffix, mut label) = (Vec::new(), Vec::new(), Vec::new());
+        let mut any = self.any.clone();
         for (pattern, entry) in changes {
             match pattern {
                 HostPattern::Exact(name) => exact.push((name, entry)),
                 HostPattern::Suffix(name) => suffix.push((name, entry)),
+                HostPattern::Label(name) => label.push((name, entry)),
                 HostPattern::Any => any = entry,
             }
         }
         Self {
             exact: self.exact.with(exact),
             suffix: self.suffix.with(suffix),
+            label: self.label.with(label),
             any,
         }
     }
@@ -283,12 +296,7 @@ impl TlsCompiler {
 
 /// The distinct names of a record as tables spell them.
 fn names(record: &TlsHost) -> BTreeSet<Spot> {
-    let normal = |pattern: &HostPattern| match pattern {
-        HostPattern::Exact(name) => HostPattern::Exact(authority::normalize(name).into()),
-        HostPattern::Suffix(name) => HostPattern::Suffix(authority::normalize(name).into()),
-        HostPattern::Any => HostPattern::Any,
-    };
-    let names = record.names.iter().map(normal);
+    let names = record.names.iter().map(authority::normal);
     names.map(|name| (record.bind.clone(), name)).collect()
 }
 

@@ -181,12 +181,18 @@ fn intersection(listener: &HostPattern, hostnames: &[String]) -> BTreeSet<HostPa
 pub(super) fn covers(wide: &HostPattern, narrow: &HostPattern) -> bool {
     match (wide, narrow) {
         (HostPattern::Any, _) => true,
-        (_, HostPattern::Any) | (HostPattern::Exact(_), HostPattern::Suffix(_)) => false,
+        (_, HostPattern::Any)
+        | (HostPattern::Exact(_), HostPattern::Suffix(_) | HostPattern::Label(_))
+        | (HostPattern::Label(_), HostPattern::Suffix(_)) => false,
         (HostPattern::Exact(wide), HostPattern::Exact(narrow)) => wide == narrow,
         (HostPattern::Suffix(suffix), HostPattern::Exact(name)) => name
             .strip_suffix(&**suffix)
             .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
-        (HostPattern::Suffix(wide), HostPattern::Suffix(narrow)) => {
+        (HostPattern::Label(suffix), HostPattern::Exact(name)) => name
+            .split_once('.')
+            .is_some_and(|(label, rest)| !label.is_empty() && *rest == **suffix),
+        (HostPattern::Label(wide), HostPattern::Label(narrow)) => wide == narrow,
+        (HostPattern::Suffix(wide), HostPattern::Suffix(narrow) | HostPattern::Label(narrow)) => {
             wide == narrow
                 || narrow
                     .strip_suffix(&**wide)

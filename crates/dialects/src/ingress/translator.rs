@@ -30,7 +30,9 @@ pub(super) fn run(ingress: &networking::Ingress, objects: &Objects) -> Translati
     };
     translator.out.diagnostics = annotations::diagnose(ingress);
     let spec = ingress.spec.clone().unwrap_or_default();
-    translator.tls(&spec);
+    for (at, entry) in spec.tls.iter().flatten().enumerate() {
+        translator.tls(at, entry);
+    }
     let mut hosts = BTreeSet::new();
     for (at, rule) in spec.rules.iter().flatten().enumerate() {
         hosts.extend(translator.rule(at, rule, spec.default_backend.as_ref()));
@@ -44,13 +46,13 @@ pub(super) fn run(ingress: &networking::Ingress, objects: &Objects) -> Translati
     translator.finish()
 }
 
-struct Translator<'a> {
+pub(super) struct Translator<'a> {
     ingress: &'a networking::Ingress,
-    reader: Reader<'a>,
-    name: Name,
+    pub(super) reader: Reader<'a>,
+    pub(super) name: Name,
     /// Microseconds since the epoch.
-    created: i64,
-    out: Translation,
+    pub(super) created: i64,
+    pub(super) out: Translation,
 }
 
 /// How a path of an Ingress is matched, and its place.
@@ -60,21 +62,6 @@ struct Path {
 }
 
 impl Translator<'_> {
-    fn tls(&mut self, spec: &networking::IngressSpec) {
-        for (at, tls) in spec.tls.iter().flatten().enumerate() {
-            let hosts = tls.hosts.as_deref().unwrap_or_default();
-            let message = format!(
-                "TLS of an Ingress is not supported yet: {} not served by HTTPS",
-                if hosts.is_empty() {
-                    "its hosts are".to_owned()
-                } else {
-                    format!("{} is", hosts.join(", "))
-                }
-            );
-            self.refuse("TLSNotSupported", &format!("spec.tls[{at}]"), message);
-        }
-    }
-
     /// Translates a rule. Returns the hosts that it serves.
     fn rule(
         &mut self,
@@ -83,7 +70,8 @@ impl Translator<'_> {
         default: Option<&networking::IngressBackend>,
     ) -> Option<HostPattern> {
         let field = format!("spec.rules[{at}]");
-        let host = self.host(rule.host.as_deref().unwrap_or_default(), &field)?;
+        let host = rule.host.as_deref().unwrap_or_default();
+        let host = self.host(host, &format!("{field}.host"), "the rule is not served")?;
         let Some(http) = &rule.http else {
             // API doc: a rule without `http` sends everything to the default backend.
             if default.is_none() {
@@ -111,25 +99,28 @@ impl Translator<'_> {
         Some(host)
     }
 
-    fn host(&mut self, text: &str, field: &str) -> Option<HostPattern> {
+    /// A host as it is matched, unless it cannot be; `so` says what follows.
+    pub(super) fn host(&mut self, text: &str, field: &str, so: &str) -> Option<HostPattern> {
         let named = |name: &str| host::is_name(name).then(|| Arc::from(name.to_ascii_lowercase()));
         let pattern = match (text, text.strip_prefix("*.")) {
             ("", _) => Some(HostPattern::Any),
             (_, Some(suffix)) => named(suffix).map(HostPattern::Label),
             (exact, None) => named(exact).map(HostPattern::Exact),
         };
-        let field = format!("{field}.host");
         let Some(pattern) = pattern else {
-            let message = format!("{text:?} is not a host name; the rule is not served");
-            self.refuse("HostInvalid", &field, message);
+            self.refuse(
+                "HostInvalid",
+                field,
+                format!("{text:?} is not a host name; {so}"),
+            );
             return None;
         };
         if let Some(owner) = self.reader.host_owner(&pattern) {
             let message = format!(
-                "host {pattern} belongs to the Knative Ingress {}; the rule is not served",
+                "host {pattern} belongs to the Knative Ingress {}; {so}",
                 owner.owner
             );
-            let conflict = Diagnostic::new(Effect::Conflict, "DomainConflict", &field, message);
+            let conflict = Diagnostic::new(Effect::Conflict, "DomainConflict", field, message);
             self.out.diagnostics.push(conflict);
             return None;
         }
@@ -263,18 +254,9 @@ impl Translator<'_> {
         matches: Vec<Match>,
         action: Action,
     ) {
-        let metadata = &self.ingress.metadata;
         let id = RouteId(format!("ingress/{}/{field}", self.name).into());
         let route = Route {
-            origin: Origin {
-                dialect: "ingress",
-                kind: "Ingress".into(),
-                namespace: Arc::clone(&self.name.namespace),
-                name: Arc::clone(&self.name.name),
-                uid: metadata.uid.as_deref().unwrap_or_default().into(),
-                generation: metadata.generation.unwrap_or_default(),
-                field: field.into(),
-            },
+            origin: self.origin(&field),
             bind: None,
             visibility: Visibility::External,
             hosts,
@@ -288,7 +270,20 @@ impl Translator<'_> {
         self.out.routes.push((id, Arc::new(route)));
     }
 
-    fn refuse(&mut self, reason: &'static str, field: &str, message: String) {
+    pub(super) fn origin(&self, field: &str) -> Origin {
+        let metadata = &self.ingress.metadata;
+        Origin {
+            dialect: "ingress",
+            kind: "Ingress".into(),
+            namespace: Arc::clone(&self.name.namespace),
+            name: Arc::clone(&self.name.name),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            generation: metadata.generation.unwrap_or_default(),
+            field: field.into(),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, reason: &'static str, field: &str, message: String) {
         self.out
             .diagnostics
             .push(Diagnostic::new(Effect::Refused, reason, field, message));

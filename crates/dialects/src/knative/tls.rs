@@ -9,17 +9,14 @@ use std::sync::Arc;
 
 use api::names::CLUSTER_DOMAIN;
 use api::networking::v1alpha1::IngressTls;
-use routing::model::tls::{
-    Alpn, Certificate, ClientCertificates, Termination, TlsAction, TlsHost, TlsId, TlsVersion,
-    TlsVersions,
-};
+use routing::model::tls::{Certificate, TlsHost, TlsId};
 use routing::model::{HostPattern, SortKey, Visibility};
 
 use super::rule_hosts;
 use super::translator::Translator;
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::objects::Name;
-use crate::shared::host;
+use crate::shared::{host, tls};
 
 impl Translator<'_> {
     pub(super) fn tls(&mut self) {
@@ -42,15 +39,7 @@ impl Translator<'_> {
                 names,
                 // An index into an object that fits into memory.
                 sort_key: SortKey(vec![at as i64]),
-                action: TlsAction::Terminate(Termination {
-                    certificates: vec![certificate],
-                    versions: TlsVersions {
-                        min: TlsVersion::V1_2,
-                        max: TlsVersion::V1_3,
-                    },
-                    protocols: vec![Alpn::Http2, Alpn::Http1],
-                    client: ClientCertificates::None,
-                }),
+                action: tls::terminate(certificate),
             };
             let id = TlsId(format!("knative/{}/{field}", self.name).into());
             self.out.tls.push((id, Arc::new(record)));
@@ -138,8 +127,9 @@ impl Translator<'_> {
 }
 
 fn is_cluster_local(name: &HostPattern) -> bool {
-    let (HostPattern::Exact(name) | HostPattern::Suffix(name)) = name else {
-        return false;
+    let name = match name {
+        HostPattern::Exact(name) | HostPattern::Suffix(name) | HostPattern::Label(name) => name,
+        HostPattern::Any => return false,
     };
     name.ends_with(&format!(".svc.{CLUSTER_DOMAIN}")) || name.ends_with(".svc")
 }
