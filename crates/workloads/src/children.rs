@@ -27,6 +27,19 @@ pub(crate) struct Pods<O> {
     pub(crate) informer: Informer<Pod>,
     pending: Pending<O>,
     recorder: Recorder,
+    words: Words,
+}
+
+/// What an Event says: verb, owner, pod and what went wrong.
+pub(crate) type Words = fn(&str, &str, &str, Option<&Error>) -> String;
+
+fn words(verb: &str, _owner: &str, pod: &str, error: Option<&Error>) -> String {
+    match (verb, error) {
+        ("create", None) => format!("Created pod: {pod}"),
+        ("create", Some(error)) => format!("Error creating: {error}"),
+        (_, None) => format!("Deleted pod: {pod}"),
+        (_, Some(error)) => format!("Error deleting: {error}"),
+    }
 }
 
 /// A pod to delete.
@@ -53,7 +66,13 @@ impl<O: Object + Send + Sync + 'static> Pods<O> {
             pending: Pending::watch(&informer),
             informer,
             recorder: shared.recorder.of(component),
+            words,
         }
+    }
+
+    /// With other words in its Events.
+    pub(crate) fn telling(self, words: Words) -> Self {
+        Self { words, ..self }
     }
 
     pub(crate) fn client(&self) -> &kube::Client {
@@ -85,8 +104,8 @@ impl<O: Object + Send + Sync + 'static> Pods<O> {
                 if let Some(node) = &place {
                     self.shared.scheduler.tell_of(created, node);
                 }
-                self.recorder
-                    .normal(owner, "SuccessfulCreate", format!("Created pod: {name}"));
+                let message = (self.words)("create", &key.name, &name, None);
+                self.recorder.normal(owner, "SuccessfulCreate", message);
             }
             Ok(None) | Err(_) => {
                 self.pending.not_created(&key, &name);
@@ -96,8 +115,8 @@ impl<O: Object + Send + Sync + 'static> Pods<O> {
             }
         }
         if let Err(error) = &result {
-            self.recorder
-                .warning(owner, "FailedCreate", format!("Error creating: {error}"));
+            let message = (self.words)("create", &key.name, &name, Some(error));
+            self.recorder.warning(owner, "FailedCreate", message);
         }
         result.map(|created| created.is_some())
     }
@@ -120,15 +139,14 @@ impl<O: Object + Send + Sync + 'static> Pods<O> {
         let target = Key::new(&key.namespace, &pod.name);
         let result = write::delete_exactly::<Pod>(self.client(), &target, &pod.uid).await;
         match &result {
-            Ok(()) => self.recorder.normal(
-                owner,
-                "SuccessfulDelete",
-                format!("Deleted pod: {}", pod.name),
-            ),
+            Ok(()) => {
+                let message = (self.words)("delete", &key.name, &pod.name, None);
+                self.recorder.normal(owner, "SuccessfulDelete", message);
+            }
             Err(error) => {
                 self.pending.not_deleted(&key, &pod.name);
-                self.recorder
-                    .warning(owner, "FailedDelete", format!("Error deleting: {error}"));
+                let message = (self.words)("delete", &key.name, &pod.name, Some(error));
+                self.recorder.warning(owner, "FailedDelete", message);
             }
         }
         result

@@ -102,6 +102,11 @@ impl Scheduler {
         self.shared.nodes.get(&Key::new("", &self.shared.node_name))
     }
 
+    /// Whether the node is one that the pod is meant for, room or not.
+    pub(crate) fn is_for_node(&self, pod: &Pod) -> bool {
+        self.node().is_some_and(|node| fit::is_for(pod, &node))
+    }
+
     fn place(&self, pod: &Pod) -> Result<String, Misfit> {
         let Some(node) = self.node() else {
             return Err(Misfit::no_nodes());

@@ -1,5 +1,6 @@
 //! All controllers together against the embedded API server, with a node that only pretends.
 
+mod batch;
 mod world;
 
 use std::collections::BTreeSet;

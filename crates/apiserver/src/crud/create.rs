@@ -82,6 +82,7 @@ impl Api {
         warnings: &mut Vec<String>,
         ownership: Ownership,
     ) -> Result<Reply, Status> {
+        special::fill_in_named(&call.kind, &mut value);
         self.admit(call, Operation::Create, &mut value, None, warnings)?;
         if ownership == Ownership::Record {
             shape::record(call, &mut value, None);

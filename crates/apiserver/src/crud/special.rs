@@ -73,6 +73,68 @@ pub(super) fn complete(types: &TypeTable, kind: &ResourceType, value: &mut Value
     }
 }
 
+/// What the server sets on a new object once its name is known: a Job's pods are found by its uid.
+pub(super) fn fill_in_named(kind: &ResourceType, value: &mut Value) {
+    let spec = &value["spec"];
+    let is_job = &*kind.group == "batch" && &*kind.plural == "jobs";
+    // What is no object is refused by the schema.
+    if !is_job || !spec["template"].is_object() {
+        return;
+    }
+    let labels = &spec["template"]["metadata"]["labels"];
+    if value["metadata"]["labels"]
+        .as_object()
+        .is_none_or(serde_json::Map::is_empty)
+        && labels.is_object()
+    {
+        let labels = labels.clone();
+        metadata::of(value).insert("labels".into(), labels);
+    }
+    if value["spec"]["manualSelector"] == true {
+        return;
+    }
+    let (uid, name) = (
+        metadata::text(value, "uid").to_owned(),
+        metadata::text(value, "name").to_owned(),
+    );
+    let spec = &mut value["spec"];
+    if spec["selector"].is_null() {
+        spec["selector"] = json!({});
+    }
+    if spec["template"]["metadata"].is_null() {
+        spec["template"]["metadata"] = json!({});
+    }
+    put(
+        &mut spec["selector"],
+        "matchLabels",
+        "batch.kubernetes.io/controller-uid",
+        &uid,
+    );
+    let own = [
+        ("batch.kubernetes.io/controller-uid", &uid),
+        ("batch.kubernetes.io/job-name", &name),
+        ("controller-uid", &uid),
+        ("job-name", &name),
+    ];
+    for (label, text) in own {
+        put(&mut spec["template"]["metadata"], "labels", label, text);
+    }
+}
+
+/// Sets an entry of a map within an object, if both are of that type.
+fn put(object: &mut Value, map: &str, key: &str, text: &str) {
+    let Some(object) = object.as_object_mut() else {
+        return;
+    };
+    let map = object.entry(map).or_insert_with(|| json!({}));
+    if map.is_null() {
+        *map = json!({});
+    }
+    if let Some(map) = map.as_object_mut() {
+        map.insert(key.to_owned(), json!(text));
+    }
+}
+
 /// Rules that need more than the schema.
 pub(super) fn validate(
     types: &TypeTable,

@@ -110,6 +110,13 @@ pub(super) fn fits(pod: &Pod, around: &Surroundings<'_>) -> Result<(), Misfit> {
     neighbors(pod, around)
 }
 
+/// Whether the node is one that the pod is meant for, room or not.
+pub(super) fn is_for(pod: &Pod, node: &Node) -> bool {
+    unschedulable(pod, node).is_ok()
+        && taints(pod, node).is_ok()
+        && affinity::selects_node(pod, node)
+}
+
 /// The node does not matter to a claim here: all volumes are on this machine.
 fn claims(pod: &Pod, around: &Surroundings<'_>) -> Result<(), Misfit> {
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());

@@ -176,6 +176,17 @@ pub(super) fn job_spec(spec: &mut Object) {
         default(spec, "completions", 1);
     }
     default(spec, "parallelism", 1);
+    // A limit for each index alone leaves none for the whole.
+    let limit = match spec.contains_key("backoffLimitPerIndex") {
+        true => i32::MAX,
+        false => 6,
+    };
+    default(spec, "backoffLimit", limit);
+    let replacement = match spec.contains_key("podFailurePolicy") {
+        true => "Failed",
+        false => "TerminatingOrFailed",
+    };
+    default(spec, "podReplacementPolicy", replacement);
 }
 
 /// Users and groups live in the RBAC group, service accounts in core.
