@@ -87,6 +87,14 @@ pub struct Up {
     /// Runtime of pods without a runtimeClassName [default: oci when root on Linux, else process]
     #[arg(long, value_name = "NAME")]
     pub runtime: Option<Runtime>,
+    /// Addresses of Services, an IPv4 network [default: 10.96.0.0/16, or the first below it that
+    /// is free on this machine; a data directory keeps its own]
+    #[arg(long, value_name = "CIDR")]
+    pub service_range: Option<services::Range>,
+    /// Loopback addresses for Services of type LoadBalancer [default: 127.96.0.0/16; its second
+    /// number follows that of the Services' addresses]
+    #[arg(long, value_name = "CIDR")]
+    pub load_balancer_range: Option<services::Range>,
     /// Threads of the gateway [default: one per core]
     #[arg(long, value_name = "N")]
     pub gateway_threads: Option<usize>,

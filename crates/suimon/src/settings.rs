@@ -31,6 +31,9 @@ pub struct Settings {
     pub gateway_threads: usize,
     /// Controllers whose GatewayClasses are served; none given means every controller's.
     pub adopt_gateway_class: Vec<String>,
+    /// Only set when the user named one.
+    pub service_range: Option<services::Range>,
+    pub load_balancer_range: Option<services::Range>,
 }
 
 /// The settings file: the flags' names without dashes, all optional.
@@ -50,6 +53,8 @@ struct File {
     gateway_threads: Option<usize>,
     #[serde(default)]
     adopt_gateway_class: Vec<String>,
+    service_range: Option<String>,
+    load_balancer_range: Option<String>,
 }
 
 impl Settings {
@@ -80,6 +85,27 @@ impl Settings {
         if !(1..=1024).contains(&gateway_threads) {
             mistakes.push(format!(
                 "gateway-threads: {gateway_threads} is not within 1 to 1024"
+            ));
+        }
+        let mut range = |flag: Option<services::Range>, name: &str, text: Option<String>| {
+            let text = text.filter(|_| flag.is_none());
+            match text.map(|text| text.parse()).transpose() {
+                Ok(parsed) => flag.or(parsed),
+                Err(error) => {
+                    mistakes.push(format!("{name}: {error}"));
+                    None
+                }
+            }
+        };
+        let service_range = range(flags.service_range, "service-range", file.service_range);
+        let load_balancer_range = range(
+            flags.load_balancer_range,
+            "load-balancer-range",
+            file.load_balancer_range,
+        );
+        if let Some(range) = load_balancer_range.filter(|range| !range.address.is_loopback()) {
+            mistakes.push(format!(
+                "load-balancer-range: {range} is not within 127.0.0.0/8"
             ));
         }
         let files = if flags.files.is_empty() {
@@ -118,6 +144,8 @@ impl Settings {
             } else {
                 flags.adopt_gateway_class
             },
+            service_range,
+            load_balancer_range,
         })
     }
 }

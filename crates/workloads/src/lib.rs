@@ -1,5 +1,6 @@
 //! The controllers that Kubernetes has built in, for standalone mode: Deployment, ReplicaSet,
-//! the scheduler of the one node, Service addresses, EndpointSlice, default ServiceAccounts.
+//! StatefulSet, DaemonSet, Job, CronJob, the scheduler of the one node, Service addresses,
+//! EndpointSlice, default ServiceAccounts.
 //!
 //! Waking a revision passes through here (`spec.replicas` 0 → 1 until a Pod exists, and Pod Ready
 //! until an EndpointSlice says so): each step is one write, nothing polls, and status is written
@@ -8,9 +9,13 @@
 mod account;
 mod children;
 mod claim;
+mod cronjob;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod endpointslice;
+mod history;
+mod job;
 mod name;
 mod pending;
 mod pod;
@@ -20,9 +25,10 @@ mod rollout;
 mod scheduler;
 mod selector;
 mod service;
+mod statefulset;
 mod template;
 
-pub use service::AddressRange;
+pub use service::{AddressRange, ServiceAddresses};
 
 use lifecycle::Tasks;
 use reconcile::{Cluster, Recorder};
@@ -35,8 +41,8 @@ use scheduler::Scheduler;
 pub struct Settings {
     /// The one node; pods that fit there are bound to it.
     pub node_name: String,
-    /// Where cluster IPs of Services come from.
-    pub service_addresses: AddressRange,
+    /// Where addresses of Services come from.
+    pub service_addresses: ServiceAddresses,
 }
 
 /// Starts all controllers. They stop with the stage `Controllers`.
@@ -50,6 +56,10 @@ pub fn start(cluster: &Cluster, settings: Settings, tasks: &Tasks) {
     };
     deployment::start(&shared, tasks);
     replicaset::start(&shared, tasks);
+    job::start(&shared, tasks);
+    cronjob::start(&shared, tasks);
+    statefulset::start(&shared, tasks);
+    daemonset::start(&shared, tasks);
     scheduler::start(cluster, &shared.scheduler, tasks);
     service::start(cluster, settings.service_addresses, tasks);
     endpointslice::start(cluster, tasks);

@@ -46,6 +46,8 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let lock = lock(&settings.data_dir)?;
     let kubeconfig = settings.data_dir.join("kubeconfig");
     let images = system::open_images(&settings.data_dir)?;
+    let root = cfg!(target_os = "linux") && node::is_root();
+    let claim = services::Claim::take(&settings.data_dir, settings.service_range, root)?;
 
     let server = apiserver::start(
         apiserver::Settings {
@@ -73,7 +75,9 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     system::prepare(cluster.client(), &settings, &ports).await?;
     gateway_view::serve(&server, snapshots);
 
-    workloads::start(&cluster, system::workloads(), tasks);
+    let workloads = system::workloads(&settings, claim.range)?;
+    workloads::start(&cluster, workloads, tasks);
+    services::start(&cluster, system::services(&settings, &claim), tasks);
     let node = node::start(&cluster, system::node(&settings)?, images.clone(), tasks).await?;
     system::connect_pods(&server, &node);
     server.connect_ports(Arc::new(PodPorts), stream::Limits::STANDARD, tasks);
@@ -81,7 +85,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     publisher::start(&cluster, watching, publish, tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);
 
-    system::hold_until_stopped(lock, tasks);
+    system::hold_until_stopped(lock, claim, tasks);
     Ok(Running {
         client: server.client(),
         banner: banner(&ports, &server, &kubeconfig),

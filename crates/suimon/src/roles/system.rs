@@ -18,6 +18,7 @@ use apiserver::connect::{Body, ConnectRequest};
 use dialects::gateway_api::Adopt;
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use lifecycle::{Stage, Tasks};
@@ -210,10 +211,36 @@ pub fn serving(ports: &GatewayPorts, images: images::Store) -> serving::Settings
 }
 
 /// How Deployments and Services work here.
-pub fn workloads() -> workloads::Settings {
-    workloads::Settings {
+pub fn workloads(
+    settings: &Settings,
+    range: services::Range,
+) -> anyhow::Result<workloads::Settings> {
+    let balancers = settings.load_balancer_range.unwrap_or_else(|| {
+        // Two processes on a machine differ in the one as in the other.
+        let second = match range.address.octets() {
+            [10, second, ..] => second,
+            _ => 96,
+        };
+        services::Range {
+            address: [127, second, 0, 0].into(),
+            prefix: 16,
+        }
+    });
+    Ok(workloads::Settings {
         node_name: NODE.to_owned(),
-        service_addresses: workloads::AddressRange::default(),
+        service_addresses: workloads::ServiceAddresses {
+            cluster_ips: range.to_string().parse()?,
+            load_balancers: balancers.to_string().parse()?,
+            node_ports: 30_000..=32_767,
+        },
+    })
+}
+
+/// How the addresses of Services are answered.
+pub fn services(settings: &Settings, claim: &services::Claim) -> services::Settings {
+    services::Settings {
+        node_address: settings.listen,
+        no_cluster_ips: claim.problem.clone(),
     }
 }
 
@@ -231,7 +258,8 @@ pub fn node(settings: &Settings) -> anyhow::Result<node::Settings> {
             Runtime::Process => "process".to_owned(),
             Runtime::Oci => "oci".to_owned(),
         },
-        host_ports: 31_000..=32_767,
+        // Below the node ports, which are below the kernel's own.
+        host_ports: 20_000..=29_999,
         shutdown_grace: Duration::from_secs(10),
     })
 }
@@ -250,6 +278,8 @@ pub async fn prepare(
         let service = gateway_service(name, address, secure);
         apply(client, "Service", "services", name, &service, false).await?;
         apply(client, "Service", "services", name, &service, true).await?;
+        let slice: EndpointSlice = serde_json::from_value(gateway_endpoints(name, address))?;
+        reconcile::write::apply(client, &slice).await?;
     }
     create_gateway_class(client).await?;
     let names = [
@@ -294,6 +324,27 @@ fn gateway_service(name: &str, address: SocketAddr, secure: Option<SocketAddr>) 
             "ports": ports,
         },
         "status": { "loadBalancer": { "ingress": [{ "ip": address.ip().to_string() }] } },
+    })
+}
+
+/// Pods reach the gateway at its Services' cluster IPs.
+fn gateway_endpoints(service: &str, address: SocketAddr) -> Value {
+    let ip = match address.ip().is_unspecified() {
+        true => IpAddr::from([127, 0, 0, 1]),
+        false => address.ip(),
+    };
+    json!({
+        "metadata": {
+            "name": format!("{service}-gateway"),
+            "namespace": SYSTEM_NAMESPACE,
+            "labels": {
+                "kubernetes.io/service-name": service,
+                "endpointslice.kubernetes.io/managed-by": "gateway.suimon.dev",
+            },
+        },
+        "addressType": if ip.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{ "addresses": [ip.to_string()], "conditions": { "ready": true } }],
+        "ports": [{ "name": "http2", "port": address.port(), "protocol": "TCP" }],
     })
 }
 
@@ -439,12 +490,12 @@ fn log_options(request: &ConnectRequest) -> Result<node::LogOptions, Status> {
     })
 }
 
-/// Keeps the data directory's lock until the store is closed.
-pub fn hold_until_stopped(lock: File, tasks: &Tasks) {
+/// Keeps the data directory's lock, and the addresses, until the store is closed.
+pub fn hold_until_stopped(lock: File, claim: services::Claim, tasks: &Tasks) {
     let mut stop = tasks.shutdown(Stage::Store);
     tasks.spawn("data-directory-lock", Stage::Store, async move {
         stop.requested().await;
-        drop(lock);
+        drop((claim, lock));
         Ok::<(), std::convert::Infallible>(())
     });
 }

@@ -58,6 +58,11 @@ impl AddressRange {
         1 << (32 - self.prefix)
     }
 
+    /// Whether the address lies in the range.
+    pub(super) fn contains(self, address: Ipv4Addr) -> bool {
+        self.offset(address).is_some()
+    }
+
     fn offset(self, address: Ipv4Addr) -> Option<u32> {
         u32::from(address)
             .checked_sub(self.first)

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use k8s_openapi::api::core::v1::{Service, ServiceStatus};
+use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use reconcile::Key;
 
@@ -10,7 +10,7 @@ use super::addresses::Addresses;
 
 /// Condition about the cluster IP; only there while something is wrong with it.
 const ADDRESS: &str = "suimon.dev/ClusterIPAllocated";
-/// Condition about node ports and load balancers; only there while one is asked for.
+/// Condition about node ports and load balancers; only there while one cannot be had.
 const EXPOSED: &str = "suimon.dev/Exposed";
 
 /// What to do about a Service's cluster IP.
@@ -21,7 +21,15 @@ pub(super) enum Step {
     Problem(Problem),
 }
 
-/// Why a Service has no cluster IP of its own.
+/// What is wrong with a Service's addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Problems {
+    pub(super) address: Option<Problem>,
+    /// Node ports or load balancer.
+    pub(super) exposure: Option<Problem>,
+}
+
+/// Why a Service lacks an address or a port of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) reason: &'static str,
@@ -74,57 +82,45 @@ pub(super) fn address_step(service: &Service, key: &Key, addresses: &mut Address
     }
 }
 
-/// The status: conditions that say what is not served.
-pub(super) fn status(service: &Service, problem: Option<&Problem>, now: &Time) -> ServiceStatus {
+/// The status: conditions that say what cannot be had. `balancer` replaces what it says of the
+/// load balancer.
+pub(super) fn status(
+    service: &Service,
+    problems: &Problems,
+    balancer: Option<LoadBalancerStatus>,
+    now: &Time,
+) -> ServiceStatus {
     let mut status = service.status.clone().unwrap_or_default();
+    if let Some(balancer) = balancer {
+        status.load_balancer = Some(balancer);
+    }
     let stored = status.conditions.take().unwrap_or_default();
     let mut conditions: Vec<Condition> = stored
         .iter()
         .filter(|condition| condition.type_ != ADDRESS && condition.type_ != EXPOSED)
         .cloned()
         .collect();
-    let mut put = |type_: &str, reason: &str, message: String| {
+    let all = [(ADDRESS, &problems.address), (EXPOSED, &problems.exposure)];
+    for (type_, problem) in all {
+        let Some(problem) = problem else { continue };
         let same = stored
             .iter()
             .find(|old| old.type_ == type_ && old.status == "False");
         conditions.push(Condition {
             type_: type_.to_owned(),
             status: "False".to_owned(),
-            reason: reason.to_owned(),
-            message,
+            reason: problem.reason.to_owned(),
+            message: problem.message.clone(),
             observed_generation: service.metadata.generation,
             last_transition_time: same
                 .map_or_else(|| now.clone(), |old| old.last_transition_time.clone()),
         });
-    };
-    if let Some(problem) = problem {
-        put(ADDRESS, problem.reason, problem.message.clone());
-    }
-    let exposed = status
-        .load_balancer
-        .as_ref()
-        .is_some_and(|balancer| balancer.ingress.as_ref().is_some_and(|all| !all.is_empty()));
-    match type_of(service) {
-        "NodePort" => put(
-            EXPOSED,
-            "NodePortsNotSupported",
-            "node ports are not served yet, the Service is reached at its cluster IP only"
-                .to_owned(),
-        ),
-        // Whoever serves it (the gateway for its own Services) writes the address.
-        "LoadBalancer" if !exposed => put(
-            EXPOSED,
-            "LoadBalancersNotSupported",
-            "load balancers are not provided yet, the Service is reached at its cluster IP only"
-                .to_owned(),
-        ),
-        _ => {}
     }
     status.conditions = (!conditions.is_empty()).then_some(conditions);
     status
 }
 
-fn type_of(service: &Service) -> &str {
+pub(super) fn type_of(service: &Service) -> &str {
     service
         .spec
         .as_ref()

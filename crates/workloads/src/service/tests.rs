@@ -1,12 +1,13 @@
 //! Addresses and status of Services.
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use reconcile::Key;
 use serde_json::{Value, json};
 
 use super::addresses::{AddressRange, Addresses};
-use super::plan::{self, Step, address_step};
+use super::exposure::{NodePorts, load_balancer, node_ports};
+use super::plan::{self, Problem, Problems, Step, address_step};
 
 fn service(spec: Value) -> Service {
     serde_json::from_value(json!({"metadata": {"name": "s", "namespace": "default"}, "spec": spec}))
@@ -91,7 +92,11 @@ fn a_chosen_address_is_kept_from_others_and_a_taken_one_is_told() {
         "{}",
         problem.message
     );
-    let status = plan::status(&chosen, Some(&problem), &Time(jiff::Timestamp::UNIX_EPOCH));
+    let problems = Problems {
+        address: Some(problem),
+        exposure: None,
+    };
+    let status = plan::status(&chosen, &problems, None, &Time(jiff::Timestamp::UNIX_EPOCH));
     assert_eq!(
         status.conditions.expect("conditions")[0].reason,
         "AlreadyInUse"
@@ -99,28 +104,89 @@ fn a_chosen_address_is_kept_from_others_and_a_taken_one_is_told() {
 }
 
 #[test]
-fn what_is_not_served_is_told_and_goes_with_its_reason() {
-    let now = Time(jiff::Timestamp::UNIX_EPOCH);
-    let reasons = |service: &Service| -> Vec<String> {
-        plan::status(service, None, &now)
-            .conditions
-            .unwrap_or_default()
+fn node_ports_are_chosen_kept_from_others_and_freed() {
+    let mut books = NodePorts::new(30000..=30001);
+    let port = |node_port: i32| json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": node_port}]});
+    let numbers = |(ports, _): (Option<Vec<ServicePort>>, Option<Problem>)| -> Vec<Option<i32>> {
+        ports
             .into_iter()
-            .map(|c| c.reason)
+            .flatten()
+            .map(|port| port.node_port)
             .collect()
     };
+    let chosen = service(port(30000));
+    assert!(numbers(node_ports(&chosen, &key("a"), &mut books)).is_empty());
+    let free = service(port(0));
     assert_eq!(
-        reasons(&service(json!({"type": "NodePort"}))),
-        ["NodePortsNotSupported"]
+        numbers(node_ports(&free, &key("b"), &mut books)),
+        [Some(30001)]
     );
-    let mut balanced = service(json!({"type": "LoadBalancer"}));
-    assert_eq!(reasons(&balanced), ["LoadBalancersNotSupported"]);
-    balanced.status = Some(
+    let (_, problem) = node_ports(&chosen, &key("c"), &mut books);
+    assert!(
+        problem
+            .expect("taken")
+            .message
+            .contains("provided port is already allocated")
+    );
+    let (_, problem) = node_ports(&free, &key("c"), &mut books);
+    assert_eq!(problem.expect("full").reason, "NodePortsExhausted");
+    // It becomes a plain one, and its port is free.
+    let mut plain = port(30000);
+    plain["type"] = json!("ClusterIP");
+    assert_eq!(
+        numbers(node_ports(&service(plain), &key("a"), &mut books)),
+        [None]
+    );
+    assert_eq!(
+        numbers(node_ports(&free, &key("c"), &mut books)),
+        [Some(30000)]
+    );
+}
+
+#[test]
+fn load_balancers_get_loopback_addresses_and_those_of_others_are_left_alone() {
+    let range: AddressRange = "127.96.0.0/30".parse().expect("a range");
+    let mut books = Addresses::new(range);
+    let spec = json!({"type": "LoadBalancer", "ports": [{"port": 80, "protocol": "TCP"}]});
+    let ip = |status: Option<LoadBalancerStatus>| {
+        status.and_then(|status| status.ingress?.first()?.ip.clone())
+    };
+    let mut plain = service(spec.clone());
+    let (status, problem) = load_balancer(&plain, &key("a"), range, &mut books);
+    assert_eq!(
+        (ip(status.clone()), problem),
+        (Some("127.96.0.1".to_owned()), None)
+    );
+    plain.status.get_or_insert_default().load_balancer = status;
+    assert_eq!(
+        ip(load_balancer(&plain, &key("a"), range, &mut books).0).as_deref(),
+        Some("127.96.0.1")
+    );
+    let mut wished = spec.clone();
+    wished["loadBalancerIP"] = json!("127.96.0.1");
+    let (_, problem) = load_balancer(&service(wished), &key("b"), range, &mut books);
+    assert_eq!(
+        problem.expect("taken").reason,
+        "LoadBalancerAddressAllocated"
+    );
+    let mut foreign = spec.clone();
+    foreign["loadBalancerClass"] = json!("example.com/other");
+    assert_eq!(
+        load_balancer(&service(foreign), &key("c"), range, &mut books).0,
+        None
+    );
+    let mut gateway = service(spec);
+    gateway.status =
         serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}}))
-            .expect("a status"),
+            .expect("a status");
+    assert_eq!(
+        load_balancer(&gateway, &key("d"), range, &mut books).0,
+        None
     );
-    assert!(reasons(&balanced).is_empty());
-    assert!(reasons(&service(json!({}))).is_empty());
+    // It is none any more: its address goes.
+    plain.spec.get_or_insert_default().type_ = Some("ClusterIP".to_owned());
+    let (status, _) = load_balancer(&plain, &key("a"), range, &mut books);
+    assert_eq!(status, Some(LoadBalancerStatus::default()));
 }
 
 #[test]

@@ -8,8 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Endpoints, Event, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::apps::v1::{
+    ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
+};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::core::v1::{
+    Endpoints, Event, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource};
@@ -20,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::{AddressRange, Settings};
+use crate::{AddressRange, ServiceAddresses, Settings};
 
 /// How long anything may take; only reached by a failing test.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -79,7 +84,11 @@ impl World {
         register_node(&cluster).await;
         let settings = Settings {
             node_name: "here".to_owned(),
-            service_addresses: AddressRange::default(),
+            service_addresses: ServiceAddresses {
+                cluster_ips: AddressRange::default(),
+                load_balancers: "127.96.0.0/16".parse().expect("a range"),
+                node_ports: 30000..=32767,
+            },
         };
         crate::start(&cluster, settings, &tasks);
         let changed = Arc::new(Notify::new());
@@ -99,6 +108,12 @@ impl World {
         world.follow::<Endpoints>();
         world.follow::<EndpointSlice>();
         world.follow::<Event>();
+        world.follow::<Job>();
+        world.follow::<CronJob>();
+        world.follow::<StatefulSet>();
+        world.follow::<DaemonSet>();
+        world.follow::<ControllerRevision>();
+        world.follow::<PersistentVolumeClaim>();
         world.count_pods();
         world.pretend_node();
         world
@@ -209,6 +224,15 @@ impl World {
             .delete(name, &DeleteParams::background())
             .await
             .expect("deleted");
+    }
+
+    /// The node reports that the pod ended.
+    pub(super) async fn end_pod(&self, name: &str, phase: &str) {
+        let status = json!({"status": {"phase": phase, "conditions": []}});
+        let pods = self.api::<Pod>();
+        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+            .await
+            .expect("patched");
     }
 
     pub(super) async fn fail_pod(&self, name: &str) {

@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("scaling", &["routing", "lifecycle"]),
     ("images", &["lifecycle"]),
     ("node", &["api", "reconcile", "images", "lifecycle"]),
+    ("services", &["reconcile", "lifecycle"]),
     ("testkit", &[]),
     ("bench", &[]),
     ("xtask", &[]),
