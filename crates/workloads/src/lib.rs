@@ -1,12 +1,13 @@
 //! The controllers that Kubernetes has built in, for standalone mode: Deployment, ReplicaSet,
-//! StatefulSet, DaemonSet, Job, CronJob, the scheduler of the one node, Service addresses,
-//! EndpointSlice, default ServiceAccounts.
+//! StatefulSet, DaemonSet, Job, CronJob, HorizontalPodAutoscaler, the scheduler of the one node,
+//! Service addresses, EndpointSlice, what every namespace has.
 //!
 //! Waking a revision passes through here (`spec.replicas` 0 → 1 until a Pod exists, and Pod Ready
 //! until an EndpointSlice says so): each step is one write, nothing polls, and status is written
 //! after the work. Plans are pure; only `apply` functions write.
 
 mod account;
+mod autoscaler;
 mod children;
 mod claim;
 mod cronjob;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub node_name: String,
     /// Where addresses of Services come from.
     pub service_addresses: ServiceAddresses,
+    /// The certificate authority of the API in PEM, for `kube-root-ca.crt`; `None` publishes none.
+    pub root_ca: Option<String>,
 }
 
 /// Starts all controllers. They stop with the stage `Controllers`.
@@ -64,7 +67,8 @@ pub fn start(cluster: &Cluster, settings: Settings, tasks: &Tasks) {
     service::start(cluster, settings.service_addresses, tasks);
     endpointslice::start(cluster, tasks);
     endpoints::start(cluster, tasks);
-    account::start(cluster, tasks);
+    account::start(cluster, settings.root_ca, tasks);
+    autoscaler::start(&shared, tasks);
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Endpoints, Event, Pod, Service, ServiceAccount};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -251,6 +252,22 @@ async fn services_get_addresses_and_namespaces_an_account_and_foreign_pods_a_nod
             world.get::<ServiceAccount>("default", "default").is_some()
         })
         .await;
+    let root_ca = |world: &World| {
+        let map = world.get::<ConfigMap>("default", "kube-root-ca.crt")?;
+        map.data.clone()?.get("ca.crt").cloned()
+    };
+    world
+        .eventually("the CA", |world| {
+            root_ca(world).as_deref() == Some("the CA")
+        })
+        .await;
+    let other = json!({"data": {"ca.crt": "another"}});
+    world.patch::<ConfigMap>("kube-root-ca.crt", other).await;
+    world
+        .eventually("the CA again", |world| {
+            root_ca(world).as_deref() == Some("the CA")
+        })
+        .await;
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mine", "namespace": "default"},
         "spec": {"containers": [{"name": "c", "image": "i"}]},
@@ -364,6 +381,44 @@ async fn pods_are_adopted_by_their_labels_and_released_with_them() {
     world
         .eventually("release and replacement", |world| {
             owner(world).is_none() && world.list::<Pod>().len() == 2
+        })
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_autoscaler_keeps_its_bounds_and_says_what_it_cannot_measure() {
+    let world = World::start().await;
+    world.create::<Deployment>(deployment(1, "v1")).await;
+    let autoscaler = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"minReplicas": 2, "maxReplicas": 4, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
+    });
+    world.create::<HorizontalPodAutoscaler>(autoscaler).await;
+    world
+        .eventually("the least", |world| available(world) == 2)
+        .await;
+    let why =
+        "SuccessfulRescale: New size: 2; reason: Current number of replicas below Spec.MinReplicas";
+    world
+        .eventually("why", |world| {
+            told(world, "web").iter().any(|event| event == why)
+        })
+        .await;
+    let reason = |world: &World| {
+        let autoscaler = world.get::<HorizontalPodAutoscaler>("default", "web")?;
+        let conditions = autoscaler.status.clone()?.conditions?;
+        let active = conditions
+            .into_iter()
+            .find(|condition| condition.type_ == "ScalingActive")?;
+        active.reason
+    };
+    let most = json!({"spec": {"minReplicas": 1}});
+    world.patch::<HorizontalPodAutoscaler>("web", most).await;
+    world
+        .eventually("what is missing", |world| {
+            reason(world).as_deref() == Some("FailedGetResourceMetric")
         })
         .await;
     world.stop().await;

@@ -233,7 +233,14 @@ pub fn workloads(
             load_balancers: balancers.to_string().parse()?,
             node_ports: 30_000..=32_767,
         },
+        root_ca: Some(root_ca(settings)?),
     })
+}
+
+/// The API server's certificate authority, which it keeps beside its store.
+fn root_ca(settings: &Settings) -> anyhow::Result<String> {
+    let path = settings.data_dir.join("store/pki/ca.crt");
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// How the addresses of Services are answered.

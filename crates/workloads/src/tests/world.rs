@@ -11,9 +11,10 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{
     ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet,
 };
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
-    Endpoints, Event, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount,
+    ConfigMap, Endpoints, Event, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -89,6 +90,7 @@ impl World {
                 load_balancers: "127.96.0.0/16".parse().expect("a range"),
                 node_ports: 30000..=32767,
             },
+            root_ca: Some("the CA".to_owned()),
         };
         crate::start(&cluster, settings, &tasks);
         let changed = Arc::new(Notify::new());
@@ -114,6 +116,8 @@ impl World {
         world.follow::<DaemonSet>();
         world.follow::<ControllerRevision>();
         world.follow::<PersistentVolumeClaim>();
+        world.follow::<ConfigMap>();
+        world.follow::<HorizontalPodAutoscaler>();
         world.count_pods();
         world.pretend_node();
         world

@@ -237,6 +237,19 @@ async fn a_deleted_namespace_is_emptied_and_removed() {
         terminating.status.expect("status").phase.as_deref(),
         Some("Terminating")
     );
+    eventually(&namespaces, |namespaces| {
+        let work = namespaces
+            .iter()
+            .find(|namespace| namespace.name_any() == "work");
+        let conditions = work.and_then(|work| work.status.as_ref()?.conditions.clone());
+        let messages = conditions.into_iter().flatten().filter(|condition| condition.status == "True");
+        let messages: Vec<_> = messages.filter_map(|condition| condition.message).collect();
+        messages == [
+            "Some resources are remaining: configmaps. has 1 resource instances",
+            "Some content in the namespace has finalizers remaining: example.dev/hold in 1 resource instances",
+        ]
+    })
+    .await;
     let remove = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     maps.patch("held", &PatchParams::default(), &remove)
         .await
