@@ -11,7 +11,7 @@ use crate::server::{text, with_input};
 use crate::serving::hello;
 
 /// `None`, loudly, where kubectl is not installed.
-async fn kubectl(
+pub(crate) async fn kubectl(
     server: &Server,
     arguments: &[&str],
     input: &str,

@@ -24,11 +24,14 @@ mod protocols;
 mod registry;
 mod server;
 #[cfg(test)]
+mod services;
+#[cfg(test)]
 mod serving;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod tls;
+mod workloads;
 
 pub use http::{Answer, get, get_with};
 pub use server::Server;

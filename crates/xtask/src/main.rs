@@ -1,4 +1,6 @@
-//! Development tasks: `cargo xtask tidy` checks what a machine can judge of the house style.
+//! Development tasks: `cargo xtask tidy` checks what a machine can judge of the house style,
+//! `cargo xtask conformance` runs suites and clients of others against us, the packs are generated
+//! data.
 
 #![allow(unreachable_pub)] // A binary has no public API.
 #![allow(clippy::print_stdout)]
@@ -29,14 +31,14 @@ fn main() -> anyhow::Result<ExitCode> {
             protobuf_pack::run(directory)?;
             Ok(ExitCode::SUCCESS)
         }
-        ["conformance", "gateway-api", passed_on @ ..] => conformance::gateway_api(passed_on),
+        ["conformance", name, passed_on @ ..] => conformance::run(name, passed_on),
         ["gateway-pack", module] => {
             gateway_pack::run(module)?;
             Ok(ExitCode::SUCCESS)
         }
         _ => {
             println!(
-                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory> | gateway-pack <module directory> | conformance gateway-api [flags of the suite]"
+                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory> | gateway-pack <module directory> | conformance <name> [flags of the suite]"
             );
             Ok(ExitCode::FAILURE)
         }

@@ -7,6 +7,7 @@
 //! | `GET /mode/PATH` | its permission bits in octal |
 //! | `GET /write/PATH` | 200 when a file could be made there, else 403 with the error |
 //! | `GET /env/NAME` | the variable, or 404 |
+//! | `GET /fetch/HOST:PORT/PATH` | what `http://HOST:PORT/PATH` answers, or 502 with the error |
 //! | WebSocket handshake | each message comes back |
 //! | gRPC `grpc.health.v1.Health/Check` | `SERVING` |
 //! | any other gRPC method | each message comes back as it arrives, then `grpc-status: 0` |
@@ -103,13 +104,33 @@ async fn http1(mut stream: TcpStream) -> anyhow::Result<()> {
     }
     let text = String::from_utf8_lossy(&head);
     let path = text.split(' ').nth(1).unwrap_or_default();
-    let (status, body) = answer(path);
+    let (status, body) = match path.strip_prefix("/fetch/") {
+        Some(target) => match fetch(target).await {
+            Ok(body) => (200, body),
+            Err(error) => (502, format!("{error:#}")),
+        },
+        None => answer(path),
+    };
     let answer = format!(
         "HTTP/1.1 {status} OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(answer.as_bytes()).await?;
     Ok(stream.shutdown().await?)
+}
+
+/// The body of an answer, by a connection of its own.
+async fn fetch(target: &str) -> anyhow::Result<String> {
+    let (address, path) = target.split_once('/').unwrap_or((target, ""));
+    let (host, _) = address.split_once(':').context("want HOST:PORT")?;
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    anyhow::ensure!(head.contains(" 200 "), "{head}");
+    Ok(body.to_owned())
 }
 
 fn answer(path: &str) -> (u16, String) {

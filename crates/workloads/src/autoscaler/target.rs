@@ -216,6 +216,9 @@ fn sample(item: &Value) -> Option<Sample> {
 
 /// A duration of Go as metrics write it: `15s`, `1m0s`, `10.5s`.
 fn window(text: &str) -> Option<Duration> {
+    if let Some(millis) = text.strip_suffix("ms") {
+        return Some(Duration::from_millis(millis.parse().ok()?));
+    }
     let (minutes, rest) = match text.split_once('m') {
         Some((minutes, rest)) => (minutes.parse::<u64>().ok()?, rest),
         None => (0, text),
