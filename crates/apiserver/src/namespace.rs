@@ -3,10 +3,11 @@
 //! Also empties the resource of a deleted CRD, which is the same work along the other axis.
 //! Runs inside the collector's task ([`crate::gc`]), so one event order drives both.
 
-use std::collections::BTreeMap;
+mod conditions;
+
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::crud::{self, Api, Call};
 use crate::status::Status;
@@ -87,7 +88,7 @@ async fn tell_remaining(api: &Api, name: &str) {
         return;
     };
     let mut value = (*namespace.value()).clone();
-    let next = conditions(api, name, &value["status"]["conditions"]);
+    let next = conditions::of(&remaining(api, name), &value["status"]["conditions"]);
     if value["status"]["conditions"] == next {
         return;
     }
@@ -107,106 +108,20 @@ async fn tell_remaining(api: &Api, name: &str) {
     }
 }
 
-/// Kubernetes' conditions of a namespace on its way out. Numbers alone are no news: a namespace
-/// with many objects would be written as often.
-fn conditions(api: &Api, name: &str, before: &Value) -> Value {
-    let mut remaining = Vec::new();
-    let mut finalizers: BTreeMap<String, usize> = BTreeMap::new();
-    let mut resources = api.store.populated(Some(name));
-    resources.sort();
-    for resource in resources {
+/// What is left in a namespace.
+fn remaining(api: &Api, name: &str) -> conditions::Remaining {
+    let mut remaining = conditions::Remaining::default();
+    for resource in api.store.populated(Some(name)) {
         let (_, objects) = api.store.list(&resource, &Scope::Namespace(name.into()));
-        for object in &objects {
-            for finalizer in crud::finalizers(&object.value()) {
-                *finalizers.entry(finalizer).or_default() += 1;
-            }
+        for finalizer in objects
+            .iter()
+            .flat_map(|object| crud::finalizers(&object.value()))
+        {
+            *remaining.finalizers.entry(finalizer).or_default() += 1;
         }
-        remaining.push((resource, objects.len()));
+        remaining.resources.insert(resource, objects.len());
     }
-    let instances = |(resource, count): &(Arc<str>, usize)| {
-        let dot = if resource.contains('.') { "" } else { "." };
-        format!("{resource}{dot} has {count} resource instances")
-    };
-    let remaining: Vec<String> = remaining.iter().map(instances).collect();
-    let kept: Vec<String> = finalizers
-        .iter()
-        .map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"))
-        .collect();
-    let all = [
-        (
-            "NamespaceDeletionDiscoveryFailure",
-            false,
-            "ResourcesDiscovered",
-            "All resources successfully discovered".to_owned(),
-        ),
-        (
-            "NamespaceDeletionGroupVersionParsingFailure",
-            false,
-            "ParsedGroupVersions",
-            "All legacy kube types successfully parsed".to_owned(),
-        ),
-        (
-            "NamespaceDeletionContentFailure",
-            false,
-            "ContentDeleted",
-            "All content successfully deleted, may be waiting on finalization".to_owned(),
-        ),
-        match remaining.is_empty() {
-            true => (
-                "NamespaceContentRemaining",
-                false,
-                "ContentRemoved",
-                "All content successfully removed".to_owned(),
-            ),
-            false => (
-                "NamespaceContentRemaining",
-                true,
-                "SomeResourcesRemain",
-                format!("Some resources are remaining: {}", remaining.join(", ")),
-            ),
-        },
-        match kept.is_empty() {
-            true => (
-                "NamespaceFinalizersRemaining",
-                false,
-                "ContentHasNoFinalizers",
-                "All content-preserving finalizers finished".to_owned(),
-            ),
-            false => (
-                "NamespaceFinalizersRemaining",
-                true,
-                "SomeFinalizersRemain",
-                format!(
-                    "Some content in the namespace has finalizers remaining: {}",
-                    kept.join(", ")
-                ),
-            ),
-        },
-    ];
-    let now = json!(crud::timestamp(jiff::Timestamp::now()));
-    let next = all.map(|(kind, holds, reason, message)| {
-        let status = if holds { "True" } else { "False" };
-        let old = before
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|old| old["type"] == kind);
-        let same = old.filter(|old| old["status"] == status && old["reason"] == reason);
-        let without_numbers = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
-        match same {
-            Some(old)
-                if without_numbers(old["message"].as_str().unwrap_or_default())
-                    == without_numbers(&message) =>
-            {
-                old.clone()
-            }
-            same => json!({
-                "type": kind, "status": status, "reason": reason, "message": message,
-                "lastTransitionTime": same.map_or(&now, |old| &old["lastTransitionTime"]),
-            }),
-        }
-    });
-    json!(next)
+    remaining
 }
 
 /// Deletes the objects of a CRD that is being deleted, and then the CRD.

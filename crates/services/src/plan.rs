@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
 /// Kubernetes' default of the session affinity's timeout.
@@ -73,13 +73,7 @@ pub(crate) fn plan(
         plan.problems.push(problem.to_owned());
     }
     let balancers = balancers(service);
-    let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
-        let config = spec.session_affinity_config.as_ref();
-        let seconds = config.and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
-        seconds
-            .and_then(|seconds| u64::try_from(seconds).ok())
-            .map_or(AFFINITY, Duration::from_secs)
-    });
+    let affinity = affinity(spec);
     for port in spec.ports.iter().flatten() {
         let Ok(number) = u16::try_from(port.port) else {
             continue;
@@ -120,6 +114,16 @@ pub(crate) fn plan(
         }
     }
     plan
+}
+
+fn affinity(spec: &ServiceSpec) -> Option<Duration> {
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return None;
+    }
+    let config = spec.session_affinity_config.as_ref();
+    let seconds = config.and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    Some(seconds.map_or(AFFINITY, Duration::from_secs))
 }
 
 /// Loopback addresses that stand for a load balancer of ours: others are answered by others.

@@ -3,6 +3,7 @@
 //! Ended pods are counted exactly once ([`tally`]), also across restarts: the status is written
 //! before the finalizers go that keep the pods.
 
+mod end;
 mod indexes;
 mod plan;
 mod pods;

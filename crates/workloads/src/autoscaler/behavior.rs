@@ -96,43 +96,7 @@ impl Memory {
         } else {
             (stable, None)
         };
-        let limited = match limited {
-            None => (
-                false,
-                (
-                    "DesiredWithinRange",
-                    "the desired count is within the acceptable range",
-                ),
-            ),
-            Some(true) if stable > current => (
-                true,
-                (
-                    "ScaleUpLimit",
-                    "the desired replica count is increasing faster than the maximum scale rate",
-                ),
-            ),
-            Some(true) => (
-                true,
-                (
-                    "ScaleDownLimit",
-                    "the desired replica count is decreasing faster than the maximum scale rate",
-                ),
-            ),
-            Some(false) if stable > current => (
-                true,
-                (
-                    "TooManyReplicas",
-                    "the desired replica count is more than the maximum replica count",
-                ),
-            ),
-            Some(false) => (
-                true,
-                (
-                    "TooFewReplicas",
-                    "the desired replica count is less than the minimum replica count",
-                ),
-            ),
-        };
+        let limited = words(limited, stable > current);
         Verdict {
             replicas,
             able,
@@ -242,6 +206,33 @@ impl Memory {
         });
         of.collect()
     }
+}
+
+/// Of the condition `ScalingLimited`: by the rate (`Some(true)`), by the bounds, or not at all.
+fn words(limited: Option<bool>, up: bool) -> (bool, Words) {
+    let words = match (limited, up) {
+        (None, _) => (
+            "DesiredWithinRange",
+            "the desired count is within the acceptable range",
+        ),
+        (Some(true), true) => (
+            "ScaleUpLimit",
+            "the desired replica count is increasing faster than the maximum scale rate",
+        ),
+        (Some(true), false) => (
+            "ScaleDownLimit",
+            "the desired replica count is decreasing faster than the maximum scale rate",
+        ),
+        (Some(false), true) => (
+            "TooManyReplicas",
+            "the desired replica count is more than the maximum replica count",
+        ),
+        (Some(false), false) => (
+            "TooFewReplicas",
+            "the desired replica count is less than the minimum replica count",
+        ),
+    };
+    (limited.is_some(), words)
 }
 
 /// A percentage of a size; `rest` of 99 rounds up.

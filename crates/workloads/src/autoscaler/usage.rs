@@ -112,6 +112,44 @@ impl Target {
     }
 }
 
+/// Pods by what is known of them; of those that were not measured their requests.
+#[derive(Default)]
+struct Groups {
+    measured: Vec<Used>,
+    unready: Vec<i64>,
+    missing: Vec<i64>,
+}
+
+impl Groups {
+    fn of(
+        pods: &[Arc<Pod>],
+        samples: &BTreeMap<String, Sample>,
+        resource: Resource<'_>,
+        target: &Target,
+        now: &Time,
+    ) -> Result<Self, String> {
+        let mut groups = Self::default();
+        let counts = |pod: &&Arc<Pod>| !pod::is_terminating(pod) && pod::phase(pod) != "Failed";
+        for pod in pods.iter().filter(counts) {
+            let request = match target {
+                Target::Utilization(_) => request(pod, resource)?,
+                Target::Average(_) => 0,
+            };
+            let sample = samples.get(&pod.name_any());
+            let usage = sample.and_then(|sample| usage(sample, resource));
+            match (sample, usage) {
+                _ if pod::phase(pod) == "Pending" => groups.unready.push(request),
+                (Some(sample), Some(_)) if resource.name == "cpu" && starts(pod, sample, now) => {
+                    groups.unready.push(request);
+                }
+                (Some(_), Some(usage)) => groups.measured.push(Used { usage, request }),
+                _ => groups.missing.push(request),
+            }
+        }
+        Ok(groups)
+    }
+}
+
 /// Proposes a number of replicas.
 pub(super) fn propose(
     pods: &[Arc<Pod>],
@@ -123,26 +161,11 @@ pub(super) fn propose(
     now: &Time,
 ) -> Result<Proposal, String> {
     let target = Target::of(target)?;
-    let (mut measured, mut unready, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-    for pod in pods {
-        if pod::is_terminating(pod) || pod::phase(pod) == "Failed" {
-            continue;
-        }
-        let request = match target {
-            Target::Utilization(_) => request(pod, resource)?,
-            Target::Average(_) => 0,
-        };
-        let sample = samples.get(&pod.name_any());
-        let usage = sample.and_then(|sample| usage(sample, resource));
-        match (sample, usage) {
-            _ if pod::phase(pod) == "Pending" => unready.push(request),
-            (Some(sample), Some(_)) if resource.name == "cpu" && starts(pod, sample, now) => {
-                unready.push(request);
-            }
-            (Some(_), Some(usage)) => measured.push(Used { usage, request }),
-            _ => missing.push(request),
-        }
-    }
+    let Groups {
+        measured,
+        unready,
+        missing,
+    } = Groups::of(pods, samples, resource, &target, now)?;
     if measured.is_empty() {
         return Err("did not receive metrics for targeted pods (pods might be unready)".to_owned());
     }
