@@ -103,9 +103,7 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
         ctx.running().remove(&key);
         return Ok(Action::Await);
     };
-    let slices = ctx.slices.in_namespace(&key.namespace, |slice| {
-        slice.labels().get(SERVICE_NAME) == Some(&key.name)
-    });
+    let slices = ctx.slices_of(&key, &service);
     // What a controller made is reached through the gateway, or said by its owner.
     let made = service
         .owner_references()
@@ -134,6 +132,15 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
 impl Context {
     fn running(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ours are found by their owner; those that someone else wrote have none.
+    fn slices_of(&self, key: &Key, service: &Service) -> Vec<Arc<EndpointSlice>> {
+        let uid = service.uid().unwrap_or_default();
+        let mut slices = self.slices.owned_by(&key.namespace, &uid);
+        slices.extend(self.slices.orphans(&key.namespace));
+        slices.retain(|slice| slice.labels().get(SERVICE_NAME) == Some(&key.name));
+        slices
     }
 
     /// Opens and closes places; returns what could not be opened.

@@ -1,5 +1,6 @@
 //! What this process does: each role is a list of `start` calls.
 
+mod addresses;
 mod ports;
 pub mod standalone;
 pub mod system;

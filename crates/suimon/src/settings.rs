@@ -89,7 +89,7 @@ impl Settings {
         }
         let mut range = |flag: Option<services::Range>, name: &str, text: Option<String>| {
             let text = text.filter(|_| flag.is_none());
-            match text.map(|text| text.parse()).transpose() {
+            match text.map(|text| text.parse::<services::Range>()).transpose() {
                 Ok(parsed) => flag.or(parsed),
                 Err(error) => {
                     mistakes.push(format!("{name}: {error}"));

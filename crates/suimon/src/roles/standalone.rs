@@ -18,6 +18,7 @@ use reconcile::Cluster;
 use routing::Visibility;
 
 use crate::gateway_view;
+use crate::roles::addresses;
 use crate::roles::ports::PodPorts;
 use crate::roles::system::{self, GatewayPorts};
 use crate::settings::Settings;
@@ -75,9 +76,13 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     system::prepare(cluster.client(), &settings, &ports).await?;
     gateway_view::serve(&server, snapshots);
 
-    let workloads = system::workloads(&settings, claim.range)?;
+    if let Some(api) = server.address() {
+        addresses::publish_api(cluster.client(), claim.range, api).await?;
+    }
+
+    let workloads = addresses::workloads(&settings, claim.range)?;
     workloads::start(&cluster, workloads, tasks);
-    services::start(&cluster, system::services(&settings, &claim), tasks);
+    services::start(&cluster, addresses::services(&settings, &claim), tasks);
     let node = node::start(&cluster, system::node(&settings)?, images.clone(), tasks).await?;
     system::connect_pods(&server, &node);
     server.connect_ports(Arc::new(PodPorts), stream::Limits::STANDARD, tasks);

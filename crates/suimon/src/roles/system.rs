@@ -18,7 +18,6 @@ use apiserver::connect::{Body, ConnectRequest};
 use dialects::gateway_api::Adopt;
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use lifecycle::{Stage, Tasks};
@@ -26,6 +25,7 @@ use routing::BindId;
 use serde_json::{Value, json};
 
 use crate::cli::Runtime;
+use crate::roles::addresses;
 use crate::sample;
 use crate::settings::Settings;
 
@@ -210,47 +210,6 @@ pub fn serving(ports: &GatewayPorts, images: images::Store) -> serving::Settings
     }
 }
 
-/// How Deployments and Services work here.
-pub fn workloads(
-    settings: &Settings,
-    range: services::Range,
-) -> anyhow::Result<workloads::Settings> {
-    let balancers = settings.load_balancer_range.unwrap_or_else(|| {
-        // Two processes on a machine differ in the one as in the other.
-        let second = match range.address.octets() {
-            [10, second, ..] => second,
-            _ => 96,
-        };
-        services::Range {
-            address: [127, second, 0, 0].into(),
-            prefix: 16,
-        }
-    });
-    Ok(workloads::Settings {
-        node_name: NODE.to_owned(),
-        service_addresses: workloads::ServiceAddresses {
-            cluster_ips: range.to_string().parse()?,
-            load_balancers: balancers.to_string().parse()?,
-            node_ports: 30_000..=32_767,
-        },
-        root_ca: Some(root_ca(settings)?),
-    })
-}
-
-/// The API server's certificate authority, which it keeps beside its store.
-fn root_ca(settings: &Settings) -> anyhow::Result<String> {
-    let path = settings.data_dir.join("store/pki/ca.crt");
-    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// How the addresses of Services are answered.
-pub fn services(settings: &Settings, claim: &services::Claim) -> services::Settings {
-    services::Settings {
-        node_address: settings.listen,
-        no_cluster_ips: claim.problem.clone(),
-    }
-}
-
 /// How pods run here.
 pub fn node(settings: &Settings) -> anyhow::Result<node::Settings> {
     Ok(node::Settings {
@@ -285,8 +244,7 @@ pub async fn prepare(
         let service = gateway_service(name, address, secure);
         apply(client, "Service", "services", name, &service, false).await?;
         apply(client, "Service", "services", name, &service, true).await?;
-        let slice: EndpointSlice = serde_json::from_value(gateway_endpoints(name, address))?;
-        reconcile::write::apply(client, &slice).await?;
+        addresses::lead_to(client, SYSTEM_NAMESPACE, name, "http2", address).await?;
     }
     create_gateway_class(client).await?;
     let names = [
@@ -331,27 +289,6 @@ fn gateway_service(name: &str, address: SocketAddr, secure: Option<SocketAddr>) 
             "ports": ports,
         },
         "status": { "loadBalancer": { "ingress": [{ "ip": address.ip().to_string() }] } },
-    })
-}
-
-/// Pods reach the gateway at its Services' cluster IPs.
-fn gateway_endpoints(service: &str, address: SocketAddr) -> Value {
-    let ip = match address.ip().is_unspecified() {
-        true => IpAddr::from([127, 0, 0, 1]),
-        false => address.ip(),
-    };
-    json!({
-        "metadata": {
-            "name": format!("{service}-gateway"),
-            "namespace": SYSTEM_NAMESPACE,
-            "labels": {
-                "kubernetes.io/service-name": service,
-                "endpointslice.kubernetes.io/managed-by": "gateway.suimon.dev",
-            },
-        },
-        "addressType": if ip.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": [{ "addresses": [ip.to_string()], "conditions": { "ready": true } }],
-        "ports": [{ "name": "http2", "port": address.port(), "protocol": "TCP" }],
     })
 }
 

@@ -1,0 +1,105 @@
+//! Addresses of Kubernetes Services in standalone mode: where they come from, who answers them,
+//! and the Services that lead into this process itself.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use anyhow::Context;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Client;
+use serde_json::json;
+
+use crate::roles::system;
+use crate::settings::Settings;
+
+/// How Deployments and Services work here.
+pub fn workloads(
+    settings: &Settings,
+    range: services::Range,
+) -> anyhow::Result<workloads::Settings> {
+    let balancers = settings.load_balancer_range.unwrap_or_else(|| {
+        // Two processes on a machine differ in the one as in the other.
+        let second = match range.address.octets() {
+            [10, second, ..] => second,
+            _ => 96,
+        };
+        services::Range {
+            address: [127, second, 0, 0].into(),
+            prefix: 16,
+        }
+    });
+    Ok(workloads::Settings {
+        node_name: system::NODE.to_owned(),
+        service_addresses: workloads::ServiceAddresses {
+            cluster_ips: range.to_string().parse()?,
+            load_balancers: balancers.to_string().parse()?,
+            node_ports: 30_000..=32_767,
+        },
+        root_ca: Some(root_ca(settings)?),
+    })
+}
+
+/// The API server's certificate authority, which it keeps beside its store.
+fn root_ca(settings: &Settings) -> anyhow::Result<String> {
+    let path = settings.data_dir.join("store/pki/ca.crt");
+    std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// How the addresses of Services are answered.
+pub fn services(settings: &Settings, claim: &services::Claim) -> services::Settings {
+    services::Settings {
+        node_address: settings.listen,
+        no_cluster_ips: claim.problem.clone(),
+    }
+}
+
+/// The Service by which pods find the API, with the first address of the range.
+pub async fn publish_api(
+    client: &Client,
+    range: services::Range,
+    api: SocketAddr,
+) -> anyhow::Result<()> {
+    let first = Ipv4Addr::from(u32::from(range.address) + 1);
+    let service: Service = serde_json::from_value(json!({
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": { "component": "apiserver", "provider": "kubernetes" },
+        },
+        "spec": {
+            "clusterIP": first.to_string(),
+            "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": api.port() }],
+        },
+    }))?;
+    reconcile::write::create_if_absent(client, &service).await?;
+    lead_to(client, "default", "kubernetes", "https", api).await
+}
+
+/// Makes a Service without selector lead to a port of this process.
+pub async fn lead_to(
+    client: &Client,
+    namespace: &str,
+    service: &str,
+    port: &str,
+    address: SocketAddr,
+) -> anyhow::Result<()> {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        ip => ip,
+    };
+    let slice: EndpointSlice = serde_json::from_value(json!({
+        "metadata": {
+            "name": format!("{service}-self"),
+            "namespace": namespace,
+            "labels": {
+                "kubernetes.io/service-name": service,
+                "endpointslice.kubernetes.io/managed-by": "suimon.dev",
+            },
+        },
+        "addressType": if ip.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{ "addresses": [ip.to_string()], "conditions": { "ready": true } }],
+        "ports": [{ "name": port, "port": address.port(), "protocol": "TCP" }],
+    }))?;
+    reconcile::write::apply(client, &slice).await?;
+    Ok(())
+}
