@@ -31,9 +31,13 @@ async fn rollouts_are_followed_paused_and_undone() -> anyhow::Result<()> {
     let server = Server::start().await?;
     guest::add_image(&server).await?;
     let image = format!("--image={IMAGE}");
-    if run(&server, &["create", "deployment", "web", &image], "")
-        .await?
-        .is_none()
+    if run(
+        &server,
+        &["create", "deployment", "web", &image, "--port=8080"],
+        "",
+    )
+    .await?
+    .is_none()
     {
         return Ok(());
     }
@@ -118,7 +122,8 @@ async fn jobs_stateful_sets_and_daemon_sets_come_and_go() -> anyhow::Result<()> 
     let server = Server::start().await?;
     guest::add_image(&server).await?;
     let containers = format!("containers: [{{name: c, image: {IMAGE}, args: [exists, /]}}]");
-    let serving = format!("containers: [{{name: c, image: {IMAGE}}}]");
+    let serving =
+        format!("containers: [{{name: c, image: {IMAGE}, ports: [{{containerPort: 8080}}]}}]");
     let manifest = format!(
         "{{apiVersion: batch/v1, kind: Job, metadata: {{name: work}}, spec: {{completions: 3, parallelism: 2, \
          completionMode: Indexed, template: {{spec: {{restartPolicy: Never, {containers}}}}}}}}}\n---\n\

@@ -58,7 +58,7 @@ async fn route(handle: &Handle, range: Range) -> Result<RouteMessage, String> {
 /// A thread and a runtime for one piece of work: the caller may be within a runtime.
 fn in_thread<F>(work: impl FnOnce(Handle) -> F + Send + 'static) -> Result<(), String>
 where
-    F: Future<Output = Result<(), String>>,
+    F: Future<Output = Result<(), String>> + 'static,
 {
     let thread = std::thread::Builder::new().name("service-range".to_owned());
     let thread = thread.spawn(move || {

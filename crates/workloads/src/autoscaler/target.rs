@@ -104,7 +104,7 @@ impl Scale {
             expressions: Vec::new(),
         };
         let mut depth = 0;
-        let parts = selector.split(|c| {
+        let parts = selector.split(|c: char| {
             match c {
                 '(' => depth += 1,
                 ')' => depth -= 1,
