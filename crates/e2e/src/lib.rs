@@ -31,6 +31,7 @@ mod serving;
 mod shutdown;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
 mod workloads;
 
 pub use http::{Answer, get, get_with};

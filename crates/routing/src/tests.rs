@@ -558,6 +558,7 @@ fn a_bind_ends_the_search_at_its_listeners_hosts() {
             id: id.clone(),
             address: ([127, 0, 0, 2], 80).into(),
             sealed: route(sealed, 0, vec![]).hosts,
+            is_tls: false,
         })
     };
     let key = BindKey::new(id.clone());

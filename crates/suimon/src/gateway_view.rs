@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lifecycle::Snapshots;
-use routing::model::{BindId, HostPattern, Instead, Match, PathMatch, TextMatch};
+use routing::model::{BindId, Instead, Match, PathMatch, TextMatch};
 use routing::{
     Backend, BindKey, CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, EndpointState,
     RequestView, Snapshot, Verdict, Visibility,

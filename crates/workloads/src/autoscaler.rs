@@ -17,7 +17,6 @@ use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus, MetricStatus,
 };
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use lifecycle::Tasks;
 use reconcile::{Action, Cluster, Error, Informer, Key, Queue, Recorder, write};
 use tokio::time::Instant;

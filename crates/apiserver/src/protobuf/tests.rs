@@ -87,8 +87,7 @@ proptest! {
 
 #[test]
 fn a_schema_of_a_crd_may_be_a_flag_or_a_schema() {
-    const SCHEMA: &str =
-        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+    const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
     // additionalProperties is field 30: its key takes two bytes.
     let additional = |union: &[u8]| {
         let length = u8::try_from(union.len()).expect("short");

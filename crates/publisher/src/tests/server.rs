@@ -14,7 +14,6 @@ use routing::Snapshot;
 use serde_json::{Value, json};
 
 use super::endpoints;
-use crate::Settings;
 
 struct Rig {
     client: kube::Client,
@@ -36,10 +35,9 @@ impl Rig {
         };
         let server = apiserver::start(settings, &tasks).await.expect("a server");
         let (publish, snapshots) = snapshot_channel(Snapshot::default());
-        let settings = Settings {
+        let settings = crate::Settings {
             ingress_class: INGRESS_CLASS.into(),
-            external_addresses: Vec::new(),
-            local_addresses: Vec::new(),
+            ..super::settings()
         };
         let cluster = Cluster::new(server.client());
         crate::start(&cluster, settings, publish, &tasks);

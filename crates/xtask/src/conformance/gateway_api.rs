@@ -39,11 +39,13 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
         } else {
             &programs.echo
         };
-        succeed(Command::new(&programs.suimon)
-            .args(["image", "add", &image, "--binary"])
-            .arg(program)
-            .arg("--data-dir")
-            .arg(&data))?;
+        succeed(
+            Command::new(&programs.suimon)
+                .args(["image", "add", &image, "--binary"])
+                .arg(program)
+                .arg("--data-dir")
+                .arg(&data),
+        )?;
     }
     let server = Server::start(&programs.suimon, &data, &place.join("suimon.log"))?;
     let report = place.join("gateway-api.yaml");
@@ -88,25 +90,31 @@ fn build(root: &Path, suite: &Path, place: &Path) -> Result<Programs> {
         echo: place.join("echo-basic"),
         names: place.join("names"),
     };
-    succeed(Command::new("cargo")
-        .args(["build", "-p", "suimon"])
-        .current_dir(root))?;
-    succeed(Command::new("go")
-        .args(["test", "-c", "-o"])
-        .arg(&programs.test)
-        .arg(".")
-        .current_dir(suite))?;
+    succeed(
+        Command::new("cargo")
+            .args(["build", "-p", "suimon"])
+            .current_dir(root),
+    )?;
+    succeed(
+        Command::new("go")
+            .args(["test", "-c", "-o"])
+            .arg(&programs.test)
+            .arg(".")
+            .current_dir(suite),
+    )?;
     let echo = format!("{MODULE}/echo-basic");
     for (output, package) in [
         (&programs.echo, echo.as_str()),
         (&programs.names, "./names"),
     ] {
-        succeed(Command::new("go")
-            .args(["build", "-o"])
-            .arg(output)
-            .arg(package)
-            .env("CGO_ENABLED", "0")
-            .current_dir(suite))?;
+        succeed(
+            Command::new("go")
+                .args(["build", "-o"])
+                .arg(output)
+                .arg(package)
+                .env("CGO_ENABLED", "0")
+                .current_dir(suite),
+        )?;
     }
     Ok(programs)
 }

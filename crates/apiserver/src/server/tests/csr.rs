@@ -36,9 +36,8 @@ async fn decide(
     requests: &Api<CertificateSigningRequest>,
     made: &CertificateSigningRequest,
 ) -> CertificateSigningRequest {
-    let body = serde_json::to_vec(made).expect("JSON");
     requests
-        .replace_subresource("approval", &made.name_any(), &PostParams::default(), body)
+        .replace_subresource("approval", &made.name_any(), &PostParams::default(), made)
         .await
         .expect("decided")
 }

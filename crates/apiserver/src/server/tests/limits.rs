@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 
 use super::access::World;
+use super::door::open;
 use super::*;
 
 fn pod(name: &str, resources: Value) -> Value {
@@ -132,7 +133,7 @@ async fn a_limit_range_fills_in_and_bounds_what_pods_ask_for() {
 
 #[tokio::test]
 async fn a_request_too_many_is_told_to_come_back() {
-    let door = super::door::open().await;
+    let door = open().await;
     let token = door.server.token().expect("token").to_owned();
     let credentials = format!("Authorization: Bearer {token}\r\n");
     let path = "/api/v1/namespaces/default/configmaps";

@@ -131,12 +131,12 @@ async fn a_horizontal_pod_autoscaler_is_the_same_in_both_versions() {
         .create(&old, json!({ "metadata": { "name": "h" }, "spec": spec }))
         .await;
     let target = |made: &v1::HorizontalPodAutoscaler| {
-        let spec = made.spec.as_ref().expect("spec");
+        let spec = &made.spec;
         (spec.min_replicas, spec.target_cpu_utilization_percentage)
     };
     assert_eq!(target(&made), (Some(1), Some(60)));
     let seen = new.get("h").await.expect("stored");
-    let metrics = seen.spec.expect("spec").metrics.expect("metrics");
+    let metrics = seen.spec.metrics.expect("metrics");
     let resource = metrics[0].resource.as_ref().expect("resource");
     assert_eq!(resource.target.average_utilization, Some(60));
     let patch = json!({ "spec": { "metrics": [{ "type": "Resource", "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 70 } } }] } });
