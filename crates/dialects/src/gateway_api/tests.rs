@@ -214,7 +214,7 @@ fn route(name: &str, created: &str, listener: &str, hostnames: &str, matches: &s
     format!(
         "---
 kind: HTTPRoute
-metadata: {{name: {name}, namespace: n, creationTimestamp: '{created}'}}
+metadata: {{name: {name}, namespace: ns, creationTimestamp: '{created}'}}
 spec:
   parentRefs: [{{name: g{listener}}}]
   hostnames: {hostnames}
@@ -229,7 +229,7 @@ metadata: {name: c}
 spec: {controllerName: suimon.dev/gateway-controller}
 ---
 kind: Gateway
-metadata: {name: g, namespace: n}
+metadata: {name: g, namespace: ns}
 spec:
   gatewayClassName: c
   listeners:
@@ -262,14 +262,14 @@ fn a_request_belongs_to_the_most_specific_listener_and_to_no_other() {
         let found = selected(&documents, &Get(host, path, None));
         assert_eq!(found, expected, "{host}{path}");
     };
-    check("bar.com", "/any", "HTTPRoute n/any 00.00");
+    check("bar.com", "/any", "HTTPRoute ns/any 00.00");
     check("bar.com", "/wide", "none");
-    check("bar.example.com", "/wide", "HTTPRoute n/wide 00.00");
+    check("bar.example.com", "/wide", "HTTPRoute ns/wide 00.00");
     check("bar.example.com", "/any", "none");
     check("x.example.com", "/", "none");
-    check("bar.foo.example.com", "/narrow", "HTTPRoute n/narrow 00.00");
+    check("bar.foo.example.com", "/narrow", "HTTPRoute ns/narrow 00.00");
     check("bar.foo.example.com", "/wide", "none");
-    check("abc.foo.example.com", "/exact", "HTTPRoute n/exact 00.00");
+    check("abc.foo.example.com", "/exact", "HTTPRoute ns/exact 00.00");
     check("abc.foo.example.com", "/narrow", "none");
 }
 
@@ -314,16 +314,16 @@ fn rules_of_all_routes_are_tried_in_the_order_of_the_api() {
         let found = selected(&documents, &request);
         assert_eq!(found, expected, "{}{}", request.0, request.1);
     };
-    check(Get("a.org", "/v1", None), "HTTPRoute n/older 00.00");
+    check(Get("a.org", "/v1", None), "HTTPRoute ns/older 00.00");
     check(Get("a.org", "/v1x", None), "none");
-    check(Get("a.org", "/v1/long", None), "HTTPRoute n/exact 00.00");
-    check(Get("a.org", "/v1/long/x", None), "HTTPRoute n/longer 00.00");
-    check(Get("a.org", "/v2/", None), "HTTPRoute n/a 00.00");
+    check(Get("a.org", "/v1/long", None), "HTTPRoute ns/exact 00.00");
+    check(Get("a.org", "/v1/long/x", None), "HTTPRoute ns/longer 00.00");
+    check(Get("a.org", "/v2/", None), "HTTPRoute ns/a 00.00");
     check(
         Get("a.org:8080", "/v1", Some(("x-a", "1"))),
-        "HTTPRoute n/headers 00.00",
+        "HTTPRoute ns/headers 00.00",
     );
     // A longer host comes first, but what it does not match is not lost for the others.
-    check(Get("a.org", "/only", None), "HTTPRoute n/wildcard 00.01");
-    check(Get("b.a.org", "/v1", None), "HTTPRoute n/wildcard 00.00");
+    check(Get("a.org", "/only", None), "HTTPRoute ns/wildcard 00.01");
+    check(Get("b.a.org", "/v1", None), "HTTPRoute ns/wildcard 00.00");
 }
