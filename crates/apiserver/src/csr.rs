@@ -123,7 +123,9 @@ pub(crate) fn check_approval(store: &Store, call: &Call, old: &Value) -> Result<
 
 /// Of a write to `approval` only the conditions count; an approved request is signed.
 pub(crate) fn approve(issuer: Option<&Issuer<'static, KeyPair>>, new: &mut Value, old: &Value) {
-    let conditions = new["status"]["conditions"].take();
+    let conditions = new
+        .pointer_mut("/status/conditions")
+        .map_or(Value::Null, Value::take);
     let mut status = old["status"].clone();
     if !status.is_object() {
         status = json!({});

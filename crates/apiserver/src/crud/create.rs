@@ -159,7 +159,7 @@ impl Api {
         errors.extend(special::validate(&self.types(), &call.kind, value, old));
         shape::judge(&call.kind, value, old, &mut errors, warnings);
         if errors.is_empty() {
-            return policy::judge(self, call, operation, (Some(value), old), warnings);
+            return policy::judge(self, call, operation, (Some(&*value), old), warnings);
         }
         Err(Status::invalid(
             &call.kind.group,

@@ -109,7 +109,7 @@ impl Api {
             self,
             call,
             Operation::Delete,
-            (None, Some(&old)),
+            (None, Some(&*old)),
             &mut warnings,
         )?;
         let next = mark(call, options, &old);

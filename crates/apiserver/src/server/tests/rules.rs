@@ -169,7 +169,8 @@ async fn a_bound_policy_denies_and_warns() {
             "configmaps \"more\" is forbidden: ValidatingAdmissionPolicy 'few' with binding 'few' denied request: more has more than 1"
         )
     );
-    assert_eq!(door.post(maps, &map("plain", json!(null))).await.0, 201);
+    let plain = json!({ "metadata": { "name": "plain" }, "data": { "a": "1", "b": "2" } });
+    assert_eq!(door.post(maps, &plain).await.0, 201);
     let one = format!("{maps}/few");
     let room = door.patch(&one, &json!({ "data": { "most": "2" } })).await;
     assert_eq!(room.0, 200, "{room:?}");
