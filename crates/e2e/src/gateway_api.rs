@@ -15,7 +15,7 @@ spec:
   selector: {matchLabels: {app: WHO}}
   template:
     metadata: {labels: {app: WHO}}
-    spec: {containers: [{name: app, image: example.com/e2e/guest, env: [{name: NAME, value: WHO}], ports: [{containerPort: 8080}]}]}
+    spec: {containers: [{name: app, image: example.com/e2e/guest, env: [{name: NAME, value: WHO}, {name: PORT, value: '8080'}], ports: [{containerPort: 8080}]}]}
 ---
 apiVersion: v1
 kind: Service

@@ -267,7 +267,11 @@ fn a_request_belongs_to_the_most_specific_listener_and_to_no_other() {
     check("bar.example.com", "/wide", "HTTPRoute ns/wide 00.00");
     check("bar.example.com", "/any", "none");
     check("x.example.com", "/", "none");
-    check("bar.foo.example.com", "/narrow", "HTTPRoute ns/narrow 00.00");
+    check(
+        "bar.foo.example.com",
+        "/narrow",
+        "HTTPRoute ns/narrow 00.00",
+    );
     check("bar.foo.example.com", "/wide", "none");
     check("abc.foo.example.com", "/exact", "HTTPRoute ns/exact 00.00");
     check("abc.foo.example.com", "/narrow", "none");
@@ -317,7 +321,10 @@ fn rules_of_all_routes_are_tried_in_the_order_of_the_api() {
     check(Get("a.org", "/v1", None), "HTTPRoute ns/older 00.00");
     check(Get("a.org", "/v1x", None), "none");
     check(Get("a.org", "/v1/long", None), "HTTPRoute ns/exact 00.00");
-    check(Get("a.org", "/v1/long/x", None), "HTTPRoute ns/longer 00.00");
+    check(
+        Get("a.org", "/v1/long/x", None),
+        "HTTPRoute ns/longer 00.00",
+    );
     check(Get("a.org", "/v2/", None), "HTTPRoute ns/a 00.00");
     check(
         Get("a.org:8080", "/v1", Some(("x-a", "1"))),

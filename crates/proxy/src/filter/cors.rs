@@ -30,6 +30,7 @@ pub(crate) fn preflight(cors: &Cors, view: View<'_>) -> Option<Reply> {
         let wanted = text(view, "access-control-request-headers");
         let listed = list(&cors.headers, cors.credentials, wanted);
         fields.extend(listed.map(|headers| (ALLOW_HEADERS, headers)));
+        fields.extend(exposed(cors));
         fields.push((MAX_AGE, cors.max_age.as_secs().to_string()));
     }
     fields.push(("vary", "Origin".to_owned()));
@@ -44,14 +45,16 @@ pub(crate) fn preflight(cors: &Cors, view: View<'_>) -> Option<Reply> {
 pub(crate) fn answer(cors: &Cors, view: View<'_>) -> Vec<Field> {
     let mut fields = origin(cors, view);
     if !fields.is_empty() {
-        // With credentials, `*` names a field of that name and nothing else: it cannot be echoed,
-        // because nobody knows yet what the backend will send.
-        let exposed = cors.expose.iter().map(|name| &**name).collect::<Vec<_>>();
-        if !exposed.is_empty() {
-            fields.push((EXPOSE_HEADERS, exposed.join(", ")));
-        }
+        fields.extend(exposed(cors));
     }
     fields
+}
+
+/// The fields that a page may read. With credentials, `*` names a field of that name and nothing
+/// else: it cannot be echoed, because nobody knows yet what the backend will send.
+fn exposed(cors: &Cors) -> Option<Field> {
+    let names = cors.expose.iter().map(|name| &**name).collect::<Vec<_>>();
+    (!names.is_empty()).then(|| (EXPOSE_HEADERS, names.join(", ")))
 }
 
 /// Nothing if the request's origin is not allowed.
