@@ -113,16 +113,15 @@ struct Translator<'t, 'o> {
 impl Translator<'_, '_> {
     fn rule(&mut self, at: usize, rule: &Rule<'_>) {
         self.notes.extend(rule.ignored.clone());
+        let alternatives: Result<Vec<_>, _> =
+            rule.alternatives.iter().map(Result::as_ref).collect();
+        let alternatives = match alternatives {
+            Ok(alternatives) => alternatives,
+            // Nobody can say which requests the rule is for: none.
+            Err(finding) => return self.dropped.push(finding.clone()),
+        };
         let mut broken = rule.limits.as_ref().err().cloned();
-        for (number, alternative) in rule.alternatives.iter().enumerate() {
-            let alternative = match alternative {
-                Ok(alternative) => alternative,
-                Err(finding) => {
-                    // Nobody can say which requests it is for: none.
-                    broken = Some(finding.clone());
-                    continue;
-                }
-            };
+        for (number, alternative) in alternatives.into_iter().enumerate() {
             let limits = rule.limits.clone().unwrap_or_default();
             let translated = self.action(at, rule, alternative, limits);
             let (changes, action) = translated.unwrap_or_else(|finding| {
