@@ -12,7 +12,7 @@ fn web(kind: &str) -> String {
     format!(
         "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web}}, spec: {{replicas: 2, \
          selector: {{matchLabels: {{app: web}}}}, template: {{metadata: {{labels: {{app: web}}}}, \
-         spec: {{containers: [{{name: c, image: {IMAGE}, env: [{{name: WHO, value: web}}], \
+         spec: {{containers: [{{name: c, image: {IMAGE}, env: [{{name: WHO, value: web}}, {{name: PORT, value: '8080'}}], \
          ports: [{{name: http, containerPort: 8080}}], readinessProbe: {{tcpSocket: {{port: http}}}}}}]}}}}}}}}\n---\n\
          {{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{type: {kind}, \
          selector: {{app: web}}, ports: [{{name: http, port: 8000, targetPort: http}}]}}}}\n"
