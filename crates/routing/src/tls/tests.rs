@@ -1,3 +1,5 @@
+//! Which record decides a name, what several records for one come to, and what a change leaves alone.
+
 use super::*;
 use crate::Compiler;
 use crate::model::Origin;
