@@ -32,7 +32,10 @@ const KEPT: usize = 1000;
 
 /// Compiled policies by uid and revision.
 #[derive(Debug, Default)]
-pub(crate) struct Cache(RwLock<HashMap<(Box<str>, u64), Arc<Compiled>>>);
+pub(crate) struct Cache(RwLock<HashMap<Version, Arc<Compiled>>>);
+
+/// A uid and a revision.
+type Version = (Box<str>, u64);
 
 /// A write as policies see it.
 struct Request<'a> {

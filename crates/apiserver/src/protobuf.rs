@@ -333,12 +333,9 @@ fn schema_or(kind: &Kind, bytes: &[u8], depth: usize) -> Result<Value, Error> {
     let mut list = Vec::new();
     for field in Reader::new(bytes) {
         match (kind, field?) {
-            (Kind::SchemaOrBool, (1, field)) => {
-                // The flag is always written, also beside a schema.
-                if !found.is_object() {
-                    found = (field.varint()? != 0).into();
-                }
-            }
+            // The flag is always written, also beside a schema.
+            (Kind::SchemaOrBool, (1, _)) if found.is_object() => {}
+            (Kind::SchemaOrBool, (1, field)) => found = (field.varint()? != 0).into(),
             (Kind::SchemaOrTexts, (2, field)) => list.push(utf8(field.bytes()?)?.into()),
             (Kind::SchemaOrArray, (2, field)) => list.push(schema(field)?),
             (_, (1 | 2, field)) => found = schema(field)?,

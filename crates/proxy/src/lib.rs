@@ -179,7 +179,7 @@ pub fn start(
         let address = sockets[0].local_addr().map_err(Error::Inherited)?;
         addresses.push(address);
         if listener.tls && listener.visibility == Visibility::External {
-            https_port.get_or_insert(address.port());
+            https_port.get_or_insert_with(|| address.port());
         }
         for (thread, socket) in per_thread.iter_mut().zip(sockets) {
             let entry = Entry::shared(listener.visibility, address.port(), listener.tls);

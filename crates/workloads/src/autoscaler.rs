@@ -236,11 +236,9 @@ fn propose(
     let now = reconcile::now();
     let metrics = autoscaler.spec.metrics.as_deref().unwrap_or_default();
     let tolerance = behavior::tolerance(&autoscaler.spec);
-    let (mut best, mut shown, mut failures): (
-        Option<(i32, String)>,
-        Vec<MetricStatus>,
-        Vec<(&str, String)>,
-    ) = Default::default();
+    let mut best: Option<(i32, String)> = None;
+    let mut shown: Vec<MetricStatus> = Vec::new();
+    let mut failures: Vec<(&str, String)> = Vec::new();
     for metric in metrics {
         let judged = status::resource(metric).and_then(|(resource, target)| {
             let samples = samples.as_ref().map_err(|error| {

@@ -129,8 +129,8 @@ impl Translator<'_> {
 
     fn path(&mut self, path: &networking::HTTPIngressPath, field: &str) -> Option<Path> {
         let text = path.path.as_deref().unwrap_or_default();
-        let is_rooted = text.starts_with('/');
-        if !is_rooted && !(text.is_empty() && path.path_type == "ImplementationSpecific") {
+        let is_all = text.is_empty() && path.path_type == "ImplementationSpecific";
+        if !text.starts_with('/') && !is_all {
             let message = format!("path {text:?} does not begin with /; it is not served");
             self.refuse("PathInvalid", &format!("{field}.path"), message);
             return None;
@@ -217,7 +217,7 @@ impl Translator<'_> {
         let port = service.port.as_ref();
         let number = port.and_then(|port| port.number).map(IntOrString::Int);
         let named = port.and_then(|port| port.name.clone());
-        let Some(port) = number.or(named.map(IntOrString::String)) else {
+        let Some(port) = number.or_else(|| named.map(IntOrString::String)) else {
             let field = format!("{field}.service.port");
             return Err(refuse("PortMissing", &field, "no port is named"));
         };

@@ -373,6 +373,7 @@ async fn only_https_and_cluster_local_requests_pass_a_route_that_redirects() {
 }
 
 /// A TLS server that answers every request with 200 and what name it was asked for.
+#[allow(clippy::disallowed_methods)]
 async fn backend_server(certificate: &Certificate) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)

@@ -25,7 +25,10 @@ use super::{provider, versions};
 /// Configurations of one thread, so that sessions are resumed. Forgotten all at once when there
 /// are many: they are cheap to make, and few backends have their own.
 #[derive(Default)]
-pub(crate) struct Clients(RefCell<HashMap<(Arc<UpstreamTls>, Protocol), Arc<ClientConfig>>>);
+pub(crate) struct Clients(RefCell<HashMap<Wanted, Arc<ClientConfig>>>);
+
+/// What a configuration is for.
+type Wanted = (Arc<UpstreamTls>, Protocol);
 
 const MAX_CLIENTS: usize = 1024;
 
