@@ -1,6 +1,6 @@
 //! Kubernetes' own workloads, with the real kubectl.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Server;
 use crate::guest::{self, IMAGE};
@@ -119,25 +119,48 @@ async fn rollouts_are_followed_paused_and_undone() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A Job that succeeds, one that fails, a StatefulSet and a DaemonSet.
+fn manifest() -> Value {
+    let once = |path: &str| {
+        json!({"spec": {
+            "restartPolicy": "Never",
+            "containers": [{"name": "c", "image": IMAGE, "args": ["exists", path]}],
+        }})
+    };
+    let serving = |app: &str| {
+        json!({
+            "metadata": {"labels": {"app": app}},
+            "spec": {"containers": [{"name": "c", "image": IMAGE, "ports": [{"containerPort": 8080}]}]},
+        })
+    };
+    let selector = |app: &str| json!({"matchLabels": {"app": app}});
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "work"},
+            "spec": {"completions": 3, "parallelism": 2, "completionMode": "Indexed", "template": once("/")},
+        },
+        {
+            "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "bad"},
+            "spec": {"backoffLimit": 0, "template": once("/absent")},
+        },
+        {
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"},
+            "spec": {"replicas": 2, "serviceName": "db", "selector": selector("db"), "template": serving("db")},
+        },
+        {
+            "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "agent"},
+            "spec": {"selector": selector("agent"), "template": serving("agent")},
+        },
+    ]})
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_stateful_sets_and_daemon_sets_come_and_go() -> anyhow::Result<()> {
     let Some(server) = Server::start_with_containers().await? else {
         return Ok(());
     };
     guest::add_image(&server).await?;
-    let containers = format!("containers: [{{name: c, image: {IMAGE}, args: [exists, /]}}]");
-    let serving =
-        format!("containers: [{{name: c, image: {IMAGE}, ports: [{{containerPort: 8080}}]}}]");
-    let manifest = format!(
-        "{{apiVersion: batch/v1, kind: Job, metadata: {{name: work}}, spec: {{completions: 3, parallelism: 2, \
-         completionMode: Indexed, template: {{spec: {{restartPolicy: Never, {containers}}}}}}}}}\n---\n\
-         {{apiVersion: batch/v1, kind: Job, metadata: {{name: bad}}, spec: {{backoffLimit: 0, template: {{spec: \
-         {{restartPolicy: Never, containers: [{{name: c, image: {IMAGE}, args: [exists, /absent]}}]}}}}}}}}\n---\n\
-         {{apiVersion: apps/v1, kind: StatefulSet, metadata: {{name: db}}, spec: {{replicas: 2, serviceName: db, \
-         selector: {{matchLabels: {{app: db}}}}, template: {{metadata: {{labels: {{app: db}}}}, spec: {{{serving}}}}}}}}}\n---\n\
-         {{apiVersion: apps/v1, kind: DaemonSet, metadata: {{name: agent}}, spec: {{selector: {{matchLabels: {{app: agent}}}}, \
-         template: {{metadata: {{labels: {{app: agent}}}}, spec: {{{serving}}}}}}}}}\n"
-    );
+    let manifest = manifest().to_string();
     if run(&server, &["apply", "-f", "-"], &manifest)
         .await?
         .is_none()
