@@ -13,6 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Label of everything that is made for a Gateway.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// Class of load balancers that are Gateways.
+const CLASS: &str = "suimon.dev/gateway";
 /// Longest label value and Service name.
 const LABEL_BYTES: usize = 63;
 
@@ -44,6 +46,9 @@ pub(crate) fn service(gateway: &Gateway, plan: &Plan) -> Service {
         },
         spec: Some(ServiceSpec {
             type_: Some("LoadBalancer".to_owned()),
+            // The gateway itself is what listens there: nobody else is to act on this Service.
+            load_balancer_class: Some(CLASS.to_owned()),
+            allocate_load_balancer_node_ports: Some(false),
             ports: Some(ports.into_values().collect()),
             ..ServiceSpec::default()
         }),
