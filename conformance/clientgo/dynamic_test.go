@@ -111,7 +111,13 @@ func TestACustomResourceDefinitionAndItsObjects(t *testing.T) {
 	if replicas, _, _ := unstructured.NestedInt64(scale.Object, "status", "replicas"); replicas != 5 {
 		t.Errorf("scale: %v", scale.Object)
 	}
-	_, err = client.Apply(ctx, "g", gauge("g", map[string]any{"most": int64(20)}), metav1.ApplyOptions{FieldManager: "one"})
+	// Who created it owns the default as well.
+	most := gauge("g", map[string]any{"most": int64(20)})
+	_, err = client.Apply(ctx, "g", most, metav1.ApplyOptions{FieldManager: "one"})
+	if !apierrors.IsConflict(err) {
+		t.Errorf("a field of somebody else: %v", err)
+	}
+	_, err = client.Apply(ctx, "g", most, metav1.ApplyOptions{FieldManager: "one", Force: true})
 	must(t, err)
 	must(t, client.Delete(ctx, "g", metav1.DeleteOptions{}))
 	must(t, crds.Delete(ctx, made.Name, metav1.DeleteOptions{}))
