@@ -281,17 +281,24 @@ fn runtime() -> String {
     std::env::var("E2E_RUNTIME").unwrap_or_else(|_| "process".to_owned())
 }
 
-/// A program of this build; built once if it is not there or stale.
+/// A program of this build, beside the one that `SUIMON_BIN` names if it does; else built once if
+/// it is not there or stale.
 pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(named) = std::env::var_os("SUIMON_BIN").map(PathBuf::from) {
+        let beside = named.with_file_name(name);
+        if name == "suimon" {
+            return Ok(named);
+        }
+        if beside.exists() {
+            return Ok(beside);
+        }
+    }
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     let directory = built
         .as_deref()
         .map_err(|error| anyhow::anyhow!("{error}"))?;
-    match std::env::var("SUIMON_BIN") {
-        Ok(path) if name == "suimon" => Ok(PathBuf::from(path)),
-        _ => Ok(directory.join(name)),
-    }
+    Ok(directory.join(name))
 }
 
 /// Builds the programs under test. Returns their directory.
