@@ -214,7 +214,7 @@ impl Objects {
             let claims = self.claims.entry(host.clone()).or_default();
             let first = claims.first().cloned();
             claims.insert(claimant.clone());
-            if first.is_some() && claims.first() != first.as_ref() {
+            if claims.first() != first.as_ref() {
                 changed.push(Dependency::Host(host.clone()));
             }
         }
@@ -236,7 +236,8 @@ impl Objects {
             claims.remove(claimant);
             if claims.is_empty() {
                 self.claims.remove(host);
-            } else if was_first {
+            }
+            if was_first {
                 changed.push(Dependency::Host(host.clone()));
             }
         }

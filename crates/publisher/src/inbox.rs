@@ -13,6 +13,7 @@ use api::serving::v1::Revision;
 use dialects::Name;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1 as networking;
 use kube::Resource;
 use reconcile::{Change, Informer};
 use serde::de::DeserializeOwned;
@@ -25,6 +26,7 @@ pub(crate) type Changes<K> = HashMap<Name, Option<Arc<K>>>;
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     pub(crate) ingresses: Changes<Ingress>,
+    pub(crate) kubernetes_ingresses: Changes<networking::Ingress>,
     pub(crate) services: Changes<Service>,
     pub(crate) slices: Changes<EndpointSlice>,
     pub(crate) revisions: Changes<Revision>,

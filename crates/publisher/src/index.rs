@@ -5,6 +5,7 @@
 //! one in a single step, and only once everything that it names is there.
 
 mod gateway_api;
+mod ingress;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::inbox::Pending;
 
 pub(crate) use gateway_api::{GatewayOutcome, Outcomes, RouteKey, RouteOutcome};
 use gateway_api::{State, Written};
+pub(crate) use ingress::IngressOutcome;
 
 /// How long a backend that no route uses any more stays in the snapshot: requests that chose it
 /// a moment ago, or wait for one of its pods, still get there.
@@ -47,6 +49,7 @@ pub(crate) struct Index {
     /// Ingresses whose status must be looked at after the next publish.
     due: BTreeSet<Name>,
     gateway_api: State,
+    kubernetes: ingress::Ingresses,
     compiler: Compiler,
 }
 
@@ -56,6 +59,7 @@ pub(crate) struct Index {
 enum Consumer {
     Gateway(Name),
     Ingress(Name),
+    KubernetesIngress(Name),
     Route(RouteKey),
     Backend(BackendRef),
 }
@@ -111,6 +115,7 @@ impl Index {
             retired: BTreeSet::new(),
             due: BTreeSet::new(),
             gateway_api: State::new(settings.gateway_range, Arc::clone(&settings.sockets)),
+            kubernetes: ingress::Ingresses::default(),
             compiler: Compiler::default(),
         }
     }
@@ -137,6 +142,9 @@ impl Index {
         for (name, ingress) in pending.ingresses {
             let ours = ingress.filter(|ingress| knative::is_ours(ingress, &self.class));
             self.put_ingress(name, ours, now);
+        }
+        for (name, ingress) in pending.kubernetes_ingresses {
+            self.put_kubernetes_ingress(name, ingress, now);
         }
         for (name, namespace) in pending.namespaces {
             let labels = namespace.map(|it| it.metadata.labels.clone().unwrap_or_default());
@@ -186,6 +194,10 @@ impl Index {
                 Consumer::Ingress(name) => {
                     rebuilt.ingresses += 1;
                     self.translate_ingress(&name, now);
+                }
+                Consumer::KubernetesIngress(name) => {
+                    rebuilt.ingresses += 1;
+                    self.translate_kubernetes_ingress(&name, now);
                 }
                 Consumer::Backend(reference) => {
                     rebuilt.backends += 1;

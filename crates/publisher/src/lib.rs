@@ -13,6 +13,7 @@ mod gateway_service;
 mod gateway_status;
 mod inbox;
 mod index;
+mod ingress_status;
 mod status;
 
 use std::net::SocketAddr;
@@ -29,8 +30,9 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1 as kubernetes;
 use lifecycle::{Publish, Stage, Tasks};
-use reconcile::{Cluster, Informer};
+use reconcile::{Cluster, Informer, Recorder};
 use routing::Snapshot;
 use tokio::time::Instant;
 
@@ -39,6 +41,7 @@ pub use crate::binds::Sockets;
 use crate::gateway_status::{Caches, GatewayStatuses};
 use crate::inbox::Inbox;
 use crate::index::Index;
+use crate::ingress_status::IngressStatuses;
 use crate::status::Statuses;
 
 /// What the publisher must know.
@@ -80,6 +83,15 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
             addresses: settings.local_addresses.clone(),
         },
     ];
+    let kubernetes = cluster.informer::<kubernetes::Ingress>(tasks);
+    inbox::follow(&inbox, &kubernetes, |pending| {
+        &mut pending.kubernetes_ingresses
+    });
+    synced.push(kubernetes.synced().shared());
+    let recorder = Recorder::start(cluster.client().clone(), "suimon-gateway", tasks);
+    let addresses = &settings.external_addresses;
+    let told = IngressStatuses::new(cluster.client().clone(), kubernetes, recorder, addresses);
+    told.start(again(&synced), tasks);
     let statuses = Statuses::new(cluster.client().clone(), ingresses, names);
     statuses.start(again(&synced), tasks);
     let gateway_statuses = GatewayStatuses::new(cluster.client().clone(), caches);
@@ -89,7 +101,13 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
     tasks.spawn("publisher", Stage::Controllers, async move {
         let work = async {
             join_all(again(&synced)).await;
-            run(&inbox, index, &publish, (&statuses, &gateway_statuses)).await;
+            run(
+                &inbox,
+                index,
+                &publish,
+                (&statuses, &gateway_statuses, &told),
+            )
+            .await;
         };
         tokio::select! {
             () = work => {}
@@ -175,7 +193,7 @@ async fn run(
     inbox: &Inbox,
     mut index: Index,
     publish: &Publish<Snapshot>,
-    (statuses, gateway_statuses): (&Statuses, &GatewayStatuses),
+    (statuses, gateway_statuses, told): (&Statuses, &GatewayStatuses, &IngressStatuses),
 ) {
     let mut is_first = true;
     loop {
@@ -195,6 +213,7 @@ async fn run(
         index.settle_binds(now).await;
         statuses.tell(index.take_outcomes());
         gateway_statuses.tell(index.take_gateway_outcomes());
+        told.tell(index.take_kubernetes_outcomes());
         match index.next_expiry() {
             Some(at) => tokio::select! {
                 () = changed => {}

@@ -60,8 +60,11 @@ impl Fake {
             self.written.send((object, is_served)).expect("a listener");
             return Response::new(http_body_util::Full::new(bytes).boxed());
         }
-        let plural = path.rsplit('/').next().unwrap_or_default();
         // `services` is a plural of two groups; only Kubernetes' own is watched here.
+        let plural = match path.rsplit('/').next().unwrap_or_default() {
+            "ingresses" if path.contains("/networking.k8s.io/") => KUBERNETES_INGRESSES,
+            plural => plural,
+        };
         let events = self.watches.lock().expect("no panic").remove(plural);
         let lines = futures::stream::unfold(events, |events| async {
             let mut events = events?;
@@ -110,8 +113,12 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// What Gateway API's part watches; nothing happens there.
-const OTHERS: [(&str, &str, &str); 7] = [
+/// Both kinds of Ingress have one plural.
+const KUBERNETES_INGRESSES: &str = "ingresses.networking.k8s.io";
+
+/// What the other dialects watch; nothing happens there.
+const OTHERS: [(&str, &str, &str); 8] = [
+    (KUBERNETES_INGRESSES, "networking.k8s.io/v1", "Ingress"),
     ("configmaps", "v1", "ConfigMap"),
     ("namespaces", "v1", "Namespace"),
     (

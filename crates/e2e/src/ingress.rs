@@ -1,0 +1,113 @@
+//! Kubernetes Ingress: paths, a default backend, TLS, and what is told about what is not served.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use crate::{Server, guest, http};
+
+const APP: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: WHO}
+spec:
+  selector: {matchLabels: {app: WHO}}
+  template:
+    metadata: {labels: {app: WHO}}
+    spec: {containers: [{name: app, image: example.com/e2e/guest, env: [{name: NAME, value: WHO}, {name: PORT, value: '8080'}], ports: [{containerPort: 8080}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: WHO}
+spec: {selector: {app: WHO}, ports: [{name: web, port: 80, targetPort: 8080}]}
+---
+";
+
+const INGRESS: &str = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: shop
+  annotations: {nginx.ingress.kubernetes.io/rewrite-target: /}
+spec:
+  ingressClassName: nginx
+  rules:
+  - host: shop.example.com
+    http:
+      paths:
+      - {path: /env, pathType: Prefix, backend: {service: {name: right, port: {name: web}}}}
+      - {path: /env/NAME, pathType: Exact, backend: {service: {name: left, port: {number: 80}}}}
+      - {path: /late, pathType: Prefix, backend: {service: {name: late, port: {number: 80}}}}
+  - host: '*.example.com'
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: right, port: {number: 80}}}}]}
+";
+
+/// What the answer says, once it is 200.
+async fn answer(server: &Server, at: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
+    let wait = || async {
+        let answer = http::get(at, host, path).await?;
+        Ok((answer.status == 200).then_some(answer.body))
+    };
+    let body = server.eventually("the app answers", wait).await?;
+    Ok(body.trim().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_of_another_controller_is_served_and_told_about() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    guest::add_image(&server).await?;
+    let apps = [APP.replace("WHO", "left"), APP.replace("WHO", "right")].concat();
+    server.apply(&apps).await?;
+    server.apply(INGRESS).await?;
+    let status = || async {
+        let ingress = server
+            .object(&["ingresses.networking.k8s.io", "shop"])
+            .await?;
+        let point = ingress["status"]["loadBalancer"]["ingress"][0].clone();
+        let ip = point["ip"].as_str().map(str::to_owned);
+        let port = point["ports"][0]["port"].as_i64();
+        Ok(ip.zip(port))
+    };
+    let (ip, port) = server.eventually("the gateway's address", status).await?;
+    let at: SocketAddr = format!("{ip}:{port}").parse()?;
+    let host = "shop.example.com";
+    assert_eq!(answer(&server, at, host, "/env/NAME").await?, "left");
+    assert_eq!(
+        answer(&server, at, "x.example.com", "/env/NAME").await?,
+        "right"
+    );
+    assert_eq!(http::get(at, host, "/envelope").await?.status, 404);
+    assert_eq!(http::get(at, "x.y.example.com", "/").await?.status, 404);
+    assert_eq!(http::get(at, host, "/late").await?.status, 503);
+    let told = || async {
+        let events = server.object(&["events"]).await?;
+        let events = events["items"].as_array().cloned().unwrap_or_default();
+        let has = |reason: &str, part: &str| {
+            let says = |event: &Value| {
+                let message = event["message"].as_str().unwrap_or_default();
+                event["reason"] == reason && message.contains(part)
+            };
+            events.iter().any(says)
+        };
+        let all = has("ServiceMissing", "default/late")
+            && has("AnnotationNotSupported", "rewrite-target");
+        Ok(all.then_some(()))
+    };
+    server.eventually("events", told).await?;
+    // What was missing is served once it is there.
+    server.apply(&APP.replace("WHO", "late")).await?;
+    let late = || async {
+        let answer = http::get(at, host, "/late").await?;
+        Ok((answer.status != 503).then_some(()))
+    };
+    server.eventually("the late Service", late).await?;
+    let deleted = server
+        .suimon(&["delete", "ingresses.networking.k8s.io", "shop"])
+        .await?;
+    assert!(deleted.status.success(), "{deleted:?}");
+    let gone = || async {
+        let answer = http::get(at, host, "/env/NAME").await?;
+        Ok((answer.status == 404).then_some(()))
+    };
+    server.eventually("nothing", gone).await
+}
