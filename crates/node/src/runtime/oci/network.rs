@@ -168,8 +168,9 @@ fn namespace(ip: Ipv4Addr, bridge: &str, gateway: Ipv4Addr) -> Result<File, Netw
         sys::new_network_namespace().map_err(|error| failed("make a network namespace", &error))?;
         let inside = connect()?;
         let namespace = own()?;
-        // At most 15 characters; no two processes of a machine share a pid.
-        let peer = format!("sv{:x}.{:x}", std::process::id(), u32::from(ip) & 0xffff);
+        // At most 15 characters; no two processes of a machine share a pid, and no two bridges the
+        // last three numbers of an address.
+        let peer = format!("sv{:x}.{:x}", std::process::id(), u32::from(ip) & 0xff_ffff);
         pair(&inside, &peer, &host_namespace).await?;
         configure(&inside, ip, gateway).await?;
         let bridge = index(&host, bridge).await?;
