@@ -23,6 +23,7 @@ import (
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
 )
 
 func deployment(name string) *appsv1.Deployment {
@@ -80,9 +81,15 @@ func TestTypedObjectsComeBackAsTheyWereSent(t *testing.T) {
 	if got.Spec.Strategy.Type != appsv1.RollingUpdateDeploymentStrategyType {
 		t.Errorf("the strategy is not defaulted: %q", got.Spec.Strategy.Type)
 	}
-	got.Annotations = map[string]string{"a": "b"}
-	updated, err := deployments.Update(ctx, got, metav1.UpdateOptions{})
-	must(t, err)
+	var updated *appsv1.Deployment
+	// The Deployment's controller writes as well.
+	must(t, retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		got, err = deployments.Get(ctx, "web", metav1.GetOptions{})
+		must(t, err)
+		got.Annotations = map[string]string{"a": "b"}
+		updated, err = deployments.Update(ctx, got, metav1.UpdateOptions{})
+		return err
+	}))
 	if updated.Generation != got.Generation {
 		t.Error("an annotation is not a new generation")
 	}
