@@ -61,6 +61,19 @@ struct Forward {
     copies: Option<Box<RefCell<Copies>>>,
 }
 
+impl Forward {
+    fn timeouts(&self) -> Timeouts {
+        let effects = self.effects.as_deref();
+        effects.map_or(self.backend.timeouts, |effects| effects.timeouts)
+    }
+
+    /// What the route says about tries, if it says anything.
+    fn tries(&self) -> Option<&Tries> {
+        let tries = &self.effects.as_deref()?.tries;
+        (tries.limit.is_some() || tries.retry.is_some()).then_some(tries)
+    }
+}
+
 /// Serves one request, whatever happens.
 pub(crate) async fn handle<D: Downstream>(
     worker: &Rc<Worker>,
@@ -80,16 +93,22 @@ pub(crate) async fn handle<D: Downstream>(
             rare(downstream.reply(reply)).await;
             Ok(status)
         }
-        Ok(Plan::Forward(forward)) => {
+        // Not moved: what is moved counts twice in the future.
+        Ok(Plan::Forward(ref forward)) => {
             record.routed(&forward.backend.id);
-            let sent = send(
-                worker,
-                forward,
-                (scratch, timer),
-                downstream,
-                (start, &mut record),
-            )
-            .await;
+            let mut tools = (&mut *scratch, &mut *timer);
+            let sent = match forward.tries() {
+                None => {
+                    let deadlines = Deadlines::new(start, forward.timeouts(), worker.limits.stall);
+                    let rest = (&mut record, &deadlines, &[][..]);
+                    let sent = send(worker, forward, &mut tools, downstream, rest).await;
+                    sent.map_err(|(failure, _)| failure)
+                }
+                Some(tries) => {
+                    let rest = (start, &mut record, tries);
+                    rare(try_often(worker, forward, &mut tools, downstream, rest)).await
+                }
+            };
             sent.map(|()| scratch.response.status)
         }
         Err(failure) => Err(failure),
@@ -288,30 +307,22 @@ fn edits<'a>(
     }
 }
 
-/// Sends a request until one connection has taken it.
-async fn send<D: Downstream>(
+/// Sends a request as often as its route says.
+async fn try_often<D: Downstream>(
     worker: &Rc<Worker>,
-    forward: Forward,
-    (scratch, timer): (&mut Scratch, &mut Timer),
+    forward: &Forward,
+    tools: &mut (&mut Scratch, &mut Timer),
     downstream: &mut D,
-    (start, record): (Instant, &mut Record),
+    (start, record, tries): (Instant, &mut Record, &Tries),
 ) -> Result<(), Failure> {
-    let effects = forward.effects.as_deref();
-    let timeouts = effects.map_or(forward.backend.timeouts, |effects| effects.timeouts);
-    let none = Tries::default();
-    let tries = effects.map_or(&none, |effects| &effects.tries);
+    let timeouts = forward.timeouts();
     let mut made = 0;
     loop {
-        let try_timeouts = tries.limits(timeouts, start);
-        let result = send_once(
-            worker,
-            &forward,
-            (scratch, timer),
-            downstream,
-            (start, record, try_timeouts, tries.withheld(made)),
-        )
-        .await;
-        let Err((failure, body_taken)) = result else {
+        let limits = tries.limits(timeouts, start);
+        let deadlines = Deadlines::new(start, limits, worker.limits.stall);
+        let rest = (&mut *record, &deadlines, tries.withheld(made));
+        let Err((failure, body_taken)) = send(worker, forward, tools, downstream, rest).await
+        else {
             return Ok(());
         };
         let is_over = timeouts
@@ -325,7 +336,7 @@ async fn send<D: Downstream>(
         worker.counters.upstream_retries.add(1);
         let end = timeouts.request.map(|total| start + total);
         let pausing = tokio::time::sleep(pause);
-        if timer.limit(|| end, pin!(pausing)).await.is_err() {
+        if tools.1.limit(|| end, pin!(pausing)).await.is_err() {
             return Err(Failure::RequestTimeout);
         }
     }
@@ -346,17 +357,16 @@ fn exhausted(failure: Failure, made: u32) -> Failure {
     }
 }
 
-/// One try, which is sent until one connection has taken it. A failure comes with whether some of
-/// the client's body is gone.
-async fn send_once<D: Downstream>(
+/// Sends a request until one connection has taken it. A failure comes with whether some of the
+/// client's body is gone.
+async fn send<D: Downstream>(
     worker: &Rc<Worker>,
     forward: &Forward,
-    (scratch, timer): (&mut Scratch, &mut Timer),
+    (scratch, timer): &mut (&mut Scratch, &mut Timer),
     downstream: &mut D,
-    (start, record, timeouts, withheld): (Instant, &mut Record, Timeouts, &[u16]),
+    (record, deadlines, withheld): (&mut Record, &Deadlines, &[u16]),
 ) -> Result<(), (Failure, bool)> {
     let effects = forward.effects.as_deref();
-    let deadlines = Deadlines::new(start, timeouts, worker.limits.stall);
     let is_repeatable = forward.is_idempotent && !downstream.has_body();
     let mut freshness = if is_repeatable {
         Freshness::Pooled
@@ -379,7 +389,7 @@ async fn send_once<D: Downstream>(
         let exchange = Exchange {
             worker,
             endpoint: reached.slot.endpoint().address,
-            deadlines: &deadlines,
+            deadlines,
             progress: &progress,
             to_head: forward.to_head,
             wants_upgrade: forward.wants_upgrade,
