@@ -24,9 +24,6 @@ use crate::backend::BackendRef;
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Dependency, Objects};
 
-/// `spec.controller` of IngressClasses that are ours wherever other controllers are, too.
-pub const CONTROLLER: &str = "suimon.dev/ingress-controller";
-
 /// The records of one Ingress.
 #[derive(Clone, Debug, Default)]
 pub struct Translation {
