@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::names::{SYSTEM_NAMESPACE, annotation};
 use crate::validation::{self, Report, Settings, traffic};
-use crate::{autoscaling, config, crd, defaults, json, networking, serving};
+use crate::{autoscaling, config, crd, defaults, gateway, json, networking, serving};
 
 /// What is done to the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,9 @@ impl Kind {
 /// What is wrong with the object, all of it at once.
 pub fn admit(request: &mut Request<'_>) -> Result<Vec<String>, Rejection> {
     let Some(kind) = Kind::of(request) else {
-        return Ok(Vec::new());
+        let is_write = request.subresource.is_empty() && request.operation != Operation::Delete;
+        let warning = gateway::not_served(request.group, request.kind);
+        return Ok(warning.filter(|_| is_write).into_iter().collect());
     };
     // Status is written by controllers, and a delete asks for nothing.
     if !request.subresource.is_empty() || request.operation == Operation::Delete {

@@ -16,3 +16,23 @@ pub const BUNDLE_VERSION: &str = "v1.6.1";
 pub const CONTROLLER: &str = "suimon.dev/gateway-controller";
 /// The GatewayClass that is there from the start.
 pub const CLASS: &str = "suimon";
+
+/// Kinds of the API that act on something here; the others are only stored.
+const SERVED: [&str; 5] = [
+    "GatewayClass",
+    "Gateway",
+    "HTTPRoute",
+    "GRPCRoute",
+    "ReferenceGrant",
+];
+
+/// What the user of a kind is told that is stored but not served; its status says nothing.
+pub fn not_served(group: &str, kind: &str) -> Option<String> {
+    let is_ours = [GROUP, "gateway.networking.x-k8s.io"].contains(&group);
+    (is_ours && !SERVED.contains(&kind)).then(|| {
+        format!(
+            "{kind} is stored, but this version of Suimon does not act on it; it serves {}",
+            SERVED.join(", ")
+        )
+    })
+}

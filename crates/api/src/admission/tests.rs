@@ -648,3 +648,21 @@ fn a_domain_mapping_names_a_domain_and_a_target_of_its_own_namespace() {
         assert!(refused.contains(text), "{refused}");
     }
 }
+
+#[test]
+fn kinds_that_nobody_acts_on_are_told_about() {
+    let warnings = |version: &str, kind: &str| {
+        let mut object = serde_json::json!({
+            "apiVersion": version, "kind": kind, "metadata": {"name": "x", "namespace": "default"},
+        });
+        admit_with(&[], Operation::Create, "alice", &mut object, None).expect("admitted")
+    };
+    let told = warnings("gateway.networking.k8s.io/v1", "TLSRoute");
+    assert!(told[0].starts_with("TLSRoute is stored, but"), "{told:?}");
+    assert_eq!(
+        warnings("gateway.networking.x-k8s.io/v1alpha1", "XMesh").len(),
+        1
+    );
+    assert!(warnings("gateway.networking.k8s.io/v1", "HTTPRoute").is_empty());
+    assert!(warnings("example.com/v1", "TLSRoute").is_empty());
+}
