@@ -102,6 +102,12 @@ pub struct ConnectRequest {
 }
 
 impl ConnectRequest {
+    /// Whether a query parameter is set, as Kubernetes reads flags.
+    pub fn flag(&self, name: &str) -> bool {
+        self.parameter(name)
+            .is_some_and(|value| value != "false" && value != "0")
+    }
+
     /// The connection, once the request has been answered with 101.
     pub(crate) fn upgrade(
         &mut self,

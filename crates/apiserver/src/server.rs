@@ -22,7 +22,7 @@ use crate::connect::{Connector, Page};
 use crate::crud::{self, Api, Call};
 use crate::status::Status;
 use crate::store::{self, Limits, Store};
-use crate::stream::{self, Ports, Streams};
+use crate::stream::{self, Containers, Streams};
 use crate::types::TypeTable;
 use crate::{auth, crd, events, gc, http as api_http, kubeconfig, namespace, quota, tls};
 
@@ -287,9 +287,16 @@ impl Server {
         self.api.connect(resource, subresource, handler);
     }
 
-    /// Serves `pods/portforward` with what knows the pods' ports.
-    pub fn connect_ports(&self, ports: Arc<dyn Ports>, limits: stream::Limits, tasks: &Tasks) {
-        let streams = Streams::new(ports, limits, tasks);
+    /// Serves `pods/exec`, `pods/attach` and `pods/portforward` with what runs the containers.
+    pub fn connect_streams(
+        &self,
+        containers: Arc<dyn Containers>,
+        limits: stream::Limits,
+        tasks: &Tasks,
+    ) {
+        let streams = Streams::new(containers, limits, tasks);
+        self.connect("pods", "exec", streams.exec());
+        self.connect("pods", "attach", streams.attach());
         self.connect("pods", "portforward", streams.port_forward());
     }
 }

@@ -4,6 +4,7 @@
 //! [`Process`]es in it. A [`Failure`] is what the user reads in the container's waiting state, so
 //! its message says what to do. The state machine of `pod` knows no runtime by name.
 
+mod forward;
 #[cfg(target_os = "linux")]
 pub mod oci;
 pub mod process;
@@ -11,15 +12,15 @@ pub mod process;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use images::Image;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use tokio::net::TcpStream;
 
-use crate::spawner::Process;
+use crate::spawner::{Process, Stdio};
 
 /// Where programs are searched if neither the pod nor the image says.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,16 +41,16 @@ pub trait Runtime: Send + Sync {
     fn start<'a>(
         &'a self,
         start: &'a Start<'a>,
-        output: Output,
+        stdio: Stdio,
     ) -> BoxFuture<'a, Result<Process, Failure>>;
 
-    /// Runs one more command in a running container, for probes and hooks.
+    /// Runs one more command in a running container, for probes, hooks and users.
     fn exec<'a>(
         &'a self,
         start: &'a Start<'a>,
         inside: &'a Process,
         command: &'a [String],
-        output: Output,
+        stdio: Stdio,
     ) -> BoxFuture<'a, Result<Process, Failure>>;
 
     /// Why the kernel ended a container's program, if this runtime knows better than its exit
@@ -57,6 +58,14 @@ pub trait Runtime: Send + Sync {
     fn cause(&self, _sandbox: &Sandbox, _container: &str) -> Option<&'static str> {
         None
     }
+
+    /// Connects to a port as a program of the pod would, also one that listens on loopback only.
+    /// An error is one sentence for the user.
+    fn dial<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        port: u16,
+    ) -> BoxFuture<'a, Result<TcpStream, String>>;
 
     /// Undoes `prepare`. Every process has ended. The caller deletes the directory afterwards.
     fn remove<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()>;
@@ -158,13 +167,6 @@ pub struct Mount {
     /// Absolute path in the container.
     pub target: PathBuf,
     pub read_only: bool,
-}
-
-/// Write ends for a program's output.
-#[derive(Debug)]
-pub struct Output {
-    pub stdout: OwnedFd,
-    pub stderr: OwnedFd,
 }
 
 /// Why a container does not run, as its waiting state says it.

@@ -18,7 +18,7 @@ mod remote;
 #[cfg(target_os = "linux")]
 mod server;
 
-pub use client::{Process, Spawner, SpawnerCommand};
+pub use client::{Process, Spawner, SpawnerCommand, Stdio};
 pub use protocol::{Container, Exit, Launch, LaunchError, User};
 
 /// First argument of the binary that makes it the spawner process.

@@ -18,6 +18,8 @@ pub(crate) mod signal;
 #[cfg(target_os = "linux")]
 pub(crate) mod socket;
 #[cfg(target_os = "linux")]
+pub(crate) mod terminal;
+#[cfg(target_os = "linux")]
 pub(crate) mod timer;
 
 use std::io;
@@ -112,7 +114,7 @@ pub(crate) fn new_network_namespace() -> io::Result<()> {
 }
 
 /// Moves the calling thread into a network namespace.
-#[cfg(all(target_os = "linux", test))]
+#[cfg(target_os = "linux")]
 pub(crate) fn enter_network_namespace(namespace: &std::fs::File) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     // SAFETY: setns takes a descriptor, which `namespace` keeps open, and a flag.

@@ -20,7 +20,7 @@ use super::session::Activity;
 use super::spdy::{self, Headers};
 use super::upgrade::{self, Offer};
 use super::websocket::{self, Event};
-use super::{BoxRead, BoxWrite, Duplex, Limits, PIECE, Ports, QUEUE, Streams};
+use super::{BoxRead, BoxWrite, Containers, Duplex, Limits, PIECE, QUEUE, Streams};
 use crate::connect::{Body, ConnectRequest};
 use crate::status::Status;
 
@@ -46,7 +46,7 @@ const SPDY: &[(&str, ())] = &[("portforward.k8s.io", ())];
 /// What the connections of one client need.
 #[derive(Clone)]
 struct Job {
-    ports: Arc<dyn Ports>,
+    containers: Arc<dyn Containers>,
     name: Arc<str>,
     pod: Arc<Value>,
     limits: Limits,
@@ -62,7 +62,7 @@ pub(super) fn answer(
     mut request: ConnectRequest,
 ) -> Result<Response<Body>, Status> {
     let job = Job {
-        ports: Arc::clone(&streams.ports),
+        containers: Arc::clone(&streams.containers),
         name: request.name.as_str().into(),
         pod: Arc::new(request.object.take()),
         limits: streams.limits,
@@ -311,7 +311,7 @@ async fn forward(
     (mut received, gone): (mpsc::Receiver<Bytes>, oneshot::Receiver<()>),
 ) {
     let work = async {
-        let connection = match job.ports.dial(&job.pod, port).await {
+        let connection = match job.containers.dial(&job.pod, port).await {
             Ok(connection) => connection,
             Err(problem) => {
                 let text = refused(&job, port, &problem);
@@ -437,7 +437,7 @@ async fn channel(
         let mut writer = writer.lock().await;
         writer.binary(&[channel, low, high], &[]).await?;
     }
-    let connection = match job.ports.dial(&job.pod, port).await {
+    let connection = match job.containers.dial(&job.pod, port).await {
         Ok(connection) => connection,
         Err(problem) => {
             let text = refused(job, port, &problem);

@@ -237,6 +237,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         self.frame(BINARY, begin, rest).await
     }
 
+    /// One text message.
+    pub(super) async fn text(&mut self, text: &str) -> io::Result<()> {
+        self.frame(TEXT, &[], text.as_bytes()).await
+    }
+
     pub(super) async fn ping(&mut self) -> io::Result<()> {
         self.frame(PING, &[], &[]).await
     }

@@ -78,7 +78,7 @@ const HOOKS: &str =
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.core.v1.Namespace", plural: "namespaces", short: &["ns"], cluster: true, status: true, others: &[("finalize", &["update"])], selectable: &["status.phase"], rule: NameRule::Label, ..ROW },
-    Row { definition: "io.k8s.api.core.v1.Pod", plural: "pods", short: &["po"], categories: ALL, status: true, lazy: true, others: &[("eviction", &["create"]), ("log", &["get"]), ("portforward", &["create", "get"])], selectable: &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"], ..ROW },
+    Row { definition: "io.k8s.api.core.v1.Pod", plural: "pods", short: &["po"], categories: ALL, status: true, lazy: true, others: &[("attach", &["create", "get"]), ("eviction", &["create"]), ("exec", &["create", "get"]), ("log", &["get"]), ("portforward", &["create", "get"])], selectable: &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"], ..ROW },
     Row { definition: "io.k8s.api.core.v1.Service", plural: "services", short: &["svc"], categories: ALL, status: true, selectable: &["spec.clusterIP", "spec.type"], rule: NameRule::Label1035, ..ROW },
     Row { definition: "io.k8s.api.core.v1.Endpoints", plural: "endpoints", short: &["ep"], lazy: true, warning: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"), ..ROW },
     Row { definition: "io.k8s.api.core.v1.ConfigMap", plural: "configmaps", short: &["cm"], ..ROW },

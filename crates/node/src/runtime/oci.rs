@@ -24,13 +24,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use lifecycle::Tasks;
+use tokio::net::TcpStream;
 
 use self::cgroup::{Cgroup, Limits};
 use self::network::{Network, NetworkError, Networks};
 use self::sandbox::{Bind, Root};
-use super::{DEFAULT_PATH, Failure, Output, Runtime, Sandbox, Start};
+use super::{DEFAULT_PATH, Failure, Runtime, Sandbox, Start, forward};
 use crate::identity;
-use crate::spawner::{self, Launch, Process, Spawner};
+use crate::spawner::{self, Launch, Process, Spawner, Stdio};
 use crate::sys;
 
 /// The `runtimeClassName` of this runtime.
@@ -145,7 +146,7 @@ impl OciRuntime {
         })
     }
 
-    async fn launch(&self, start: &Start<'_>, output: Output) -> Result<Process, Failure> {
+    async fn launch(&self, start: &Start<'_>, stdio: Stdio) -> Result<Process, Failure> {
         security::refuse_unsupported(start)?;
         let shared = shared(start.sandbox)?;
         let limits = limits(start.container)?;
@@ -184,7 +185,7 @@ impl OciRuntime {
             join: None,
         };
         shared.keep(&start.container.name, group);
-        self.run(start, &command, env, container, output).await
+        self.run(start, &command, env, container, stdio).await
     }
 
     async fn run(
@@ -193,7 +194,7 @@ impl OciRuntime {
         command: &[String],
         env: Vec<(String, String)>,
         container: spawner::Container,
-        output: Output,
+        stdio: Stdio,
     ) -> Result<Process, Failure> {
         let lookup = |name: &str| image_root::user(start.image, name);
         let name = command
@@ -210,11 +211,11 @@ impl OciRuntime {
             directory: start.working_directory(),
             user: identity::user(start, Some(&lookup)).map_err(Failure::config)?,
             no_new_privileges: true,
+            terminal: false,
             container: Some(container),
         };
-        let Output { stdout, stderr } = output;
         self.spawner
-            .launch(launch, stdout, stderr)
+            .launch(launch, stdio)
             .await
             .map_err(|error| Failure::start(error.to_string()))
     }
@@ -236,9 +237,9 @@ impl Runtime for OciRuntime {
     fn start<'a>(
         &'a self,
         start: &'a Start<'a>,
-        output: Output,
+        stdio: Stdio,
     ) -> BoxFuture<'a, Result<Process, Failure>> {
-        self.launch(start, output).boxed()
+        self.launch(start, stdio).boxed()
     }
 
     fn exec<'a>(
@@ -246,7 +247,7 @@ impl Runtime for OciRuntime {
         start: &'a Start<'a>,
         inside: &'a Process,
         command: &'a [String],
-        output: Output,
+        stdio: Stdio,
     ) -> BoxFuture<'a, Result<Process, Failure>> {
         async move {
             let env = start.environment();
@@ -261,7 +262,7 @@ impl Runtime for OciRuntime {
                 cgroup_dir,
                 ..spawner::Container::default()
             };
-            self.run(start, command, env, container, output).await
+            self.run(start, command, env, container, stdio).await
         }
         .boxed()
     }
@@ -276,6 +277,18 @@ impl Runtime for OciRuntime {
             .get(container)?
             .out_of_memory()
             .then_some("OOMKilled")
+    }
+
+    fn dial<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        port: u16,
+    ) -> BoxFuture<'a, Result<TcpStream, String>> {
+        async move {
+            let network = shared(sandbox).map_err(|failure| failure.message)?;
+            forward::connect_inside(network.network.as_ref().map(Network::path), port).await
+        }
+        .boxed()
     }
 
     fn remove<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()> {

@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
+use tokio::net::TcpStream;
 
-use super::{DEFAULT_PATH, Failure, Output, Runtime, Sandbox, Start};
+use super::{DEFAULT_PATH, Failure, Runtime, Sandbox, Start, forward};
 use crate::identity;
 use crate::port::Ports;
-use crate::spawner::{Launch, Process, Spawner};
+use crate::spawner::{Launch, Process, Spawner, Stdio};
 use crate::sys;
 
 /// The `runtimeClassName` of this runtime.
@@ -37,7 +38,7 @@ impl ProcessRuntime {
         &self,
         start: &Start<'_>,
         command: &[String],
-        output: Output,
+        stdio: Stdio,
     ) -> Result<Process, Failure> {
         let env = environment(start);
         let directory = start.working_directory();
@@ -53,11 +54,10 @@ impl ProcessRuntime {
                 .map_err(Failure::config)?
                 .filter(|_| sys::is_root()),
             no_new_privileges: identity::no_new_privileges(start.container),
-            container: None,
+            ..Launch::default()
         };
-        let Output { stdout, stderr } = output;
         self.spawner
-            .launch(launch, stdout, stderr)
+            .launch(launch, stdio)
             .await
             .map_err(|error| Failure::start(error.to_string()))
     }
@@ -101,11 +101,11 @@ impl Runtime for ProcessRuntime {
     fn start<'a>(
         &'a self,
         start: &'a Start<'a>,
-        output: Output,
+        stdio: Stdio,
     ) -> BoxFuture<'a, Result<Process, Failure>> {
         async move {
             refuse_unsupported(start)?;
-            self.launch(start, &start.command_line(), output).await
+            self.launch(start, &start.command_line(), stdio).await
         }
         .boxed()
     }
@@ -115,9 +115,27 @@ impl Runtime for ProcessRuntime {
         start: &'a Start<'a>,
         _inside: &'a Process,
         command: &'a [String],
-        output: Output,
+        stdio: Stdio,
     ) -> BoxFuture<'a, Result<Process, Failure>> {
-        self.launch(start, command, output).boxed()
+        self.launch(start, command, stdio).boxed()
+    }
+
+    fn dial<'a>(
+        &'a self,
+        sandbox: &'a Sandbox,
+        port: u16,
+    ) -> BoxFuture<'a, Result<TcpStream, String>> {
+        async move {
+            if !sandbox.host_ports.contains_key(&port) {
+                let named: Vec<_> = sandbox.host_ports.keys().map(u16::to_string).collect();
+                return Err(format!(
+                    "the pod does not name this port; programs of the process runtime are reached on the containerPorts of their pod: {}",
+                    named.join(", ")
+                ));
+            }
+            forward::connect(sandbox.address(port)).await
+        }
+        .boxed()
     }
 
     fn remove<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()> {

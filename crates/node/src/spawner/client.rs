@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use lifecycle::Tasks;
@@ -54,19 +56,50 @@ impl Spawner {
         Self { kind: Kind::Local }
     }
 
-    /// Starts a program with these outputs and an empty input. Dropping the future before it is
-    /// done also ends the program.
+    /// Starts a program. Dropping the future before it is done also ends the program.
     pub async fn launch(
         &self,
-        launch: Launch,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        mut launch: Launch,
+        stdio: Stdio,
     ) -> Result<Process, LaunchError> {
         check(&launch)?;
+        launch.terminal = matches!(stdio, Stdio::Terminal { .. });
         match &self.kind {
             #[cfg(target_os = "linux")]
-            Kind::Remote(remote) => remote.launch(launch, stdout, stderr).await,
-            Kind::Local => local::launch(&launch, stdout, stderr),
+            Kind::Remote(remote) => remote.launch(launch, stdio).await,
+            Kind::Local => local::launch(&launch, stdio),
+        }
+    }
+}
+
+/// A program's standard input, output and error.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Read and write ends of pipes, or files.
+    Fds {
+        /// An empty input if `None`.
+        stdin: Option<OwnedFd>,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
+    /// A terminal of the program's own; its other side arrives on the other end of this socket.
+    Terminal { console: OwnedFd },
+}
+
+impl Stdio {
+    /// In the order of the protocol.
+    #[cfg(target_os = "linux")]
+    pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Fds {
+                stdin,
+                stdout,
+                stderr,
+            } => {
+                let input = stdin.iter().map(AsFd::as_fd);
+                input.chain([stdout.as_fd(), stderr.as_fd()]).collect()
+            }
+            Self::Terminal { console } => vec![console.as_fd()],
         }
     }
 }

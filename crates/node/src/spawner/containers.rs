@@ -3,20 +3,20 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::protocol::{Container, Launch};
 use crate::runtime::oci::seccomp;
 use crate::sys;
-use crate::sys::child::{Failed, User};
+use crate::sys::child::{Failed, Stdio, User};
 use crate::sys::container::{self, ContainerPlan};
 
-/// Starts a container; `standard` are its standard input, output and error.
+/// Starts a container.
 pub(super) fn start(
     launch: &Launch,
     container: &Container,
-    standard: [BorrowedFd<'_>; 3],
+    stdio: Stdio<'_>,
 ) -> Result<i32, Failed> {
     let invalid = Failed {
         step: "read the arguments of",
@@ -47,7 +47,6 @@ pub(super) fn start(
             errno: error.raw_os_error().unwrap_or(libc::EIO),
         })?;
     let user = launch.user.clone().unwrap_or_default();
-    let [stdin, stdout, stderr] = standard;
     let plan = ContainerPlan {
         programs: strings(&container.programs).ok_or(invalid)?,
         args: strings(&launch.args).ok_or(invalid)?,
@@ -69,9 +68,7 @@ pub(super) fn start(
         network: network.as_ref().map(AsFd::as_fd),
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
         join: join.as_ref().map(AsFd::as_fd),
-        stdin,
-        stdout,
-        stderr,
+        stdio,
     };
     in_cgroups(&container.cgroup_tasks, || container::start(&plan))
 }

@@ -3,25 +3,34 @@
 //! What is missing against the spawner: programs outlive a killed main process, and descendants
 //! that leave the process group are not found.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{self, Command, ExitStatus};
 
 use tokio::sync::watch;
 
-use super::client::{Control, Process};
+use super::client::{Control, Process, Stdio};
 use super::{Exit, Launch, LaunchError};
 use crate::sys;
 
 pub(super) fn launch(
     launch: &Launch,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    stdio: Stdio,
 ) -> Result<Process, LaunchError> {
     let failed = |error: std::io::Error| LaunchError::Step {
         step: "start".to_owned(),
         program: launch.program.clone(),
         errno: error.raw_os_error().unwrap_or(libc::EIO),
+    };
+    let Stdio::Fds {
+        stdin,
+        stdout,
+        stderr,
+    } = stdio
+    else {
+        return Err(LaunchError::Invalid {
+            program: launch.program.clone(),
+            problem: "terminals need the spawner process, which exists on Linux only",
+        });
     };
     let mut command = Command::new(&launch.program);
     if let Some((name, rest)) = launch.args.split_first() {
@@ -36,7 +45,8 @@ pub(super) fn launch(
     if let Some(user) = &launch.user {
         command.gid(user.gid).uid(user.uid);
     }
-    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    let stdin = stdin.map_or_else(process::Stdio::null, process::Stdio::from);
+    command.stdin(stdin).stdout(stdout).stderr(stderr);
     let mut child = command.spawn().map_err(failed)?;
     let pid = i32::try_from(child.id()).unwrap_or_default();
     let (sender, exit) = watch::channel(None);

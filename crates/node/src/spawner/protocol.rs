@@ -28,6 +28,9 @@ pub struct Launch {
     pub user: Option<User>,
     /// Set-user-ID programs gain nothing.
     pub no_new_privileges: bool,
+    /// A terminal of its own instead of three descriptors.
+    #[serde(default)]
+    pub terminal: bool,
     /// Namespaces, root and limits of its own; needs root.
     #[serde(default)]
     pub container: Option<Container>,
@@ -134,7 +137,8 @@ impl fmt::Display for Errno {
 /// Main process to spawner.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Start a program; the packet carries the write ends of its stdout and stderr.
+    /// Start a program; the packet carries its stdout and stderr, before them its stdin if it has
+    /// one; or the socket for the other side of its terminal.
     Start { id: u64, launch: Box<Launch> },
     /// Signal a program, or its whole process group.
     Signal { id: u64, signal: i32, group: bool },

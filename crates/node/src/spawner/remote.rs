@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
-use super::client::{Control, Process, SpawnerCommand};
+use super::client::{Control, Process, SpawnerCommand, Stdio};
 use super::protocol::{LONGEST_PACKET, LONGEST_REQUEST, Reply, Request};
 use super::{Exit, Launch, LaunchError};
 use crate::sys::{self, event, socket};
@@ -78,8 +78,7 @@ impl Remote {
     pub(super) async fn launch(
         &self,
         launch: Launch,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        stdio: Stdio,
     ) -> Result<Process, LaunchError> {
         let program = launch.program.clone();
         let gone = || LaunchError::SpawnerGone {
@@ -104,7 +103,7 @@ impl Remote {
             id,
             launch: Box::new(launch),
         };
-        if let Err(error) = send(&socket, &request, &[stdout.as_fd(), stderr.as_fd()]).await {
+        if let Err(error) = send(&socket, &request, &stdio.fds()).await {
             self.lock().starting.remove(&id);
             let errno = error.raw_os_error().unwrap_or(libc::E2BIG);
             return Err(LaunchError::Step {
@@ -114,7 +113,7 @@ impl Remote {
             });
         }
         // Our ends must close, or the readers would never see the end of the output.
-        drop((stdout, stderr));
+        drop(stdio);
         let (pid, exit) = answer.await.map_err(|_| gone())??;
         Ok(Process {
             pid,
@@ -161,7 +160,7 @@ impl Remote {
         let child = Command::new(program)
             .args(args)
             .stdin(theirs)
-            .stdout(Stdio::null())
+            .stdout(process::Stdio::null())
             .spawn()?;
         let socket = Arc::new(event::watch(ours)?);
         self.lock().socket = Some(Arc::clone(&socket));

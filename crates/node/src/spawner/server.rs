@@ -3,17 +3,17 @@
 //! It never panics on input and keeps no state but the table of running programs. It is the
 //! parent of every program, so a pid in its table cannot be reused before it has been reaped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::containers;
 use super::protocol::{Exit, LONGEST_PACKET, LONGEST_REQUEST, Launch, Reply, Request};
-use crate::sys::child::{self, Failed, Plan};
+use crate::sys::child::{self, Failed, Plan, Stdio};
 use crate::sys::signal::{self, Ended};
 use crate::sys::{self, socket};
 
@@ -39,6 +39,8 @@ struct Server {
     ids: HashMap<i32, u64>,
     /// First processes of containers, and the signal that they were killed in place of.
     containers: HashMap<i32, Option<i32>>,
+    /// Commands in containers. What they leave behind is the container's and ends with it.
+    joined: HashSet<i32>,
 }
 
 impl Server {
@@ -57,6 +59,7 @@ impl Server {
             pids: HashMap::new(),
             ids: HashMap::new(),
             containers: HashMap::new(),
+            joined: HashSet::new(),
         })
     }
 
@@ -98,31 +101,39 @@ impl Server {
     }
 
     fn launch(&mut self, id: u64, launch: &Launch, fds: &[OwnedFd]) {
-        let started = match fds {
-            [stdout, stderr] => match &launch.container {
-                Some(container) => containers::start(
-                    launch,
-                    container,
-                    [self.null.as_fd(), stdout.as_fd(), stderr.as_fd()],
-                ),
-                None => plan(launch, self.null.as_fd(), stdout.as_fd(), stderr.as_fd())
-                    .ok_or(Failed {
-                        step: "read the arguments of",
-                        errno: libc::EINVAL,
-                    })
-                    .and_then(|plan| child::start(&plan)),
-            },
+        let null = self.null.as_fd();
+        let stdio = match (fds, launch.terminal) {
+            ([console], true) => Ok(Stdio::Terminal(console.as_fd())),
+            ([stdout, stderr], false) => Ok(Stdio::Fds([null, stdout.as_fd(), stderr.as_fd()])),
+            ([stdin, stdout, stderr], false) => {
+                Ok(Stdio::Fds([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]))
+            }
             _ => Err(Failed {
                 step: "redirect the output of",
                 errno: libc::EBADF,
             }),
         };
+        let started = stdio.and_then(|stdio| match &launch.container {
+            Some(container) => containers::start(launch, container, stdio),
+            None => plan(launch, stdio)
+                .ok_or(Failed {
+                    step: "read the arguments of",
+                    errno: libc::EINVAL,
+                })
+                .and_then(|plan| child::start(&plan)),
+        });
         let reply = match started {
             Ok(pid) => {
                 self.pids.insert(id, pid);
                 self.ids.insert(pid, id);
-                if launch.container.is_some() {
-                    self.containers.insert(pid, None);
+                match &launch.container {
+                    Some(container) if container.join.is_some() => {
+                        self.joined.insert(pid);
+                    }
+                    Some(_) => {
+                        self.containers.insert(pid, None);
+                    }
+                    None => {}
                 }
                 Reply::Started { id, pid }
             }
@@ -166,9 +177,11 @@ impl Server {
                 continue;
             };
             self.pids.remove(&id);
-            // What is left of its process group, and what it inherited from its descendants.
-            let _ = sys::kill_group(pid, libc::SIGKILL);
-            self.kill_orphans();
+            if !self.joined.remove(&pid) {
+                // What is left of its process group, and what it inherited from its descendants.
+                let _ = sys::kill_group(pid, libc::SIGKILL);
+                self.kill_orphans();
+            }
             let instead = self.containers.remove(&pid).flatten();
             let exit = match ended {
                 Ended::Exited(code) => Exit::exited(code),
@@ -219,12 +232,7 @@ impl Server {
     }
 }
 
-fn plan<'a>(
-    launch: &Launch,
-    stdin: BorrowedFd<'a>,
-    stdout: BorrowedFd<'a>,
-    stderr: BorrowedFd<'a>,
-) -> Option<Plan<'a>> {
+fn plan<'a>(launch: &Launch, stdio: Stdio<'a>) -> Option<Plan<'a>> {
     let strings = |list: &[String]| {
         list.iter()
             .map(|s| CString::new(s.as_str()).ok())
@@ -241,9 +249,7 @@ fn plan<'a>(
             groups: user.groups.clone(),
         }),
         no_new_privileges: launch.no_new_privileges,
-        stdin,
-        stdout,
-        stderr,
+        stdio,
     })
 }
 

@@ -19,9 +19,15 @@ pub(crate) struct Plan<'a> {
     pub(crate) directory: Option<CString>,
     pub(crate) user: Option<User>,
     pub(crate) no_new_privileges: bool,
-    pub(crate) stdin: BorrowedFd<'a>,
-    pub(crate) stdout: BorrowedFd<'a>,
-    pub(crate) stderr: BorrowedFd<'a>,
+    pub(crate) stdio: Stdio<'a>,
+}
+
+/// A program's standard input, output and error.
+#[derive(Clone, Copy)]
+pub(crate) enum Stdio<'a> {
+    Fds([BorrowedFd<'a>; 3]),
+    /// A terminal of its own; its other side is sent over this socket.
+    Terminal(BorrowedFd<'a>),
 }
 
 /// Identity that the program runs with.
@@ -50,6 +56,8 @@ struct Raw {
     user: Option<(u32, u32, *const u32, usize)>,
     no_new_privileges: bool,
     fds: [RawFd; 3],
+    /// Socket for the other side of a terminal, which replaces `fds`; -1 for none.
+    console: RawFd,
     parent: i32,
     failed: Option<Failed>,
 }
@@ -60,6 +68,10 @@ pub(crate) fn start(plan: &Plan<'_>) -> Result<i32, Failed> {
     let args = pointers(&plan.args);
     let env = pointers(&plan.env);
     let user = plan.user.as_ref();
+    let (fds, console) = match &plan.stdio {
+        Stdio::Fds(fds) => (fds.map(|fd| fd.as_raw_fd()), -1),
+        Stdio::Terminal(console) => ([-1; 3], console.as_raw_fd()),
+    };
     let mut raw = Raw {
         program: plan.program.as_ptr(),
         args: args.as_ptr(),
@@ -70,11 +82,8 @@ pub(crate) fn start(plan: &Plan<'_>) -> Result<i32, Failed> {
             .map_or(ptr::null(), |path| path.as_ptr()),
         user: user.map(|user| (user.uid, user.gid, user.groups.as_ptr(), user.groups.len())),
         no_new_privileges: plan.no_new_privileges,
-        fds: [
-            plan.stdin.as_raw_fd(),
-            plan.stdout.as_raw_fd(),
-            plan.stderr.as_raw_fd(),
-        ],
+        fds,
+        console,
         // SAFETY: getpid has no preconditions.
         parent: unsafe { libc::getpid() },
         failed: None,
@@ -142,9 +151,16 @@ unsafe fn run(raw: &Raw) -> Failed {
         if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) == -1 {
             return failed("become subreaper");
         }
-        for (number, fd) in raw.fds.iter().enumerate() {
-            if libc::dup2(*fd, number as RawFd) == -1 {
-                return failed("redirect output");
+        if raw.console != -1 {
+            let owner = raw.user.map_or(u32::MAX, |(uid, ..)| uid);
+            if super::terminal::take(c"/dev/ptmx", raw.console, owner) == -1 {
+                return failed("make a terminal for");
+            }
+        } else {
+            for (number, fd) in raw.fds.iter().enumerate() {
+                if libc::dup2(*fd, number as RawFd) == -1 {
+                    return failed("redirect output");
+                }
             }
         }
         if let Some((uid, gid, groups, count)) = raw.user {

@@ -14,7 +14,7 @@ use std::ptr;
 use serde::{Deserialize, Serialize};
 
 use super::check;
-use super::child::{Failed, User};
+use super::child::{Failed, Stdio, User};
 
 /// Most mounts that a container may have from outside.
 pub(crate) const MOST_TREES: usize = 256;
@@ -86,9 +86,7 @@ pub(crate) struct ContainerPlan<'a> {
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
     /// Descriptor of the process whose namespaces are entered, instead of making new ones.
     pub(crate) join: Option<BorrowedFd<'a>>,
-    pub(crate) stdin: BorrowedFd<'a>,
-    pub(crate) stdout: BorrowedFd<'a>,
-    pub(crate) stderr: BorrowedFd<'a>,
+    pub(crate) stdio: Stdio<'a>,
 }
 
 /// `struct clone_args` of the kernel (linux/sched.h), version 2.
@@ -137,9 +135,10 @@ struct Report {
 }
 
 /// Steps by number, since a pointer to text would be another allocation to keep.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "start a session for",
     "redirect the output of",
+    "make a terminal for",
     "enter the network of",
     "mount a file system for",
     "open a volume of",
@@ -162,6 +161,7 @@ const NAMES: [&str; 18] = [
 enum Name {
     Session,
     Output,
+    Terminal,
     Network,
     Mount,
     OpenTree,
@@ -366,8 +366,10 @@ unsafe fn prepare(plan: &ContainerPlan<'_>) -> Result<(), Name> {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL),
             Name::Session,
         )?;
-        for (number, fd) in [plan.stdin, plan.stdout, plan.stderr].iter().enumerate() {
-            ok(libc::dup2(fd.as_raw_fd(), number as RawFd), Name::Output)?;
+        if let Stdio::Fds(fds) = &plan.stdio {
+            for (number, fd) in fds.iter().enumerate() {
+                ok(libc::dup2(fd.as_raw_fd(), number as RawFd), Name::Output)?;
+            }
         }
         if let Some(process) = plan.join {
             // The pid namespace is the parent's affair: see `PidNamespace`.
@@ -377,6 +379,7 @@ unsafe fn prepare(plan: &ContainerPlan<'_>) -> Result<(), Name> {
                 libc::setns(process.as_raw_fd(), kinds | libc::CLONE_NEWCGROUP),
                 Name::Network,
             )?;
+            take_terminal(plan)?;
             return confine(plan);
         }
         if let Some(network) = plan.network {
@@ -400,8 +403,23 @@ unsafe fn prepare(plan: &ContainerPlan<'_>) -> Result<(), Name> {
         for step in &plan.steps {
             carry_out(step, &mut trees)?;
         }
+        take_terminal(plan)?;
         confine(plan)
     }
+}
+
+/// In the container, so that the terminal is one of its own.
+///
+/// # Safety
+/// The caller must be the child of [`start`].
+unsafe fn take_terminal(plan: &ContainerPlan<'_>) -> Result<(), Name> {
+    let Stdio::Terminal(console) = &plan.stdio else {
+        return Ok(());
+    };
+    // SAFETY: the caller leads a session of its own, and the socket is open.
+    let taken =
+        unsafe { super::terminal::take(c"/dev/pts/ptmx", console.as_raw_fd(), plan.user.uid) };
+    ok(taken, Name::Terminal)
 }
 
 /// Gives up what the program must not have.
