@@ -134,11 +134,12 @@ impl Manager {
             node_stops: false,
         });
         self.pods.insert(uid.clone(), updates);
-        let context = Context::new(Arc::clone(&self.node), watch);
+        let context = Arc::new(Context::new(Arc::clone(&self.node), watch));
+        self.node.sessions.add(&uid, &context);
         let known = uid.clone();
         let task = self
             .running
-            .spawn(async move { (uid, pod::run(context).await) });
+            .spawn(async move { (uid, pod::run(&context).await) });
         self.uids.insert(task.id(), known);
     }
 

@@ -3,6 +3,7 @@
 //! [`run`] is the whole life: sandbox, volumes, init containers in order, containers; beside it a
 //! reporter writes the status; when the pod has to end, `stop` ends it. All of it is one task.
 
+pub(crate) mod attach;
 mod container;
 mod context;
 mod health;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use kube::ResourceExt;
 
-pub(crate) use context::{Context, Shared, Update, now};
+pub(crate) use context::{Context, Run, Shared, Update, now};
 
 use crate::backoff::Backoff;
 use crate::downward::Facts;
@@ -38,11 +39,11 @@ pub(crate) enum Ended {
 }
 
 /// Runs a pod until it is deleted or the node stops.
-pub(crate) async fn run(context: Context) -> Ended {
-    let life = live_and_end(&context);
+pub(crate) async fn run(context: &Context) -> Ended {
+    let life = live_and_end(context);
     tokio::select! {
         ended = life => ended,
-        never = report::follow(&context) => match never {},
+        never = report::follow(context) => match never {},
     }
 }
 

@@ -5,14 +5,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
 use tokio::sync::watch;
 
 use super::{LONGEST_FILE, MOST_FILES, Progress};
+use crate::pod::attach::{Output, Tap};
+use crate::stdio::BoxRead;
 
 /// Longest part of a line.
 const LONGEST_PART: usize = 16 * 1024;
@@ -43,16 +44,31 @@ impl Writer {
         })
     }
 
-    /// Copies both outputs until both are closed. Cancel-safe but for a line that has not ended.
-    pub(crate) async fn pump(&mut self, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<()> {
-        let mut out = Lines::new("stdout", stdout)?;
-        let mut err = Lines::new("stderr", stderr)?;
+    /// Copies both outputs until both are closed, then to `tap`. Cancel-safe but for a line that
+    /// has not ended.
+    pub(crate) async fn pump(
+        &mut self,
+        stdout: Option<BoxRead>,
+        stderr: Option<BoxRead>,
+        tap: &Tap,
+    ) -> io::Result<()> {
+        let mut out = Lines::new("stdout", stdout);
+        let mut err = Lines::new("stderr", stderr);
         while out.open || err.open {
             tokio::select! {
-                read = out.pipe.read_buf(&mut out.pending), if out.open => self.received(&mut out, read?),
-                read = err.pipe.read_buf(&mut err.pending), if err.open => self.received(&mut err, read?),
+                read = out.pipe.read_buf(&mut out.pending), if out.open => {
+                    let piece = out.newest(read?, tap);
+                    self.received(&mut out, piece.len);
+                    tap.send(Output::Stdout, piece.copy).await;
+                }
+                read = err.pipe.read_buf(&mut err.pending), if err.open => {
+                    let piece = err.newest(read?, tap);
+                    self.received(&mut err, piece.len);
+                    tap.send(Output::Stderr, piece.copy).await;
+                }
             }
         }
+        tap.close();
         Ok(())
     }
 
@@ -144,22 +160,36 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
+/// What one read has brought.
+struct Piece {
+    len: usize,
+    copy: Bytes,
+}
+
 /// One output of a program, cut into lines.
 struct Lines {
     stream: &'static str,
-    pipe: Receiver,
+    pipe: BoxRead,
     pending: Vec<u8>,
     open: bool,
 }
 
 impl Lines {
-    fn new(stream: &'static str, pipe: OwnedFd) -> io::Result<Self> {
-        let pipe = Receiver::from_owned_fd(pipe)?;
-        Ok(Self {
+    fn new(stream: &'static str, pipe: Option<BoxRead>) -> Self {
+        Self {
             stream,
-            pipe,
+            open: pipe.is_some(),
+            pipe: pipe.unwrap_or_else(|| Box::new(tokio::io::empty())),
             pending: Vec::with_capacity(4096),
-            open: true,
-        })
+        }
+    }
+
+    /// What was just read, copied if somebody wants it beside the log.
+    fn newest(&self, len: usize, tap: &Tap) -> Piece {
+        let copy = match tap.is_used() {
+            true => Bytes::copy_from_slice(&self.pending[self.pending.len() - len..]),
+            false => Bytes::new(),
+        };
+        Piece { len, copy }
     }
 }

@@ -1,29 +1,30 @@
 //! One container: image, start, supervision, restart.
 
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use tokio::time::{Instant, timeout};
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::context::{Context, Prepared, Run, now};
+use super::attach::{self, Door, Tap};
+use super::context::{Attached, Context, Prepared, Run, now};
 use super::health::{self, Unhealthy};
 use super::record::Terminated;
 use super::{status, stop};
 use crate::backoff::Backoff;
 use crate::environment::{self, Sources};
 use crate::log::{self, Writer};
-use crate::runtime::{Failure, Output, Sandbox};
+use crate::runtime::{Failure, Sandbox};
 use crate::spawner::Exit;
+use crate::stdio::{self, BoxRead, BoxWrite, Streams, Wanted};
 use crate::{event, pull, volume};
 
 /// A container that ran this long starts its restart pauses over, as with the kubelet.
 const LONG_RUN: Duration = Duration::from_secs(600);
-/// How long output may still come after the program has ended.
-const LAST_OUTPUT: Duration = Duration::from_millis(500);
 /// Kubernetes' bounds of a termination message that is taken from the log.
 const MESSAGE_LINES: usize = 80;
 const MESSAGE_BYTES: usize = 2048;
@@ -100,13 +101,15 @@ async fn run_once(context: &Context, index: usize, sandbox: &Sandbox) -> Option<
             return None;
         }
         match Box::pin(launch(context, index, sandbox, &prepared, run)).await {
-            Ok((process, output, writer)) => {
+            Ok((process, streams, writer)) => {
+                let (attached, ends) = attachable(context, index, streams);
                 let run = Arc::new(Run {
                     index,
                     process,
                     prepared,
+                    attached,
                 });
-                return Some(supervise(context, run, output, writer).await);
+                return Some(supervise(context, run, ends, writer).await);
             }
             Err(failure) if failure.is_start() => return Some(not_started(failure)),
             Err(failure) => {
@@ -239,7 +242,7 @@ fn image_id(name: Option<&str>, image: &images::Image) -> String {
     }
 }
 
-type Launched = (crate::spawner::Process, [OwnedFd; 2], Writer);
+type Launched = (crate::spawner::Process, Streams, Writer);
 
 async fn launch(
     context: &Context,
@@ -259,26 +262,64 @@ async fn launch(
         .logs
         .writer(&context.log_dir, name, run)
         .map_err(|error| failed("write the log", error))?;
-    let (out, stdout) = std::io::pipe().map_err(|error| failed("make a pipe", error))?;
-    let (err, stderr) = std::io::pipe().map_err(|error| failed("make a pipe", error))?;
+    let container = context.container(index);
+    let wanted = Wanted {
+        stdin: container.stdin == Some(true),
+        stdout: true,
+        stderr: true,
+        terminal: container.tty == Some(true),
+    };
+    let (ours, theirs) =
+        stdio::prepare(wanted).map_err(|error| failed("make the standard streams", error))?;
     let start = context.start(index, prepared, sandbox);
-    let process = runtime
-        .start(
-            &start,
-            Output {
-                stdout: stdout.into(),
-                stderr: stderr.into(),
-            },
-        )
-        .await?;
-    Ok((process, [out.into(), err.into()], writer))
+    let process = runtime.start(&start, theirs).await?;
+    let guard = process.kill_on_drop();
+    let streams = ours
+        .started()
+        .map_err(|error| failed("use the standard streams", error))?;
+    guard.disarm();
+    Ok((process, streams, writer))
+}
+
+/// What a run reads and writes itself.
+struct Ends {
+    stdout: Option<BoxRead>,
+    stderr: Option<BoxRead>,
+    input: Option<(BoxWrite, mpsc::Receiver<DuplexStream>)>,
+    once: bool,
+}
+
+fn attachable(context: &Context, index: usize, mut streams: Streams) -> (Attached, Ends) {
+    let container = context.container(index);
+    let (stdout, stderr) = (streams.stdout.take(), streams.stderr.take());
+    // A terminal can always be written to; whether anybody may is the container's choice.
+    let stdin = streams.stdin.take();
+    let stdin = stdin.filter(|_| container.stdin == Some(true));
+    let (door, input) = stdin
+        .map(|stdin| {
+            let (door, clients) = Door::new();
+            (door, (stdin, clients))
+        })
+        .unzip();
+    let attached = Attached {
+        tap: Tap::new(),
+        door,
+        streams,
+    };
+    let ends = Ends {
+        stdout,
+        stderr,
+        input,
+        once: container.stdin_once == Some(true),
+    };
+    (attached, ends)
 }
 
 /// Watches a program until it has ended: its output, its probes, its exit.
 async fn supervise(
     context: &Context,
     run: Arc<Run>,
-    output: [OwnedFd; 2],
+    ends: Ends,
     mut writer: Writer,
 ) -> Terminated {
     let index = run.index;
@@ -294,8 +335,9 @@ async fn supervise(
     });
     let unhealthy = OnceLock::new();
     let exit = {
-        let [stdout, stderr] = output;
-        let mut pump = std::pin::pin!(writer.pump(stdout, stderr));
+        let tap = &run.attached.tap;
+        let mut pump = std::pin::pin!(writer.pump(ends.stdout, ends.stderr, tap));
+        let mut feed = std::pin::pin!(feed(ends.input, ends.once));
         let mut health = std::pin::pin!(watch_health(context, &run, &unhealthy));
         let mut pumping = true;
         let exit = loop {
@@ -308,15 +350,16 @@ async fn supervise(
                     }
                 }
                 never = &mut health => match never {},
+                never = &mut feed => match never {},
             }
         };
         if pumping {
-            // An error or a timeout loses nothing that could still be read.
-            let _ = timeout(LAST_OUTPUT, pump).await;
+            tap.finish(pump).await;
         }
         exit
     };
     drop(writer);
+    run.attached.tap.close();
     context.set_running(index, None);
     terminated(
         context,
@@ -325,6 +368,16 @@ async fn supervise(
         unhealthy.into_inner(),
         (started_at, container_id),
     )
+}
+
+async fn feed(
+    input: Option<(BoxWrite, mpsc::Receiver<DuplexStream>)>,
+    once: bool,
+) -> std::convert::Infallible {
+    match input {
+        Some((stdin, clients)) => attach::feed(stdin, clients, once).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn runtime_name(context: &Context) -> &'static str {

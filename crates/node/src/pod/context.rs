@@ -8,12 +8,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
+use super::attach::{Door, Tap};
 use super::record::{Observed, Record};
 use crate::log::Logs;
 use crate::object::Objects;
 use crate::runtime::{Failure, Mount, Runtime, Sandbox, Start};
+use crate::session::Sessions;
 use crate::settings::Settings;
 use crate::spawner::Process;
+use crate::stdio::Streams;
 
 /// What all pods of the node share.
 pub(crate) struct Shared {
@@ -22,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) images: images::Store,
     pub(crate) logs: Logs,
     pub(crate) runtimes: Vec<Arc<dyn Runtime>>,
+    pub(crate) sessions: Sessions,
 }
 
 impl Shared {
@@ -81,6 +85,16 @@ pub(crate) struct Run {
     pub(crate) index: usize,
     pub(crate) process: Process,
     pub(crate) prepared: Prepared,
+    pub(crate) attached: Attached,
+}
+
+/// What somebody who attaches to a run gets.
+pub(crate) struct Attached {
+    pub(crate) tap: Tap,
+    /// `None` if the container has no input.
+    pub(crate) door: Option<Door>,
+    /// The streams of a terminal, for its size.
+    pub(crate) streams: Streams,
 }
 
 /// What a run was started with; hooks and probes use the same.
@@ -203,6 +217,13 @@ impl Context {
     /// Remembers the run of a container, for stopping it.
     pub(crate) fn set_running(&self, index: usize, run: Option<Arc<Run>>) {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)[index] = run;
+    }
+
+    /// The run of a container that has not ended.
+    pub(crate) fn running(&self, container: &str) -> Option<Arc<Run>> {
+        let all = self.all_running();
+        all.into_iter()
+            .find(|run| self.container(run.index).name == container)
     }
 
     /// Every run that has not ended.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::context::{Context, Run, Update};
 use crate::event;
 use crate::probe::Action;
-use crate::runtime::Output;
+use crate::spawner::Stdio;
 
 /// Kubernetes' default of `terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -189,7 +189,8 @@ pub(super) async fn exec(context: &Context, run: &Run, command: &[String]) -> Re
     let (reader, stdout) = std::io::pipe().map_err(|error| error.to_string())?;
     let stderr = stdout.try_clone().map_err(|error| error.to_string())?;
     let start = context.start(run.index, &run.prepared, sandbox);
-    let output = Output {
+    let output = Stdio::Fds {
+        stdin: None,
         stdout: stdout.into(),
         stderr: stderr.into(),
     };

@@ -1,0 +1,87 @@
+//! Which container of a pod, and which of its runs, a request means; refusals in Kubernetes' words.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use crate::log;
+
+/// Why a container cannot be asked. The status code is what `kubectl` expects.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    #[error("pods {pod:?} not found")]
+    NoPod { pod: String },
+    #[error("container {container} is not valid for pod {pod}")]
+    NoContainer { pod: String, container: String },
+    #[error("a container name must be specified for pod {pod}, choose one of: [{choices}]{more}")]
+    WhichContainer {
+        pod: String,
+        choices: String,
+        more: String,
+    },
+    #[error("container {container:?} in pod {pod:?} is waiting to start: {reason}")]
+    NotStarted {
+        pod: String,
+        container: String,
+        reason: String,
+    },
+    #[error("container {container:?} in pod {pod:?} is not available")]
+    NotAvailable { pod: String, container: String },
+    #[error("previous terminated container {container:?} in pod {pod:?} not found")]
+    NoPrevious { pod: String, container: String },
+    #[error("container not found ({container:?})")]
+    NotRunning { container: String },
+}
+
+impl ContainerError {
+    /// The HTTP status of the answer.
+    pub fn code(&self) -> u16 {
+        match self {
+            Self::NoPod { .. } => 404,
+            Self::NotRunning { .. } => 500,
+            Self::NoContainer { .. }
+            | Self::WhichContainer { .. }
+            | Self::NotStarted { .. }
+            | Self::NotAvailable { .. }
+            | Self::NoPrevious { .. } => 400,
+        }
+    }
+}
+
+/// The container that a request means. `asked` is what it names.
+pub(crate) fn container(pod: &Pod, asked: Option<&str>) -> Result<String, ContainerError> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let main: Vec<_> = spec
+        .containers
+        .iter()
+        .map(|container| container.name.clone())
+        .collect();
+    let init: Vec<_> = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|container| container.name.clone())
+        .collect();
+    let default = pod
+        .annotations()
+        .get("kubectl.kubernetes.io/default-container")
+        .map(String::as_str);
+    match asked.or_else(|| default.filter(|name| main.iter().any(|known| known == name))) {
+        Some(name) => {
+            let known = main.into_iter().chain(init).find(|known| known == name);
+            known.ok_or_else(|| ContainerError::NoContainer {
+                pod: pod.name_any(),
+                container: name.to_owned(),
+            })
+        }
+        None if main.len() == 1 => Ok(main.concat()),
+        None => Err(ContainerError::WhichContainer {
+            pod: pod.name_any(),
+            choices: main.join(" "),
+            more: match init.is_empty() {
+                true => String::new(),
+                false => format!(" or one of the init containers: [{}]", init.join(" ")),
+            },
+        }),
+    }
+}
+
