@@ -16,8 +16,19 @@ pub(crate) async fn kubectl(
     arguments: &[&str],
     input: &str,
 ) -> anyhow::Result<Option<Output>> {
+    kubectl_with(server, &[], arguments, input).await
+}
+
+/// The same with more variables in kubectl's environment.
+pub(crate) async fn kubectl_with(
+    server: &Server,
+    environment: &[(&str, &str)],
+    arguments: &[&str],
+    input: &str,
+) -> anyhow::Result<Option<Output>> {
     let mut command = Command::new("kubectl");
     command
+        .envs(environment.iter().copied())
         .arg("--kubeconfig")
         .arg(server.kubeconfig())
         .args(arguments);

@@ -32,6 +32,8 @@ mod serving;
 #[cfg(test)]
 mod shutdown;
 #[cfg(test)]
+mod streams;
+#[cfg(test)]
 mod tls;
 #[cfg(test)]
 mod workloads;

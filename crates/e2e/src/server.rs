@@ -55,6 +55,11 @@ impl Server {
             .map(Some)
     }
 
+    /// Starts with the process runtime, whatever `E2E_RUNTIME` says.
+    pub async fn start_with_processes() -> anyhow::Result<Self> {
+        Self::start_on(tempfile::tempdir()?, "process", &[]).await
+    }
+
     /// Starts on the data directory of a server that was killed.
     pub async fn start_again(killed: TempDir) -> anyhow::Result<Self> {
         Self::start_on(killed, &runtime(), &[]).await

@@ -85,3 +85,47 @@ pub(crate) fn container(pod: &Pod, asked: Option<&str>) -> Result<String, Contai
     }
 }
 
+/// The number of the run whose file is wanted. Files tell more than the status, which may lag.
+pub(crate) fn run(
+    pod: &Pod,
+    container: &str,
+    newest: Option<log::Newest>,
+    previous: bool,
+) -> Result<i32, ContainerError> {
+    let status = pod.status.as_ref();
+    let statuses = status.into_iter().flat_map(|status| {
+        status
+            .container_statuses
+            .iter()
+            .chain(&status.init_container_statuses)
+            .flatten()
+    });
+    let state = statuses
+        .into_iter()
+        .find(|status| status.name == container)
+        .and_then(|status| status.state.as_ref());
+    let waiting = state.and_then(|state| state.waiting.as_ref());
+    let Some(newest) = newest else {
+        let reason = waiting.and_then(|waiting| waiting.reason.clone());
+        return Err(ContainerError::NotStarted {
+            pod: pod.name_any(),
+            container: container.to_owned(),
+            reason: reason.unwrap_or_else(|| "ContainerCreating".to_owned()),
+        });
+    };
+    let policy = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.restart_policy.as_deref());
+    // A container that will be started again: the run that has ended is both newest and previous.
+    let between_runs =
+        newest.ended && (waiting.is_some() || policy.is_none_or(|policy| policy == "Always"));
+    match previous && !between_runs {
+        false => Ok(newest.run),
+        true if newest.run > 0 => Ok(newest.run - 1),
+        true => Err(ContainerError::NoPrevious {
+            pod: pod.name_any(),
+            container: container.to_owned(),
+        }),
+    }
+}

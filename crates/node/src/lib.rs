@@ -5,6 +5,7 @@
 //! process of its own. The node meets everything else only in the API.
 
 mod backoff;
+mod choose;
 mod dns;
 mod downward;
 mod environment;
@@ -22,9 +23,13 @@ mod pull;
 mod registration;
 mod resolv;
 pub mod runtime;
+mod session;
 mod settings;
 pub mod spawner;
+mod stdio;
 mod sys;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod volume;
 
 use std::convert::Infallible;
@@ -37,10 +42,14 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use lifecycle::{Stage, Tasks};
 use reconcile::{Cluster, Informer, Key};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+pub use choose::ContainerError;
 pub use log::LogOptions;
+pub use session::Session;
 pub use settings::Settings;
+pub use stdio::{BoxRead, BoxWrite, Resize, Wanted};
 pub use sys::is_root;
 
 use log::Logs;
@@ -50,6 +59,7 @@ use port::Ports;
 use registration::Problems;
 use runtime::Runtime;
 use runtime::process::ProcessRuntime;
+use session::Sessions;
 use spawner::Spawner;
 
 /// Why the node did not start.
@@ -75,43 +85,12 @@ pub enum Error {
     Register { name: String, source: kube::Error },
 }
 
-/// Why there are no logs. The status code is what `kubectl` expects.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    #[error("pods {pod:?} not found")]
-    NoPod { pod: String },
-    #[error("container {container} is not valid for pod {pod}")]
-    NoContainer { pod: String, container: String },
-    #[error("a container name must be specified for pod {pod}, choose one of: [{choices}]")]
-    WhichContainer { pod: String, choices: String },
-    #[error("container {container:?} in pod {pod:?} is waiting to start: {reason}")]
-    NotStarted {
-        pod: String,
-        container: String,
-        reason: String,
-    },
-    #[error("previous terminated container {container:?} in pod {pod:?} not found")]
-    NoPrevious { pod: String, container: String },
-}
-
-impl LogError {
-    /// The HTTP status of the answer.
-    pub fn code(&self) -> u16 {
-        match self {
-            Self::NoPod { .. } => 404,
-            Self::NoContainer { .. }
-            | Self::WhichContainer { .. }
-            | Self::NotStarted { .. }
-            | Self::NoPrevious { .. } => 400,
-        }
-    }
-}
-
 /// A running node. Clone freely.
 #[derive(Clone)]
 pub struct Node {
     pods: Informer<Pod>,
     logs: Logs,
+    sessions: Sessions,
 }
 
 /// Registers the node and runs its pods. Returns once pods are watched.
@@ -140,12 +119,14 @@ pub async fn start(
     forget_logs_of_unknown_pods(&logs, &pods);
     let (client, renewed) = (cluster.client().clone(), settings.clone());
     let problems = machine.problems;
+    let sessions = Sessions::default();
     let shared = Arc::new(Shared {
         client: client.clone(),
         settings,
         images,
         logs: logs.clone(),
         runtimes: machine.runtimes,
+        sessions: sessions.clone(),
     });
     let (changes, changed) = mpsc::unbounded_channel();
     pods.on_change(move |change| {
@@ -160,7 +141,11 @@ pub async fn start(
     tasks.spawn_restarting("node lease", Stage::Controllers, move || {
         registration::keep(client.clone(), renewed.clone(), problems.clone())
     });
-    Ok(Node { pods, logs })
+    Ok(Node {
+        pods,
+        logs,
+        sessions,
+    })
 }
 
 /// Whatever is below `pods` belongs to processes of an earlier run, which are gone.
@@ -249,16 +234,16 @@ impl Node {
         pod: &str,
         container: Option<&str>,
         options: &LogOptions,
-    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static, LogError> {
-        let found = self
-            .pods
-            .get(&Key::new(namespace, pod))
-            .ok_or_else(|| LogError::NoPod {
-                pod: pod.to_owned(),
-            })?;
-        let container = choose_container(&found, container)?;
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + 'static, ContainerError> {
+        let found =
+            self.pods
+                .get(&Key::new(namespace, pod))
+                .ok_or_else(|| ContainerError::NoPod {
+                    pod: pod.to_owned(),
+                })?;
+        let container = choose::container(&found, container)?;
         let dir = log_dir(&self.logs, &found);
-        let run = choose_run(
+        let run = choose::run(
             &found,
             &container,
             self.logs.newest(&dir, &container),
@@ -272,81 +257,39 @@ impl Node {
             jiff::Timestamp::now(),
         ))
     }
-}
 
-fn choose_container(pod: &Pod, asked: Option<&str>) -> Result<String, LogError> {
-    let spec = pod.spec.clone().unwrap_or_default();
-    let main: Vec<_> = spec
-        .containers
-        .iter()
-        .map(|container| container.name.clone())
-        .collect();
-    let init = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .map(|container| container.name.clone());
-    let default = pod
-        .annotations()
-        .get("kubectl.kubernetes.io/default-container")
-        .map(String::as_str);
-    match asked.or_else(|| default.filter(|name| main.iter().any(|known| known == name))) {
-        Some(name) => {
-            let known = main.into_iter().chain(init).find(|known| known == name);
-            known.ok_or_else(|| LogError::NoContainer {
-                pod: pod.name_any(),
-                container: name.to_owned(),
-            })
+    /// The container of a pod, as stored, that a command or a client may go to now.
+    pub fn running_container(
+        &self,
+        pod: &Pod,
+        asked: Option<&str>,
+    ) -> Result<String, ContainerError> {
+        let container = choose::container(pod, asked)?;
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let runs = self.sessions.pod(uid);
+        match runs.is_some_and(|pod| pod.running(&container).is_some()) {
+            true => Ok(container),
+            false => Err(ContainerError::NotRunning { container }),
         }
-        None if main.len() == 1 => Ok(main.concat()),
-        None => Err(LogError::WhichContainer {
-            pod: pod.name_any(),
-            choices: main.join(" "),
-        }),
     }
-}
 
-/// The number of the run whose file is wanted. Files tell more than the status, which may lag.
-fn choose_run(
-    pod: &Pod,
-    container: &str,
-    newest: Option<log::Newest>,
-    previous: bool,
-) -> Result<i32, LogError> {
-    let status = pod.status.as_ref();
-    let statuses = status.into_iter().flat_map(|status| {
-        status
-            .container_statuses
-            .iter()
-            .chain(&status.init_container_statuses)
-            .flatten()
-    });
-    let state = statuses
-        .into_iter()
-        .find(|status| status.name == container)
-        .and_then(|status| status.state.as_ref());
-    let waiting = state.and_then(|state| state.waiting.as_ref());
-    let Some(newest) = newest else {
-        let reason = waiting.and_then(|waiting| waiting.reason.clone());
-        return Err(LogError::NotStarted {
-            pod: pod.name_any(),
-            container: container.to_owned(),
-            reason: reason.unwrap_or_else(|| "ContainerCreating".to_owned()),
-        });
-    };
-    let policy = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.restart_policy.as_deref());
-    // A container that will be started again: the run that has ended is both newest and previous.
-    let between_runs =
-        newest.ended && (waiting.is_some() || policy.is_none_or(|policy| policy == "Always"));
-    match previous && !between_runs {
-        false => Ok(newest.run),
-        true if newest.run > 0 => Ok(newest.run - 1),
-        true => Err(LogError::NoPrevious {
-            pod: pod.name_any(),
-            container: container.to_owned(),
-        }),
+    /// Runs a command in a running container, named by its pod's uid and its own name.
+    pub async fn exec(
+        &self,
+        container: (&str, &str),
+        command: &[String],
+        wanted: Wanted,
+    ) -> Result<Session, String> {
+        self.sessions.exec(container, command, wanted).await
+    }
+
+    /// Attaches to the program of a running container, named as for [`Self::exec`].
+    pub fn attach(&self, container: (&str, &str), wanted: Wanted) -> Result<Session, String> {
+        self.sessions.attach(container, wanted)
+    }
+
+    /// Connects to a port of a pod, as one of its programs would. `pod` is its uid.
+    pub async fn dial(&self, pod: &str, port: u16) -> Result<TcpStream, String> {
+        self.sessions.dial(pod, port).await
     }
 }

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::net::TcpStream;
 
-use crate::pod::attach::Output;
+use crate::pod::attach::{Door, Output};
 use crate::pod::{Context, Run};
 use crate::spawner::Process;
 use crate::stdio::{self, BoxRead, BoxWrite, Resize, Wanted};
@@ -100,10 +100,10 @@ impl Sessions {
         let output = |wanted: bool, which| wanted.then(|| attached.tap.attach(which));
         let door = attached.door.as_ref().filter(|_| wanted.stdin);
         Ok(Session {
-            stdin: door.map(super::pod::attach::Door::attach).transpose()?,
+            stdin: door.map(Door::attach).transpose()?,
             stdout: output(wanted.stdout, Output::Stdout),
             stderr: output(wanted.stderr, Output::Stderr),
-            resize: attached.streams.resize(),
+            resize: attached.resize.clone(),
             ended: async move {
                 run.process.exited().await;
                 0

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::unix::pipe::{Receiver, Sender};
@@ -16,7 +17,7 @@ pub type BoxRead = Box<dyn AsyncRead + Send + Unpin>;
 /// Where bytes are written.
 pub type BoxWrite = Box<dyn AsyncWrite + Send + Unpin>;
 /// Tells a terminal its size: columns and rows.
-pub type Resize = Box<dyn Fn(u16, u16) + Send>;
+pub type Resize = Arc<dyn Fn(u16, u16) + Send + Sync>;
 
 /// The streams of a program that are wanted. With a terminal, errors are in the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,9 +103,8 @@ impl Prepared {
                 stdout,
                 stderr,
             } => {
-                let read = |fd: OwnedFd| {
-                    Receiver::from_owned_fd(fd).map(|pipe| Box::new(pipe) as BoxRead)
-                };
+                let read =
+                    |fd: OwnedFd| Receiver::from_owned_fd(fd).map(|pipe| Box::new(pipe) as BoxRead);
                 let write =
                     |fd: OwnedFd| Sender::from_owned_fd(fd).map(|pipe| Box::new(pipe) as BoxWrite);
                 Ok(Streams {
@@ -133,7 +133,9 @@ impl Streams {
     pub(crate) fn resize(&self) -> Option<Resize> {
         #[cfg(target_os = "linux")]
         if let Some(terminal) = self.terminal.clone() {
-            return Some(Box::new(move |columns, rows| terminal.resize(columns, rows)));
+            return Some(Arc::new(move |columns, rows| {
+                terminal.resize(columns, rows)
+            }));
         }
         None
     }

@@ -1,7 +1,7 @@
 //! What this process does: each role is a list of `start` calls.
 
 mod addresses;
-mod ports;
+mod pods;
 pub mod standalone;
 pub mod system;
 

@@ -4,8 +4,16 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use futures::StreamExt;
+use tokio::net::unix::pipe::Receiver;
 
 use super::*;
+use crate::pod::attach::Tap;
+use crate::stdio::BoxRead;
+
+fn pipe(end: io::PipeReader) -> Option<BoxRead> {
+    let pipe = Receiver::from_owned_fd(OwnedFd::from(end)).expect("a pipe");
+    Some(Box::new(pipe))
+}
 
 async fn written(logs: &Logs, pod: &Path, out: &[u8], err: &[u8]) -> Writer {
     let mut writer = logs.writer(pod, "c", 0).expect("a writer");
@@ -17,7 +25,7 @@ async fn written(logs: &Logs, pod: &Path, out: &[u8], err: &[u8]) -> Writer {
         to_stderr.write_all(&err).expect("written");
     });
     writer
-        .pump(OwnedFd::from(stdout), OwnedFd::from(stderr))
+        .pump(pipe(stdout), pipe(stderr), &Tap::new())
         .await
         .expect("pumped");
     feed.await.expect("fed");
@@ -154,7 +162,7 @@ async fn a_follower_sees_lines_as_they_come_and_ends_with_the_container() {
     drop(to_stderr);
     let pump = async {
         writer
-            .pump(OwnedFd::from(stdout), OwnedFd::from(stderr))
+            .pump(pipe(stdout), pipe(stderr), &Tap::new())
             .await
             .expect("pumped");
         drop(writer);

@@ -65,7 +65,11 @@ impl Tap {
             clients.retain(|(_, client)| !client.is_closed());
             clients.push((output, sender));
         }
-        let pieces = poll_fn(move |cx| receiver.poll_recv(cx).map(|piece| piece.map(Ok::<_, std::io::Error>)));
+        let pieces = poll_fn(move |cx| {
+            receiver
+                .poll_recv(cx)
+                .map(|piece| piece.map(Ok::<_, std::io::Error>))
+        });
         Box::new(StreamReader::new(pieces))
     }
 

@@ -304,7 +304,7 @@ fn attachable(context: &Context, index: usize, mut streams: Streams) -> (Attache
     let attached = Attached {
         tap: Tap::new(),
         door,
-        streams,
+        resize: streams.resize(),
     };
     let ends = Ends {
         stdout,
@@ -316,12 +316,7 @@ fn attachable(context: &Context, index: usize, mut streams: Streams) -> (Attache
 }
 
 /// Watches a program until it has ended: its output, its probes, its exit.
-async fn supervise(
-    context: &Context,
-    run: Arc<Run>,
-    ends: Ends,
-    mut writer: Writer,
-) -> Terminated {
+async fn supervise(context: &Context, run: Arc<Run>, ends: Ends, mut writer: Writer) -> Terminated {
     let index = run.index;
     let started_at = now();
     let container_id = format!(

@@ -16,7 +16,7 @@ use crate::runtime::{Failure, Mount, Runtime, Sandbox, Start};
 use crate::session::Sessions;
 use crate::settings::Settings;
 use crate::spawner::Process;
-use crate::stdio::Streams;
+use crate::stdio::Resize;
 
 /// What all pods of the node share.
 pub(crate) struct Shared {
@@ -93,8 +93,8 @@ pub(crate) struct Attached {
     pub(crate) tap: Tap,
     /// `None` if the container has no input.
     pub(crate) door: Option<Door>,
-    /// The streams of a terminal, for its size.
-    pub(crate) streams: Streams,
+    /// Tells its terminal the size, if it has one.
+    pub(crate) resize: Option<Resize>,
 }
 
 /// What a run was started with; hooks and probes use the same.

@@ -37,9 +37,8 @@ pub(super) async fn connect_inside(
         let stream = enter(namespace).and_then(|()| {
             let first = std::net::TcpStream::connect_timeout(&four, PATIENCE);
             first.or_else(|one| {
-                std::net::TcpStream::connect_timeout(&six, PATIENCE).map_err(|two| {
-                    format!("cannot connect to {four}: {one}, nor to {six}: {two}")
-                })
+                std::net::TcpStream::connect_timeout(&six, PATIENCE)
+                    .map_err(|two| format!("cannot connect to {four}: {one}, nor to {six}: {two}"))
             })
         });
         // Nobody waits if the client has left.

@@ -57,11 +57,7 @@ impl Spawner {
     }
 
     /// Starts a program. Dropping the future before it is done also ends the program.
-    pub async fn launch(
-        &self,
-        mut launch: Launch,
-        stdio: Stdio,
-    ) -> Result<Process, LaunchError> {
+    pub async fn launch(&self, mut launch: Launch, stdio: Stdio) -> Result<Process, LaunchError> {
         check(&launch)?;
         launch.terminal = matches!(stdio, Stdio::Terminal { .. });
         match &self.kind {

@@ -12,10 +12,7 @@ use super::client::{Control, Process, Stdio};
 use super::{Exit, Launch, LaunchError};
 use crate::sys;
 
-pub(super) fn launch(
-    launch: &Launch,
-    stdio: Stdio,
-) -> Result<Process, LaunchError> {
+pub(super) fn launch(launch: &Launch, stdio: Stdio) -> Result<Process, LaunchError> {
     let failed = |error: std::io::Error| LaunchError::Step {
         step: "start".to_owned(),
         program: launch.program.clone(),

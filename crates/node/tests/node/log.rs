@@ -1,7 +1,7 @@
 //! Logs of containers, as the API server asks the node for them.
 
 use futures::StreamExt;
-use node::{LogError, LogOptions};
+use node::{ContainerError, LogOptions};
 
 use crate::harness::{Server, get, guest, host_port, shell, waiting};
 
@@ -69,9 +69,9 @@ async fn the_previous_run_can_be_read_and_errors_say_what_is_wrong() {
             .err()
             .expect("an error")
     };
-    assert!(matches!(error("none", None), LogError::NoPod { .. }));
+    assert!(matches!(error("none", None), ContainerError::NoPod { .. }));
     assert!(matches!(
         error("crash", Some("other")),
-        LogError::NoContainer { .. }
+        ContainerError::NoContainer { .. }
     ));
 }

@@ -31,9 +31,12 @@ fn shell(script: &str) -> Launch {
 async fn run(spawner: &Spawner, launch: Launch) -> Result<(Process, Receiver), LaunchError> {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     let stderr = OwnedFd::from(writer.try_clone().expect("a copy"));
-    let process = spawner
-        .launch(launch, OwnedFd::from(writer), stderr)
-        .await?;
+    let stdio = node::spawner::Stdio::Fds {
+        stdin: None,
+        stdout: OwnedFd::from(writer),
+        stderr,
+    };
+    let process = spawner.launch(launch, stdio).await?;
     Ok((
         process,
         Receiver::from_owned_fd(OwnedFd::from(reader)).expect("a pipe"),

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use apiserver::stream;
 use kube::Client;
 use lifecycle::{Tasks, snapshot_channel};
 use proxy::{Address, ListenerSettings};
@@ -19,7 +18,7 @@ use routing::Visibility;
 
 use crate::gateway_view;
 use crate::roles::addresses;
-use crate::roles::ports::PodPorts;
+use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
 use crate::settings::Settings;
 
@@ -84,8 +83,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     workloads::start(&cluster, workloads, tasks);
     services::start(&cluster, addresses::services(&settings, &claim), tasks);
     let node = node::start(&cluster, system::node(&settings)?, images.clone(), tasks).await?;
-    system::connect_pods(&server, &node);
-    server.connect_ports(Arc::new(PodPorts), stream::Limits::STANDARD, tasks);
+    pods::connect(&server, &node, tasks);
     let watching = system::publisher(&settings, &ports, &gateway);
     publisher::start(&cluster, watching, publish, tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);

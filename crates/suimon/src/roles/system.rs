@@ -6,18 +6,15 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use api::names::{GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
-use apiserver::Status;
 use apiserver::admission::{AdmissionRequest, Operation, Rejection};
-use apiserver::connect::{Body, ConnectRequest};
 use dialects::gateway_api::Adopt;
-use futures::future::{BoxFuture, ready};
-use futures::{FutureExt, StreamExt};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use lifecycle::{Stage, Tasks};
@@ -374,64 +371,6 @@ fn core(kind: &str, plural: &str) -> ApiResource {
         kind: kind.to_owned(),
         plural: plural.to_owned(),
     }
-}
-
-/// Answers `kubectl logs` from the node's files.
-pub fn connect_pods(server: &apiserver::Server, node: &node::Node) {
-    let node = node.clone();
-    server.connect(
-        "pods",
-        "log",
-        Arc::new(move |request: ConnectRequest| {
-            let node = node.clone();
-            async move { logs(&node, &request) }.boxed()
-        }),
-    );
-}
-
-fn logs(node: &node::Node, request: &ConnectRequest) -> Result<http::Response<Body>, Status> {
-    let options = log_options(request)?;
-    let stream = node
-        .logs(
-            &request.namespace,
-            &request.name,
-            request.parameter("container"),
-            &options,
-        )
-        .map_err(|error| Status::bad_request(error.to_string()))?;
-    // A broken file ends the stream; the client has what could be read.
-    let stream = stream
-        .take_while(|piece| ready(piece.is_ok()))
-        .filter_map(|piece| ready(piece.ok()));
-    let response = http::Response::builder()
-        .header("content-type", "text/plain")
-        .body(Body::stream(stream));
-    response.map_err(|error| Status::internal(error.to_string()))
-}
-
-fn log_options(request: &ConnectRequest) -> Result<node::LogOptions, Status> {
-    fn number<T: FromStr>(request: &ConnectRequest, name: &str) -> Result<Option<T>, Status> {
-        let Some(text) = request.parameter(name) else {
-            return Ok(None);
-        };
-        text.parse()
-            .map(Some)
-            .map_err(|_| Status::bad_request(format!("{name}: \"{text}\" is not valid")))
-    }
-    let flag = |name: &str| {
-        request
-            .parameter(name)
-            .is_some_and(|value| value != "false" && value != "0")
-    };
-    Ok(node::LogOptions {
-        follow: flag("follow"),
-        tail_lines: number(request, "tailLines")?,
-        since_seconds: number(request, "sinceSeconds")?,
-        since_time: number(request, "sinceTime")?,
-        timestamps: flag("timestamps"),
-        previous: flag("previous"),
-        limit_bytes: number(request, "limitBytes")?,
-    })
 }
 
 /// Keeps the data directory's lock, and the addresses, until the store is closed.
