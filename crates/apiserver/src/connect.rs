@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use crate::status::Status;
+use crate::stream::proxy::Proxied;
 
 /// A response body: all at once, or a stream that ends when the client leaves.
 pub enum Body {
@@ -97,6 +98,8 @@ pub struct ConnectRequest {
     pub query: Vec<(String, String)>,
     /// Headers, as sent.
     pub headers: HeaderMap,
+    /// The request for the program behind the object, if that is what is asked for.
+    pub(crate) proxied: Option<Proxied>,
     /// The connection, if the client wants to speak another protocol on it.
     pub(crate) upgrade: Option<OnUpgrade>,
 }
@@ -133,6 +136,10 @@ pub type Connector = Arc<
         + Send
         + Sync,
 >;
+
+/// Measures the objects of a resource that is never stored: those of a namespace (empty for all),
+/// or the one of this name (empty for all).
+pub type Measure = Arc<dyn Fn(String, String) -> BoxFuture<'static, Vec<Value>> + Send + Sync>;
 
 /// Answers a path outside the resources with JSON: the question is the request's body, null for a
 /// GET; an error text becomes a bad request.

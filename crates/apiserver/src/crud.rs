@@ -8,6 +8,7 @@ mod decode;
 mod delete;
 mod evict;
 mod list;
+mod measured;
 mod metadata;
 mod modify;
 mod scale;
@@ -23,7 +24,7 @@ use serde_json::Value;
 use crate::admission::{Admission, User};
 use crate::auth;
 use crate::auth::token::Tokens;
-use crate::connect::{Connector, Page};
+use crate::connect::{Connector, Measure, Page};
 use crate::http::options::{FieldValidation, Options};
 use crate::inflight::Inflight;
 use crate::status::{Named, Status};
@@ -47,9 +48,9 @@ pub(crate) struct Api {
     pub(crate) quota: quota::Lock,
     pub(crate) policies: policy::Cache,
     pub(crate) inflight: Inflight,
-    evictions: tokio::sync::Mutex<()>,
     /// The CA that signs clients' certificates, once the server listens.
     pub(crate) issuer: OnceLock<Issuer<'static, KeyPair>>,
+    measures: RwLock<HashMap<String, Measure>>,
 }
 
 /// One checked request about one resource.
@@ -204,8 +205,8 @@ impl Api {
             quota: quota::Lock::default(),
             policies: policy::Cache::default(),
             inflight: Inflight::standard(),
-            evictions: tokio::sync::Mutex::default(),
             issuer: OnceLock::new(),
+            measures: RwLock::default(),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::auth::token::Tokens;
 use crate::connect::{Body, ConnectRequest, Page};
 use crate::crud::{self, Api, Call, Reply};
 use crate::status::Status;
+use crate::stream::proxy::{Proxied, split_name};
 use crate::{discovery, openapi, watch};
 use negotiate::Form;
 use options::Options;
@@ -95,8 +96,12 @@ where
     let options = Options::parse(head.uri.query().unwrap_or_default())?;
     let call = call(api, &resource, options, user, &head.headers)?;
     auth::authorize(&api.store, &call, &head.method)?;
+    if call.subresource == "proxy" {
+        let body = read(body, &head.method).await?;
+        return proxy(api, call, head, body).await;
+    }
     if !call.subresource.is_empty() && !crud::known_subresource(&call) {
-        return connect(api, &call, head).await;
+        return connect(api, &call, head, None).await;
     }
     let _place = if call.options.watch {
         None
@@ -228,6 +233,8 @@ async fn dispatch(
             return Err(Status::method_not_allowed());
         }
         _ if call.kind.is_question() => return Err(Status::method_not_allowed()),
+        ("GET", _) if call.kind.is_measured() => api.measured(&call).await?,
+        _ if call.kind.is_measured() => return Err(Status::method_not_allowed()),
         ("GET", _) if call.options.watch => return watched(watch::start(api, call, form.clone())?),
         ("GET", true) => api.list(&call)?,
         ("GET", false) if scale => api.get_scale(&call)?,
@@ -247,11 +254,48 @@ async fn dispatch(
     Ok(send(&call, form, &reply))
 }
 
+/// A request for the program behind a pod or a Service.
+async fn proxy(
+    api: &Api,
+    mut call: Call,
+    head: http::request::Parts,
+    body: Bytes,
+) -> Result<Response<Body>, Status> {
+    /// `/api/v1/namespaces/NAMESPACE/RESOURCE/NAME/proxy`.
+    const SEGMENTS: usize = 8;
+    let Some((scheme, name, port)) = split_name(&call.name) else {
+        let what = call.kind.singular.as_str();
+        return Err(Status::bad_request(format!(
+            "invalid {what} request \"{}\"",
+            call.name
+        )));
+    };
+    let raw = head.uri.path();
+    let end = raw.match_indices('/').nth(SEGMENTS - 1);
+    let (prefix, below) = raw.split_at(end.map_or(raw.len(), |(at, _)| at));
+    let query = head.uri.query().map(|query| format!("?{query}"));
+    let proxied = Proxied {
+        scheme: scheme.to_owned(),
+        port: port.to_owned(),
+        method: head.method.clone(),
+        prefix: prefix.to_owned(),
+        path: format!(
+            "{}{}",
+            if below.is_empty() { "/" } else { below },
+            query.unwrap_or_default()
+        ),
+        body,
+    };
+    call.name = name.to_owned();
+    connect(api, &call, head, Some(proxied)).await
+}
+
 /// Hands a subresource to the one who registered for it.
 async fn connect(
     api: &Api,
     call: &Call,
     mut head: http::request::Parts,
+    proxied: Option<Proxied>,
 ) -> Result<Response<Body>, Status> {
     let connector = api.connector(call).ok_or_else(Status::no_such_path)?;
     let crud::Content::Object(object) = api.get(call)?.content else {
@@ -262,6 +306,7 @@ async fn connect(
         name: call.name.clone(),
         object: (*object.value()).clone(),
         query: call.options.raw.clone(),
+        proxied,
         upgrade: head.extensions.remove(),
         headers: head.headers,
     };

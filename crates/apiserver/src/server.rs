@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::admission::Admission;
 use crate::auth::token::Tokens;
-use crate::connect::{Connector, Page};
+use crate::connect::{Connector, Measure, Page};
 use crate::crud::{self, Api, Call};
 use crate::status::Status;
 use crate::store::{self, Limits, Store};
@@ -287,7 +287,13 @@ impl Server {
         self.api.connect(resource, subresource, handler);
     }
 
-    /// Serves `pods/exec`, `pods/attach` and `pods/portforward` with what runs the containers.
+    /// Serves a resource that is measured when it is read, such as `pods.metrics.k8s.io`.
+    pub fn measure(&self, resource: &str, measure: Measure) {
+        self.api.measure(resource, measure);
+    }
+
+    /// Serves `pods/exec`, `pods/attach`, `pods/portforward`, `pods/proxy` and `services/proxy`
+    /// with what runs the containers.
     pub fn connect_streams(
         &self,
         containers: Arc<dyn Containers>,
@@ -298,6 +304,8 @@ impl Server {
         self.connect("pods", "exec", streams.exec());
         self.connect("pods", "attach", streams.attach());
         self.connect("pods", "portforward", streams.port_forward());
+        self.connect("pods", "proxy", streams.pod_proxy());
+        self.connect("services", "proxy", streams.service_proxy());
     }
 }
 

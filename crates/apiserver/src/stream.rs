@@ -7,6 +7,7 @@
 mod channel;
 mod exec;
 mod port_forward;
+pub(crate) mod proxy;
 mod pump;
 mod session;
 mod spdy;
@@ -102,6 +103,17 @@ pub trait Containers: Send + Sync {
 
     /// Connects to a port of a pod. An error is one sentence for the user.
     fn dial(&self, pod: &Value, port: u16) -> BoxFuture<'static, Result<Box<dyn Duplex>, String>>;
+
+    /// Connects to a program behind a Service. `port` is a number or a name of the Service, or
+    /// empty for its only port.
+    ///
+    /// # Errors
+    /// The answer to the client, such as 503 while no pod is ready.
+    fn dial_service(
+        &self,
+        service: &Value,
+        port: &str,
+    ) -> BoxFuture<'static, Result<Box<dyn Duplex>, Status>>;
 }
 
 /// How much one client may hold.
@@ -175,6 +187,24 @@ impl Streams {
         Arc::new(move |request| {
             let streams = streams.clone();
             async move { port_forward::answer(&streams, request) }.boxed()
+        })
+    }
+
+    /// `pods/proxy`.
+    pub(crate) fn pod_proxy(&self) -> Connector {
+        self.proxy(proxy::Behind::Pod)
+    }
+
+    /// `services/proxy`.
+    pub(crate) fn service_proxy(&self) -> Connector {
+        self.proxy(proxy::Behind::Service)
+    }
+
+    fn proxy(&self, behind: proxy::Behind) -> Connector {
+        let streams = self.clone();
+        Arc::new(move |request| {
+            let streams = streams.clone();
+            async move { proxy::answer(&streams, request, behind).await }.boxed()
         })
     }
 }

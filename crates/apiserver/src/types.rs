@@ -152,6 +152,9 @@ pub struct Storage {
     pub older_autoscaler: bool,
 }
 
+/// Verbs of a resource that is measured when it is read, and never stored.
+pub const MEASURED: &[&str] = &["get", "list"];
+
 /// Verbs of a full resource.
 pub const ALL_VERBS: &[&str] = &[
     "create",
@@ -171,6 +174,11 @@ impl ResourceType {
     /// Whether objects of this type are questions, which are answered and never stored.
     pub fn is_question(&self) -> bool {
         self.verbs == ASK
+    }
+
+    /// Whether objects of this type are measured when they are read, and never stored.
+    pub fn is_measured(&self) -> bool {
+        self.verbs == MEASURED
     }
 
     /// `group/version`, or just the version for core.

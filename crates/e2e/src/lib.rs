@@ -21,6 +21,8 @@ mod ingress;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]
+mod pods;
+#[cfg(test)]
 mod protocols;
 #[cfg(test)]
 mod registry;
@@ -35,6 +37,8 @@ mod shutdown;
 mod streams;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod tools;
 #[cfg(test)]
 mod workloads;
 

@@ -30,11 +30,13 @@ mod stdio;
 mod sys;
 #[cfg(target_os = "linux")]
 mod terminal;
+mod usage;
 mod volume;
 
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::Stream;
@@ -51,6 +53,7 @@ pub use session::Session;
 pub use settings::Settings;
 pub use stdio::{BoxRead, BoxWrite, Resize, Wanted};
 pub use sys::is_root;
+pub use usage::{PodUsage, Usage};
 
 use log::Logs;
 use manager::Manager;
@@ -61,6 +64,7 @@ use runtime::Runtime;
 use runtime::process::ProcessRuntime;
 use session::Sessions;
 use spawner::Spawner;
+use usage::Meter;
 
 /// Why the node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +95,7 @@ pub struct Node {
     pods: Informer<Pod>,
     logs: Logs,
     sessions: Sessions,
+    meter: Meter,
 }
 
 /// Registers the node and runs its pods. Returns once pods are watched.
@@ -138,12 +143,22 @@ pub async fn start(
         Manager::new(shared).run(changed, shutdown).await;
         Ok::<(), Infallible>(())
     });
+    let meter = Meter::new(sessions.clone());
+    let samples = meter.clone();
+    let mut stop = tasks.shutdown(Stage::Pods);
+    tasks.spawn("usage", Stage::Pods, async move {
+        tokio::select! {
+            never = samples.keep() => match never {},
+            () = stop.requested() => Ok::<(), Infallible>(()),
+        }
+    });
     tasks.spawn_restarting("node lease", Stage::Controllers, move || {
         registration::keep(client.clone(), renewed.clone(), problems.clone())
     });
     Ok(Node {
         pods,
         logs,
+        meter,
         sessions,
     })
 }
@@ -286,6 +301,16 @@ impl Node {
     /// Attaches to the program of a running container, named as for [`Self::exec`].
     pub fn attach(&self, container: (&str, &str), wanted: Wanted) -> Result<Session, String> {
         self.sessions.attach(container, wanted)
+    }
+
+    /// What the pods use.
+    pub fn pod_usage(&self) -> Vec<PodUsage> {
+        self.meter.pods()
+    }
+
+    /// What the machine uses, and the time that the rate is about.
+    pub fn machine_usage(&self) -> Option<(Usage, Duration)> {
+        self.meter.machine()
     }
 
     /// Connects to a port of a pod, as one of its programs would. `pod` is its uid.

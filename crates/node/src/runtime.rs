@@ -21,6 +21,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::net::TcpStream;
 
 use crate::spawner::{Process, Stdio};
+use crate::usage::{Processes, Used};
 
 /// Where programs are searched if neither the pod nor the image says.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -58,6 +59,15 @@ pub trait Runtime: Send + Sync {
     fn cause(&self, _sandbox: &Sandbox, _container: &str) -> Option<&'static str> {
         None
     }
+
+    /// What a container has used, if that can be measured. `pid` is its first process.
+    fn used(
+        &self,
+        sandbox: &Sandbox,
+        container: &str,
+        pid: i32,
+        processes: &Processes,
+    ) -> Option<Used>;
 
     /// Connects to a port as a program of the pod would, also one that listens on loopback only.
     /// An error is one sentence for the user.

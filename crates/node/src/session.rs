@@ -45,6 +45,12 @@ impl Sessions {
         pods.get(uid)?.upgrade()
     }
 
+    /// Every pod that runs.
+    pub(crate) fn all(&self) -> Vec<Arc<Context>> {
+        let pods = self.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.values().filter_map(Weak::upgrade).collect()
+    }
+
     fn run(&self, uid: &str, container: &str) -> Result<(Arc<Context>, Arc<Run>), String> {
         let pod = self.pod(uid).ok_or("pod does not exist")?;
         let run = pod.running(container);

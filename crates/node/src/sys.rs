@@ -94,6 +94,13 @@ pub(crate) fn memory_bytes() -> Option<u64> {
     Some(u64::try_from(pages).ok()? * u64::try_from(size).ok()?)
 }
 
+/// Size of a page of memory, in bytes.
+pub(crate) fn page_bytes() -> u64 {
+    // SAFETY: sysconf takes a plain integer and returns -1 for what it does not know.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
+}
+
 /// A descriptor that stands for a process.
 #[cfg(target_os = "linux")]
 pub(crate) fn open_process(pid: i32) -> io::Result<std::os::fd::OwnedFd> {

@@ -13,6 +13,7 @@ mod claim;
 mod cronjob;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod endpointslice;
 mod history;
@@ -67,6 +68,7 @@ pub fn start(cluster: &Cluster, settings: Settings, tasks: &Tasks) {
     service::start(cluster, settings.service_addresses, tasks);
     endpointslice::start(cluster, tasks);
     endpoints::start(cluster, tasks);
+    disruption::start(cluster, tasks);
     account::start(cluster, settings.root_ca, tasks);
     autoscaler::start(&shared, tasks);
 }

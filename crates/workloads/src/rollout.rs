@@ -127,7 +127,7 @@ pub(crate) fn proportional(limits: Limits, sizes: &[(i32, i32)]) -> Vec<i32> {
     next
 }
 
-fn resolve(value: &IntOrString, replicas: i32, up: bool) -> i32 {
+pub(crate) fn resolve(value: &IntOrString, replicas: i32, up: bool) -> i32 {
     match value {
         IntOrString::Int(number) => (*number).max(0),
         IntOrString::String(text) => {

@@ -20,12 +20,12 @@ const FOREGROUND: &str = "foregroundDeletion";
 
 /// Options of a delete, from the body and the query.
 #[derive(Clone, Debug, Default)]
-struct DeleteOptions {
+pub(super) struct DeleteOptions {
     grace_period_seconds: Option<i64>,
     policy: Option<Policy>,
     uid: Option<String>,
     revision: Option<String>,
-    dry_run: bool,
+    pub(super) dry_run: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,11 @@ impl Api {
         })
     }
 
-    async fn delete_with(&self, call: &Call, options: &DeleteOptions) -> Result<Reply, Status> {
+    pub(super) async fn delete_with(
+        &self,
+        call: &Call,
+        options: &DeleteOptions,
+    ) -> Result<Reply, Status> {
         for _ in 0..ATTEMPTS {
             let stored = self
                 .store
@@ -196,12 +200,17 @@ fn success(call: &Call, uid: &str) -> Value {
 
 impl DeleteOptions {
     fn read(call: &Call, body: &Body) -> Result<Self, Status> {
-        let query = &call.options;
         let value = if body.bytes.is_empty() {
             Value::Null
         } else {
             body.parse(Some(DEFINITION))?.0
         };
+        Self::of(call, &value)
+    }
+
+    /// Options as an object; null for none. The query's count where it says nothing.
+    pub(super) fn of(call: &Call, value: &Value) -> Result<Self, Status> {
+        let query = &call.options;
         let text = |value: &Value| {
             value
                 .as_str()

@@ -76,7 +76,11 @@ impl<'a> Target<'a> {
         version: &'a str,
         segments: impl Iterator<Item = &'a str>,
     ) -> Option<Self> {
-        let rest: Vec<&str> = segments.take(8).collect();
+        let mut rest: Vec<&str> = segments.take(8).collect();
+        // Below a proxy the path is the program's.
+        if let ["namespaces", _, _, _, "proxy", _, ..] = rest.as_slice() {
+            rest.truncate(5);
+        }
         if rest.iter().any(|segment| segment.is_empty()) {
             return None;
         }
@@ -160,6 +164,15 @@ mod tests {
         assert_eq!(
             (status.resource, status.subresource),
             ("namespaces", Some("finalize"))
+        );
+        let Some(Target::Resource(proxy)) =
+            Target::parse("/api/v1/namespaces/default/pods/http:p:80/proxy/a//b/c/d/e/f")
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (proxy.name, proxy.subresource),
+            (Some("http:p:80"), Some("proxy"))
         );
         assert_eq!(Target::parse("/apis"), Some(Target::Groups { core: false }));
         assert_eq!(

@@ -2,7 +2,8 @@
 //! node reads it, or clients use it as plain storage.
 
 use super::{
-    ALL_VERBS, ASK, Columns, Description, Durability, ResourceType, Scale, Storage, Subresources,
+    ALL_VERBS, ASK, Columns, Description, Durability, MEASURED, ResourceType, Scale, Storage,
+    Subresources,
 };
 use crate::schema::pack;
 use crate::table;
@@ -21,6 +22,8 @@ struct Row {
     lazy: bool,
     /// Answered and never stored.
     question: bool,
+    /// Measured when it is read, and never stored.
+    measured: bool,
     others: &'static [(&'static str, &'static [&'static str])],
     selectable: &'static [&'static str],
     rule: NameRule,
@@ -39,6 +42,7 @@ const ROW: Row = Row {
     scale: false,
     lazy: false,
     question: false,
+    measured: false,
     others: &[],
     selectable: &[],
     rule: NameRule::Subdomain,
@@ -78,8 +82,8 @@ const HOOKS: &str =
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.core.v1.Namespace", plural: "namespaces", short: &["ns"], cluster: true, status: true, others: &[("finalize", &["update"])], selectable: &["status.phase"], rule: NameRule::Label, ..ROW },
-    Row { definition: "io.k8s.api.core.v1.Pod", plural: "pods", short: &["po"], categories: ALL, status: true, lazy: true, others: &[("attach", &["create", "get"]), ("eviction", &["create"]), ("exec", &["create", "get"]), ("log", &["get"]), ("portforward", &["create", "get"])], selectable: &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"], ..ROW },
-    Row { definition: "io.k8s.api.core.v1.Service", plural: "services", short: &["svc"], categories: ALL, status: true, selectable: &["spec.clusterIP", "spec.type"], rule: NameRule::Label1035, ..ROW },
+    Row { definition: "io.k8s.api.core.v1.Pod", plural: "pods", short: &["po"], categories: ALL, status: true, lazy: true, others: &[("attach", &["create", "get"]), ("eviction", &["create"]), ("exec", &["create", "get"]), ("log", &["get"]), ("portforward", &["create", "get"]), ("proxy", &["create", "delete", "get", "patch", "update"])], selectable: &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"], ..ROW },
+    Row { definition: "io.k8s.api.core.v1.Service", plural: "services", short: &["svc"], categories: ALL, status: true, others: &[("proxy", &["create", "delete", "get", "patch", "update"])], selectable: &["spec.clusterIP", "spec.type"], rule: NameRule::Label1035, ..ROW },
     Row { definition: "io.k8s.api.core.v1.Endpoints", plural: "endpoints", short: &["ep"], lazy: true, warning: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"), ..ROW },
     Row { definition: "io.k8s.api.core.v1.ConfigMap", plural: "configmaps", short: &["cm"], ..ROW },
     Row { definition: "io.k8s.api.core.v1.Secret", plural: "secrets", selectable: &["type"], ..ROW },
@@ -116,6 +120,8 @@ const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.coordination.v1.Lease", group: "coordination.k8s.io", plural: "leases", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.discovery.v1.EndpointSlice", group: "discovery.k8s.io", plural: "endpointslices", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.events.v1.Event", group: "events.k8s.io", plural: "events", lazy: true, ..ROW },
+    Row { definition: "io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics", group: "metrics.k8s.io", version: "v1beta1", plural: "nodes", cluster: true, measured: true, ..ROW },
+    Row { definition: "io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics", group: "metrics.k8s.io", version: "v1beta1", plural: "pods", measured: true, ..ROW },
     Row { definition: "io.k8s.api.networking.v1.Ingress", group: "networking.k8s.io", plural: "ingresses", short: &["ing"], status: true, ..ROW },
     Row { definition: "io.k8s.api.networking.v1.IngressClass", group: "networking.k8s.io", plural: "ingressclasses", cluster: true, ..ROW },
     Row { definition: "io.k8s.api.networking.v1.NetworkPolicy", group: "networking.k8s.io", plural: "networkpolicies", short: &["netpol"], ..ROW },
@@ -171,7 +177,11 @@ fn entry(row: &Row) -> ResourceType {
             Durability::Durable
         },
         selectable: texts(row.selectable),
-        verbs: if row.question { ASK } else { ALL_VERBS },
+        verbs: match (row.question, row.measured) {
+            (true, _) => ASK,
+            (_, true) => MEASURED,
+            _ => ALL_VERBS,
+        },
         name_rule: row.rule,
         storage: storage(row),
         custom: false,

@@ -33,6 +33,7 @@ use super::{DEFAULT_PATH, Failure, Runtime, Sandbox, Start, forward};
 use crate::identity;
 use crate::spawner::{self, Launch, Process, Spawner, Stdio};
 use crate::sys;
+use crate::usage::{Processes, Used};
 
 /// The `runtimeClassName` of this runtime.
 pub const NAME: &str = "oci";
@@ -277,6 +278,21 @@ impl Runtime for OciRuntime {
             .get(container)?
             .out_of_memory()
             .then_some("OOMKilled")
+    }
+
+    fn used(
+        &self,
+        sandbox: &Sandbox,
+        container: &str,
+        _pid: i32,
+        _processes: &Processes,
+    ) -> Option<Used> {
+        let groups = shared(sandbox)
+            .ok()?
+            .cgroups
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        groups.get(container)?.used()
     }
 
     fn dial<'a>(

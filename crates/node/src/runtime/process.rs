@@ -19,6 +19,7 @@ use crate::identity;
 use crate::port::Ports;
 use crate::spawner::{Launch, Process, Spawner, Stdio};
 use crate::sys;
+use crate::usage::{Processes, Used};
 
 /// The `runtimeClassName` of this runtime.
 pub const NAME: &str = "process";
@@ -118,6 +119,17 @@ impl Runtime for ProcessRuntime {
         stdio: Stdio,
     ) -> BoxFuture<'a, Result<Process, Failure>> {
         self.launch(start, command, stdio).boxed()
+    }
+
+    fn used(
+        &self,
+        _sandbox: &Sandbox,
+        _container: &str,
+        pid: i32,
+        processes: &Processes,
+    ) -> Option<Used> {
+        // Every program leads a session of its own.
+        processes.session(pid)
     }
 
     fn dial<'a>(

@@ -83,7 +83,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     workloads::start(&cluster, workloads, tasks);
     services::start(&cluster, addresses::services(&settings, &claim), tasks);
     let node = node::start(&cluster, system::node(&settings)?, images.clone(), tasks).await?;
-    pods::connect(&server, &node, tasks);
+    pods::connect(&server, &cluster, &node, tasks);
     let watching = system::publisher(&settings, &ports, &gateway);
     publisher::start(&cluster, watching, publish, tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);

@@ -24,6 +24,14 @@ async fn an_eviction_waits_for_the_disruption_budget() {
     let budget = json!({ "metadata": { "name": "web" }, "spec": { "minAvailable": 1, "selector": { "matchLabels": { "app": "web" } } } });
     world.create(&budgets, budget).await;
     let evict = async |name: &str| pods.evict(name, &EvictParams::default()).await;
+    // What the controller of budgets writes.
+    let counted = |healthy: i32, allowed: i32| json!({ "status": { "observedGeneration": 1, "currentHealthy": healthy, "desiredHealthy": 1, "expectedPods": healthy, "disruptionsAllowed": allowed } });
+    let count = async |healthy: i32, allowed: i32| {
+        let patch = Patch::Merge(counted(healthy, allowed));
+        let params = PatchParams::default();
+        budgets.patch_status("web", &params, &patch).await.expect("counted")
+    };
+    count(2, 1).await;
     evict("a").await.expect("one may go");
     assert_eq!(status_of(pods.get("a").await).code, 404);
     let refused = status_of(evict("b").await);

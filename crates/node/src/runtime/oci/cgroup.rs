@@ -6,12 +6,15 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::usage::Used;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Everything of ours is below this group.
 const PARENT: &str = "suimon";
 /// Version 1 controllers that hold a container.
-const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+const CONTROLLERS: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
 /// Processes and threads that a container may have.
 const MOST_TASKS: u64 = 32_768;
 /// Period of the CPU quota, in microseconds.
@@ -116,6 +119,32 @@ impl Cgroup {
             .any(|count| count > 0)
     }
 
+    /// What the container has used; `None` where no controller counts it.
+    pub(crate) fn used(&self) -> Option<Used> {
+        let read = |file: &str| {
+            let mut dirs = self.dirs.iter();
+            dirs.find_map(|dir| fs::read_to_string(dir.join(file)).ok())
+        };
+        let (cpu, memory, inactive) = if self.v2 {
+            let cpu = field(&read("cpu.stat")?, "usage_usec ")?;
+            let inactive = field(&read("memory.stat")?, "inactive_file ")?;
+            (cpu.saturating_mul(1000), read("memory.current")?, inactive)
+        } else {
+            let cpu = read("cpuacct.usage")?;
+            let inactive = field(&read("memory.stat")?, "total_inactive_file ")?;
+            (
+                cpu.trim().parse().ok()?,
+                read("memory.usage_in_bytes")?,
+                inactive,
+            )
+        };
+        let memory: u64 = memory.trim().parse().ok()?;
+        Some(Used {
+            cpu: Duration::from_nanos(cpu),
+            memory_bytes: memory.saturating_sub(inactive),
+        })
+    }
+
     fn write(&self, file: &str, value: &str) -> io::Result<()> {
         let Some(dir) = self.dirs.iter().find(|dir| dir.join(file).exists()) else {
             tracing::warn!(
@@ -190,6 +219,12 @@ fn remove(dir: &Path) {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     tracing::warn!(dir = %dir.display(), "a control group stays behind: its processes do not end");
+}
+
+/// The number after `name` at the begin of a line.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.trim().parse().ok()
 }
 
 /// File names and contents for the limits.
