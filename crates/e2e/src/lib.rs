@@ -17,6 +17,8 @@ mod gateway_api;
 mod guest;
 mod http;
 #[cfg(test)]
+mod hygiene;
+#[cfg(test)]
 mod ingress;
 #[cfg(test)]
 mod kubectl;

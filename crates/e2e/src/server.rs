@@ -65,6 +65,11 @@ impl Server {
         Self::start_on(killed, &runtime(), &[]).await
     }
 
+    /// The same with the container runtime.
+    pub async fn start_again_with_containers(killed: TempDir) -> anyhow::Result<Self> {
+        Self::start_on(killed, "oci", &[]).await
+    }
+
     async fn start_on(data: TempDir, runtime: &str, flags: &[&str]) -> anyhow::Result<Self> {
         let mut child = Command::new(program("suimon")?)
             .args([
@@ -143,6 +148,11 @@ impl Server {
     /// Everything it has written to standard error.
     pub fn said(&self) -> String {
         self.said.borrow().clone()
+    }
+
+    /// Where it keeps everything.
+    pub fn data_dir(&self) -> &Path {
+        self.data.path()
     }
 
     /// Its kubeconfig.

@@ -23,7 +23,7 @@ pub(crate) fn pod(name: &str, containers: Containers, oci: bool) -> String {
     let mounts = "volumeMounts: [{name: usr, mountPath: /usr}, {name: lib, mountPath: /lib}, \
          {name: lib64, mountPath: /lib64}, {name: bin, mountPath: /bin}, {name: data, mountPath: /data}]";
     let volumes = "volumes: [{name: usr, hostPath: {path: /usr}}, {name: lib, hostPath: {path: /lib}}, \
-         {name: lib64, hostPath: {path: /lib64}}, {name: bin, hostPath: {path: /bin}}, {name: data, emptyDir: {}}]";
+         {name: lib64, hostPath: {path: /lib64}}, {name: bin, hostPath: {path: /bin}}, {name: data, emptyDir: {medium: Memory, sizeLimit: 64Mi}}]";
     let container = |(name, script, more): &(&str, &str, &str)| {
         let script = serde_json::Value::from(*script);
         let more = [*more, if oci { mounts } else { "" }]

@@ -217,9 +217,8 @@ fn plan(
         }
     };
     let (disruptions_allowed, desired_healthy, expected_pods) = numbers;
-    let known = before.conditions.iter().flatten();
+    let mut known = before.conditions.iter().flatten();
     let since = known
-        .into_iter()
         .find(|condition| condition.type_ == "DisruptionAllowed" && condition.status == status)
         .map_or_else(
             || now.clone(),

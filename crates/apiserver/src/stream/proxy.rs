@@ -88,8 +88,7 @@ fn pod_port(request: &ConnectRequest, named: &str) -> Result<u16, Status> {
     }
     let containers = request.object["spec"]["containers"].as_array();
     let ports = containers.into_iter().flatten();
-    let mut numbers =
-        ports.filter_map(|container| container["ports"][0]["containerPort"].as_u64());
+    let mut numbers = ports.filter_map(|container| container["ports"][0]["containerPort"].as_u64());
     let port = numbers.next().unwrap_or(80);
     u16::try_from(port).map_err(|_| invalid())
 }
