@@ -209,7 +209,8 @@ fn plan(
                 0 => ("False", "InsufficientPods"),
                 _ => ("True", "SufficientPods"),
             };
-            (status, reason, String::new(), (spare, desired, expected))
+            let numbers = (spare, Some(desired), Some(expected));
+            (status, reason, String::new(), numbers)
         }
         Err(problem) => {
             let known = (0, before.desired_healthy, before.expected_pods);
@@ -234,10 +235,10 @@ fn plan(
     };
     let status = PodDisruptionBudgetStatus {
         conditions: Some(vec![condition]),
-        current_healthy: current,
+        current_healthy: Some(current),
         desired_healthy,
         disrupted_pods: (!disrupted.is_empty()).then_some(disrupted),
-        disruptions_allowed,
+        disruptions_allowed: Some(disruptions_allowed),
         expected_pods,
         observed_generation: budget.metadata.generation,
     };
@@ -346,6 +347,8 @@ mod tests {
             status.desired_healthy,
             status.expected_pods,
         );
+        let (allowed, current, desired, pods) = expected;
+        let expected = (Some(allowed), Some(current), Some(desired), Some(pods));
         assert_eq!(found, expected, "{spec}");
         assert_eq!(status.observed_generation, Some(3));
     }
@@ -377,7 +380,7 @@ mod tests {
         let condition = &status.conditions.expect("conditions")[0];
         assert_eq!(condition.reason, "SyncFailed");
         assert_eq!(condition.message, "Job j has no replicas");
-        assert_eq!(status.disruptions_allowed, 0);
+        assert_eq!(status.disruptions_allowed, Some(0));
     }
 
     #[test]
@@ -389,12 +392,18 @@ mod tests {
         let budget = budget(json!({ "minAvailable": 1 }), status);
         let two = pods(&[true, true]);
         let (soon, again) = plan(&budget, &two, &owners(2), &at("2026-01-01T00:01:00Z"));
-        assert_eq!((soon.current_healthy, soon.disruptions_allowed), (1, 0));
+        assert_eq!(
+            (soon.current_healthy, soon.disruptions_allowed),
+            (Some(1), Some(0))
+        );
         assert_eq!(again, Some(Duration::from_secs(60)));
         let kept = soon.disrupted_pods.expect("one is kept");
         assert_eq!(kept.keys().collect::<Vec<_>>(), ["p0"]);
         let (late, again) = plan(&budget, &two, &owners(2), &at("2026-01-01T00:02:00Z"));
-        assert_eq!((late.current_healthy, late.disruptions_allowed), (2, 1));
+        assert_eq!(
+            (late.current_healthy, late.disruptions_allowed),
+            (Some(2), Some(1))
+        );
         assert_eq!((late.disrupted_pods, again), (None, None));
     }
 }

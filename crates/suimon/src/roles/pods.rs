@@ -155,7 +155,7 @@ fn endpoint(
             })
             .find_map(|port| port.port);
         let number = number.and_then(|number| u16::try_from(number).ok());
-        let ready = slice.endpoints.iter().filter(|endpoint| {
+        let ready = slice.endpoints.iter().flatten().filter(|endpoint| {
             let ready = endpoint.conditions.as_ref().and_then(|is| is.ready);
             ready != Some(false)
         });
