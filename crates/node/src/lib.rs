@@ -166,6 +166,7 @@ pub async fn start(
 /// Whatever is below `pods` belongs to processes of an earlier run, which are gone.
 fn prepare_directory(settings: &Settings) -> Result<(), Error> {
     let pods = settings.dir.join("pods");
+    volume::unmount(&pods);
     log::remove_dir(&pods);
     std::fs::create_dir_all(&pods).map_err(|source| Error::Directory { path: pods, source })
 }

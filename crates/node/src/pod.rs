@@ -7,6 +7,7 @@ pub(crate) mod attach;
 mod container;
 mod context;
 mod health;
+mod limit;
 mod record;
 mod report;
 mod status;
@@ -16,6 +17,7 @@ use std::fs;
 use std::time::Duration;
 
 use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use kube::ResourceExt;
 
 pub(crate) use context::{Context, Run, Shared, Update, now};
@@ -58,6 +60,18 @@ async fn live_and_end(context: &Context) -> Ended {
                 tokio::join!(life, stop::pod(context, &update));
                 update
             }
+            verdict = Box::pin(limit::exceeded(context)) => {
+                event::warn(context, verdict.reason, &verdict.message).await;
+                context
+                    .observed
+                    .send_modify(|observed| observed.failed = Some(verdict));
+                context.stop();
+                let update = context.updates.borrow().clone();
+                tokio::join!(life, stop::pod(context, &update));
+                clean_up(context).await;
+                report::write(context).await;
+                context.end_wanted().await
+            }
             () = &mut life => {
                 // Everything has ended by itself: only the object is left, until it is deleted.
                 clean_up(context).await;
@@ -98,13 +112,53 @@ async fn run_containers(context: &Context, sandbox: &Sandbox) {
         .iter()
         .filter(|record| record.init)
         .count();
+    let mut sidecars = FuturesUnordered::new();
+    let mut prepared = true;
     for index in 0..init {
-        if container::run(context, index, sandbox).await != End::Succeeded {
-            return;
+        let sidecar = context.is_sidecar(index);
+        if sidecar {
+            sidecars.push(container::run(context, index, sandbox));
+        }
+        let done = async {
+            match sidecar {
+                true => context.started(index).await,
+                false => container::run(context, index, sandbox).await == End::Succeeded,
+            }
+        };
+        prepared = tokio::select! {
+            done = done => done,
+            never = drive(&mut sidecars) => match never {},
+        };
+        if !prepared {
+            break;
         }
     }
-    let all = context.observed.borrow().containers.len();
-    join_all((init..all).map(|index| container::run(context, index, sandbox))).await;
+    if prepared {
+        let all = context.observed.borrow().containers.len();
+        let main = join_all((init..all).map(|index| container::run(context, index, sandbox)));
+        tokio::select! {
+            _ = main => {}
+            never = drive(&mut sidecars) => match never {},
+        }
+    }
+    if sidecars.is_empty() {
+        return;
+    }
+    // Who ends the whole pod ends the sidecars too.
+    let alone = !context.is_stopping();
+    context.stop();
+    let end = async {
+        if alone {
+            stop::sidecars(context).await;
+        }
+    };
+    tokio::join!(end, async { while sidecars.next().await.is_some() {} });
+}
+
+/// Lets sidecars go on, for ever.
+async fn drive<F: Future>(sidecars: &mut FuturesUnordered<F>) -> std::convert::Infallible {
+    while sidecars.next().await.is_some() {}
+    std::future::pending().await
 }
 
 /// Makes the sandbox and the volumes, again and again until it works. `None` if the pod has to
@@ -130,7 +184,6 @@ async fn prepare(context: &Context) -> Option<&Sandbox> {
 }
 
 async fn try_prepare(context: &Context) -> Result<&Sandbox, Failure> {
-    refuse_unsupported(context)?;
     let runtime = context.runtime.as_ref().map_err(Clone::clone)?;
     let directory = context.directory();
     fs::create_dir_all(&directory).map_err(|error| {
@@ -160,25 +213,6 @@ async fn try_prepare(context: &Context) -> Result<&Sandbox, Failure> {
     Ok(sandbox)
 }
 
-/// What no runtime can do yet. Told, never ignored.
-fn refuse_unsupported(context: &Context) -> Result<(), Failure> {
-    let Some(spec) = &context.pod.spec else {
-        return Ok(());
-    };
-    let sidecar = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .find(|container| container.restart_policy.is_some());
-    match sidecar {
-        Some(container) => Err(Failure::config(format!(
-            "init container {:?} has a restartPolicy: sidecar containers are not supported yet, make it a container",
-            container.name
-        ))),
-        None => Ok(()),
-    }
-}
-
 async fn clean_up(context: &Context) {
     let (Some(sandbox), Ok(runtime)) = (context.sandbox.get(), &context.runtime) else {
         return;
@@ -187,6 +221,7 @@ async fn clean_up(context: &Context) {
         return; // Cleaned up already.
     }
     runtime.remove(sandbox).await;
+    volume::unmount(&sandbox.directory);
     log::remove_dir(&sandbox.directory);
     let policy = context.restart_policy();
     tracing::debug!(pod = context.pod.name_any(), phase = ?phase(policy, &context.observed.borrow()), "pod ended");

@@ -13,6 +13,7 @@ pub(crate) mod container;
 pub(crate) mod event;
 #[cfg(target_os = "linux")]
 pub(crate) mod inside;
+pub(crate) mod mount;
 #[cfg(target_os = "linux")]
 pub(crate) mod signal;
 #[cfg(target_os = "linux")]

@@ -5,13 +5,15 @@
 //! of it ([`files`]). What is not supported fails the container with a message, never silently.
 
 mod files;
+mod host_path;
 pub(crate) mod live;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeProjection};
+use api::quantity::Quantity;
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, Pod, Volume, VolumeProjection};
 
 use self::files::Files;
 use crate::downward::Facts;
@@ -19,6 +21,9 @@ use crate::environment;
 use crate::object::Objects;
 use crate::runtime::{Failure, Mount};
 use crate::sys;
+
+/// The `medium` of an emptyDir that is not on disk.
+pub(crate) const MEMORY: &str = "Memory";
 
 /// Kubernetes' mode of a file whose volume says nothing.
 const DEFAULT_MODE: i32 = 0o644;
@@ -104,7 +109,7 @@ fn is_written(volume: &Volume) -> bool {
         || volume.downward_api.is_some()
 }
 
-fn place(directory: &Path, volume: &str) -> PathBuf {
+pub(crate) fn place(directory: &Path, volume: &str) -> PathBuf {
     directory.join("volumes").join(volume)
 }
 
@@ -144,7 +149,10 @@ async fn create(
         for projection in source.sources.iter().flatten() {
             add_projection(facts, objects, projection, &mut files).await?;
         }
-    } else if volume.empty_dir.is_some() {
+    } else if let Some(source) = &volume.empty_dir {
+        if let Some(medium) = source.medium.as_deref().filter(|medium| !medium.is_empty()) {
+            in_memory(volume, medium, source, place)?;
+        }
         fs::create_dir_all(place).map_err(|error| failed(place, &error))?;
         // Any user of the pod may write, as with the kubelet; files belong to the pod's group.
         let group = group(facts.pod);
@@ -153,14 +161,16 @@ async fn create(
             .and_then(|()| fs::set_permissions(place, fs::Permissions::from_mode(mode)))
             .map_err(|error| failed(place, &error));
     } else if let Some(host) = &volume.host_path {
-        let path = Path::new(&host.path);
-        return match path.exists() {
-            true => Ok(()),
-            false => Err(Failure::config(format!(
-                "volume {}: host path {} does not exist",
+        return host_path::prepare(
+            Path::new(&host.path),
+            host.type_.as_deref().unwrap_or_default(),
+        )
+        .map_err(|problem| {
+            Failure::config(format!(
+                "volume {}: hostPath type check failed: {} {problem}",
                 volume.name, host.path
-            ))),
-        };
+            ))
+        });
     } else {
         return Err(Failure::config(format!(
             "volume {:?} is of a kind that is not supported; use configMap, secret, projected, downwardAPI or emptyDir",
@@ -168,6 +178,52 @@ async fn create(
         )));
     }
     files.write(place, group(facts.pod))
+}
+
+/// An emptyDir that is memory; its size is its limit, else half of the machine's memory.
+fn in_memory(
+    volume: &Volume,
+    medium: &str,
+    source: &EmptyDirVolumeSource,
+    place: &Path,
+) -> Result<(), Failure> {
+    if medium != MEMORY {
+        return Err(Failure::config(format!(
+            "volume {}: emptyDir medium {medium:?} is not supported; use {MEMORY:?} or none",
+            volume.name
+        )));
+    }
+    let limit = match &source.size_limit {
+        None => None,
+        Some(text) => {
+            let parsed = Quantity::parse(&text.0).and_then(|size| u64::try_from(size.units()).ok());
+            Some(parsed.ok_or_else(|| {
+                Failure::config(format!(
+                    "volume {}: sizeLimit {:?} is not a quantity",
+                    volume.name, text.0
+                ))
+            })?)
+        }
+    };
+    // Prepared before by a try that failed later.
+    if sys::mount::is_mount(place) {
+        return Ok(());
+    }
+    fs::create_dir_all(place)
+        .and_then(|()| sys::mount::memory(place, limit))
+        .map_err(|error| {
+            Failure::config(format!(
+                "volume {}: emptyDir medium Memory needs root on Linux: {error}; leave medium away",
+                volume.name
+            ))
+        })
+}
+
+/// Undoes what mounts below a directory of ours; it can be deleted then.
+pub(crate) fn unmount(directory: &Path) {
+    if let Err(error) = sys::mount::unmount_below(directory) {
+        tracing::warn!(directory = %directory.display(), %error, "a mounted volume stays behind");
+    }
 }
 
 /// `fsGroup`: the group that volumes belong to. Only root can give files away.

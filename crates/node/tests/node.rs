@@ -13,3 +13,5 @@ mod log;
 mod probe;
 #[path = "node/spawner.rs"]
 mod spawner;
+#[path = "node/whole.rs"]
+mod whole;

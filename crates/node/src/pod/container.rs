@@ -46,7 +46,13 @@ pub(super) enum End {
 /// has succeeded.
 pub(super) async fn run(context: &Context, index: usize, sandbox: &Sandbox) -> End {
     let mut backoff = Backoff::of_restarts();
-    let init = context.observed.borrow().containers[index].init;
+    let sidecar = context.is_sidecar(index);
+    let init = context.observed.borrow().containers[index].init && !sidecar;
+    let policy = if sidecar {
+        Some("Always")
+    } else {
+        context.restart_policy()
+    };
     loop {
         let started = Instant::now();
         let Some(end) = run_once(context, index, sandbox).await else {
@@ -60,7 +66,7 @@ pub(super) async fn run(context: &Context, index: usize, sandbox: &Sandbox) -> E
         if init && exit_code == 0 {
             return End::Succeeded;
         }
-        if !status::restarts(context.restart_policy(), exit_code) {
+        if !status::restarts(policy, exit_code) {
             return if exit_code == 0 {
                 End::Succeeded
             } else {

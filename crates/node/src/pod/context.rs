@@ -151,6 +151,22 @@ impl Context {
         init.get(index).unwrap_or_else(|| &main[index - init.len()])
     }
 
+    /// Whether a container is an init container that runs beside the others.
+    pub(crate) fn is_sidecar(&self, index: usize) -> bool {
+        self.observed.borrow().containers[index].sidecar
+    }
+
+    /// Resolves once a container has started, by its startup probe if it has one; `false` if the
+    /// pod has to end before.
+    pub(crate) async fn started(&self, index: usize) -> bool {
+        let mut observed = self.observed.subscribe();
+        tokio::select! {
+            // The sender lives in `self`.
+            _ = observed.wait_for(|observed| observed.containers[index].started) => true,
+            () = self.stopped() => false,
+        }
+    }
+
     /// `restartPolicy`.
     pub(crate) fn restart_policy(&self) -> Option<&str> {
         self.pod

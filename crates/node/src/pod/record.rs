@@ -17,6 +17,17 @@ pub(crate) struct Observed {
     pub(crate) containers: Vec<Record>,
     /// Every process has ended because the node stops.
     pub(crate) stopped: bool,
+    /// Why the whole pod has failed, whatever its containers do.
+    pub(crate) failed: Option<Verdict>,
+}
+
+/// Why a whole pod has failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// One word in CamelCase, the kubelet's.
+    pub(crate) reason: &'static str,
+    /// A sentence for the user.
+    pub(crate) message: String,
 }
 
 /// A container as the node sees it.
@@ -24,6 +35,8 @@ pub(crate) struct Observed {
 pub(crate) struct Record {
     pub(crate) name: String,
     pub(crate) init: bool,
+    /// An init container that runs beside the others.
+    pub(crate) sidecar: bool,
     pub(crate) image: String,
     pub(crate) image_id: String,
     pub(crate) container_id: Option<String>,
@@ -107,7 +120,14 @@ impl Observed {
             pod_ip: None,
             containers: init.chain(main).collect(),
             stopped: false,
+            failed: None,
         }
+    }
+
+    /// The containers that the pod's readiness needs: all but those that prepare the others.
+    pub(crate) fn serving(&self) -> impl Iterator<Item = &Record> {
+        let all = self.containers.iter();
+        all.filter(|record| !record.init || record.sidecar)
     }
 
     /// The containers that are not init containers.
@@ -129,6 +149,7 @@ impl Record {
         Self {
             name: container.name.clone(),
             init,
+            sidecar: init && container.restart_policy.as_deref() == Some("Always"),
             image: container.image.clone().unwrap_or_default(),
             image_id: String::new(),
             container_id: None,
@@ -152,7 +173,7 @@ impl Record {
         match &self.state {
             State::Waiting { message, .. } => !message.is_empty(),
             State::Running { .. } => false,
-            State::Terminated(end) => !self.init || end.exit_code != 0,
+            State::Terminated(end) => !self.init || self.sidecar || end.exit_code != 0,
         }
     }
 

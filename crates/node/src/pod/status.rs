@@ -41,8 +41,12 @@ pub(crate) fn restarts(policy: Option<&str>, exit_code: i32) -> bool {
 
 /// The phase, by Kubernetes' rules.
 pub(crate) fn phase(policy: Option<&str>, observed: &Observed) -> Phase {
+    if observed.failed.is_some() {
+        return Phase::Failed;
+    }
     let init_failed = observed.containers.iter().any(|record| {
         record.init
+            && !record.sidecar
             && record
                 .exit_code()
                 .is_some_and(|code| code != 0 && policy == Some("Never"))
@@ -76,6 +80,7 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, now: &Time) -> PodStatus {
         spec.and_then(|spec| spec.restart_policy.as_deref()),
         observed,
     );
+    let failed = observed.failed.as_ref();
     let ip = observed.pod_ip.map(|ip| ip.to_string());
     let statuses = |init: bool| {
         let records = observed
@@ -87,6 +92,8 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, now: &Time) -> PodStatus {
     };
     PodStatus {
         phase: Some(phase.as_str().to_owned()),
+        reason: failed.map(|verdict| verdict.reason.to_owned()),
+        message: failed.map(|verdict| verdict.message.clone()),
         conditions: Some(conditions(pod, observed, phase, now)),
         host_ip: Some(observed.host_ip.to_string()),
         host_ips: Some(vec![HostIP {
@@ -149,7 +156,10 @@ fn initialized(observed: &Observed) -> Finding {
     let incomplete: Vec<_> = observed
         .containers
         .iter()
-        .filter(|record| record.init && record.exit_code() != Some(0))
+        .filter(|record| match record.sidecar {
+            true => !record.started,
+            false => record.init && record.exit_code() != Some(0),
+        })
         .map(|record| record.name.as_str())
         .collect();
     if incomplete.is_empty() || observed.main().any(Record::has_run) {
@@ -167,7 +177,7 @@ fn containers_ready(observed: &Observed, phase: Phase) -> Finding {
         return (false, Some("PodCompleted"), None);
     }
     let unready: Vec<_> = observed
-        .main()
+        .serving()
         .filter(|record| !record.ready)
         .map(|record| record.name.as_str())
         .collect();
@@ -214,7 +224,7 @@ fn container_status(record: &Record) -> ContainerStatus {
         image: record.image.clone(),
         image_id: record.image_id.clone(),
         container_id: record.container_id.clone(),
-        ready: record.ready || (record.init && record.exit_code() == Some(0)),
+        ready: record.ready || (record.init && !record.sidecar && record.exit_code() == Some(0)),
         started: Some(record.started),
         restart_count: record.restarts,
         state: Some(state(&record.state)),

@@ -3,6 +3,7 @@
 //! The whole takes the grace period at most, drain and hooks included, as in Kubernetes.
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -63,13 +64,12 @@ pub(super) async fn pod(context: &Context, why: &Update) {
                 );
             }
         }
-        join_all(
-            context
-                .all_running()
-                .iter()
-                .map(|run| container(context, run, deadline)),
-        )
-        .await;
+        let (sidecars, main): (Vec<_>, Vec<_>) = context
+            .all_running()
+            .into_iter()
+            .partition(|run| context.is_sidecar(run.index));
+        join_all(main.iter().map(|run| container(context, run, deadline))).await;
+        in_reverse(context, &sidecars, deadline).await;
     };
     tokio::select! {
         () = graceful => {}
@@ -77,6 +77,20 @@ pub(super) async fn pod(context: &Context, why: &Update) {
         _ = context.updated(|update| update.deleted) => {
             join_all(context.all_running().iter().map(|run| kill(context, run))).await;
         }
+    }
+}
+
+/// Ends the sidecars of a pod whose containers have all ended.
+pub(super) async fn sidecars(context: &Context) {
+    let running = context.all_running();
+    let deadline = Instant::now() + grace(&context.pod);
+    in_reverse(context, &running, deadline).await;
+}
+
+/// One after the other, the last that was started first: each may need those before it.
+async fn in_reverse(context: &Context, runs: &[Arc<Run>], deadline: Instant) {
+    for run in runs.iter().rev() {
+        container(context, run, deadline).await;
     }
 }
 

@@ -1,0 +1,129 @@
+//! File systems in memory for volumes, in the machine's own mount namespace.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+#[cfg(target_os = "linux")]
+use super::check;
+
+/// The mount points of this process, deepest last.
+fn mount_points() -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut points: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(std::ffi::OsString::from_vec(unescape(point))))
+        .collect();
+    points.sort();
+    points
+}
+
+/// The kernel writes spaces and the like as backslash and three octal digits.
+fn unescape(text: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).filter(|_| *first == b'\\');
+        let byte = code
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match byte {
+            Some(byte) => {
+                out.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// Whether something is mounted exactly there.
+pub(crate) fn is_mount(path: &Path) -> bool {
+    mount_points().iter().any(|point| point == path)
+}
+
+/// Mounts memory over a directory, of so many bytes at most; half of the machine's for `None`.
+#[cfg(target_os = "linux")]
+pub(crate) fn memory(path: &Path, bytes: Option<u64>) -> io::Result<()> {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt;
+    use std::ptr;
+
+    let target = CString::new(path.as_os_str().as_bytes())?;
+    let options = bytes.map_or_else(String::new, |bytes| format!("size={bytes}"));
+    let options = CString::new(options)?;
+    let flags = libc::MS_NOSUID | libc::MS_NODEV;
+    let kind = c"tmpfs".as_ptr();
+    let data = if bytes.is_some() {
+        options.as_ptr().cast()
+    } else {
+        ptr::null()
+    };
+    // SAFETY: every pointer is to a C string that outlives the call, or null where that is allowed.
+    check(unsafe { libc::mount(kind, target.as_ptr(), kind, flags, data) }).map(drop)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn memory(_path: &Path, _bytes: Option<u64>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Unmounts everything below a directory.
+#[cfg(target_os = "linux")]
+pub(crate) fn unmount_below(directory: &Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+
+    let points = mount_points();
+    let below = points
+        .iter()
+        .rev()
+        .filter(|point| point.starts_with(directory) && point.as_path() != directory);
+    let mut result = Ok(());
+    for point in below {
+        let target = std::ffi::CString::new(point.as_os_str().as_bytes())?;
+        // SAFETY: the pointer is to a C string that outlives the call. Detached, because a
+        // process on its way out may still have a file open.
+        let unmounted = check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) });
+        result = result.and(unmounted.map(drop));
+    }
+    result
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn unmount_below(_directory: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_escapes_is_read_back() {
+        assert_eq!(unescape("/a\\040b\\134c"), b"/a b\\c");
+        assert_eq!(unescape("/plain\\9"), b"/plain\\9");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_is_mounted_bounded_and_gone_again() {
+        if !crate::sys::is_root() {
+            return; // Mounting needs root.
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path().join("a volume");
+        fs::create_dir(&place).expect("made");
+        memory(&place, Some(64 << 10)).expect("mounted");
+        assert!(is_mount(&place));
+        fs::write(place.join("small"), vec![0; 32 << 10]).expect("fits");
+        assert!(fs::write(place.join("large"), vec![0; 128 << 10]).is_err());
+        unmount_below(directory.path()).expect("unmounted");
+        assert!(!is_mount(&place) && !place.join("small").exists());
+    }
+}
