@@ -190,7 +190,7 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
 }
 
 /// How often the store gives memory back.
-const TIDY_EVERY: Duration = Duration::from_secs(60);
+const TIDY_EVERY: Duration = Duration::from_secs(10);
 
 /// Keeps the store tidy, ends watches with the API stage, and closes the store with the last one.
 fn look_after(store: &Store, tasks: &Tasks) {

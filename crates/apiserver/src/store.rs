@@ -36,11 +36,11 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What the server uses: ten minutes, 50,000 events, 32 MiB.
+    /// What the server uses: ten minutes, 50,000 events, 16 MiB.
     pub fn standard() -> Self {
         Self {
             events: 50_000,
-            bytes: 32 << 20,
+            bytes: 16 << 20,
             age: Duration::from_secs(600),
             queue: 1024,
         }
@@ -252,7 +252,7 @@ impl Store {
         (revision, objects, subscription)
     }
 
-    /// Gives memory back that was not used for a while. The server calls it every minute.
+    /// Gives memory back that was not used for a while. The server calls it regularly.
     pub fn tidy(&self) {
         self.write_lock().tidy();
         // One resource at a time, so that writers wait for none of it.

@@ -6,14 +6,17 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::object::{Draft, Object};
 use super::{Expect, Expired, Guard, Limits, Refused};
+
+/// How long an event keeps its frames: watchers that are up to date have read them by then.
+const FRAMES_KEPT: Duration = Duration::from_secs(5);
 
 /// One write that happened.
 #[derive(Debug)]
@@ -30,7 +33,7 @@ pub struct Event {
     pub prev: Option<Arc<Object>>,
     at: Instant,
     deleted: OnceLock<Bytes>,
-    frames: [OnceLock<Bytes>; 3],
+    frames: Mutex<[Option<Bytes>; 3]>,
 }
 
 impl Event {
@@ -50,10 +53,21 @@ impl Event {
         })
     }
 
-    /// A watch frame in the stored version, built once for all watchers. `slot` numbers the
-    /// event type.
+    /// A watch frame in the stored version, built once for all watchers that are up to date.
+    /// `slot` numbers the event type.
     pub fn frame(&self, slot: usize, build: impl FnOnce() -> Bytes) -> Bytes {
-        self.frames[slot].get_or_init(build).clone()
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        frames[slot].get_or_insert_with(build).clone()
+    }
+
+    /// Drops what can be built again.
+    fn rest(&self, now: Instant) {
+        for object in [&self.object, &self.prev].into_iter().flatten() {
+            object.rest();
+        }
+        if now.duration_since(self.at) > FRAMES_KEPT {
+            *self.frames.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
+        }
     }
 
     fn weight(&self) -> usize {
@@ -377,6 +391,7 @@ impl Memory {
         let (resource, key) = self.intern(step.resource, step.key);
         if let Some(prev) = &prev {
             self.unindex(&resource, &key, prev);
+            prev.retire();
         }
         let objects = self.resources.entry(Arc::clone(&resource)).or_default();
         match &object {
@@ -509,10 +524,9 @@ impl Memory {
     /// Gives memory back: old events, and parsed forms that nobody used for a while.
     pub(super) fn tidy(&mut self) {
         self.evict(Instant::now());
+        let now = Instant::now();
         for event in &self.ring {
-            for object in [&event.object, &event.prev].into_iter().flatten() {
-                object.rest();
-            }
+            event.rest(now);
         }
     }
 

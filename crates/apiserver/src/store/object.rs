@@ -87,6 +87,12 @@ impl Object {
         }
     }
 
+    /// Drops the parsed form: a newer state has taken this one's place.
+    pub(super) fn retire(&self) {
+        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        parsed.value = None;
+    }
+
     /// `metadata.uid`.
     pub fn uid(&self) -> &str {
         &self.uid

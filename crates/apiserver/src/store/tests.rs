@@ -70,6 +70,18 @@ fn the_stored_bytes_carry_the_revision_of_the_write() {
 }
 
 #[test]
+fn a_state_that_was_replaced_keeps_only_its_bytes() {
+    let store = memory();
+    create(&store, "a", 1);
+    let first = store.get("configmaps", "a").expect("stored");
+    let parsed = std::sync::Arc::downgrade(&first.value());
+    assert!(parsed.upgrade().is_some(), "kept while it is the newest");
+    update(&store, "a", 2);
+    assert!(parsed.upgrade().is_none());
+    assert_eq!(first.value()["data"]["n"], object("a", 1)["data"]["n"]);
+}
+
+#[test]
 fn a_write_that_expects_something_else_is_refused() {
     let store = memory();
     let first = create(&store, "a", 1);
