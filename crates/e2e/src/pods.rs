@@ -50,7 +50,8 @@ async fn kubectl_reads_logs_as_it_asks_for_them() -> anyhow::Result<()> {
     rig.server
         .eventually("everything is said", || async {
             let all = rig.ok(&["logs", "tools", "--all-containers"]).await?;
-            Ok((all.lines().count() == 5).then_some(()))
+            let last = ["three", "other", "second"];
+            Ok(last.iter().all(|last| all.contains(last)).then_some(()))
         })
         .await?;
     assert_eq!(logs(&["--tail=1"]).await?, "three\n");
@@ -116,7 +117,7 @@ async fn web(oci: bool) -> anyhow::Result<Option<Rig>> {
         return Ok(None);
     };
     let objects = format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: web, labels: {{app: web}}}}, spec: {{containers: [{{\
+        "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: web, labels: {{app: web}}}}, spec: {{containers: [{{\
            name: web, image: {}, imagePullPolicy: Never, env: [{{name: PORT, value: '8080'}}], \
            ports: [{{name: http, containerPort: 8080}}], readinessProbe: {{tcpSocket: {{port: 8080}}}}}}]}}}}\n---\n\
          {{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{selector: {{app: web}}, \
@@ -195,7 +196,10 @@ async fn proxies_and_ports(oci: bool) -> anyhow::Result<()> {
         assert_eq!(text(&answer.stdout), "guest\n", "{path}: {answer:?}");
     }
     let cases = [
-        ("pods/web:8080/proxy/file/absent", "No such file"),
+        (
+            "pods/web:8080/proxy/file/absent",
+            "the server could not find the requested resource",
+        ),
         ("pods/web:x/proxy/", "invalid port \"x\""),
         ("pods/https:web:8080/proxy/", "use `kubectl port-forward`"),
         (
@@ -231,7 +235,16 @@ async fn figures(rig: &Rig) -> anyhow::Result<()> {
         "{pods}"
     );
     let memory: u64 = columns[3].trim_end_matches("Mi").parse()?;
-    assert!((1..1024).contains(&memory), "{pods}");
+    assert!(memory < 1024, "{pods}");
+    // Less than what the table shows, perhaps, but something.
+    let path = "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/web";
+    let measured: serde_json::Value =
+        serde_json::from_str(&rig.ok(&["get", "--raw", path]).await?)?;
+    let memory = measured["containers"][0]["usage"]["memory"].as_str();
+    assert!(
+        memory.is_some_and(|memory| memory.starts_with(|digit| matches!(digit, '1'..='9'))),
+        "{measured}"
+    );
     let one = rig
         .ok(&["top", "pod", "-l", "app=web", "--no-headers"])
         .await?;
@@ -256,7 +269,7 @@ async fn a_drain_waits_for_the_disruption_budget() -> anyhow::Result<()> {
     let server = Server::start_with_processes().await?;
     guest::add_image(&server).await?;
     let objects = format!(
-        "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web}}, spec: {{replicas: 2, \
+        "---\n{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web}}, spec: {{replicas: 2, \
            selector: {{matchLabels: {{app: web}}}}, template: {{metadata: {{labels: {{app: web}}}}, \
            spec: {{terminationGracePeriodSeconds: 1, containers: [{{name: web, image: {}, imagePullPolicy: Never, \
            env: [{{name: PORT, value: '8080'}}], ports: [{{containerPort: 8080}}]}}]}}}}}}}}\n---\n\

@@ -38,7 +38,7 @@ pub(crate) fn pod(name: &str, containers: Containers, oci: bool) -> String {
     };
     let containers = containers.iter().map(container).collect::<Vec<_>>();
     format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 1, \
+        "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 1, \
          containers: [{}]{}}}}}\n",
         containers.join(", "),
         if oci {

@@ -84,19 +84,10 @@ impl Manager {
         });
     }
 
-    /// Ours are the pods bound to this node, and those that no scheduler will bind.
+    /// Ours are the pods that are bound to this node, by the scheduler or by who wrote them.
     fn is_ours(&self, pod: &Pod) -> bool {
-        let Some(spec) = &pod.spec else { return false };
-        let free = spec.scheduling_gates.as_ref().is_none_or(Vec::is_empty);
-        match spec.node_name.as_deref().filter(|name| !name.is_empty()) {
-            Some(name) => name == self.node.settings.name,
-            None => {
-                free && spec
-                    .scheduler_name
-                    .as_deref()
-                    .is_none_or(|name| name == "default-scheduler")
-            }
-        }
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        node == Some(&self.node.settings.name)
     }
 
     fn first_seen(&mut self, pod: Arc<Pod>) {

@@ -10,7 +10,7 @@ use crate::spawner::SpawnerCommand;
 /// Settings of the node.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Name of the Node object; pods with this `spec.nodeName` (or none) run here.
+    /// Name of the Node object; pods with this `spec.nodeName` run here.
     pub name: String,
     /// The node's own address, shown as `status.hostIP`.
     pub address: IpAddr,

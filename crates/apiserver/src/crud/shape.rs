@@ -155,7 +155,6 @@ pub(crate) fn known_subresource(call: &Call) -> bool {
         "eviction" => super::special::is_pod(&call.kind),
         "finalize" => call.kind.group.is_empty() && call.kind.plural == "namespaces",
         "approval" => call.kind.group == "certificates.k8s.io",
-        "eviction" => call.kind.group.is_empty() && call.kind.plural == "pods",
         "token" => call.kind.group.is_empty() && call.kind.plural == "serviceaccounts",
         _ => false,
     }

@@ -19,6 +19,8 @@ use crate::{defaults, validate};
 
 static SCHEMAS: &[u8] = include_bytes!("schemas.json.z");
 static DESCRIPTIONS: &[u8] = include_bytes!("descriptions.json.z");
+/// Kinds that are not in Kubernetes' own document: usage figures (`metrics.k8s.io`).
+static FIGURES: &str = include_str!("figures.json");
 
 /// Full name of the metadata that every object has.
 pub const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -33,23 +35,25 @@ pub fn fingerprint() -> u64 {
     static FINGERPRINT: OnceLock<u64> = OnceLock::new();
     *FINGERPRINT.get_or_init(|| {
         let mut hasher = DefaultHasher::new();
-        (SCHEMAS, DESCRIPTIONS).hash(&mut hasher);
+        (SCHEMAS, DESCRIPTIONS, FIGURES).hash(&mut hasher);
         hasher.finish()
     })
 }
 
 /// The OpenAPI JSON of every definition, without texts.
 pub fn definitions() -> Map<String, Value> {
-    map(SCHEMAS)
+    let mut all = map(&inflate(SCHEMAS));
+    all.extend(map(FIGURES));
+    all
 }
 
 /// Texts per definition: `["what it is", {"field": "what it is"}]`.
 pub fn descriptions() -> Map<String, Value> {
-    map(DESCRIPTIONS)
+    map(&inflate(DESCRIPTIONS))
 }
 
-fn map(bytes: &[u8]) -> Map<String, Value> {
-    match serde_json::from_str(&inflate(bytes)) {
+fn map(text: &str) -> Map<String, Value> {
+    match serde_json::from_str(text) {
         Ok(Value::Object(map)) => map,
         // The data is compiled in and a test reads it, so this cannot be reached.
         _ => Map::new(),
@@ -68,8 +72,10 @@ fn parsed() -> &'static HashMap<String, Arc<Schema>> {
     PARSED.get_or_init(|| {
         let text = inflate(SCHEMAS);
         // One definition at a time becomes a tree: all of them would take megabytes for a moment.
-        let definitions: BTreeMap<&str, &RawValue> =
+        let mut definitions: BTreeMap<&str, &RawValue> =
             serde_json::from_str(&text).unwrap_or_default();
+        let figures: BTreeMap<&str, &RawValue> = serde_json::from_str(FIGURES).unwrap_or_default();
+        definitions.extend(figures);
         let mut pack = Pack {
             definitions: &definitions,
             done: HashMap::new(),

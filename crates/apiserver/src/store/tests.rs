@@ -74,7 +74,7 @@ fn a_state_that_was_replaced_keeps_only_its_bytes() {
     let store = memory();
     create(&store, "a", 1);
     let first = store.get("configmaps", "a").expect("stored");
-    let parsed = std::sync::Arc::downgrade(&first.value());
+    let parsed = Arc::downgrade(&first.value());
     assert!(parsed.upgrade().is_some(), "kept while it is the newest");
     update(&store, "a", 2);
     assert!(parsed.upgrade().is_none());

@@ -38,10 +38,13 @@ pub(crate) enum Output {
     Stderr,
 }
 
+/// Who gets which output.
+type Clients = Vec<(Output, mpsc::Sender<Bytes>)>;
+
 /// Copies a program's output to those who are attached.
 pub(crate) struct Tap {
     /// `None` once the output has ended.
-    clients: Mutex<Option<Vec<(Output, mpsc::Sender<Bytes>)>>>,
+    clients: Mutex<Option<Clients>>,
     /// Nobody is waited for any more.
     hurry: watch::Sender<bool>,
     /// Pieces that have been handed out, twice, and once more while one is being handed out.

@@ -115,14 +115,6 @@ impl Reporter {
             patch["metadata"]["annotations"] =
                 json!({ (api::names::annotation::HOST_PORTS): text });
         }
-        let scheduled = context
-            .pod
-            .spec
-            .as_ref()
-            .is_some_and(|spec| spec.node_name.is_some());
-        if !scheduled {
-            patch["spec"]["nodeName"] = json!(context.node.settings.name);
-        }
         if patch == json!({}) || Box::pin(self.patch(context, patch, false)).await {
             self.ports_published = true;
         }

@@ -90,7 +90,9 @@ pub(crate) fn unmount_below(directory: &Path) -> io::Result<()> {
         // SAFETY: the pointer is to a C string that outlives the call. Detached, because a
         // process on its way out may still have a file open.
         let unmounted = check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) });
-        result = result.and(unmounted.map(drop));
+        if let Err(error) = unmounted {
+            result = Err(error);
+        }
     }
     result
 }

@@ -88,6 +88,10 @@ impl Server {
     pub(crate) async fn create_pod(&self, mut pod: Value) -> Pod {
         pod["apiVersion"] = json!("v1");
         pod["kind"] = json!("Pod");
+        // What the scheduler does.
+        if pod["spec"]["nodeName"].is_null() {
+            pod["spec"]["nodeName"] = json!(NODE);
+        }
         let pod = serde_json::from_value(pod).expect("a pod");
         self.pods()
             .create(&PostParams::default(), &pod)
@@ -155,9 +159,12 @@ impl Server {
     }
 }
 
+/// The node's name.
+const NODE: &str = "here";
+
 pub(crate) fn node_settings(dir: PathBuf) -> Settings {
     Settings {
-        name: "here".to_owned(),
+        name: NODE.to_owned(),
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
         dir,
         spawner: spawner::command(),

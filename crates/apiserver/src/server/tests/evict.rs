@@ -29,11 +29,15 @@ async fn an_eviction_waits_for_the_disruption_budget() {
     let count = async |healthy: i32, allowed: i32| {
         let patch = Patch::Merge(counted(healthy, allowed));
         let params = PatchParams::default();
-        budgets.patch_status("web", &params, &patch).await.expect("counted")
+        budgets
+            .patch_status("web", &params, &patch)
+            .await
+            .expect("counted")
     };
     count(2, 1).await;
     evict("a").await.expect("one may go");
     assert_eq!(status_of(pods.get("a").await).code, 404);
+    count(1, 0).await;
     let refused = status_of(evict("b").await);
     assert_eq!(
         (refused.code, refused.message.as_str()),

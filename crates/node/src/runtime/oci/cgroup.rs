@@ -216,7 +216,7 @@ fn remove(dir: &Path) {
         for pid in inside.lines().filter_map(|line| line.parse().ok()) {
             let _ = crate::sys::kill(pid, libc::SIGKILL);
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     tracing::warn!(dir = %dir.display(), "a control group stays behind: its processes do not end");
 }
