@@ -16,10 +16,11 @@ use crate::{Server, guest};
 const TALKERS: Containers = &[
     (
         "main",
-        "echo one; echo two >&2; echo three; trap 'exit 0' TERM; while :; do sleep 0.2; done",
+        "echo one; echo two >&2; sleep 0.3; echo three; trap 'exit 0' TERM; while :; do sleep 0.2; done",
         "",
     ),
     ("other", "echo other; while :; do sleep 0.2; done", ""),
+    // (The two outputs are separate streams: only a pause puts them in order.)
     // Its second run stays, so that the first is the previous one.
     (
         "again",
