@@ -272,7 +272,7 @@ impl World {
             let pods: Vec<_> = self
                 .list::<Pod>()
                 .iter()
-                .map(|pod| (pod.metadata.name.clone(), pod.status.clone()))
+                .map(|pod| (pod.metadata.clone(), pod.status.clone()))
                 .collect();
             let deployments = self.list::<Deployment>();
             panic!("never saw {what}; pods {pods:#?}, deployments {deployments:#?}")
