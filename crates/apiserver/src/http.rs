@@ -33,6 +33,9 @@ use path::{ResourcePath, Target, percent_decode};
 const MAX_BODY: usize = 3 << 20;
 /// A body that takes longer holds a place that others need.
 const BODY_TIME: Duration = Duration::from_secs(60);
+/// Bytes of a body that nobody asked for, and how long they are waited for.
+const UNREAD: usize = 256 << 10;
+const UNREAD_TIME: Duration = Duration::from_secs(1);
 /// Answers above this are compressed for clients that want it, as in Kubernetes.
 const GZIP_FROM: usize = 128 << 10;
 
@@ -47,22 +50,41 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let gzip = accepts_gzip(request.headers());
-    let response = answer(api, request, user)
+    let (head, body) = request.into_parts();
+    let mut body = Some(body);
+    let response = answer(api, head, &mut body, user)
         .await
         .unwrap_or_else(|status| failure(&status));
+    if let Some(unread) = body
+        && response.status() != http::StatusCode::SWITCHING_PROTOCOLS
+    {
+        discard(unread).await;
+    }
     if gzip { compress(response) } else { response }
+}
+
+/// Takes a short body in that nobody asked for. Otherwise an HTTP/1.1 connection ends after the
+/// answer, and a client that has sent its next request by then hears nothing.
+async fn discard<B>(body: B)
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let all = Box::pin(Limited::new(body, UNREAD).collect());
+    // What is longer or slower costs its connection.
+    let _ = tokio::time::timeout(UNREAD_TIME, all).await;
 }
 
 async fn answer<B>(
     api: &Arc<Api>,
-    request: Request<B>,
+    head: http::request::Parts,
+    body: &mut Option<B>,
     user: Option<&User>,
 ) -> Result<Response<Body>, Status>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (head, body) = request.into_parts();
     let path = percent_decode(head.uri.path(), false).ok_or_else(Status::no_such_path)?;
     let target = Target::parse(&path);
     match &target {
@@ -313,14 +335,14 @@ async fn connect(
     connector(request).await
 }
 
-async fn read<B>(body: B, method: &Method) -> Result<Bytes, Status>
+async fn read<B>(body: &mut Option<B>, method: &Method) -> Result<Bytes, Status>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if *method == Method::GET {
+    let Some(body) = body.take_if(|_| *method != Method::GET) else {
         return Ok(Bytes::new());
-    }
+    };
     let all = Box::pin(Limited::new(body, MAX_BODY).collect());
     let Ok(all) = tokio::time::timeout(BODY_TIME, all).await else {
         return Err(Status::bad_request(format!(

@@ -10,7 +10,11 @@ mod bad_input;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod durability;
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod gateway_api;
 #[cfg(test)]

@@ -201,16 +201,24 @@ fn refuse_unsupported(start: &Start<'_>) -> Result<(), Failure> {
     }
 }
 
-/// The environment with `PORT` rewritten.
+/// The environment with `PORT` rewritten. A container that names ports and sets no `PORT` gets
+/// the first of them there: a program that looks for it then stays out of other pods' way.
 fn environment(start: &Start<'_>) -> Vec<(String, String)> {
     let mut env = start.environment();
-    if let Some((_, value)) = env.iter_mut().find(|(name, _)| name == "PORT")
-        && let Some(host_port) = value
-            .parse()
-            .ok()
-            .and_then(|port: u16| start.sandbox.host_ports.get(&port))
-    {
-        *value = host_port.to_string();
+    let host_port = |port: u16| start.sandbox.host_ports.get(&port).map(u16::to_string);
+    match env.iter_mut().find(|(name, _)| name == "PORT") {
+        Some((_, value)) => {
+            if let Some(port) = value.parse().ok().and_then(host_port) {
+                *value = port;
+            }
+        }
+        None => {
+            let ports = start.container.ports.as_deref().unwrap_or_default();
+            let first = ports.first().map(|port| u16::try_from(port.container_port));
+            if let Some(port) = first.and_then(Result::ok).and_then(host_port) {
+                env.push(("PORT".to_owned(), port));
+            }
+        }
     }
     env
 }
