@@ -14,6 +14,7 @@ mod peers;
 mod proxy;
 mod ready;
 mod stats;
+mod store;
 mod suimon;
 
 use clap::Parser;
@@ -28,6 +29,8 @@ enum Bench {
     Ready(ready::Flags),
     /// Memory of the idle product, and per idle Service
     Memory(memory::Flags),
+    /// Durable writes, reads, lists and watches of the API, against etcd
+    Store(store::Flags),
     /// The origin behind every proxy of `proxy` (runs until killed)
     #[command(hide = true)]
     Origin { port: u16 },
@@ -51,6 +54,7 @@ fn main() -> anyhow::Result<()> {
             Bench::Proxy(flags) => proxy::run(flags).await,
             Bench::Ready(flags) => ready::run(flags).await,
             Bench::Memory(flags) => memory::run(flags).await,
+            Bench::Store(flags) => store::run(flags).await,
             Bench::Origin { .. } => Ok(()),
         }
     })

@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 /// A running `suimon up`.
 pub struct Suimon {
     child: Child,
-    _data: TempDir,
+    data: TempDir,
     pub gateway: SocketAddr,
     pub client: Client,
 }
@@ -81,10 +81,14 @@ impl Suimon {
         let gateway = gateway.context("it did not say where the gateway is")?;
         Ok(Self {
             child,
-            _data: data,
+            data,
             gateway,
             client: Client::try_from(config)?,
         })
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data.path().join("kubeconfig")
     }
 
     pub fn pid(&self) -> u32 {
