@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 
 use routing::BackendId;
 
+use crate::http2::frame::Reason;
+
 /// See the module. `NoAnswer` variants cannot be told to anyone.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -77,7 +79,7 @@ pub(crate) enum Failure {
     #[error("{endpoint} reset the request: {reason}")]
     Reset {
         endpoint: SocketAddr,
-        reason: h2::Reason,
+        reason: Reason,
     },
     #[error("the client went away")]
     ClientGone,

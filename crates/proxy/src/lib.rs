@@ -28,6 +28,7 @@ mod request;
 mod socket;
 mod timeout;
 mod tls;
+mod trailers;
 mod transport;
 mod upgrade;
 mod upstream;

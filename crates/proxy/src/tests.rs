@@ -3,16 +3,20 @@
 mod bodies;
 mod drain;
 mod filters;
+mod floods;
+mod frames;
 mod framing;
 mod headers;
 mod http2;
 mod limits;
+mod peers;
 mod retries;
 mod smuggling;
 mod tls;
 mod upgrade;
 mod upstream;
 mod waiting;
+mod windows;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;

@@ -74,9 +74,7 @@ pub(crate) async fn connect(
     let stream = secure(worker, backend, dial(worker, endpoint).await?).await?;
     Ok(match backend.protocol {
         Protocol::Http1 => Connection::Http1(Http1Connection::new(stream, Arc::clone(backend))),
-        Protocol::H2c => {
-            Connection::Http2(client::connect(worker, stream, endpoint, backend).await?)
-        }
+        Protocol::H2c => Connection::Http2(client::connect(worker, stream, endpoint, backend)),
     })
 }
 

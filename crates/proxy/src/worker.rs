@@ -16,6 +16,7 @@ use crate::Limits;
 use crate::buffer::Buffers;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::metrics::Counters;
+use crate::timeout::Timer;
 use crate::tls::Clients;
 use crate::upstream::pool::Pool;
 
@@ -59,9 +60,13 @@ struct Idle {
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     pub(crate) request: RequestHead,
+    /// What the head of an HTTP/2 request points into; that of HTTP/1 is in the read buffer.
+    pub(crate) bytes: Vec<u8>,
     /// Head to send downstream.
     pub(crate) downstream_out: Vec<u8>,
     pub(crate) scratch: Scratch,
+    /// Of one HTTP/2 stream at a time; an HTTP/1 connection has its own.
+    pub(crate) timer: Timer,
 }
 
 /// The upstream half of a [`Workspace`].
@@ -129,11 +134,14 @@ impl Worker {
         const KEEP: usize = 256;
         const LARGEST: usize = 32 * 1024;
         let mut spare = self.spare.borrow_mut();
-        let bytes = workspace.scratch.upstream_out.capacity() + workspace.downstream_out.capacity();
+        let bytes = workspace.scratch.upstream_out.capacity()
+            + workspace.downstream_out.capacity()
+            + workspace.bytes.capacity();
         if spare.len() < KEEP && bytes <= LARGEST {
             workspace.scratch.upstream_head.clear();
             workspace.scratch.upstream_out.clear();
             workspace.downstream_out.clear();
+            workspace.timer.disarm();
             spare.push(workspace);
         }
     }

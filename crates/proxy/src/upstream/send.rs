@@ -212,9 +212,9 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
         let last = chunk.last;
         progress
             .body_taken
-            .set(progress.body_taken.get() || !chunk.data.as_slice().is_empty());
+            .set(progress.body_taken.get() || !chunk.data.is_empty());
         if let Some(copies) = exchange.copies {
-            copies.borrow_mut().write(chunk.data.as_slice(), last);
+            copies.borrow_mut().write(chunk.data, last);
         }
         if !send(exchange, sink.write(chunk).await) {
             // The server stopped reading. Its answer, if it gave one, is still to be read.
@@ -258,7 +258,7 @@ async fn download(
         };
         deadlines.answered();
         exchange.progress.answered.set(true);
-        match answer.status() {
+        match answer.head.status {
             101 if exchange.wants_upgrade => return Ok(Done::Switching),
             101 => {
                 return Err(Failure::BadAnswer {
@@ -374,7 +374,7 @@ impl Answers for Http1Answers<'_> {
                 Err(_) => return Err(bad("its head is not valid")),
             }
         }
-        Ok(Answer::Http1 {
+        Ok(Answer {
             head: self.head,
             bytes: self.source.buffer.filled(),
         })
