@@ -26,5 +26,8 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that a new stream may have in flight towards us; HTTP/2's default, so that nobody has to
 /// wait for our settings.
 const STREAM_WINDOW: u32 = 65_535;
+/// Bytes that all streams may have on their way towards us. Given back as they arrive, so it bounds
+/// no memory and need only be more than a line holds.
+const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Bytes that a stream may have in flight whose data is taken as fast as it comes.
 const LARGEST_WINDOW: u32 = 1024 * 1024;

@@ -22,10 +22,12 @@ mod http2;
 mod listener;
 mod message;
 mod metrics;
+mod per_client;
 mod rare;
 mod record;
 mod request;
 mod socket;
+mod target;
 mod timeout;
 mod tls;
 mod trailers;
@@ -102,6 +104,18 @@ pub struct Limits {
     pub handshakes: usize,
     /// Open downstream connections, all threads together; further ones wait to be accepted.
     pub connections: usize,
+    /// The same of one client address (of IPv6 its /64); further ones are closed at once. `None`
+    /// if clients may come through a balancer, whose address they then share.
+    pub client_connections: Option<NonZeroUsize>,
+    /// Bytes of a request body; a longer one is answered 413. `None` leaves it to the backend.
+    pub body_bytes: Option<u64>,
+    /// HTTP/2 streams that one client connection may have open; further ones are refused.
+    pub streams: u32,
+    /// HTTP/2 streams that a client may give up before their answer, at once and again every
+    /// second; then it loses its connection.
+    pub stream_resets: u32,
+    /// HTTP/2 frames that move nothing forward, at once and again every second.
+    pub idle_frames: u32,
 }
 
 impl Limits {
@@ -115,6 +129,11 @@ impl Limits {
         handshake: Duration::from_secs(10),
         handshakes: 1_000,
         connections: 100_000,
+        client_connections: None,
+        body_bytes: None,
+        streams: 256,
+        stream_resets: 250,
+        idle_frames: 1_000,
     };
 }
 
@@ -192,6 +211,9 @@ pub fn start(
         activator,
         max_connections: (settings.limits.connections / threads).max(1),
         max_handshakes: (settings.limits.handshakes / threads).max(1),
+        per_client: Arc::new(per_client::PerClient::new(
+            settings.limits.client_connections,
+        )),
         limits: settings.limits,
         server: settings.server.map(Arc::from),
         https_port: settings

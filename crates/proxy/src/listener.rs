@@ -296,9 +296,11 @@ fn open(
     peer: std::net::SocketAddr,
     entry: &Rc<Entry>,
 ) {
+    let Some(guard) = worker.enter(peer.ip()) else {
+        return;
+    };
     // Fails only if the client is gone already, which reading finds out.
     let _ = stream.set_nodelay(true);
-    let guard = worker.enter();
     let entry = Rc::clone(entry);
     if entry.is_tls {
         tokio::task::spawn_local(tls::accept::serve(guard, stream, peer, entry));

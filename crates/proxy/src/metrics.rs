@@ -56,6 +56,7 @@ pub(crate) struct Counters {
     pub(crate) upstream_tls_handshakes: Counter,
     pub(crate) sent_bytes: Counter,
     pub(crate) http2_errors: Counter,
+    pub(crate) connections_refused: Counter,
     duration_buckets: [Counter; BUCKETS_MS.len() + 1],
     duration_micros: Counter,
 }
@@ -117,11 +118,16 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 12] = [
+        let counters: [(&str, &str, u64); 13] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
                 self.sum(|t| &t.connections),
+            ),
+            (
+                "suimon_gateway_connections_refused_total",
+                "Connections closed at once because their client had too many.",
+                self.sum(|t| &t.connections_refused),
             ),
             (
                 "suimon_gateway_failures_total",

@@ -32,6 +32,7 @@ use crate::http2::frame::Reason;
 use crate::message::View;
 use crate::rare::rare;
 use crate::record::Record;
+use crate::target;
 use crate::timeout::{Deadlines, Timer};
 use crate::upstream::send::{Exchange, Progress, over_http1};
 use crate::upstream::{Connection, Freshness};
@@ -163,6 +164,15 @@ fn plan<D: Downstream>(
     if view.method() == "CONNECT" {
         return Err(Failure::ConnectMethod);
     }
+    if target::has_dot_segment(view.target().as_bytes()) {
+        return Err(Failure::DotSegment);
+    }
+    let framing = view.head.framing;
+    if let (Framing::Length(length), Some(limit)) = (framing, worker.limits.body_bytes)
+        && length > limit
+    {
+        return Err(Failure::BodyTooLarge { limit });
+    }
     let snapshot = worker.snapshots.current();
     if let Some(tls) = &client.tls
         && is_misdirected(&snapshot, &client.entry, tls, view.authority())
@@ -231,7 +241,7 @@ fn plan<D: Downstream>(
     }
     Ok(Plan::Forward(Forward {
         backend: Arc::clone(backend),
-        framing: view.head.framing,
+        framing,
         is_idempotent: view.is_idempotent(),
         to_head: view.method() == "HEAD",
         wants_upgrade: downstream.wants_upgrade() && backend.protocol == Protocol::Http1,

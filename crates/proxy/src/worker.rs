@@ -2,6 +2,7 @@
 //! the snapshot, the activator and the counters, so nothing on the request path takes a lock.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -16,6 +17,7 @@ use crate::Limits;
 use crate::buffer::Buffers;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::metrics::Counters;
+use crate::per_client::{Counted, PerClient};
 use crate::timeout::Timer;
 use crate::tls::Clients;
 use crate::upstream::pool::Pool;
@@ -39,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) https_port: Option<u16>,
     /// Connections that may be open at once on this thread.
     pub(crate) max_connections: usize,
+    /// Connections of each client on all threads.
+    pub(crate) per_client: Arc<PerClient>,
     open: Cell<usize>,
     closed: Notify,
     draining: Cell<bool>,
@@ -89,6 +93,7 @@ pub(crate) struct Parts {
     pub(crate) max_connections: usize,
     pub(crate) max_handshakes: usize,
     pub(crate) https_port: Option<u16>,
+    pub(crate) per_client: Arc<PerClient>,
 }
 
 impl Worker {
@@ -106,6 +111,7 @@ impl Worker {
             handshakes: Semaphore::new(parts.max_handshakes),
             https_port: parts.https_port,
             max_connections: parts.max_connections,
+            per_client: parts.per_client,
             open: Cell::new(0),
             closed: Notify::new(),
             draining: Cell::new(false),
@@ -162,8 +168,12 @@ impl Worker {
         }
     }
 
-    /// Counts a connection for as long as the guard lives.
-    pub(crate) fn enter(self: &Rc<Self>) -> ConnectionGuard {
+    /// Counts a connection for as long as the guard lives; `None` if its client has too many.
+    pub(crate) fn enter(self: &Rc<Self>, client: IpAddr) -> Option<ConnectionGuard> {
+        let Some(counted) = self.per_client.enter(client) else {
+            self.counters.connections_refused.add(1);
+            return None;
+        };
         self.open.set(self.open.get() + 1);
         self.counters.connections.add(1);
         self.counters.connections_open.add(1);
@@ -175,11 +185,12 @@ impl Worker {
         }
         idle.cells[slot] = Some(Rc::clone(&cell));
         drop(idle);
-        ConnectionGuard {
+        Some(ConnectionGuard {
             worker: Rc::clone(self),
             slot,
             cell,
-        }
+            _counted: counted,
+        })
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -201,6 +212,7 @@ pub(crate) struct ConnectionGuard {
     pub(crate) worker: Rc<Worker>,
     slot: usize,
     cell: Rc<Cell<Option<Waker>>>,
+    _counted: Counted,
 }
 
 impl ConnectionGuard {

@@ -1,5 +1,7 @@
 //! Flags and file → settings of `suimon up`, validated; all mistakes are reported together.
 
+mod limits;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -34,9 +36,10 @@ pub struct Settings {
     /// Only set when the user named one.
     pub service_range: Option<services::Range>,
     pub load_balancer_range: Option<services::Range>,
+    pub limits: proxy::Limits,
 }
 
-/// The settings file: the flags' names without dashes, all optional.
+/// The settings file: the flags' names without dashes and the gateway's limits, all optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct File {
@@ -55,6 +58,8 @@ struct File {
     adopt_gateway_class: Vec<String>,
     service_range: Option<String>,
     load_balancer_range: Option<String>,
+    #[serde(default)]
+    limits: limits::Limits,
 }
 
 impl Settings {
@@ -108,6 +113,7 @@ impl Settings {
                 "load-balancer-range: {range} is not within 127.0.0.0/8"
             ));
         }
+        let limits = file.limits.resolve(&mut mistakes);
         let files = if flags.files.is_empty() {
             file.file
         } else {
@@ -146,6 +152,7 @@ impl Settings {
             },
             service_range,
             load_balancer_range,
+            limits,
         })
     }
 }

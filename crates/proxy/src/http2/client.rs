@@ -15,7 +15,7 @@ use super::driver::{Driver, Ended, NoRequests};
 use super::head::Answered;
 use super::state::End;
 use super::stream::{Http2Sink, Http2Source, Place};
-use super::{LARGEST_WINDOW, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, LARGEST_WINDOW, STREAM_WINDOW};
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Downstream};
 use crate::failure::Failure;
@@ -31,6 +31,8 @@ const MAX_STREAMS: u32 = 1024;
 const GROWTH: usize = 16 * 1024 * 1024;
 /// Streams that a server may give up in a second. It is ours, so it may have reasons.
 const MAX_RESETS: u32 = 10_000;
+/// The same for frames that move nothing forward, from a server.
+const MAX_IDLE_FRAMES: u32 = 10_000;
 
 /// A pooled connection.
 pub(crate) struct Shared {
@@ -93,10 +95,11 @@ pub(crate) fn connect(
             stream_window: STREAM_WINDOW,
             largest_window: LARGEST_WINDOW,
             growth: GROWTH,
-            connection_window: STREAM_WINDOW * MAX_STREAMS,
+            connection_window: CONNECTION_WINDOW,
             streams: MAX_STREAMS,
             head_bytes: worker.limits.head_bytes,
             resets: MAX_RESETS,
+            idle_frames: MAX_IDLE_FRAMES,
         },
     );
     let buffer = Buffer::new(Rc::clone(&worker.buffers));

@@ -54,6 +54,8 @@ pub(crate) struct Allowance {
     pub(crate) head_bytes: usize,
     /// Streams that the peer may give up in a second.
     pub(crate) resets: u32,
+    /// Frames that move nothing forward, in a second.
+    pub(crate) idle_frames: u32,
 }
 
 /// See the module.
@@ -149,7 +151,7 @@ impl Core {
             left: None,
             has_said_last: false,
             reset_by_us: VecDeque::new(),
-            flood: Flood::new(allowance.resets),
+            flood: Flood::new(allowance.idle_frames, allowance.resets),
             pong: false,
             is_retired: false,
             is_over: false,

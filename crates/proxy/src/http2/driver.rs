@@ -336,3 +336,6 @@ impl Requests for NoRequests {
         // Not reached: a client's `expects` never says that a block is a request.
     }
 }
+
+#[cfg(test)]
+mod tests;

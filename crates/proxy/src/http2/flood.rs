@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Frames without use that a peer may send at once, and again every second.
-const FRAMES: u32 = 1_000;
 /// Bytes of DATA sent that earn one more window update.
 const EARN: usize = 256;
 
@@ -18,6 +16,7 @@ const EARN: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Flood {
     frames: u32,
+    most_frames: u32,
     resets: u32,
     most_resets: u32,
     earned: usize,
@@ -29,9 +28,10 @@ pub(crate) struct Flood {
 pub(crate) struct Flooded;
 
 impl Flood {
-    pub(crate) fn new(most_resets: u32) -> Self {
+    pub(crate) fn new(most_frames: u32, most_resets: u32) -> Self {
         Self {
-            frames: FRAMES,
+            frames: most_frames,
+            most_frames,
             resets: most_resets,
             most_resets,
             earned: 0,
@@ -63,7 +63,10 @@ impl Flood {
         self.earned += bytes;
         let frames = 2 + (self.earned / EARN) as u32;
         self.earned %= EARN;
-        self.frames = self.frames.saturating_add(frames).min(64 * FRAMES);
+        self.frames = self
+            .frames
+            .saturating_add(frames)
+            .min(self.most_frames.saturating_mul(64));
     }
 
     /// The clock is looked at only by who has spent everything.
@@ -74,7 +77,7 @@ impl Flood {
             .is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1));
         if is_due {
             self.since = Some(now);
-            self.frames = self.frames.max(FRAMES);
+            self.frames = self.frames.max(self.most_frames);
             self.resets = self.most_resets;
         }
     }
@@ -86,10 +89,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_ends_the_budget_and_a_second_refills_it() {
-        let mut flood = Flood::new(10);
+        let mut flood = Flood::new(1_000, 10);
         // One refill is free: nobody looked at the clock before.
         let allowed = (0..10_000).take_while(|_| flood.frame().is_ok()).count();
-        assert_eq!(allowed, 2 * FRAMES as usize);
+        assert_eq!(allowed, 2_000);
         assert_eq!(flood.frame(), Err(Flooded));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(flood.frame(), Ok(()));
@@ -97,7 +100,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn resets_have_their_own_budget() {
-        let mut flood = Flood::new(10);
+        let mut flood = Flood::new(1_000, 10);
         let allowed = (0..1_000).take_while(|_| flood.reset().is_ok()).count();
         assert_eq!(allowed, 20);
         assert_eq!(flood.frame(), Ok(()));
@@ -105,7 +108,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_sent_earns_window_updates() {
-        let mut flood = Flood::new(10);
+        let mut flood = Flood::new(1_000, 10);
         for size in [1, 512].repeat(50_000) {
             flood.sent(size);
             assert_eq!((flood.frame(), flood.frame()), (Ok(()), Ok(())));

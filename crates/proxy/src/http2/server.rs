@@ -16,7 +16,7 @@ use super::core::{Allowance, Core, Role, SharedCore};
 use super::downstream::Http2Downstream;
 use super::driver::{Driver, Ended, Requests};
 use super::frame::Reason;
-use super::{LARGEST_WINDOW, PREFACE, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, LARGEST_WINDOW, PREFACE, STREAM_WINDOW};
 use crate::buffer::{Buffer, SMALL};
 use crate::connection::Client;
 use crate::request;
@@ -24,13 +24,8 @@ use crate::timeout::Timer;
 use crate::transport::Transport;
 use crate::worker::{ConnectionGuard, Worker, Workspace};
 
-/// Streams that one client may have open.
-const MAX_STREAMS: u32 = 256;
 /// Bytes that the streams of one client may have on their way beyond their first windows.
 const GROWTH: usize = 2 * 1024 * 1024;
-/// Streams that a client may give up unanswered, at once and again every second
-/// (CVE-2023-44487).
-const MAX_RESETS: u32 = 250;
 /// The highest stream there can be: all are acted on, so far.
 const NO_LAST: u32 = (1 << 31) - 1;
 /// How long a client may take to notice that we are leaving.
@@ -48,16 +43,18 @@ pub(crate) async fn serve(
     client: Rc<Client>,
 ) {
     let worker = Rc::clone(&guard.worker);
+    let limits = &worker.limits;
     let core = Core::new(
         Role::Server,
         Allowance {
             stream_window: STREAM_WINDOW,
             largest_window: LARGEST_WINDOW,
             growth: GROWTH,
-            connection_window: STREAM_WINDOW * MAX_STREAMS,
-            streams: MAX_STREAMS,
-            head_bytes: worker.limits.head_bytes,
-            resets: MAX_RESETS,
+            connection_window: CONNECTION_WINDOW,
+            streams: limits.streams,
+            head_bytes: limits.head_bytes,
+            resets: limits.stream_resets,
+            idle_frames: limits.idle_frames,
         },
     );
     let rest = prefix.get(PREFACE.len()..).unwrap_or_default();

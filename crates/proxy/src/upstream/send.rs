@@ -201,6 +201,7 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
     if !body.has_input() && !send(exchange, sink.flush().await) {
         return std::future::pending().await;
     }
+    let mut taken = 0;
     loop {
         deadlines.reading(true);
         let chunk = match body.next().await {
@@ -210,9 +211,13 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
         };
         deadlines.reading(false);
         let last = chunk.last;
-        progress
-            .body_taken
-            .set(progress.body_taken.get() || !chunk.data.is_empty());
+        taken += chunk.data.len() as u64;
+        if let Some(limit) = exchange.worker.limits.body_bytes
+            && taken > limit
+        {
+            return Failure::BodyTooLarge { limit };
+        }
+        progress.body_taken.set(taken > 0);
         if let Some(copies) = exchange.copies {
             copies.borrow_mut().write(chunk.data, last);
         }

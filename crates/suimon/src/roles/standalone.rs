@@ -118,7 +118,7 @@ fn gateway_settings(settings: &Settings) -> anyhow::Result<proxy::Settings> {
         ],
         threads: NonZeroUsize::new(settings.gateway_threads),
         server: None,
-        limits: proxy::Limits::STANDARD,
+        limits: settings.limits.clone(),
         https_port: None,
     })
 }
