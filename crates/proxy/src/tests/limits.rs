@@ -270,12 +270,14 @@ async fn a_body_over_the_limit_is_answered_413() {
     let mut client = Frames::client(gateway.address).await;
     client.request(1, "POST", &[], false);
     frame::data(&mut client.out, 1, b"0123456789a", true);
+    client.flush().await;
+    assert_eq!(client.answer(1).await.0, 413);
     client.request(3, "POST", &[("content-length", "11")], false);
+    client.flush().await;
+    assert_eq!(client.answer(3).await.0, 413);
     client.request(5, "POST", &[], false);
     frame::data(&mut client.out, 5, b"0123456789", true);
     client.flush().await;
-    assert_eq!(client.answer(1).await.0, 413);
-    assert_eq!(client.answer(3).await.0, 413);
     assert_eq!(client.answer(5).await.0, 200);
 }
 
