@@ -70,6 +70,7 @@ async fn gateway(listen: SocketAddr, model: Model) -> Result<(), Error> {
         server: None,
         limits: Limits::STANDARD,
         https_port: None,
+        issuer: None,
     };
     let _gateway = proxy::start(settings, snapshots, activator, &tasks)?;
     while received.recv().await.is_some() {}

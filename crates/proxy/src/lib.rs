@@ -48,6 +48,7 @@ use scaling::Activator;
 
 pub use binder::Binder;
 pub use metrics::Metrics;
+pub use tls::Issuer;
 
 use entry::Entry;
 
@@ -64,6 +65,8 @@ pub struct Settings {
     /// The port that redirects to `https` name; `None` for that of the first external listener
     /// with TLS.
     pub https_port: Option<u16>,
+    /// Signs certificates for hosts that the snapshots give none.
+    pub issuer: Option<Arc<dyn Issuer>>,
 }
 
 /// One socket that clients connect to.
@@ -220,6 +223,7 @@ pub fn start(
             .https_port
             .or(https_port)
             .filter(|port| *port != 443),
+        issuer: settings.issuer,
     };
     let counters: Vec<_> = (0..threads).map(|_| Arc::default()).collect();
     let binder = listener::start(&parts, per_thread, &counters, tasks)?;

@@ -79,6 +79,7 @@ impl Gateway {
             server: None,
             limits,
             https_port: Some(8443),
+            issuer: Some(Arc::new(tls::Own)),
         };
         let gateway = crate::start(settings, snapshots, activator, &tasks).expect("free ports");
         let addresses = gateway.addresses().to_vec();

@@ -19,7 +19,7 @@ use crate::http1::head::{RequestHead, ResponseHead};
 use crate::metrics::Counters;
 use crate::per_client::{Counted, PerClient};
 use crate::timeout::Timer;
-use crate::tls::Clients;
+use crate::tls::{Clients, Issuer};
 use crate::upstream::pool::Pool;
 
 /// One thread of the gateway.
@@ -39,6 +39,8 @@ pub(crate) struct Worker {
     pub(crate) handshakes: Semaphore,
     /// The port that redirects name, if it is not 443.
     pub(crate) https_port: Option<u16>,
+    /// Signs certificates for hosts that have none.
+    pub(crate) issuer: Option<Arc<dyn Issuer>>,
     /// Connections that may be open at once on this thread.
     pub(crate) max_connections: usize,
     /// Connections of each client on all threads.
@@ -94,6 +96,7 @@ pub(crate) struct Parts {
     pub(crate) max_handshakes: usize,
     pub(crate) https_port: Option<u16>,
     pub(crate) per_client: Arc<PerClient>,
+    pub(crate) issuer: Option<Arc<dyn Issuer>>,
 }
 
 impl Worker {
@@ -110,6 +113,7 @@ impl Worker {
             copies: Rc::default(),
             handshakes: Semaphore::new(parts.max_handshakes),
             https_port: parts.https_port,
+            issuer: parts.issuer,
             max_connections: parts.max_connections,
             per_client: parts.per_client,
             open: Cell::new(0),

@@ -15,6 +15,8 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::Issuer;
+use std::sync::LazyLock;
 
 /// A certificate authority for one test.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -71,6 +73,19 @@ impl Authority {
                 .with_client_auth_cert(chain(certificate), key(certificate))
                 .expect("a client certificate"),
         }
+    }
+}
+
+/// What the gateway's own authority is in these tests.
+static OWN: LazyLock<Authority> = LazyLock::new(Authority::new);
+
+/// Signs with [`OWN`].
+#[derive(Debug)]
+pub(super) struct Own;
+
+impl Issuer for Own {
+    fn issue(&self, name: &str) -> Result<Certificate, String> {
+        Ok(OWN.issue(&[name]))
     }
 }
 
@@ -178,6 +193,21 @@ async fn a_connection_is_decrypted_kept_alive_and_told_to_the_backend_as_https()
         answer.starts_with("HTTP/1.1 200"),
         "a new certificate must not end what is open: {answer}"
     );
+}
+
+#[tokio::test]
+async fn a_host_without_a_certificate_gets_one_of_the_gateways_own_and_keeps_it() {
+    let mut gateway = Gateway::start().await;
+    gateway.terminate("a", termination(Vec::new()));
+    let config = Arc::new(OWN.client());
+    let mut shown = Vec::new();
+    for _ in 0..2 {
+        let stream = connect(&gateway, "a", &config).await.expect("a handshake");
+        let chain = stream.get_ref().1.peer_certificates().expect("shown");
+        shown.push(chain[0].clone().into_owned());
+    }
+    assert_eq!(shown[0], shown[1]);
+    connect(&gateway, "b", &config).await.expect_err("no host");
 }
 
 #[tokio::test]

@@ -101,7 +101,7 @@ async fn accept(
         socket.write_all(&UNRECOGNIZED_NAME).await?;
         return Err(HandshakeError::UnknownName(name));
     };
-    let config = server_config(&tls).map_err(HandshakeError::Unusable)?;
+    let config = server_config(&tls, worker.issuer.as_ref()).map_err(HandshakeError::Unusable)?;
     let mut session = match accepted.into_connection(config) {
         Ok(session) => session,
         Err((error, mut alert)) => {

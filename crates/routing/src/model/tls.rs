@@ -41,7 +41,8 @@ pub enum TlsAction {
 /// How the gateway ends TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Termination {
-    /// At least one. Which of them a client gets is decided by the signatures that it knows.
+    /// Which of them a client gets is decided by the signatures that it knows. None means that
+    /// the gateway's own authority issues one for the name when it is first asked for.
     pub certificates: Vec<Arc<Certificate>>,
     pub versions: TlsVersions,
     /// Offered to clients, most wanted first.

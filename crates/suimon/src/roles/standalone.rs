@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use apiserver::stream;
+use authority::Authority;
 use kube::Client;
 use lifecycle::{Tasks, snapshot_channel};
 use proxy::{Address, ListenerSettings};
@@ -49,6 +50,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let images = system::open_images(&settings.data_dir)?;
     let root = cfg!(target_os = "linux") && node::is_root();
     let claim = services::Claim::take(&settings.data_dir, settings.service_range, root)?;
+    let authority = system::open_authority(&settings.data_dir)?;
 
     let server = apiserver::start(
         apiserver::Settings {
@@ -67,7 +69,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let (report, reports) = scaling::reports();
     let activator = scaling::start(scaling::Settings::KNATIVE, snapshots.clone(), report, tasks);
     let gateway = proxy::start(
-        gateway_settings(&settings)?,
+        gateway_settings(&settings, &authority)?,
         snapshots.clone(),
         activator,
         tasks,
@@ -88,17 +90,21 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     server.connect_ports(Arc::new(PodPorts), stream::Limits::STANDARD, tasks);
     let watching = system::publisher(&settings, &ports, &gateway);
     publisher::start(&cluster, watching, publish, tasks);
+    authority::start(&cluster, Arc::clone(&authority), tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);
 
     system::hold_until_stopped(lock, claim, tasks);
     Ok(Running {
         client: server.client(),
-        banner: banner(&ports, &server, &kubeconfig),
+        banner: banner(&ports, &server, &authority, &kubeconfig),
     })
 }
 
 /// The external listeners on the address asked for, the cluster-local one on loopback.
-fn gateway_settings(settings: &Settings) -> anyhow::Result<proxy::Settings> {
+fn gateway_settings(
+    settings: &Settings,
+    authority: &Arc<Authority>,
+) -> anyhow::Result<proxy::Settings> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let external =
         system::free_port(settings.listen, &settings.http_ports).context("--http-port")?;
@@ -120,6 +126,7 @@ fn gateway_settings(settings: &Settings) -> anyhow::Result<proxy::Settings> {
         server: None,
         limits: settings.limits.clone(),
         https_port: None,
+        issuer: Some(Arc::new(system::LocalIssuer(Arc::clone(authority)))),
     })
 }
 
@@ -138,15 +145,21 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-fn banner(ports: &GatewayPorts, server: &apiserver::Server, kubeconfig: &Path) -> String {
+fn banner(
+    ports: &GatewayPorts,
+    server: &apiserver::Server,
+    authority: &Authority,
+    kubeconfig: &Path,
+) -> String {
     let api = server
         .address()
         .map_or_else(String::new, |address| format!("https://{address}"));
     format!(
-        "suimon {}\n  gateway     http://{}\n  https       https://{} for hosts with a certificate\n  api         {api}\n  kubeconfig  {}",
+        "suimon {}\n  gateway     http://{}\n  https       https://{}\n  ca          {}\n  api         {api}\n  kubeconfig  {}",
         env!("CARGO_PKG_VERSION"),
         ports.external,
         ports.secure,
+        authority.file().display(),
         kubeconfig.display(),
     )
 }
