@@ -25,9 +25,9 @@ pub(crate) fn run(passed_on: &[&str]) -> anyhow::Result<ExitCode> {
         "--example",
         "gateway",
     ];
-    let built = Command::new(env!("CARGO")).args(build).status()?;
-    ensure!(built.success(), "the gateway does not build");
-    let gateway = target().join("debug/examples/gateway");
+    let status = Command::new(env!("CARGO")).args(build).status()?;
+    ensure!(status.success(), "the gateway does not build");
+    let gateway = built()?.join("examples/gateway");
     // Answers by itself, so both protocols can be asked for.
     let (origin, _origin) = start(&gateway, &["none"])?;
     let mut passed = true;
@@ -55,7 +55,7 @@ pub(crate) fn run(passed_on: &[&str]) -> anyhow::Result<ExitCode> {
 
 /// The suite's program, built if it is not there; `None` without Go.
 fn installed() -> anyhow::Result<Option<PathBuf>> {
-    let dir = target().join("conformance");
+    let dir = built()?.join("conformance");
     let program = dir.join("bin/h2spec");
     if program.exists() {
         return Ok(Some(program));
@@ -76,9 +76,11 @@ fn installed() -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(program))
 }
 
-fn target() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+/// Where cargo put this program, and what it built beside it.
+fn built() -> anyhow::Result<PathBuf> {
+    let mut program = std::env::current_exe()?;
+    program.pop();
+    Ok(program)
 }
 
 /// Ends its process when dropped.
