@@ -65,6 +65,7 @@ async fn gateway(listen: SocketAddr, model: Model) -> Result<(), Error> {
             address: Address::Bind(listen),
             visibility: Visibility::External,
             tls: false,
+            proxy_protocol: false,
         }],
         threads: NonZeroUsize::new(1),
         server: None,

@@ -22,9 +22,12 @@ mod http2;
 mod listener;
 mod message;
 mod metrics;
+mod opening;
 mod per_client;
+mod preamble;
 mod rare;
 mod record;
+mod relay;
 mod request;
 mod socket;
 mod target;
@@ -77,6 +80,9 @@ pub struct ListenerSettings {
     pub visibility: Visibility,
     /// Whether clients speak TLS to it; which hosts have a certificate is in the snapshots.
     pub tls: bool,
+    /// Whether clients begin with a PROXY protocol header (version 1 or 2), as a balancer in front
+    /// of us sends it. They must, then.
+    pub proxy_protocol: bool,
 }
 
 /// Where a listener gets its socket.
@@ -105,6 +111,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// TLS handshakes at once, all threads together; further ones wait, within the time above.
     pub handshakes: usize,
+    /// How long a connection that is passed on as it is may be silent in both directions.
+    pub relay_idle: Duration,
     /// Open downstream connections, all threads together; further ones wait to be accepted.
     pub connections: usize,
     /// The same of one client address (of IPv6 its /64); further ones are closed at once. `None`
@@ -131,6 +139,7 @@ impl Limits {
         connect: Duration::from_secs(5),
         handshake: Duration::from_secs(10),
         handshakes: 1_000,
+        relay_idle: Duration::from_secs(3600),
         connections: 100_000,
         client_connections: None,
         body_bytes: None,
@@ -205,7 +214,8 @@ pub fn start(
             https_port.get_or_insert_with(|| address.port());
         }
         for (thread, socket) in per_thread.iter_mut().zip(sockets) {
-            let entry = Entry::shared(listener.visibility, address.port(), listener.tls);
+            let mut entry = Entry::shared(listener.visibility, address.port(), listener.tls);
+            entry.has_preamble = listener.proxy_protocol;
             thread.push((socket, entry));
         }
     }

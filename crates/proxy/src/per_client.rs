@@ -25,7 +25,7 @@ pub(crate) struct PerClient {
 }
 
 /// One counted connection.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Counted(Option<(Arc<PerClient>, IpAddr)>);
 
 impl PerClient {

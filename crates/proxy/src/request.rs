@@ -277,9 +277,12 @@ fn is_misdirected(
         (CompiledTlsAction::Terminate(wanted), CompiledTlsAction::Terminate(connection)) => {
             wanted.client != connection.client
         }
-        // Its backend ends TLS, and we have decrypted this.
-        (CompiledTlsAction::Passthrough(_), _) => true,
-        (CompiledTlsAction::Terminate(_), CompiledTlsAction::Passthrough(_)) => false,
+        // Its connections are no HTTP of ours.
+        (CompiledTlsAction::Passthrough(_) | CompiledTlsAction::Relay(..), _) => true,
+        (
+            CompiledTlsAction::Terminate(_),
+            CompiledTlsAction::Passthrough(_) | CompiledTlsAction::Relay(..),
+        ) => false,
     }
 }
 

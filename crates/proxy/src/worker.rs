@@ -172,12 +172,9 @@ impl Worker {
         }
     }
 
-    /// Counts a connection for as long as the guard lives; `None` if its client has too many.
-    pub(crate) fn enter(self: &Rc<Self>, client: IpAddr) -> Option<ConnectionGuard> {
-        let Some(counted) = self.per_client.enter(client) else {
-            self.counters.connections_refused.add(1);
-            return None;
-        };
+    /// Counts a connection for as long as the guard lives; whose it is says
+    /// [`ConnectionGuard::belongs_to`].
+    pub(crate) fn enter(self: &Rc<Self>) -> ConnectionGuard {
         self.open.set(self.open.get() + 1);
         self.counters.connections.add(1);
         self.counters.connections_open.add(1);
@@ -189,12 +186,12 @@ impl Worker {
         }
         idle.cells[slot] = Some(Rc::clone(&cell));
         drop(idle);
-        Some(ConnectionGuard {
+        ConnectionGuard {
             worker: Rc::clone(self),
             slot,
             cell,
-            _counted: counted,
-        })
+            counted: Counted::default(),
+        }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -216,10 +213,20 @@ pub(crate) struct ConnectionGuard {
     pub(crate) worker: Rc<Worker>,
     slot: usize,
     cell: Rc<Cell<Option<Waker>>>,
-    _counted: Counted,
+    counted: Counted,
 }
 
 impl ConnectionGuard {
+    /// Counts the connection as one of this client's; `false` if the client has too many.
+    pub(crate) fn belongs_to(&mut self, client: IpAddr) -> bool {
+        let Some(counted) = self.worker.per_client.enter(client) else {
+            self.worker.counters.connections_refused.add(1);
+            return false;
+        };
+        self.counted = counted;
+        true
+    }
+
     /// Asks to be woken when the drain begins. `true` if it has begun.
     pub(crate) fn poll_drain(&self, cx: &mut std::task::Context<'_>) -> bool {
         if self.worker.is_draining() {

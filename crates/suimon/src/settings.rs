@@ -25,6 +25,8 @@ pub struct Settings {
     /// Tried in order; the first that can be bound is used.
     pub http_ports: Vec<u16>,
     pub https_ports: Vec<u16>,
+    /// Whether external clients begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     pub local_ports: Vec<u16>,
     pub api_port: u16,
     /// Only set when the user named one.
@@ -49,6 +51,8 @@ struct File {
     listen: Option<IpAddr>,
     http_port: Option<u16>,
     https_port: Option<u16>,
+    #[serde(default)]
+    proxy_protocol: bool,
     local_port: Option<u16>,
     api_port: Option<u16>,
     domain: Option<String>,
@@ -140,6 +144,7 @@ impl Settings {
                 .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             http_ports: one_or(flags.http_port.or(file.http_port), &HTTP_PORTS),
             https_ports: one_or(flags.https_port.or(file.https_port), &HTTPS_PORTS),
+            proxy_protocol: flags.proxy_protocol || file.proxy_protocol,
             local_ports: one_or(flags.local_port.or(file.local_port), &LOCAL_PORTS),
             api_port: flags.api_port.or(file.api_port).unwrap_or(API_PORT),
             domain,

@@ -197,6 +197,7 @@ async fn a_port_that_is_taken_is_an_error_at_once() {
             address: Address::Bind(gateway.address),
             visibility: routing::Visibility::External,
             tls: false,
+            proxy_protocol: false,
         }],
         threads: None,
         server: None,
@@ -239,6 +240,26 @@ async fn a_client_cannot_take_all_connections() {
     clients.pop();
     eventually("it is noticed", || metrics.connections_open() == 1).await;
     assert_eq!(ask(gateway.address, GET).await.status(), 200);
+}
+
+#[tokio::test]
+async fn behind_a_balancer_each_client_has_its_own_share_of_connections() {
+    let server = RawServer::answering(OK).await;
+    let limits = Limits {
+        client_connections: NonZeroUsize::new(1),
+        ..Limits::STANDARD
+    };
+    let gateway = gateway(limits, &server).await;
+    let of = |client: &str| format!("PROXY TCP4 {client} 198.51.100.1 4711 80\r\n{GET}");
+    let mut open = Vec::new();
+    for client in ["192.0.2.1", "192.0.2.2"] {
+        let mut stream = RawStream::connect(gateway.balanced).await;
+        assert_eq!(stream.ask(of(client)).await.status(), 200);
+        open.push(stream);
+    }
+    let mut second = RawStream::connect(gateway.balanced).await;
+    second.send(of("192.0.2.2")).await;
+    assert!(second.read_to_end().await.is_empty());
 }
 
 #[tokio::test]

@@ -19,17 +19,17 @@ use crate::Issuer;
 use std::sync::LazyLock;
 
 /// A certificate authority for one test.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("a CA"))
     }
 
-    fn issue(&self, names: &[&str]) -> Certificate {
+    pub(super) fn issue(&self, names: &[&str]) -> Certificate {
         self.issue_with(names, KeyPair::generate().expect("a key"))
     }
 
@@ -51,7 +51,7 @@ impl Authority {
         })
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(super) fn client(&self) -> ClientConfig {
         self.client_of(&[&TLS13, &TLS12], None)
     }
 
@@ -103,7 +103,7 @@ const BOTH: TlsVersions = TlsVersions {
     max: TlsVersion::V1_3,
 };
 
-fn termination(certificates: Vec<Certificate>) -> Termination {
+pub(super) fn termination(certificates: Vec<Certificate>) -> Termination {
     Termination {
         certificates: certificates.into_iter().map(Arc::new).collect(),
         versions: BOTH,
@@ -114,20 +114,24 @@ fn termination(certificates: Vec<Certificate>) -> Termination {
 
 impl Gateway {
     fn terminate(&mut self, name: &str, termination: Termination) {
+        self.tls(name, TlsAction::Terminate(termination));
+    }
+
+    pub(super) fn tls(&mut self, name: &str, action: TlsAction) {
         let host = TlsHost {
             origin: route(name, Action::Respond(teapot())).origin,
             bind: None,
             visibility: Visibility::External,
             names: vec![HostPattern::Exact(name.into())],
             sort_key: SortKey::default(),
-            action: TlsAction::Terminate(termination),
+            action,
         };
         self.compiler.put_tls(TlsId(name.into()), Arc::new(host));
         self.publish();
     }
 }
 
-fn teapot() -> routing::model::Respond {
+pub(super) fn teapot() -> routing::model::Respond {
     routing::model::Respond {
         status: 418,
         headers: Vec::new(),
@@ -135,7 +139,7 @@ fn teapot() -> routing::model::Respond {
     }
 }
 
-async fn connect(
+pub(super) async fn connect(
     gateway: &Gateway,
     name: &str,
     config: &Arc<ClientConfig>,
@@ -147,7 +151,7 @@ async fn connect(
 }
 
 /// Sends a request and reads until the head and what came with it.
-async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> std::io::Result<String> {
+pub(super) async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> std::io::Result<String> {
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
@@ -404,7 +408,7 @@ async fn only_https_and_cluster_local_requests_pass_a_route_that_redirects() {
 
 /// A TLS server that answers every request with 200 and what name it was asked for.
 #[allow(clippy::disallowed_methods)]
-async fn backend_server(certificate: &Certificate) -> SocketAddr {
+pub(super) async fn backend_server(certificate: &Certificate) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

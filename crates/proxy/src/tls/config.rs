@@ -34,7 +34,9 @@ pub(crate) fn server_config(
     tls: &CompiledTls,
     issuer: Option<&Arc<dyn Issuer>>,
 ) -> Result<Arc<ServerConfig>, String> {
-    let CompiledTlsAction::Terminate(termination) = &tls.action else {
+    let (CompiledTlsAction::Terminate(termination) | CompiledTlsAction::Relay(termination, _)) =
+        &tls.action
+    else {
         return Err("its connections are passed through".to_owned());
     };
     let prepared = tls.prepared(|tls| {

@@ -34,6 +34,8 @@ pub struct TlsHost {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum TlsAction {
     Terminate(Termination),
+    /// Ended here, and what was inside goes to a backend as it is.
+    Relay(Termination, Split),
     /// To a backend, encrypted as it is.
     Passthrough(Split),
 }

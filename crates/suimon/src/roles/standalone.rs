@@ -115,6 +115,7 @@ fn gateway_settings(
         address: Address::Bind(address),
         visibility,
         tls,
+        proxy_protocol: settings.proxy_protocol && visibility == Visibility::External,
     };
     Ok(proxy::Settings {
         listeners: vec![

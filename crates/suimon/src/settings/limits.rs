@@ -21,6 +21,7 @@ pub(super) struct Limits {
     connect_time: Option<String>,
     handshake_time: Option<String>,
     handshakes: Option<usize>,
+    relay_idle_time: Option<String>,
     connections: Option<usize>,
     client_connections: Option<usize>,
     body_bytes: Option<u64>,
@@ -49,6 +50,11 @@ impl Limits {
         within.time("stall-time", self.stall_time, &mut limits.stall);
         within.time("connect-time", self.connect_time, &mut limits.connect);
         within.time("handshake-time", self.handshake_time, &mut limits.handshake);
+        within.time(
+            "relay-idle-time",
+            self.relay_idle_time,
+            &mut limits.relay_idle,
+        );
         let many = 1..=10_000_000;
         within.number(
             "handshakes",
