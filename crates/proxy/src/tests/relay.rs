@@ -17,6 +17,7 @@ fn to(gateway: &mut Gateway, address: SocketAddr) -> Split {
 }
 
 /// A server that answers with all it got, once it has got all.
+#[allow(clippy::disallowed_methods)]
 async fn reversing() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
