@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use apiserver::stream;
-use authority::Authority;
 use kube::Client;
 use lifecycle::{Tasks, snapshot_channel};
 use proxy::{Address, ListenerSettings};
@@ -22,6 +21,7 @@ use crate::gateway_view;
 use crate::roles::addresses;
 use crate::roles::ports::PodPorts;
 use crate::roles::system::{self, GatewayPorts};
+use crate::roles::tls;
 use crate::settings::Settings;
 
 /// Why nothing was started.
@@ -50,7 +50,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let images = system::open_images(&settings.data_dir)?;
     let root = cfg!(target_os = "linux") && node::is_root();
     let claim = services::Claim::take(&settings.data_dir, settings.service_range, root)?;
-    let authority = system::open_authority(&settings.data_dir)?;
+    let authority = tls::open(&settings.data_dir)?;
 
     let server = apiserver::start(
         apiserver::Settings {
@@ -103,7 +103,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
 /// The external listeners on the address asked for, the cluster-local one on loopback.
 fn gateway_settings(
     settings: &Settings,
-    authority: &Arc<Authority>,
+    authority: &Arc<authority::Authority>,
 ) -> anyhow::Result<proxy::Settings> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let external =
@@ -127,7 +127,7 @@ fn gateway_settings(
         server: None,
         limits: settings.limits.clone(),
         https_port: None,
-        issuer: Some(Arc::new(system::LocalIssuer(Arc::clone(authority)))),
+        issuer: Some(tls::issuer(authority)),
     })
 }
 
@@ -149,7 +149,7 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
 fn banner(
     ports: &GatewayPorts,
     server: &apiserver::Server,
-    authority: &Authority,
+    authority: &authority::Authority,
     kubeconfig: &Path,
 ) -> String {
     let api = server

@@ -15,7 +15,6 @@ use api::names::{GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
 use apiserver::Status;
 use apiserver::admission::{AdmissionRequest, Operation, Rejection};
 use apiserver::connect::{Body, ConnectRequest};
-use authority::Authority;
 use dialects::gateway_api::Adopt;
 use futures::future::{BoxFuture, ready};
 use futures::{FutureExt, StreamExt};
@@ -23,7 +22,6 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use lifecycle::{Stage, Tasks};
 use routing::BindId;
-use routing::model::tls::{Certificate, PrivateKey};
 use serde_json::{Value, json};
 
 use crate::cli::Runtime;
@@ -201,31 +199,6 @@ impl serving::DigestResolver for Digests {
             }
         }
         .boxed()
-    }
-}
-
-/// Opens the local certificate authority of a data directory.
-pub fn open_authority(data_dir: &Path) -> anyhow::Result<Arc<Authority>> {
-    let now = reconcile::now().0;
-    let authority = Authority::open(&data_dir.join("ca"), now);
-    Ok(Arc::new(
-        authority.context("cannot open the local certificate authority")?,
-    ))
-}
-
-/// The local authority as the gateway's, for hosts that users bring no certificate for.
-#[derive(Debug)]
-pub struct LocalIssuer(pub Arc<Authority>);
-
-impl proxy::Issuer for LocalIssuer {
-    fn issue(&self, name: &str) -> Result<Certificate, String> {
-        let issued = self.0.issue(&[name.to_owned()], reconcile::now().0);
-        let issued = issued.map_err(|error| error.to_string())?;
-        Ok(Certificate {
-            name: format!("of the local authority for {name}").into(),
-            chain: vec![issued.certificate_der().into()],
-            key: PrivateKey::new(issued.key_der().into()),
-        })
     }
 }
 
