@@ -7,9 +7,11 @@
 
 mod client;
 mod cold;
+mod http2;
 mod machine;
 mod memory;
 mod origin;
+mod origin_http2;
 mod peers;
 mod proxy;
 mod ready;
@@ -25,6 +27,8 @@ enum Bench {
     Cold(cold::Flags),
     /// CPU and latency per proxied request, against nginx and Envoy
     Proxy(proxy::Flags),
+    /// CPU per proxied request over HTTP/2 and gRPC, against nginx and Envoy
+    Http2(http2::Flags),
     /// Service applied → Ready → first 200
     Ready(ready::Flags),
     /// Memory of the idle product, and per idle Service
@@ -33,13 +37,20 @@ enum Bench {
     Store(store::Flags),
     /// The origin behind every proxy of `proxy` (runs until killed)
     #[command(hide = true)]
-    Origin { port: u16 },
+    Origin {
+        port: u16,
+        #[arg(default_value = "http1")]
+        protocol: String,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     let bench = Bench::parse();
-    if let Bench::Origin { port } = bench {
-        return origin::serve(port);
+    if let Bench::Origin { port, protocol } = bench {
+        return match protocol.as_str() {
+            "http1" => origin::serve(port),
+            protocol => origin_http2::serve(port, protocol == "grpc"),
+        };
     }
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -52,6 +63,7 @@ fn main() -> anyhow::Result<()> {
         match bench {
             Bench::Cold(flags) => cold::run(flags).await,
             Bench::Proxy(flags) => proxy::run(flags).await,
+            Bench::Http2(flags) => http2::run(flags).await,
             Bench::Ready(flags) => ready::run(flags).await,
             Bench::Memory(flags) => memory::run(flags).await,
             Bench::Store(flags) => store::run(flags).await,

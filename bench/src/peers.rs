@@ -22,17 +22,40 @@ pub fn installed(program: &str) -> bool {
         .any(|dir| dir.join(program).is_file())
 }
 
+/// What comes in and what goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// HTTP/1.1 both ways.
+    Http1,
+    /// HTTP/2 to HTTP/1.1.
+    ToHttp1,
+    /// HTTP/2 both ways.
+    ToHttp2,
+    /// The same, with trailers.
+    Grpc,
+}
+
 /// nginx with one worker.
-pub fn nginx(dir: &Path, cpu: &str, port: u16, origin: u16) -> anyhow::Result<Child> {
+pub fn nginx(dir: &Path, cpu: &str, port: u16, origin: u16, shape: Shape) -> anyhow::Result<Child> {
+    let http2 = if shape == Shape::Http1 { "" } else { "http2" };
+    let pass = match shape {
+        Shape::Http1 | Shape::ToHttp1 => {
+            "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
+proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;"
+        }
+        Shape::ToHttp2 | Shape::Grpc => {
+            "grpc_pass grpc://origin; grpc_set_header Host $host;
+grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for; grpc_set_header X-Forwarded-Proto $scheme;"
+        }
+    };
     let config = format!(
         "worker_processes 1; daemon off; pid {dir}/nginx.pid; error_log /dev/null crit;
 events {{ worker_connections 4096; use epoll; multi_accept on; }}
-http {{ access_log off; keepalive_requests 1000000; tcp_nodelay on;
+http {{ access_log off; keepalive_requests 100000000; tcp_nodelay on;
 client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
 upstream origin {{ server 127.0.0.1:{origin}; keepalive 1024; keepalive_requests 1000000; }}
-server {{ listen 127.0.0.1:{port} backlog=4096; server_name bench.default.localhost;
-location / {{ proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
-proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; }} }} }}
+server {{ listen 127.0.0.1:{port} {http2} backlog=4096; server_name bench.default.localhost;
+location / {{ {pass} }} }} }}
 ",
         dir = dir.display(),
     );
@@ -51,13 +74,19 @@ proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-
 }
 
 /// Envoy with one worker.
-pub fn envoy(dir: &Path, cpu: &str, port: u16, origin: u16) -> anyhow::Result<Child> {
+pub fn envoy(dir: &Path, cpu: &str, port: u16, origin: u16, shape: Shape) -> anyhow::Result<Child> {
+    let upstream = match shape {
+        Shape::Http1 | Shape::ToHttp1 => "",
+        Shape::ToHttp2 | Shape::Grpc => {
+            r#""typed_extension_protocol_options":{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"@type":"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions","explicit_http_config":{"http2_protocol_options":{}}}},"#
+        }
+    };
     let config = format!(
         r#"{{"static_resources":{{"listeners":[{{"name":"l","address":{{"socket_address":{{"address":"127.0.0.1","port_value":{port}}}}},
 "filter_chains":[{{"filters":[{{"name":"hcm","typed_config":{{"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
 "stat_prefix":"b","generate_request_id":false,"route_config":{{"virtual_hosts":[{{"name":"v","domains":["*"],"routes":[{{"match":{{"prefix":"/"}},"route":{{"cluster":"o","timeout":"0s"}}}}]}}]}},
 "http_filters":[{{"name":"router","typed_config":{{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router","dynamic_stats":false}}}}]}}}}]}}]}}],
-"clusters":[{{"name":"o","type":"STATIC","connect_timeout":"5s","circuit_breakers":{{"thresholds":[{{"max_connections":4096,"max_pending_requests":4096,"max_requests":4096}}]}},
+"clusters":[{{"name":"o","type":"STATIC","connect_timeout":"5s",{upstream}"circuit_breakers":{{"thresholds":[{{"max_connections":4096,"max_pending_requests":4096,"max_requests":4096}}]}},
 "load_assignment":{{"cluster_name":"o","endpoints":[{{"lb_endpoints":[{{"endpoint":{{"address":{{"socket_address":{{"address":"127.0.0.1","port_value":{origin}}}}}}}}}]}}]}}}}]}}}}"#
     );
     let file = dir.join("envoy.json");
@@ -76,6 +105,23 @@ pub fn envoy(dir: &Path, cpu: &str, port: u16, origin: u16) -> anyhow::Result<Ch
             "--disable-hot-restart",
         ],
     )
+}
+
+/// Our data plane alone: the `gateway` example of the crate `proxy`, built by the caller.
+pub fn gateway(
+    program: &Path,
+    cpu: &str,
+    port: u16,
+    origin: u16,
+    shape: Shape,
+) -> anyhow::Result<Child> {
+    let protocol = match shape {
+        Shape::Http1 | Shape::ToHttp1 => "http1",
+        Shape::ToHttp2 | Shape::Grpc => "h2c",
+    };
+    let (listen, origin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{origin}"));
+    let program = program.display().to_string();
+    start(cpu, &program, &[&listen, &origin, protocol])
 }
 
 /// Any program pinned to one core, quiet.

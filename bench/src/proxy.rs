@@ -4,6 +4,7 @@
 //! interleaved over all targets; medians are printed. CPU per request is the figure to trust.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -32,6 +33,9 @@ pub struct Flags {
     /// Without Envoy and nginx
     #[arg(long)]
     alone: bool,
+    /// Measure the data plane alone, with this build of the `gateway` example of `proxy`
+    #[arg(long, value_name = "PROGRAM")]
+    gateway: Option<PathBuf>,
 }
 
 struct Target {
@@ -61,22 +65,10 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let origin_port = peers::free_port()?;
     let exe = std::env::current_exe()?.display().to_string();
     let origin = peers::start(LOAD_CPU, &exe, &["origin", &origin_port.to_string()])?;
-    let server = Suimon::start(&["taskset", "-c", PROXY_CPU], &["--gateway-threads", "1"]).await?;
-    for (plural, object) in route(origin_port) {
-        server.apply(plural, &object).await?;
-    }
-    let mut targets = vec![
-        target("direct", origin_port, None, Some(origin)),
-        Target {
-            name: "suimon",
-            address: server.gateway,
-            pid: Some(server.pid()),
-            _running: None,
-            rounds: Vec::new(),
-        },
-    ];
+    let (ours, _server) = ours(&flags, origin_port).await?;
+    let mut targets = vec![target("direct", origin_port, None, Some(origin)), ours];
     for (name, start) in [
-        ("nginx", peers::nginx as fn(&_, &_, _, _) -> _),
+        ("nginx", peers::nginx as fn(&_, &_, _, _, _) -> _),
         ("envoy", peers::envoy),
     ] {
         if flags.alone || !peers::installed(name) {
@@ -91,7 +83,13 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
             continue;
         }
         let port = peers::free_port()?;
-        let child: Child = start(dir.path(), PROXY_CPU, port, origin_port)?;
+        let child: Child = start(
+            dir.path(),
+            PROXY_CPU,
+            port,
+            origin_port,
+            peers::Shape::Http1,
+        )?;
         targets.push(target(name, port, child.id(), Some(child)));
     }
     for target in &targets {
@@ -105,6 +103,22 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     }
     print(&targets, &flags);
     Ok(())
+}
+
+/// The product, or its data plane alone.
+async fn ours(flags: &Flags, origin: u16) -> anyhow::Result<(Target, Option<Suimon>)> {
+    if let Some(program) = &flags.gateway {
+        let port = peers::free_port()?;
+        let child = peers::gateway(program, PROXY_CPU, port, origin, peers::Shape::Http1)?;
+        return Ok((target("suimon", port, child.id(), Some(child)), None));
+    }
+    let server = Suimon::start(&["taskset", "-c", PROXY_CPU], &["--gateway-threads", "1"]).await?;
+    for (plural, object) in route(origin) {
+        server.apply(plural, &object).await?;
+    }
+    let mut ours = target("suimon", 0, Some(server.pid()), None);
+    ours.address = server.gateway;
+    Ok((ours, Some(server)))
 }
 
 fn target(name: &'static str, port: u16, pid: Option<u32>, running: Option<Child>) -> Target {

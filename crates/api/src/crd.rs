@@ -48,6 +48,7 @@ fn generated() -> Vec<Value> {
             &autoscaling::v1alpha1::PodAutoscaler::crd(),
         )),
         written_by_controllers(&networking::v1alpha1::Ingress::crd()),
+        written_by_controllers(&networking::v1alpha1::Certificate::crd()),
         written_by_controllers(&networking::v1alpha1::ClusterDomainClaim::crd()),
         derived(written_by_controllers(
             &networking::v1alpha1::ServerlessService::crd(),

@@ -8,6 +8,8 @@ pub const SYSTEM_NAMESPACE: &str = "knative-serving";
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Class of Ingresses that this gateway serves when `config-network` names none.
 pub const INGRESS_CLASS: &str = "suimon.ingress.networking.knative.dev";
+/// Class of Certificates that the local authority answers.
+pub const CERTIFICATE_CLASS: &str = "suimon.certificate.networking.knative.dev";
 /// Class of PodAutoscalers that the built-in autoscaler drives.
 pub const KPA_CLASS: &str = "kpa.autoscaling.knative.dev";
 /// Name of the gateway's Service in [`SYSTEM_NAMESPACE`], for external traffic.
@@ -47,6 +49,17 @@ pub mod annotation {
     pub const ROLLOUT_DURATIONS: [&str; 2] =
         [ROLLOUT_DURATION, "serving.knative.dev/rolloutDuration"];
     pub const INGRESS_CLASS: &str = "networking.knative.dev/ingress.class";
+    /// Both spellings, the current one first.
+    pub const CERTIFICATE_CLASSES: [&str; 2] = [
+        "networking.knative.dev/certificate.class",
+        "networking.knative.dev/certificate-class",
+    ];
+    /// All spellings of: this Route wants no certificate.
+    pub const DISABLE_EXTERNAL_DOMAIN_TLS: [&str; 3] = [
+        "networking.knative.dev/disable-external-domain-tls",
+        "networking.knative.dev/disable-auto-tls",
+        "networking.knative.dev/disableAutoTLS",
+    ];
     pub const HTTP_PROTOCOL: &str = "networking.knative.dev/http-protocol";
     pub const AUTOSCALING_CLASS: &str = "autoscaling.knative.dev/class";
     pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

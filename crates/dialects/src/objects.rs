@@ -110,6 +110,7 @@ pub struct Objects {
     claims: HashMap<HostPattern, BTreeSet<Claimant>>,
     gateway: Vec<GatewayAddress>,
     pub(crate) gateway_api: Known,
+    has_authority: bool,
 }
 
 impl Objects {
@@ -119,6 +120,13 @@ impl Objects {
             gateway,
             ..Self::default()
         }
+    }
+
+    /// Says that the gateway can issue certificates itself, for hosts that have none.
+    #[must_use]
+    pub fn with_authority(mut self) -> Self {
+        self.has_authority = true;
+        self
     }
 
     /// Sets (`Some`) or removes (`None`) a Service. Returns what changed.
@@ -302,6 +310,11 @@ impl<'a> Reader<'a> {
     pub(crate) fn revision(&self, name: &Name) -> Option<&'a Arc<Revision>> {
         self.note(Dependency::Revision(name.clone()));
         self.objects.revisions.get(name)
+    }
+
+    /// Whether the gateway can issue certificates itself.
+    pub(crate) fn has_authority(&self) -> bool {
+        self.objects.has_authority
     }
 
     /// What the Secret of this name holds; `None` if there is no such Secret.

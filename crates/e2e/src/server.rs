@@ -160,6 +160,11 @@ impl Server {
         self.data.path().join("kubeconfig")
     }
 
+    /// The certificate of its local authority.
+    pub fn ca(&self) -> PathBuf {
+        self.data.path().join("ca").join("ca.crt")
+    }
+
     /// Runs `suimon ARGUMENTS` against this server.
     pub async fn suimon(&self, arguments: &[&str]) -> anyhow::Result<Output> {
         self.suimon_with_input(arguments, "").await

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
@@ -177,5 +178,59 @@ async fn a_certificate_is_swapped_without_a_dropped_connection() -> anyhow::Resu
 
     let other = connect(server.secure, "other.example.com", &config).await;
     assert!(other.is_err(), "a name without a certificate gets none");
+    Ok(())
+}
+
+/// A client that trusts the server's local authority.
+fn local_client(server: &Server) -> anyhow::Result<Arc<ClientConfig>> {
+    let pem = std::fs::read(server.ca())?;
+    client(CertificateDer::from_pem_slice(&pem)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_of_a_service_works_with_the_authority_that_up_names() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let url = server.apply(&hello("hello", "world")).await?;
+    assert!(url.starts_with("http://"), "nothing asks for https: {url}");
+    let config = local_client(&server)?;
+    let host = "hello.default.localhost";
+    let mut stream = connect(server.secure, host, &config).await?;
+    let answer = ask(&mut stream, host).await?;
+    assert!(answer.contains("hello world!"), "{answer}");
+    let other = connect(server.secure, "other.default.localhost", &config).await;
+    assert!(
+        other.is_err(),
+        "a host that nobody serves gets no certificate"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_external_domain_tls_a_route_is_https_and_plain_http_is_redirected()
+-> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let network = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: config-network, namespace: knative-serving}
+data: {external-domain-tls: Enabled, http-protocol: Redirected}
+";
+    server.apply(network).await?;
+    let url = server.apply(&hello("hello", "world")).await?;
+    let (host, port) = ("hello.default.localhost", server.secure.port());
+    assert_eq!(url, format!("https://{host}:{port}"));
+    let certificates = server
+        .object(&["certificates.networking.internal.knative.dev"])
+        .await?;
+    let certificate = &certificates["items"][0];
+    assert_eq!(certificate["spec"]["dnsNames"], json!([host]));
+    assert!(certificate["status"]["notAfter"].is_string());
+
+    let mut stream = connect(server.secure, host, &local_client(&server)?).await?;
+    let answer = ask(&mut stream, host).await?;
+    assert!(answer.contains("hello world!"), "{answer}");
+    let plain = crate::http::get(server.gateway, host, "/path?query").await?;
+    assert_eq!(plain.status, 301);
+    let location = format!("location: https://{host}:{port}/path?query");
+    assert!(plain.head.contains(&location), "{}", plain.head);
     Ok(())
 }

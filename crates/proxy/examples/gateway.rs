@@ -1,8 +1,10 @@
-//! The data plane alone, for measurements: `gateway LISTEN ORIGIN [HOSTS ROUTES | copy]`.
+//! The data plane alone, for measurements and conformance suites:
+//! `gateway LISTEN ORIGIN [h2c | HOSTS ROUTES | copy]`.
 //!
 //! Serves HOSTS hosts `h0`, `h1`, … with ROUTES path prefixes `/r0/`, `/r1/`, … each, and any
-//! other request of any host, with one thread, from ORIGIN. With `copy` it forwards bytes
-//! without looking at them: the floor that the gateway's cost is compared with.
+//! other request of any host, with one thread, from ORIGIN, over HTTP/2 with `h2c`. ORIGIN `none`
+//! answers every request with 1 KB. With `copy` it forwards bytes without looking at them: the
+//! floor that the gateway's cost is compared with.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -12,7 +14,7 @@ use lifecycle::{Tasks, snapshot_channel};
 use proxy::{Address, Limits, ListenerSettings, Settings};
 use routing::model::{
     Action, Arm, Backend, Endpoint, EndpointState, HeaderOps, HostPattern, Match, Origin,
-    PathMatch, Protocol, Route, SortKey, Split, Timeouts,
+    PathMatch, Protocol, Respond, Route, SortKey, Split, Timeouts,
 };
 use routing::{BackendId, Model, RouteId, Snapshot, Visibility};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,17 +26,26 @@ type Error = Box<dyn std::error::Error>;
 async fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [listen, origin, rest @ ..] = arguments.as_slice() else {
-        return Err("usage: gateway LISTEN ORIGIN [HOSTS ROUTES | copy]".into());
+        return Err("usage: gateway LISTEN ORIGIN [h2c | HOSTS ROUTES | copy]".into());
     };
-    let (listen, origin) = (listen.parse()?, origin.parse()?);
+    let listen = listen.parse()?;
+    if origin == "none" {
+        return gateway(listen, answers()).await;
+    }
+    let origin = origin.parse()?;
+    let http1 = Protocol::Http1;
     match rest {
         [mode] if mode == "copy" => {
             tokio::task::LocalSet::new()
                 .run_until(copy(listen, origin))
                 .await
         }
-        [hosts, routes] => gateway(listen, model(origin, hosts.parse()?, routes.parse()?)).await,
-        _ => gateway(listen, model(origin, 0, 0)).await,
+        [mode] if mode == "h2c" => gateway(listen, model((origin, Protocol::H2c), 0, 0)).await,
+        [hosts, routes] => {
+            let model = model((origin, http1), hosts.parse()?, routes.parse()?);
+            gateway(listen, model).await
+        }
+        _ => gateway(listen, model((origin, http1), 0, 0)).await,
     }
 }
 
@@ -54,23 +65,64 @@ async fn gateway(listen: SocketAddr, model: Model) -> Result<(), Error> {
             address: Address::Bind(listen),
             visibility: Visibility::External,
             tls: false,
+            proxy_protocol: false,
         }],
         threads: NonZeroUsize::new(1),
         server: None,
         limits: Limits::STANDARD,
         https_port: None,
+        issuer: None,
     };
     let _gateway = proxy::start(settings, snapshots, activator, &tasks)?;
     while received.recv().await.is_some() {}
     Ok(())
 }
 
-fn model(origin: SocketAddr, hosts: usize, routes: usize) -> Model {
+/// Answers everything itself.
+fn answers() -> Model {
+    let respond = Respond {
+        status: 200,
+        headers: vec![("content-type".into(), "text/plain".into())],
+        body: "x".repeat(1024).into(),
+    };
+    let mut model = Model::default();
+    let route = route(HostPattern::Any, Vec::new(), Action::Respond(respond));
+    model.routes.insert(RouteId("all".into()), Arc::new(route));
+    model
+}
+
+fn route(host: HostPattern, matches: Vec<Match>, action: Action) -> Route {
+    Route {
+        origin: Origin {
+            dialect: "example",
+            kind: "Example".into(),
+            namespace: "default".into(),
+            name: "example".into(),
+            uid: "1".into(),
+            generation: 1,
+            field: "spec".into(),
+        },
+        bind: None,
+        visibility: Visibility::External,
+        hosts: vec![host],
+        sort_key: SortKey::default(),
+        matches,
+        request_headers: HeaderOps {
+            set: vec![("x-gateway".into(), "suimon".into())],
+            ..HeaderOps::default()
+        },
+        rewrite_host: None,
+        filters: routing::model::Filters::default(),
+        action,
+    }
+}
+
+fn model((origin, protocol): (SocketAddr, Protocol), hosts: usize, routes: usize) -> Model {
     let mut model = Model::default();
     let id = BackendId("origin".into());
     let backend = Backend {
         id: id.clone(),
-        protocol: Protocol::Http1,
+        protocol,
         endpoints: vec![Endpoint {
             address: origin,
             state: EndpointState::Ready,
@@ -92,29 +144,8 @@ fn model(origin: SocketAddr, hosts: usize, routes: usize) -> Model {
             ..Match::default()
         });
         let name = format!("{host:?}{path:?}");
-        let route = Route {
-            origin: Origin {
-                dialect: "example",
-                kind: "Example".into(),
-                namespace: "default".into(),
-                name: "example".into(),
-                uid: "1".into(),
-                generation: 1,
-                field: "spec".into(),
-            },
-            bind: None,
-            visibility: Visibility::External,
-            hosts: vec![host],
-            sort_key: SortKey::default(),
-            matches: matches.collect(),
-            request_headers: HeaderOps {
-                set: vec![("x-gateway".into(), "suimon".into())],
-                ..HeaderOps::default()
-            },
-            rewrite_host: None,
-            filters: routing::model::Filters::default(),
-            action: Action::Forward(Split::new(vec![arm]).expect("a weight")),
-        };
+        let action = Action::Forward(Split::new(vec![arm]).expect("a weight"));
+        let route = route(host, matches.collect(), action);
         model.routes.insert(RouteId(name.into()), Arc::new(route));
     };
     add(HostPattern::Any, None);

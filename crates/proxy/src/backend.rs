@@ -84,7 +84,7 @@ async fn dial(worker: &Worker, backend: Arc<Backend>, slot: Slot) -> Result<Reac
     }
 }
 
-fn refused(backend: &Backend, error: AcquireError) -> Failure {
+pub(crate) fn refused(backend: &Backend, error: AcquireError) -> Failure {
     let backend = backend.id.clone();
     match error {
         AcquireError::QueueFull { .. } => Failure::QueueFull { backend },

@@ -112,12 +112,32 @@ impl Buffer {
         }
     }
 
-    /// Takes a large buffer for the next reads; only if nothing is buffered.
+    /// Takes a large buffer for the next reads; what is buffered moves along.
     pub(crate) fn enlarge(&mut self) {
-        if self.is_empty() && self.memory.len() < LARGE {
-            self.release();
-            self.memory = self.buffers.take(LARGE);
+        if self.memory.len() < LARGE {
+            let mut memory = self.buffers.take(LARGE);
+            let filled = self.end - self.start;
+            memory[..filled].copy_from_slice(self.filled());
+            self.buffers
+                .put(std::mem::replace(&mut self.memory, memory));
+            (self.start, self.end) = (0, filled);
         }
+    }
+
+    /// Whether the last read left no room: more is probably coming.
+    pub(crate) fn has_no_room(&self) -> bool {
+        self.end == self.memory.len()
+    }
+
+    /// A buffer that holds these bytes.
+    pub(crate) fn holding(buffers: Rc<Buffers>, bytes: &[u8]) -> Self {
+        let mut buffer = Self::new(buffers);
+        if !bytes.is_empty() {
+            buffer.memory = buffer.buffers.take(bytes.len().max(SMALL));
+            buffer.memory[..bytes.len()].copy_from_slice(bytes);
+            buffer.end = bytes.len();
+        }
+        buffer
     }
 
     /// Makes room for at least one byte, growing up to `limit` bytes in all.

@@ -130,14 +130,18 @@ async fn one<'s>(
         request: head,
         downstream_out,
         scratch,
+        ..
     } = workspace;
     sink.out = std::mem::take(downstream_out);
     let read = read_head(worker, head, source, timer).await;
     let sent = sink.written;
+    let speaks_http = read.is_ok() || names_http(source.buffer.filled());
     let mut downstream = Http1Downstream::new(worker, head, source, sink);
     match read {
         Ok(true) => request::handle(worker, client, (scratch, timer), &mut downstream).await,
         Ok(false) => return Next::Close,
+        // An answer would be as meaningless to it as it is to us: TLS, a preface that is none.
+        Err(_) if !speaks_http => return Next::Close,
         Err(failure) => {
             worker.counters.failures.add(1);
             downstream.responder.persistent = false;
@@ -228,15 +232,19 @@ async fn read_head(
     }
 }
 
+/// Whether what came begins with the first line of an HTTP request, of any version but 0.9.
+fn names_http(bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').next();
+    line.is_some_and(|line| line.windows(6).any(|part| part == b" HTTP/") || line == bytes)
+}
+
 /// Reads the rest of a body that nobody wants. `false` if it is too much or takes too long.
 async fn discard(source: &mut Http1Source<'_>) -> bool {
     let rest = async {
         let mut left = LINGER_BYTES;
         while !source.is_done() {
             match source.next().await {
-                Ok(chunk) if chunk.data.as_slice().len() <= left => {
-                    left -= chunk.data.as_slice().len()
-                }
+                Ok(chunk) if chunk.data.len() <= left => left -= chunk.data.len(),
                 Ok(_) | Err(_) => return false,
             }
         }
@@ -254,10 +262,10 @@ async fn linger(source: &mut Http1Source<'_>, sink: &mut Http1Sink<'_>) {
         source.begin_body(0, crate::http1::body::Framing::Close);
         let mut left = LINGER_BYTES;
         while let Ok(chunk) = source.next().await {
-            if chunk.last || chunk.data.as_slice().len() > left {
+            if chunk.last || chunk.data.len() > left {
                 return;
             }
-            left -= chunk.data.as_slice().len();
+            left -= chunk.data.len();
         }
     };
     let _ = tokio::time::timeout(LINGER, rest).await;

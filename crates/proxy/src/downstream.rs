@@ -4,37 +4,17 @@
 //! [`crate::http1`] and [`crate::http2`] implement them.
 
 use crate::filter::answer::AnswerEdits;
-use crate::http1::body::Framing;
 use crate::http1::head::ResponseHead;
+use crate::http2::frame::Reason;
 use crate::message::{Sink, SinkError, Source, View};
 use crate::upstream::send::Http1Upstream;
 
-/// An answer's head as it came from upstream.
-pub(crate) enum Answer<'a> {
-    Http1 {
-        head: &'a ResponseHead,
-        bytes: &'a [u8],
-    },
-    Http2 {
-        parts: &'a http::response::Parts,
-        framing: Framing,
-    },
-}
-
-impl Answer<'_> {
-    pub(crate) fn status(&self) -> u16 {
-        match self {
-            Self::Http1 { head, .. } => head.status,
-            Self::Http2 { parts, .. } => parts.status.as_u16(),
-        }
-    }
-
-    pub(crate) fn framing(&self) -> Framing {
-        match self {
-            Self::Http1 { head, .. } => head.framing,
-            Self::Http2 { framing, .. } => *framing,
-        }
-    }
+/// An answer's head as it came from upstream, over either protocol.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer<'a> {
+    pub(crate) head: &'a ResponseHead,
+    /// What the head's spans point into.
+    pub(crate) bytes: &'a [u8],
 }
 
 /// An answer that the gateway gives itself.
@@ -68,7 +48,7 @@ pub(crate) trait Downstream {
     /// cannot take it for complete.
     async fn reply(&mut self, reply: Reply);
     /// Breaks an answer off.
-    fn abort(&mut self, reason: h2::Reason);
+    fn abort(&mut self, reason: Reason);
     /// Sends the 101 that `upstream` holds and copies both ways until both sides have ended.
     async fn tunnel(&mut self, upstream: &mut Http1Upstream<'_>) -> Result<(), SinkError>;
 }

@@ -1,5 +1,5 @@
 //! What the gateway changes in a request head: the route's edits, Knative's internal headers and
-//! the authority. Protocol-neutral; [`crate::http1::edit`] and [`crate::http2::headers`] apply it.
+//! the authority. Protocol-neutral; [`crate::http1::edit`] and [`crate::http2::encode`] apply it.
 //!
 //! The route's operations come first, then the arm's; the later one wins. Neither can touch a
 //! field that frames the message, whatever a dialect wrote.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use routing::{BindKey, CompiledRoute, CompiledTls, RequestView, Snapshot, Visibility};
+use routing::{
+    BindKey, CompiledRoute, CompiledSplit, CompiledTls, RequestView, Snapshot, Visibility,
+};
 
 /// Where connections came in.
 #[derive(Clone, Debug)]
@@ -12,6 +14,8 @@ pub(crate) struct Entry {
     pub(crate) port: u16,
     /// Whether clients speak TLS.
     pub(crate) is_tls: bool,
+    /// Whether a PROXY protocol header comes first.
+    pub(crate) has_preamble: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -27,6 +31,7 @@ impl Entry {
             scope: Scope::Shared(visibility),
             port,
             is_tls,
+            has_preamble: false,
         }
     }
 
@@ -36,6 +41,7 @@ impl Entry {
             scope: Scope::Bind(key),
             port,
             is_tls,
+            has_preamble: false,
         }
     }
 
@@ -66,6 +72,19 @@ impl Entry {
     /// Whether a connection serves the names of one listener only.
     pub(crate) fn is_strict(&self) -> bool {
         matches!(self.scope, Scope::Bind(_))
+    }
+
+    /// Where connections go as they are, if that is what this place is for.
+    pub(crate) fn tcp<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s CompiledSplit> {
+        match &self.scope {
+            Scope::Shared(_) => None,
+            Scope::Bind(key) => snapshot.tcp_at(key),
+        }
+    }
+
+    /// Whether connections are HTTP from their first byte.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.scope, Scope::Shared(_)) && !self.is_tls && !self.has_preamble
     }
 
     /// Whether only what runs beside us can connect here.

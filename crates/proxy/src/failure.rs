@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 
 use routing::BackendId;
 
+use crate::http2::frame::Reason;
+
 /// See the module. `NoAnswer` variants cannot be told to anyone.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -19,6 +21,10 @@ pub(crate) enum Failure {
     HeadTimeout,
     #[error("request body did not arrive in time")]
     BodyTimeout,
+    #[error("request body is larger than {limit} bytes")]
+    BodyTooLarge { limit: u64 },
+    #[error("request path has a dot segment, resolve it before sending")]
+    DotSegment,
     #[error("transfer coding is not supported, only chunked is")]
     UnknownCoding,
     #[error("HTTP version is not supported")]
@@ -77,7 +83,7 @@ pub(crate) enum Failure {
     #[error("{endpoint} reset the request: {reason}")]
     Reset {
         endpoint: SocketAddr,
-        reason: h2::Reason,
+        reason: Reason,
     },
     #[error("the client went away")]
     ClientGone,
@@ -87,10 +93,11 @@ impl Failure {
     /// The status to answer with.
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::BadRequest(_) => 400,
+            Self::BadRequest(_) | Self::DotSegment => 400,
             Self::NoRoute { .. } => 404,
             Self::ConnectMethod => 405,
             Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::BodyTooLarge { .. } => 413,
             Self::HeadTooLarge => 431,
             Self::Misdirected => 421,
             // nginx's number for the access record; nobody is there to read it.
@@ -120,6 +127,8 @@ impl Failure {
             Self::Misdirected => "misdirected",
             Self::HeadTimeout => "head-timeout",
             Self::BodyTimeout => "body-timeout",
+            Self::BodyTooLarge { .. } => "body-too-large",
+            Self::DotSegment => "dot-segment",
             Self::UnknownCoding => "unknown-coding",
             Self::Version => "version",
             Self::ConnectMethod => "connect-method",
@@ -146,12 +155,16 @@ impl Failure {
     /// The gRPC status code. gRPC's own mapping from HTTP, but a deadline is told as such.
     pub(crate) fn grpc_status(&self) -> u8 {
         const CANCELLED: u8 = 1;
+        const INVALID_ARGUMENT: u8 = 3;
         const DEADLINE_EXCEEDED: u8 = 4;
+        const RESOURCE_EXHAUSTED: u8 = 8;
         const UNIMPLEMENTED: u8 = 12;
         const INTERNAL: u8 = 13;
         const UNAVAILABLE: u8 = 14;
         match self {
             Self::ClientGone => CANCELLED,
+            Self::DotSegment => INVALID_ARGUMENT,
+            Self::BodyTooLarge { .. } => RESOURCE_EXHAUSTED,
             Self::RequestTimeout
             | Self::ResponseStartTimeout
             | Self::IdleTimeout
@@ -186,11 +199,13 @@ impl Failure {
             | Self::HeadTooLarge
             | Self::HeadTimeout
             | Self::BodyTimeout
+            | Self::BodyTooLarge { .. }
             | Self::UnknownCoding
             | Self::Version
             | Self::ConnectMethod
             | Self::ClientGone => true,
-            Self::NoRoute { .. }
+            Self::DotSegment
+            | Self::NoRoute { .. }
             | Self::WebSocketToHttp2 { .. }
             | Self::Misdirected
             | Self::Withheld { .. }

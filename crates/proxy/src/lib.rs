@@ -22,12 +22,18 @@ mod http2;
 mod listener;
 mod message;
 mod metrics;
+mod opening;
+mod per_client;
+mod preamble;
 mod rare;
 mod record;
+mod relay;
 mod request;
 mod socket;
+mod target;
 mod timeout;
 mod tls;
+mod trailers;
 mod transport;
 mod upgrade;
 mod upstream;
@@ -45,6 +51,7 @@ use scaling::Activator;
 
 pub use binder::Binder;
 pub use metrics::Metrics;
+pub use tls::Issuer;
 
 use entry::Entry;
 
@@ -61,6 +68,8 @@ pub struct Settings {
     /// The port that redirects to `https` name; `None` for that of the first external listener
     /// with TLS.
     pub https_port: Option<u16>,
+    /// Signs certificates for hosts that the snapshots give none.
+    pub issuer: Option<Arc<dyn Issuer>>,
 }
 
 /// One socket that clients connect to.
@@ -71,6 +80,9 @@ pub struct ListenerSettings {
     pub visibility: Visibility,
     /// Whether clients speak TLS to it; which hosts have a certificate is in the snapshots.
     pub tls: bool,
+    /// Whether clients begin with a PROXY protocol header (version 1 or 2), as a balancer in front
+    /// of us sends it. They must, then.
+    pub proxy_protocol: bool,
 }
 
 /// Where a listener gets its socket.
@@ -99,8 +111,22 @@ pub struct Limits {
     pub handshake: Duration,
     /// TLS handshakes at once, all threads together; further ones wait, within the time above.
     pub handshakes: usize,
+    /// How long a connection that is passed on as it is may be silent in both directions.
+    pub relay_idle: Duration,
     /// Open downstream connections, all threads together; further ones wait to be accepted.
     pub connections: usize,
+    /// The same of one client address (of IPv6 its /64); further ones are closed at once. `None`
+    /// if clients may come through a balancer, whose address they then share.
+    pub client_connections: Option<NonZeroUsize>,
+    /// Bytes of a request body; a longer one is answered 413. `None` leaves it to the backend.
+    pub body_bytes: Option<u64>,
+    /// HTTP/2 streams that one client connection may have open; further ones are refused.
+    pub streams: u32,
+    /// HTTP/2 streams that a client may give up before their answer, at once and again every
+    /// second; then it loses its connection.
+    pub stream_resets: u32,
+    /// HTTP/2 frames that move nothing forward, at once and again every second.
+    pub idle_frames: u32,
 }
 
 impl Limits {
@@ -113,7 +139,13 @@ impl Limits {
         connect: Duration::from_secs(5),
         handshake: Duration::from_secs(10),
         handshakes: 1_000,
+        relay_idle: Duration::from_secs(3600),
         connections: 100_000,
+        client_connections: None,
+        body_bytes: None,
+        streams: 256,
+        stream_resets: 250,
+        idle_frames: 1_000,
     };
 }
 
@@ -182,7 +214,8 @@ pub fn start(
             https_port.get_or_insert_with(|| address.port());
         }
         for (thread, socket) in per_thread.iter_mut().zip(sockets) {
-            let entry = Entry::shared(listener.visibility, address.port(), listener.tls);
+            let mut entry = Entry::shared(listener.visibility, address.port(), listener.tls);
+            entry.has_preamble = listener.proxy_protocol;
             thread.push((socket, entry));
         }
     }
@@ -191,12 +224,16 @@ pub fn start(
         activator,
         max_connections: (settings.limits.connections / threads).max(1),
         max_handshakes: (settings.limits.handshakes / threads).max(1),
+        per_client: Arc::new(per_client::PerClient::new(
+            settings.limits.client_connections,
+        )),
         limits: settings.limits,
         server: settings.server.map(Arc::from),
         https_port: settings
             .https_port
             .or(https_port)
             .filter(|port| *port != 443),
+        issuer: settings.issuer,
     };
     let counters: Vec<_> = (0..threads).map(|_| Arc::default()).collect();
     let binder = listener::start(&parts, per_thread, &counters, tasks)?;

@@ -23,7 +23,7 @@ use crate::forwarded::Peer;
 use crate::metrics::Counters;
 use crate::transport::Transport;
 use crate::worker::{Parts, Worker};
-use crate::{Error, tls};
+use crate::{Error, opening};
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -296,12 +296,16 @@ fn open(
     peer: std::net::SocketAddr,
     entry: &Rc<Entry>,
 ) {
+    let mut guard = worker.enter();
+    // Behind a balancer, its header says who the client is.
+    if !entry.has_preamble && !guard.belongs_to(peer.ip()) {
+        return;
+    }
     // Fails only if the client is gone already, which reading finds out.
     let _ = stream.set_nodelay(true);
-    let guard = worker.enter();
     let entry = Rc::clone(entry);
-    if entry.is_tls {
-        tokio::task::spawn_local(tls::accept::serve(guard, stream, peer, entry));
+    if !entry.is_plain() {
+        tokio::task::spawn_local(opening::serve(guard, stream, peer, entry));
         return;
     }
     let client = Client {

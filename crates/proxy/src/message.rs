@@ -5,55 +5,26 @@
 
 use std::io;
 
-use bytes::Bytes;
-use http::HeaderMap;
-use http::request::Parts;
 use routing::RequestView;
 
-use crate::http1::head::{RequestHead, is_idempotent};
+use crate::http1::head::{RequestHead, Version, is_idempotent};
+use crate::http2::frame::Reason;
+use crate::trailers::Trailers;
 
 /// Part of a body.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk<'a> {
-    pub(crate) data: Data<'a>,
+    /// Lent by the source until it is asked for more.
+    pub(crate) data: &'a [u8],
     /// Nothing follows but `trailers`.
     pub(crate) last: bool,
-    pub(crate) trailers: Option<Box<HeaderMap>>,
+    pub(crate) trailers: Option<Box<Trailers>>,
 }
 
-/// Bytes that are lent by a read buffer or shared by an HTTP/2 connection.
-#[derive(Debug)]
-pub(crate) enum Data<'a> {
-    Slice(&'a [u8]),
-    Shared(Bytes),
-}
-
-impl Default for Data<'_> {
-    fn default() -> Self {
-        Self::Slice(&[])
-    }
-}
-
-impl Data<'_> {
-    pub(crate) fn as_slice(&self) -> &[u8] {
-        match self {
-            Self::Slice(slice) => slice,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-
-    pub(crate) fn into_bytes(self) -> Bytes {
-        match self {
-            Self::Slice(slice) => Bytes::copy_from_slice(slice),
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
-impl<'a> Chunk<'a> {
-    pub(crate) fn end(trailers: Option<Box<HeaderMap>>) -> Self {
+impl Chunk<'_> {
+    pub(crate) fn end(trailers: Option<Box<Trailers>>) -> Self {
         Self {
-            data: Data::default(),
+            data: &[],
             last: true,
             trailers,
         }
@@ -68,7 +39,7 @@ pub(crate) enum SourceError {
     /// What it sends is not a body.
     Malformed(&'static str),
     /// It gave up this one message.
-    Reset(h2::Reason),
+    Reset(Reason),
 }
 
 /// A body cannot be written on: the peer or its stream is gone. Why does not matter.
@@ -77,12 +48,6 @@ pub(crate) struct SinkError;
 
 impl From<io::Error> for SinkError {
     fn from(_: io::Error) -> Self {
-        Self
-    }
-}
-
-impl From<h2::Error> for SinkError {
-    fn from(_: h2::Error) -> Self {
         Self
     }
 }
@@ -106,47 +71,26 @@ pub(crate) trait Sink {
     async fn flush(&mut self) -> Result<(), SinkError>;
 }
 
-/// A request head of either protocol.
+/// A request head, of either protocol.
 #[derive(Clone, Copy)]
-pub(crate) enum View<'a> {
-    Http1 {
-        head: &'a RequestHead,
-        bytes: &'a [u8],
-    },
-    Http2(&'a Parts),
+pub(crate) struct View<'a> {
+    pub(crate) head: &'a RequestHead,
+    /// What the head's spans point into.
+    pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> View<'a> {
     pub(crate) fn method(&self) -> &'a str {
-        match self {
-            Self::Http1 { head, bytes } => text(head.method.get(bytes)),
-            Self::Http2(parts) => parts.method.as_str(),
-        }
+        text(self.head.method.get(self.bytes))
     }
 
     /// Path and query, as sent.
     pub(crate) fn target(&self) -> &'a str {
-        match self {
-            Self::Http1 { head, bytes } => text(head.target.get(bytes)),
-            Self::Http2(parts) => parts
-                .uri
-                .path_and_query()
-                .map_or("/", |target| target.as_str()),
-        }
+        text(self.head.target.get(self.bytes))
     }
 
     pub(crate) fn authority(&self) -> &'a str {
-        match self {
-            Self::Http1 { head, bytes } => text(head.host.get(bytes)),
-            Self::Http2(parts) => match parts.uri.authority() {
-                Some(authority) => authority.as_str(),
-                None => parts
-                    .headers
-                    .get(http::header::HOST)
-                    .and_then(|host| host.to_str().ok())
-                    .unwrap_or_default(),
-            },
-        }
+        text(self.head.host.get(self.bytes))
     }
 
     pub(crate) fn is_idempotent(&self) -> bool {
@@ -155,15 +99,12 @@ impl<'a> View<'a> {
 
     /// The first value of a field; `name` in lower case.
     pub(crate) fn field(&self, name: &str) -> Option<&'a [u8]> {
-        match self {
-            Self::Http1 { head, bytes } => head.fields.get(bytes, name),
-            Self::Http2(parts) => parts.headers.get(name).map(http::HeaderValue::as_bytes),
-        }
+        self.head.fields.get(self.bytes, name)
     }
 
     /// Whether errors must be told the gRPC way.
     pub(crate) fn is_grpc(&self) -> bool {
-        matches!(self, Self::Http2(_))
+        self.head.version == Version::Http2
             && self
                 .field("content-type")
                 .is_some_and(|value| value.starts_with(b"application/grpc"))

@@ -55,6 +55,8 @@ pub(crate) struct Counters {
     pub(crate) tls_failures: Counter,
     pub(crate) upstream_tls_handshakes: Counter,
     pub(crate) sent_bytes: Counter,
+    pub(crate) http2_errors: Counter,
+    pub(crate) connections_refused: Counter,
     duration_buckets: [Counter; BUCKETS_MS.len() + 1],
     duration_micros: Counter,
 }
@@ -116,11 +118,16 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 11] = [
+        let counters: [(&str, &str, u64); 13] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
                 self.sum(|t| &t.connections),
+            ),
+            (
+                "suimon_gateway_connections_refused_total",
+                "Connections closed at once because their client had too many.",
+                self.sum(|t| &t.connections_refused),
             ),
             (
                 "suimon_gateway_failures_total",
@@ -149,7 +156,7 @@ impl Metrics {
             ),
             (
                 "suimon_gateway_sent_bytes_total",
-                "Bytes sent to clients over HTTP/1.",
+                "Bytes sent to clients.",
                 self.sum(|t| &t.sent_bytes),
             ),
             (
@@ -171,6 +178,11 @@ impl Metrics {
                 "suimon_gateway_upstream_tls_handshakes_total",
                 "TLS handshakes with backends that succeeded.",
                 self.sum(|t| &t.upstream_tls_handshakes),
+            ),
+            (
+                "suimon_gateway_http2_errors_total",
+                "HTTP/2 connections ended because their client broke the protocol or flooded it.",
+                self.sum(|t| &t.http2_errors),
             ),
         ];
         for (name, help, value) in counters {

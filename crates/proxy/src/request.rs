@@ -27,10 +27,12 @@ use crate::filter::{Effects, Pair, cors, redirect};
 use crate::http1::body::Framing;
 use crate::http1::edit;
 use crate::http2::client::over_http2;
-use crate::http2::headers;
+use crate::http2::encode;
+use crate::http2::frame::Reason;
 use crate::message::View;
 use crate::rare::rare;
 use crate::record::Record;
+use crate::target;
 use crate::timeout::{Deadlines, Timer};
 use crate::upstream::send::{Exchange, Progress, over_http1};
 use crate::upstream::{Connection, Freshness};
@@ -50,8 +52,6 @@ struct Forward {
     backend: Arc<Backend>,
     /// Of the request as it is sent.
     framing: Framing,
-    /// The head for HTTP/2; that for HTTP/1 is in the scratch memory.
-    request: Option<Box<http::Request<()>>>,
     is_idempotent: bool,
     to_head: bool,
     wants_upgrade: bool,
@@ -130,12 +130,12 @@ pub(crate) async fn handle<D: Downstream>(
 /// Tells the client, as far as it can still be told.
 async fn fail<D: Downstream>(downstream: &mut D, failure: &Failure, is_grpc: bool) {
     if matches!(failure, Failure::ClientGone) {
-        return downstream.abort(h2::Reason::CANCEL);
+        return downstream.abort(Reason::CANCEL);
     }
     if downstream.parts().1.has_begun() {
         let reason = match failure {
             Failure::Reset { reason, .. } => *reason,
-            _ => h2::Reason::INTERNAL_ERROR,
+            _ => Reason::INTERNAL_ERROR,
         };
         return downstream.abort(reason);
     }
@@ -163,6 +163,15 @@ fn plan<D: Downstream>(
     let view = downstream.view();
     if view.method() == "CONNECT" {
         return Err(Failure::ConnectMethod);
+    }
+    if target::has_dot_segment(view.target().as_bytes()) {
+        return Err(Failure::DotSegment);
+    }
+    let framing = view.head.framing;
+    if let (Framing::Length(length), Some(limit)) = (framing, worker.limits.body_bytes)
+        && length > limit
+    {
+        return Err(Failure::BodyTooLarge { limit });
     }
     let snapshot = worker.snapshots.current();
     if let Some(tls) = &client.tls
@@ -219,40 +228,25 @@ fn plan<D: Downstream>(
     if let Some(reply) = probe(view, backend, &edits) {
         return Ok(Plan::Reply(reply));
     }
-    let framing = match view {
-        View::Http1 { head, .. } => head.framing,
-        View::Http2(parts) => headers::request_framing(parts, !downstream.has_body()),
-    };
-    let original = Original {
-        view,
-        edits,
-        framing,
-    };
+    let original = Original { view, edits };
     // A tunnel has no end that a copy could wait for.
     let mirrors = filters.mirrors().filter(|_| !downstream.wants_upgrade());
-    let copies = mirror::begin(worker, &snapshot, mirrors, &original)?;
-    let request = match (backend.protocol, view) {
-        (Protocol::H2c, _) => Some(Box::new(headers::request(view, &edits)?)),
-        (Protocol::Http1, View::Http1 { head, bytes }) => {
-            scratch.upstream_head.clear();
-            edit::request(&mut scratch.upstream_head, head, bytes, &edits);
-            None
-        }
-        (Protocol::Http1, View::Http2(parts)) => {
-            scratch.upstream_head.clear();
-            headers::http1_request(&mut scratch.upstream_head, parts, framing, &edits)?;
-            None
-        }
-    };
+    let copies = mirror::begin(worker, &snapshot, mirrors, &original);
+    let edits = &original.edits;
+    let out = &mut scratch.upstream_head;
+    out.clear();
+    match backend.protocol {
+        Protocol::H2c => encode::request(out, view, edits, backend.tls.is_some()),
+        Protocol::Http1 => edit::request(out, view.head, view.bytes, edits),
+    }
     Ok(Plan::Forward(Forward {
         backend: Arc::clone(backend),
         framing,
         is_idempotent: view.is_idempotent(),
         to_head: view.method() == "HEAD",
-        wants_upgrade: downstream.wants_upgrade() && request.is_none(),
+        wants_upgrade: downstream.wants_upgrade() && backend.protocol == Protocol::Http1,
         effects: filters.effects(view, backend.timeouts),
         copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
-        request,
     }))
 }
 
@@ -283,9 +277,12 @@ fn is_misdirected(
         (CompiledTlsAction::Terminate(wanted), CompiledTlsAction::Terminate(connection)) => {
             wanted.client != connection.client
         }
-        // Its backend ends TLS, and we have decrypted this.
-        (CompiledTlsAction::Passthrough(_), _) => true,
-        (CompiledTlsAction::Terminate(_), CompiledTlsAction::Passthrough(_)) => false,
+        // Its connections are no HTTP of ours.
+        (CompiledTlsAction::Passthrough(_) | CompiledTlsAction::Relay(..), _) => true,
+        (
+            CompiledTlsAction::Terminate(_),
+            CompiledTlsAction::Passthrough(_) | CompiledTlsAction::Relay(..),
+        ) => false,
     }
 }
 
@@ -411,9 +408,8 @@ async fn send<D: Downstream>(
                 .await
             }
             Connection::Http2(sender) => {
-                // Present for every H2c backend, see `plan`.
-                let request = forward.request.as_deref().cloned().unwrap_or_default();
-                let result = rare(over_http2(&exchange, sender, timer, downstream, request)).await;
+                let head = (&*scratch.upstream_head, &mut **timer);
+                let result = rare(over_http2(&exchange, sender, head, downstream)).await;
                 scratch.response.status = progress.status.get();
                 result
             }
@@ -450,9 +446,7 @@ fn reply(respond: &Respond) -> Reply {
 /// queue-proxy, which is us (knative/networking, `pkg/http/probe/handler.go`).
 fn probe(view: View<'_>, backend: &Backend, edits: &Edits<'_>) -> Option<Reply> {
     backend.activation.as_ref()?;
-    if let View::Http1 { head, .. } = view
-        && !head.fields.has_internal
-    {
+    if !view.head.fields.has_internal {
         return None;
     }
     let probe = view.field("k-network-probe")?;

@@ -3,16 +3,21 @@
 mod bodies;
 mod drain;
 mod filters;
+mod floods;
+mod frames;
 mod framing;
 mod headers;
 mod http2;
 mod limits;
+mod peers;
+mod relay;
 mod retries;
 mod smuggling;
 mod tls;
 mod upgrade;
 mod upstream;
 mod waiting;
+mod windows;
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -37,6 +42,8 @@ struct Gateway {
     local: SocketAddr,
     /// Serves external routes over TLS.
     secure: SocketAddr,
+    /// Serves external routes to a balancer that speaks the PROXY protocol.
+    balanced: SocketAddr,
     gateway: crate::Gateway,
     compiler: Compiler,
     publish: Publish<Snapshot>,
@@ -64,17 +71,23 @@ impl Gateway {
             address: Address::Bind(([127, 0, 0, 1], 0).into()),
             visibility,
             tls,
+            proxy_protocol: false,
         };
         let settings = Settings {
             listeners: vec![
                 listener(Visibility::External, false),
                 listener(Visibility::ClusterLocal, false),
                 listener(Visibility::External, true),
+                ListenerSettings {
+                    proxy_protocol: true,
+                    ..listener(Visibility::External, false)
+                },
             ],
             threads: NonZeroUsize::new(threads),
             server: None,
             limits,
             https_port: Some(8443),
+            issuer: Some(Arc::new(tls::Own)),
         };
         let gateway = crate::start(settings, snapshots, activator, &tasks).expect("free ports");
         let addresses = gateway.addresses().to_vec();
@@ -82,6 +95,7 @@ impl Gateway {
             address: addresses[0],
             local: addresses[1],
             secure: addresses[2],
+            balanced: addresses[3],
             gateway,
             compiler: Compiler::default(),
             publish,

@@ -49,7 +49,13 @@ impl Timer {
         .await
     }
 
-    fn poll_deadline(
+    /// Another task uses it from here on.
+    pub(crate) fn disarm(&mut self) {
+        self.is_armed = false;
+    }
+
+    /// Ready when the deadline that `next` names has passed.
+    pub(crate) fn poll_deadline(
         &mut self,
         cx: &mut Context<'_>,
         next: &impl Fn() -> Option<Instant>,

@@ -6,6 +6,7 @@
 pub(crate) mod accept;
 mod client;
 mod config;
+mod own;
 pub(crate) mod stream;
 
 use std::sync::{Arc, LazyLock};
@@ -16,6 +17,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
 
 pub(crate) use client::{Clients, connect};
+pub use own::Issuer;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::http2::client;
 use crate::rare::rare;
+use crate::relay::Cargo;
 use crate::tls;
 use crate::transport::Transport;
 use crate::upstream::pool::Http1Connection;
@@ -74,10 +75,22 @@ pub(crate) async fn connect(
     let stream = secure(worker, backend, dial(worker, endpoint).await?).await?;
     Ok(match backend.protocol {
         Protocol::Http1 => Connection::Http1(Http1Connection::new(stream, Arc::clone(backend))),
-        Protocol::H2c => {
-            Connection::Http2(client::connect(worker, stream, endpoint, backend).await?)
-        }
+        Protocol::H2c => Connection::Http2(client::connect(worker, stream, endpoint, backend)),
     })
+}
+
+/// Makes a connection for bytes that are passed on as they are.
+pub(crate) async fn open(
+    worker: &Worker,
+    backend: &Backend,
+    endpoint: SocketAddr,
+    cargo: Cargo,
+) -> io::Result<Transport> {
+    let stream = dial(worker, endpoint).await?;
+    match cargo {
+        Cargo::Encrypted => Ok(Transport::Plain(stream)),
+        Cargo::Plain => secure(worker, backend, stream).await,
+    }
 }
 
 /// Encrypts a new connection, if the backend wants that.

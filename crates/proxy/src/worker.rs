@@ -2,6 +2,7 @@
 //! the snapshot, the activator and the counters, so nothing on the request path takes a lock.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -16,7 +17,9 @@ use crate::Limits;
 use crate::buffer::Buffers;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::metrics::Counters;
-use crate::tls::Clients;
+use crate::per_client::{Counted, PerClient};
+use crate::timeout::Timer;
+use crate::tls::{Clients, Issuer};
 use crate::upstream::pool::Pool;
 
 /// One thread of the gateway.
@@ -36,8 +39,12 @@ pub(crate) struct Worker {
     pub(crate) handshakes: Semaphore,
     /// The port that redirects name, if it is not 443.
     pub(crate) https_port: Option<u16>,
+    /// Signs certificates for hosts that have none.
+    pub(crate) issuer: Option<Arc<dyn Issuer>>,
     /// Connections that may be open at once on this thread.
     pub(crate) max_connections: usize,
+    /// Connections of each client on all threads.
+    pub(crate) per_client: Arc<PerClient>,
     open: Cell<usize>,
     closed: Notify,
     draining: Cell<bool>,
@@ -59,9 +66,13 @@ struct Idle {
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     pub(crate) request: RequestHead,
+    /// What the head of an HTTP/2 request points into; that of HTTP/1 is in the read buffer.
+    pub(crate) bytes: Vec<u8>,
     /// Head to send downstream.
     pub(crate) downstream_out: Vec<u8>,
     pub(crate) scratch: Scratch,
+    /// Of one HTTP/2 stream at a time; an HTTP/1 connection has its own.
+    pub(crate) timer: Timer,
 }
 
 /// The upstream half of a [`Workspace`].
@@ -84,6 +95,8 @@ pub(crate) struct Parts {
     pub(crate) max_connections: usize,
     pub(crate) max_handshakes: usize,
     pub(crate) https_port: Option<u16>,
+    pub(crate) per_client: Arc<PerClient>,
+    pub(crate) issuer: Option<Arc<dyn Issuer>>,
 }
 
 impl Worker {
@@ -100,7 +113,9 @@ impl Worker {
             copies: Rc::default(),
             handshakes: Semaphore::new(parts.max_handshakes),
             https_port: parts.https_port,
+            issuer: parts.issuer,
             max_connections: parts.max_connections,
+            per_client: parts.per_client,
             open: Cell::new(0),
             closed: Notify::new(),
             draining: Cell::new(false),
@@ -129,11 +144,14 @@ impl Worker {
         const KEEP: usize = 256;
         const LARGEST: usize = 32 * 1024;
         let mut spare = self.spare.borrow_mut();
-        let bytes = workspace.scratch.upstream_out.capacity() + workspace.downstream_out.capacity();
+        let bytes = workspace.scratch.upstream_out.capacity()
+            + workspace.downstream_out.capacity()
+            + workspace.bytes.capacity();
         if spare.len() < KEEP && bytes <= LARGEST {
             workspace.scratch.upstream_head.clear();
             workspace.scratch.upstream_out.clear();
             workspace.downstream_out.clear();
+            workspace.timer.disarm();
             spare.push(workspace);
         }
     }
@@ -154,7 +172,8 @@ impl Worker {
         }
     }
 
-    /// Counts a connection for as long as the guard lives.
+    /// Counts a connection for as long as the guard lives; whose it is says
+    /// [`ConnectionGuard::belongs_to`].
     pub(crate) fn enter(self: &Rc<Self>) -> ConnectionGuard {
         self.open.set(self.open.get() + 1);
         self.counters.connections.add(1);
@@ -171,6 +190,7 @@ impl Worker {
             worker: Rc::clone(self),
             slot,
             cell,
+            counted: Counted::default(),
         }
     }
 
@@ -193,9 +213,20 @@ pub(crate) struct ConnectionGuard {
     pub(crate) worker: Rc<Worker>,
     slot: usize,
     cell: Rc<Cell<Option<Waker>>>,
+    counted: Counted,
 }
 
 impl ConnectionGuard {
+    /// Counts the connection as one of this client's; `false` if the client has too many.
+    pub(crate) fn belongs_to(&mut self, client: IpAddr) -> bool {
+        let Some(counted) = self.worker.per_client.enter(client) else {
+            self.worker.counters.connections_refused.add(1);
+            return false;
+        };
+        self.counted = counted;
+        true
+    }
+
     /// Asks to be woken when the drain begins. `true` if it has begun.
     pub(crate) fn poll_drain(&self, cx: &mut std::task::Context<'_>) -> bool {
         if self.worker.is_draining() {

@@ -105,6 +105,9 @@ impl Index {
     pub(crate) fn new(settings: &Settings, gateway: Vec<GatewayAddress>) -> Self {
         let mut objects = Objects::new(gateway);
         objects.adopt(settings.adopt.clone());
+        if settings.issues_certificates {
+            objects = objects.with_authority();
+        }
         Self {
             class: settings.ingress_class.clone(),
             objects,

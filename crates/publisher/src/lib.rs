@@ -60,6 +60,8 @@ pub struct Settings {
     pub gateway_range: GatewayRange,
     /// Where their sockets are.
     pub sockets: Arc<dyn Sockets>,
+    /// Whether the gateway issues certificates itself for hosts that have none.
+    pub issues_certificates: bool,
 }
 
 /// Starts watching and publishing. The first snapshot is published once every watch has told all

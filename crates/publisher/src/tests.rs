@@ -107,6 +107,7 @@ pub(crate) fn settings() -> Settings {
         ingress_class: "ours".into(),
         external_addresses: Vec::new(),
         local_addresses: Vec::new(),
+        issues_certificates: false,
         adopt: Adopt::Everyone,
         gateway_range: GatewayRange::default(),
         sockets: Arc::new(NoSockets),

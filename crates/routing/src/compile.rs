@@ -14,7 +14,7 @@ use crate::model::tls::{TlsHost, TlsId};
 use crate::model::{
     Action, Backend, BackendId, Bind, BindId, HostPattern, Model, Route, RouteId, Visibility,
 };
-use crate::snapshot::{BindKey, BoundHosts, CompiledRoute, Host, Hosts, Snapshot};
+use crate::snapshot::{BindKey, BoundHosts, CompiledRoute, CompiledSplit, Host, Hosts, Snapshot};
 use crate::tls::{TlsCompiler, TlsTables};
 
 /// Something in the model that cannot work as written.
@@ -224,6 +224,7 @@ impl Compiler {
                 let changes = changes.remove(&Some(id.clone())).unwrap_or_default();
                 Arc::new(BoundHosts {
                     bind: Arc::clone(bind),
+                    tcp: bind.tcp.as_ref().map(CompiledSplit::new),
                     hosts: changes.apply(&hosts),
                 })
             });

@@ -55,6 +55,7 @@ pub(crate) struct Hosts {
 /// A bind and what it serves.
 pub(crate) struct BoundHosts {
     pub(crate) bind: Arc<Bind>,
+    pub(crate) tcp: Option<CompiledSplit>,
     pub(crate) hosts: Hosts,
 }
 
@@ -200,6 +201,11 @@ impl Snapshot {
     /// The bind as this snapshot has it.
     pub fn bind(&self, bind: &BindKey) -> Option<&Arc<Bind>> {
         Some(&self.bound(bind)?.bind)
+    }
+
+    /// Where connections to a bind go as they are, if that is what it is for.
+    pub fn tcp_at(&self, bind: &BindKey) -> Option<&CompiledSplit> {
+        self.bound(bind)?.tcp.as_ref()
     }
 
     /// All binds, in no order that means anything.

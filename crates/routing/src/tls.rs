@@ -28,6 +28,8 @@ pub struct CompiledTls {
 pub enum CompiledTlsAction {
     /// With the certificates of all records for the name.
     Terminate(Termination),
+    /// The same, and what was inside is passed on as it is.
+    Relay(Termination, CompiledSplit),
     Passthrough(CompiledSplit),
 }
 
@@ -38,11 +40,22 @@ impl CompiledTls {
                 CompiledTlsAction::Passthrough(CompiledSplit::new(split))
             }
             TlsAction::Terminate(first) => {
-                let mut all = first.clone();
-                for record in &records[1..] {
-                    add_certificates(&mut all, first, &record.action);
-                }
-                CompiledTlsAction::Terminate(all)
+                let others = records[1..]
+                    .iter()
+                    .filter_map(|record| match &record.action {
+                        TlsAction::Terminate(other) => Some(other),
+                        TlsAction::Relay(..) | TlsAction::Passthrough(_) => None,
+                    });
+                CompiledTlsAction::Terminate(merged(first, others))
+            }
+            TlsAction::Relay(first, split) => {
+                let others = records[1..]
+                    .iter()
+                    .filter_map(|record| match &record.action {
+                        TlsAction::Relay(other, to) => (to == split).then_some(other),
+                        TlsAction::Terminate(_) | TlsAction::Passthrough(_) => None,
+                    });
+                CompiledTlsAction::Relay(merged(first, others), CompiledSplit::new(split))
             }
         };
         Some(Self {
@@ -71,19 +84,20 @@ impl fmt::Debug for CompiledTls {
     }
 }
 
-fn add_certificates(all: &mut Termination, first: &Termination, other: &TlsAction) {
-    let TlsAction::Terminate(other) = other else {
-        return;
-    };
-    let same = first.versions == other.versions
-        && first.protocols == other.protocols
-        && first.client == other.client;
-    if !same {
-        return;
+/// The first, with the certificates of those that are the same otherwise.
+fn merged<'a>(first: &Termination, others: impl Iterator<Item = &'a Termination>) -> Termination {
+    let mut all = first.clone();
+    for other in others {
+        let same = first.versions == other.versions
+            && first.protocols == other.protocols
+            && first.client == other.client;
+        if same {
+            let is_new = |one: &&Arc<Certificate>| !all.certificates.contains(one);
+            let new: Vec<_> = other.certificates.iter().filter(is_new).cloned().collect();
+            all.certificates.extend(new);
+        }
     }
-    let is_new = |one: &&Arc<Certificate>| !all.certificates.contains(one);
-    let new: Vec<_> = other.certificates.iter().filter(is_new).cloned().collect();
-    all.certificates.extend(new);
+    all
 }
 
 /// One name, per kind of listener.

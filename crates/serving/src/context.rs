@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::autoscaling::v1alpha1::{Metric, PodAutoscaler};
 use api::caching::v1alpha1::Image;
 use api::names::{annotation, label};
-use api::networking::v1alpha1::{ClusterDomainClaim, Ingress, ServerlessService};
+use api::networking::v1alpha1::{Certificate, ClusterDomainClaim, Ingress, ServerlessService};
 use api::serving::v1::{Configuration, Revision, Route, Service};
 use api::serving::v1beta1::DomainMapping;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -39,6 +39,7 @@ pub(crate) struct Context {
     pub(crate) metrics: Informer<Metric>,
     pub(crate) serverless_services: Informer<ServerlessService>,
     pub(crate) images: Informer<Image>,
+    pub(crate) certificates: Informer<Certificate>,
     pub(crate) ingresses: Informer<Ingress>,
     pub(crate) deployments: Informer<Deployment>,
     pub(crate) pods: Informer<Pod>,
@@ -100,6 +101,7 @@ impl Context {
             metrics: cluster.informer(tasks),
             serverless_services: cluster.informer(tasks),
             images: cluster.informer(tasks),
+            certificates: cluster.informer(tasks),
             ingresses: cluster.informer(tasks),
             deployments: cluster.informer(tasks),
             configurations,

@@ -25,6 +25,7 @@ pub(crate) fn start(ctx: &Arc<Context>) {
     let queue = Queue::new();
     ctx.domain_mappings.enqueue_self(&queue);
     ctx.ingresses.enqueue_owner::<DomainMapping>(&queue);
+    ctx.certificates.enqueue_owner::<DomainMapping>(&queue);
     ctx.config.on_change(&queue, &ctx.domain_mappings);
     wake_by_targets(ctx, &queue);
     // A claim that goes may be what another namespace waits for.
@@ -44,6 +45,7 @@ pub(crate) fn start(ctx: &Arc<Context>) {
         ctx.routes.synced(),
         ctx.kubernetes_services.synced(),
         ctx.ingresses.synced(),
+        ctx.certificates.synced(),
         ctx.config.synced(),
     ];
     let context = Arc::clone(ctx);

@@ -5,6 +5,7 @@
 //! caches, writes), `plan` (decides, without I/O), `resources` (children) and `status`
 //! (conditions). Controllers meet only in the API.
 
+mod certificate;
 mod configuration;
 mod context;
 mod digest;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use ::reconcile::{Key, Queue, run};
 use api::names::annotation;
-use api::networking::v1alpha1::Ingress;
+use api::networking::v1alpha1::{Certificate, Ingress};
 use api::serving::v1::{Configuration, Revision, Route};
 use k8s_openapi::api::core::v1::Service as KubernetesService;
 use kube::{Resource, ResourceExt};
@@ -35,6 +35,7 @@ pub(crate) fn start(ctx: &Arc<Context>) {
     let queue = Queue::new();
     ctx.routes.enqueue_self(&queue);
     ctx.ingresses.enqueue_owner::<Route>(&queue);
+    ctx.certificates.enqueue_owner::<Route>(&queue);
     ctx.kubernetes_services.enqueue_owner::<Route>(&queue);
     let (context, of_target) = (Arc::clone(ctx), queue.clone());
     ctx.configurations.on_change(move |change| {
@@ -55,6 +56,7 @@ pub(crate) fn start(ctx: &Arc<Context>) {
         ctx.configurations.synced(),
         ctx.revisions.synced(),
         ctx.ingresses.synced(),
+        ctx.certificates.synced(),
         ctx.kubernetes_services.synced(),
         ctx.config.synced(),
     ];
@@ -84,6 +86,8 @@ pub(crate) struct Observed {
     /// Revisions that the Route names, those of its configurations and those with its mark.
     pub(crate) revisions: BTreeMap<String, Arc<Revision>>,
     pub(crate) ingress: Option<Arc<Ingress>>,
+    /// Certificates of the Route, and those that have a name it wants.
+    pub(crate) certificates: BTreeMap<String, Arc<Certificate>>,
     /// Services with a placeholder's name, and those that were placeholders of this Route.
     pub(crate) services: BTreeMap<String, Arc<KubernetesService>>,
 }

@@ -18,6 +18,7 @@ use kube::{Resource, ResourceExt};
 use reconcile::{Change, Informer, Key, Queue};
 use tokio::sync::watch;
 
+use crate::certificate::Ports;
 use crate::digest::DigestResolver;
 use crate::event::{Note, Recorder};
 
@@ -26,10 +27,22 @@ use crate::event::{Note, Recorder};
 pub struct Settings {
     /// Port of external URLs when it is not the scheme's own.
     pub external_port: Option<u16>,
+    /// The same of those with `https`.
+    pub external_tls_port: Option<u16>,
     /// Domain of routes when `config-domain` names none.
     pub default_domain: String,
     /// Pins images to digests.
     pub digests: Arc<dyn DigestResolver>,
+}
+
+impl Settings {
+    /// Ports of external URLs.
+    pub(crate) fn ports(&self) -> Ports {
+        Ports {
+            http: self.external_port,
+            https: self.external_tls_port,
+        }
+    }
 }
 
 /// Every ConfigMap, parsed.

@@ -75,6 +75,9 @@ pub struct Up {
     /// Port of the gateway for HTTPS [default: 443 if it can be bound, else 8443; 0: any free]
     #[arg(long, value_name = "PORT")]
     pub https_port: Option<u16>,
+    /// The gateway's two external ports are reached through a balancer that sends the PROXY protocol
+    #[arg(long)]
+    pub proxy_protocol: bool,
     /// Port of the gateway for cluster-local hosts, always on loopback [default: 8081, else any free]
     #[arg(long, value_name = "PORT")]
     pub local_port: Option<u16>,

@@ -4,6 +4,7 @@ mod addresses;
 mod pods;
 pub mod standalone;
 pub mod system;
+mod tls;
 
 use anyhow::Context;
 use tracing_subscriber::EnvFilter;

@@ -1,5 +1,7 @@
 //! Flags and file → settings of `suimon up`, validated; all mistakes are reported together.
 
+mod limits;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,8 @@ pub struct Settings {
     /// Tried in order; the first that can be bound is used.
     pub http_ports: Vec<u16>,
     pub https_ports: Vec<u16>,
+    /// Whether external clients begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     pub local_ports: Vec<u16>,
     pub api_port: u16,
     /// Only set when the user named one.
@@ -34,9 +38,10 @@ pub struct Settings {
     /// Only set when the user named one.
     pub service_range: Option<services::Range>,
     pub load_balancer_range: Option<services::Range>,
+    pub limits: proxy::Limits,
 }
 
-/// The settings file: the flags' names without dashes, all optional.
+/// The settings file: the flags' names without dashes and the gateway's limits, all optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct File {
@@ -46,6 +51,8 @@ struct File {
     listen: Option<IpAddr>,
     http_port: Option<u16>,
     https_port: Option<u16>,
+    #[serde(default)]
+    proxy_protocol: bool,
     local_port: Option<u16>,
     api_port: Option<u16>,
     domain: Option<String>,
@@ -55,6 +62,8 @@ struct File {
     adopt_gateway_class: Vec<String>,
     service_range: Option<String>,
     load_balancer_range: Option<String>,
+    #[serde(default)]
+    limits: limits::Limits,
 }
 
 impl Settings {
@@ -108,6 +117,7 @@ impl Settings {
                 "load-balancer-range: {range} is not within 127.0.0.0/8"
             ));
         }
+        let limits = file.limits.resolve(&mut mistakes);
         let files = if flags.files.is_empty() {
             file.file
         } else {
@@ -134,6 +144,7 @@ impl Settings {
                 .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             http_ports: one_or(flags.http_port.or(file.http_port), &HTTP_PORTS),
             https_ports: one_or(flags.https_port.or(file.https_port), &HTTPS_PORTS),
+            proxy_protocol: flags.proxy_protocol || file.proxy_protocol,
             local_ports: one_or(flags.local_port.or(file.local_port), &LOCAL_PORTS),
             api_port: flags.api_port.or(file.api_port).unwrap_or(API_PORT),
             domain,
@@ -146,6 +157,7 @@ impl Settings {
             },
             service_range,
             load_balancer_range,
+            limits,
         })
     }
 }

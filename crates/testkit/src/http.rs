@@ -197,6 +197,11 @@ impl RawStream {
         Self::new(TcpStream::connect(address).await.expect("somebody listens"))
     }
 
+    /// The socket, and what was received and not yet given out: for tests of other protocols.
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.buffer)
+    }
+
     /// Sends bytes; a peer that is gone is no error here.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = patient(self.stream.write_all(bytes.as_ref())).await;

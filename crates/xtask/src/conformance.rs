@@ -3,6 +3,7 @@
 
 mod clientgo;
 mod gateway_api;
+mod h2spec;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -14,6 +15,7 @@ pub fn run(name: &str, arguments: &[&str]) -> anyhow::Result<ExitCode> {
     match name {
         "clientgo" => clientgo::run(arguments),
         "gateway-api" => gateway_api::run(arguments),
+        "h2spec" => h2spec::run(arguments),
         _ => script(name, arguments),
     }
 }

@@ -37,7 +37,7 @@ pub struct Network {
 }
 
 impl Default for Network {
-    /// Knative's defaults, with Suimon's ingress class.
+    /// Knative's defaults, with Suimon's classes of Ingresses and Certificates.
     fn default() -> Self {
         Self::parse(&BTreeMap::new()).expect("the defaults are well formed")
     }
@@ -103,10 +103,7 @@ impl Network {
             ),
             certificate_class: reader.string(
                 "certificate-class",
-                &reader.string(
-                    "certificate.class",
-                    "cert-manager.certificate.networking.knative.dev",
-                ),
+                &reader.string("certificate.class", names::CERTIFICATE_CLASS),
             ),
             domain_template: reader.template(
                 "domain-template",

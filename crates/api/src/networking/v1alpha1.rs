@@ -1,9 +1,11 @@
-//! `networking.internal.knative.dev/v1alpha1`: the Knative Ingress (KIngress), ServerlessService
-//! and ClusterDomainClaim.
+//! `networking.internal.knative.dev/v1alpha1`: the Knative Ingress (KIngress), Certificate,
+//! ServerlessService and ClusterDomainClaim.
 
+mod certificate;
 mod domain_claim;
 mod serverless_service;
 
+pub use certificate::{Certificate, CertificateSpec, CertificateStatus, Http01Challenge};
 pub use domain_claim::{ClusterDomainClaim, ClusterDomainClaimSpec};
 pub use serverless_service::{
     ServerlessMode, ServerlessService, ServerlessServiceSpec, ServerlessServiceStatus,

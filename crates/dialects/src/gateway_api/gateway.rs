@@ -258,6 +258,7 @@ fn binds(plan: &mut Plan) -> Vec<Arc<Bind>> {
                 id: BindId(format!("Gateway {} {address}", plan.name).into()),
                 address,
                 is_tls: secure.contains(&port),
+                tcp: None,
                 sealed: sealed.clone(),
             }));
         }

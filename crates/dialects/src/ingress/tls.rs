@@ -40,7 +40,7 @@ impl Translator<'_> {
             names,
             // An index into an object that fits into memory.
             sort_key: SortKey(vec![self.created, at as i64]),
-            action: tls::terminate(certificate),
+            action: tls::terminate(vec![certificate]),
         };
         self.out.tls.push((id, Arc::new(record)));
     }

@@ -6,7 +6,7 @@ use crate::{CertificateState, GatewayAddress};
 use api::names::INGRESS_CLASS;
 use proptest::prelude::*;
 use routing::model::Backend;
-use routing::model::tls::{Certificate, PrivateKey};
+use routing::model::tls::{Certificate, PrivateKey, TlsAction};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -260,4 +260,29 @@ fn an_incomplete_generation_says_which_one_stays_live() {
         Some("spec: Service x does not exist; generation 2 stays live until then")
     );
     assert_eq!(status.observed_generation, Some(3));
+}
+
+#[test]
+fn with_an_authority_hosts_that_no_certificate_is_named_for_get_one_of_the_gateways() {
+    let ingress = ingress(
+        r#"
+metadata: {name: hello, namespace: default}
+spec:
+  tls: [{hosts: [a.example.com], secretName: absent, secretNamespace: default}]
+  rules:
+    - {hosts: [a.example.com, b.example.com], visibility: ExternalIP, http: {paths: []}}
+    - {hosts: [hello.default.svc.cluster.local], visibility: ClusterLocal, http: {paths: []}}
+"#,
+    );
+    let tls = |objects| translate(&ingress, &objects).tls;
+    assert!(tls(Objects::default()).is_empty());
+    let own = tls(Objects::default().with_authority());
+    let [(_, host)] = &own[..] else {
+        panic!("{own:?}");
+    };
+    assert_eq!(host.names, [HostPattern::Exact("b.example.com".into())]);
+    assert!(matches!(
+        &host.action,
+        TlsAction::Terminate(termination) if termination.certificates.is_empty()
+    ));
 }

@@ -2,13 +2,14 @@
 //!
 //! The Secret must be in the Ingress's own namespace: nothing else says who may use a key. A
 //! Secret that is not there yet is waited for, like a Service; one that is broken is refused, and
-//! the hosts are served without TLS.
+//! the hosts are served without TLS. Hosts that it does not speak of get a certificate of the
+//! gateway's own, where the gateway has an authority.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::names::CLUSTER_DOMAIN;
-use api::networking::v1alpha1::IngressTls;
+use api::networking::v1alpha1::{IngressRule, IngressTls};
 use routing::model::tls::{Certificate, TlsHost, TlsId};
 use routing::model::{HostPattern, SortKey, Visibility};
 
@@ -39,11 +40,48 @@ impl Translator<'_> {
                 names,
                 // An index into an object that fits into memory.
                 sort_key: SortKey(vec![at as i64]),
-                action: tls::terminate(certificate),
+                action: tls::terminate(vec![certificate]),
             };
             let id = TlsId(format!("knative/{}/{field}", self.name).into());
             self.out.tls.push((id, Arc::new(record)));
         }
+        if self.reader.has_authority() {
+            self.local_tls();
+        }
+    }
+
+    /// External hosts that `spec.tls` does not speak of show a certificate of the gateway's own.
+    fn local_tls(&mut self) {
+        let spec = &self.ingress.spec;
+        if spec.tls.iter().any(|tls| tls.hosts.is_empty()) {
+            return;
+        }
+        let spoken_of = spec.tls.iter().flat_map(|tls| &tls.hosts);
+        let spoken_of: BTreeSet<_> = spoken_of.flat_map(|text| host::expand(text)).collect();
+        let is_external = |rule: &&IngressRule| rule.visibility.as_deref() != Some("ClusterLocal");
+        let hosts = spec.rules.iter().filter(is_external).flat_map(rule_hosts);
+        // Whoever serves any host has no name that could stand in a certificate.
+        let is_wanted = |host: &HostPattern| *host != HostPattern::Any && !spoken_of.contains(host);
+        let hosts: BTreeSet<_> = hosts.filter(is_wanted).collect();
+        let names: Vec<_> = hosts.into_iter().filter(|host| self.is_own(host)).collect();
+        if names.is_empty() {
+            return;
+        }
+        let record = TlsHost {
+            origin: self.origin("spec.rules"),
+            bind: None,
+            visibility: Visibility::External,
+            names,
+            sort_key: SortKey(vec![i64::MAX]),
+            action: tls::terminate(Vec::new()),
+        };
+        let id = TlsId(format!("knative/{}/local", self.name).into());
+        self.out.tls.push((id, Arc::new(record)));
+    }
+
+    fn is_own(&self, host: &HostPattern) -> bool {
+        let owner = self.reader.host_owner(host);
+        owner.is_none_or(|claimant| claimant.owner == self.name)
     }
 
     fn certificate(&mut self, tls: &IngressTls, field: &str) -> Option<Arc<Certificate>> {
@@ -117,10 +155,7 @@ impl Translator<'_> {
                 self.refuse("HostWithoutRule", &format!("{field}.hosts[{at}]"), message);
             }
         }
-        let is_own = |host: &HostPattern| {
-            let owner = self.reader.host_owner(host);
-            of_rules.contains(host) && owner.is_none_or(|claimant| claimant.owner == self.name)
-        };
+        let is_own = |host: &HostPattern| of_rules.contains(host) && self.is_own(host);
         // Whose host it is instead was said for the rule.
         wanted.into_iter().filter(is_own).collect()
     }

@@ -6,10 +6,10 @@ use routing::model::tls::{
     Alpn, Certificate, ClientCertificates, Termination, TlsAction, TlsVersion, TlsVersions,
 };
 
-/// With this certificate, any current version, HTTP/2 or HTTP/1.1, and no client certificates.
-pub(crate) fn terminate(certificate: Arc<Certificate>) -> TlsAction {
+/// With these certificates (none means one of the gateway's own), any current version, HTTP/2 or HTTP/1.1, and no client certificates.
+pub(crate) fn terminate(certificates: Vec<Arc<Certificate>>) -> TlsAction {
     TlsAction::Terminate(Termination {
-        certificates: vec![certificate],
+        certificates,
         versions: TlsVersions {
             min: TlsVersion::V1_2,
             max: TlsVersion::V1_3,

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
 use routing::model::HeaderOps;
 
 use crate::http1::field::is_framing;
@@ -70,19 +69,6 @@ impl AnswerEdits {
     pub(crate) fn added(&self) -> impl Iterator<Item = (&str, &str)> {
         self.written.iter().map(|(name, value)| (&**name, &**value))
     }
-
-    /// Does all this to a map.
-    pub(crate) fn change(&self, headers: &mut HeaderMap) {
-        for name in &self.dropped {
-            headers.remove(&**name);
-        }
-        for (name, value) in self.added() {
-            let name = HeaderName::from_bytes(name.as_bytes());
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
-                headers.append(name, value);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -105,11 +91,5 @@ mod tests {
         let added: Vec<_> = edits.added().collect();
         assert_eq!(added, [("x-add", "a"), ("X-Set", "2")]);
         assert!(edits.replaces(b"X-Gone") && !edits.replaces(b"content-length"));
-        let mut headers = HeaderMap::new();
-        headers.insert("x-gone", HeaderValue::from_static("1"));
-        headers.insert("x-add", HeaderValue::from_static("0"));
-        edits.change(&mut headers);
-        assert!(!headers.contains_key("x-gone"));
-        assert_eq!(headers.get_all("x-add").iter().count(), 2);
     }
 }

@@ -18,7 +18,6 @@ use crate::edits::Edits;
 use crate::failure::Failure;
 use crate::http1::body::Framing;
 use crate::http1::edit;
-use crate::http2::headers;
 use crate::message::View;
 use crate::rare::rare;
 use crate::upstream::{Connection, Freshness};
@@ -66,8 +65,6 @@ impl Copies {
 pub(crate) struct Original<'r> {
     pub(crate) view: View<'r>,
     pub(crate) edits: Edits<'r>,
-    /// As it came in.
-    pub(crate) framing: Framing,
 }
 
 /// Begins copies for those of `mirrors` that the draw hits.
@@ -76,7 +73,8 @@ pub(crate) fn begin<'m>(
     snapshot: &routing::Snapshot,
     mirrors: impl Iterator<Item = &'m Mirror>,
     original: &Original<'_>,
-) -> Result<Copies, Failure> {
+) -> Copies {
+    let Original { view, edits } = original;
     let mut copies = Copies::default();
     for mirror in mirrors {
         if !mirror.share.holds(worker.draw(mirror.share.total())) {
@@ -92,16 +90,9 @@ pub(crate) fn begin<'m>(
             continue;
         }
         let mut head = Vec::with_capacity(1024);
-        match original.view {
-            View::Http1 { head: sent, bytes } => {
-                edit::request(&mut head, sent, bytes, &original.edits);
-            }
-            View::Http2(parts) => {
-                headers::http1_request(&mut head, parts, original.framing, &original.edits)?;
-            }
-        }
+        edit::request(&mut head, view.head, view.bytes, edits);
         let (queue, pieces) = mpsc::channel(QUEUE);
-        if original.framing == Framing::None {
+        if view.head.framing == Framing::None {
             // Cannot be full yet.
             let _: Result<(), TrySendError<_>> = queue.try_send(Piece::End);
         } else {
@@ -112,12 +103,12 @@ pub(crate) fn begin<'m>(
             worker: Rc::clone(worker),
             backend: Arc::clone(backend),
             head,
-            is_chunked: original.framing == Framing::Chunked,
+            is_chunked: view.head.framing == Framing::Chunked,
             pieces,
         };
         tokio::task::spawn_local(task.run());
     }
-    Ok(copies)
+    copies
 }
 
 /// One copy on its way.

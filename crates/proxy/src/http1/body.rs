@@ -3,9 +3,8 @@
 //! [`Reader`] is pure: it gets what was read and says which part of it is payload. Chunked
 //! payload is moved together in place, so one read becomes one write whatever the chunks were.
 
-use http::HeaderMap;
-
 use super::chunked::{ChunkError, Chunked};
+use crate::trailers::Trailers;
 
 /// How the end of a body is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub(crate) struct Decoded {
     /// Bytes of `input` that are done with once the payload is.
     pub(crate) consumed: usize,
     pub(crate) last: bool,
-    pub(crate) trailers: Option<Box<HeaderMap>>,
+    pub(crate) trailers: Option<Box<Trailers>>,
 }
 
 /// Decodes one body.

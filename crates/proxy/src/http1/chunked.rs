@@ -3,10 +3,8 @@
 //! Extensions are dropped (every recipient must ignore those it does not know) and bounded, so
 //! that framing cannot outweigh data. Trailer fields that frame or route are dropped too.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use super::body::Decoded;
-use super::field::{is_framing, is_internal};
+use crate::trailers::Trailers;
 
 /// Bytes of all chunk extensions of one body.
 const MAX_EXTENSIONS: usize = 16 * 1024;
@@ -146,7 +144,7 @@ impl Chunked {
 
     /// The fields once the section is complete.
     #[allow(clippy::type_complexity)]
-    fn trailers(&mut self) -> Result<Option<Option<Box<HeaderMap>>>, ChunkError> {
+    fn trailers(&mut self) -> Result<Option<Option<Box<Trailers>>>, ChunkError> {
         let bytes = &self.trailers;
         if bytes == b"\r\n" {
             return Ok(Some(None));
@@ -166,23 +164,11 @@ impl Chunked {
         else {
             return Err(ChunkError("trailers are not valid"));
         };
-        let mut map = HeaderMap::with_capacity(fields.len());
+        let mut trailers = Trailers::default();
         for field in fields {
-            let name = field.name.as_bytes();
-            // RFC 9110 §6.5.1: nothing that frames, routes or authenticates may come this late.
-            if is_framing(name) || is_internal(name) || name.eq_ignore_ascii_case(b"authorization")
-            {
-                continue;
-            }
-            let (Ok(name), Ok(value)) = (
-                HeaderName::from_bytes(name),
-                HeaderValue::from_bytes(field.value),
-            ) else {
-                return Err(ChunkError("trailers are not valid"));
-            };
-            map.append(name, value);
+            trailers.push(field.name.as_bytes(), field.value);
         }
-        Ok(Some((!map.is_empty()).then(|| Box::new(map))))
+        Ok(Some((!trailers.is_empty()).then(|| Box::new(trailers))))
     }
 }
 

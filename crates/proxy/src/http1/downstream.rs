@@ -11,7 +11,7 @@ use crate::date;
 use crate::downstream::{Answer, Downstream, Reply, Responder};
 use crate::failure::reason;
 use crate::filter::answer::AnswerEdits;
-use crate::http2::headers;
+use crate::http2::frame::Reason;
 use crate::message::{Chunk, Sink, SinkError, Source as _, View};
 use crate::upgrade;
 use crate::upstream::send::Http1Upstream;
@@ -70,7 +70,7 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
     type Responder = Http1Responder<'c, 's>;
 
     fn view(&self) -> View<'_> {
-        View::Http1 {
+        View {
             head: self.head,
             bytes: self.body.buffer.filled(),
         }
@@ -100,7 +100,7 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
         self.responder.reply(reply, self.body.is_done()).await;
     }
 
-    fn abort(&mut self, _reason: h2::Reason) {
+    fn abort(&mut self, _reason: Reason) {
         self.responder.persistent = false;
         self.responder.is_broken = true;
     }
@@ -135,7 +135,7 @@ impl Http1Responder<'_, '_> {
         self.persistent &= framing != Framing::Close && !self.worker.is_draining();
         let connection = match (self.persistent, self.version) {
             (false, _) => Connection::Close,
-            (true, Version::Http11) => Connection::Keep,
+            (true, Version::Http11 | Version::Http2) => Connection::Keep,
             (true, Version::Http10) => Connection::KeepAlive,
         };
         (framing, connection)
@@ -191,16 +191,10 @@ impl Responder for Http1Responder<'_, '_> {
         if self.version == Version::Http10 {
             return Ok(());
         }
-        self.expects_continue &= answer.status() != 100;
+        self.expects_continue &= answer.head.status != 100;
         let out = &mut self.sink.out;
-        match answer {
-            Answer::Http1 { head, bytes } => {
-                edit::response(out, head, bytes, Framing::None, Connection::Keep, None)
-            }
-            Answer::Http2 { parts, .. } => {
-                headers::http1_response(out, parts, Framing::None, Connection::Keep, None)
-            }
-        }
+        let Answer { head, bytes } = answer;
+        edit::response(out, head, bytes, Framing::None, Connection::Keep, None);
         let before = self.sink.written;
         let flushed = self.sink.flush().await;
         // An interim head does not begin the answer.
@@ -216,8 +210,8 @@ impl Responder for Http1Responder<'_, '_> {
     ) -> Result<(), SinkError> {
         // The client still waits to be told to go on, and may or may not send its body now.
         self.persistent &= request_complete || !self.expects_continue;
-        let (framing, connection) = self.decide(answer.framing());
-        let connection = if answer.status() == 426 && connection == Connection::Keep {
+        let (framing, connection) = self.decide(answer.head.framing);
+        let connection = if answer.head.status == 426 && connection == Connection::Keep {
             Connection::Upgrade
         } else {
             connection
@@ -225,14 +219,7 @@ impl Responder for Http1Responder<'_, '_> {
         self.sink
             .begin_body(if self.to_head { Framing::None } else { framing });
         let out = &mut self.sink.out;
-        match answer {
-            Answer::Http1 { head, bytes } => {
-                edit::response(out, head, bytes, framing, connection, edits)
-            }
-            Answer::Http2 { parts, .. } => {
-                headers::http1_response(out, parts, framing, connection, edits)
-            }
-        }
+        edit::response(out, answer.head, answer.bytes, framing, connection, edits);
         Ok(())
     }
 

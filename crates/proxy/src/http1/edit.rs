@@ -8,6 +8,7 @@ use super::body::Framing;
 use super::field::{Field, Kind};
 use super::head::{Fields, RequestHead, ResponseHead, Version};
 use crate::edits::Edits;
+use crate::failure::reason;
 use crate::filter::answer::AnswerEdits;
 use crate::forwarded;
 
@@ -40,17 +41,71 @@ pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], edits
                 .map_or_else(|| head.host.get(bytes), str::as_bytes),
         );
     }
-    let has_ops = edits.has_operations();
+    let keeps = Keeps {
+        host: !own_host,
+        ..Keeps::of(head, bytes, edits)
+    };
     copy(out, &head.fields, bytes, head.len, |field| {
+        keeps.field(field)
+    });
+    if head.framing == Framing::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    // HTTP/2 says with its frames that there is no body; HTTP/1 says so for methods that have one.
+    if head.version == Version::Http2
+        && head.framing == Framing::None
+        && head.fields.content_length.is_none()
+        && matches!(head.method.get(bytes), b"POST" | b"PUT" | b"PATCH")
+    {
+        out.extend_from_slice(b"Content-Length: 0\r\n");
+    }
+    if let Some(upgrade) = head.upgrade {
+        out.extend_from_slice(b"Connection: Upgrade\r\n");
+        line(out, "Upgrade", upgrade.get(bytes));
+    } else if head.accepts_trailers {
+        out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n");
+    }
+    write_forwarded(&mut Lines(out), head, bytes, edits);
+    for (name, value) in edits.added() {
+        line(out, name, value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Decides which fields of a request go on, whatever protocol comes next.
+pub(crate) struct Keeps<'a> {
+    head: &'a RequestHead,
+    bytes: &'a [u8],
+    edits: &'a Edits<'a>,
+    has_ops: bool,
+    host: bool,
+}
+
+impl<'a> Keeps<'a> {
+    pub(crate) fn of(head: &'a RequestHead, bytes: &'a [u8], edits: &'a Edits<'a>) -> Self {
+        Self {
+            head,
+            bytes,
+            edits,
+            has_ops: edits.has_operations(),
+            host: false,
+        }
+    }
+
+    pub(crate) fn field(&self, field: &Field) -> bool {
+        let Self {
+            head, bytes, edits, ..
+        } = self;
         match field.kind {
             Kind::Ordinary | Kind::Expect => {
-                let is_replaced = has_ops && edits.replaces(field.name.get(bytes));
+                let is_replaced = self.has_ops && edits.replaces(field.name.get(bytes));
                 !is_replaced && !head.fields.is_named(bytes, field.name)
             }
-            Kind::Host => !own_host,
-            Kind::ContentLength => true,
+            Kind::Host => self.host,
+            // Never beside a transfer coding.
+            Kind::ContentLength => head.framing != Framing::Chunked,
             Kind::Internal => !edits.strip_internal && !edits.replaces(field.name.get(bytes)),
-            Kind::Forwarded => !(has_ops && edits.replaces(b"forwarded")),
+            Kind::Forwarded => !(self.has_ops && edits.replaces(b"forwarded")),
             Kind::Upgrade
             | Kind::Connection
             | Kind::TransferEncoding
@@ -61,36 +116,34 @@ pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], edits
             | Kind::ForwardedHost
             | Kind::ForwardedProto => false,
         }
-    });
-    if head.framing == Framing::Chunked {
-        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    if let Some(upgrade) = head.upgrade {
-        out.extend_from_slice(b"Connection: Upgrade\r\n");
-        line(out, "Upgrade", upgrade.get(bytes));
-    } else if head.accepts_trailers {
-        out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n");
-    }
-    write_forwarded(
-        out,
-        head,
-        bytes,
-        edits,
-        has_ops && edits.touches_forwarded(),
-    );
-    for (name, value) in edits.added() {
-        line(out, name, value.as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
 }
 
-fn write_forwarded(
-    out: &mut Vec<u8>,
+/// Where fields of the gateway's own are written to.
+pub(crate) trait Out {
+    fn field(&mut self, name: &'static str, value: impl FnOnce(&mut Vec<u8>));
+}
+
+/// As lines of HTTP/1.
+struct Lines<'o>(&'o mut Vec<u8>);
+
+impl Out for Lines<'_> {
+    fn field(&mut self, name: &'static str, value: impl FnOnce(&mut Vec<u8>)) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b": ");
+        value(self.0);
+        self.0.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Writes where the request came from.
+pub(crate) fn write_forwarded(
+    out: &mut impl Out,
     head: &RequestHead,
     bytes: &[u8],
     edits: &Edits<'_>,
-    is_decided: bool,
 ) {
+    let is_decided = edits.has_operations() && edits.touches_forwarded();
     let of = |kind: Kind| {
         head.fields
             .list
@@ -104,20 +157,22 @@ fn write_forwarded(
         .unwrap_or_else(|| head.host.get(bytes));
     let proto = forwarded::proto(of(Kind::ForwardedProto).next(), edits.peer);
     if !skips("x-forwarded-for") {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        forwarded::write_for(out, of(Kind::ForwardedFor), edits.peer);
-        out.extend_from_slice(b"\r\n");
+        out.field("X-Forwarded-For", |out| {
+            forwarded::write_for(out, of(Kind::ForwardedFor), edits.peer);
+        });
     }
     if !skips("x-forwarded-host") && !host.is_empty() {
-        line(out, "X-Forwarded-Host", host);
+        out.field("X-Forwarded-Host", |out| out.extend_from_slice(host));
     }
     if !skips("x-forwarded-proto") {
-        line(out, "X-Forwarded-Proto", proto.as_bytes());
+        out.field("X-Forwarded-Proto", |out| {
+            out.extend_from_slice(proto.as_bytes())
+        });
     }
     if of(Kind::Forwarded).next().is_none() && !skips("forwarded") {
-        out.extend_from_slice(b"Forwarded: ");
-        forwarded::write_forwarded(out, of(Kind::ForwardedFor), edits.peer, host, proto);
-        out.extend_from_slice(b"\r\n");
+        out.field("Forwarded", |out| {
+            forwarded::write_forwarded(out, of(Kind::ForwardedFor), edits.peer, host, proto);
+        });
     }
 }
 
@@ -145,38 +200,58 @@ pub(crate) fn response(
     out.extend_from_slice(b"HTTP/1.1 ");
     number(out, u64::from(head.status));
     out.push(b' ');
-    out.extend_from_slice(head.reason.get(bytes));
+    // HTTP/2 has no reason phrases.
+    match head.version {
+        Version::Http2 => out.extend_from_slice(reason(head.status).as_bytes()),
+        Version::Http10 | Version::Http11 => out.extend_from_slice(head.reason.get(bytes)),
+    }
     out.extend_from_slice(b"\r\n");
-    // RFC 9110 §8.6: neither in 1xx nor 204, nor next to Transfer-Encoding.
-    let has_length = matches!(head.framing, Framing::None | Framing::Length(_))
-        && head.status >= 200
-        && head.status != 204;
     copy(out, &head.fields, bytes, head.len, |field| {
-        match field.kind {
-            Kind::ContentLength => has_length,
-            Kind::Upgrade => connection == Connection::Upgrade,
-            Kind::Connection
-            | Kind::TransferEncoding
-            | Kind::Te
-            | Kind::KeepAlive
-            | Kind::HopByHop => false,
-            Kind::Ordinary
-            | Kind::Host
-            | Kind::Expect
-            | Kind::ForwardedFor
-            | Kind::ForwardedHost
-            | Kind::ForwardedProto
-            | Kind::Forwarded
-            | Kind::Internal => {
-                let is_replaced = edits.is_some_and(|it| it.replaces(field.name.get(bytes)));
-                !is_replaced && !head.fields.is_named(bytes, field.name)
-            }
-        }
+        keeps_in_answer(head, bytes, field, edits)
+            || (field.kind == Kind::Upgrade && connection == Connection::Upgrade)
     });
     for (name, value) in edits.into_iter().flat_map(AnswerEdits::added) {
         line(out, name, value.as_bytes());
     }
+    // An HTTP/2 answer that ended with its head has an empty body, which HTTP/1 has to say.
+    if head.framing == Framing::Length(0) && head.fields.content_length.is_none() {
+        out.extend_from_slice(b"Content-Length: 0\r\n");
+    }
     finish(out, framing, connection);
+}
+
+/// Whether a field of an answer goes on, whatever protocol comes next.
+pub(crate) fn keeps_in_answer(
+    head: &ResponseHead,
+    bytes: &[u8],
+    field: &Field,
+    edits: Option<&AnswerEdits>,
+) -> bool {
+    match field.kind {
+        // RFC 9110 §8.6: neither in 1xx nor 204, nor next to Transfer-Encoding.
+        Kind::ContentLength => {
+            matches!(head.framing, Framing::None | Framing::Length(_))
+                && head.status >= 200
+                && head.status != 204
+        }
+        Kind::Upgrade
+        | Kind::Connection
+        | Kind::TransferEncoding
+        | Kind::Te
+        | Kind::KeepAlive
+        | Kind::HopByHop => false,
+        Kind::Ordinary
+        | Kind::Host
+        | Kind::Expect
+        | Kind::ForwardedFor
+        | Kind::ForwardedHost
+        | Kind::ForwardedProto
+        | Kind::Forwarded
+        | Kind::Internal => {
+            let is_replaced = edits.is_some_and(|it| it.replaces(field.name.get(bytes)));
+            !is_replaced && !head.fields.is_named(bytes, field.name)
+        }
+    }
 }
 
 /// Writes the framing and connection fields and ends the head.
@@ -195,7 +270,7 @@ pub(crate) fn finish(out: &mut Vec<u8>, framing: Framing, connection: Connection
 /// The framing that a client of this version gets for a body that arrives in `framing`.
 pub(crate) fn framing_for(version: Version, framing: Framing) -> Framing {
     match (framing, version) {
-        (Framing::Chunked | Framing::Close, Version::Http11) => Framing::Chunked,
+        (Framing::Chunked | Framing::Close, Version::Http11 | Version::Http2) => Framing::Chunked,
         (Framing::Chunked | Framing::Close, Version::Http10) => Framing::Close,
         (Framing::None | Framing::Length(_), _) => framing,
     }

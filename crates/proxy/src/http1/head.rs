@@ -28,12 +28,13 @@ pub(crate) enum HeadError {
 
 use HeadError::Malformed;
 
-/// Minor version of HTTP/1.
+/// Version of HTTP that a head came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Version {
     Http10,
     #[default]
     Http11,
+    Http2,
 }
 
 /// What both kinds of head share.
@@ -45,7 +46,7 @@ pub(crate) struct Fields {
     close: bool,
     keep_alive: bool,
     upgrade_named: bool,
-    content_length: Option<u64>,
+    pub(crate) content_length: Option<u64>,
     chunked: bool,
     /// Whether one of Knative's internal headers is there.
     pub(crate) has_internal: bool,
@@ -275,6 +276,14 @@ impl ResponseHead {
 }
 
 impl Fields {
+    /// Forgets what it held.
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+        self.named.clear();
+        (self.close, self.keep_alive, self.upgrade_named) = (false, false, false);
+        (self.content_length, self.chunked, self.has_internal) = (None, false, false);
+    }
+
     /// Turns httparse's fields into spans and reads what concerns the connection.
     fn index(
         &mut self,
@@ -282,10 +291,7 @@ impl Fields {
         len: usize,
         headers: &[httparse::Header<'_>],
     ) -> Result<(), HeadError> {
-        self.list.clear();
-        self.named.clear();
-        (self.close, self.keep_alive, self.upgrade_named) = (false, false, false);
-        (self.content_length, self.chunked, self.has_internal) = (None, false, false);
+        self.clear();
         for header in headers {
             let name = header.name.as_bytes();
             let field = Field {
@@ -377,7 +383,7 @@ impl Fields {
 }
 
 /// Digits only: no sign, no list, no space, nothing that overflows.
-fn length(value: &[u8]) -> Result<u64, HeadError> {
+pub(crate) fn length(value: &[u8]) -> Result<u64, HeadError> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(Malformed("Content-Length is not a number"));
     }
@@ -416,7 +422,7 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
 
 /// Bytes of a registered name, an address and a port; not those that end an authority or
 /// carry user information.
-fn is_authority(byte: u8) -> bool {
+pub(crate) fn is_authority(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
 }
 

@@ -8,11 +8,9 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::ready;
 
-use http::HeaderMap;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::body::Framing;
-use super::edit::line;
 use crate::message::{Chunk, Sink, SinkError};
 use crate::transport::WriteHalf;
 
@@ -100,16 +98,18 @@ impl Sink for Http1Sink<'_> {
         let data = match self.framing {
             // A body that must not be there (HEAD) is dropped.
             Framing::None => &[],
-            Framing::Length(_) | Framing::Close => chunk.data.as_slice(),
+            Framing::Length(_) | Framing::Close => chunk.data,
             Framing::Chunked => {
-                let data = chunk.data.as_slice();
+                let data = chunk.data;
                 if !data.is_empty() {
                     hex(&mut self.out, data.len());
                     self.tail.extend_from_slice(b"\r\n");
                 }
                 if chunk.last {
                     self.tail.extend_from_slice(b"0\r\n");
-                    write_trailers(&mut self.tail, chunk.trailers.as_deref());
+                    if let Some(trailers) = &chunk.trailers {
+                        self.tail.extend_from_slice(trailers.lines());
+                    }
                     self.tail.extend_from_slice(b"\r\n");
                 }
                 data
@@ -120,12 +120,6 @@ impl Sink for Http1Sink<'_> {
 
     async fn flush(&mut self) -> Result<(), SinkError> {
         Ok(self.send(&[]).await?)
-    }
-}
-
-fn write_trailers(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
-    for (name, value) in trailers.into_iter().flatten() {
-        line(out, name.as_str(), value.as_bytes());
     }
 }
 

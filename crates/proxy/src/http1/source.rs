@@ -5,7 +5,7 @@ use std::io;
 use super::body::{Framing, Reader};
 use super::head::has_end;
 use crate::buffer::{Buffer, LARGE, SMALL};
-use crate::message::{Chunk, Data, Source, SourceError};
+use crate::message::{Chunk, Source, SourceError};
 use crate::transport::ReadHalf;
 
 /// Reads messages of one connection, one after another.
@@ -132,7 +132,7 @@ impl Source for Http1Source<'_> {
                     self.lent = decoded.consumed;
                     let payload = &self.buffer.filled()[decoded.start..decoded.start + decoded.len];
                     return Ok(Chunk {
-                        data: Data::Slice(payload),
+                        data: payload,
                         last: decoded.last,
                         trailers: decoded.trailers,
                     });

@@ -3,70 +3,75 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 
-use bytes::Bytes;
-use h2::Reason;
-use h2::server::SendResponse;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{Response, StatusCode};
-
-use super::headers;
-use super::stream::{Http2Sink, Http2Source};
+use super::core::SharedCore;
+use super::frame::Reason;
+use super::stream::{Http2Sink, Http2Source, Place};
+use super::{encode, hpack};
 use crate::date;
 use crate::downstream::{Answer, Downstream, Reply, Responder};
 use crate::filter::answer::AnswerEdits;
 use crate::http1::body::Framing;
-use crate::message::{Chunk, Data, Sink, SinkError, View};
+use crate::http1::edit::number;
+use crate::http1::head::RequestHead;
+use crate::message::{Chunk, Sink, SinkError, View};
 use crate::upstream::send::Http1Upstream;
 use crate::worker::Worker;
 
 /// See the module.
-pub(crate) struct Http2Downstream {
-    parts: Parts,
+pub(crate) struct Http2Downstream<'w> {
+    head: &'w RequestHead,
+    bytes: &'w [u8],
     body: Http2Source,
-    responder: Http2Responder,
+    responder: Http2Responder<'w>,
 }
 
 /// Answers on one stream.
-pub(crate) struct Http2Responder {
-    worker: Rc<Worker>,
-    respond: SendResponse<Bytes>,
+pub(crate) struct Http2Responder<'w> {
+    worker: &'w Worker,
+    place: Rc<Place>,
+    /// Memory for header blocks.
+    block: &'w mut Vec<u8>,
     /// Once the final head was handed over.
     sink: Option<Http2Sink>,
     to_head: bool,
 }
 
-impl Http2Downstream {
+impl<'w> Http2Downstream<'w> {
     pub(crate) fn new(
-        worker: &Rc<Worker>,
-        parts: Parts,
-        body: Http2Source,
-        respond: SendResponse<Bytes>,
+        worker: &'w Worker,
+        (core, id): (SharedCore, u32),
+        (head, bytes): (&'w RequestHead, &'w [u8]),
+        block: &'w mut Vec<u8>,
     ) -> Self {
-        let to_head = parts.method == http::Method::HEAD;
+        let place = Rc::new(Place { core, id });
         Self {
-            parts,
-            body,
+            head,
+            bytes,
+            body: Http2Source::new(Rc::clone(&place), head.framing == Framing::None),
             responder: Http2Responder {
-                worker: Rc::clone(worker),
-                respond,
+                worker,
+                place,
+                block,
                 sink: None,
-                to_head,
+                to_head: head.method.get(bytes) == b"HEAD",
             },
         }
     }
 }
 
-impl Downstream for Http2Downstream {
+impl<'w> Downstream for Http2Downstream<'w> {
     type Body = Http2Source;
-    type Responder = Http2Responder;
+    type Responder = Http2Responder<'w>;
 
     fn view(&self) -> View<'_> {
-        View::Http2(&self.parts)
+        View {
+            head: self.head,
+            bytes: self.bytes,
+        }
     }
 
     fn has_body(&self) -> bool {
-        !self.body.is_empty()
+        self.head.framing != Framing::None
     }
 
     fn wants_upgrade(&self) -> bool {
@@ -89,10 +94,8 @@ impl Downstream for Http2Downstream {
     }
 
     fn abort(&mut self, reason: Reason) {
-        match &mut self.responder.sink {
-            Some(sink) => sink.reset(reason),
-            None => self.responder.respond.send_reset(reason),
-        }
+        let Place { core, id } = &*self.responder.place;
+        core.borrow_mut().reset(*id, reason);
     }
 
     async fn tunnel(&mut self, _upstream: &mut Http1Upstream<'_>) -> Result<(), SinkError> {
@@ -101,56 +104,44 @@ impl Downstream for Http2Downstream {
     }
 }
 
-impl Http2Responder {
-    fn start(&mut self, response: Response<()>, ends: bool) -> Result<(), SinkError> {
-        let stream = self.respond.send_response(response, ends)?;
-        self.sink = Some(Http2Sink::new(stream, ends));
+impl Http2Responder<'_> {
+    /// Sends the head that `block` holds.
+    fn start(&mut self, ends: bool) -> Result<(), SinkError> {
+        let Place { core, id } = &*self.place;
+        core.borrow_mut().send_head(*id, self.block, ends)?;
+        self.sink = Some(Http2Sink::new(Rc::clone(&self.place), ends));
         Ok(())
     }
 
     async fn reply(&mut self, reply: Reply) -> Result<(), SinkError> {
-        let mut response = Response::new(());
+        let block = &mut *self.block;
+        block.clear();
         if let Some(status) = reply.grpc {
             // Trailers-only: the status is all there is (gRPC over HTTP/2, "Responses").
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert("grpc-status", HeaderValue::from(u16::from(status)));
-            if let Ok(message) = HeaderValue::from_str(&percent_encode(reply.body.trim_end())) {
-                headers.insert("grpc-message", message);
-            }
-            return self.start(response, true);
+            hpack::write_status(block, 200);
+            hpack::write(block, b"content-type", b"application/grpc");
+            hpack::write_with(block, b"grpc-status", |out| number(out, status.into()));
+            let message = percent_encode(reply.body.trim_end());
+            hpack::write(block, b"grpc-message", message.as_bytes());
+            return self.start(true);
         }
-        *response.status_mut() =
-            StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        let server = self
-            .worker
-            .server
-            .iter()
-            .map(|server| ("server", &**server));
-        let written = reply
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
-        for (name, value) in server.chain(written) {
-            // Dialects refuse names and values that are not valid.
-            if let (Ok(name), Ok(value)) = (
-                HeaderName::from_bytes(name.as_bytes()),
-                HeaderValue::from_str(value),
-            ) {
-                headers.append(name, value);
-            }
+        hpack::write_status(block, reply.status);
+        if let Some(server) = &self.worker.server {
+            hpack::write(block, b"server", server.as_bytes());
         }
-        if let Ok(date) = HeaderValue::from_str(&date::now()) {
-            headers.insert(http::header::DATE, date);
+        hpack::write(block, b"date", date::now().as_bytes());
+        // Dialects refuse names and values that are not valid.
+        for (name, value) in &reply.headers {
+            hpack::write(block, name.as_bytes(), value.as_bytes());
         }
-        headers.insert(
-            http::header::CONTENT_LENGTH,
-            HeaderValue::from(reply.body.len()),
-        );
-        let ends = self.to_head || reply.body.is_empty();
-        self.start(response, ends)?;
-        let data = Data::Shared(Bytes::from(reply.body));
+        let has_body = !matches!(reply.status, 204 | 304);
+        if has_body {
+            hpack::write_with(block, b"content-length", |out| {
+                number(out, reply.body.len() as u64);
+            });
+        }
+        self.start(self.to_head || !has_body || reply.body.is_empty())?;
+        let data = reply.body.as_bytes();
         self.write(Chunk {
             data,
             last: true,
@@ -174,7 +165,7 @@ fn percent_encode(text: &str) -> String {
         })
 }
 
-impl Sink for Http2Responder {
+impl Sink for Http2Responder<'_> {
     async fn write(&mut self, chunk: Chunk<'_>) -> Result<(), SinkError> {
         match &mut self.sink {
             Some(sink) => sink.write(chunk).await,
@@ -187,16 +178,12 @@ impl Sink for Http2Responder {
     }
 }
 
-impl Responder for Http2Responder {
+impl Responder for Http2Responder<'_> {
     async fn inform(&mut self, answer: Answer<'_>) -> Result<(), SinkError> {
-        let response = match answer {
-            Answer::Http1 { head, bytes } => headers::response_from_http1(head, bytes),
-            Answer::Http2 { parts, .. } => Some(headers::response_from_http2(parts)),
-        };
-        match response {
-            Some(response) => Ok(self.respond.send_informational(response)?),
-            None => Ok(()),
-        }
+        self.block.clear();
+        encode::response(self.block, answer, None);
+        let Place { core, id } = &*self.place;
+        Ok(core.borrow_mut().send_head(*id, self.block, false)?)
     }
 
     fn respond(
@@ -205,20 +192,11 @@ impl Responder for Http2Responder {
         edits: Option<&AnswerEdits>,
         _request_complete: bool,
     ) -> Result<(), SinkError> {
-        let ends = self.to_head || matches!(answer.framing(), Framing::None | Framing::Length(0));
-        let response = match answer {
-            Answer::Http1 { head, bytes } => headers::response_from_http1(head, bytes),
-            Answer::Http2 { parts, .. } => Some(headers::response_from_http2(parts)),
-        };
-        match response {
-            Some(mut response) => {
-                if let Some(edits) = edits {
-                    edits.change(response.headers_mut());
-                }
-                self.start(response, ends)
-            }
-            None => Err(SinkError),
-        }
+        self.block.clear();
+        encode::response(self.block, answer, edits);
+        let ends =
+            self.to_head || matches!(answer.head.framing, Framing::None | Framing::Length(0));
+        self.start(ends)
     }
 
     fn has_begun(&self) -> bool {
@@ -226,9 +204,7 @@ impl Responder for Http2Responder {
     }
 
     async fn gone(&mut self) {
-        match &mut self.sink {
-            Some(sink) => sink.peer_reset().await,
-            None => drop(poll_fn(|cx| self.respond.poll_reset(cx)).await),
-        }
+        let Place { core, id } = &*self.place;
+        poll_fn(|cx| core.borrow_mut().poll_ended(cx, *id)).await;
     }
 }

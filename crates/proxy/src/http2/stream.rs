@@ -2,62 +2,72 @@
 //! taken by the other side.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 
-use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream};
+use super::core::SharedCore;
+use super::encode;
+use super::frame::Reason;
+use super::state::End;
+use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 
-use crate::message::{Chunk, Data, Sink, SinkError, Source, SourceError};
+/// The place of a stream in its connection; given up when this is dropped.
+pub(crate) struct Place {
+    pub(crate) core: SharedCore,
+    pub(crate) id: u32,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.core.borrow_mut().release(self.id);
+    }
+}
 
 /// A body that is received.
 pub(crate) struct Http2Source {
-    stream: RecvStream,
-    /// Bytes of the last chunk, which its taker may still hold.
-    lent: usize,
+    place: Rc<Place>,
+    chunk: Vec<u8>,
     done: bool,
 }
 
 impl Http2Source {
-    pub(crate) fn new(stream: RecvStream) -> Self {
+    /// `is_empty` says that nothing follows the head.
+    pub(crate) fn new(place: Rc<Place>, is_empty: bool) -> Self {
         Self {
-            stream,
-            lent: 0,
-            done: false,
+            place,
+            chunk: Vec::new(),
+            done: is_empty,
         }
-    }
-
-    /// Whether nothing follows the head.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.stream.is_end_stream()
     }
 }
 
 impl Source for Http2Source {
     async fn next(&mut self) -> Result<Chunk<'_>, SourceError> {
-        let lent = std::mem::take(&mut self.lent);
-        if lent > 0 {
-            // Fails only if the stream is gone, which the next read says better.
-            let _ = self.stream.flow_control().release_capacity(lent);
-        }
         if self.done {
             return Ok(Chunk::end(None));
         }
-        if let Some(data) = self.stream.data().await {
-            let data = data.map_err(error)?;
-            self.lent = data.len();
-            self.done = self.stream.is_end_stream();
-            return Ok(Chunk {
-                data: Data::Shared(data),
-                last: self.done,
-                trailers: None,
-            });
+        let Self { place, chunk, .. } = self;
+        let received =
+            poll_fn(|cx| place.core.borrow_mut().poll_receive(cx, place.id, chunk)).await;
+        match received {
+            Ok(last) => {
+                self.done = last;
+                let trailers = last
+                    .then(|| self.place.core.borrow_mut().trailers(self.place.id))
+                    .flatten();
+                Ok(Chunk {
+                    data: &self.chunk,
+                    last,
+                    trailers,
+                })
+            }
+            Err(End::Reset(reason)) => Err(SourceError::Reset(reason)),
+            Err(End::Refused) => Err(SourceError::Reset(Reason::REFUSED_STREAM)),
+            Err(End::Gone) => Err(SourceError::Gone),
         }
-        let trailers = self.stream.trailers().await.map_err(error)?;
-        self.done = true;
-        Ok(Chunk::end(trailers.map(Box::new)))
     }
 
     fn has_input(&self) -> bool {
-        self.done || self.stream.is_end_stream()
+        self.done || self.place.core.borrow().has_input(self.place.id)
     }
 
     async fn gone(&mut self) {
@@ -66,33 +76,16 @@ impl Source for Http2Source {
     }
 }
 
-fn error(error: h2::Error) -> SourceError {
-    match error.reason() {
-        Some(reason) => SourceError::Reset(reason),
-        None => SourceError::Gone,
-    }
-}
-
 /// A body that is sent.
 pub(crate) struct Http2Sink {
-    stream: SendStream<Bytes>,
+    place: Rc<Place>,
     ended: bool,
 }
 
 impl Http2Sink {
     /// `ended` says that the head was the whole message.
-    pub(crate) fn new(stream: SendStream<Bytes>, ended: bool) -> Self {
-        Self { stream, ended }
-    }
-
-    /// Gives the message up.
-    pub(crate) fn reset(&mut self, reason: Reason) {
-        self.stream.send_reset(reason);
-    }
-
-    /// Resolves when the peer gives the stream up.
-    pub(crate) async fn peer_reset(&mut self) {
-        let _ = poll_fn(|cx| self.stream.poll_reset(cx)).await;
+    pub(crate) fn new(place: Rc<Place>, ended: bool) -> Self {
+        Self { place, ended }
     }
 }
 
@@ -101,28 +94,24 @@ impl Sink for Http2Sink {
         if self.ended {
             return Ok(());
         }
-        let (last, trailers) = (chunk.last, chunk.trailers);
-        let ends_with_data = last && trailers.is_none();
-        let mut data = chunk.data.into_bytes();
+        let Place { core, id } = &*self.place;
+        let ends_with_data = chunk.last && chunk.trailers.is_none();
+        let mut data = chunk.data;
         while !data.is_empty() {
-            self.stream.reserve_capacity(data.len());
-            if self.stream.capacity() == 0 {
-                match poll_fn(|cx| self.stream.poll_capacity(cx)).await {
-                    Some(Ok(_)) => continue,
-                    Some(Err(_)) | None => return Err(SinkError),
-                }
-            }
-            let part = data.split_to(self.stream.capacity().min(data.len()));
+            let count = poll_fn(|cx| core.borrow_mut().poll_send(cx, *id, data.len())).await?;
+            let (part, rest) = data.split_at(count);
+            data = rest;
             self.ended = ends_with_data && data.is_empty();
-            self.stream.send_data(part, self.ended)?;
+            core.borrow_mut().send_data(*id, part, self.ended)?;
         }
-        if let Some(trailers) = trailers {
+        if let Some(trailers) = chunk.trailers {
             self.ended = true;
-            return Ok(self.stream.send_trailers(*trailers)?);
-        }
-        if ends_with_data && !self.ended {
+            let mut block = Vec::new();
+            encode::trailers(&mut block, &trailers);
+            core.borrow_mut().send_head(*id, &block, true)?;
+        } else if ends_with_data && !self.ended {
             self.ended = true;
-            self.stream.send_data(Bytes::new(), true)?;
+            core.borrow_mut().send_data(*id, &[], true)?;
         }
         Ok(())
     }
@@ -130,5 +119,11 @@ impl Sink for Http2Sink {
     async fn flush(&mut self) -> Result<(), SinkError> {
         // The connection's own task writes.
         Ok(())
+    }
+}
+
+impl From<End> for SinkError {
+    fn from(_: End) -> Self {
+        Self
     }
 }

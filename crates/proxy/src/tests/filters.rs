@@ -241,6 +241,7 @@ async fn a_bind_serves_its_own_routes_until_it_is_closed() {
         address,
         is_tls: false,
         sealed: Vec::new(),
+        tcp: None,
     }));
     let mut route = with(Filters::default(), arm);
     route.bind = Some(id.clone());

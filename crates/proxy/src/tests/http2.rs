@@ -12,7 +12,9 @@ use routing::model::{Protocol, Timeouts};
 use testkit::http::{Body, RawServer, RawStream, ask, eventually};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::frames::Frames;
 use super::{GET, Gateway, OK, SHORT, backend, revision};
+use crate::http2::frame::{self, flag, kind};
 
 // Ends with its test; there is nothing to drain.
 #[allow(clippy::disallowed_methods)]
@@ -469,4 +471,47 @@ async fn a_websocket_to_an_http2_backend_is_refused_in_words() {
     assert!(answer.text().contains("cannot switch to websocket"));
     let date = answer.header("date").expect("our own answers are dated");
     assert!(date.ends_with(" GMT"), "{date}");
+}
+
+#[tokio::test]
+async fn a_request_that_crosses_our_farewell_is_served() {
+    let server = RawServer::answering(OK).await;
+    let gateway = Gateway::to(server.address).await;
+    let mut client = Frames::client(gateway.address).await;
+    client.request(1, "GET", &[], true);
+    client.flush().await;
+    assert_eq!(client.answer(1).await.0, 200);
+    let tasks = gateway.tasks.clone();
+    let drain = tasks.drain(std::time::Duration::from_secs(20));
+    let cross = async {
+        let farewell = client.find(kind::GOAWAY).await.expect("a farewell");
+        assert_eq!(frame::number(&farewell.payload), (1 << 31) - 1);
+        // Sent before the farewell was read, as far as anybody can tell.
+        client.request(3, "GET", &[], true);
+        client.flush().await;
+        assert_eq!(client.answer(3).await.0, 200);
+        frame::ping(&mut client.out, flag::ACK, [0; 8]);
+        client.flush().await;
+        let last = client.find(kind::GOAWAY).await.expect("the last word");
+        assert_eq!(frame::number(&last.payload), 3);
+        assert!(client.next().await.is_none());
+    };
+    assert_eq!(tokio::join!(drain, cross).0, Outcome::Clean);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_told_before_it_is_closed() {
+    let limits = crate::Limits {
+        keep_alive: SHORT,
+        ..crate::Limits::STANDARD
+    };
+    let gateway = Gateway::with(limits, 1).await;
+    let mut client = Frames::client(gateway.address).await;
+    for last in [(1 << 31) - 1, 0] {
+        let farewell = client.find(kind::GOAWAY).await.expect("a farewell");
+        assert_eq!(frame::number(&farewell.payload), last);
+        frame::ping(&mut client.out, flag::ACK, [0; 8]);
+        client.flush().await;
+    }
+    assert!(client.next().await.is_none());
 }

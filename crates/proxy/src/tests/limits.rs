@@ -1,8 +1,12 @@
 //! Bounds: what a client can make the gateway hold, and for how long.
 
+use std::num::NonZeroUsize;
+
 use testkit::http::{RawServer, RawStream, ask, eventually};
 
+use super::frames::Frames;
 use super::{GET, Gateway, OK, SHORT, backend};
+use crate::http2::frame;
 use crate::{Address, Error, Limits, ListenerSettings, Settings};
 
 async fn gateway(limits: Limits, server: &RawServer) -> Gateway {
@@ -193,11 +197,13 @@ async fn a_port_that_is_taken_is_an_error_at_once() {
             address: Address::Bind(gateway.address),
             visibility: routing::Visibility::External,
             tls: false,
+            proxy_protocol: false,
         }],
         threads: None,
         server: None,
         limits: Limits::STANDARD,
         https_port: None,
+        issuer: None,
     };
     let error =
         crate::start(settings, snapshots, activator, &tasks).expect_err("the port is taken");
@@ -206,4 +212,121 @@ async fn a_port_that_is_taken_is_an_error_at_once() {
         "{error}"
     );
     assert!(error.to_string().contains("choose another port"));
+}
+
+#[tokio::test]
+async fn a_client_cannot_take_all_connections() {
+    let server = RawServer::answering(OK).await;
+    let limits = Limits {
+        client_connections: NonZeroUsize::new(2),
+        ..Limits::STANDARD
+    };
+    let gateway = gateway(limits, &server).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = RawStream::connect(gateway.address).await;
+        assert_eq!(client.ask(GET).await.status(), 200);
+        clients.push(client);
+    }
+    let mut third = RawStream::connect(gateway.address).await;
+    third.send(GET).await;
+    assert!(third.read_to_end().await.is_empty());
+    let metrics = gateway.gateway.metrics();
+    assert!(
+        metrics
+            .render()
+            .contains("suimon_gateway_connections_refused_total 1")
+    );
+    clients.pop();
+    eventually("it is noticed", || metrics.connections_open() == 1).await;
+    assert_eq!(ask(gateway.address, GET).await.status(), 200);
+}
+
+#[tokio::test]
+async fn behind_a_balancer_each_client_has_its_own_share_of_connections() {
+    let server = RawServer::answering(OK).await;
+    let limits = Limits {
+        client_connections: NonZeroUsize::new(1),
+        ..Limits::STANDARD
+    };
+    let gateway = gateway(limits, &server).await;
+    let of = |client: &str| format!("PROXY TCP4 {client} 198.51.100.1 4711 80\r\n{GET}");
+    let mut open = Vec::new();
+    for client in ["192.0.2.1", "192.0.2.2"] {
+        let mut stream = RawStream::connect(gateway.balanced).await;
+        assert_eq!(stream.ask(of(client)).await.status(), 200);
+        open.push(stream);
+    }
+    let mut second = RawStream::connect(gateway.balanced).await;
+    second.send(of("192.0.2.2")).await;
+    assert!(second.read_to_end().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_answered_413() {
+    let server = RawServer::echoing().await;
+    let limits = Limits {
+        body_bytes: Some(10),
+        ..Limits::STANDARD
+    };
+    let gateway = gateway(limits, &server).await;
+    let post = |framing: &str| format!("POST / HTTP/1.1\r\nHost: a\r\n{framing}");
+    for (request, status) in [
+        (post("Content-Length: 10\r\n\r\n0123456789"), 200),
+        (post("Content-Length: 11\r\n\r\n0123456789a"), 413),
+        (
+            post("Transfer-Encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n"),
+            200,
+        ),
+        (
+            post("Transfer-Encoding: chunked\r\n\r\nb\r\n0123456789a\r\n0\r\n\r\n"),
+            413,
+        ),
+    ] {
+        assert_eq!(
+            ask(gateway.address, &request).await.status(),
+            status,
+            "{request}"
+        );
+    }
+    let mut client = Frames::client(gateway.address).await;
+    client.request(1, "POST", &[], false);
+    frame::data(&mut client.out, 1, b"0123456789a", true);
+    client.flush().await;
+    assert_eq!(client.answer(1).await.0, 413);
+    client.request(3, "POST", &[("content-length", "11")], false);
+    client.flush().await;
+    assert_eq!(client.answer(3).await.0, 413);
+    client.request(5, "POST", &[], false);
+    frame::data(&mut client.out, 5, b"0123456789", true);
+    client.flush().await;
+    assert_eq!(client.answer(5).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_path_is_passed_on_as_it_is_or_not_at_all() {
+    let server = RawServer::echoing().await;
+    let gateway = Gateway::to(server.address).await;
+    for path in ["/a%2fb//c", "/a%2Fb/%41", "/a/...", "/?..=/../"] {
+        let get = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let text = ask(gateway.address, get).await.text();
+        assert!(
+            text.starts_with(&format!("GET {path} HTTP/1.1\n")),
+            "{text}"
+        );
+    }
+    let mut client = RawStream::connect(gateway.address).await;
+    for path in [
+        "/a/../b",
+        "/a/%2e%2e/b",
+        "/a/..;/b",
+        "/a%2f..%2fb",
+        "http://a/..",
+    ] {
+        let answer = client
+            .ask(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .await;
+        assert_eq!(answer.status(), 400, "{path}");
+        assert!(answer.text().contains("dot segment"), "{path}");
+    }
 }

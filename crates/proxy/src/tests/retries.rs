@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use routing::model::{Action, Arm, Filters, Mirror, Retry, Route, Share, Split};
+use routing::model::{Action, Arm, Backend, Filters, Mirror, Protocol, Retry, Route, Share, Split};
 use testkit::http::{Body, Message, RawServer, ask};
 use tokio::sync::mpsc;
 
+use super::frames::Frames;
 use super::{GET, Gateway, backend, route};
+use crate::http2::frame::{self, kind};
+use crate::http2::hpack;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
@@ -188,5 +191,44 @@ async fn a_copy_has_head_and_body_and_its_answer_is_dropped() {
             ("POST /p HTTP/1.1", &b"body"[..])
         );
     }
+    let mut client = Frames::client(gateway.address).await;
+    client.request(1, "POST", &[], false);
+    frame::data(&mut client.out, 1, b"body", true);
+    client.flush().await;
+    assert_eq!(client.answer(1).await.0, 200);
+    let copy = copies.recv().await.expect("a copy");
+    assert_eq!(
+        (&*copy.start, &*copy.body),
+        ("POST / HTTP/1.1", &b"body"[..])
+    );
     assert!(copies.try_recv().is_err(), "nothing for the share of none");
+}
+
+#[tokio::test]
+async fn an_answer_over_http2_that_is_listed_is_dropped_and_tried_again() {
+    let server = RawServer::start(|stream| async move {
+        let mut server = Frames::server(stream).await;
+        server.flush().await;
+        for body in [&b"busy"[..], b"busy", b"ok"] {
+            let request = server.find(kind::HEADERS).await.expect("a request");
+            let mut block = Vec::new();
+            hpack::write_status(&mut block, if body == b"ok" { 200 } else { 503 });
+            frame::headers(&mut server.out, request.head.stream, &block, false);
+            frame::data(&mut server.out, request.head.stream, body, true);
+            server.flush().await;
+        }
+        server.find(kind::GOAWAY).await;
+    })
+    .await;
+    let mut gateway = gateway(&server, with_retry(retry(2))).await;
+    let backend = Backend {
+        protocol: Protocol::H2c,
+        ..backend("b", &[server.address])
+    };
+    gateway.compiler.put_backend(Arc::new(backend));
+    gateway.publish();
+    let answer = ask(gateway.address, GET).await;
+    assert_eq!((answer.status(), &*answer.text()), (200, "ok"));
+    assert_eq!(server.accepted(), 1, "one connection serves all tries");
+    assert_eq!(gateway.gateway.metrics().upstream_retries(), 2);
 }

@@ -15,19 +15,21 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::*;
+use crate::Issuer;
+use std::sync::LazyLock;
 
 /// A certificate authority for one test.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("a CA"))
     }
 
-    fn issue(&self, names: &[&str]) -> Certificate {
+    pub(super) fn issue(&self, names: &[&str]) -> Certificate {
         self.issue_with(names, KeyPair::generate().expect("a key"))
     }
 
@@ -49,7 +51,7 @@ impl Authority {
         })
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(super) fn client(&self) -> ClientConfig {
         self.client_of(&[&TLS13, &TLS12], None)
     }
 
@@ -74,6 +76,19 @@ impl Authority {
     }
 }
 
+/// What the gateway's own authority is in these tests.
+static OWN: LazyLock<Authority> = LazyLock::new(Authority::new);
+
+/// Signs with [`OWN`].
+#[derive(Debug)]
+pub(super) struct Own;
+
+impl Issuer for Own {
+    fn issue(&self, name: &str) -> Result<Certificate, String> {
+        Ok(OWN.issue(&[name]))
+    }
+}
+
 fn chain(certificate: &Certificate) -> Vec<CertificateDer<'static>> {
     let der = certificate.chain.iter().map(|der| der.to_vec().into());
     der.collect()
@@ -88,7 +103,7 @@ const BOTH: TlsVersions = TlsVersions {
     max: TlsVersion::V1_3,
 };
 
-fn termination(certificates: Vec<Certificate>) -> Termination {
+pub(super) fn termination(certificates: Vec<Certificate>) -> Termination {
     Termination {
         certificates: certificates.into_iter().map(Arc::new).collect(),
         versions: BOTH,
@@ -99,20 +114,24 @@ fn termination(certificates: Vec<Certificate>) -> Termination {
 
 impl Gateway {
     fn terminate(&mut self, name: &str, termination: Termination) {
+        self.tls(name, TlsAction::Terminate(termination));
+    }
+
+    pub(super) fn tls(&mut self, name: &str, action: TlsAction) {
         let host = TlsHost {
             origin: route(name, Action::Respond(teapot())).origin,
             bind: None,
             visibility: Visibility::External,
             names: vec![HostPattern::Exact(name.into())],
             sort_key: SortKey::default(),
-            action: TlsAction::Terminate(termination),
+            action,
         };
         self.compiler.put_tls(TlsId(name.into()), Arc::new(host));
         self.publish();
     }
 }
 
-fn teapot() -> routing::model::Respond {
+pub(super) fn teapot() -> routing::model::Respond {
     routing::model::Respond {
         status: 418,
         headers: Vec::new(),
@@ -120,7 +139,7 @@ fn teapot() -> routing::model::Respond {
     }
 }
 
-async fn connect(
+pub(super) async fn connect(
     gateway: &Gateway,
     name: &str,
     config: &Arc<ClientConfig>,
@@ -132,7 +151,7 @@ async fn connect(
 }
 
 /// Sends a request and reads until the head and what came with it.
-async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> std::io::Result<String> {
+pub(super) async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> std::io::Result<String> {
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
@@ -178,6 +197,21 @@ async fn a_connection_is_decrypted_kept_alive_and_told_to_the_backend_as_https()
         answer.starts_with("HTTP/1.1 200"),
         "a new certificate must not end what is open: {answer}"
     );
+}
+
+#[tokio::test]
+async fn a_host_without_a_certificate_gets_one_of_the_gateways_own_and_keeps_it() {
+    let mut gateway = Gateway::start().await;
+    gateway.terminate("a", termination(Vec::new()));
+    let config = Arc::new(OWN.client());
+    let mut shown = Vec::new();
+    for _ in 0..2 {
+        let stream = connect(&gateway, "a", &config).await.expect("a handshake");
+        let chain = stream.get_ref().1.peer_certificates().expect("shown");
+        shown.push(chain[0].clone().into_owned());
+    }
+    assert_eq!(shown[0], shown[1]);
+    connect(&gateway, "b", &config).await.expect_err("no host");
 }
 
 #[tokio::test]
@@ -374,7 +408,7 @@ async fn only_https_and_cluster_local_requests_pass_a_route_that_redirects() {
 
 /// A TLS server that answers every request with 200 and what name it was asked for.
 #[allow(clippy::disallowed_methods)]
-async fn backend_server(certificate: &Certificate) -> SocketAddr {
+pub(super) async fn backend_server(certificate: &Certificate) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

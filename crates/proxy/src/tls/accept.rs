@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::CompiledTls;
+use routing::{CompiledSplit, CompiledTls, CompiledTlsAction};
 use rustls::ServerConnection;
 use rustls::server::{Accepted, Acceptor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,6 +20,7 @@ use crate::connection::{self, Client};
 use crate::entry::Entry;
 use crate::forwarded::Peer;
 use crate::rare::rare;
+use crate::relay::{self, Cargo};
 use crate::transport::Transport;
 use crate::worker::{ConnectionGuard, Worker};
 
@@ -51,6 +52,14 @@ enum HandshakeError {
     Unusable(String),
 }
 
+/// What a hello came to.
+enum Opened {
+    /// Ended here.
+    Ended(Box<TlsStream>, Arc<CompiledTls>),
+    /// To be passed on, beginning with what was read.
+    Passed(TcpStream, Vec<u8>, CompiledSplit),
+}
+
 /// Serves a connection to a TLS listener until it ends.
 pub(crate) async fn serve(
     guard: ConnectionGuard,
@@ -64,8 +73,8 @@ pub(crate) async fn serve(
         worker.limits.handshake,
         rare(accept(&worker, socket, &entry)),
     );
-    let (stream, tls) = match accepted.await {
-        Ok(Ok(accepted)) => accepted,
+    let opened = match accepted.await {
+        Ok(Ok(opened)) => opened,
         Ok(Err(error)) => {
             counters.tls_failures.add(1);
             return tracing::debug!(%peer, %error, "TLS handshake failed");
@@ -75,7 +84,27 @@ pub(crate) async fn serve(
             return tracing::debug!(%peer, "TLS handshake took too long");
         }
     };
+    let (stream, tls) = match opened {
+        Opened::Passed(socket, raw, split) => {
+            let socket = Transport::Plain(socket);
+            rare(relay::serve(
+                &worker,
+                socket,
+                &raw,
+                &split,
+                Cargo::Encrypted,
+            ))
+            .await;
+            return drop(guard);
+        }
+        Opened::Ended(stream, tls) => (*stream, tls),
+    };
     counters.tls_handshakes.add(1);
+    if let CompiledTlsAction::Relay(_, split) = &tls.action {
+        let stream = Transport::tls(stream);
+        rare(relay::serve(&worker, stream, &[], split, Cargo::Plain)).await;
+        return drop(guard);
+    }
     let client = Client {
         peer: Peer::new(peer.ip(), true),
         entry,
@@ -88,10 +117,10 @@ async fn accept(
     worker: &Worker,
     mut socket: TcpStream,
     entry: &Entry,
-) -> Result<(TlsStream, Arc<CompiledTls>), HandshakeError> {
+) -> Result<Opened, HandshakeError> {
     // Never closed, so this only waits.
     let _place = worker.handshakes.acquire().await;
-    let (accepted, rest) = hello(&mut socket).await?;
+    let (accepted, raw, fed) = hello(&mut socket).await?;
     let name = accepted.client_hello().server_name().map(str::to_owned);
     let found = {
         let snapshot = worker.snapshots.current();
@@ -101,7 +130,10 @@ async fn accept(
         socket.write_all(&UNRECOGNIZED_NAME).await?;
         return Err(HandshakeError::UnknownName(name));
     };
-    let config = server_config(&tls).map_err(HandshakeError::Unusable)?;
+    if let CompiledTlsAction::Passthrough(split) = &tls.action {
+        return Ok(Opened::Passed(socket, raw, split.clone()));
+    }
+    let config = server_config(&tls, worker.issuer.as_ref()).map_err(HandshakeError::Unusable)?;
     let mut session = match accepted.into_connection(config) {
         Ok(session) => session,
         Err((error, mut alert)) => {
@@ -111,7 +143,7 @@ async fn accept(
             return Err(error.into());
         }
     };
-    feed(&mut session, &rest)?;
+    feed(&mut session, &raw[fed..])?;
     let mut stream = TlsStream::new(socket, session);
     stream.handshake().await?;
     if let rustls::Connection::Server(session) = stream.session()
@@ -119,11 +151,11 @@ async fn accept(
     {
         worker.counters.tls_resumed.add(1);
     }
-    Ok((stream, tls))
+    Ok(Opened::Ended(Box::new(stream), tls))
 }
 
-/// Reads the client hello. What came after it is returned with it.
-async fn hello(socket: &mut TcpStream) -> Result<(Accepted, Vec<u8>), HandshakeError> {
+/// Reads the client hello. All that was read is returned with it, and how much of that it is.
+async fn hello(socket: &mut TcpStream) -> Result<(Accepted, Vec<u8>, usize), HandshakeError> {
     let mut acceptor = Acceptor::default();
     let mut raw = Vec::with_capacity(4096);
     let mut fed = 0;
@@ -143,7 +175,7 @@ async fn hello(socket: &mut TcpStream) -> Result<(Accepted, Vec<u8>), HandshakeE
         while fed < raw.len() {
             fed += acceptor.read_tls(&mut &raw[fed..])?;
             match acceptor.accept() {
-                Ok(Some(accepted)) => return Ok((accepted, raw.split_off(fed))),
+                Ok(Some(accepted)) => return Ok((accepted, raw, fed)),
                 Ok(None) => {}
                 Err((error, mut alert)) => {
                     let mut record = Vec::new();

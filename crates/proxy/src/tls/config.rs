@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use routing::model::HostPattern;
 use routing::model::tls::{CaBundle, Certificate, ClientCertificates, Termination};
 use routing::{CompiledTls, CompiledTlsAction};
 use rustls::client::danger::HandshakeSignatureValid;
@@ -19,7 +20,8 @@ use rustls::{
     SignatureAlgorithm, SignatureScheme,
 };
 
-use super::{provider, versions};
+use super::own::OwnCertificate;
+use super::{Issuer, provider, versions};
 
 /// What is kept with a record: its configuration, or why there is none.
 type Prepared = Result<Arc<ServerConfig>, String>;
@@ -28,12 +30,19 @@ type Prepared = Result<Arc<ServerConfig>, String>;
 ///
 /// # Errors
 /// What is wrong with the certificates; the control plane has reported it to their owner.
-pub(crate) fn server_config(tls: &CompiledTls) -> Result<Arc<ServerConfig>, String> {
-    let CompiledTlsAction::Terminate(termination) = &tls.action else {
+pub(crate) fn server_config(
+    tls: &CompiledTls,
+    issuer: Option<&Arc<dyn Issuer>>,
+) -> Result<Arc<ServerConfig>, String> {
+    let (CompiledTlsAction::Terminate(termination) | CompiledTlsAction::Relay(termination, _)) =
+        &tls.action
+    else {
         return Err("its connections are passed through".to_owned());
     };
-    let prepared = tls.prepared(|_| {
-        let prepared: Prepared = build(termination).map(Arc::new);
+    let prepared = tls.prepared(|tls| {
+        let certificates = certificates(tls, termination, issuer);
+        let prepared: Prepared =
+            certificates.and_then(|certificates| build(termination, certificates).map(Arc::new));
         Arc::new(prepared) as Arc<dyn Any + Send + Sync>
     });
     prepared
@@ -42,22 +51,40 @@ pub(crate) fn server_config(tls: &CompiledTls) -> Result<Arc<ServerConfig>, Stri
         .unwrap_or_else(|| Err("it was prepared by somebody else".to_owned()))
 }
 
-fn build(termination: &Termination) -> Result<ServerConfig, String> {
-    let explain = |error: Error| error.to_string();
+/// Those that the model gives, else one of the gateway's own.
+fn certificates(
+    tls: &CompiledTls,
+    termination: &Termination,
+    issuer: Option<&Arc<dyn Issuer>>,
+) -> Result<Arc<dyn ResolvesServerCert>, String> {
+    if termination.certificates.is_empty() {
+        let issuer = issuer.ok_or("it has no certificate")?;
+        let name = match &tls.pattern {
+            HostPattern::Exact(name) => name.to_string(),
+            HostPattern::Suffix(name) | HostPattern::Label(name) => format!("*.{name}"),
+            HostPattern::Any => return Err("no certificate is for every host".to_owned()),
+        };
+        return Ok(Arc::new(OwnCertificate::new(name, Arc::clone(issuer))?));
+    }
     let keys = termination.certificates.iter().map(|one| {
         certified_key(one).map_err(|error| format!("certificate {}: {error}", one.name))
     });
     let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
-    if keys.is_empty() {
-        return Err("it has no certificate".to_owned());
-    }
     // The sort is stable: among certificates of one kind the first stays first.
     keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
+    Ok(Arc::new(Certificates(keys)))
+}
+
+fn build(
+    termination: &Termination,
+    certificates: Arc<dyn ResolvesServerCert>,
+) -> Result<ServerConfig, String> {
+    let explain = |error: Error| error.to_string();
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&versions(termination.versions))
         .map_err(explain)?;
     let builder = builder.with_client_cert_verifier(client_verifier(&termination.client)?);
-    let mut config = builder.with_cert_resolver(Arc::new(Certificates(keys)));
+    let mut config = builder.with_cert_resolver(certificates);
     let protocols = termination.protocols.iter();
     config.alpn_protocols = protocols.map(|protocol| protocol.name().to_vec()).collect();
     // Tickets keep nothing here; their keys are made anew every six hours, and are this record's

@@ -201,6 +201,7 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
     if !body.has_input() && !send(exchange, sink.flush().await) {
         return std::future::pending().await;
     }
+    let mut taken = 0;
     loop {
         deadlines.reading(true);
         let chunk = match body.next().await {
@@ -210,11 +211,15 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
         };
         deadlines.reading(false);
         let last = chunk.last;
-        progress
-            .body_taken
-            .set(progress.body_taken.get() || !chunk.data.as_slice().is_empty());
+        taken += chunk.data.len() as u64;
+        if let Some(limit) = exchange.worker.limits.body_bytes
+            && taken > limit
+        {
+            return Failure::BodyTooLarge { limit };
+        }
+        progress.body_taken.set(taken > 0);
         if let Some(copies) = exchange.copies {
-            copies.borrow_mut().write(chunk.data.as_slice(), last);
+            copies.borrow_mut().write(chunk.data, last);
         }
         if !send(exchange, sink.write(chunk).await) {
             // The server stopped reading. Its answer, if it gave one, is still to be read.
@@ -258,7 +263,7 @@ async fn download(
         };
         deadlines.answered();
         exchange.progress.answered.set(true);
-        match answer.status() {
+        match answer.head.status {
             101 if exchange.wants_upgrade => return Ok(Done::Switching),
             101 => {
                 return Err(Failure::BadAnswer {
@@ -374,7 +379,7 @@ impl Answers for Http1Answers<'_> {
                 Err(_) => return Err(bad("its head is not valid")),
             }
         }
-        Ok(Answer::Http1 {
+        Ok(Answer {
             head: self.head,
             bytes: self.source.buffer.filled(),
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::HostPattern;
+use super::{HostPattern, Split};
 
 /// Identity of a bind: one address and port of one user object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -19,7 +19,7 @@ impl fmt::Display for BindId {
 }
 
 /// A socket and the hosts that its listeners claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bind {
     pub id: BindId,
     pub address: SocketAddr,
@@ -28,4 +28,7 @@ pub struct Bind {
     /// Hosts at which a search for a route ends: a request that belongs to one of these patterns
     /// never gets a route of a wider one. Between them, routes of wider hosts are tried too.
     pub sealed: Vec<HostPattern>,
+    /// Connections are passed on as they are, and there is no HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Split>,
 }

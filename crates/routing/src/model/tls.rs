@@ -34,6 +34,8 @@ pub struct TlsHost {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum TlsAction {
     Terminate(Termination),
+    /// Ended here, and what was inside goes to a backend as it is.
+    Relay(Termination, Split),
     /// To a backend, encrypted as it is.
     Passthrough(Split),
 }
@@ -41,7 +43,8 @@ pub enum TlsAction {
 /// How the gateway ends TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Termination {
-    /// At least one. Which of them a client gets is decided by the signatures that it knows.
+    /// Which of them a client gets is decided by the signatures that it knows. None means that
+    /// the gateway's own authority issues one for the name when it is first asked for.
     pub certificates: Vec<Arc<Certificate>>,
     pub versions: TlsVersions,
     /// Offered to clients, most wanted first.

@@ -57,7 +57,9 @@ fn compiled(records: Vec<(&str, TlsHost)>) -> (Compiler, Snapshot) {
 /// The certificates that a client gets to choose from.
 fn offered(snapshot: &Snapshot, listener: Visibility, name: Option<&str>) -> Vec<String> {
     match snapshot.tls(listener, name).map(|tls| &tls.action) {
-        Some(CompiledTlsAction::Terminate(termination)) => termination
+        Some(
+            CompiledTlsAction::Terminate(termination) | CompiledTlsAction::Relay(termination, _),
+        ) => termination
             .certificates
             .iter()
             .map(|one| one.name.to_string())

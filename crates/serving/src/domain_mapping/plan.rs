@@ -3,14 +3,18 @@
 //! The domain is claimed first: without the claim nothing is written, so two namespaces never
 //! serve one domain.
 
+use std::sync::Arc;
+
 use api::condition::{Conditions, READY, find};
-use api::networking::v1alpha1::{ClusterDomainClaim, Ingress};
+use api::names::child_name;
+use api::networking::v1alpha1::{Certificate, ClusterDomainClaim, Ingress, IngressTls};
 use api::serving::v1::Addressable;
 use api::serving::v1beta1::{DomainMapping, DomainMappingStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::{resources, target};
+use crate::certificate::{self, Ports, Secured, Wanted};
 use crate::object::{
     Ownership, Write, is_serving_key, merged_metadata, not_owned_message, ownership, same_metadata,
 };
@@ -19,8 +23,7 @@ use crate::settings::Config;
 const CLAIMED: &str = "DomainClaimed";
 const RESOLVED: &str = "ReferenceResolved";
 const INGRESS: &str = "IngressReady";
-const CERTIFICATE: &str = "CertificateProvisioned";
-const DEPENDENTS: &[&str] = &[CERTIFICATE, CLAIMED, INGRESS, RESOLVED];
+const DEPENDENTS: &[&str] = &[certificate::CONDITION, CLAIMED, INGRESS, RESOLVED];
 
 /// Held by mappings whose claim we made, until the claim is deleted.
 pub(super) const FINALIZER: &str = "domainmappings.serving.knative.dev";
@@ -31,6 +34,8 @@ pub(super) struct Observed {
     pub(super) claim: Option<ClusterDomainClaim>,
     /// Address of the target, or why there is none.
     pub(super) address: Option<Result<String, String>>,
+    /// The one that has the mapping's name.
+    pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) ingress: Option<Ingress>,
 }
 
@@ -40,6 +45,7 @@ pub(super) struct Plan {
     /// Whether the finalizer has to be there before the claim is made.
     pub(super) hold: bool,
     pub(super) claim: Option<ClusterDomainClaim>,
+    pub(super) certificates: Vec<Write<Certificate>>,
     pub(super) ingress: Option<Write<Ingress>>,
     pub(super) status: DomainMappingStatus,
 }
@@ -49,12 +55,12 @@ struct Draft {
     plan: Plan,
 }
 
-/// Decides. `port` is that of external URLs, if it is not the scheme's own.
+/// Decides.
 pub(super) fn plan(
     mapping: &DomainMapping,
     observed: &Observed,
     config: &Config,
-    port: Option<u16>,
+    ports: Ports,
     now: &Time,
 ) -> Plan {
     let mut status = mapping.status.clone().unwrap_or_default();
@@ -64,6 +70,7 @@ pub(super) fn plan(
         plan: Plan {
             hold: false,
             claim: None,
+            certificates: Vec::new(),
             ingress: None,
             status,
         },
@@ -71,8 +78,9 @@ pub(super) fn plan(
     if draft.plan.status.observed_generation != mapping.metadata.generation {
         draft.ingress_out_of_date();
     }
-    draft.located(mapping, config, port);
-    draft.decide(mapping, observed, config);
+    let secured = secure(mapping, observed, config);
+    draft.located(mapping, secured.as_ref(), config, ports);
+    draft.decide(mapping, observed, secured, config);
     let Draft {
         conditions,
         mut plan,
@@ -82,14 +90,31 @@ pub(super) fn plan(
     plan
 }
 
+/// What the certificate that we ask for comes to; `None` if the user brings one.
+fn secure(mapping: &DomainMapping, observed: &Observed, config: &Config) -> Option<Secured> {
+    if mapping.spec.tls.is_some() {
+        return None;
+    }
+    let wanted = Wanted {
+        name: child_name(&mapping.name_any(), ""),
+        host: mapping.name_any(),
+        domain: Some(mapping.name_any()),
+    };
+    let existing = |_: &str| observed.certificate.clone();
+    Some(certificate::secure(mapping, &[wanted], existing, config))
+}
+
 impl Draft {
-    fn located(&mut self, mapping: &DomainMapping, config: &Config, port: Option<u16>) {
+    fn located(
+        &mut self,
+        mapping: &DomainMapping,
+        secured: Option<&Secured>,
+        config: &Config,
+        ports: Ports,
+    ) {
         let domain = mapping.name_any();
-        let scheme = match &mapping.spec.tls {
-            Some(_) => "https",
-            None => &config.network.default_external_scheme,
-        };
-        let url = match port.filter(|_| scheme == "http") {
+        let scheme = secured.map_or("https", |secured| secured.scheme(&domain, config));
+        let url = match ports.of(scheme) {
             Some(port) => format!("{scheme}://{domain}:{port}"),
             None => format!("{scheme}://{domain}"),
         };
@@ -97,11 +122,17 @@ impl Draft {
         self.plan.status.address = Some(Addressable { url: Some(url) });
     }
 
-    fn decide(&mut self, mapping: &DomainMapping, observed: &Observed, config: &Config) {
+    fn decide(
+        &mut self,
+        mapping: &DomainMapping,
+        observed: &Observed,
+        secured: Option<Secured>,
+        config: &Config,
+    ) {
         if !self.claim(mapping, observed.claim.as_ref(), config) {
             return;
         }
-        self.certificate(mapping, config);
+        let tls = self.certificate(mapping, secured);
         let namespace = mapping.namespace().unwrap_or_default();
         let address = match &observed.address {
             Some(Ok(address)) => target::backend(address, &namespace),
@@ -123,7 +154,7 @@ impl Draft {
             Err(why) => return self.conditions.mark_false(RESOLVED, "ResolveFailed", &why),
         };
         self.conditions.mark_true(RESOLVED);
-        let wanted = resources::ingress(mapping, &backend, config);
+        let wanted = resources::ingress(mapping, &backend, tls, config);
         self.ingress(mapping, observed.ingress.as_ref(), wanted);
     }
 
@@ -152,23 +183,27 @@ impl Draft {
         false
     }
 
-    fn certificate(&mut self, mapping: &DomainMapping, config: &Config) {
-        let (reason, message) = if mapping.spec.tls.is_some() {
-            (
-                "CertificateExternallyProvided",
-                "TLS certificate was provided externally",
-            )
-        } else if config.network.external_domain_tls {
-            (
-                "HTTPDowngrade",
-                "external-domain-tls is enabled, but certificates are not issued yet: the domain \
-                 is served without TLS",
-            )
-        } else {
-            ("TLSNotEnabled", "external-domain-tls is not enabled")
-        };
-        self.conditions
-            .mark_true_because(CERTIFICATE, reason, message);
+    /// Returns what the KIngress's `tls` is, if we ask for the certificate.
+    fn certificate(
+        &mut self,
+        mapping: &DomainMapping,
+        secured: Option<Secured>,
+    ) -> Vec<IngressTls> {
+        match secured {
+            Some(mut secured) => {
+                secured.mark(&mut self.conditions);
+                self.plan.certificates = std::mem::take(&mut secured.writes);
+                secured.tls
+            }
+            None => {
+                self.conditions.mark_true_because(
+                    certificate::CONDITION,
+                    "CertificateExternallyProvided",
+                    "TLS certificate was provided externally",
+                );
+                resources::own_tls(mapping)
+            }
+        }
     }
 
     fn ingress(&mut self, mapping: &DomainMapping, existing: Option<&Ingress>, wanted: Ingress) {

@@ -25,8 +25,8 @@ pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Err
     }
     let observed = observe(&ctx, &key, &mapping);
     let config = ctx.config.current();
-    let port = ctx.settings.external_port;
-    let plan = plan(&mapping, &observed, &config, port, &::reconcile::now());
+    let ports = ctx.settings.ports();
+    let plan = plan(&mapping, &observed, &config, ports, &::reconcile::now());
     apply(&ctx, &key, &mapping, &plan).await?;
     Ok(Action::Await)
 }
@@ -37,6 +37,7 @@ fn observe(ctx: &Context, key: &Key, mapping: &DomainMapping) -> Observed {
     Observed {
         claim: claim.map(|claim| claim.as_ref().clone()),
         address: address(ctx, key, mapping),
+        certificate: ctx.certificates.get(&ingress),
         ingress: ctx.ingresses.get(&ingress).map(|it| it.as_ref().clone()),
     }
 }
@@ -88,6 +89,9 @@ async fn apply(
     }
     if let Some(claim) = &plan.claim {
         create_claim(ctx, claim).await?;
+    }
+    for certificate in &plan.certificates {
+        perform_some(&ctx.client, &ctx.certificates, Some(certificate)).await?;
     }
     perform_some(&ctx.client, &ctx.ingresses, plan.ingress.as_ref()).await?;
     let stored = mapping.status.as_ref();

@@ -30,7 +30,12 @@ pub(super) fn claim(mapping: &DomainMapping) -> ClusterDomainClaim {
 }
 
 /// The KIngress: the domain goes to the target, under the target's own host.
-pub(super) fn ingress(mapping: &DomainMapping, backend: &Backend, config: &Config) -> Ingress {
+pub(super) fn ingress(
+    mapping: &DomainMapping,
+    backend: &Backend,
+    tls: Vec<IngressTls>,
+    config: &Config,
+) -> Ingress {
     let domain = mapping.name_any();
     let namespace = mapping.namespace().unwrap_or_default();
     let mut labels = mapping.labels().clone();
@@ -59,18 +64,23 @@ pub(super) fn ingress(mapping: &DomainMapping, backend: &Backend, config: &Confi
         visibility: Some("ExternalIP".to_owned()),
         http: Some(HttpIngressRule { paths: vec![path] }),
     };
-    let tls = mapping.spec.tls.iter().map(|tls| IngressTls {
-        hosts: vec![domain.clone()],
-        secret_name: Some(tls.secret_name.clone()),
-        secret_namespace: Some(namespace.clone()),
-    });
     Ingress {
         metadata: child_metadata(mapping, child_name(&domain, ""), labels, annotations),
         spec: IngressSpec {
             http_option: Some(http_option(mapping, config).to_owned()),
-            tls: tls.collect(),
+            tls,
             rules: vec![rule],
         },
         status: None,
     }
+}
+
+/// The certificate that the user brings.
+pub(super) fn own_tls(mapping: &DomainMapping) -> Vec<IngressTls> {
+    let tls = mapping.spec.tls.iter().map(|tls| IngressTls {
+        hosts: vec![mapping.name_any()],
+        secret_name: Some(tls.secret_name.clone()),
+        secret_namespace: mapping.namespace(),
+    });
+    tls.collect()
 }

@@ -35,6 +35,7 @@ fn claimed() -> Observed {
     Observed {
         claim: claim("default"),
         address: Some(Ok(LOCAL.to_owned())),
+        certificate: None,
         ingress: None,
     }
 }
@@ -46,7 +47,13 @@ fn autocreating() -> Config {
 }
 
 fn decide_with(mapping: &DomainMapping, observed: &Observed, config: &Config) -> Plan {
-    plan(mapping, observed, config, None, &at(60))
+    plan(
+        mapping,
+        observed,
+        config,
+        crate::certificate::Ports::default(),
+        &at(60),
+    )
 }
 
 fn decide(mapping: &DomainMapping, observed: &Observed) -> Plan {
@@ -175,4 +182,38 @@ fn a_certificate_of_the_user_is_handed_to_the_gateway() {
     assert_eq!(plan.status.url.as_deref(), Some("https://www.example.com"));
     let (_, reason, _) = condition(&plan, "CertificateProvisioned");
     assert_eq!(reason, "CertificateExternallyProvided");
+}
+
+#[test]
+fn with_external_domain_tls_a_mapping_asks_for_a_certificate_once_the_domain_is_its_own() {
+    let mapping = mapping(to_hello());
+    let mut config = config();
+    config.network.external_domain_tls = true;
+    let taken = Observed {
+        claim: claim("other"),
+        ..claimed()
+    };
+    let plan = decide_with(&mapping, &taken, &config);
+    assert!(plan.certificates.is_empty(), "it is another's domain");
+
+    let plan = decide_with(&mapping, &claimed(), &config);
+    assert_eq!(
+        condition(&plan, "CertificateProvisioned").1,
+        "HTTPDowngrade"
+    );
+    assert_eq!(plan.status.url.as_deref(), Some("http://www.example.com"));
+    let mut made = plan.certificates[0].object().clone();
+    assert_eq!(made.spec.dns_names, ["www.example.com"]);
+    made.status = Some(object(json!({
+        "conditions": [{"type": "Ready", "status": "True"}],
+    })));
+    let ready = Observed {
+        certificate: Some(std::sync::Arc::new(made)),
+        ..claimed()
+    };
+    let plan = decide_with(&mapping, &ready, &config);
+    assert_eq!(condition(&plan, "CertificateProvisioned").0, "True");
+    assert_eq!(plan.status.url.as_deref(), Some("https://www.example.com"));
+    let tls = &written(&plan.ingress).spec.tls[0];
+    assert_eq!(tls.secret_name.as_deref(), Some("www.example.com"));
 }

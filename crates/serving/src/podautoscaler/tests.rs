@@ -33,6 +33,7 @@ impl DigestResolver for NoDigests {
 fn settings_for_test() -> Settings {
     Settings {
         external_port: None,
+        external_tls_port: None,
         default_domain: "localhost".to_owned(),
         digests: Arc::new(NoDigests),
     }

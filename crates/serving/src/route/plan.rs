@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use api::condition::{READY, Truth, find};
 use api::names::annotation;
-use api::networking::v1alpha1::Ingress;
+use api::networking::v1alpha1::{Certificate, Ingress};
 use api::serving::v1::{Route, RouteStatus};
 use k8s_openapi::api::core::v1::Service as KubernetesService;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -17,9 +17,10 @@ use kube::ResourceExt;
 use super::host::{self, Name};
 use super::labeling::{self, Marks};
 use super::rollout::{self, Rollout};
-use super::status::Draft;
+use super::status::{Draft, Urls};
 use super::traffic::{self, Target};
 use super::{Observed, resources};
+use crate::certificate::{self, Ports, Secured, Wanted};
 use crate::object::{
     self, Ownership, Write, covers, is_serving_key, merged_metadata, not_owned_message, ownership,
     same_metadata,
@@ -31,9 +32,12 @@ use crate::settings::Config;
 pub(super) struct Plan {
     pub(super) marks: Marks,
     pub(super) placeholders: Vec<Write<KubernetesService>>,
+    pub(super) certificates: Vec<Write<Certificate>>,
     pub(super) ingress: Option<Write<Ingress>>,
     /// Names of placeholders of tags that are gone.
     pub(super) stale: Vec<String>,
+    /// Names of certificates of hosts that are gone.
+    pub(super) stale_certificates: Vec<String>,
     pub(super) status: RouteStatus,
     /// When time alone moves traffic.
     pub(super) again: Option<Duration>,
@@ -42,8 +46,7 @@ pub(super) struct Plan {
 /// What a plan is made with besides the objects.
 pub(super) struct Given<'a> {
     pub(super) config: &'a Config,
-    /// Port of external URLs when it is not the scheme's own.
-    pub(super) external_port: Option<u16>,
+    pub(super) ports: Ports,
     pub(super) now: &'a Time,
 }
 
@@ -53,8 +56,10 @@ pub(super) fn plan(route: &Route, observed: &Observed, given: &Given<'_>) -> Pla
     let mut plan = Plan {
         marks: Marks::default(),
         placeholders: Vec::new(),
+        certificates: Vec::new(),
         ingress: None,
         stale: Vec::new(),
+        stale_certificates: Vec::new(),
         status: RouteStatus::default(),
         again: None,
     };
@@ -81,10 +86,16 @@ fn decide(
         Ok(names) => names,
         Err(why) => return draft.bad_configuration(&why),
     };
+    let secured = secure(route, &names, observed, given, plan);
+    let urls = Urls {
+        secured: &secured,
+        config,
+        ports: given.ports,
+    };
     if let Some(own) = names.first() {
-        draft.located(own, config, given.external_port);
+        draft.located(own, &urls);
     }
-    draft.without_tls(config);
+    secured.mark(&mut draft.conditions);
     // Placeholders need no traffic: they are made while the first revision starts.
     let has_places = placeholders(route, &names, observed, given, draft, plan);
     let mut targets = match traffic::resolve(route, observed) {
@@ -93,7 +104,7 @@ fn decide(
     };
     let rollout = roll_out(route, &targets, observed, given, plan);
     traffic::divide(&mut targets, &rollout, observed);
-    draft.assigned(&targets, &names, config, given.external_port);
+    draft.assigned(&targets, &names, &urls);
     if !has_places {
         return;
     }
@@ -103,6 +114,7 @@ fn decide(
         names: &names,
         targets: &targets,
         rollout: &rollout,
+        secured: &secured,
     };
     ingress(route, &served, observed, given, draft, plan);
 }
@@ -112,6 +124,55 @@ struct Served<'a> {
     names: &'a [Name],
     targets: &'a [Target],
     rollout: &'a Rollout,
+    secured: &'a Secured,
+}
+
+/// The certificates of the public hosts.
+fn secure(
+    route: &Route,
+    names: &[Name],
+    observed: &Observed,
+    given: &Given<'_>,
+    plan: &mut Plan,
+) -> Secured {
+    let domain = given.config.domain.of(route.labels());
+    let wanted = names.iter().filter_map(|name| {
+        Some(Wanted {
+            name: certificate_name(route, name.tag.as_deref()),
+            host: name.public.clone()?,
+            domain: Some(domain.to_owned()),
+        })
+    });
+    let wanted: Vec<Wanted> = wanted.collect();
+    let existing = |name: &str| observed.certificates.get(name).cloned();
+    let mut secured = certificate::secure(route, &wanted, existing, given.config);
+    if certificate::is_enabled(route, given.config) {
+        let owned = observed.certificates.values();
+        let owned: Vec<_> = owned
+            .filter(|it| ownership(it.as_ref(), route) == Ownership::Ours)
+            .cloned()
+            .collect();
+        plan.stale_certificates = certificate::stale(&owned, &wanted);
+    }
+    plan.certificates = std::mem::take(&mut secured.writes);
+    secured
+}
+
+/// Names that certificates of this Route have.
+pub(super) fn certificate_names(route: &Route) -> impl Iterator<Item = String> {
+    let targets = route.spec.traffic.iter();
+    let tags = targets.filter_map(|target| target.tag.as_deref().filter(|tag| !tag.is_empty()));
+    std::iter::once(None)
+        .chain(tags.map(Some))
+        .map(|tag| certificate_name(route, tag))
+}
+
+fn certificate_name(route: &Route, tag: Option<&str>) -> String {
+    let uid = route.uid().unwrap_or_default();
+    match tag {
+        None => format!("route-{uid}"),
+        Some(tag) => format!("route-{uid}-{}", certificate::adler32(tag)),
+    }
 }
 
 /// Where the rollout stands now; without a duration all traffic moves at once.
@@ -246,16 +307,15 @@ fn ingress(
         Some(Ownership::Former) => return draft.ingress_out_of_date(),
         Some(Ownership::Ours) | None => {}
     }
-    plan.ingress = ingress_write(
-        existing,
-        resources::ingress(
-            route,
-            served.names,
-            served.targets,
-            served.rollout,
-            given.config,
-        ),
+    let mut wanted = resources::ingress(
+        route,
+        served.names,
+        served.targets,
+        served.rollout,
+        given.config,
     );
+    wanted.spec.tls.clone_from(&served.secured.tls);
+    plan.ingress = ingress_write(existing, wanted);
     let Some(existing) = existing else {
         return draft.ingress_out_of_date();
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ::reconcile::{Action, Error, Informer, Key, controller_of, write};
 use api::names::child_name;
+use api::networking::v1alpha1::Certificate;
 use api::serving::v1::{Revision, Route, Service};
 use k8s_openapi::api::core::v1::Service as KubernetesService;
 use kube::ResourceExt;
@@ -27,7 +28,7 @@ pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Err
     let config = ctx.config.current();
     let given = Given {
         config: &config,
-        external_port: ctx.settings.external_port,
+        ports: ctx.settings.ports(),
         now: &::reconcile::now(),
     };
     let plan = plan(&route, &observed, &given);
@@ -84,6 +85,17 @@ fn observe(key: &Key, route: &Route, ctx: &Context) -> Observed {
             observed.services.insert(name, service);
         }
     }
+    let uid = route.uid().unwrap_or_default();
+    for certificate in ctx.certificates.owned_by(namespace, &uid) {
+        observed
+            .certificates
+            .insert(certificate.name_any(), certificate);
+    }
+    for name in super::plan::certificate_names(route) {
+        if let Some(certificate) = ctx.certificates.get(&of(&name)) {
+            observed.certificates.insert(name, certificate);
+        }
+    }
     observed
 }
 
@@ -111,6 +123,9 @@ async fn apply(ctx: &Context, key: &Key, route: &Arc<Route>, plan: &Plan) -> Res
     for placeholder in &plan.placeholders {
         perform_some(&ctx.client, &ctx.kubernetes_services, Some(placeholder)).await?;
     }
+    for certificate in &plan.certificates {
+        perform_some(&ctx.client, &ctx.certificates, Some(certificate)).await?;
+    }
     perform_some(&ctx.client, &ctx.ingresses, plan.ingress.as_ref()).await?;
     let stored = route.status.as_ref();
     write_status(
@@ -124,6 +139,10 @@ async fn apply(ctx: &Context, key: &Key, route: &Arc<Route>, plan: &Plan) -> Res
     for name in &plan.stale {
         let stale = Key::new(key.namespace.clone(), name);
         write::delete::<KubernetesService>(&ctx.client, &stale).await?;
+    }
+    for name in &plan.stale_certificates {
+        let stale = Key::new(key.namespace.clone(), name);
+        write::delete::<Certificate>(&ctx.client, &stale).await?;
     }
     Ok(())
 }

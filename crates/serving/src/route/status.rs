@@ -8,12 +8,27 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::host::Name;
 use super::traffic::{Problem, Share, Target};
+use crate::certificate::{self, Ports, Secured};
 use crate::settings::Config;
 
 const TRAFFIC: &str = "AllTrafficAssigned";
 const INGRESS: &str = "IngressReady";
-const CERTIFICATE: &str = "CertificateProvisioned";
-const DEPENDENTS: &[&str] = &[TRAFFIC, INGRESS, CERTIFICATE];
+const DEPENDENTS: &[&str] = &[TRAFFIC, INGRESS, certificate::CONDITION];
+
+/// How URLs are spelled.
+pub(super) struct Urls<'a> {
+    pub(super) secured: &'a Secured,
+    pub(super) config: &'a Config,
+    pub(super) ports: Ports,
+}
+
+impl Urls<'_> {
+    fn of(&self, name: &Name) -> String {
+        let host = name.public.as_deref().unwrap_or_default();
+        let scheme = self.secured.scheme(host, self.config);
+        name.url(scheme, self.ports.of(scheme))
+    }
+}
 
 /// A Route's status while it is planned.
 pub(super) struct Draft {
@@ -47,27 +62,19 @@ impl Draft {
     }
 
     /// Where the Route will be reached; known before its traffic is.
-    pub(super) fn located(&mut self, own: &Name, config: &Config, port: Option<u16>) {
-        let scheme = &config.network.default_external_scheme;
-        self.status.url = Some(own.url(scheme, port));
+    pub(super) fn located(&mut self, own: &Name, urls: &Urls<'_>) {
+        self.status.url = Some(urls.of(own));
         self.status.address = Some(Addressable {
             url: Some(format!("http://{}", own.local)),
         });
     }
 
     /// All targets are resolved.
-    pub(super) fn assigned(
-        &mut self,
-        targets: &[Target],
-        names: &[Name],
-        config: &Config,
-        port: Option<u16>,
-    ) {
-        let scheme = &config.network.default_external_scheme;
+    pub(super) fn assigned(&mut self, targets: &[Target], names: &[Name], urls: &Urls<'_>) {
         let url_of = |tag: &str| {
             let mut names = names.iter();
             let name = names.find(|name| name.tag.as_deref() == Some(tag))?;
-            Some(name.url(scheme, port))
+            Some(urls.of(name))
         };
         let of = |target: &Target, share: &Share| TrafficTarget {
             tag: target.tag.clone(),
@@ -82,20 +89,6 @@ impl Draft {
             .flat_map(|target| target.shares.iter().map(move |share| of(target, share)));
         self.status.traffic = shares.collect();
         self.conditions.mark_true(TRAFFIC);
-    }
-
-    /// Certificates are not issued yet, and the status says so when they are asked for.
-    pub(super) fn without_tls(&mut self, config: &Config) {
-        if config.network.external_domain_tls {
-            let message = "external-domain-tls is enabled, but certificates are not issued yet: \
-                           the route is served without TLS";
-            self.conditions
-                .mark_true_because(CERTIFICATE, "HTTPDowngrade", message);
-        } else {
-            let message = "external-domain-tls is not enabled";
-            self.conditions
-                .mark_true_because(CERTIFICATE, "TLSNotEnabled", message);
-        }
     }
 
     /// A child's name is taken, or a child cannot be made.

@@ -10,11 +10,19 @@ use api::serving::v1::{Configuration, Revision, Route};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
+mod tls;
+
 use super::Observed;
 use super::plan::{Given, Plan, plan};
+use crate::certificate::Ports;
 use crate::fixture::{at, config, configuration, object, revision, route, told, written};
 use crate::object::Write;
 use crate::settings::Config;
+
+const PORTS: Ports = Ports {
+    http: Some(8080),
+    https: Some(8443),
+};
 
 fn latest() -> Route {
     route(json!([{"configurationName": "hello", "latestRevision": true, "percent": 100}]))
@@ -47,7 +55,7 @@ fn observed(configuration: Option<Configuration>, revisions: Vec<Revision>) -> O
 fn decide_with(route: &Route, observed: &Observed, config: &Config) -> Plan {
     let given = Given {
         config,
-        external_port: Some(8080),
+        ports: PORTS,
         now: &at(60),
     };
     plan(route, observed, &given)
@@ -509,7 +517,7 @@ fn a_gradual_rollout_moves_traffic_step_by_step_and_says_so() {
     observed.ingress = Some(Arc::new(ingress.as_ref().clone()));
     let given = Given {
         config: &config(),
-        external_port: Some(8080),
+        ports: PORTS,
         now: &at(61),
     };
     let stepped = written(&plan(&gradual, &observed, &given).ingress);
@@ -544,7 +552,7 @@ fn a_plan_of_its_own_result_changes_nothing() {
     stored.status = Some(first.status.clone());
     let given = Given {
         config: &config(),
-        external_port: Some(8080),
+        ports: PORTS,
         now: &at(999),
     };
     let second = plan(&stored, &observed, &given);

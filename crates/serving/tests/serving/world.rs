@@ -120,6 +120,7 @@ impl World {
         let (sender, receiver) = scaling::reports();
         let settings = Settings {
             external_port: Some(8080),
+            external_tls_port: None,
             default_domain: "example.com".into(),
             digests: Arc::new(Images),
         };

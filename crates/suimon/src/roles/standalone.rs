@@ -20,6 +20,7 @@ use crate::gateway_view;
 use crate::roles::addresses;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
+use crate::roles::tls;
 use crate::settings::Settings;
 
 /// Why nothing was started.
@@ -48,6 +49,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let images = system::open_images(&settings.data_dir)?;
     let root = cfg!(target_os = "linux") && node::is_root();
     let claim = services::Claim::take(&settings.data_dir, settings.service_range, root)?;
+    let authority = tls::open(&settings.data_dir)?;
 
     let server = apiserver::start(
         apiserver::Settings {
@@ -66,7 +68,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let (report, reports) = scaling::reports();
     let activator = scaling::start(scaling::Settings::KNATIVE, snapshots.clone(), report, tasks);
     let gateway = proxy::start(
-        gateway_settings(&settings)?,
+        gateway_settings(&settings, &authority)?,
         snapshots.clone(),
         activator,
         tasks,
@@ -86,17 +88,21 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     pods::connect(&server, &cluster, &node, tasks);
     let watching = system::publisher(&settings, &ports, &gateway);
     publisher::start(&cluster, watching, publish, tasks);
+    authority::start(&cluster, Arc::clone(&authority), tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);
 
     system::hold_until_stopped(lock, claim, tasks);
     Ok(Running {
         client: server.client(),
-        banner: banner(&ports, &server, &kubeconfig),
+        banner: banner(&ports, &server, &authority, &kubeconfig),
     })
 }
 
 /// The external listeners on the address asked for, the cluster-local one on loopback.
-fn gateway_settings(settings: &Settings) -> anyhow::Result<proxy::Settings> {
+fn gateway_settings(
+    settings: &Settings,
+    authority: &Arc<authority::Authority>,
+) -> anyhow::Result<proxy::Settings> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let external =
         system::free_port(settings.listen, &settings.http_ports).context("--http-port")?;
@@ -107,6 +113,7 @@ fn gateway_settings(settings: &Settings) -> anyhow::Result<proxy::Settings> {
         address: Address::Bind(address),
         visibility,
         tls,
+        proxy_protocol: settings.proxy_protocol && visibility == Visibility::External,
     };
     Ok(proxy::Settings {
         listeners: vec![
@@ -116,8 +123,9 @@ fn gateway_settings(settings: &Settings) -> anyhow::Result<proxy::Settings> {
         ],
         threads: NonZeroUsize::new(settings.gateway_threads),
         server: None,
-        limits: proxy::Limits::STANDARD,
+        limits: settings.limits.clone(),
         https_port: None,
+        issuer: Some(tls::issuer(authority)),
     })
 }
 
@@ -136,15 +144,21 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-fn banner(ports: &GatewayPorts, server: &apiserver::Server, kubeconfig: &Path) -> String {
+fn banner(
+    ports: &GatewayPorts,
+    server: &apiserver::Server,
+    authority: &authority::Authority,
+    kubeconfig: &Path,
+) -> String {
     let api = server
         .address()
         .map_or_else(String::new, |address| format!("https://{address}"));
     format!(
-        "suimon {}\n  gateway     http://{}\n  https       https://{} for hosts with a certificate\n  api         {api}\n  kubeconfig  {}",
+        "suimon {}\n  gateway     http://{}\n  https       https://{}\n  ca          {}\n  api         {api}\n  kubeconfig  {}",
         env!("CARGO_PKG_VERSION"),
         ports.external,
         ports.secure,
+        authority.file().display(),
         kubeconfig.display(),
     )
 }

@@ -67,6 +67,7 @@ pub fn publisher(
         ingress_class: api::names::INGRESS_CLASS.to_owned(),
         external_addresses: vec![ports.external],
         local_addresses: vec![ports.local],
+        issues_certificates: true,
         adopt: if controllers.is_empty() {
             Adopt::Everyone
         } else {
@@ -202,6 +203,7 @@ impl serving::DigestResolver for Digests {
 pub fn serving(ports: &GatewayPorts, images: images::Store) -> serving::Settings {
     serving::Settings {
         external_port: ports.external_port(),
+        external_tls_port: (ports.secure.port() != 443).then_some(ports.secure.port()),
         default_domain: DEFAULT_DOMAIN.to_owned(),
         digests: Arc::new(Digests(images)),
     }

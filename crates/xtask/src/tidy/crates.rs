@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cel", &[]),
     ("apiserver", &["cel", "lifecycle"]),
     ("reconcile", &["api", "lifecycle"]),
+    ("authority", &["api", "reconcile", "lifecycle"]),
     ("serving", &["api", "reconcile", "scaling", "lifecycle"]),
     ("workloads", &["api", "reconcile", "lifecycle"]),
     (

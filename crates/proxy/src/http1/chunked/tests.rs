@@ -22,9 +22,9 @@ fn decode(input: &[u8], mut cuts: impl FnMut() -> usize) -> Result<Option<Got>, 
         body.extend_from_slice(&buffer[decoded.start..decoded.start + decoded.len]);
         buffer.drain(..decoded.consumed);
         if decoded.last {
-            let trailers = decoded.trailers.iter().flat_map(|map| map.iter());
-            let trailers =
-                trailers.map(|(name, value)| format!("{name}={}", value.to_str().expect("ASCII")));
+            let trailers = decoded.trailers.iter().flat_map(|all| all.iter());
+            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("ASCII");
+            let trailers = trailers.map(|(name, value)| format!("{}={}", text(name), text(value)));
             return Ok(Some((body, trailers.collect(), at - buffer.len())));
         }
     }

@@ -1,0 +1,213 @@
+//! What one Certificate needs, decided without I/O but for the signing.
+//!
+//! Its Secret is made anew when it does not hold what the Certificate asks for, when another
+//! authority signed it, and when a third of its lifetime is left.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use api::condition::{Conditions, READY};
+use api::names::annotation;
+use api::networking::v1alpha1::{Certificate, CertificateStatus};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use reconcile::controller_of;
+use x509_parser::extensions::GeneralName;
+use x509_parser::pem::parse_x509_pem;
+
+use crate::{Authority, Error};
+
+const CRT: &str = "tls.crt";
+const KEY: &str = "tls.key";
+const CA: &str = "ca.crt";
+/// A certificate for more names than this is refused: its handshakes would be too large.
+const MAX_NAMES: usize = 100;
+/// A new certificate is made when less than this is left, and at the latest looked at then.
+const RENEW: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What to do about one Certificate.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// To create, or to write over the one that is there.
+    pub(crate) secret: Option<Secret>,
+    pub(crate) status: CertificateStatus,
+    /// When it must be looked at again.
+    pub(crate) again: Option<Duration>,
+}
+
+/// Whether this controller answers for a Certificate: its class says so.
+pub(crate) fn is_ours(certificate: &Certificate) -> bool {
+    let annotations = certificate.annotations();
+    let class = annotation::CERTIFICATE_CLASSES
+        .iter()
+        .find_map(|key| annotations.get(*key));
+    class.is_some_and(|class| class == api::names::CERTIFICATE_CLASS)
+}
+
+/// Decides. `secret` is the one that the Certificate names, if there is one.
+///
+/// # Errors
+/// If signing fails although the names were found to be good.
+pub(crate) fn plan(
+    certificate: &Certificate,
+    secret: Option<&Secret>,
+    authority: &Authority,
+    now: &Time,
+) -> Result<Plan, Error> {
+    let mut status = certificate.status.clone().unwrap_or_default();
+    let stored = std::mem::take(&mut status.conditions);
+    let mut conditions = Conditions::new(&stored, &[], now.clone());
+    let mut plan = Plan {
+        secret: None,
+        status,
+        again: None,
+    };
+    match decide(certificate, secret, authority, now.0) {
+        Err(Refusal::Cannot(error)) => return Err(error),
+        Err(Refusal::Told(reason, message)) => {
+            plan.status.not_after = None;
+            conditions.mark_false(READY, reason, &message);
+        }
+        Ok(Decision { not_after, write }) => {
+            plan.secret = write;
+            plan.again = Some(until_renewal(not_after, now.0));
+            plan.status.not_after = Some(Time(not_after));
+            conditions.mark_true(READY);
+        }
+    }
+    plan.status.observed_generation = certificate.metadata.generation;
+    plan.status.http01_challenges.clear();
+    plan.status.conditions = conditions.into_vec();
+    Ok(plan)
+}
+
+struct Decision {
+    not_after: Timestamp,
+    write: Option<Secret>,
+}
+
+enum Refusal {
+    /// Reason and message of the condition.
+    Told(&'static str, String),
+    Cannot(Error),
+}
+
+fn decide(
+    certificate: &Certificate,
+    secret: Option<&Secret>,
+    authority: &Authority,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
+    let spec = &certificate.spec;
+    let names = names(&spec.dns_names).map_err(|why| Refusal::Told("InvalidDNSNames", why))?;
+    if spec.secret_name.is_empty() {
+        let why = "spec.secretName is empty; name the Secret to write".to_owned();
+        return Err(Refusal::Told("SecretNameMissing", why));
+    }
+    if let Some(secret) = secret {
+        let owner = controller_of::<Certificate>(secret);
+        if owner.is_none_or(|owner| owner.name != certificate.name_any()) {
+            let why = format!(
+                "Secret {} exists and is not this Certificate's; delete it or name another",
+                spec.secret_name
+            );
+            return Err(Refusal::Told("SecretNotOwned", why));
+        }
+        let is_own = owner.is_some_and(|owner| Some(&owner.uid) == certificate.uid().as_ref());
+        if is_own
+            && let Some(not_after) = held(secret, &names, authority)
+            && until_renewal(not_after, now) > Duration::ZERO
+        {
+            return Ok(Decision {
+                not_after,
+                write: None,
+            });
+        }
+    }
+    let list: Vec<String> = names.into_iter().collect();
+    let issued = authority.issue(&list, now).map_err(Refusal::Cannot)?;
+    let mut written = secret.cloned().unwrap_or_default();
+    written.metadata.name = Some(spec.secret_name.clone());
+    written.metadata.namespace = certificate.namespace();
+    written.metadata.owner_references = Some(vec![reconcile::write::owner_reference(certificate)]);
+    written.type_ = Some("kubernetes.io/tls".to_owned());
+    let entries = [
+        (CRT, issued.certificate_pem()),
+        (KEY, issued.key_pem()),
+        (CA, authority.certificate_pem().to_owned()),
+    ];
+    let entries = entries.map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes())));
+    written.data = Some(entries.into());
+    Ok(Decision {
+        not_after: issued.not_after,
+        write: Some(written),
+    })
+}
+
+/// The distinct names, if each can stand in a certificate.
+fn names(given: &[String]) -> Result<BTreeSet<String>, String> {
+    let names: BTreeSet<String> = given.iter().map(|name| name.to_ascii_lowercase()).collect();
+    if names.is_empty() {
+        return Err("spec.dnsNames is empty; name the hosts".to_owned());
+    }
+    if names.len() > MAX_NAMES {
+        return Err(format!("spec.dnsNames holds more than {MAX_NAMES} names"));
+    }
+    match names.iter().find(|name| !is_host(name)) {
+        Some(name) => Err(format!("spec.dnsNames: {name:?} is not a host name")),
+        None => Ok(names),
+    }
+}
+
+/// A host name, perhaps with a wildcard for its first label.
+fn is_host(name: &str) -> bool {
+    let name = name.strip_prefix("*.").unwrap_or(name);
+    let is_label = |label: &str| {
+        let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(is_good)
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}
+
+/// When the certificate in a Secret ends, if it is this authority's and for exactly these names.
+fn held(secret: &Secret, names: &BTreeSet<String>, authority: &Authority) -> Option<Timestamp> {
+    let data = secret.data.as_ref()?;
+    data.get(KEY).filter(|key| !key.0.is_empty())?;
+    let ca = data.get(CA)?;
+    if ca.0 != authority.certificate_pem().as_bytes() {
+        return None;
+    }
+    let (_, pem) = parse_x509_pem(&data.get(CRT)?.0).ok()?;
+    let parsed = pem.parse_x509().ok()?;
+    if parsed.issuer().as_raw() != authority.subject() {
+        return None;
+    }
+    let alternative = parsed.subject_alternative_name().ok()??;
+    let held = alternative
+        .value
+        .general_names
+        .iter()
+        .map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+    let held: Option<BTreeSet<String>> = held.collect();
+    if held.as_ref() != Some(names) {
+        return None;
+    }
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+}
+
+fn until_renewal(not_after: Timestamp, now: Timestamp) -> Duration {
+    let left = u64::try_from(not_after.as_second().saturating_sub(now.as_second()));
+    Duration::from_secs(left.unwrap_or_default()).saturating_sub(RENEW)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,63 @@
+//! What comes before HTTP on connections to which it is not the first thing: the PROXY protocol's
+//! header, TLS, or no HTTP at all.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+
+use crate::connection::{self, Client};
+use crate::entry::Entry;
+use crate::forwarded::Peer;
+use crate::rare::rare;
+use crate::relay::{self, Cargo};
+use crate::transport::Transport;
+use crate::worker::{ConnectionGuard, Worker};
+use crate::{preamble, tls};
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(
+    mut guard: ConnectionGuard,
+    mut socket: TcpStream,
+    mut peer: SocketAddr,
+    entry: Rc<Entry>,
+) {
+    let worker = Rc::clone(&guard.worker);
+    if entry.has_preamble {
+        match rare(claimed(&worker, &mut socket, peer)).await {
+            Some(claimed) => peer = claimed,
+            None => return,
+        }
+        if !guard.belongs_to(peer.ip()) {
+            return;
+        }
+    }
+    if entry.is_tls {
+        return rare(tls::accept::serve(guard, socket, peer, entry)).await;
+    }
+    let tcp = entry.tcp(&worker.snapshots.current()).cloned();
+    if let Some(split) = tcp {
+        let relayed = relay::serve(&worker, Transport::Plain(socket), &[], &split, Cargo::Plain);
+        rare(relayed).await;
+        return drop(guard);
+    }
+    let client = Client {
+        peer: Peer::new(peer.ip(), false),
+        entry,
+        tls: None,
+    };
+    rare(connection::serve(guard, Transport::Plain(socket), client)).await;
+}
+
+/// Whom the balancer in front speaks for; `None` ends the connection.
+async fn claimed(worker: &Worker, socket: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+    let reading = tokio::time::timeout(worker.limits.handshake, preamble::read(socket));
+    match reading.await {
+        Ok(Ok(claimed)) => Some(claimed.unwrap_or(peer)),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "a connection without its preamble");
+            None
+        }
+        Err(_) => None,
+    }
+}

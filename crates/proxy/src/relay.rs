@@ -1,0 +1,149 @@
+//! Connections whose bytes are passed on as they are: TCP at a bind, and TLS that its backend ends.
+//!
+//! Such a connection counts as one request of its backend, from its place in the queue until both
+//! directions have ended: pods behind it are scaled and drained as for HTTP. The end of one
+//! direction is passed on and leaves the other open.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use routing::{CompiledArm, CompiledSplit};
+use scaling::Slot;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use crate::backend;
+use crate::failure::Failure;
+use crate::transport::{ReadHalf, Transport, WriteHalf};
+use crate::upstream;
+use crate::worker::Worker;
+
+/// Bytes that each direction holds.
+const BUFFER: usize = 16 * 1024;
+/// Attempts to connect, each at whatever endpoint is the best then.
+const ATTEMPTS: u32 = 8;
+/// Pause after the first failed attempt; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+/// How long a connection waits for a place at a backend that says nothing about it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whose encryption the bytes have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cargo {
+    /// The client's own, for the backend.
+    Encrypted,
+    /// None, or we have ended it: the backend says whether it wants its own.
+    Plain,
+}
+
+/// Passes a connection on until it ends. `first` is what was read from it already.
+pub(crate) async fn serve(
+    worker: &Rc<Worker>,
+    mut client: Transport,
+    first: &[u8],
+    split: &CompiledSplit,
+    cargo: Cargo,
+) {
+    let arm = split.at(worker.draw(split.total()));
+    let (slot, mut server) = match reach(worker, arm, cargo).await {
+        Ok(reached) => reached,
+        Err(failure) => {
+            tracing::debug!(%failure, "a connection cannot be passed on");
+            return client.reset_on_close();
+        }
+    };
+    let copied = copy_both(&mut client, &mut server, first, worker.limits.relay_idle).await;
+    if let Err(error) = copied {
+        tracing::debug!(%error, endpoint = %slot.endpoint().address, "a connection broke off");
+        // Neither side may take what it has for all.
+        client.reset_on_close();
+        server.reset_on_close();
+    }
+}
+
+async fn reach(
+    worker: &Worker,
+    arm: &CompiledArm,
+    cargo: Cargo,
+) -> Result<(Slot, Transport), Failure> {
+    let found = worker.snapshots.current().backend_of(arm).cloned();
+    let backend = found.ok_or_else(|| Failure::NoBackend {
+        backend: arm.backend.clone(),
+    })?;
+    let wait = backend.timeouts.response_start;
+    let end = Instant::now() + wait.unwrap_or(PATIENCE);
+    let mut pause = FIRST_PAUSE;
+    let mut attempt = 1;
+    loop {
+        let acquired = tokio::time::timeout_at(end, worker.activator.acquire(&backend)).await;
+        let acquired = acquired.map_err(|_| Failure::ResponseStartTimeout)?;
+        let slot = acquired.map_err(|error| backend::refused(&backend, error))?;
+        let endpoint = slot.endpoint().address;
+        let source = match upstream::open(worker, &backend, endpoint, cargo).await {
+            Ok(server) => return Ok((slot, server)),
+            Err(source) => source,
+        };
+        slot.unreachable();
+        if attempt == ATTEMPTS {
+            return Err(Failure::Connect {
+                endpoint,
+                backend: backend.id.clone(),
+                source,
+            });
+        }
+        attempt += 1;
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+async fn copy_both(
+    client: &mut Transport,
+    server: &mut Transport,
+    first: &[u8],
+    idle: Duration,
+) -> io::Result<()> {
+    let moved = Cell::new(Instant::now());
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let up = async {
+        to_server.write_all(first).await?;
+        copy(&mut from_client, &mut to_server, &moved).await
+    };
+    let down = copy(&mut from_server, &mut to_client, &moved);
+    tokio::select! {
+        result = async { tokio::try_join!(up, down) } => result.map(|_| ()),
+        () = silence(&moved, idle) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+async fn copy(
+    from: &mut ReadHalf<'_>,
+    to: &mut WriteHalf<'_>,
+    moved: &Cell<Instant>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        moved.set(Instant::now());
+        if count == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..count]).await?;
+        to.flush().await?;
+        moved.set(Instant::now());
+    }
+}
+
+/// Resolves when nothing has moved for this long.
+async fn silence(moved: &Cell<Instant>, limit: Duration) {
+    loop {
+        let end = moved.get() + limit;
+        if Instant::now() >= end {
+            return;
+        }
+        tokio::time::sleep_until(end).await;
+    }
+}

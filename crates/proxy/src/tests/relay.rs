@@ -1,0 +1,134 @@
+//! Connections that are passed on as they are, and the PROXY protocol in front of others.
+
+use routing::model::tls::TlsAction;
+use routing::model::{Bind, BindId};
+use testkit::http::{RawServer, RawStream, ask};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::tls::{self, Authority};
+use super::*;
+
+fn to(gateway: &mut Gateway, address: SocketAddr) -> Split {
+    let backend = backend("tcp", &[address]);
+    let split = Split::new(vec![Arm::new(1, backend.id.clone())]).expect("a weight");
+    gateway.compiler.put_backend(Arc::new(backend));
+    split
+}
+
+/// A server that answers with all it got, once it has got all.
+#[allow(clippy::disallowed_methods)]
+async fn reversing() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut all = Vec::new();
+                if socket.read_to_end(&mut all).await.is_ok() {
+                    all.reverse();
+                    let _ = socket.write_all(&all).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// All that comes back for these bytes and the end of them.
+async fn exchange(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).await?;
+    let (mut read, mut write) = stream.split();
+    let mut answer = Vec::new();
+    let send = async {
+        write.write_all(bytes).await?;
+        write.shutdown().await
+    };
+    tokio::try_join!(send, read.read_to_end(&mut answer))?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn a_tcp_bind_passes_on_every_byte_and_each_end_by_itself() {
+    let mut gateway = Gateway::start().await;
+    let split = to(&mut gateway, reversing().await);
+    let id = BindId("tcp".into());
+    let bind = gateway
+        .gateway
+        .binder()
+        .open(&id, ([127, 0, 0, 1], 0).into(), false);
+    let address = bind.expect("a free port");
+    gateway.compiler.put_bind(Arc::new(Bind {
+        id,
+        address,
+        is_tls: false,
+        sealed: Vec::new(),
+        tcp: Some(split),
+    }));
+    gateway.publish();
+    let sent: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
+    let mut got = exchange(address, &sent).await.expect("an exchange");
+    got.reverse();
+    assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+}
+
+#[tokio::test]
+async fn a_connection_to_a_backend_that_is_not_there_is_reset() {
+    let mut gateway = Gateway::start().await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = gone.local_addr().expect("bound");
+    drop(gone);
+    let split = to(&mut gateway, address);
+    gateway.tls("a", TlsAction::Passthrough(split));
+    let config = Arc::new(Authority::new().client());
+    tls::connect(&gateway, "a", &config)
+        .await
+        .expect_err("nobody is there");
+}
+
+#[tokio::test]
+async fn a_name_that_is_passed_through_shows_its_backends_certificate() {
+    let authority = Authority::new();
+    let mut gateway = Gateway::start().await;
+    let server = tls::backend_server(&authority.issue(&["a.example"])).await;
+    let split = to(&mut gateway, server);
+    gateway.tls("a.example", TlsAction::Passthrough(split));
+    let config = Arc::new(authority.client());
+    let mut stream = tls::connect(&gateway, "a.example", &config).await;
+    let stream = stream.as_mut().expect("the backend's handshake");
+    for _ in 0..2 {
+        let answer = tls::ask(stream, "a.example").await.expect("an answer");
+        assert!(answer.ends_with("a.example"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_inside_tls_goes_to_a_backend_as_it_is() {
+    let authority = Authority::new();
+    let mut gateway = Gateway::start().await;
+    let split = to(&mut gateway, reversing().await);
+    let termination = tls::termination(vec![authority.issue(&["a.example"])]);
+    gateway.tls("a.example", TlsAction::Relay(termination, split));
+    let config = Arc::new(authority.client());
+    let stream = tls::connect(&gateway, "a.example", &config).await;
+    let mut stream = stream.expect("a handshake");
+    stream.write_all(b"no http at all").await.expect("sent");
+    stream.shutdown().await.expect("half an end");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert_eq!(answer, "lla ta ptth on");
+}
+
+#[tokio::test]
+async fn behind_a_balancer_the_client_is_whom_the_balancer_names() {
+    let server = RawServer::echoing().await;
+    let gateway = Gateway::to(server.address).await;
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let told = format!("PROXY TCP4 192.0.2.7 198.51.100.1 4711 80\r\n{request}");
+    let answer = ask(gateway.balanced, told).await.text();
+    assert!(answer.contains("192.0.2.7"), "{answer}");
+    let mut untold = RawStream::connect(gateway.balanced).await;
+    untold.send(request).await;
+    let served = untold.read_to_end().await;
+    assert!(served.is_empty(), "{}", String::from_utf8_lossy(&served));
+}

@@ -1,0 +1,254 @@
+//! Certificates that a Route or a DomainMapping asks for, and what they come to: its KIngress's
+//! `tls`, the schemes of its URLs, and its condition `CertificateProvisioned`.
+//!
+//! Several certificates make one condition: the worst of them decides.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::condition::{Conditions, READY, Truth, find};
+use api::config::HttpProtocol;
+use api::names::annotation;
+use api::networking::v1alpha1::{Certificate, CertificateSpec, IngressTls};
+use kube::{Resource, ResourceExt};
+
+use crate::object::{self, Ownership, Strings, Write, child_metadata, ownership};
+use crate::settings::Config;
+
+pub(crate) const CONDITION: &str = "CertificateProvisioned";
+/// Says which issuer is asked, where one is chosen by kind.
+const TYPE_LABEL: &str = "networking.knative.dev/certificate-type";
+const EXTERNAL_DOMAIN: &str = "external-domain";
+
+/// Ports of external URLs, where they are not the scheme's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ports {
+    pub(crate) http: Option<u16>,
+    pub(crate) https: Option<u16>,
+}
+
+impl Ports {
+    /// The port that a URL of this scheme carries.
+    pub(crate) fn of(self, scheme: &str) -> Option<u16> {
+        if scheme == "https" {
+            self.https
+        } else {
+            self.http
+        }
+    }
+}
+
+/// A certificate for one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    /// Of the Certificate and of its Secret.
+    pub(crate) name: String,
+    pub(crate) host: String,
+    pub(crate) domain: Option<String>,
+}
+
+/// What the certificates of one object come to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Secured {
+    pub(crate) writes: Vec<Write<Certificate>>,
+    pub(crate) tls: Vec<IngressTls>,
+    /// Hosts whose URLs are `https`.
+    pub(crate) https: BTreeSet<String>,
+    verdict: Verdict,
+}
+
+/// Sorted by how bad it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    #[default]
+    NotEnabled,
+    Ready,
+    Downgraded(String),
+    NotReady(String),
+    NotOwned(String),
+}
+
+impl Secured {
+    /// Writes the condition.
+    pub(crate) fn mark(&self, conditions: &mut Conditions) {
+        match &self.verdict {
+            Verdict::NotEnabled => {
+                let message = "external-domain-tls is not enabled";
+                conditions.mark_true_because(CONDITION, "TLSNotEnabled", message);
+            }
+            Verdict::Ready => conditions.mark_true(CONDITION),
+            Verdict::Downgraded(name) => {
+                let message = format!("Certificate {name} is not ready downgrade HTTP.");
+                conditions.mark_true_because(CONDITION, "HTTPDowngrade", &message);
+            }
+            Verdict::NotReady(name) => {
+                let message = format!("Certificate {name} is not ready.");
+                conditions.mark_unknown(CONDITION, "CertificateNotReady", &message);
+            }
+            Verdict::NotOwned(name) => {
+                let message = format!("There is an existing certificate {name} that we don't own.");
+                conditions.mark_false(CONDITION, "CertificateNotOwned", &message);
+            }
+        }
+    }
+
+    /// The scheme of a host's URL.
+    pub(crate) fn scheme<'a>(&self, host: &str, config: &'a Config) -> &'a str {
+        if self.https.contains(host) {
+            "https"
+        } else {
+            &config.network.default_external_scheme
+        }
+    }
+}
+
+/// Whether certificates are made for this object.
+pub(crate) fn is_enabled(owner: &impl Resource, config: &Config) -> bool {
+    let off = annotation::DISABLE_EXTERNAL_DOMAIN_TLS
+        .iter()
+        .find_map(|key| object::annotation(owner, key));
+    config.network.external_domain_tls && off.is_none_or(|off| !off.eq_ignore_ascii_case("true"))
+}
+
+/// Decides for the hosts of one object. `existing` finds a Certificate of its namespace.
+pub(crate) fn secure<O: Resource<DynamicType = ()>>(
+    owner: &O,
+    wanted: &[Wanted],
+    existing: impl Fn(&str) -> Option<Arc<Certificate>>,
+    config: &Config,
+) -> Secured {
+    let mut secured = Secured::default();
+    if !is_enabled(owner, config) {
+        return secured;
+    }
+    let mut verdict = Verdict::Ready;
+    for one in wanted {
+        let found = match existing(&one.name) {
+            None => {
+                let made = certificate(owner, one, config);
+                secured.writes.push(Write::Create(made));
+                Found::NotReady
+            }
+            Some(existing) => look(owner, one, &existing, config, &mut secured.writes),
+        };
+        let name = one.name.clone();
+        let downgrades = config.network.http_protocol == HttpProtocol::Enabled;
+        let (this, is_https) = match found {
+            Found::Ready => (Verdict::Ready, true),
+            Found::Foreign => (Verdict::NotOwned(name), false),
+            Found::NotReady if downgrades => (Verdict::Downgraded(name), false),
+            Found::NotReady => (Verdict::NotReady(name), true),
+        };
+        if is_https {
+            secured.https.insert(one.host.clone());
+        }
+        if this == Verdict::Ready {
+            secured.tls.push(IngressTls {
+                hosts: vec![one.host.clone()],
+                secret_name: Some(one.name.clone()),
+                secret_namespace: owner.namespace(),
+            });
+        }
+        verdict = verdict.max(this);
+    }
+    secured.verdict = verdict;
+    secured
+}
+
+enum Found {
+    Ready,
+    NotReady,
+    Foreign,
+}
+
+fn look<O: Resource<DynamicType = ()>>(
+    owner: &O,
+    wanted: &Wanted,
+    existing: &Certificate,
+    config: &Config,
+    writes: &mut Vec<Write<Certificate>>,
+) -> Found {
+    match ownership(existing, owner) {
+        Ownership::Ours => {}
+        Ownership::Former => return Found::NotReady,
+        Ownership::Foreign => return Found::Foreign,
+    }
+    let made = certificate(owner, wanted, config);
+    let class = |it: &Certificate| {
+        let mut keys = annotation::CERTIFICATE_CLASSES.iter();
+        keys.find_map(|key| object::annotation(it, key).map(str::to_owned))
+    };
+    if existing.spec != made.spec || class(existing) != class(&made) {
+        let mut metadata = existing.metadata.clone();
+        metadata.annotations = made.metadata.annotations;
+        writes.push(Write::Replace(Certificate {
+            metadata,
+            spec: made.spec,
+            status: existing.status.clone(),
+        }));
+        return Found::NotReady;
+    }
+    let status = existing.status.as_ref();
+    let is_ready = status.is_some_and(|status| {
+        status.observed_generation == existing.metadata.generation
+            && find(&status.conditions, READY).is_some_and(|ready| ready.is(Truth::True))
+    });
+    if is_ready {
+        Found::Ready
+    } else {
+        Found::NotReady
+    }
+}
+
+fn certificate<O: Resource<DynamicType = ()>>(
+    owner: &O,
+    wanted: &Wanted,
+    config: &Config,
+) -> Certificate {
+    let asked = annotation::CERTIFICATE_CLASSES
+        .iter()
+        .find_map(|key| object::annotation(owner, key));
+    let class = asked.unwrap_or(&config.network.certificate_class);
+    let annotations = Strings::from([(
+        annotation::CERTIFICATE_CLASSES[0].to_owned(),
+        class.to_owned(),
+    )]);
+    let labels = Strings::from([(TYPE_LABEL.to_owned(), EXTERNAL_DOMAIN.to_owned())]);
+    Certificate {
+        metadata: child_metadata(owner, wanted.name.clone(), labels, annotations),
+        spec: CertificateSpec {
+            dns_names: vec![wanted.host.clone()],
+            domain: wanted.domain.clone(),
+            secret_name: wanted.name.clone(),
+        },
+        status: None,
+    }
+}
+
+/// Certificates of the owner that it does not want any more.
+pub(crate) fn stale<'a>(owned: &'a [Arc<Certificate>], wanted: &'a [Wanted]) -> Vec<String> {
+    let is_stale = |it: &&Arc<Certificate>| {
+        object::label(it.as_ref(), TYPE_LABEL) == Some(EXTERNAL_DOMAIN)
+            && !wanted.iter().any(|wanted| wanted.name == it.name_any())
+    };
+    let stale = owned.iter().filter(is_stale);
+    stale.map(|it| it.name_any()).collect()
+}
+
+/// The checksum that Knative puts into the names of tags' certificates (RFC 1950).
+pub(crate) fn adler32(text: &str) -> u32 {
+    let (low, high) = text.bytes().fold((1_u32, 0_u32), |(low, high), byte| {
+        let low = (low + u32::from(byte)) % 65_521;
+        (low, (high + low) % 65_521)
+    });
+    (high << 16) | low
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_checksum_is_the_one_of_rfc_1950() {
+        assert_eq!(super::adler32("Wikipedia"), 0x11E6_0398);
+        assert_eq!(super::adler32(""), 1);
+    }
+}

@@ -1,0 +1,133 @@
+//! Certificates of a Route: asked for, waited for, and what URLs and the KIngress say meanwhile.
+
+use api::networking::v1alpha1::Certificate;
+
+use super::*;
+
+fn secure(more: &[(&str, &str)]) -> Config {
+    let mut config = config();
+    let pairs = [("external-domain-tls", "Enabled")];
+    let data = pairs.iter().chain(more);
+    let data = data.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    config.network = Network::parse(&data.collect()).expect("valid");
+    config
+}
+
+fn ready(observed: &mut Observed, certificate: &Certificate) {
+    let mut certificate = certificate.clone();
+    certificate.metadata.generation = Some(1);
+    certificate.status = Some(object(json!({
+        "observedGeneration": 1, "conditions": [{"type": "Ready", "status": "True"}],
+    })));
+    let name = certificate.name_any();
+    observed.certificates.insert(name, Arc::new(certificate));
+}
+
+fn seen() -> Observed {
+    observed(
+        Some(following("hello-00001", "True")),
+        vec![revision(1, "True")],
+    )
+}
+
+#[test]
+fn plain_http_serves_until_the_certificate_is_ready_and_then_the_url_is_https() {
+    let (mut observed, config) = (seen(), secure(&[]));
+    let plan = decide_with(&latest(), &observed, &config);
+    let made = plan.certificates[0].object().clone();
+    assert_eq!(made.spec.dns_names, ["hello.default.example.com"]);
+    assert_eq!(made.spec.domain.as_deref(), Some("example.com"));
+    let name = made.name_any();
+    assert_eq!(
+        (name.as_str(), made.spec.secret_name.as_str()),
+        ("route-route-1", "route-route-1")
+    );
+    let class = &made.annotations()["networking.knative.dev/certificate.class"];
+    assert_eq!(class, api::names::CERTIFICATE_CLASS);
+    let message = "Certificate route-route-1 is not ready downgrade HTTP.";
+    assert_eq!(
+        condition(&plan, "CertificateProvisioned"),
+        ("True", "HTTPDowngrade", message)
+    );
+    let url = plan.status.url.as_deref();
+    assert_eq!(url, Some("http://hello.default.example.com:8080"));
+    assert!(written(&plan.ingress).spec.tls.is_empty());
+
+    ready(&mut observed, &made);
+    let plan = decide_with(&latest(), &observed, &config);
+    assert!(plan.certificates.is_empty());
+    assert_eq!(condition(&plan, "CertificateProvisioned"), ("True", "", ""));
+    let url = plan.status.url.as_deref();
+    assert_eq!(url, Some("https://hello.default.example.com:8443"));
+    let tls = &written(&plan.ingress).spec.tls[0];
+    assert_eq!(tls.hosts, ["hello.default.example.com"]);
+    assert_eq!(tls.secret_name.as_deref(), Some("route-route-1"));
+    assert_eq!(tls.secret_namespace.as_deref(), Some("default"));
+}
+
+#[test]
+fn where_http_is_redirected_the_route_waits_for_its_certificate() {
+    let config = secure(&[("http-protocol", "Redirected")]);
+    let plan = decide_with(&latest(), &seen(), &config);
+    let message = "Certificate route-route-1 is not ready.";
+    assert_eq!(
+        condition(&plan, "CertificateProvisioned"),
+        ("Unknown", "CertificateNotReady", message)
+    );
+    let url = plan.status.url.as_deref();
+    assert_eq!(url, Some("https://hello.default.example.com:8443"));
+    let ingress = written(&plan.ingress);
+    assert_eq!(ingress.spec.http_option.as_deref(), Some("Redirected"));
+}
+
+#[test]
+fn every_tag_has_a_certificate_and_that_of_a_tag_that_went_is_deleted() {
+    let (mut observed, config) = (seen(), secure(&[]));
+    let tagged = route(json!([
+        {"configurationName": "hello", "latestRevision": true, "percent": 100, "tag": "next"},
+    ]));
+    let plan = decide_with(&tagged, &observed, &config);
+    let names: Vec<_> = plan
+        .certificates
+        .iter()
+        .map(|it| it.object().name_any())
+        .collect();
+    let of_tag = format!("route-route-1-{}", crate::certificate::adler32("next"));
+    assert_eq!(names, ["route-route-1", &of_tag]);
+    for certificate in &plan.certificates {
+        ready(&mut observed, certificate.object());
+    }
+    let url = |plan: &Plan| plan.status.traffic[0].url.clone();
+    let plan = decide_with(&tagged, &observed, &config);
+    let https = "https://next-hello.default.example.com:8443".to_owned();
+    assert_eq!(url(&plan), Some(https));
+    assert!(plan.stale_certificates.is_empty());
+    let plan = decide_with(&latest(), &observed, &config);
+    assert_eq!(plan.stale_certificates, [of_tag]);
+}
+
+#[test]
+fn a_route_can_do_without_and_never_takes_over_anothers_certificate() {
+    let (mut observed, config) = (seen(), secure(&[]));
+    let mut without = latest();
+    let key = "networking.knative.dev/disable-external-domain-tls".to_owned();
+    without.annotations_mut().insert(key, "true".to_owned());
+    let plan = decide_with(&without, &observed, &config);
+    assert_eq!(
+        condition(&plan, "CertificateProvisioned").1,
+        "TLSNotEnabled"
+    );
+    assert!(plan.certificates.is_empty());
+
+    let made = decide_with(&latest(), &observed, &config);
+    let mut foreign = made.certificates[0].object().clone();
+    foreign.metadata.owner_references = None;
+    ready(&mut observed, &foreign);
+    let plan = decide_with(&latest(), &observed, &config);
+    assert_eq!(
+        condition(&plan, "CertificateProvisioned").1,
+        "CertificateNotOwned"
+    );
+    assert!(plan.certificates.is_empty());
+    assert!(written(&plan.ingress).spec.tls.is_empty());
+}

@@ -1,0 +1,113 @@
+//! `cargo xtask conformance h2spec`: h2spec against the gateway, once for each protocol that the
+//! gateway may speak to its backend. What follows the command goes to h2spec.
+//!
+//! Go and its module proxy are needed; without them the output says SKIPPED and why.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+
+/// The last version that the module proxy serves under this path.
+const H2SPEC: &str = "github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible";
+
+pub(crate) fn run(passed_on: &[&str]) -> anyhow::Result<ExitCode> {
+    let Some(h2spec) = installed()? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let build = [
+        "build",
+        "--quiet",
+        "--package",
+        "proxy",
+        "--example",
+        "gateway",
+    ];
+    let status = Command::new(env!("CARGO")).args(build).status()?;
+    ensure!(status.success(), "the gateway does not build");
+    let gateway = built()?.join("examples/gateway");
+    // Answers by itself, so both protocols can be asked for.
+    let (origin, _origin) = start(&gateway, &["none"])?;
+    let mut passed = true;
+    for protocol in ["http1", "h2c"] {
+        println!("== h2spec, backend over {protocol}");
+        let (port, _gateway) = start(&gateway, &[&format!("127.0.0.1:{origin}"), protocol])?;
+        let mut suite = Command::new(&h2spec);
+        suite.args([
+            "--host",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "--timeout",
+            "5",
+        ]);
+        suite.args(passed_on);
+        passed &= suite.status()?.success();
+    }
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The suite's program, built if it is not there; `None` without Go.
+fn installed() -> anyhow::Result<Option<PathBuf>> {
+    let dir = built()?.join("conformance");
+    let program = dir.join("bin/h2spec");
+    if program.exists() {
+        return Ok(Some(program));
+    }
+    if Command::new("go").arg("version").output().is_err() {
+        println!("SKIPPED: h2spec needs Go, which is not on PATH");
+        return Ok(None);
+    }
+    let installed = Command::new("go")
+        .args(["install", H2SPEC])
+        .env("GOPATH", &dir)
+        .env("GOFLAGS", "-modcacherw")
+        .status()?;
+    if !installed.success() {
+        println!("SKIPPED: h2spec could not be fetched and built, see above");
+        return Ok(None);
+    }
+    Ok(Some(program))
+}
+
+/// Where cargo put this program, and what it built beside it.
+fn built() -> anyhow::Result<PathBuf> {
+    let mut program = std::env::current_exe()?;
+    program.pop();
+    Ok(program)
+}
+
+/// Ends its process when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The gateway on a free port, once it accepts.
+fn start(program: &Path, arguments: &[&str]) -> anyhow::Result<(u16, Running)> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let child = Command::new(program)
+        .arg(format!("127.0.0.1:{port}"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("{}", program.display()))?;
+    let running = Running(child);
+    for _ in 0..200 {
+        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Ok((port, running));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    anyhow::bail!("{} does not accept connections", program.display())
+}
