@@ -28,13 +28,21 @@ pub struct BackendRef {
     pub port: u16,
     /// Spoken to over HTTP/2 whatever the port says: gRPC has no other way.
     pub http2: bool,
+    /// Sets apart the same port under another [`BackendSpec`](crate::foreign::BackendSpec): the
+    /// objects that decide about it, for example `istio/default/reviews:v1`.
+    pub variant: Option<Arc<str>>,
 }
 
 impl BackendRef {
-    /// `namespace/service:port`, and how it is spoken to if the port does not decide.
+    /// `namespace/service:port`, how it is spoken to if the port does not decide, and its variant.
     pub fn id(&self) -> BackendId {
         let suffix = if self.http2 { "/h2c" } else { "" };
-        BackendId(format!("{}:{}{suffix}", self.service, self.port).into())
+        let mut id = format!("{}:{}{suffix}", self.service, self.port);
+        if let Some(variant) = &self.variant {
+            id.push('@');
+            id.push_str(variant);
+        }
+        BackendId(id.into())
     }
 }
 
@@ -179,6 +187,7 @@ pub(crate) fn resolve<'a>(
         service: service_name.clone(),
         port: number,
         http2: false,
+        variant: None,
     };
     let protocol = protocol(service_port).ok_or_else(|| Unresolved::Tls {
         service: service_name.clone(),
@@ -224,6 +233,7 @@ fn resolve_alias<'a>(
             service: service_name.clone(),
             port: number,
             http2: false,
+            variant: None,
         },
         port_name: "",
         protocol: service_port.and_then(protocol).unwrap_or(Protocol::Http1),
@@ -302,6 +312,7 @@ fn backend(reader: &Reader<'_>, target: Target<'_>) -> Backend {
         activation: None,
         timeouts: Timeouts::default(),
         tls: None,
+        policy: None,
     };
     if let TargetKind::Revision(revision) = target.kind {
         let limit = revision.spec.container_concurrency.unwrap_or(0);
@@ -350,6 +361,8 @@ fn endpoints(reader: &Reader<'_>, target: &Target<'_>) -> Vec<Endpoint> {
         address: *address,
         state: EndpointState::Ready,
         pod: None,
+        weight: 1,
+        locality: None,
     };
     addresses.iter().map(ready).collect()
 }
@@ -400,6 +413,11 @@ fn slice_endpoints(slice: &EndpointSlice, port_name: &str) -> impl Iterator<Item
                 address: SocketAddr::new(ip, port),
                 state,
                 pod: pod.clone(),
+                weight: 1,
+                locality: endpoint
+                    .zone
+                    .as_deref()
+                    .map(|zone| format!("/{zone}/").into()),
             })
         })
     })

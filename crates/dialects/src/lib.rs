@@ -8,6 +8,8 @@
 
 pub mod backend;
 mod diagnostic;
+mod fields;
+pub mod foreign;
 pub mod gateway_api;
 pub mod ingress;
 pub mod knative;

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use api::serving::v1::Revision;
@@ -17,6 +17,7 @@ use routing::model::HostPattern;
 use routing::model::tls::Certificate;
 use serde::Serialize;
 
+use crate::foreign::{Kind, Object};
 use crate::gateway_api::Known;
 
 /// Label on an EndpointSlice: the Service that it belongs to.
@@ -73,6 +74,18 @@ pub enum Dependency {
     Grants(Arc<str>),
     /// The labels of this namespace.
     Namespace(Arc<str>),
+    /// An object of another gateway's kind.
+    Foreign(&'static Kind, Name),
+    /// All objects of the kind that have this key.
+    ForeignKey(&'static Kind, Arc<str>),
+    /// All objects of the kind.
+    ForeignAll(&'static Kind),
+    /// The labels of this pod.
+    Pod(Name),
+    /// What is in this Secret.
+    Secret(Name),
+    /// The addresses of this host name.
+    Dns(Arc<str>),
 }
 
 /// A root object that claims a host. The first in order has it: by age, then those who had their
@@ -110,6 +123,17 @@ pub struct Objects {
     claims: HashMap<HostPattern, BTreeSet<Claimant>>,
     gateway: Vec<GatewayAddress>,
     pub(crate) gateway_api: Known,
+    foreign: HashMap<&'static Kind, ForeignKind>,
+    pods: HashMap<Name, Arc<BTreeMap<String, String>>>,
+    secrets: HashMap<Name, Arc<BTreeMap<String, Vec<u8>>>>,
+    dns: HashMap<Arc<str>, Arc<[IpAddr]>>,
+}
+
+/// The objects of one kind.
+#[derive(Debug, Default)]
+struct ForeignKind {
+    by_name: BTreeMap<Name, Arc<Object>>,
+    by_key: HashMap<Arc<str>, BTreeSet<Name>>,
 }
 
 impl Objects {
@@ -200,6 +224,92 @@ impl Objects {
             }
         }
         changed
+    }
+
+    /// Sets or removes an object of another gateway's kind. Returns what changed.
+    pub fn put_foreign(
+        &mut self,
+        kind: &'static Kind,
+        name: &Name,
+        object: Option<Arc<Object>>,
+    ) -> Vec<Dependency> {
+        let known = self.foreign.entry(kind).or_default();
+        let before = match &object {
+            Some(object) => known.by_name.insert(name.clone(), Arc::clone(object)),
+            None => known.by_name.remove(name),
+        };
+        match (&before, &object) {
+            (None, None) => return Vec::new(),
+            (Some(old), Some(new)) if old.is_same(new) => return Vec::new(),
+            _ => {}
+        }
+        let keys = |object: &Option<Arc<Object>>| -> BTreeSet<Arc<str>> {
+            let keys = object.as_ref().map(|object| (kind.keys)(object));
+            keys.into_iter().flatten().collect()
+        };
+        let (old, new) = (keys(&before), keys(&object));
+        for key in old.difference(&new) {
+            if let Some(names) = known.by_key.get_mut(key) {
+                names.remove(name);
+                if names.is_empty() {
+                    known.by_key.remove(key);
+                }
+            }
+        }
+        for key in new.difference(&old) {
+            let names = known.by_key.entry(Arc::clone(key)).or_default();
+            names.insert(name.clone());
+        }
+        let mut changed = vec![
+            Dependency::Foreign(kind, name.clone()),
+            Dependency::ForeignAll(kind),
+        ];
+        let keys = old.union(&new).cloned();
+        changed.extend(keys.map(|key| Dependency::ForeignKey(kind, key)));
+        changed
+    }
+
+    /// Sets or removes the labels of a pod. Returns what changed.
+    pub fn put_pod(
+        &mut self,
+        name: &Name,
+        labels: Option<Arc<BTreeMap<String, String>>>,
+    ) -> Vec<Dependency> {
+        let changed = put(&mut self.pods, name, labels, PartialEq::eq);
+        changed
+            .then(|| Dependency::Pod(name.clone()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Sets or removes what is in a Secret. Returns what changed.
+    pub fn put_secret(
+        &mut self,
+        name: &Name,
+        data: Option<Arc<BTreeMap<String, Vec<u8>>>>,
+    ) -> Vec<Dependency> {
+        let changed = put(&mut self.secrets, name, data, PartialEq::eq);
+        changed
+            .then(|| Dependency::Secret(name.clone()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Sets or removes the addresses of a host name. Returns what changed.
+    pub fn put_dns(
+        &mut self,
+        host: &Arc<str>,
+        addresses: Option<Arc<[IpAddr]>>,
+    ) -> Vec<Dependency> {
+        let before = match &addresses {
+            Some(addresses) => self.dns.insert(Arc::clone(host), Arc::clone(addresses)),
+            None => self.dns.remove(host),
+        };
+        let changed = before != addresses;
+        changed
+            .then(|| Dependency::Dns(Arc::clone(host)))
+            .into_iter()
+            .collect()
     }
 
     /// Registers the hosts that an object claims. Returns the hosts that have another first
@@ -314,6 +424,53 @@ impl<'a> Reader<'a> {
     pub(crate) fn host_owner(&self, host: &HostPattern) -> Option<&'a Claimant> {
         self.note(Dependency::Host(host.clone()));
         self.objects.claims.get(host)?.first()
+    }
+
+    /// An object of another gateway's kind.
+    pub(crate) fn foreign(&self, kind: &'static Kind, name: &Name) -> Option<&'a Arc<Object>> {
+        self.note(Dependency::Foreign(kind, name.clone()));
+        self.objects.foreign.get(kind)?.by_name.get(name)
+    }
+
+    /// The objects of the kind that have this key, by name.
+    pub(crate) fn foreign_by_key(
+        &self,
+        kind: &'static Kind,
+        key: &str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        self.note(Dependency::ForeignKey(kind, key.into()));
+        let known = self.objects.foreign.get(kind);
+        let names = known.and_then(|known| known.by_key.get(key));
+        let names = names.into_iter().flatten();
+        names.filter_map(move |name| known?.by_name.get(name))
+    }
+
+    /// All objects of the kind, by name. Every change of one costs a translation: prefer keys.
+    pub(crate) fn foreign_all(
+        &self,
+        kind: &'static Kind,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        self.note(Dependency::ForeignAll(kind));
+        let known = self.objects.foreign.get(kind);
+        known.into_iter().flat_map(|known| known.by_name.values())
+    }
+
+    /// The labels of a pod.
+    pub(crate) fn pod(&self, name: &Name) -> Option<&'a Arc<BTreeMap<String, String>>> {
+        self.note(Dependency::Pod(name.clone()));
+        self.objects.pods.get(name)
+    }
+
+    /// What is in a Secret.
+    pub(crate) fn secret(&self, name: &Name) -> Option<&'a Arc<BTreeMap<String, Vec<u8>>>> {
+        self.note(Dependency::Secret(name.clone()));
+        self.objects.secrets.get(name)
+    }
+
+    /// The addresses of a host name, once they are known.
+    pub(crate) fn dns(&self, host: &Arc<str>) -> Option<&'a Arc<[IpAddr]>> {
+        self.note(Dependency::Dns(Arc::clone(host)));
+        self.objects.dns.get(host)
     }
 
     /// Everything there is, for readers that note what they take.

@@ -75,6 +75,8 @@ fn model(origin: SocketAddr, hosts: usize, routes: usize) -> Model {
             address: origin,
             state: EndpointState::Ready,
             pod: None,
+            weight: 1,
+            locality: None,
         }],
         concurrency: 0,
         activation: None,
@@ -83,6 +85,7 @@ fn model(origin: SocketAddr, hosts: usize, routes: usize) -> Model {
             ..Timeouts::default()
         },
         tls: None,
+        policy: None,
     };
     model.backends.insert(id.clone(), Arc::new(backend));
     let mut add = |host: HostPattern, path: Option<String>| {

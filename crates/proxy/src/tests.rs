@@ -158,6 +158,7 @@ fn backend(id: &str, endpoints: &[SocketAddr]) -> Backend {
         activation: None,
         timeouts: Timeouts::default(),
         tls: None,
+        policy: None,
     }
 }
 
@@ -183,6 +184,8 @@ fn endpoint(address: SocketAddr) -> Endpoint {
         address,
         state: EndpointState::Ready,
         pod: None,
+        weight: 1,
+        locality: None,
     }
 }
 
