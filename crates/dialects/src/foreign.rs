@@ -159,7 +159,8 @@ pub struct Translation {
     /// Sockets besides the gateway's shared listeners. Objects that need the same one write the
     /// same record.
     pub binds: Vec<(BindId, Arc<Bind>)>,
-    /// What the routes send to, and how it differs from a plain Service's port.
+    /// What the routes send to, and how it differs from a plain Service's port. An empty one
+    /// changes nothing; any other needs a reference with a variant, or it holds for everybody.
     pub backends: BTreeMap<BackendRef, Arc<BackendSpec>>,
     /// Sorted.
     pub diagnostics: Vec<Diagnostic>,

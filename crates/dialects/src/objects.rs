@@ -13,12 +13,13 @@ use api::serving::v1::Revision;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use routing::model::HostPattern;
 use routing::model::tls::Certificate;
+use routing::model::{BindId, HostPattern};
 use serde::Serialize;
 
 use crate::foreign::{Kind, Object};
 use crate::gateway_api::Known;
+use crate::ports::GatewayPorts;
 
 /// Label on an EndpointSlice: the Service that it belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -86,6 +87,8 @@ pub enum Dependency {
     Secret(Name),
     /// The addresses of this host name.
     Dns(Arc<str>),
+    /// Whether this socket could be had.
+    Bind(BindId),
 }
 
 /// A root object that claims a host. The first in order has it: by age, then those who had their
@@ -122,11 +125,14 @@ pub struct Objects {
     certificates: HashMap<Name, CertificateState>,
     claims: HashMap<HostPattern, BTreeSet<Claimant>>,
     gateway: Vec<GatewayAddress>,
+    ports: GatewayPorts,
     pub(crate) gateway_api: Known,
     foreign: HashMap<&'static Kind, ForeignKind>,
     pods: HashMap<Name, Arc<BTreeMap<String, String>>>,
     secrets: HashMap<Name, Arc<BTreeMap<String, Vec<u8>>>>,
     dns: HashMap<Arc<str>, Arc<[IpAddr]>>,
+    /// Sockets that could not be had, and why.
+    failed_binds: HashMap<BindId, Arc<str>>,
 }
 
 /// The objects of one kind.
@@ -143,6 +149,11 @@ impl Objects {
             gateway,
             ..Self::default()
         }
+    }
+
+    /// Says where the shared listeners are. Before any translation; it does not change later.
+    pub fn set_gateway_ports(&mut self, ports: GatewayPorts) {
+        self.ports = ports;
     }
 
     /// Sets (`Some`) or removes (`None`) a Service. Returns what changed.
@@ -312,6 +323,19 @@ impl Objects {
             .collect()
     }
 
+    /// Says that a socket cannot be had, and why; or that nothing is wrong with it any more.
+    pub fn put_bind_failure(&mut self, id: &BindId, why: Option<Arc<str>>) -> Vec<Dependency> {
+        let before = match &why {
+            Some(why) => self.failed_binds.insert(id.clone(), Arc::clone(why)),
+            None => self.failed_binds.remove(id),
+        };
+        let changed = before != why;
+        changed
+            .then(|| Dependency::Bind(id.clone()))
+            .into_iter()
+            .collect()
+    }
+
     /// Registers the hosts that an object claims. Returns the hosts that have another first
     /// claimant than before.
     pub fn claim<'h>(
@@ -471,6 +495,18 @@ impl<'a> Reader<'a> {
     pub(crate) fn dns(&self, host: &Arc<str>) -> Option<&'a Arc<[IpAddr]>> {
         self.note(Dependency::Dns(Arc::clone(host)));
         self.objects.dns.get(host)
+    }
+
+    /// Where the shared listeners are.
+    pub(crate) fn gateway_ports(&self) -> &'a GatewayPorts {
+        &self.objects.ports
+    }
+
+    /// Why a socket that was asked for could not be had, as far as it was tried. For the status:
+    /// the publisher reports it as a diagnostic by itself.
+    pub(crate) fn bind_failure(&self, id: &BindId) -> Option<&'a Arc<str>> {
+        self.note(Dependency::Bind(id.clone()));
+        self.objects.failed_binds.get(id)
     }
 
     /// Everything there is, for readers that note what they take.
