@@ -6,6 +6,8 @@
 //! DestinationRule, an Upstream) are found by keys that their table computes: a change of one costs
 //! the roots that asked for one of its keys.
 
+mod definition;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +20,8 @@ use serde_json::Value;
 use crate::backend::BackendRef;
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Dependency, Name, Objects};
+
+pub use definition::{PRIORITY, REPLACEABLE, definitions};
 
 /// A kind of a dialect.
 pub struct Kind {

@@ -402,7 +402,8 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(objects: &'a Objects) -> Self {
+    /// For one translation.
+    pub fn new(objects: &'a Objects) -> Self {
         Self {
             objects,
             read: RefCell::default(),
@@ -451,13 +452,13 @@ impl<'a> Reader<'a> {
     }
 
     /// An object of another gateway's kind.
-    pub(crate) fn foreign(&self, kind: &'static Kind, name: &Name) -> Option<&'a Arc<Object>> {
+    pub fn foreign(&self, kind: &'static Kind, name: &Name) -> Option<&'a Arc<Object>> {
         self.note(Dependency::Foreign(kind, name.clone()));
         self.objects.foreign.get(kind)?.by_name.get(name)
     }
 
     /// The objects of the kind that have this key, by name.
-    pub(crate) fn foreign_by_key(
+    pub fn foreign_by_key(
         &self,
         kind: &'static Kind,
         key: &str,
@@ -470,7 +471,7 @@ impl<'a> Reader<'a> {
     }
 
     /// All objects of the kind, by name. Every change of one costs a translation: prefer keys.
-    pub(crate) fn foreign_all(
+    pub fn foreign_all(
         &self,
         kind: &'static Kind,
     ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
@@ -480,31 +481,31 @@ impl<'a> Reader<'a> {
     }
 
     /// The labels of a pod.
-    pub(crate) fn pod(&self, name: &Name) -> Option<&'a Arc<BTreeMap<String, String>>> {
+    pub fn pod(&self, name: &Name) -> Option<&'a Arc<BTreeMap<String, String>>> {
         self.note(Dependency::Pod(name.clone()));
         self.objects.pods.get(name)
     }
 
     /// What is in a Secret.
-    pub(crate) fn secret(&self, name: &Name) -> Option<&'a Arc<BTreeMap<String, Vec<u8>>>> {
+    pub fn secret(&self, name: &Name) -> Option<&'a Arc<BTreeMap<String, Vec<u8>>>> {
         self.note(Dependency::Secret(name.clone()));
         self.objects.secrets.get(name)
     }
 
     /// The addresses of a host name, once they are known.
-    pub(crate) fn dns(&self, host: &Arc<str>) -> Option<&'a Arc<[IpAddr]>> {
+    pub fn dns(&self, host: &Arc<str>) -> Option<&'a Arc<[IpAddr]>> {
         self.note(Dependency::Dns(Arc::clone(host)));
         self.objects.dns.get(host)
     }
 
     /// Where the shared listeners are.
-    pub(crate) fn gateway_ports(&self) -> &'a GatewayPorts {
+    pub fn gateway_ports(&self) -> &'a GatewayPorts {
         &self.objects.ports
     }
 
     /// Why a socket that was asked for could not be had, as far as it was tried. For the status:
     /// the publisher reports it as a diagnostic by itself.
-    pub(crate) fn bind_failure(&self, id: &BindId) -> Option<&'a Arc<str>> {
+    pub fn bind_failure(&self, id: &BindId) -> Option<&'a Arc<str>> {
         self.note(Dependency::Bind(id.clone()));
         self.objects.failed_binds.get(id)
     }
@@ -523,11 +524,13 @@ impl<'a> Reader<'a> {
             .find(|gateway| gateway.host.eq_ignore_ascii_case(host))
     }
 
-    pub(crate) fn into_read(self) -> BTreeSet<Dependency> {
+    /// Everything that was read.
+    pub fn into_read(self) -> BTreeSet<Dependency> {
         self.read.into_inner()
     }
 
-    pub(crate) fn note(&self, dependency: Dependency) {
+    /// Remembers something as read.
+    pub fn note(&self, dependency: Dependency) {
         self.read.borrow_mut().insert(dependency);
     }
 }

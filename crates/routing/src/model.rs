@@ -334,9 +334,16 @@ pub struct Endpoint {
     /// The pod behind it, if there is one: `namespace/name`.
     pub pod: Option<Arc<str>>,
     /// Share of the requests, relative to the others.
+    #[serde(skip_serializing_if = "is_one")]
     pub weight: u32,
     /// Where it is: `region/zone/subzone`, parts may be empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub locality: Option<Arc<str>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_one(weight: &u32) -> bool {
+    *weight == 1
 }
 
 /// Whether an endpoint takes new requests.

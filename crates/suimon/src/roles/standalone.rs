@@ -18,9 +18,9 @@ use reconcile::Cluster;
 use routing::Visibility;
 
 use crate::gateway_view;
-use crate::roles::addresses;
 use crate::roles::ports::PodPorts;
 use crate::roles::system::{self, GatewayPorts};
+use crate::roles::{access, addresses};
 use crate::settings::Settings;
 
 /// Why nothing was started.
@@ -50,11 +50,13 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let root = cfg!(target_os = "linux") && node::is_root();
     let claim = services::Claim::take(&settings.data_dir, settings.service_range, root)?;
 
+    let definitions = system::definitions();
+    let cluster_roles = access::cluster_roles(&definitions);
     let server = apiserver::start(
         apiserver::Settings {
             data_dir: settings.data_dir.join("store"),
             listen: Some(SocketAddr::new(settings.listen, settings.api_port)),
-            crds: api::crd::crds(),
+            crds: definitions,
             admission: Arc::new(system::Admission),
             kubeconfig: kubeconfig.clone(),
         },
@@ -74,6 +76,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     )?;
     let ports = GatewayPorts::of(&gateway);
     system::prepare(cluster.client(), &settings, &ports).await?;
+    access::create(cluster.client(), &cluster_roles).await?;
     gateway_view::serve(&server, snapshots);
 
     if let Some(api) = server.address() {
