@@ -228,7 +228,7 @@ fn follow<'a>(
         http2: false,
         variant: None,
     };
-    let protocol = protocol(service_port).or(takes_tls.then_some(Protocol::Http1));
+    let protocol = protocol(service_port).or_else(|| takes_tls.then_some(Protocol::Http1));
     let protocol = protocol.ok_or_else(|| Unresolved::Tls {
         service: service_name.clone(),
         port: number,

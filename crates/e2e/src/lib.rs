@@ -12,6 +12,8 @@ mod containers;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod gateway_api;
 #[cfg(test)]
 mod guest;

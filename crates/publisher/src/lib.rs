@@ -16,6 +16,7 @@ mod gateway_status;
 mod inbox;
 mod index;
 mod ingress_status;
+mod lint;
 mod names;
 mod status;
 
@@ -47,6 +48,7 @@ use crate::gateway_status::{Caches, GatewayStatuses};
 use crate::inbox::Inbox;
 use crate::index::Index;
 use crate::ingress_status::IngressStatuses;
+pub use crate::lint::{Finding, Report, lint};
 use crate::names::Names;
 pub use crate::names::{Resolver, SystemResolver};
 use crate::status::Statuses;

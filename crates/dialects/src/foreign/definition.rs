@@ -133,8 +133,11 @@ fn definition(kind: &Kind) -> Value {
         "listKind": format!("{}List", kind.kind),
         "plural": kind.plural,
         "singular": kind.kind.to_lowercase(),
-        "categories": [format!("{}-io", kind.dialect), "suimon"],
     });
+    let categories = categories(kind);
+    if !categories.is_empty() {
+        names["categories"] = json!(categories);
+    }
     if !kind.short.is_empty() {
         names["shortNames"] = json!(kind.short);
     }
@@ -159,6 +162,15 @@ fn definition(kind: &Kind) -> Value {
             "conversion": {"strategy": "None"},
         },
     })
+}
+
+/// What `kubectl get CATEGORY` lists, as in the published definitions.
+fn categories(kind: &Kind) -> Vec<String> {
+    match kind.dialect {
+        "istio" => vec!["istio-io".to_owned(), kind.group.replace('.', "-")],
+        "emissary" => vec!["ambassador-crds".to_owned()],
+        _ => Vec::new(),
+    }
 }
 
 /// Below the kinds of Gateway API and Knative, which have none.
@@ -265,6 +277,8 @@ mod tests {
             .filter_map(|column| column["name"].as_str())
             .collect();
         assert_eq!(names, ["Gateways", "Hosts", "Age"]);
+        let categories = &made["spec"]["names"]["categories"];
+        assert_eq!(*categories, json!(["istio-io", "networking-istio-io"]));
     }
 
     #[test]
