@@ -242,6 +242,9 @@ async fn install_crd(api: &Arc<Api>, definition: &Value) -> Result<(), Error> {
             .map(|_| ())
             .map_err(failed);
     };
+    if is_replaced(&stored.value(), definition) {
+        return Ok(());
+    }
     let mut next = (*stored.value()).clone();
     next["spec"] = definition["spec"].clone();
     crd::default_names(&mut next);
@@ -249,6 +252,17 @@ async fn install_crd(api: &Arc<Api>, definition: &Value) -> Result<(), Error> {
         .await
         .map(|_| ())
         .map_err(failed)
+}
+
+/// Whether a user put another definition in the place of one of ours that may be replaced. It
+/// shows in the schema, which is replaced as a whole; labels stay when others are applied.
+fn is_replaced(stored: &Value, definition: &Value) -> bool {
+    let ours = |crd: &Value| {
+        let text = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/description");
+        text.and_then(Value::as_str).map(str::to_owned)
+    };
+    let replaceable = "/metadata/labels/suimon.dev~1replaceable";
+    definition.pointer(replaceable).is_some() && ours(stored) != ours(definition)
 }
 
 impl Server {

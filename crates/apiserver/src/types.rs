@@ -133,6 +133,8 @@ pub struct ResourceType {
     pub storage: Storage,
     /// Brought by a CRD: updates need a resourceVersion, strategic merge is not served.
     pub custom: bool,
+    /// Place of its group among those with kinds of the same name: higher first.
+    pub priority: i64,
     /// Sent as a warning with every answer.
     pub warning: Option<String>,
 }
@@ -305,16 +307,19 @@ impl TypeTable {
     }
 
     /// Groups, those of Kubernetes first: clients take the first group that has a name that they
-    /// were given, so `kubectl get ingresses` must not mean someone's CRD. Core is the empty group.
+    /// were given, so `kubectl get ingresses` must not mean someone's CRD. Then by priority and
+    /// name. Core is the empty group.
     pub fn groups(&self) -> impl Iterator<Item = &str> {
         let own = self
             .groups
             .iter()
             .filter(|(_, versions)| !is_custom(versions));
-        let custom = self
+        let mut custom: Vec<_> = self
             .groups
             .iter()
-            .filter(|(_, versions)| is_custom(versions));
+            .filter(|(_, versions)| is_custom(versions))
+            .collect();
+        custom.sort_by_key(|(_, versions)| std::cmp::Reverse(priority(versions)));
         own.chain(custom).map(|(group, _)| group.as_str())
     }
 
@@ -369,6 +374,12 @@ fn is_custom(versions: &Versions) -> bool {
         .values()
         .flat_map(BTreeMap::values)
         .all(|entry| entry.custom)
+}
+
+/// The highest of a group's kinds.
+fn priority(versions: &Versions) -> i64 {
+    let entries = versions.values().flat_map(BTreeMap::values);
+    entries.map(|entry| entry.priority).max().unwrap_or(0)
 }
 
 /// Order of versions: `v2 > v1 > v1beta2 > v1beta1 > v1alpha1 > anything else`.

@@ -4,6 +4,8 @@
 //! and no host table. A Service of a revision gets the revision's limits and may be at zero
 //! endpoints; whether other Services may is for the route's dialect to say.
 
+mod specified;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use routing::model::{
     Activation, Backend, BackendId, Endpoint, EndpointState, Protocol, RevisionId, Timeouts,
 };
 
+use crate::foreign::BackendSpec;
 use crate::objects::{Dependency, Name, Objects, Reader};
 
 /// A port of a Service, as routes refer to it.
@@ -28,13 +31,21 @@ pub struct BackendRef {
     pub port: u16,
     /// Spoken to over HTTP/2 whatever the port says: gRPC has no other way.
     pub http2: bool,
+    /// Sets apart the same port under another [`BackendSpec`](crate::foreign::BackendSpec): the
+    /// objects that decide about it, for example `istio/default/reviews:v1`.
+    pub variant: Option<Arc<str>>,
 }
 
 impl BackendRef {
-    /// `namespace/service:port`, and how it is spoken to if the port does not decide.
+    /// `namespace/service:port`, how it is spoken to if the port does not decide, and its variant.
     pub fn id(&self) -> BackendId {
         let suffix = if self.http2 { "/h2c" } else { "" };
-        BackendId(format!("{}:{}{suffix}", self.service, self.port).into())
+        let mut id = format!("{}:{}{suffix}", self.service, self.port);
+        if let Some(variant) = &self.variant {
+            id.push('@');
+            id.push_str(variant);
+        }
+        BackendId(id.into())
     }
 }
 
@@ -46,17 +57,34 @@ pub struct BackendTranslation {
     pub reads: BTreeSet<Dependency>,
 }
 
-/// Translates one backend.
+/// Translates one backend that is what its Service says.
 pub fn translate(reference: &BackendRef, objects: &Objects) -> BackendTranslation {
+    translate_as(reference, None, objects)
+}
+
+/// Translates one backend, with what its objects say about it.
+pub fn translate_as(
+    reference: &BackendRef,
+    spec: Option<&BackendSpec>,
+    objects: &Objects,
+) -> BackendTranslation {
     let reader = Reader::new(objects);
-    let port = IntOrString::Int(i32::from(reference.port));
-    let target = resolve(&reader, &reference.service, &port).ok();
-    let target = target.map(|target| target.over_http2(reference.http2));
-    let backend = target.map(|target| Arc::new(backend(&reader, target)));
+    let backend = match spec {
+        None => plain(&reader, reference),
+        Some(spec) => specified::translate(&reader, reference, spec),
+    };
     BackendTranslation {
-        backend,
+        backend: backend.map(Arc::new),
         reads: reader.into_read(),
     }
+}
+
+fn plain(reader: &Reader<'_>, reference: &BackendRef) -> Option<Backend> {
+    let port = IntOrString::Int(i32::from(reference.port));
+    let target = resolve(reader, &reference.service, &port).ok()?;
+    let mut backend = backend(reader, target.over_http2(reference.http2));
+    backend.id = reference.id();
+    Some(backend)
 }
 
 /// Why a reference leads nowhere.
@@ -163,6 +191,25 @@ pub(crate) fn resolve<'a>(
     service_name: &Name,
     port: &IntOrString,
 ) -> Result<Target<'a>, Unresolved> {
+    follow(reader, service_name, port, false)
+}
+
+/// The same for callers that say themselves how the pods are spoken to: a port that wants TLS is
+/// as good as any.
+pub(crate) fn resolve_any<'a>(
+    reader: &Reader<'a>,
+    service_name: &Name,
+    port: &IntOrString,
+) -> Result<Target<'a>, Unresolved> {
+    follow(reader, service_name, port, true)
+}
+
+fn follow<'a>(
+    reader: &Reader<'a>,
+    service_name: &Name,
+    port: &IntOrString,
+    takes_tls: bool,
+) -> Result<Target<'a>, Unresolved> {
     let service = reader
         .service(service_name)
         .ok_or_else(|| Unresolved::NoService(service_name.clone()))?;
@@ -179,8 +226,10 @@ pub(crate) fn resolve<'a>(
         service: service_name.clone(),
         port: number,
         http2: false,
+        variant: None,
     };
-    let protocol = protocol(service_port).ok_or_else(|| Unresolved::Tls {
+    let protocol = protocol(service_port).or_else(|| takes_tls.then_some(Protocol::Http1));
+    let protocol = protocol.ok_or_else(|| Unresolved::Tls {
         service: service_name.clone(),
         port: number,
     })?;
@@ -224,6 +273,7 @@ fn resolve_alias<'a>(
             service: service_name.clone(),
             port: number,
             http2: false,
+            variant: None,
         },
         port_name: "",
         protocol: service_port.and_then(protocol).unwrap_or(Protocol::Http1),
@@ -302,6 +352,7 @@ fn backend(reader: &Reader<'_>, target: Target<'_>) -> Backend {
         activation: None,
         timeouts: Timeouts::default(),
         tls: None,
+        policy: None,
     };
     if let TargetKind::Revision(revision) = target.kind {
         let limit = revision.spec.container_concurrency.unwrap_or(0);
@@ -350,6 +401,8 @@ fn endpoints(reader: &Reader<'_>, target: &Target<'_>) -> Vec<Endpoint> {
         address: *address,
         state: EndpointState::Ready,
         pod: None,
+        weight: 1,
+        locality: None,
     };
     addresses.iter().map(ready).collect()
 }
@@ -400,6 +453,11 @@ fn slice_endpoints(slice: &EndpointSlice, port_name: &str) -> impl Iterator<Item
                 address: SocketAddr::new(ip, port),
                 state,
                 pod: pod.clone(),
+                weight: 1,
+                locality: endpoint
+                    .zone
+                    .as_deref()
+                    .map(|zone| format!("/{zone}/").into()),
             })
         })
     })

@@ -8,11 +8,15 @@
 
 pub mod backend;
 mod diagnostic;
+mod fields;
+pub mod foreign;
 pub mod gateway_api;
 pub mod ingress;
 pub mod knative;
 mod objects;
+mod ports;
 mod shared;
 
 pub use diagnostic::{Diagnostic, Effect};
 pub use objects::{CertificateState, Claimant, Dependency, GatewayAddress, Name, Objects, Reader};
+pub use ports::GatewayPorts;

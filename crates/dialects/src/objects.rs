@@ -6,18 +6,20 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use api::serving::v1::Revision;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use routing::model::HostPattern;
 use routing::model::tls::Certificate;
+use routing::model::{BindId, HostPattern};
 use serde::Serialize;
 
+use crate::foreign::{Kind, Object};
 use crate::gateway_api::Known;
+use crate::ports::GatewayPorts;
 
 /// Label on an EndpointSlice: the Service that it belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -73,6 +75,20 @@ pub enum Dependency {
     Grants(Arc<str>),
     /// The labels of this namespace.
     Namespace(Arc<str>),
+    /// An object of another gateway's kind.
+    Foreign(&'static Kind, Name),
+    /// All objects of the kind that have this key.
+    ForeignKey(&'static Kind, Arc<str>),
+    /// All objects of the kind.
+    ForeignAll(&'static Kind),
+    /// The labels of this pod.
+    Pod(Name),
+    /// What is in this Secret.
+    Secret(Name),
+    /// The addresses of this host name.
+    Dns(Arc<str>),
+    /// Whether this socket could be had.
+    Bind(BindId),
 }
 
 /// A root object that claims a host. The first in order has it: by age, then those who had their
@@ -109,8 +125,22 @@ pub struct Objects {
     certificates: HashMap<Name, CertificateState>,
     claims: HashMap<HostPattern, BTreeSet<Claimant>>,
     gateway: Vec<GatewayAddress>,
+    ports: GatewayPorts,
     pub(crate) gateway_api: Known,
     has_authority: bool,
+    foreign: HashMap<&'static Kind, ForeignKind>,
+    pods: HashMap<Name, Arc<BTreeMap<String, String>>>,
+    secrets: HashMap<Name, Arc<BTreeMap<String, Vec<u8>>>>,
+    dns: HashMap<Arc<str>, Arc<[IpAddr]>>,
+    /// Sockets that could not be had, and why.
+    failed_binds: HashMap<BindId, Arc<str>>,
+}
+
+/// The objects of one kind.
+#[derive(Debug, Default)]
+struct ForeignKind {
+    by_name: BTreeMap<Name, Arc<Object>>,
+    by_key: HashMap<Arc<str>, BTreeSet<Name>>,
 }
 
 impl Objects {
@@ -127,6 +157,11 @@ impl Objects {
     pub fn with_authority(mut self) -> Self {
         self.has_authority = true;
         self
+    }
+
+    /// Says where the shared listeners are. Before any translation; it does not change later.
+    pub fn set_gateway_ports(&mut self, ports: GatewayPorts) {
+        self.ports = ports;
     }
 
     /// Sets (`Some`) or removes (`None`) a Service. Returns what changed.
@@ -210,6 +245,105 @@ impl Objects {
         changed
     }
 
+    /// Sets or removes an object of another gateway's kind. Returns what changed.
+    pub fn put_foreign(
+        &mut self,
+        kind: &'static Kind,
+        name: &Name,
+        object: Option<Arc<Object>>,
+    ) -> Vec<Dependency> {
+        let known = self.foreign.entry(kind).or_default();
+        let before = match &object {
+            Some(object) => known.by_name.insert(name.clone(), Arc::clone(object)),
+            None => known.by_name.remove(name),
+        };
+        match (&before, &object) {
+            (None, None) => return Vec::new(),
+            (Some(old), Some(new)) if old.is_same(new) => return Vec::new(),
+            _ => {}
+        }
+        let keys = |object: &Option<Arc<Object>>| -> BTreeSet<Arc<str>> {
+            let keys = object.as_ref().map(|object| (kind.keys)(object));
+            keys.into_iter().flatten().collect()
+        };
+        let (old, new) = (keys(&before), keys(&object));
+        for key in old.difference(&new) {
+            if let Some(names) = known.by_key.get_mut(key) {
+                names.remove(name);
+                if names.is_empty() {
+                    known.by_key.remove(key);
+                }
+            }
+        }
+        for key in new.difference(&old) {
+            let names = known.by_key.entry(Arc::clone(key)).or_default();
+            names.insert(name.clone());
+        }
+        let mut changed = vec![
+            Dependency::Foreign(kind, name.clone()),
+            Dependency::ForeignAll(kind),
+        ];
+        let keys = old.union(&new).cloned();
+        changed.extend(keys.map(|key| Dependency::ForeignKey(kind, key)));
+        changed
+    }
+
+    /// Sets or removes the labels of a pod. Returns what changed.
+    pub fn put_pod(
+        &mut self,
+        name: &Name,
+        labels: Option<Arc<BTreeMap<String, String>>>,
+    ) -> Vec<Dependency> {
+        let changed = put(&mut self.pods, name, labels, PartialEq::eq);
+        changed
+            .then(|| Dependency::Pod(name.clone()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Sets or removes what is in a Secret. Returns what changed.
+    pub fn put_secret(
+        &mut self,
+        name: &Name,
+        data: Option<Arc<BTreeMap<String, Vec<u8>>>>,
+    ) -> Vec<Dependency> {
+        let changed = put(&mut self.secrets, name, data, PartialEq::eq);
+        changed
+            .then(|| Dependency::Secret(name.clone()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Sets or removes the addresses of a host name. Returns what changed.
+    pub fn put_dns(
+        &mut self,
+        host: &Arc<str>,
+        addresses: Option<Arc<[IpAddr]>>,
+    ) -> Vec<Dependency> {
+        let before = match &addresses {
+            Some(addresses) => self.dns.insert(Arc::clone(host), Arc::clone(addresses)),
+            None => self.dns.remove(host),
+        };
+        let changed = before != addresses;
+        changed
+            .then(|| Dependency::Dns(Arc::clone(host)))
+            .into_iter()
+            .collect()
+    }
+
+    /// Says that a socket cannot be had, and why; or that nothing is wrong with it any more.
+    pub fn put_bind_failure(&mut self, id: &BindId, why: Option<Arc<str>>) -> Vec<Dependency> {
+        let before = match &why {
+            Some(why) => self.failed_binds.insert(id.clone(), Arc::clone(why)),
+            None => self.failed_binds.remove(id),
+        };
+        let changed = before != why;
+        changed
+            .then(|| Dependency::Bind(id.clone()))
+            .into_iter()
+            .collect()
+    }
+
     /// Registers the hosts that an object claims. Returns the hosts that have another first
     /// claimant than before.
     pub fn claim<'h>(
@@ -276,7 +410,8 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(objects: &'a Objects) -> Self {
+    /// For one translation.
+    pub fn new(objects: &'a Objects) -> Self {
         Self {
             objects,
             read: RefCell::default(),
@@ -329,6 +464,65 @@ impl<'a> Reader<'a> {
         self.objects.claims.get(host)?.first()
     }
 
+    /// An object of another gateway's kind.
+    pub fn foreign(&self, kind: &'static Kind, name: &Name) -> Option<&'a Arc<Object>> {
+        self.note(Dependency::Foreign(kind, name.clone()));
+        self.objects.foreign.get(kind)?.by_name.get(name)
+    }
+
+    /// The objects of the kind that have this key, by name.
+    pub fn foreign_by_key(
+        &self,
+        kind: &'static Kind,
+        key: &str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        self.note(Dependency::ForeignKey(kind, key.into()));
+        let known = self.objects.foreign.get(kind);
+        let names = known.and_then(|known| known.by_key.get(key));
+        let names = names.into_iter().flatten();
+        names.filter_map(move |name| known?.by_name.get(name))
+    }
+
+    /// All objects of the kind, by name. Every change of one costs a translation: prefer keys.
+    pub fn foreign_all(
+        &self,
+        kind: &'static Kind,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        self.note(Dependency::ForeignAll(kind));
+        let known = self.objects.foreign.get(kind);
+        known.into_iter().flat_map(|known| known.by_name.values())
+    }
+
+    /// The labels of a pod.
+    pub fn pod(&self, name: &Name) -> Option<&'a Arc<BTreeMap<String, String>>> {
+        self.note(Dependency::Pod(name.clone()));
+        self.objects.pods.get(name)
+    }
+
+    /// What is in a Secret.
+    pub fn secret(&self, name: &Name) -> Option<&'a Arc<BTreeMap<String, Vec<u8>>>> {
+        self.note(Dependency::Secret(name.clone()));
+        self.objects.secrets.get(name)
+    }
+
+    /// The addresses of a host name, once they are known.
+    pub fn dns(&self, host: &Arc<str>) -> Option<&'a Arc<[IpAddr]>> {
+        self.note(Dependency::Dns(Arc::clone(host)));
+        self.objects.dns.get(host)
+    }
+
+    /// Where the shared listeners are.
+    pub fn gateway_ports(&self) -> &'a GatewayPorts {
+        &self.objects.ports
+    }
+
+    /// Why a socket that was asked for could not be had, as far as it was tried. For the status:
+    /// the publisher reports it as a diagnostic by itself.
+    pub fn bind_failure(&self, id: &BindId) -> Option<&'a Arc<str>> {
+        self.note(Dependency::Bind(id.clone()));
+        self.objects.failed_binds.get(id)
+    }
+
     /// Everything there is, for readers that note what they take.
     pub(crate) fn objects(&self) -> &'a Objects {
         self.objects
@@ -343,11 +537,13 @@ impl<'a> Reader<'a> {
             .find(|gateway| gateway.host.eq_ignore_ascii_case(host))
     }
 
-    pub(crate) fn into_read(self) -> BTreeSet<Dependency> {
+    /// Everything that was read.
+    pub fn into_read(self) -> BTreeSet<Dependency> {
         self.read.into_inner()
     }
 
-    pub(crate) fn note(&self, dependency: Dependency) {
+    /// Remembers something as read.
+    pub fn note(&self, dependency: Dependency) {
         self.read.borrow_mut().insert(dependency);
     }
 }

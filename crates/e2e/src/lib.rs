@@ -14,6 +14,8 @@ mod crash;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod gateway_api;

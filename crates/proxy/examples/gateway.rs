@@ -127,6 +127,8 @@ fn model((origin, protocol): (SocketAddr, Protocol), hosts: usize, routes: usize
             address: origin,
             state: EndpointState::Ready,
             pod: None,
+            weight: 1,
+            locality: None,
         }],
         concurrency: 0,
         activation: None,
@@ -135,6 +137,7 @@ fn model((origin, protocol): (SocketAddr, Protocol), hosts: usize, routes: usize
             ..Timeouts::default()
         },
         tls: None,
+        policy: None,
     };
     model.backends.insert(id.clone(), Arc::new(backend));
     let mut add = |host: HostPattern, path: Option<String>| {

@@ -172,6 +172,7 @@ fn backend(id: &str, endpoints: &[SocketAddr]) -> Backend {
         activation: None,
         timeouts: Timeouts::default(),
         tls: None,
+        policy: None,
     }
 }
 
@@ -197,6 +198,8 @@ fn endpoint(address: SocketAddr) -> Endpoint {
         address,
         state: EndpointState::Ready,
         pod: None,
+        weight: 1,
+        locality: None,
     }
 }
 

@@ -3,15 +3,17 @@
 //! Holds the newest state of each object, so it cannot grow past the number of objects, and a
 //! burst about one object is one change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
 use dialects::Name;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
+use dialects::foreign::Object;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1 as networking;
 use kube::Resource;
@@ -19,8 +21,13 @@ use reconcile::{Change, Informer};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
+use crate::index::ForeignKey;
+
 /// New states by name; `None` for objects that are gone.
 pub(crate) type Changes<K> = HashMap<Name, Option<Arc<K>>>;
+
+/// Labels, as a pod has them.
+pub(crate) type Labels = Arc<BTreeMap<String, String>>;
 
 /// Everything that changed since the last round.
 #[derive(Debug, Default)]
@@ -38,6 +45,11 @@ pub(crate) struct Pending {
     pub(crate) gateways: Changes<Gateway>,
     pub(crate) http_routes: Changes<HttpRoute>,
     pub(crate) grpc_routes: Changes<GrpcRoute>,
+    /// Objects of other gateways' kinds.
+    pub(crate) foreign: HashMap<ForeignKey, Option<Arc<Object>>>,
+    pub(crate) pods: HashMap<Name, Option<Labels>>,
+    /// Addresses of host names that were looked up.
+    pub(crate) dns: HashMap<Arc<str>, Arc<[IpAddr]>>,
 }
 
 #[derive(Default)]
@@ -50,6 +62,13 @@ impl Inbox {
     /// What has gathered; the inbox is empty afterwards.
     pub(crate) fn take(&self) -> Pending {
         std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts something in.
+    pub(crate) fn put(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        // One permit is kept if nobody waits right now: no wake-up is lost.
+        self.wake.notify_one();
     }
 
     /// Resolves when something was put since it was last awaited.
@@ -73,8 +92,35 @@ pub(crate) fn follow<K>(
             Change::Applied(object) => Some(Arc::clone(object)),
             Change::Deleted(_) => None,
         };
-        part(&mut inbox.pending.lock().unwrap_or_else(PoisonError::into_inner)).insert(name, state);
-        // One permit is kept if nobody waits right now: no wake-up is lost.
-        inbox.wake.notify_one();
+        inbox.put(|pending| drop(part(pending).insert(name, state)));
+    });
+}
+
+/// Puts the labels of pods into the inbox, and nothing else that changes about a pod: a pod that
+/// becomes ready wakes nobody here.
+pub(crate) fn follow_pods(inbox: &Arc<Inbox>, pods: &Informer<Pod>) {
+    let inbox = Arc::clone(inbox);
+    let known: Mutex<HashMap<Name, Labels>> = Mutex::default();
+    pods.on_change(move |change| {
+        let meta = &change.object().metadata;
+        let name = Name::of(meta);
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = match change {
+            Change::Applied(_) => {
+                let labels = meta.labels.clone().unwrap_or_default();
+                if known.get(&name).is_some_and(|known| **known == labels) {
+                    return;
+                }
+                let labels = Arc::new(labels);
+                known.insert(name.clone(), Arc::clone(&labels));
+                Some(labels)
+            }
+            Change::Deleted(_) => {
+                known.remove(&name);
+                None
+            }
+        };
+        drop(known);
+        inbox.put(|pending| drop(pending.pods.insert(name, state)));
     });
 }

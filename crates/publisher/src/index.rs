@@ -4,6 +4,7 @@
 //! what changed, however many objects there are. A new generation of an Ingress replaces the live
 //! one in a single step, and only once everything that it names is there.
 
+mod foreign;
 mod gateway_api;
 mod ingress;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use api::networking::v1alpha1::Ingress;
 use dialects::backend::{self, BackendRef};
+use dialects::foreign::BackendSpec;
 use dialects::gateway_api::RouteKind;
 use dialects::knative::{self, Outcome, Translation};
 use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects};
@@ -26,6 +28,7 @@ use crate::certificate;
 use crate::few::Few;
 use crate::inbox::Pending;
 
+pub(crate) use foreign::{ForeignKey, ForeignOutcome, NameChange};
 pub(crate) use gateway_api::{GatewayOutcome, Outcomes, RouteKey, RouteOutcome};
 use gateway_api::{State, Written};
 pub(crate) use ingress::IngressOutcome;
@@ -50,6 +53,7 @@ pub(crate) struct Index {
     due: BTreeSet<Name>,
     gateway_api: State,
     kubernetes: ingress::Ingresses,
+    foreign: foreign::Foreign,
     compiler: Compiler,
 }
 
@@ -61,6 +65,7 @@ enum Consumer {
     Ingress(Name),
     KubernetesIngress(Name),
     Route(RouteKey),
+    Foreign(ForeignKey),
     Backend(BackendRef),
 }
 
@@ -84,6 +89,8 @@ struct Held {
 struct Used {
     /// Ingresses whose live generation sends there.
     users: usize,
+    /// What they say about it, if that differs from its Service.
+    spec: Option<Arc<BackendSpec>>,
     /// When it is dropped, if it has no user.
     until: Option<Instant>,
     reads: Few<Dependency>,
@@ -96,6 +103,8 @@ pub(crate) struct Rebuilt {
     pub(crate) gateways: usize,
     pub(crate) ingresses: usize,
     pub(crate) routes: usize,
+    /// Objects of other gateways' kinds.
+    pub(crate) foreign: usize,
     pub(crate) backends: usize,
     /// Whether the next snapshot differs from the last.
     pub(crate) is_dirty: bool,
@@ -108,6 +117,7 @@ impl Index {
         if settings.issues_certificates {
             objects = objects.with_authority();
         }
+        objects.set_gateway_ports(settings.ports);
         Self {
             class: settings.ingress_class.clone(),
             objects,
@@ -119,6 +129,7 @@ impl Index {
             due: BTreeSet::new(),
             gateway_api: State::new(settings.gateway_range, Arc::clone(&settings.sockets)),
             kubernetes: ingress::Ingresses::default(),
+            foreign: foreign::Foreign::default(),
             compiler: Compiler::default(),
         }
     }
@@ -134,6 +145,7 @@ impl Index {
             self.mark(changed);
         }
         for (name, secret) in pending.secrets {
+            self.put_foreign_secret(&name, secret.as_ref());
             let state = secret.map(|secret| certificate::read(&name, &secret));
             let changed = self.objects.put_certificate(&name, state);
             self.mark(changed);
@@ -178,6 +190,16 @@ impl Index {
             let kind = RouteKind::Grpc;
             self.put_route(RouteKey { kind, name }, route.map(Written::Grpc), now);
         }
+        for (name, labels) in pending.pods {
+            let changed = self.objects.put_pod(&name, labels);
+            self.mark(changed);
+        }
+        for (host, addresses) in pending.dns {
+            self.put_foreign_name(&host, addresses);
+        }
+        for (key, object) in pending.foreign {
+            self.put_foreign(key, object, now);
+        }
     }
 
     /// Runs the translations that are due.
@@ -202,6 +224,10 @@ impl Index {
                     rebuilt.ingresses += 1;
                     self.translate_kubernetes_ingress(&name, now);
                 }
+                Consumer::Foreign(key) => {
+                    rebuilt.foreign += 1;
+                    self.translate_foreign(&key, now);
+                }
                 Consumer::Backend(reference) => {
                     rebuilt.backends += 1;
                     self.translate_backend(&reference, now);
@@ -216,6 +242,11 @@ impl Index {
     /// The snapshot of all that is live.
     pub(crate) fn compile(&mut self) -> (Snapshot, Vec<Finding>) {
         self.compiler.compile()
+    }
+
+    /// Whether translations wait: what became of a socket may concern some.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// When something is due although nothing changed: the next backend is dropped, or a socket
@@ -394,7 +425,7 @@ impl Index {
         let Some(used) = self.backends.get_mut(reference) else {
             return;
         };
-        let translation = backend::translate(reference, &self.objects);
+        let translation = backend::translate_as(reference, used.spec.as_deref(), &self.objects);
         let reads = Few::from(translation.reads);
         let before = std::mem::replace(&mut used.reads, reads.clone());
         match translation.backend {
@@ -453,12 +484,17 @@ impl Index {
             }
             if readers.is_empty() {
                 self.readers.remove(gone);
+                self.stop_showing(gone);
             }
         }
         for new in now.minus(before) {
             let readers = self.readers.entry(new.clone()).or_default();
+            let is_first = readers.is_empty();
             if let Err(at) = readers.binary_search(consumer) {
                 readers.insert(at, consumer.clone());
+            }
+            if is_first {
+                self.start_showing(new);
             }
         }
     }

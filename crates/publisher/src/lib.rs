@@ -9,11 +9,15 @@ mod addresses;
 mod binds;
 mod certificate;
 mod few;
+mod foreign;
+mod foreign_status;
 mod gateway_service;
 mod gateway_status;
 mod inbox;
 mod index;
 mod ingress_status;
+mod lint;
+mod names;
 mod status;
 
 use std::net::SocketAddr;
@@ -23,12 +27,13 @@ use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGra
 use api::names::{CLUSTER_DOMAIN, GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
-use dialects::GatewayAddress;
+use dialects::foreign::Kind;
 use dialects::gateway_api::Adopt;
 use dialects::knative::LoadBalancers;
+use dialects::{GatewayAddress, GatewayPorts};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1 as kubernetes;
 use lifecycle::{Publish, Stage, Tasks};
@@ -38,10 +43,14 @@ use tokio::time::Instant;
 
 pub use crate::addresses::GatewayRange;
 pub use crate::binds::Sockets;
+use crate::foreign_status::ForeignStatuses;
 use crate::gateway_status::{Caches, GatewayStatuses};
 use crate::inbox::Inbox;
 use crate::index::Index;
 use crate::ingress_status::IngressStatuses;
+pub use crate::lint::{Finding, Report, lint};
+use crate::names::Names;
+pub use crate::names::{Resolver, SystemResolver};
 use crate::status::Statuses;
 
 /// What the publisher must know.
@@ -62,6 +71,12 @@ pub struct Settings {
     pub sockets: Arc<dyn Sockets>,
     /// Whether the gateway issues certificates itself for hosts that have none.
     pub issues_certificates: bool,
+    /// Where the shared listeners are.
+    pub ports: GatewayPorts,
+    /// Kinds of other gateways that are served, normally [`dialects::foreign::kinds`].
+    pub kinds: &'static [&'static Kind],
+    /// Looks up the names of hosts outside of the cluster.
+    pub resolver: Arc<dyn Resolver>,
 }
 
 /// Starts watching and publishing. The first snapshot is published once every watch has told all
@@ -70,6 +85,8 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
     let inbox = Arc::new(Inbox::default());
     let (ingresses, mut synced) = follow_knative(cluster, &inbox, tasks);
     let (caches, more) = follow_gateway_api(cluster, &inbox, tasks);
+    synced.extend(more);
+    let (store, more) = foreign::follow(cluster.client(), settings.kinds, &inbox, tasks);
     synced.extend(more);
     let names = LoadBalancers {
         public: domain(GATEWAY_SERVICE),
@@ -92,24 +109,28 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
     synced.push(kubernetes.synced().shared());
     let recorder = Recorder::start(cluster.client().clone(), "suimon-gateway", tasks);
     let addresses = &settings.external_addresses;
-    let told = IngressStatuses::new(cluster.client().clone(), kubernetes, recorder, addresses);
-    told.start(again(&synced), tasks);
-    let statuses = Statuses::new(cluster.client().clone(), ingresses, names);
-    statuses.start(again(&synced), tasks);
-    let gateway_statuses = GatewayStatuses::new(cluster.client().clone(), caches);
-    gateway_statuses.start(again(&synced), tasks);
+    let foreign = ForeignStatuses::new(cluster.client().clone(), store, recorder.clone());
+    foreign.start(again(&synced), tasks);
+    let kubernetes =
+        IngressStatuses::new(cluster.client().clone(), kubernetes, recorder, addresses);
+    kubernetes.start(again(&synced), tasks);
+    let knative = Statuses::new(cluster.client().clone(), ingresses, names);
+    knative.start(again(&synced), tasks);
+    let gateways = GatewayStatuses::new(cluster.client().clone(), caches);
+    gateways.start(again(&synced), tasks);
+    let told = Told {
+        knative,
+        gateways,
+        kubernetes,
+        foreign,
+    };
+    let names = Names::start(Arc::clone(&settings.resolver), &inbox, tasks);
     let index = Index::new(&settings, gateway);
     let mut shutdown = tasks.shutdown(Stage::Controllers);
     tasks.spawn("publisher", Stage::Controllers, async move {
         let work = async {
             join_all(again(&synced)).await;
-            run(
-                &inbox,
-                index,
-                &publish,
-                (&statuses, &gateway_statuses, &told),
-            )
-            .await;
+            run(&inbox, index, &publish, &told, &names).await;
         };
         tokio::select! {
             () = work => {}
@@ -152,13 +173,14 @@ fn follow_knative(
     (ingresses, synced)
 }
 
-/// What Gateways and their routes are made of.
+/// What Gateways and their routes are made of, and what other dialects read besides.
 fn follow_gateway_api(
     cluster: &Cluster,
     inbox: &Arc<Inbox>,
     tasks: &Tasks,
 ) -> (Caches, Vec<Synced>) {
     let namespaces = cluster.informer::<Namespace>(tasks);
+    let pods = cluster.informer::<Pod>(tasks);
     let config_maps = cluster.informer::<ConfigMap>(tasks);
     let grants = cluster.informer::<ReferenceGrant>(tasks);
     let caches = Caches {
@@ -168,6 +190,7 @@ fn follow_gateway_api(
         grpc_routes: cluster.informer::<GrpcRoute>(tasks),
     };
     inbox::follow(inbox, &namespaces, |pending| &mut pending.namespaces);
+    inbox::follow_pods(inbox, &pods);
     inbox::follow(inbox, &config_maps, |pending| &mut pending.config_maps);
     inbox::follow(inbox, &grants, |pending| &mut pending.grants);
     inbox::follow(inbox, &caches.classes, |pending| &mut pending.classes);
@@ -180,6 +203,7 @@ fn follow_gateway_api(
     });
     let synced = vec![
         namespaces.synced().shared(),
+        pods.synced().shared(),
         config_maps.synced().shared(),
         grants.synced().shared(),
         caches.classes.synced().shared(),
@@ -190,19 +214,41 @@ fn follow_gateway_api(
     (caches, synced)
 }
 
+/// Who tells users what became of their objects.
+struct Told {
+    knative: Statuses,
+    gateways: GatewayStatuses,
+    kubernetes: IngressStatuses,
+    foreign: ForeignStatuses,
+}
+
+impl Told {
+    fn tell(&self, index: &mut Index) {
+        self.knative.tell(index.take_outcomes());
+        self.gateways.tell(index.take_gateway_outcomes());
+        self.kubernetes.tell(index.take_kubernetes_outcomes());
+        self.foreign.tell(index.take_foreign_outcomes());
+    }
+}
+
+/// Rounds in a row that what became of sockets may cause before users are told.
+const MOST_ROUNDS: usize = 3;
+
 /// Rounds of: take, translate, publish, open sockets, tell. Ends never.
 async fn run(
     inbox: &Inbox,
     mut index: Index,
     publish: &Publish<Snapshot>,
-    (statuses, gateway_statuses, told): (&Statuses, &GatewayStatuses, &IngressStatuses),
+    told: &Told,
+    names: &Names,
 ) {
-    let mut is_first = true;
+    let (mut is_first, mut rounds) = (true, 0);
     loop {
         let changed = inbox.changed();
         let now = Instant::now();
         index.apply(inbox.take(), now);
         let rebuilt = index.rebuild(now);
+        names.change(index.take_name_changes(), now);
         if rebuilt.is_dirty || is_first {
             let (snapshot, findings) = index.compile();
             let generation = publish.publish(Arc::new(snapshot));
@@ -213,9 +259,12 @@ async fn run(
             is_first = false;
         }
         index.settle_binds(now).await;
-        statuses.tell(index.take_outcomes());
-        gateway_statuses.tell(index.take_gateway_outcomes());
-        told.tell(index.take_kubernetes_outcomes());
+        rounds += 1;
+        if index.is_behind() && rounds < MOST_ROUNDS {
+            continue;
+        }
+        rounds = 0;
+        told.tell(&mut index);
         match index.next_expiry() {
             Some(at) => tokio::select! {
                 () = changed => {}

@@ -1,5 +1,7 @@
 //! The publisher against a small fake of the API: watches with initial events, status writes.
 
+mod foreign;
+pub(crate) mod kinds;
 mod server;
 
 use super::*;
@@ -111,6 +113,9 @@ pub(crate) fn settings() -> Settings {
         adopt: Adopt::Everyone,
         gateway_range: GatewayRange::default(),
         sockets: Arc::new(NoSockets),
+        ports: GatewayPorts::default(),
+        kinds: &[],
+        resolver: Arc::new(SystemResolver),
     }
 }
 
@@ -118,7 +123,8 @@ pub(crate) fn settings() -> Settings {
 const KUBERNETES_INGRESSES: &str = "ingresses.networking.k8s.io";
 
 /// What the other dialects watch; nothing happens there.
-const OTHERS: [(&str, &str, &str); 8] = [
+const OTHERS: [(&str, &str, &str); 9] = [
+    ("pods", "v1", "Pod"),
     (KUBERNETES_INGRESSES, "networking.k8s.io/v1", "Ingress"),
     ("configmaps", "v1", "ConfigMap"),
     ("namespaces", "v1", "Namespace"),

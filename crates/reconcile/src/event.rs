@@ -96,6 +96,16 @@ impl Recorder {
         self.tell(object, true, reason.into(), message.into());
     }
 
+    /// The same about an object of a kind that this program has no type for.
+    pub fn warning_about(
+        &self,
+        object: ObjectReference,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) {
+        self.note(object, true, reason.into(), message.into());
+    }
+
     fn tell<K: Resource<DynamicType = ()>>(
         &self,
         object: &K,
@@ -103,23 +113,35 @@ impl Recorder {
         reason: Cow<'static, str>,
         message: String,
     ) {
+        let object = ObjectReference {
+            api_version: Some(K::api_version(&()).into_owned()),
+            kind: Some(K::kind(&()).into_owned()),
+            name: Some(object.name_any()),
+            namespace: object.namespace(),
+            uid: object.uid(),
+            resource_version: object.resource_version(),
+            ..ObjectReference::default()
+        };
+        self.note(object, warning, reason, message);
+    }
+
+    fn note(
+        &self,
+        object: ObjectReference,
+        warning: bool,
+        reason: Cow<'static, str>,
+        message: String,
+    ) {
         let note = Note {
-            object: ObjectReference {
-                api_version: Some(K::api_version(&()).into_owned()),
-                kind: Some(K::kind(&()).into_owned()),
-                name: Some(object.name_any()),
-                namespace: object.namespace(),
-                uid: object.uid(),
-                resource_version: object.resource_version(),
-                ..ObjectReference::default()
-            },
+            object,
             component: self.component,
             warning,
             reason,
             message: message.chars().take(LONGEST_MESSAGE).collect(),
         };
-        if self.queue.try_send(note).is_err() {
-            tracing::warn!(object = %Key::of(object), "too many events, dropped one");
+        if let Err(error) = self.queue.try_send(note) {
+            let object = error.into_inner().object.name.unwrap_or_default();
+            tracing::warn!(object, "too many events, dropped one");
         }
     }
 }

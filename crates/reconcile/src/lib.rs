@@ -17,6 +17,7 @@
 //! ```
 
 mod cluster;
+pub mod dynamic;
 mod error;
 mod event;
 mod informer;

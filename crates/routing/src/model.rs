@@ -14,11 +14,25 @@ use std::time::Duration;
 
 mod bind;
 mod filter;
+mod guard;
+mod policy;
+mod predicate;
 
 pub use bind::{Bind, BindId};
 pub use filter::{
-    Cors, Filters, Instead, Mirror, Origins, PathEdit, Redirect, RedirectPort, Retry, Share,
+    Cors, Filters, Instead, Mirror, Origins, PathEdit, Redirect, RedirectPort, Retry, RetryWhen,
+    Share, Template,
 };
+pub use guard::{
+    Abort, AccessRule, Authorization, AuthorizationProtocol, Breaker, Credentials,
+    ExternalAuthorization, Fault, Guards, KeySource, LimitKey, Quota, RateLimit, Secret,
+    TokenPlace, TokenProvider, Tokens, Workload,
+};
+pub use policy::{
+    BackendPolicy, Balancer, FailurePercentage, HashKey, HealthCheck, HealthKind, Limits, Locality,
+    OutlierDetection, ProxyVersion, SlowStart, SuccessRate,
+};
+pub use predicate::{Network, Predicate, Subject, Test, TextTest};
 
 /// Everything the gateway serves, keyed so that one changed object replaces few records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -131,6 +145,9 @@ pub struct Match {
     pub headers: Vec<HeaderMatch>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub query: Vec<QueryMatch>,
+    /// Conditions of every other sort.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub other: Vec<Predicate>,
 }
 
 /// How a path is compared, byte by byte, with the request's path as sent (no query).
@@ -296,6 +313,9 @@ pub struct Backend {
     pub timeouts: Timeouts,
     /// Present if connections to its endpoints are encrypted.
     pub tls: Option<Arc<tls::UpstreamTls>>,
+    /// How endpoints are chosen and limited; `None` is the least loaded one, without limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Arc<BackendPolicy>>,
 }
 
 /// What the gateway speaks to a backend.
@@ -313,6 +333,17 @@ pub struct Endpoint {
     pub state: EndpointState,
     /// The pod behind it, if there is one: `namespace/name`.
     pub pod: Option<Arc<str>>,
+    /// Share of the requests, relative to the others.
+    #[serde(skip_serializing_if = "is_one")]
+    pub weight: u32,
+    /// Where it is: `region/zone/subzone`, parts may be empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Arc<str>>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_one(weight: &u32) -> bool {
+    *weight == 1
 }
 
 /// Whether an endpoint takes new requests.

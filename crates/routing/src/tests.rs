@@ -106,6 +106,8 @@ fn backend(id: &str, port: u16) -> Arc<Backend> {
         address: ([127, 0, 0, 1], port).into(),
         state: EndpointState::Ready,
         pod: None,
+        weight: 1,
+        locality: None,
     };
     Arc::new(Backend {
         id: BackendId(id.into()),
@@ -115,6 +117,7 @@ fn backend(id: &str, port: u16) -> Arc<Backend> {
         activation: None,
         timeouts: Timeouts::default(),
         tls: None,
+        policy: None,
     })
 }
 
@@ -302,6 +305,7 @@ fn explain_names_the_predicate_that_does_not_hold() {
             name: "a".into(),
             value: TextMatch::Regex("b+".into()),
         }],
+        other: Vec::new(),
     };
     let model = model(vec![
         ("tagged", route(&["x"], 0, vec![tagged])),
@@ -398,6 +402,7 @@ fn any_match() -> impl Strategy<Value = Match> {
             method: method.map(Into::into),
             headers: headers.collect(),
             query: query.collect(),
+            other: Vec::new(),
         }
     })
 }

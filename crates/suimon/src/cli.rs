@@ -58,6 +58,8 @@ pub enum Command {
     Routes(Routes),
     /// Say which route a request would take, and why the others did not match
     Explain(Explain),
+    /// Say what the gateway would not serve of these files as written, without a server
+    Lint(Lint),
 }
 
 /// Flags of `suimon up`. Every one can stand in the file given with `--config`, without dashes.
@@ -275,6 +277,16 @@ pub struct Explain {
     /// Header of the request
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// Flags of `suimon lint`.
+#[derive(Clone, Debug, Args)]
+pub struct Lint {
+    /// Manifests; a directory means its *.yaml, *.yml and *.json; `-` reads standard input
+    #[arg(short, long = "file", value_name = "FILE|DIR", required = true)]
+    pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub format: Format,
 }

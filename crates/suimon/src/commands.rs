@@ -7,6 +7,7 @@ mod describe;
 mod explain;
 mod get;
 mod image;
+mod lint;
 mod logs;
 mod routes;
 mod up;
@@ -32,6 +33,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Image { command } => image::run(command, &access).await,
         Command::Routes(flags) => routes::run(flags, &access).await,
         Command::Explain(flags) => explain::run(flags, &access).await,
+        Command::Lint(flags) => lint::run(&flags, &access),
     }
 }
 

@@ -191,8 +191,8 @@ impl RequestView for Question {
 fn from(route: &CompiledRoute) -> String {
     let origin = route.origin();
     format!(
-        "{} {}/{} {}",
-        origin.kind, origin.namespace, origin.name, origin.field
+        "{} {} {}/{} {}",
+        origin.dialect, origin.kind, origin.namespace, origin.name, origin.field
     )
 }
 

@@ -1,5 +1,6 @@
 //! What this process does: each role is a list of `start` calls.
 
+mod access;
 mod addresses;
 mod pods;
 pub mod standalone;

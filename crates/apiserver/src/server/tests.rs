@@ -545,6 +545,53 @@ async fn a_second_start_on_the_same_directory_goes_on() {
 }
 
 #[tokio::test]
+async fn a_definition_that_a_user_replaced_is_left_alone_at_the_next_start() {
+    let replaceable = |description: &str| {
+        let mut crd = widget_crd();
+        crd["metadata"]["labels"] = json!({ "suimon.dev/replaceable": "true" });
+        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] = json!(description);
+        crd
+    };
+    let dir = tempfile::tempdir().expect("temp dir");
+    let description = |crd: &CustomResourceDefinition| {
+        let schema = crd.spec.versions[0].schema.as_ref();
+        let schema = schema.and_then(|schema| schema.open_api_v3_schema.as_ref());
+        schema.and_then(|schema| schema.description.clone())
+    };
+    // What is ours is brought up to date, what is a user's stays.
+    for (replaced, categories) in [(false, "first"), (true, "second"), (false, "third")] {
+        let mut ours = replaceable("ours");
+        ours["spec"]["names"]["categories"] = json!([categories]);
+        let tasks = Tasks::new();
+        let server = start(settings(dir.path(), vec![ours]), &tasks)
+            .await
+            .expect("server");
+        let crds: Api<CustomResourceDefinition> = Api::all(server.client());
+        let mut stored = crds.get("widgets.example.dev").await.expect("stored");
+        let names = stored.spec.names.categories.clone().unwrap_or_default();
+        let expected = if categories == "third" {
+            "second"
+        } else {
+            categories
+        };
+        assert_eq!(names, [expected]);
+        if replaced {
+            let theirs = &mut stored.spec.versions[0].schema;
+            let theirs = theirs
+                .as_mut()
+                .and_then(|it| it.open_api_v3_schema.as_mut());
+            theirs.expect("a schema").description = Some("theirs".into());
+            crds.replace("widgets.example.dev", &PostParams::default(), &stored)
+                .await
+                .expect("replaced");
+        } else if categories == "third" {
+            assert_eq!(description(&stored).as_deref(), Some("theirs"));
+        }
+        assert_eq!(tasks.drain(Duration::from_secs(10)).await, Outcome::Clean);
+    }
+}
+
+#[tokio::test]
 async fn secrets_take_string_data_and_return_data() {
     let test = Test::start().await;
     let secrets: Api<Secret> = Api::namespaced(test.client.clone(), "default");

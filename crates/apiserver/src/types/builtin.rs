@@ -185,6 +185,7 @@ fn entry(row: &Row) -> ResourceType {
         name_rule: row.rule,
         storage: storage(row),
         custom: false,
+        priority: 0,
         warning: row.warning.map(Into::into),
     }
 }

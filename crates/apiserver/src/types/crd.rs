@@ -269,6 +269,9 @@ fn entry(crd: &Value, version: &Value) -> ResourceType {
             older_autoscaler: false,
         },
         custom: true,
+        priority: text(crd, "/metadata/annotations/suimon.dev~1group-priority")
+            .parse()
+            .unwrap_or(0),
         warning: (version["deprecated"] == true).then(|| deprecation(spec, version)),
     }
 }

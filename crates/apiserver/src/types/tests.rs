@@ -47,6 +47,30 @@ fn types_are_found_by_path_kind_and_object() {
 }
 
 #[test]
+fn groups_of_custom_kinds_come_by_priority_and_then_by_name() {
+    let of = |group: &str, priority: &str| {
+        let mut crd = crd();
+        crd["metadata"] = json!({
+            "name": format!("things.{group}"),
+            "annotations": {"suimon.dev/group-priority": priority},
+        });
+        crd["spec"]["group"] = group.into();
+        crd
+    };
+    let mut table = TypeTable::builtin();
+    let own: Vec<String> = table.groups().map(str::to_owned).collect();
+    for crd in [of("a.example.dev", "-2"), of("z.example.dev", "-1"), crd()] {
+        table = table.with_crd(&crd).unwrap();
+    }
+    let groups: Vec<_> = table.groups().map(str::to_owned).collect();
+    assert_eq!(groups[..own.len()], own);
+    assert_eq!(
+        groups[own.len()..],
+        ["example.dev", "z.example.dev", "a.example.dev"]
+    );
+}
+
+#[test]
 fn a_crd_brings_types_and_takes_them_away() {
     let builtin = TypeTable::builtin();
     let table = builtin.with_crd(&crd()).unwrap();

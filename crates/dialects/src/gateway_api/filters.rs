@@ -172,6 +172,7 @@ fn translate_redirect(
         host: redirect.hostname.as_deref().map(Into::into),
         port,
         path,
+        strip_query: false,
         status: status.ok_or_else(|| unsupported(field, "the status is not one of a redirect"))?,
     })
 }

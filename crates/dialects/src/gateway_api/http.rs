@@ -2,7 +2,7 @@
 
 use api::gateway::reason;
 use api::gateway::v1::{HttpRoute, HttpRouteMatch, HttpRouteRetry, HttpRouteRule};
-use routing::model::{HeaderMatch, Match, PathMatch, QueryMatch, TextMatch};
+use routing::model::{HeaderMatch, Match, PathMatch, QueryMatch, RetryWhen, TextMatch};
 
 use super::RouteTranslation;
 use super::attach::Applicant;
@@ -110,6 +110,7 @@ fn alternative(one: &HttpRouteMatch, field: &str) -> Result<Alternative, Finding
             method: one.method.as_deref().map(Into::into),
             headers: wanted,
             query,
+            other: Vec::new(),
         },
         prefix,
         precedence,
@@ -175,7 +176,10 @@ fn translate_retry(retry: &HttpRouteRetry, field: &str) -> Result<routing::model
             .map_or(1, |count| u32::try_from(count).unwrap_or(1)),
         statuses: statuses.collect(),
         on_failure: true,
+        when: RetryWhen::default(),
         pause,
+        max_pause: pause,
+        avoid_tried: false,
     })
 }
 

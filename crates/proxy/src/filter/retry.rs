@@ -66,7 +66,10 @@ mod tests {
             attempts,
             statuses: vec![503],
             on_failure: true,
+            when: routing::model::RetryWhen::default(),
             pause: SECOND,
+            max_pause: SECOND,
+            avoid_tried: false,
         };
         Tries {
             limit,

@@ -35,6 +35,7 @@ fn redirect() -> Redirect {
         host: None,
         port: RedirectPort::Listener,
         path: None,
+        strip_query: false,
         status: 302,
     }
 }

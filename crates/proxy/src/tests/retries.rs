@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use routing::model::{Action, Arm, Backend, Filters, Mirror, Protocol, Retry, Route, Share, Split};
+use routing::model::{
+    Action, Arm, Backend, Filters, Mirror, Protocol, Retry, RetryWhen, Route, Share, Split,
+};
 use testkit::http::{Body, Message, RawServer, ask};
 use tokio::sync::mpsc;
 
@@ -53,7 +55,10 @@ fn retry(attempts: u32) -> Retry {
         attempts,
         statuses: vec![503],
         on_failure: true,
+        when: RetryWhen::default(),
         pause: Duration::from_millis(1),
+        max_pause: Duration::from_millis(1),
+        avoid_tried: false,
     }
 }
 

@@ -360,6 +360,7 @@ impl Index {
     /// Opens and closes sockets as the snapshot that was just published has them.
     pub(crate) async fn settle_binds(&mut self, now: Instant) {
         for id in self.gateway_api.binds.settle(now).await {
+            self.settle_foreign_bind(&id);
             let state = &mut self.gateway_api;
             let of = state.gateways.iter();
             let owners = of.filter(|(_, held)| held.binds.iter().any(|bind| *bind == id));

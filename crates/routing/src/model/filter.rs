@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{BackendId, HeaderOps, Respond};
+use super::{BackendId, Guards, HeaderOps, Respond};
 
 /// Changes and limits of a route, or of one arm of its split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -28,6 +28,15 @@ pub struct Filters {
     /// Backends that get a copy of the request; what they answer is dropped.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<Mirror>,
+    /// Request headers whose values depend on the request, after all other changes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub request_templates: Vec<Template>,
+    /// The same for the answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub response_templates: Vec<Template>,
+    /// What is asked of a request before it is forwarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guards: Option<Arc<Guards>>,
 }
 
 impl Filters {
@@ -47,8 +56,44 @@ pub struct Retry {
     /// Connections that fail or end without an answer, and tries that take too long, are tried
     /// again too.
     pub on_failure: bool,
+    /// Further conditions.
+    pub when: RetryWhen,
     /// Least pause before each further try.
     pub pause: Duration,
+    /// Longest pause. Longer than `pause`, pauses grow: before try `n` (from 1) one is drawn from
+    /// nothing up to `(2^n - 1) * pause`, at most this. Otherwise each is `pause`.
+    pub max_pause: Duration,
+    /// Another endpoint than the ones that failed, if there is one.
+    pub avoid_tried: bool,
+}
+
+/// What besides [`Retry::statuses`] and [`Retry::on_failure`] is tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct RetryWhen {
+    /// Connections that cannot be opened.
+    pub connect_failure: bool,
+    /// HTTP/2 streams that were refused, and answers of a reset before anything was read.
+    pub refused_stream: bool,
+    /// Connections that end without an answer, and tries that take too long.
+    pub reset: bool,
+    /// Statuses of 500 to 599.
+    pub any_5xx: bool,
+    /// `grpc-status` of an answer without a message.
+    pub grpc: Vec<u32>,
+    /// Answers that have one of these headers (lower case).
+    pub headers: Vec<Arc<str>>,
+}
+
+/// A header with a value put together for each request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Template {
+    /// Lower case.
+    pub name: Arc<str>,
+    /// Text with `%REQ(name)%`, `%RESP(name)%`, `%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%`,
+    /// `%PROTOCOL%`, `%HOST%`, `%PATH%`, `%METHOD%`, `%SCHEME%` in it; `%%` is a percent sign.
+    pub value: Arc<str>,
+    /// Added to the values that are there; otherwise it replaces them.
+    pub append: bool,
 }
 
 /// A copy for another backend.
@@ -100,6 +145,17 @@ pub enum PathEdit {
         matched: Arc<str>,
         with: Arc<str>,
     },
+    /// The path begins with the text of `matched`; it becomes `with`, and nothing else changes.
+    Text {
+        matched: Arc<str>,
+        with: Arc<str>,
+    },
+    /// What the expression finds, every time, becomes `with`, where `\\1` to `\\9` stand for its
+    /// groups and `\\0` for all of it. See [`regex`](crate::regex).
+    Regex {
+        pattern: Arc<str>,
+        with: Arc<str>,
+    },
 }
 
 impl PathEdit {
@@ -116,6 +172,11 @@ impl PathEdit {
                     Some(_) | None => with.to_string(),
                 }
             }
+            Self::Text { matched, with } => {
+                let rest = path.strip_prefix(&**matched).unwrap_or(path);
+                format!("{with}{rest}")
+            }
+            Self::Regex { pattern, with } => crate::regex::replace(pattern, with, path),
         };
         if path.starts_with('/') {
             path
@@ -142,6 +203,10 @@ pub struct Cors {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Origins {
     Any,
+    /// The whole origin matches the expression.
+    Regex(Arc<str>),
+    /// The origin begins with this.
+    Prefix(Arc<str>),
     /// `scheme://host[:port]`.
     Exact(Arc<str>),
     /// `scheme://*suffix`: the asterisk stands for one character or more.
@@ -157,6 +222,9 @@ impl Origins {
     pub fn contains(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,
+            Self::Regex(expression) => crate::regex::compile(expression)
+                .is_ok_and(|expression| expression.is_match(origin.as_bytes())),
+            Self::Prefix(prefix) => origin.starts_with(&**prefix),
             Self::Exact(exact) => exact.eq_ignore_ascii_case(origin),
             Self::Wildcard { scheme, suffix } => {
                 let Some((of, host)) = origin.split_once("://") else {
@@ -184,6 +252,9 @@ pub struct Redirect {
     pub host: Option<Arc<str>>,
     pub port: RedirectPort,
     pub path: Option<PathEdit>,
+    /// The query is left out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub strip_query: bool,
     pub status: u16,
 }
 

@@ -79,6 +79,8 @@ fn pod(number: u16, state: EndpointState) -> Endpoint {
         address: ([127, 0, 0, 1], 1000 + number).into(),
         state,
         pod: Some(format!("default/p{number}").into()),
+        weight: 1,
+        locality: None,
     }
 }
 
@@ -115,6 +117,7 @@ fn plain(concurrency: u32, endpoints: Vec<Endpoint>) -> Backend {
         activation: None,
         timeouts: Timeouts::default(),
         tls: None,
+        policy: None,
     }
 }
 

@@ -17,10 +17,10 @@ use reconcile::Cluster;
 use routing::Visibility;
 
 use crate::gateway_view;
-use crate::roles::addresses;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
 use crate::roles::tls;
+use crate::roles::{access, addresses};
 use crate::settings::Settings;
 
 /// Why nothing was started.
@@ -51,11 +51,13 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let claim = services::Claim::take(&settings.data_dir, settings.service_range, root)?;
     let authority = tls::open(&settings.data_dir)?;
 
+    let definitions = system::definitions();
+    let cluster_roles = access::cluster_roles(&definitions);
     let server = apiserver::start(
         apiserver::Settings {
             data_dir: settings.data_dir.join("store"),
             listen: Some(SocketAddr::new(settings.listen, settings.api_port)),
-            crds: api::crd::crds(),
+            crds: definitions,
             admission: Arc::new(system::Admission),
             kubeconfig: kubeconfig.clone(),
         },
@@ -75,6 +77,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     )?;
     let ports = GatewayPorts::of(&gateway);
     system::prepare(cluster.client(), &settings, &ports).await?;
+    access::create(cluster.client(), &cluster_roles).await?;
     gateway_view::serve(&server, snapshots);
 
     if let Some(api) = server.address() {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context;
 use api::names::{GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
 use apiserver::admission::{AdmissionRequest, Operation, Rejection};
+use dialects::foreign;
 use dialects::gateway_api::Adopt;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -75,6 +76,13 @@ pub fn publisher(
         },
         gateway_range: publisher::GatewayRange::default(),
         sockets: Arc::new(Sockets(gateway.binder().clone())),
+        ports: dialects::GatewayPorts {
+            address: ports.external.ip(),
+            http: ports.external.port(),
+            https: ports.secure.port(),
+        },
+        kinds: foreign::kinds(),
+        resolver: Arc::new(publisher::SystemResolver),
     }
 }
 
@@ -91,6 +99,13 @@ impl publisher::Sockets for Sockets {
     fn close<'s>(&'s self, id: &'s BindId) -> BoxFuture<'s, ()> {
         self.0.close(id).boxed()
     }
+}
+
+/// Of every kind that is not Kubernetes' own: Knative's, Gateway API's and other gateways'.
+pub fn definitions() -> Vec<Value> {
+    let mut all = api::crd::crds();
+    all.extend(foreign::definitions(foreign::kinds()));
+    all
 }
 
 /// The store of a data directory. It offers the sample program, which is this binary, so the

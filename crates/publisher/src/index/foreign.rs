@@ -1,0 +1,377 @@
+//! Objects of other gateways' kinds in the index.
+//!
+//! Every root is a translation of its own, and so is every part, for its status. A new state
+//! replaces the one before at once. What costs memory or work to have at hand (the contents of
+//! Secrets, the addresses of host names) is there from the moment on that a translation asks for
+//! it: the one that asked first runs twice.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use dialects::backend::BackendRef;
+use dialects::foreign::{BackendSpec, Kind, Object, Role, Translation};
+use dialects::{Dependency, Diagnostic, Effect, Name};
+use k8s_openapi::api::core::v1::Secret;
+use routing::model::tls::{TlsHost, TlsId};
+use routing::model::{Bind, BindId, Route, RouteId};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Consumer, Index};
+use crate::few::Few;
+
+/// Identity of an object of any of these kinds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ForeignKey {
+    pub(crate) kind: &'static Kind,
+    pub(crate) name: Name,
+}
+
+impl fmt::Display for ForeignKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.kind, self.name)
+    }
+}
+
+/// What the index knows of them.
+#[derive(Default)]
+pub(super) struct Foreign {
+    held: HashMap<ForeignKey, Held>,
+    /// Who wants which socket, with the record as each of them wrote it. The first one's is served.
+    binds: HashMap<BindId, BTreeMap<ForeignKey, Arc<Bind>>>,
+    /// All of them; only those that were asked for are in the objects.
+    secrets: HashMap<Name, Arc<Secret>>,
+    /// Host names that translations asked for and that nobody has been told of yet.
+    names: Vec<NameChange>,
+    due: BTreeSet<ForeignKey>,
+}
+
+/// A host name is to be looked up from now on, or not any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NameChange {
+    Wanted(Arc<str>),
+    Unwanted(Arc<str>),
+}
+
+struct Held {
+    object: Arc<Object>,
+    routes: Few<RouteId>,
+    tls: Few<TlsId>,
+    binds: Few<BindId>,
+    backends: Few<BackendRef>,
+    reads: Few<Dependency>,
+    diagnostics: Vec<Diagnostic>,
+    status: Option<Arc<Value>>,
+}
+
+/// What became of an object.
+#[derive(Clone, Debug)]
+pub(crate) struct ForeignOutcome {
+    pub(crate) object: Arc<Object>,
+    pub(crate) status: Option<Arc<Value>>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+    /// Sockets that could not be had.
+    pub(crate) unbound: Vec<Diagnostic>,
+}
+
+impl Index {
+    pub(super) fn put_foreign(
+        &mut self,
+        key: ForeignKey,
+        object: Option<Arc<Object>>,
+        now: Instant,
+    ) {
+        let changed = self
+            .objects
+            .put_foreign(key.kind, &key.name, object.clone());
+        let is_same = changed.is_empty();
+        self.mark(changed);
+        let Some(object) = object else {
+            return self.remove_foreign(&key, now);
+        };
+        match self.foreign.held.get_mut(&key) {
+            Some(held) => {
+                held.object = object;
+                if is_same {
+                    return;
+                }
+            }
+            None => {
+                let held = Held {
+                    object,
+                    routes: Few::default(),
+                    tls: Few::default(),
+                    binds: Few::default(),
+                    backends: Few::default(),
+                    reads: Few::default(),
+                    diagnostics: Vec::new(),
+                    status: None,
+                };
+                self.foreign.held.insert(key.clone(), held);
+            }
+        }
+        self.dirty.insert(Consumer::Foreign(key));
+    }
+
+    fn remove_foreign(&mut self, key: &ForeignKey, now: Instant) {
+        let Some(held) = self.foreign.held.remove(key) else {
+            return;
+        };
+        self.foreign.due.insert(key.clone());
+        let consumer = Consumer::Foreign(key.clone());
+        self.dirty.remove(&consumer);
+        self.set_reads(&consumer, &held.reads, &Few::default());
+        for id in held.routes.iter() {
+            self.compiler.remove_route(id);
+        }
+        for id in held.tls.iter() {
+            self.compiler.remove_tls(id);
+        }
+        for id in held.binds.iter() {
+            self.unwant_bind(key, id);
+        }
+        for reference in held.backends.iter() {
+            self.release_backend(reference, now);
+        }
+    }
+
+    pub(super) fn translate_foreign(&mut self, key: &ForeignKey, now: Instant) {
+        let Some(held) = self.foreign.held.get_mut(key) else {
+            return;
+        };
+        let translation = match key.kind.role {
+            Role::Root(translate) | Role::Part(translate) => translate(&held.object, &self.objects),
+        };
+        let Translation {
+            routes,
+            tls,
+            binds,
+            backends,
+            diagnostics,
+            status,
+            reads,
+        } = translation;
+        held.diagnostics = diagnostics;
+        held.status = status.map(Arc::new);
+        self.foreign.due.insert(key.clone());
+        self.replace_foreign_records(key, routes, tls);
+        self.replace_foreign_binds(key, binds);
+        self.replace_foreign_backends(key, backends, now);
+        // Last: what is read for the first time may translate this object again.
+        let reads = Few::from(reads);
+        if let Some(held) = self.foreign.held.get_mut(key) {
+            let before = std::mem::replace(&mut held.reads, reads.clone());
+            self.set_reads(&Consumer::Foreign(key.clone()), &before, &reads);
+        }
+    }
+
+    fn replace_foreign_records(
+        &mut self,
+        key: &ForeignKey,
+        routes: Vec<(RouteId, Arc<Route>)>,
+        tls: Vec<(TlsId, Arc<TlsHost>)>,
+    ) {
+        let Some(held) = self.foreign.held.get_mut(key) else {
+            return;
+        };
+        let ids = routes.iter().map(|(id, _)| id.clone());
+        let before = std::mem::replace(&mut held.routes, ids.collect());
+        for id in before.minus(&held.routes) {
+            self.compiler.remove_route(id);
+        }
+        for (id, route) in routes {
+            self.compiler.put_route(id, route);
+        }
+        let ids = tls.iter().map(|(id, _)| id.clone());
+        let before = std::mem::replace(&mut held.tls, ids.collect());
+        for id in before.minus(&held.tls) {
+            self.compiler.remove_tls(id);
+        }
+        for (id, host) in tls {
+            self.compiler.put_tls(id, host);
+        }
+    }
+
+    fn replace_foreign_binds(&mut self, key: &ForeignKey, binds: Vec<(BindId, Arc<Bind>)>) {
+        let Some(held) = self.foreign.held.get_mut(key) else {
+            return;
+        };
+        let ids: Few<BindId> = binds.iter().map(|(id, _)| id.clone()).collect();
+        let before = std::mem::replace(&mut held.binds, ids.clone());
+        for id in before.minus(&ids) {
+            self.unwant_bind(key, id);
+        }
+        for (id, bind) in binds {
+            let wanted = self.foreign.binds.entry(id.clone()).or_default();
+            wanted.insert(key.clone(), bind);
+            self.put_first_bind(&id);
+        }
+    }
+
+    fn unwant_bind(&mut self, key: &ForeignKey, id: &BindId) {
+        if let Some(wanted) = self.foreign.binds.get_mut(id) {
+            wanted.remove(key);
+        }
+        self.put_first_bind(id);
+    }
+
+    /// Makes the record of the first object that wants a bind the one that is served.
+    fn put_first_bind(&mut self, id: &BindId) {
+        let wanted = self.foreign.binds.get(id);
+        let first = wanted.and_then(|wanted| wanted.values().next());
+        if let Some(bind) = first {
+            let binds = &mut self.gateway_api.binds;
+            binds.want(id, bind.address, bind.is_tls);
+            self.compiler.put_bind(Arc::clone(bind));
+            return;
+        }
+        self.foreign.binds.remove(id);
+        self.gateway_api.binds.unwant(id);
+        self.compiler.remove_bind(id);
+        let changed = self.objects.put_bind_failure(id, None);
+        self.mark(changed);
+    }
+
+    fn replace_foreign_backends(
+        &mut self,
+        key: &ForeignKey,
+        backends: BTreeMap<BackendRef, Arc<BackendSpec>>,
+        now: Instant,
+    ) {
+        let Some(held) = self.foreign.held.get_mut(key) else {
+            return;
+        };
+        let references: Few<BackendRef> = backends.keys().cloned().collect();
+        let before = std::mem::replace(&mut held.backends, references.clone());
+        for reference in references.minus(&before) {
+            self.use_backend(reference);
+        }
+        for (reference, spec) in backends {
+            self.specify_backend(&reference, spec);
+        }
+        for reference in before.minus(&references) {
+            self.release_backend(reference, now);
+        }
+    }
+
+    /// Says what the objects behind a reference want of it.
+    fn specify_backend(&mut self, reference: &BackendRef, spec: Arc<BackendSpec>) {
+        let spec = (*spec != BackendSpec::default()).then_some(spec);
+        if let Some(used) = self.backends.get_mut(reference)
+            && used.spec != spec
+        {
+            used.spec = spec;
+            self.dirty.insert(Consumer::Backend(reference.clone()));
+        }
+    }
+
+    /// Keeps a Secret for those who ask for it, or forgets it.
+    pub(super) fn put_foreign_secret(&mut self, name: &Name, secret: Option<&Arc<Secret>>) {
+        match secret {
+            Some(secret) => {
+                let secret = Arc::clone(secret);
+                self.foreign.secrets.insert(name.clone(), secret);
+            }
+            None => drop(self.foreign.secrets.remove(name)),
+        }
+        if self.readers.contains_key(&Dependency::Secret(name.clone())) {
+            self.show_secret(name);
+        }
+    }
+
+    fn show_secret(&mut self, name: &Name) {
+        let secret = self.foreign.secrets.get(name);
+        let data = secret.map(|secret| {
+            let data = secret.data.iter().flatten();
+            let data = data.map(|(key, value)| (key.clone(), value.0.clone()));
+            Arc::new(data.collect())
+        });
+        let changed = self.objects.put_secret(name, data);
+        self.mark(changed);
+    }
+
+    /// Somebody reads this, and nobody did before.
+    pub(super) fn start_showing(&mut self, dependency: &Dependency) {
+        match dependency {
+            Dependency::Secret(name) => self.show_secret(name),
+            Dependency::Dns(host) => {
+                let wanted = NameChange::Wanted(Arc::clone(host));
+                self.foreign.names.push(wanted);
+            }
+            _ => {}
+        }
+    }
+
+    /// Nobody reads this any more.
+    pub(super) fn stop_showing(&mut self, dependency: &Dependency) {
+        match dependency {
+            Dependency::Secret(name) => drop(self.objects.put_secret(name, None)),
+            Dependency::Dns(host) => {
+                drop(self.objects.put_dns(host, None));
+                let unwanted = NameChange::Unwanted(Arc::clone(host));
+                self.foreign.names.push(unwanted);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in what was found for a host name, if somebody still asks for it.
+    pub(super) fn put_foreign_name(&mut self, host: &Arc<str>, addresses: Arc<[std::net::IpAddr]>) {
+        let dependency = Dependency::Dns(Arc::clone(host));
+        if self.readers.contains_key(&dependency) {
+            let changed = self.objects.put_dns(host, Some(addresses));
+            self.mark(changed);
+        }
+    }
+
+    /// Takes in what became of a socket: whoever wants it is told.
+    pub(super) fn settle_foreign_bind(&mut self, id: &BindId) {
+        let Some(wanted) = self.foreign.binds.get(id) else {
+            return;
+        };
+        self.foreign.due.extend(wanted.keys().cloned());
+        let failure = self.gateway_api.binds.failed().get(id);
+        let why = failure.map(|failure| failure.message.as_str().into());
+        let changed = self.objects.put_bind_failure(id, why);
+        self.mark(changed);
+    }
+
+    /// Host names to look up, or not any more, since this was asked last; in this order.
+    pub(crate) fn take_name_changes(&mut self) -> Vec<NameChange> {
+        std::mem::take(&mut self.foreign.names)
+    }
+
+    /// What is to be told about objects now that everything so far is published; `None` for
+    /// those that are gone.
+    pub(crate) fn take_foreign_outcomes(&mut self) -> Vec<(ForeignKey, Option<ForeignOutcome>)> {
+        let due = std::mem::take(&mut self.foreign.due).into_iter();
+        due.map(|key| {
+            let held = self.foreign.held.get(&key);
+            let outcome = held.map(|held| self.foreign_outcome(held));
+            (key, outcome)
+        })
+        .collect()
+    }
+
+    fn foreign_outcome(&self, held: &Held) -> ForeignOutcome {
+        let failed = self.gateway_api.binds.failed();
+        let unbound = held.binds.iter().filter_map(|id| {
+            Some(Diagnostic {
+                effect: Effect::Refused,
+                field: "spec".to_owned(),
+                reason: "PortUnavailable",
+                message: failed.get(id)?.message.clone(),
+            })
+        });
+        ForeignOutcome {
+            object: Arc::clone(&held.object),
+            status: held.status.clone(),
+            diagnostics: held.diagnostics.clone(),
+            unbound: unbound.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

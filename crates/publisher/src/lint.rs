@@ -1,0 +1,381 @@
+//! What the gateway would say about objects, without a server: they go through the same index.
+//!
+//! Only what the files say is known, so an object that names something that is not in them is
+//! told to be waiting for it. What needs the network (addresses, sockets) is not judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use api::gateway::v1::{Gateway, GatewayClass, GatewayClassSpec};
+use api::names::INGRESS_CLASS;
+use dialects::foreign::{Kind, Object};
+use dialects::gateway_api::{self, Adopt, RouteKind};
+use dialects::{Effect, GatewayPorts, Name};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use routing::BindId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::inbox::{Changes, Pending};
+use crate::index::{ForeignKey, Index};
+use crate::{GatewayRange, Settings, Sockets, SystemResolver};
+
+/// A finding about one object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    pub kind: String,
+    /// Empty for an object outside of namespaces.
+    pub namespace: String,
+    pub name: String,
+    /// JSON path inside the object; empty if it is about all of it.
+    pub field: String,
+    pub effect: Effect,
+    pub reason: String,
+    pub message: String,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Sorted by object.
+    pub findings: Vec<Finding>,
+    /// Objects that a dialect reads.
+    pub judged: usize,
+    /// Objects of other kinds, by `KIND.group`.
+    pub others: BTreeMap<String, usize>,
+}
+
+/// Judges objects as they are in files. `namespace` is of those that name none.
+pub fn lint(objects: Vec<Value>, namespace: &str, kinds: &'static [&'static Kind]) -> Report {
+    let mut reading = Reading {
+        namespace,
+        kinds,
+        pending: Pending::default(),
+        gateways: BTreeMap::new(),
+        report: Report::default(),
+    };
+    for object in objects {
+        reading.read(object);
+    }
+    reading.adopt_classes();
+    let (gateways, mut report) = (reading.gateways, reading.report);
+    let mut index = Index::new(&settings(kinds), Vec::new());
+    let now = Instant::now();
+    index.apply(reading.pending, now);
+    index.rebuild(now);
+    let mut findings = Findings(&mut report.findings);
+    findings.of_dialects(&mut index);
+    findings.of_gateway_api(&mut index, &gateways);
+    report.findings.sort();
+    report.findings.dedup();
+    report
+}
+
+fn settings(kinds: &'static [&'static Kind]) -> Settings {
+    Settings {
+        ingress_class: INGRESS_CLASS.to_owned(),
+        external_addresses: Vec::new(),
+        local_addresses: Vec::new(),
+        adopt: Adopt::Everyone,
+        gateway_range: GatewayRange::default(),
+        sockets: Arc::new(Unopened),
+        ports: GatewayPorts::default(),
+        kinds,
+        resolver: Arc::new(SystemResolver),
+    }
+}
+
+/// Every socket can be had, as far as files can tell.
+struct Unopened;
+
+impl Sockets for Unopened {
+    fn open(&self, _: &BindId, _: SocketAddr, _: bool) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn close<'s>(&'s self, _: &'s BindId) -> BoxFuture<'s, ()> {
+        std::future::ready(()).boxed()
+    }
+}
+
+struct Reading<'n> {
+    namespace: &'n str,
+    kinds: &'static [&'static Kind],
+    pending: Pending,
+    gateways: BTreeMap<Name, Arc<Gateway>>,
+    report: Report,
+}
+
+impl Reading<'_> {
+    fn read(&mut self, mut object: Value) {
+        let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+        let foreign = self
+            .kinds
+            .iter()
+            .find(|it| it.group == group && it.kind == kind);
+        let is_cluster_scoped = match foreign {
+            Some(foreign) => foreign.is_cluster_scoped,
+            None => matches!(kind.as_str(), "Namespace" | "GatewayClass"),
+        };
+        let namespace = &mut object["metadata"]["namespace"];
+        if is_cluster_scoped {
+            *namespace = Value::Null;
+        } else if namespace.as_str().unwrap_or_default().is_empty() {
+            *namespace = self.namespace.into();
+        }
+        if let Some(foreign) = foreign {
+            return self.read_foreign(foreign, version, object);
+        }
+        let taken = self.take(group, &kind, &object);
+        match taken {
+            Some(Ok(is_judged)) => self.report.judged += usize::from(is_judged),
+            Some(Err(error)) => self.refuse(&kind, &object, &error),
+            None => self.other(group, &kind, &object),
+        }
+    }
+
+    fn read_foreign(&mut self, kind: &'static Kind, version: &str, object: Value) {
+        if !kind.versions.contains(&version) {
+            let known = kind.versions.join(", ");
+            let why = format!(
+                "{version} of {} is not served; write one of {known}",
+                kind.id()
+            );
+            return self.refuse(kind.kind, &object, &why);
+        }
+        let copy = object.clone();
+        match Object::new(kind, object) {
+            Some(object) => {
+                let name = object.name.clone();
+                let key = ForeignKey { kind, name };
+                self.pending.foreign.insert(key, Some(Arc::new(object)));
+                self.report.judged += 1;
+            }
+            None => self.refuse(kind.kind, &copy, "metadata.name is missing"),
+        }
+    }
+
+    /// `None` for a kind that no dialect reads; otherwise whether it is judged, or only read.
+    fn take(&mut self, group: &str, kind: &str, object: &Value) -> Option<Result<bool, String>> {
+        let pending = &mut self.pending;
+        Some(match (group, kind) {
+            ("", "Service") => put(&mut pending.services, object).map(|_| false),
+            ("", "Secret") => put_secret(&mut pending.secrets, object).map(|()| false),
+            ("", "ConfigMap") => put(&mut pending.config_maps, object).map(|_| false),
+            ("", "Namespace") => put(&mut pending.namespaces, object).map(|_| false),
+            ("discovery.k8s.io", "EndpointSlice") => {
+                put(&mut pending.slices, object).map(|_| false)
+            }
+            ("networking.k8s.io", "Ingress") => {
+                put(&mut pending.kubernetes_ingresses, object).map(|_| true)
+            }
+            ("networking.internal.knative.dev", "Ingress") => {
+                put(&mut pending.ingresses, object).map(|_| true)
+            }
+            ("gateway.networking.k8s.io", "GatewayClass") => {
+                put(&mut pending.classes, object).map(|_| false)
+            }
+            ("gateway.networking.k8s.io", "Gateway") => {
+                put(&mut pending.gateways, object).map(|(name, gateway)| {
+                    self.gateways.insert(name, gateway);
+                    true
+                })
+            }
+            ("gateway.networking.k8s.io", "HTTPRoute") => {
+                put(&mut pending.http_routes, object).map(|_| true)
+            }
+            ("gateway.networking.k8s.io", "GRPCRoute") => {
+                put(&mut pending.grpc_routes, object).map(|_| true)
+            }
+            ("gateway.networking.k8s.io", "ReferenceGrant") => {
+                put(&mut pending.grants, object).map(|_| false)
+            }
+            _ => return None,
+        })
+    }
+
+    /// A kind of a group of which other kinds are served is refused; what is nobody's, counted.
+    fn other(&mut self, group: &str, kind: &str, object: &Value) {
+        let is_known = self.kinds.iter().any(|known| known.group == group);
+        if is_known || group == "gateway.networking.k8s.io" {
+            let why = format!("{kind} of {group} is not served");
+            return self.refuse(kind, object, &why);
+        }
+        let name = if group.is_empty() {
+            kind.to_owned()
+        } else {
+            format!("{kind}.{group}")
+        };
+        *self.report.others.entry(name).or_default() += 1;
+    }
+
+    fn refuse(&mut self, kind: &str, object: &Value, why: &str) {
+        let text = |field: &str| {
+            let text = object["metadata"][field].as_str();
+            text.unwrap_or_default().to_owned()
+        };
+        self.report.judged += 1;
+        self.report.findings.push(Finding {
+            kind: kind.to_owned(),
+            namespace: text("namespace"),
+            name: text("name"),
+            field: String::new(),
+            effect: Effect::Refused,
+            reason: "ObjectInvalid".to_owned(),
+            message: why.to_owned(),
+        });
+    }
+
+    /// Gateways of a class that no file has are judged as if the class were ours.
+    fn adopt_classes(&mut self) {
+        for gateway in self.gateways.values() {
+            let class = &gateway.spec.gateway_class_name;
+            let name = Name::new("", class);
+            self.pending.classes.entry(name).or_insert_with(|| {
+                let spec = GatewayClassSpec {
+                    controller_name: api::gateway::CONTROLLER.to_owned(),
+                    ..GatewayClassSpec::default()
+                };
+                Some(Arc::new(GatewayClass::new(class, spec)))
+            });
+        }
+    }
+}
+
+fn put<K>(changes: &mut Changes<K>, object: &Value) -> Result<(Name, Arc<K>), String>
+where
+    K: kube::Resource + DeserializeOwned,
+{
+    let object: K = serde_json::from_value(object.clone()).map_err(|error| error.to_string())?;
+    let name = Name::of(object.meta());
+    if name.name.is_empty() {
+        return Err("metadata.name is missing".to_owned());
+    }
+    let object = Arc::new(object);
+    changes.insert(name.clone(), Some(Arc::clone(&object)));
+    Ok((name, object))
+}
+
+/// A server turns `stringData` into `data`.
+fn put_secret(changes: &mut Changes<Secret>, object: &Value) -> Result<(), String> {
+    let (name, secret) = put(changes, object)?;
+    let mut secret = (*secret).clone();
+    let texts = secret.string_data.take().unwrap_or_default();
+    let data = secret.data.get_or_insert_default();
+    data.extend(
+        texts
+            .into_iter()
+            .map(|(key, text)| (key, ByteString(text.into_bytes()))),
+    );
+    changes.insert(name, Some(Arc::new(secret)));
+    Ok(())
+}
+
+struct Findings<'f>(&'f mut Vec<Finding>);
+
+impl Findings<'_> {
+    fn push(&mut self, kind: &str, name: &Name, (field, reason): (&str, &str), message: &str) {
+        self.0.push(Finding {
+            kind: kind.to_owned(),
+            namespace: name.namespace.to_string(),
+            name: name.name.to_string(),
+            field: field.to_owned(),
+            effect: Effect::Refused,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        });
+    }
+
+    /// Pods are nothing that files have, so who would answer is not judged.
+    fn diagnostics(&mut self, kind: &str, name: &Name, all: Vec<dialects::Diagnostic>) {
+        for one in all.into_iter().filter(|it| it.effect != Effect::Starting) {
+            self.0.push(Finding {
+                kind: kind.to_owned(),
+                namespace: name.namespace.to_string(),
+                name: name.name.to_string(),
+                field: one.field,
+                effect: one.effect,
+                reason: one.reason.to_owned(),
+                message: one.message,
+            });
+        }
+    }
+
+    fn of_dialects(&mut self, index: &mut Index) {
+        for (key, outcome) in index.take_foreign_outcomes() {
+            if let Some(outcome) = outcome {
+                self.diagnostics(key.kind.kind, &key.name, outcome.diagnostics);
+            }
+        }
+        for (name, outcome) in index.take_kubernetes_outcomes() {
+            if let Some(outcome) = outcome {
+                self.diagnostics("Ingress", &name, outcome.diagnostics);
+            }
+        }
+        for (name, outcome) in index.take_outcomes() {
+            if let Some(outcome) = outcome {
+                self.diagnostics("Ingress", &name, outcome.diagnostics);
+            }
+        }
+    }
+
+    fn of_gateway_api(&mut self, index: &mut Index, gateways: &BTreeMap<Name, Arc<Gateway>>) {
+        let outcomes = index.take_gateway_outcomes();
+        for (key, outcome) in outcomes.routes {
+            let kind = match key.kind {
+                RouteKind::Http => "HTTPRoute",
+                RouteKind::Grpc => "GRPCRoute",
+            };
+            let parents = outcome.map(|outcome| outcome.parents).unwrap_or_default();
+            let found = parents
+                .into_iter()
+                .flat_map(|parent| [parent.refused, parent.unresolved, parent.partial]);
+            let found: BTreeSet<_> = found
+                .flatten()
+                .map(|found| (found.reason, found.message))
+                .collect();
+            for (reason, message) in found {
+                self.push(kind, &key.name, ("spec", reason), &message);
+            }
+        }
+        for (name, outcome) in outcomes.gateways {
+            let Some((outcome, gateway)) = outcome.zip(gateways.get(&name)) else {
+                continue;
+            };
+            let now = reconcile::now();
+            let none = BTreeMap::new();
+            let status =
+                gateway_api::gateway_status(gateway, &outcome.plan, &BTreeMap::new(), &none, &now);
+            self.conditions(&name, "spec", &status.conditions);
+            for listener in &status.listeners {
+                let field = format!("spec.listeners[{}]", listener.name);
+                self.conditions(&name, &field, &listener.conditions);
+            }
+        }
+    }
+
+    /// A listener that cannot be served says why in what it is accepted for; that it is not
+    /// programmed then follows from it.
+    fn conditions(&mut self, name: &Name, field: &str, conditions: &[Condition]) {
+        let told = conditions.iter().filter(|condition| {
+            let is_cause = condition.type_ != "Programmed";
+            condition.status == "False" && is_cause && !condition.message.is_empty()
+        });
+        for condition in told.filter(|it| it.type_ != "Conflicted") {
+            let about = (field, condition.reason.as_str());
+            self.push("Gateway", name, about, &condition.message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

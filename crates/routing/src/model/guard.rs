@@ -1,0 +1,267 @@
+//! Who may pass, and how often: what a route asks of a request before it is forwarded.
+//!
+//! In force in the order of the fields of [`Guards`]. A route without any pays nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{BackendId, Predicate, Respond, Share};
+
+/// Everything that may hold a request back. Order: faults, CORS (in [`Filters`](super::Filters)),
+/// networks, tokens, authorization, credentials, external authorization, rate limits, breakers,
+/// quotas.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Guards {
+    pub fault: Option<Arc<Fault>>,
+    /// Verification of JSON Web Tokens.
+    pub tokens: Option<Arc<Tokens>>,
+    pub authorization: Option<Arc<Authorization>>,
+    /// Basic or key authentication.
+    pub credentials: Option<Arc<Credentials>>,
+    pub external: Option<Arc<ExternalAuthorization>>,
+    pub rate_limits: Vec<Arc<RateLimit>>,
+    pub breakers: Vec<Arc<Breaker>>,
+    pub quotas: Vec<Arc<Quota>>,
+    /// The most bytes of a request's body; more is answered 413.
+    pub max_body: Option<u64>,
+    /// Requests to change the protocol are answered 403.
+    pub no_upgrade: bool,
+}
+
+impl Guards {
+    /// Whether nothing is held back.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Failures on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    pub delay: Option<(Duration, Share)>,
+    pub abort: Option<(Abort, Share)>,
+}
+
+/// How a request is failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Abort {
+    Http(u16),
+    Grpc(u32),
+}
+
+/// A token bucket in front of a route, or several by a key.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RateLimit {
+    /// Limits with the same identity share their buckets and keep them over changes elsewhere.
+    pub id: Arc<str>,
+    /// Requests that are counted; empty counts all.
+    pub when: Vec<Predicate>,
+    /// One bucket per combination of these; empty is one bucket for all.
+    pub keys: Vec<LimitKey>,
+    pub capacity: u64,
+    /// `fill` tokens come back over each `interval`, continuously.
+    pub fill: u64,
+    pub interval: Duration,
+    /// Each connection has buckets of its own.
+    pub per_connection: bool,
+    /// The answer over the limit.
+    pub respond: Respond,
+}
+
+/// A part of a request that has a bucket of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum LimitKey {
+    Header(Arc<str>),
+    Client,
+    Host,
+    Path,
+    Cookie(Arc<str>),
+    Query(Arc<str>),
+}
+
+/// A circuit that opens after slow or failed requests within a window, for a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Breaker {
+    /// As for [`RateLimit::id`].
+    pub id: Arc<str>,
+    pub window: Duration,
+    pub open_for: Duration,
+    /// Nothing opens before so many requests are in the window.
+    pub min_requests: u64,
+    /// A request that takes longer is slow; open from so many slow ones on.
+    pub slow: Option<(Duration, u64)>,
+    /// Open when the mean of the window is above this.
+    pub average: Option<Duration>,
+    /// Open when this percentage of 5xx answers is reached.
+    pub error_percent: Option<u32>,
+    pub respond: Respond,
+}
+
+/// Weighted fair queueing in front of a token bucket.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Quota {
+    /// As for [`RateLimit::id`].
+    pub id: Arc<str>,
+    pub capacity: f64,
+    pub fill: f64,
+    pub interval: Duration,
+    /// The first that matches counts.
+    pub workloads: Vec<Workload>,
+    /// For requests of no workload.
+    pub default: Workload,
+    /// Requests that wait, at most; more are answered as denied.
+    pub max_waiting: u32,
+    pub denied: Respond,
+}
+
+/// A class of requests in a [`Quota`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Workload {
+    pub name: Arc<str>,
+    pub when: Vec<Predicate>,
+    /// Tokens are shared in proportion to this.
+    pub priority: f64,
+    /// What one request costs.
+    pub tokens: f64,
+    /// Longest wait; `None` until the request's own end.
+    pub queue_timeout: Option<Duration>,
+}
+
+/// Which tokens are verified and what of them is passed on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tokens {
+    pub providers: Vec<TokenProvider>,
+    /// A request without any token is answered 401. A token that is there and wrong always is.
+    pub required: bool,
+}
+
+/// One issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenProvider {
+    pub issuer: Option<Arc<str>>,
+    /// One of these must be among the token's; empty accepts all.
+    pub audiences: Vec<Arc<str>>,
+    pub keys: KeySource,
+    /// Where the token is looked for, in this order.
+    pub from: Vec<TokenPlace>,
+    /// The token is passed on.
+    pub forward: bool,
+    /// Claim path → header.
+    pub claims_to_headers: Vec<(Arc<str>, Arc<str>)>,
+    /// Header with the payload in base64url.
+    pub payload_header: Option<Arc<str>>,
+    /// Allowed difference of clocks.
+    pub leeway: Duration,
+}
+
+/// Where the keys are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum KeySource {
+    /// A JSON Web Key Set.
+    Inline(Arc<str>),
+    /// Fetched and kept for `refresh`.
+    Remote {
+        uri: Arc<str>,
+        timeout: Duration,
+        refresh: Duration,
+    },
+}
+
+/// Where a token may be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum TokenPlace {
+    Header { name: Arc<str>, prefix: Arc<str> },
+    Query(Arc<str>),
+    Cookie(Arc<str>),
+}
+
+/// Rules in the order of Istio: one denial refuses; if there are allowances, one must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Authorization {
+    pub deny: Vec<AccessRule>,
+    /// `None` allows everybody who is not denied; an empty list nobody.
+    pub allow: Option<Vec<AccessRule>>,
+    /// Only recorded in the access log.
+    pub audit: Vec<AccessRule>,
+    /// The answer to who may not; 403 with `RBAC: access denied` in Envoy.
+    pub denied: Option<Respond>,
+}
+
+/// Holds if all of its groups do; a group if one of its lists does; a list if all in it do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AccessRule {
+    /// `namespace/name` of the object, for `explain` and the log.
+    pub policy: Arc<str>,
+    pub all: Vec<Vec<Vec<Predicate>>>,
+}
+
+/// Names and secrets that are known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Credentials {
+    Basic {
+        realm: Arc<str>,
+        /// User → hash as in an htpasswd file, or `{PLAIN}` and the password.
+        users: Vec<(Arc<str>, Secret)>,
+        /// Header with the user's name.
+        user_header: Option<Arc<str>>,
+        forward: bool,
+    },
+    Key {
+        places: Vec<TokenPlace>,
+        /// Consumer → key.
+        keys: Vec<(Arc<str>, Secret)>,
+        consumer_header: Option<Arc<str>>,
+        forward: bool,
+    },
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Arc<str>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("(secret)")
+    }
+}
+
+/// Another service decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExternalAuthorization {
+    pub backend: BackendId,
+    pub protocol: AuthorizationProtocol,
+    pub timeout: Duration,
+    /// Requests pass when the service cannot be asked; otherwise `status_on_error`.
+    pub fail_open: bool,
+    pub status_on_error: u16,
+    /// Request headers that are sent besides the method, path and host; empty with HTTP sends
+    /// only `authorization`.
+    pub request_headers: Vec<Arc<str>>,
+    /// Headers of its answer that are set on the request.
+    pub upstream_headers: Vec<Arc<str>>,
+    /// Headers of its refusal that reach the client.
+    pub client_headers: Vec<Arc<str>>,
+    /// So much of the body is sent along.
+    pub body: Option<u32>,
+    /// Asked only about these requests; empty asks about all.
+    pub when: Vec<Vec<Predicate>>,
+    /// Context for the service (gRPC), or headers (HTTP).
+    pub context: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// How the service is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum AuthorizationProtocol {
+    /// `envoy.service.auth.v3.Authorization/Check`.
+    Grpc,
+    /// The request's head to `path_prefix` and its own path; 2xx allows.
+    Http { path_prefix: Arc<str> },
+}

@@ -1,0 +1,115 @@
+//! `suimon lint`: what the gateway would not serve as written, from files alone.
+
+use std::process::ExitCode;
+
+use dialects::{Effect, foreign};
+use publisher::{Finding, Report};
+use serde_json::json;
+
+use crate::cli;
+use crate::manifest;
+use crate::output;
+
+pub fn run(flags: &cli::Lint, access: &cli::Access) -> anyhow::Result<ExitCode> {
+    let documents = manifest::read(&flags.files)?;
+    let objects = documents.into_iter().map(|it| it.value).collect();
+    let namespace = access.namespace.as_deref().unwrap_or("default");
+    let report = publisher::lint(objects, namespace, foreign::kinds());
+    match flags.format.output {
+        Some(encoding) => {
+            let value = json!({"judged": report.judged, "findings": report.findings});
+            output::encoded(&value, encoding)?;
+        }
+        None => {
+            for finding in &report.findings {
+                println!("{}", line(finding));
+            }
+            output::note(&summary(&report));
+        }
+    }
+    let is_served = report.findings.iter().all(|it| !is_refused(it));
+    Ok(if is_served {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What waits for something that is in no file may well be served.
+fn is_refused(finding: &Finding) -> bool {
+    matches!(finding.effect, Effect::Refused | Effect::Conflict)
+}
+
+/// `KIND namespace/name: field: message`.
+fn line(finding: &Finding) -> String {
+    let name = if finding.namespace.is_empty() {
+        finding.name.clone()
+    } else {
+        format!("{}/{}", finding.namespace, finding.name)
+    };
+    let field = if finding.field.is_empty() {
+        String::new()
+    } else {
+        format!("{}: ", finding.field)
+    };
+    format!("{} {name}: {field}{}", finding.kind, finding.message)
+}
+
+fn summary(report: &Report) -> String {
+    let refused = report.findings.iter().filter(|it| is_refused(it)).count();
+    let waiting = report.findings.len() - refused;
+    let others: usize = report.others.values().sum();
+    let mut text = format!("{} objects of a gateway: {refused} findings", report.judged);
+    if waiting > 0 {
+        text.push_str(&format!(", {waiting} names of what is in no file"));
+    }
+    if others > 0 {
+        text.push_str(&format!("; {others} of other kinds were not looked at"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(effect: Effect, namespace: &str, field: &str) -> Finding {
+        Finding {
+            kind: "VirtualService".to_owned(),
+            namespace: namespace.to_owned(),
+            name: "shop".to_owned(),
+            field: field.to_owned(),
+            effect,
+            reason: "FieldNotSupported".to_owned(),
+            message: "no such thing".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_line_names_the_object_and_the_field() {
+        assert_eq!(
+            line(&finding(Effect::Refused, "default", "spec.http[0]")),
+            "VirtualService default/shop: spec.http[0]: no such thing"
+        );
+        assert_eq!(
+            line(&finding(Effect::Refused, "", "")),
+            "VirtualService shop: no such thing"
+        );
+    }
+
+    #[test]
+    fn what_is_in_no_file_is_counted_apart() {
+        let report = Report {
+            findings: vec![
+                finding(Effect::Refused, "a", "b"),
+                finding(Effect::Waiting, "a", "c"),
+            ],
+            judged: 3,
+            others: [("Deployment.apps".to_owned(), 2)].into(),
+        };
+        assert_eq!(
+            summary(&report),
+            "3 objects of a gateway: 1 findings, 1 names of what is in no file; 2 of other kinds were not looked at"
+        );
+    }
+}
