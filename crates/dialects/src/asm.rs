@@ -146,6 +146,3 @@ fn finish(object: &Object, objects: &Objects, read: impl FnOnce(&Findings)) -> T
     conditions::finish(&mut out, object, &findings, Reader::new(objects), &[]);
     out
 }
-
-#[cfg(test)]
-mod tests;

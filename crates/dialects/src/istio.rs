@@ -7,6 +7,7 @@
 //! what sidecars would do for a workload is done by the gateway in front of it.
 
 mod authorization;
+mod client_tls;
 mod compare;
 pub(crate) mod conditions;
 mod delegate;
@@ -19,6 +20,7 @@ mod kinds;
 mod matches;
 mod names;
 mod parts;
+mod patterns;
 mod place;
 mod resilience;
 pub(crate) mod security;

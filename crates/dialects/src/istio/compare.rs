@@ -49,6 +49,8 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<Compared, Unreadable> {
     let found = exact.or(prefix);
     match (found, regex) {
         (Some(found), _) => Ok(found),
+        // Istio's way to ask for any value; as an expression it would be none.
+        (None, Some("*")) => Ok(Compared::Present),
         (None, Some(text)) => Ok(Compared::Regex(expression(fields, "regex", text)?)),
         (None, None) => Ok(Compared::Present),
     }
@@ -102,10 +104,6 @@ impl Compared {
                 name,
                 value: TextMatch::Exact(Arc::clone(value)),
             }),
-            // Istio's way to ask for any value; as an expression it would be none.
-            Self::Regex(value) if **value == *"*" => {
-                Err(Self::Present.predicate(Subject::Header(name)))
-            }
             Self::Regex(value) => Ok(HeaderMatch {
                 name,
                 value: TextMatch::Regex(Arc::clone(value)),

@@ -91,9 +91,7 @@ fn blocks(rule: &Fields<'_>, namespace: &str) -> Vec<Block> {
 
 fn does(rule: &Fields<'_>, finder: &Finder<'_, '_>, changes: &Changes) -> Option<Does> {
     let routes = rule.objects("route");
-    let redirect = rule
-        .object("redirect")
-        .map(|written| redirect(&written));
+    let redirect = rule.object("redirect").map(|written| redirect(&written));
     let respond = rule
         .object("directResponse")
         .and_then(|written| respond(&written));

@@ -11,7 +11,7 @@ use routing::model::{Match, PathMatch, Predicate, Subject};
 use super::compare::{self, Compared, Unreadable};
 use super::is_gateway_label;
 use super::place::Place;
-use crate::fields::Fields;
+use crate::fields::{Fields, Findings};
 use crate::shared::headers;
 
 /// The path that a block asks for, for rewrites.
@@ -64,6 +64,28 @@ impl Block {
             .from_gateway
             .is_none_or(|is_gateway| is_gateway && !place.is_mesh());
         named && port && source
+    }
+
+    /// Between services it is not known where a request comes from: what is asked about that is
+    /// reported.
+    pub(super) fn tell_in_mesh(&self, findings: &Findings) {
+        let mesh = super::place::MESH.to_owned();
+        if self
+            .gateways
+            .as_ref()
+            .is_some_and(|names| !names.contains(&mesh))
+        {
+            return;
+        }
+        if self.from_gateway.is_some() {
+            let message = "the source of calls between services is not known, so the match is not \
+                           served for them; match a header instead";
+            findings.refuse("SourceNotSupported", &self.field, message);
+        }
+        if self.port.is_some() {
+            let message = "the port of calls between services is not compared";
+            findings.refuse("PortNotCompared", &format!("{}.port", self.field), message);
+        }
     }
 }
 
@@ -220,8 +242,6 @@ fn header(
         Unreadable
     })?;
     if without {
-        let is_any = compared == Compared::Regex("*".into());
-        let compared = if is_any { Compared::Present } else { compared };
         matches.other.push(Predicate {
             negate: true,
             // Envoy: a header that is not there is compared as an empty one.

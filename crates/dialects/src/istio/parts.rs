@@ -101,8 +101,7 @@ pub(super) fn peer_authentication(object: &Object, objects: &Objects) -> Transla
 fn mode(fields: &Fields<'_>, key: &str) {
     if let Some("STRICT") = fields.text(key) {
         let message = "pods are spoken to in plain: STRICT is not enforced, and who reaches a pod's \
-                       address reaches the pod; use a NetworkPolicy until the gateway and pods have \
-                       certificates of the mesh";
+                       address reaches the pod; there are no certificates of the mesh yet";
         fields.refuse(key, "MutualTLSNotSupported", message);
     }
 }
@@ -121,7 +120,7 @@ pub(super) fn sidecar(object: &Object, objects: &Objects) -> Translation {
         }
         if let Some(policy) = spec.object("outboundTrafficPolicy") {
             if policy.text("mode") == Some("REGISTRY_ONLY") {
-                let message = "pods reach hosts outside by themselves; use a NetworkPolicy";
+                let message = "pods reach hosts outside by themselves, nothing holds them back";
                 policy.refuse("mode", "FieldNotSupported", message);
             }
             policy.unsupported("egressProxy", "there is no egress gateway");

@@ -1,23 +1,23 @@
-//! Golden cases of Istio's kinds, and what holds for all of them: the order of the input does not
-//! matter, no input panics, no field is passed over. The cases of [`asm`](crate::asm) and of
-//! [`overlay`](crate::overlay) are run by the same code.
+//! Golden cases of Istio's kinds, of [`asm`](crate::asm) and of [`overlay`](crate::overlay), and the
+//! order of rules as the compiled routes have it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::networking::v1alpha1 as internal;
 use k8s_openapi::api::networking::v1::Ingress;
-use proptest::prelude::*;
 use routing::model::tls::{Certificate, PrivateKey, TlsHost, TlsId};
 use routing::model::{Backend, Bind, BindId, Model, Route, RouteId, Visibility};
 use routing::{RequestView, Snapshot};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::backend::{self, BackendRef};
 use crate::foreign::{BackendSpec, Kind, Object, Role, Translation, kinds};
 use crate::objects::{Name, Objects};
 use crate::{ingress, knative};
+
+mod properties;
 
 /// Objects that every case has besides its own.
 const BASE: &str = include_str!("../../golden/base.yaml");
@@ -84,13 +84,18 @@ struct Input {
 fn load(documents: &[Value]) -> Input {
     let mut input = Input::default();
     for document in documents {
-        let name = Name::new(&text(document, "/metadata/namespace"), &text(document, "/metadata/name"));
+        let name = Name::new(
+            &text(document, "/metadata/namespace"),
+            &text(document, "/metadata/name"),
+        );
         if let Some(kind) = kind_of(document) {
             let Some(object) = Object::new(kind, document.clone()) else {
                 continue;
             };
             let object = Arc::new(object);
-            input.objects.put_foreign(kind, &name, Some(Arc::clone(&object)));
+            input
+                .objects
+                .put_foreign(kind, &name, Some(Arc::clone(&object)));
             input.foreign.push(object);
             continue;
         }
@@ -120,7 +125,7 @@ fn load(documents: &[Value]) -> Input {
 }
 
 fn secret(objects: &mut Objects, name: &Name, document: &Value) {
-    let data: BTreeMap<String, String> = (*read(&document["stringData"])).clone();
+    let data: BTreeMap<String, String> = Arc::unwrap_or_clone(read(&document["stringData"]));
     if data.contains_key("tls.crt") {
         let certificate = Certificate {
             name: name.to_string().into(),
@@ -129,7 +134,9 @@ fn secret(objects: &mut Objects, name: &Name, document: &Value) {
         };
         objects.put_certificate(name, Some(Ok(Arc::new(certificate))));
     }
-    let data = data.into_iter().map(|(key, value)| (key, value.into_bytes()));
+    let data = data
+        .into_iter()
+        .map(|(key, value)| (key, value.into_bytes()));
     objects.put_secret(name, Some(Arc::new(data.collect())));
 }
 
@@ -148,7 +155,9 @@ pub(crate) fn translate_all(documents: &[Value]) -> Output {
         let translation = translate_one(object, objects);
         let name = format!("{} {}", object.kind.kind, object.name);
         if *object.name.name != *"base" {
-            output.statuses.extend(translation.status.map(|status| (name, status)));
+            output
+                .statuses
+                .extend(translation.status.map(|status| (name, status)));
         }
         for (reference, spec) in translation.backends {
             let known = backends.insert(reference.clone(), Some(Arc::clone(&spec)));
@@ -195,173 +204,20 @@ fn each_golden_case_translates_as_recorded() {
 }
 
 #[test]
+fn every_kind_has_its_place_in_the_documentation() {
+    let page = include_str!("../../../../docs/dialects/istio.md");
+    let own = super::KINDS.iter().chain(crate::asm::KINDS);
+    let missing: Vec<_> = own.filter(|kind| !page.contains(kind.kind)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn there_are_enough_cases() {
     let mut count = 0;
     for folder in FOLDERS {
         count += std::fs::read_dir(folder).expect("cases").count();
     }
     assert!(count >= 50, "{count}");
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
-    #[test]
-    fn the_order_of_the_input_does_not_matter(seed in any::<u64>()) {
-        for folder in FOLDERS {
-            testkit::golden::each(folder, |case| {
-                let documents = with_base(&case.read("input.yaml"));
-                let mut shuffled = documents.clone();
-                let mut state = seed | 1;
-                for at in (1..shuffled.len()).rev() {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    shuffled.swap(at, (state >> 33) as usize % (at + 1));
-                }
-                assert_eq!(translate_all(&documents), translate_all(&shuffled), "{}", case.name());
-            });
-        }
-    }
-}
-
-fn any_json() -> impl Strategy<Value = Value> {
-    let text = proptest::sample::select(vec![
-        "", "*", "a", "/", "a.b", "*.a.b", "5s", "é%", "%", "(", "x/y", ".", "-1", "mesh", "a\n",
-        "10.0.0.0/8", "@request.auth.claims[", "TLS", "SIMPLE",
-    ]);
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        text.prop_map(Value::from),
-        ".{0,6}".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 16, 4, |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            proptest::collection::btree_map("[a-z@.]{0,3}|exact|regex|host|name", inner, 0..4)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ]
-    })
-}
-
-/// Pointers to everything in `value`.
-fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
-    found.push(at.to_owned());
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                let key = key.replace('~', "~0").replace('/', "~1");
-                pointers(value, &format!("{at}/{key}"), found);
-            }
-        }
-        Value::Array(list) => {
-            for (index, value) in list.iter().enumerate() {
-                pointers(value, &format!("{at}/{index}"), found);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn all_inputs() -> Vec<Vec<Value>> {
-    let all = std::cell::RefCell::new(Vec::new());
-    for folder in FOLDERS {
-        testkit::golden::each(folder, |case| {
-            all.borrow_mut().push(with_base(&case.read("input.yaml")));
-        });
-    }
-    all.into_inner()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-    #[test]
-    fn no_input_panics(which in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(),
-                       inside in any::<prop::sample::Index>(), value in any_json()) {
-        thread_local!(static INPUTS: Vec<Vec<Value>> = all_inputs());
-        let mut documents = INPUTS.with(|inputs| inputs[which.index(inputs.len())].clone());
-        let foreign: Vec<_> = (0..documents.len())
-            .filter(|at| kind_of(&documents[*at]).is_some())
-            .collect();
-        let document = &mut documents[foreign[at.index(foreign.len())]];
-        let mut places = Vec::new();
-        pointers(&document["spec"], "/spec", &mut places);
-        let place = &places[inside.index(places.len())];
-        if let Some(place) = document.pointer_mut(place) {
-            *place = value;
-        }
-        load_and_translate(&documents);
-    }
-
-    #[test]
-    fn no_spec_panics(value in any_json()) {
-        for kind in kinds() {
-            let mut documents = documents(BASE);
-            documents.push(json!({
-                "apiVersion": format!("{}/{}", kind.group, kind.versions[0]), "kind": kind.kind,
-                "metadata": {"name": "x", "namespace": "default"}, "spec": value,
-            }));
-            load_and_translate(&documents);
-        }
-    }
-}
-
-fn load_and_translate(documents: &[Value]) {
-    let input = load(documents);
-    for object in &input.foreign {
-        translate_one(object, &input.objects);
-    }
-}
-
-/// Every object in every case gets, one after the other in each of its parts, a field that nobody
-/// knows, and its status must say so.
-#[test]
-fn no_field_is_passed_over() {
-    for documents in all_inputs() {
-        for at in 0..documents.len() {
-            let Some(kind) = kind_of(&documents[at]) else {
-                continue;
-            };
-            let told = |documents: &[Value]| {
-                let input = load(documents);
-                let name = text(&documents[at], "/metadata/name");
-                let namespace = text(&documents[at], "/metadata/namespace");
-                let name = Name::new(&namespace, &name);
-                let mut all = input.foreign.iter();
-                let object = all.find(|object| object.kind == kind && object.name == name);
-                let object = object.expect("it was loaded");
-                translate_one(object, &input.objects).diagnostics
-            };
-            let before = told(&documents);
-            if before.iter().any(|one| one.reason == "KindNotSupported") {
-                continue;
-            }
-            let mut places = Vec::new();
-            pointers(&documents[at]["spec"], "/spec", &mut places);
-            for place in places {
-                let mut changed = documents.clone();
-                let Some(Value::Object(map)) = changed[at].pointer_mut(&place) else {
-                    continue;
-                };
-                map.insert("suimonUnknown".to_owned(), json!([7]));
-                let after = told(&changed);
-                let is_refused = before.iter().any(|one| is_within(&place, &one.field));
-                assert!(
-                    after != before || is_refused,
-                    "{} {place}: {before:?}",
-                    documents[at]
-                );
-            }
-        }
-    }
-}
-
-/// Whether a pointer leads into a field that was refused, or into its neighborhood.
-fn is_within(pointer: &str, field: &str) -> bool {
-    let field = field.replace('[', ".").replace(']', "");
-    let parent = field.rsplit_once('.').map_or("", |(parent, _)| parent);
-    let pointer = pointer.trim_start_matches('/').replace('/', ".");
-    pointer.starts_with(parent) && parent != "spec" || pointer.starts_with(&field)
 }
 
 struct Get<'a>(&'a str, &'a str);
@@ -411,7 +267,11 @@ fn the_oldest_rule_that_matches_wins_and_what_matches_everything_is_last() {
     };
     let snapshot = routing::compile(&model, None).0;
     let check = |path: &str, expected: &str| {
-        assert_eq!(selected(&snapshot, "shop.example.com", path), expected, "{path}");
+        assert_eq!(
+            selected(&snapshot, "shop.example.com", path),
+            expected,
+            "{path}"
+        );
     };
     // Written order, not the longest prefix.
     check("/a/b", "older spec.http[1].match[0]");

@@ -146,6 +146,11 @@ impl Translator<'_, '_> {
         }
         let namespace = Arc::clone(&self.object.name.namespace);
         if let Some(read) = http::read(rule, &self.finder, &namespace) {
+            if self.places.iter().any(Place::is_mesh) {
+                read.blocks
+                    .iter()
+                    .for_each(|block| block.tell_in_mesh(rule.findings()));
+            }
             self.emit(&read, None);
         }
         self.count += 1;
