@@ -22,6 +22,7 @@ use routing::model::{
 
 use crate::foreign::BackendSpec;
 use crate::objects::{Dependency, Name, Objects, Reader};
+use crate::overlay;
 
 /// A port of a Service, as routes refer to it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -69,7 +70,12 @@ pub fn translate_as(
     objects: &Objects,
 ) -> BackendTranslation {
     let reader = Reader::new(objects);
-    let backend = match spec {
+    // Translators of dialects without specs leave it to the objects that made the variant.
+    let found = spec
+        .is_none()
+        .then(|| overlay::spec(&reader, reference))
+        .flatten();
+    let backend = match spec.or(found.as_ref()) {
         None => plain(&reader, reference),
         Some(spec) => specified::translate(&reader, reference, spec),
     };

@@ -110,6 +110,11 @@ impl<'v> Fields<'v> {
         (!value.is_null()).then_some(value)
     }
 
+    /// All of this object, for joining it with another. Nothing counts as asked for.
+    pub(crate) fn whole(&self) -> Value {
+        Value::Object(self.map.clone())
+    }
+
     /// A field that changes nothing that is served, whatever it says.
     pub(crate) fn ignore(&self, key: &str) {
         self.raw(key);

@@ -10,7 +10,7 @@ mod definition;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::tls::{TlsHost, TlsId, UpstreamTls};
@@ -201,5 +201,7 @@ pub struct ExternalHost {
 
 /// Every kind of every dialect.
 pub fn kinds() -> &'static [&'static Kind] {
-    &[]
+    static ALL: LazyLock<Vec<&'static Kind>> =
+        LazyLock::new(|| [crate::istio::KINDS, crate::asm::KINDS].concat());
+    &ALL
 }

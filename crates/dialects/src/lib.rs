@@ -6,14 +6,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod asm;
 pub mod backend;
 mod diagnostic;
 mod fields;
 pub mod foreign;
 pub mod gateway_api;
 pub mod ingress;
+pub mod istio;
 pub mod knative;
 mod objects;
+mod overlay;
 mod ports;
 mod shared;
 

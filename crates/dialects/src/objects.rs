@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::foreign::{Kind, Object};
 use crate::gateway_api::Known;
+use crate::overlay;
 use crate::ports::GatewayPorts;
 
 /// Label on an EndpointSlice: the Service that it belongs to.
@@ -81,6 +82,8 @@ pub enum Dependency {
     ForeignKey(&'static Kind, Arc<str>),
     /// All objects of the kind.
     ForeignAll(&'static Kind),
+    /// Whether there is any object that says something about routes of other dialects.
+    Overlays,
     /// The labels of this pod.
     Pod(Name),
     /// What is in this Secret.
@@ -253,6 +256,7 @@ impl Objects {
         object: Option<Arc<Object>>,
     ) -> Vec<Dependency> {
         let known = self.foreign.entry(kind).or_default();
+        let was_empty = known.by_name.is_empty();
         let before = match &object {
             Some(object) => known.by_name.insert(name.clone(), Arc::clone(object)),
             None => known.by_name.remove(name),
@@ -285,7 +289,16 @@ impl Objects {
         ];
         let keys = old.union(&new).cloned();
         changed.extend(keys.map(|key| Dependency::ForeignKey(kind, key)));
+        if was_empty != known.by_name.is_empty() && overlay::is_overlay(kind) {
+            changed.push(Dependency::Overlays);
+        }
         changed
+    }
+
+    fn has_foreign(&self, kind: &'static Kind) -> bool {
+        self.foreign
+            .get(kind)
+            .is_some_and(|known| !known.by_name.is_empty())
     }
 
     /// Sets or removes the labels of a pod. Returns what changed.
@@ -491,6 +504,27 @@ impl<'a> Reader<'a> {
         self.note(Dependency::ForeignAll(kind));
         let known = self.objects.foreign.get(kind);
         known.into_iter().flat_map(|known| known.by_name.values())
+    }
+
+    /// Whether there is any object of the kind. Who asks about keys only then is asked again when
+    /// the first one comes.
+    pub(crate) fn any_foreign(&self, kind: &'static Kind) -> bool {
+        let is_any = self.objects.has_foreign(kind);
+        if !is_any {
+            self.note(Dependency::ForeignAll(kind));
+        }
+        is_any
+    }
+
+    /// Whether there is any object that says something about routes of other dialects.
+    pub(crate) fn has_overlays(&self) -> bool {
+        let is_any = overlay::kinds()
+            .iter()
+            .any(|kind| self.objects.has_foreign(kind));
+        if !is_any {
+            self.note(Dependency::Overlays);
+        }
+        is_any
     }
 
     /// The labels of a pod.

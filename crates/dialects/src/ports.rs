@@ -49,6 +49,7 @@ impl GatewayPorts {
             address,
             is_tls,
             sealed: Vec::new(),
+            tcp: None,
         }
     }
 }

@@ -16,6 +16,7 @@ use super::known::Reference;
 use super::plan::{Finding, RouteKind};
 use crate::backend::{self, BackendRef, Unresolved};
 use crate::objects::{Name, Reader};
+use crate::overlay;
 
 /// A backend as a rule names it.
 pub(super) struct Wanted<'r> {
@@ -48,6 +49,10 @@ impl<'t, 'o> Resolver<'t, 'o> {
         }
     }
 
+    pub(super) fn reader(&self) -> &'t Reader<'o> {
+        self.reader
+    }
+
     /// What the condition says, if something is wrong.
     pub(super) fn finding(&self) -> Option<Finding> {
         let first = self.findings.first()?;
@@ -77,8 +82,14 @@ impl<'t, 'o> Resolver<'t, 'o> {
             let weight = u32::try_from(wanted.weight).unwrap_or(0);
             let found = self.find(wanted, &field);
             let changes = filters::translate(wanted.filters, prefix, self, &field)?;
+            let mut guards = None;
             let mut arm = match found {
-                Ok(id) => Arm::new(weight, id),
+                Ok(mut reference) => {
+                    guards = overlay::at_backend(self.reader, &mut reference);
+                    let arm = Arm::new(weight, reference.id());
+                    self.backends.insert(reference);
+                    arm
+                }
                 Err(finding) => {
                     self.findings.push(finding);
                     Arm {
@@ -89,6 +100,7 @@ impl<'t, 'o> Resolver<'t, 'o> {
             };
             arm.request_headers = changes.request_headers;
             arm.filters = changes.filters;
+            arm.filters.guards = guards;
             if let Some(redirect) = changes.redirect {
                 arm.instead = Some(Instead::Redirect(redirect));
             }
@@ -112,12 +124,16 @@ impl<'t, 'o> Resolver<'t, 'o> {
             weight: 1,
             filters: &[],
         };
-        self.find(&wanted, field)
+        let reference = self.find(&wanted, field);
+        let reference = reference
             .map_err(|finding| self.findings.push(finding))
-            .ok()
+            .ok()?;
+        let id = reference.id();
+        self.backends.insert(reference);
+        Some(id)
     }
 
-    fn find(&mut self, wanted: &Wanted<'_>, field: &str) -> Result<BackendId, Finding> {
+    fn find(&self, wanted: &Wanted<'_>, field: &str) -> Result<BackendRef, Finding> {
         if !wanted.group.is_empty() || wanted.kind != "Service" {
             let text = format!(
                 "{field}: {}/{} is no kind of backend, only Service is",
@@ -152,9 +168,6 @@ impl<'t, 'o> Resolver<'t, 'o> {
             };
             Finding::new(reason, format!("{field}: {error}"))
         })?;
-        let target = target.over_http2(self.kind == RouteKind::Grpc);
-        let id = target.reference.id();
-        self.backends.insert(target.reference);
-        Ok(id)
+        Ok(target.over_http2(self.kind == RouteKind::Grpc).reference)
     }
 }

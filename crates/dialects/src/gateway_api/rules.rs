@@ -19,6 +19,7 @@ use super::filters::{self, Changes};
 use super::plan::Finding;
 use super::{ParentOutcome, RouteTranslation};
 use crate::objects::{Objects, Reader};
+use crate::overlay;
 
 /// A route of any kind.
 pub(super) struct Route<'r> {
@@ -169,14 +170,22 @@ impl Translator<'_, '_> {
         for (bind, hosts) in &self.places.hosts {
             let id = format!("{kind} {} {rule:02}.{number:02} {bind}", applicant.name);
             let record = self.record((rule, number), alternative, (bind, hosts));
-            let record = routing::model::Route {
+            let mut record = routing::model::Route {
                 request_headers: changes.request_headers.clone(),
                 filters: changes.filters.clone(),
                 action: action.clone(),
                 ..record
             };
+            self.policies(hosts).apply(&mut record);
             self.out.routes.push((RouteId(id.into()), Arc::new(record)));
         }
+    }
+
+    /// What is asked of requests for these hosts.
+    fn policies(&self, hosts: &BTreeSet<HostPattern>) -> overlay::Policies {
+        let listeners = self.places.listeners.iter();
+        let gateways: Vec<_> = listeners.map(|(gateway, _)| gateway.clone()).collect();
+        overlay::of_hosts(self.resolver.reader(), hosts, &gateways)
     }
 
     fn record(

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::{
-    Action, Filters, HeaderOps, HostPattern, Match, Origin, PathMatch, Respond, Route, RouteId,
-    SortKey, Split, Visibility,
+    Action, Arm, Filters, HeaderOps, HostPattern, Match, Origin, PathMatch, Respond, Route,
+    RouteId, SortKey, Split, Visibility,
 };
 
 use super::{Translation, annotations};
 use crate::backend::{self, BackendRef};
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::objects::{Name, Objects, Reader};
+use crate::overlay;
 use crate::shared::host;
 
 /// Sorts after every path: those have the negated length of the path there.
@@ -180,18 +181,16 @@ impl Translator<'_> {
     /// Where a backend's requests go: to its Service, or nowhere.
     fn action(&mut self, wanted: &networking::IngressBackend, field: &str) -> Action {
         match self.target(wanted, field) {
-            Ok(reference) => {
-                let split = Split::one(reference.id());
+            Ok(mut reference) => {
+                let guards = overlay::at_backend(&self.reader, &mut reference);
+                let mut arm = Arm::new(1, reference.id());
+                arm.filters.guards = guards;
                 self.out.backends.insert(reference);
-                Action::Forward(split)
+                Split::new(vec![arm]).map_or_else(unusable, Action::Forward)
             }
             Err(diagnostic) => {
                 self.out.diagnostics.push(diagnostic);
-                Action::Respond(Respond {
-                    status: 503,
-                    headers: vec![("content-type".into(), "text/plain; charset=utf-8".into())],
-                    body: "the Service behind this path cannot be used\n".into(),
-                })
+                unusable()
             }
         }
     }
@@ -255,7 +254,8 @@ impl Translator<'_> {
         action: Action,
     ) {
         let id = RouteId(format!("ingress/{}/{field}", self.name).into());
-        let route = Route {
+        let policies = overlay::of_hosts(&self.reader, &hosts, &[]);
+        let mut route = Route {
             origin: self.origin(&field),
             bind: None,
             visibility: Visibility::External,
@@ -267,6 +267,7 @@ impl Translator<'_> {
             filters: Filters::default(),
             action,
         };
+        policies.apply(&mut route);
         self.out.routes.push((id, Arc::new(route)));
     }
 
@@ -296,4 +297,13 @@ impl Translator<'_> {
         out.diagnostics.dedup();
         out
     }
+}
+
+/// The answer in place of a Service that cannot be used.
+fn unusable() -> Action {
+    Action::Respond(Respond {
+        status: 503,
+        headers: vec![("content-type".into(), "text/plain; charset=utf-8".into())],
+        body: "the Service behind this path cannot be used\n".into(),
+    })
 }

@@ -16,6 +16,7 @@ use super::{Translation, hash, rule_hosts};
 use crate::backend;
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::objects::{Name, Objects, Reader};
+use crate::overlay::{self, Policies};
 use crate::shared::{headers, host};
 
 /// A prober sends this header with this value, and the gateway fills in the hash of what it serves.
@@ -63,6 +64,7 @@ struct PathPlan {
     action: Action,
     position: [i64; 2],
     field: String,
+    policies: Policies,
 }
 
 /// A field that makes its path unusable.
@@ -206,6 +208,7 @@ impl Translator<'_> {
             },
             position,
             field,
+            policies: self.policies(hosts, path.rewrite_host.as_deref()),
         })
     }
 
@@ -292,11 +295,14 @@ impl Translator<'_> {
             );
             self.out.diagnostics.push(diagnostic);
         }
-        let arm = Arm {
+        let mut reference = target.reference;
+        let guards = overlay::at_backend(&self.reader, &mut reference);
+        let mut arm = Arm {
             request_headers,
-            ..Arm::new(weight, target.reference.id())
+            ..Arm::new(weight, reference.id())
         };
-        self.out.backends.insert(target.reference);
+        arm.filters.guards = guards;
+        self.out.backends.insert(reference);
         Ok(arm)
     }
 
@@ -314,6 +320,27 @@ impl Translator<'_> {
             set: self.or_refuse(set, "HeaderInvalid", field)?,
             ..HeaderOps::default()
         })
+    }
+
+    /// What is asked of requests for these hosts. Users name a Service by its host in the cluster,
+    /// so what is said of that holds for its external hosts and its domain mappings too.
+    fn policies(&self, hosts: &[HostPattern], rewrite_host: Option<&str>) -> Policies {
+        let mut all: Vec<_> = hosts.to_vec();
+        all.extend(rewrite_host.into_iter().flat_map(host::expand));
+        let first_label = |host: &HostPattern| {
+            let host = host.to_string();
+            host.split_once('.').map(|(label, _)| label.to_owned())
+        };
+        let labels: Vec<_> = hosts.iter().map(first_label).collect();
+        let cluster_local =
+            |rule: &&networking::IngressRule| rule.visibility.as_deref() == Some("ClusterLocal");
+        let rules = self.ingress.spec.rules.iter().filter(cluster_local);
+        all.extend(
+            rules
+                .flat_map(rule_hosts)
+                .filter(|host| labels.contains(&first_label(host))),
+        );
+        overlay::of_hosts(&self.reader, &all, &[])
     }
 
     /// The routes of a path: its probe twin, then itself.
@@ -354,7 +381,7 @@ impl Translator<'_> {
             .as_ref()
             .map(|path| PathMatch::StringPrefix(Arc::clone(path)));
         let unconditional = path.is_none() && headers.is_empty();
-        Route {
+        let mut route = Route {
             origin: self.origin(&plan.field),
             bind: None,
             visibility: plan.visibility,
@@ -373,7 +400,9 @@ impl Translator<'_> {
             rewrite_host: plan.rewrite_host.clone(),
             filters: Filters::default(),
             action,
-        }
+        };
+        plan.policies.apply(&mut route);
+        route
     }
 
     pub(super) fn origin(&self, field: &str) -> Origin {

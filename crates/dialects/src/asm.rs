@@ -1,0 +1,148 @@
+//! Traffic policies of Alibaba Cloud Service Mesh (`istio.alibabacloud.com`) → guards.
+//!
+//! None of these kinds is a root: each names hosts or Services, and is in force on every route for
+//! that host and every backend of that Service, of whatever dialect (see [`overlay`](crate::overlay)).
+//! A Service of a revision is also known as `NAME-private`, as in Knative. Limits are those of one
+//! gateway process, as they are those of one proxy there.
+
+mod breaker;
+mod kinds;
+mod labels;
+mod limiter;
+mod scheduling;
+mod target;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use routing::model::Guards;
+
+use crate::fields::{Fields, Findings};
+use crate::foreign::{Kind, Object, Translation};
+use crate::istio::conditions;
+use crate::objects::{Objects, Reader};
+
+pub use kinds::KINDS;
+pub(crate) use kinds::{CIRCUIT_BREAKER, LOCAL_RATE_LIMITER, QUOTA_SCHEDULING, RATE_LIMITING};
+
+use target::Target;
+
+/// One limit of an object, and what it is for.
+enum Limit {
+    Rate(routing::model::RateLimit),
+    Breaker(routing::model::Breaker),
+    Quota(routing::model::Quota),
+}
+
+type Limits = Vec<(Target, Limit)>;
+
+/// How an object of each kind is read.
+fn read(object: &Object, findings: &Findings) -> Limits {
+    let body = Fields::new(&object.body, String::new(), findings);
+    let Some(spec) = body.object("spec") else {
+        return Vec::new();
+    };
+    match object.kind.kind {
+        "ASMLocalRateLimiter" => limiter::read(object, &spec),
+        "ASMCircuitBreaker" => breaker::read(object, &spec),
+        "QuotaSchedulingPolicy" => scheduling::quota(object, &spec),
+        "RateLimitingPolicy" => scheduling::rate(object, &spec),
+        _ => Vec::new(),
+    }
+}
+
+/// The hosts that an object is for.
+fn keys(object: &Object) -> Vec<Arc<str>> {
+    let limits = read(object, &Findings::default()).into_iter();
+    let mut keys: Vec<_> = limits.map(|(target, _)| target.host).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// Everything that is asked of requests for one of these hosts. `ports` are those of a backend;
+/// none are compared for the hosts of a route.
+pub(crate) fn guards(reader: &Reader<'_>, hosts: &[String], ports: Option<&[u16]>) -> Guards {
+    let mut guards = Guards::default();
+    let kinds: [&'static Kind; 4] = [
+        &LOCAL_RATE_LIMITER,
+        &CIRCUIT_BREAKER,
+        &RATE_LIMITING,
+        &QUOTA_SCHEDULING,
+    ];
+    for kind in kinds.into_iter().filter(|kind| reader.any_foreign(kind)) {
+        let found = hosts
+            .iter()
+            .flat_map(|host| reader.foreign_by_key(kind, host));
+        let by_name: BTreeMap<_, _> = found.map(|object| (&object.name, object)).collect();
+        let mut objects: Vec<_> = by_name.into_values().collect();
+        conditions::oldest_first(&mut objects);
+        for object in objects {
+            // What is wrong with an object stands in its own status.
+            for (target, limit) in read(object, &Findings::default()) {
+                if hosts.iter().any(|host| **host == *target.host) && target.is_for(ports) {
+                    add(&mut guards, limit);
+                }
+            }
+        }
+    }
+    guards
+}
+
+fn add(guards: &mut Guards, limit: Limit) {
+    match limit {
+        Limit::Rate(limit) if guards.rate_limits.iter().all(|known| known.id != limit.id) => {
+            guards.rate_limits.push(Arc::new(limit));
+        }
+        Limit::Breaker(breaker) if guards.breakers.iter().all(|known| known.id != breaker.id) => {
+            guards.breakers.push(Arc::new(breaker));
+        }
+        Limit::Quota(quota) if guards.quotas.iter().all(|known| known.id != quota.id) => {
+            guards.quotas.push(Arc::new(quota));
+        }
+        Limit::Rate(_) | Limit::Breaker(_) | Limit::Quota(_) => {}
+    }
+}
+
+/// An object's own status.
+fn judge(object: &Object, objects: &Objects) -> Translation {
+    finish(object, objects, |findings| {
+        if read(object, findings).is_empty() && object.spec().is_null() {
+            findings.refuse("SpecMissing", "spec", "nothing is limited");
+        }
+    })
+}
+
+/// The status of kinds that nothing here serves: what to use instead.
+fn refused(object: &Object, objects: &Objects) -> Translation {
+    let remedy = match object.kind.kind {
+        "ASMGlobalRateLimiter" => {
+            "use ASMLocalRateLimiter: there is one gateway, so its limits hold for all"
+        }
+        "ASMAdaptiveConcurrency" | "ConcurrencyLimitingPolicy" => {
+            "use connectionPool.http.http2MaxRequests of a DestinationRule, or containerConcurrency \
+             of a Knative Service"
+        }
+        "ConcurrencySchedulingPolicy" | "AverageLatencySchedulingPolicy" => {
+            "use QuotaSchedulingPolicy, which shares a rate by priorities"
+        }
+        "LoadRampingPolicy" => "use weights of a VirtualService, or a rollout of a Knative Service",
+        "ASMSwimLane" | "ASMSwimLaneGroup" => {
+            "use subsets of a DestinationRule and a VirtualService that matches the header"
+        }
+        _ => "remove the object",
+    };
+    finish(object, objects, |findings| {
+        let kind = object.kind.kind;
+        let message = format!("{kind} is not supported and changes nothing; {remedy}");
+        findings.refuse("KindNotSupported", "spec", message);
+    })
+}
+
+fn finish(object: &Object, objects: &Objects, read: impl FnOnce(&Findings)) -> Translation {
+    let findings = Findings::default();
+    read(&findings);
+    let mut out = Translation::default();
+    conditions::finish(&mut out, object, &findings, Reader::new(objects), &[]);
+    out
+}

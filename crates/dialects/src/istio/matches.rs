@@ -1,0 +1,294 @@
+//! `http[].match[]`: one block of conditions that must all hold.
+//!
+//! A block that cannot be read is not served: nobody can say which requests it is for. Conditions
+//! about where a request comes in (port, gateways, source) are decided here and now, not per
+//! request, as in Istio.
+
+use std::sync::Arc;
+
+use routing::model::{Match, PathMatch, Predicate, Subject};
+
+use super::compare::{self, Compared, Unreadable};
+use super::is_gateway_label;
+use super::place::Place;
+use crate::fields::{Fields, Findings};
+use crate::shared::headers;
+
+/// The path that a block asks for, for rewrites.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Prefix {
+    /// The text that the path begins with.
+    Text(Arc<str>),
+    /// The same, in any case.
+    AnyCase(Arc<str>),
+    /// The whole path is compared.
+    Whole,
+}
+
+/// One match block.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    pub(super) matches: Match,
+    pub(super) prefix: Prefix,
+    /// Matches every request of its host: comes after all others.
+    pub(super) is_catch_all: bool,
+    pub(super) field: String,
+    gateways: Option<Vec<String>>,
+    port: Option<u16>,
+    /// Whether the gateway itself is the source that is asked for; `None` if none is.
+    from_gateway: Option<bool>,
+}
+
+impl Block {
+    /// What a rule without `match` has.
+    pub(super) fn everything(field: String) -> Self {
+        Self {
+            matches: Match::default(),
+            prefix: Prefix::Text("/".into()),
+            is_catch_all: true,
+            field,
+            gateways: None,
+            port: None,
+            from_gateway: None,
+        }
+    }
+
+    /// Whether requests that come in there are meant.
+    pub(super) fn is_for(&self, place: &Place) -> bool {
+        let gateways = self.gateways.as_ref();
+        let named = gateways.is_none_or(|names| names.contains(&place.gateway));
+        let port = self
+            .port
+            .is_none_or(|port| place.port.is_none_or(|own| own == port));
+        let source = self
+            .from_gateway
+            .is_none_or(|is_gateway| is_gateway && !place.is_mesh());
+        named && port && source
+    }
+
+    /// Between services it is not known where a request comes from: what is asked about that is
+    /// reported.
+    pub(super) fn tell_in_mesh(&self, findings: &Findings) {
+        let mesh = super::place::MESH.to_owned();
+        if self
+            .gateways
+            .as_ref()
+            .is_some_and(|names| !names.contains(&mesh))
+        {
+            return;
+        }
+        if self.from_gateway.is_some() {
+            let message = "the source of calls between services is not known, so the match is not \
+                           served for them; match a header instead";
+            findings.refuse("SourceNotSupported", &self.field, message);
+        }
+        if self.port.is_some() {
+            let message = "the port of calls between services is not compared";
+            findings.refuse("PortNotCompared", &format!("{}.port", self.field), message);
+        }
+    }
+}
+
+/// Reads a block of an object in this namespace.
+pub(super) fn read(fields: &Fields<'_>, namespace: &str) -> Result<Block, Unreadable> {
+    let mut block = Block::everything(fields.path().to_owned());
+    // Names for logs and metrics; nothing that is served depends on them.
+    fields.ignore("name");
+    fields.ignore("statPrefix");
+    let read = conditions(fields, &mut block.matches);
+    let path = path(fields, &mut block);
+    place(fields, namespace, &mut block);
+    read?;
+    path?;
+    let matches = &block.matches;
+    let is_everything = matches.headers.is_empty()
+        && matches.query.is_empty()
+        && matches.other.is_empty()
+        && matches.method.is_none();
+    block.is_catch_all = is_everything
+        && match &matches.path {
+            None => true,
+            Some(PathMatch::StringPrefix(prefix)) => **prefix == *"/",
+            Some(PathMatch::Regex(regex)) => [".*", "/.*"].contains(&&**regex),
+            Some(PathMatch::Exact(_) | PathMatch::ElementPrefix(_)) => false,
+        };
+    if block.is_catch_all {
+        block.matches.path = None;
+    }
+    Ok(block)
+}
+
+fn path(fields: &Fields<'_>, block: &mut Block) -> Result<(), Unreadable> {
+    let ignore_case = fields.bool("ignoreUriCase").unwrap_or(false);
+    let Some(uri) = fields.object("uri") else {
+        return Ok(());
+    };
+    let compared = compare::read(&uri)?;
+    block.prefix = match &compared {
+        Compared::Prefix(text) if ignore_case => Prefix::AnyCase(Arc::clone(text)),
+        Compared::Prefix(text) => Prefix::Text(Arc::clone(text)),
+        Compared::Exact(_) | Compared::Regex(_) => Prefix::Whole,
+        Compared::Present => return Ok(()),
+    };
+    if ignore_case && !matches!(compared, Compared::Regex(_)) {
+        let test = compared.test(true);
+        block.matches.other.push(Predicate {
+            test,
+            ..compared.predicate(Subject::Path)
+        });
+        return Ok(());
+    }
+    block.matches.path = Some(match compared {
+        Compared::Exact(text) => PathMatch::Exact(text),
+        Compared::Prefix(text) => PathMatch::StringPrefix(text),
+        Compared::Regex(text) => PathMatch::Regex(text),
+        Compared::Present => return Ok(()),
+    });
+    Ok(())
+}
+
+fn conditions(fields: &Fields<'_>, matches: &mut Match) -> Result<(), Unreadable> {
+    let mut result = Ok(());
+    if let Some(method) = fields.object("method") {
+        match compare::read(&method) {
+            Ok(Compared::Exact(method)) => matches.method = Some(method),
+            Ok(other) => matches.other.push(other.predicate(Subject::Method)),
+            Err(error) => result = Err(error),
+        }
+    }
+    if let Some(scheme) = fields.object("scheme") {
+        match compare::read(&scheme) {
+            Ok(compared) => matches.other.push(compared.predicate(Subject::Scheme)),
+            Err(error) => result = Err(error),
+        }
+    }
+    if let Some(authority) = fields.object("authority") {
+        match compare::read(&authority) {
+            Ok(compared) => matches.other.push(host(&compared)),
+            Err(error) => result = Err(error),
+        }
+    }
+    for (key, without) in [("headers", false), ("withoutHeaders", true)] {
+        let Some(map) = fields.object(key) else {
+            continue;
+        };
+        for name in map.keys() {
+            if let Err(error) = header(&map, name, without, matches) {
+                result = Err(error);
+            }
+        }
+    }
+    if let Some(map) = fields.object("queryParams") {
+        for name in map.keys() {
+            let read = map.object(name).map(|value| compare::read(&value));
+            match read.unwrap_or(Ok(Compared::Present)) {
+                Ok(compared) => match compared.query(name.into()) {
+                    Ok(query) => matches.query.push(query),
+                    Err(predicate) => matches.other.push(predicate),
+                },
+                Err(error) => result = Err(error),
+            }
+        }
+    }
+    result
+}
+
+/// Ports differ from those in the files wherever the gateway listens elsewhere, so they count only
+/// if the pattern has one.
+fn host(compared: &Compared) -> Predicate {
+    let (Compared::Exact(text) | Compared::Prefix(text) | Compared::Regex(text)) = compared else {
+        return compared.predicate(Subject::Host);
+    };
+    let names_port = text.contains(':') && !text.contains("(?:");
+    let subject = if names_port {
+        Subject::Authority
+    } else {
+        Subject::Host
+    };
+    Predicate {
+        test: compared.test(true),
+        ..compared.predicate(subject)
+    }
+}
+
+fn header(
+    map: &Fields<'_>,
+    name: &str,
+    without: bool,
+    matches: &mut Match,
+) -> Result<(), Unreadable> {
+    let compared = match map.object(name) {
+        Some(value) => compare::read(&value)?,
+        None => Compared::Present,
+    };
+    if let Some(claim) = name.strip_prefix("@request.auth.claims") {
+        let path = claim_path(claim).ok_or(Unreadable).inspect_err(|_| {
+            map.refuse(name, "HeaderInvalid", format!("{name:?} names no claim"));
+        })?;
+        let predicate = compared.predicate(Subject::Claim(path));
+        matches.other.push(Predicate {
+            negate: without,
+            ..predicate
+        });
+        return Ok(());
+    }
+    if ["uri", "scheme", "method", "authority"].contains(&name) || name.starts_with(':') {
+        let message = format!("{name:?} is no header; use the field of the match of that name");
+        map.refuse(name, "HeaderInvalid", message);
+        return Err(Unreadable);
+    }
+    let lower = headers::name(name).map_err(|error| {
+        map.refuse(name, "HeaderInvalid", error);
+        Unreadable
+    })?;
+    if without {
+        matches.other.push(Predicate {
+            negate: true,
+            // Envoy: a header that is not there is compared as an empty one.
+            missing_is_empty: compared != Compared::Present,
+            ..compared.predicate(Subject::Header(lower))
+        });
+        return Ok(());
+    }
+    match compared.header(lower) {
+        Ok(header) => matches.headers.push(header),
+        Err(predicate) => matches.other.push(predicate),
+    }
+    Ok(())
+}
+
+/// `.a.b` or `[a][b]`.
+pub(super) fn claim_path(text: &str) -> Option<Arc<[Arc<str>]>> {
+    let parts: Vec<Arc<str>> = if let Some(rest) = text.strip_prefix('.') {
+        rest.split('.').map(Arc::from).collect()
+    } else {
+        let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+        inner.split("][").map(Arc::from).collect()
+    };
+    let is_whole = parts
+        .iter()
+        .all(|part| !part.is_empty() && !part.contains(['[', ']']));
+    is_whole.then(|| parts.into())
+}
+
+fn place(fields: &Fields<'_>, namespace: &str, block: &mut Block) {
+    if fields.has("gateways") {
+        let names = fields.strings("gateways");
+        let names = names
+            .iter()
+            .map(|name| super::place::gateway_name(name, namespace));
+        block.gateways = Some(names.collect());
+    }
+    block.port = fields.number("port");
+    if fields.has("sourceLabels") {
+        let labels = fields.string_map("sourceLabels");
+        let ours = labels
+            .iter()
+            .all(|(key, value)| is_gateway_label(key, value));
+        block.from_gateway = Some(ours);
+    }
+    if let Some(source) = fields.text("sourceNamespace") {
+        let ours = source == super::ROOT_NAMESPACE;
+        block.from_gateway = Some(block.from_gateway.unwrap_or(true) && ours);
+    }
+}

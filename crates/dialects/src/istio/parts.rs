@@ -1,0 +1,164 @@
+//! Kinds that routes read, and kinds that are refused: what their own status says.
+
+use super::{authorization, conditions, destination_rule, service_entry, tokens};
+use crate::fields::{Fields, Findings};
+use crate::foreign::{Object, Translation};
+use crate::objects::{Objects, Reader};
+
+/// Reads `spec` with `read`, and says in the status what was found.
+fn judge(
+    object: &Object,
+    objects: &Objects,
+    read: impl FnOnce(&Fields<'_>, &Reader<'_>),
+) -> Translation {
+    let reader = Reader::new(objects);
+    let findings = Findings::default();
+    let mut out = Translation::default();
+    let body = Fields::new(&object.body, String::new(), &findings);
+    if let Some(spec) = body.object("spec") {
+        read(&spec, &reader);
+    }
+    drop(body);
+    conditions::finish(&mut out, object, &findings, reader, &[]);
+    out
+}
+
+pub(super) fn destination_rule(object: &Object, objects: &Objects) -> Translation {
+    judge(object, objects, |spec, reader| {
+        destination_rule::judge(object, spec, reader)
+    })
+}
+
+pub(super) fn service_entry(object: &Object, objects: &Objects) -> Translation {
+    judge(object, objects, |spec, _| service_entry::judge(spec))
+}
+
+pub(super) fn workload_entry(object: &Object, objects: &Objects) -> Translation {
+    judge(object, objects, |spec, _| {
+        service_entry::judge_workload(spec)
+    })
+}
+
+pub(super) fn authorization_policy(object: &Object, objects: &Objects) -> Translation {
+    judge(object, objects, |spec, _| {
+        target(spec);
+        let place = authorization::Place {
+            is_behind_gateway: false,
+            ports: None,
+        };
+        authorization::read(object, spec, &place);
+    })
+}
+
+pub(super) fn request_authentication(object: &Object, objects: &Objects) -> Translation {
+    judge(object, objects, |spec, _| {
+        target(spec);
+        tokens::read(spec);
+    })
+}
+
+/// `selector` and `targetRefs`: any labels may be those of a workload.
+fn target(spec: &Fields<'_>) {
+    if let Some(selector) = spec.object("selector") {
+        selector.string_map("matchLabels");
+    }
+    let mut references = spec.objects("targetRefs");
+    references.extend(spec.object("targetRef"));
+    for reference in references {
+        reference.text("group");
+        reference.text("name");
+        reference.unsupported(
+            "namespace",
+            "only objects of the policy's own namespace are targets",
+        );
+        if let Some(kind) = reference.text("kind")
+            && !["Gateway", "Service"].contains(&kind)
+        {
+            let message = format!("{kind} is no target; Gateway and Service are");
+            reference.refuse("kind", "TargetNotSupported", message);
+        }
+    }
+}
+
+pub(super) fn peer_authentication(object: &Object, objects: &Objects) -> Translation {
+    judge(object, objects, |spec, _| {
+        if let Some(selector) = spec.object("selector") {
+            selector.string_map("matchLabels");
+        }
+        if let Some(mtls) = spec.object("mtls") {
+            mode(&mtls, "mode");
+        }
+        if let Some(ports) = spec.object("portLevelMtls") {
+            for port in ports.keys() {
+                if let Some(mtls) = ports.object(port) {
+                    mode(&mtls, "mode");
+                }
+            }
+        }
+    })
+}
+
+fn mode(fields: &Fields<'_>, key: &str) {
+    if let Some("STRICT") = fields.text(key) {
+        let message = "pods are spoken to in plain: STRICT is not enforced, and who reaches a pod's \
+                       address reaches the pod; there are no certificates of the mesh yet";
+        fields.refuse(key, "MutualTLSNotSupported", message);
+    }
+}
+
+pub(super) fn sidecar(object: &Object, objects: &Objects) -> Translation {
+    judge(object, objects, |spec, _| {
+        if let Some(selector) = spec.object("workloadSelector") {
+            selector.string_map("labels");
+        }
+        for egress in spec.objects("egress") {
+            // Bounds what a sidecar knows; the gateway knows everything at no cost.
+            egress.strings("hosts");
+            for key in ["port", "bind", "captureMode"] {
+                egress.unsupported(key, "pods have no sidecar; remove it");
+            }
+        }
+        if let Some(policy) = spec.object("outboundTrafficPolicy") {
+            if policy.text("mode") == Some("REGISTRY_ONLY") {
+                let message = "pods reach hosts outside by themselves, nothing holds them back";
+                policy.refuse("mode", "FieldNotSupported", message);
+            }
+            policy.unsupported("egressProxy", "there is no egress gateway");
+        }
+        spec.unsupported(
+            "ingress",
+            "pods have no sidecar; requests go to the Service's port",
+        );
+        spec.unsupported(
+            "inboundConnectionPool",
+            "write connectionPool into a DestinationRule",
+        );
+    })
+}
+
+/// Kinds that nothing here serves: what to use instead.
+pub(super) fn refused(object: &Object, objects: &Objects) -> Translation {
+    let remedy = match object.kind.kind {
+        "EnvoyFilter" => {
+            "there is no Envoy to patch: use ASMLocalRateLimiter for limits, a VirtualService's \
+             headers, fault and corsPolicy, or a DestinationRule's connectionPool and \
+             outlierDetection"
+        }
+        "WasmPlugin" | "TrafficExtension" => {
+            "extensions are not run: use RequestAuthentication and AuthorizationPolicy for access, \
+             a VirtualService's headers for changes"
+        }
+        "Telemetry" => {
+            "the gateway's metrics and access log are set for all of it, see the operations page"
+        }
+        "ProxyConfig" => "pods have no sidecar, and the gateway takes its settings from its flags",
+        "WorkloadGroup" => "write a WorkloadEntry for each workload",
+        _ => "remove the object",
+    };
+    judge(object, objects, |spec, _| {
+        let kind = object.kind.kind;
+        let message = format!("{kind} is not supported and changes nothing; {remedy}");
+        spec.findings().refuse("KindNotSupported", "spec", message);
+        spec.pass_over();
+    })
+}

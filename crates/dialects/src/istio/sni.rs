@@ -1,0 +1,168 @@
+//! `tls` of a VirtualService: connections passed on as they are, by the name that clients ask for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use routing::model::tls::{TlsAction, TlsHost, TlsId};
+use routing::model::{Arm, HostPattern, SortKey, Split};
+
+use super::destination::Finder;
+use super::place::{Place, gateway_name};
+use super::{conditions, names};
+use crate::backend::BackendRef;
+use crate::fields::Fields;
+use crate::foreign::{BackendSpec, Object, Translation};
+use crate::objects::Reader;
+
+/// Translates all rules.
+pub(super) fn translate(
+    object: &Object,
+    spec: &Fields<'_>,
+    places: &[Place],
+    reader: &Reader<'_>,
+    (out, backends): (
+        &mut Translation,
+        &mut BTreeMap<BackendRef, Arc<BackendSpec>>,
+    ),
+) {
+    let places: Vec<_> = places.iter().filter(|place| place.is_passthrough).collect();
+    let rules = spec.objects("tls");
+    if !rules.is_empty() && places.is_empty() && spec.has("hosts") {
+        let message = "no server with tls.mode PASSTHROUGH has a host of this object; connections \
+                       between services are not routed by name";
+        spec.refuse("tls", "NoPassthrough", message);
+    }
+    for (at, rule) in rules.iter().enumerate() {
+        let port = places.first().and_then(|place| place.port);
+        let mut finder = Finder::new(reader, &object.name.namespace, port);
+        finder.is_passthrough = true;
+        let split = split(rule, &finder);
+        let matches: Vec<_> = rule
+            .objects("match")
+            .iter()
+            .map(|one| names_of(one, object))
+            .collect();
+        if matches.is_empty() {
+            rule.refuse("match", "MatchMissing", "write match with sniHosts");
+        }
+        let Some(split) = split else { continue };
+        backends.extend(finder.backends.take());
+        for (number, wanted) in matches.iter().enumerate() {
+            for place in places.iter().filter(|place| wanted.is_for(place)) {
+                let key = (at, number);
+                out.tls.extend(record(object, place, wanted, key, &split));
+            }
+        }
+    }
+}
+
+/// One match.
+struct Wanted {
+    names: Vec<HostPattern>,
+    gateways: Option<Vec<String>>,
+    port: Option<u16>,
+    is_served: bool,
+}
+
+impl Wanted {
+    fn is_for(&self, place: &Place) -> bool {
+        let gateways = self.gateways.as_ref();
+        self.is_served
+            && gateways.is_none_or(|names| names.contains(&place.gateway))
+            && self.port.is_none_or(|port| place.port == Some(port))
+    }
+}
+
+fn names_of(fields: &Fields<'_>, object: &Object) -> Wanted {
+    let hosts = fields.strings("sniHosts").into_iter();
+    let names: Vec<_> = hosts
+        .filter_map(|host| names::pattern(&host.to_ascii_lowercase()))
+        .collect();
+    if names.is_empty() {
+        fields.refuse(
+            "sniHosts",
+            "HostsMissing",
+            "write the names that clients ask for",
+        );
+    }
+    let namespace = &object.name.namespace;
+    let gateways = fields.has("gateways").then(|| {
+        let names = fields.strings("gateways").into_iter();
+        names.map(|name| gateway_name(name, namespace)).collect()
+    });
+    let mut is_served = true;
+    for key in [
+        "destinationSubnets",
+        "sourceSubnet",
+        "sourceLabels",
+        "sourceNamespace",
+    ] {
+        is_served &= !fields.has(key);
+        fields.unsupported(key, "the match is not served with it; remove it");
+    }
+    Wanted {
+        names,
+        gateways,
+        port: fields.number("port"),
+        is_served,
+    }
+}
+
+fn split(rule: &Fields<'_>, finder: &Finder<'_, '_>) -> Option<Split> {
+    let routes = rule.objects("route");
+    let alone = routes.len() == 1;
+    let mut arms = Vec::new();
+    for route in &routes {
+        let weight = route.number::<u32>("weight").unwrap_or(0);
+        let Some(destination) = route.object("destination") else {
+            route.refuse(
+                "destination",
+                "DestinationMissing",
+                "write a destination with a host",
+            );
+            continue;
+        };
+        if let Ok(found) = finder.find(&destination) {
+            arms.push(Arm::new(if alone { 1 } else { weight }, found.id()));
+        }
+    }
+    if routes.is_empty() {
+        rule.refuse("route", "RouteMissing", "write route with a destination");
+    }
+    Split::new(arms)
+}
+
+fn record(
+    object: &Object,
+    place: &Place,
+    wanted: &Wanted,
+    (at, number): (usize, usize),
+    split: &Split,
+) -> Option<(TlsId, Arc<TlsHost>)> {
+    let shared: BTreeSet<_> = wanted
+        .names
+        .iter()
+        .flat_map(|name| {
+            place
+                .hosts
+                .iter()
+                .filter_map(|host| names::intersection(name, host))
+        })
+        .collect();
+    if shared.is_empty() {
+        return None;
+    }
+    let field = format!("spec.tls[{at}].match[{number}]");
+    let mut sort_key = conditions::order(object);
+    sort_key.extend([at as i64, number as i64]);
+    let host = TlsHost {
+        origin: conditions::origin(object, &field),
+        bind: place.bind_id(),
+        visibility: place.visibility,
+        names: shared.into_iter().collect(),
+        sort_key: SortKey(sort_key),
+        action: TlsAction::Passthrough(split.clone()),
+    };
+    let id = format!("istio/VirtualService/{}/{}/{field}", object.name, place.id);
+    Some((TlsId(id.into()), Arc::new(host)))
+}

@@ -1,0 +1,262 @@
+//! Policies that users attach to hosts and Services, whatever dialect the routes are of.
+//!
+//! A DestinationRule, an AuthorizationPolicy or an ASM policy names a host, a Service or the
+//! gateway, never a route. So every dialect's translator asks here: about the hosts of a route,
+//! and about the Service behind each of its arms. Where there is no such object at all, that is
+//! one look and one remembered dependency.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::names::label;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use routing::model::{Action, Arm, Filters, Guards, HostPattern, Route, Split};
+
+use crate::asm;
+use crate::backend::BackendRef;
+use crate::foreign::{BackendSpec, Kind};
+use crate::istio::security::{self, Target};
+use crate::istio::{self, destination_rule};
+use crate::objects::{Name, Reader};
+
+/// Kinds whose objects say something about routes of other dialects.
+const KINDS: [&Kind; 7] = [
+    &istio::DESTINATION_RULE,
+    &istio::AUTHORIZATION_POLICY,
+    &istio::REQUEST_AUTHENTICATION,
+    &asm::LOCAL_RATE_LIMITER,
+    &asm::CIRCUIT_BREAKER,
+    &asm::QUOTA_SCHEDULING,
+    &asm::RATE_LIMITING,
+];
+
+/// Whether objects of this kind say something about routes of other dialects.
+pub(crate) fn is_overlay(kind: &Kind) -> bool {
+    KINDS.contains(&kind)
+}
+
+/// All of those kinds.
+pub(crate) fn kinds() -> &'static [&'static Kind] {
+    &KINDS
+}
+
+/// What is asked of every request for some hosts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Policies {
+    guards: Guards,
+}
+
+/// What is asked of requests for these hosts that come in at the gateway: by the policies for the
+/// hosts, for the gateway, and for those of `gateways` that serve them.
+pub(crate) fn of_hosts<'h>(
+    reader: &Reader<'_>,
+    hosts: impl IntoIterator<Item = &'h HostPattern>,
+    gateways: &[Name],
+) -> Policies {
+    let target = Target::Gateway {
+        gateways,
+        port: None,
+    };
+    of_target(reader, hosts, &target)
+}
+
+/// The same for one target.
+pub(crate) fn of_target<'h>(
+    reader: &Reader<'_>,
+    hosts: impl IntoIterator<Item = &'h HostPattern>,
+    target: &Target<'_>,
+) -> Policies {
+    if !reader.has_overlays() {
+        return Policies::default();
+    }
+    let hosts: Vec<_> = hosts.into_iter().map(ToString::to_string).collect();
+    let mut guards = asm::guards(reader, &hosts, None);
+    let asked = security::find(reader, target);
+    guards.authorization = asked.authorization.map(Arc::new);
+    guards.tokens = asked.tokens.map(Arc::new);
+    Policies { guards }
+}
+
+impl Policies {
+    /// Puts them on a route. What all of its arms ask alike is asked by the route too: before one
+    /// of them is drawn.
+    pub(crate) fn apply(&self, route: &mut Route) {
+        hoist(route);
+        if !self.guards.is_empty() {
+            merge(guards_of(&mut route.filters), &self.guards);
+        }
+    }
+}
+
+/// The guards of a route or of an arm, to be changed.
+pub(crate) fn guards_of(filters: &mut Filters) -> &mut Guards {
+    Arc::make_mut(filters.guards.get_or_insert_default())
+}
+
+fn hoist(route: &mut Route) {
+    let (Action::Forward(split) | Action::ForwardSecure(split)) = &mut route.action else {
+        return;
+    };
+    let mut drawn = split.arms().iter().filter(|arm| arm.weight > 0);
+    let Some(guards) = drawn.next().and_then(|arm| arm.filters.guards.clone()) else {
+        return;
+    };
+    if !drawn.all(|arm| arm.filters.guards.as_ref() == Some(&guards)) {
+        return;
+    }
+    let arms = split.arms().iter().map(|arm| {
+        let mut arm: Arm = arm.clone();
+        arm.filters.guards = None;
+        arm
+    });
+    if let Some(without) = Split::new(arms.collect()) {
+        *split = without;
+        merge(guards_of(&mut route.filters), &guards);
+    }
+}
+
+/// Adds what `other` asks; both must let a request pass.
+fn merge(into: &mut Guards, other: &Guards) {
+    if into.fault.is_none() {
+        into.fault.clone_from(&other.fault);
+    }
+    into.authorization = match (into.authorization.take(), &other.authorization) {
+        (None, other) => other.clone(),
+        (own, None) => own,
+        (Some(own), Some(other)) => Some(Arc::new(security::both((*own).clone(), other))),
+    };
+    if let Some(tokens) = &other.tokens {
+        let own = Arc::make_mut(into.tokens.get_or_insert_with(|| Arc::clone(tokens)));
+        for provider in &tokens.providers {
+            if !own.providers.contains(provider) {
+                own.providers.push(provider.clone());
+            }
+        }
+        own.required |= tokens.required;
+    }
+    for limit in &other.rate_limits {
+        if into.rate_limits.iter().all(|own| own.id != limit.id) {
+            into.rate_limits.push(Arc::clone(limit));
+        }
+    }
+    for breaker in &other.breakers {
+        if into.breakers.iter().all(|own| own.id != breaker.id) {
+            into.breakers.push(Arc::clone(breaker));
+        }
+    }
+    for quota in &other.quotas {
+        if into.quotas.iter().all(|own| own.id != quota.id) {
+            into.quotas.push(Arc::clone(quota));
+        }
+    }
+}
+
+/// The hosts that a Service is known by. One of a revision is also its private Service.
+pub(crate) fn names(reader: &Reader<'_>, service: &Name) -> Vec<String> {
+    let mut names = vec![istio::of_service(service)];
+    if let Some(service_object) = reader.service(service)
+        && revision(service_object).is_some()
+    {
+        let private = Name::new(&service.namespace, &format!("{}-private", service.name));
+        names.push(istio::of_service(&private));
+    }
+    names
+}
+
+fn revision(service: &k8s_openapi::api::core::v1::Service) -> Option<&String> {
+    service.metadata.labels.as_ref()?.get(label::REVISION)
+}
+
+/// What is asked of requests for a Service's port, whatever route they come by.
+pub(crate) fn by_service(reader: &Reader<'_>, name: &Name, port: u16) -> Option<Arc<Guards>> {
+    if !reader.has_overlays() {
+        return None;
+    }
+    let ports = ports(reader, name, port);
+    let mut guards = asm::guards(reader, &names(reader, name), Some(&ports));
+    let labels = labels(reader, name);
+    let asked = security::find(
+        reader,
+        &Target::Workload {
+            service: name,
+            labels: &labels,
+            ports: &ports,
+        },
+    );
+    guards.authorization = asked.authorization.map(Arc::new);
+    guards.tokens = asked.tokens.map(Arc::new);
+    (!guards.is_empty()).then(|| Arc::new(guards))
+}
+
+/// The same for a host outside of the cluster.
+pub(crate) fn by_host_of_backend(reader: &Reader<'_>, host: &str) -> Option<Arc<Guards>> {
+    if !reader.has_overlays() {
+        return None;
+    }
+    let guards = asm::guards(reader, &[host.to_owned()], None);
+    (!guards.is_empty()).then(|| Arc::new(guards))
+}
+
+/// For the translators of other dialects: what is asked of requests for a backend. A reference
+/// about which a DestinationRule says something becomes a variant of its own.
+pub(crate) fn at_backend(reader: &Reader<'_>, reference: &mut BackendRef) -> Option<Arc<Guards>> {
+    if !reader.has_overlays() {
+        return None;
+    }
+    if let Some((variant, _)) = rule(reader, reference) {
+        reference.variant = Some(variant);
+    }
+    by_service(reader, &reference.service, reference.port)
+}
+
+/// How a backend of another dialect differs from what its Service says.
+pub(crate) fn spec(reader: &Reader<'_>, reference: &BackendRef) -> Option<BackendSpec> {
+    reference.variant.as_ref()?;
+    rule(reader, reference).map(|(_, spec)| spec)
+}
+
+fn rule(reader: &Reader<'_>, reference: &BackendRef) -> Option<(Arc<str>, BackendSpec)> {
+    let service = &reference.service;
+    let hosts = names(reader, service);
+    let own = &service.namespace;
+    let rules = destination_rule::find(reader, own, own, &hosts);
+    let found = destination_rule::spec(reader, &rules, &hosts[0], reference.port, None);
+    let (variant, spec) = found.ok()?;
+    Some((variant?, spec))
+}
+
+/// The Service's own port and the one of its pods.
+fn ports(reader: &Reader<'_>, name: &Name, port: u16) -> Vec<u16> {
+    let mut ports = vec![port];
+    let spec = reader
+        .service(name)
+        .and_then(|service| service.spec.as_ref());
+    let all = spec
+        .and_then(|spec| spec.ports.as_deref())
+        .unwrap_or_default();
+    let own = all.iter().find(|own| own.port == i32::from(port));
+    if let Some(IntOrString::Int(target)) = own.and_then(|own| own.target_port.as_ref()) {
+        ports.extend(u16::try_from(*target).ok());
+    }
+    ports
+}
+
+/// The labels that the pods of a Service have: those that it selects, and those of its revision.
+fn labels(reader: &Reader<'_>, name: &Name) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    let Some(service) = reader.service(name) else {
+        return labels;
+    };
+    let spec = service.spec.as_ref();
+    labels.extend(
+        spec.and_then(|spec| spec.selector.clone())
+            .unwrap_or_default(),
+    );
+    if let Some(revision) = revision(service) {
+        let object = reader.revision(&Name::new(&name.namespace, revision));
+        let own = object.and_then(|object| object.metadata.labels.clone());
+        labels.extend(own.unwrap_or_default());
+        labels.insert("app".to_owned(), revision.clone());
+    }
+    labels
+}
