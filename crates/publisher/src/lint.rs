@@ -89,6 +89,7 @@ fn settings(kinds: &'static [&'static Kind]) -> Settings {
         ports: GatewayPorts::default(),
         kinds,
         resolver: Arc::new(SystemResolver),
+        issues_certificates: true,
     }
 }
 
