@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+mod contour;
 mod diagnostic;
 mod fields;
 pub mod foreign;
@@ -15,6 +16,8 @@ pub mod ingress;
 pub mod knative;
 mod objects;
 mod shared;
+#[cfg(test)]
+mod testing;
 
 pub use diagnostic::{Diagnostic, Effect};
 pub use objects::{CertificateState, Claimant, Dependency, GatewayAddress, Name, Objects, Reader};
