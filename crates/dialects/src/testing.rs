@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
-use k8s_openapi::ByteString;
 use routing::model::tls::{Certificate, PrivateKey, TlsHost, TlsId};
 use routing::model::{Bind, Route, RouteId};
 use serde::Serialize;
@@ -51,12 +50,10 @@ fn put_other(objects: &mut Objects, name: &Name, document: &Value) {
                 .as_object()
                 .cloned()
                 .unwrap_or_default();
-            let mut data: BTreeMap<String, Vec<u8>> = text
+            let data: BTreeMap<String, Vec<u8>> = text
                 .into_iter()
                 .map(|(key, value)| (key, value.as_str().unwrap_or_default().into()))
                 .collect();
-            let encoded: BTreeMap<String, ByteString> = read(&document["data"]);
-            data.extend(encoded.into_iter().map(|(key, value)| (key, value.0)));
             let state = if data.contains_key("tls.crt") {
                 Ok(Arc::new(Certificate {
                     name: name.to_string().into(),
