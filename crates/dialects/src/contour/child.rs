@@ -22,8 +22,15 @@ pub(super) fn judge(object: &Object, walk: &mut Walk<'_, '_>) {
             continue;
         };
         let mut below = Walk::new(walk.reader);
-        let spec = Spec::read(root, walk.reader, &Findings::default());
-        root::walk_root(root, &spec, &mut below, &mut Translation::default());
+        let findings = Findings::default();
+        let spec = Spec::read(root, walk.reader, &findings);
+        root::walk_root(
+            root,
+            &spec,
+            &findings,
+            &mut below,
+            &mut Translation::default(),
+        );
         if let Some(judgement) = below.judged.remove(&object.name) {
             found.get_or_insert_default().merge(judgement);
         }

@@ -66,7 +66,7 @@ impl Asked {
         let kind = fields.text("serviceType").unwrap_or("grpc");
         if !matches!(kind, "grpc" | "http") {
             let text = format!("{kind:?} is neither grpc nor http; grpc is used");
-            fields.refuse("serviceType", "FieldInvalid", text);
+            fields.refuse("serviceType", "ServiceTypeUnknown", text);
         }
         let body = fields.object("withRequestBody").map(|body| {
             if !body.bool("allowPartialMessage").unwrap_or(false) {
@@ -255,7 +255,7 @@ impl Extension {
         let protocol = spec.text("protocol").unwrap_or("h2");
         if !matches!(protocol, "h2" | "h2c" | "http/1.1") {
             let text = format!("protocol {protocol:?} is not known; h2 is used");
-            spec.refuse("protocol", "FieldInvalid", text);
+            spec.refuse("protocol", "ProtocolUnknown", text);
         }
         let policy = out.policy(&spec);
         let validation = spec.object("validation").map(|it| Validation::read(&it));

@@ -96,7 +96,11 @@ pub(super) fn retries(fields: &Fields<'_>) -> Retries {
         None | Some(0) => 1,
         Some(count) => u32::try_from(count).unwrap_or(u32::MAX),
     };
-    let try_timeout = fields.parse("perTryTimeout", go_duration::parse);
+    let try_timeout = fields.text("perTryTimeout").and_then(|text| {
+        let time = go_duration::parse(text);
+        let told = |error| fields.refuse("perTryTimeout", "FieldIgnored", error);
+        time.map_err(told).ok()
+    });
     let mut on = fields.strings("retryOn");
     if on.is_empty() {
         on.push("5xx");

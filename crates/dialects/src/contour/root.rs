@@ -28,12 +28,12 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
     let spec = Spec::read(object, &reader, &findings);
     let mut out = Translation::default();
     if spec.host.is_some() {
-        walk_root(object, &spec, &mut walk, &mut out);
+        walk_root(object, &spec, &findings, &mut walk, &mut out);
     } else {
         child::judge(object, &mut walk);
+        walk.judge(&object.name).absorb(&findings);
     }
-    let mut judgement = walk.judged.remove(&object.name).unwrap_or_default();
-    judgement.absorb(&findings);
+    let judgement = walk.judged.remove(&object.name).unwrap_or_default();
     // What is not served needs no backends.
     if !out.routes.is_empty() || !out.tls.is_empty() {
         out.backends = std::mem::take(&mut walk.facts.backends.found);
@@ -52,11 +52,16 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
 pub(super) fn walk_root(
     object: &Object,
     spec: &Spec,
+    findings: &Findings,
     walk: &mut Walk<'_, '_>,
     out: &mut Translation,
 ) {
     let Some(host) = &spec.host else { return };
-    walk.judge(&object.name);
+    let judgement = walk.judge(&object.name);
+    judgement.absorb(findings);
+    if judgement.has_misread() {
+        return;
+    }
     if let Err(problem) = serve(object, spec, host, walk, out) {
         walk.judge(&object.name).error(problem);
         *out = Translation::default();

@@ -83,7 +83,7 @@ impl Service {
         );
         let weight = fields.int("weight").unwrap_or(0);
         if weight < 0 {
-            fields.refuse("weight", "FieldInvalid", "a weight below 0 counts as 0");
+            fields.refuse("weight", "WeightNegative", "a weight below 0 counts as 0");
         }
         let slow = fields.object("slowStartPolicy");
         Self {

@@ -104,9 +104,25 @@ impl Judgement {
         self.errors.is_empty()
     }
 
-    /// Takes what the reading of fields found: warnings.
+    /// Takes what the reading of fields found: warnings. A value of the wrong type is an error, as
+    /// it is for Contour's schema: read as if it were not there, a condition would let more
+    /// requests pass, and a permission would be for everybody.
     pub(super) fn absorb(&mut self, findings: &Findings) {
-        self.diagnostics.extend(findings.take());
+        for found in findings.take() {
+            if found.reason == "FieldInvalid" {
+                let text = format!("{} {}", found.field, found.message);
+                self.error(Problem::new(kind::SPEC, found.reason, &found.field, text));
+            } else {
+                self.diagnostics.insert(found);
+            }
+        }
+    }
+
+    /// Whether a field of the wrong type was found: nothing of the object is to be used.
+    pub(super) fn has_misread(&self) -> bool {
+        self.errors
+            .iter()
+            .any(|error| error.reason == "FieldInvalid")
     }
 
     /// The same object, judged once more in another place.

@@ -105,6 +105,9 @@ fn follow(
     let findings = Findings::default();
     let spec = Spec::read(included, walk.reader, &findings);
     walk.judge(name).absorb(&findings);
+    if walk.judge(name).has_misread() {
+        return Err(problem("NothingDefined", format!("{name} cannot be read")));
+    }
     let split = match &spec.tcp {
         Some(tcp) => follow(included, tcp, tls, walk, way),
         None => Err(problem("NothingDefined", format!("{name} has no tcpproxy"))),

@@ -172,8 +172,13 @@ impl<'r, 'o> Walk<'r, 'o> {
             Some(included) => {
                 let findings = Findings::default();
                 let spec = Spec::read(included, self.reader, &findings);
-                self.judge(name).absorb(&findings);
-                return Ok(self.routes(included, &spec, &all, at));
+                let judgement = self.judge(name);
+                judgement.absorb(&findings);
+                return Ok(if judgement.has_misread() {
+                    Vec::new()
+                } else {
+                    self.routes(included, &spec, &all, at)
+                });
             }
         };
         let missing = problem(reason, text);
