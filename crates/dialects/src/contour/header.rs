@@ -40,7 +40,8 @@ pub(super) fn read(
         } else {
             Err(format!("duplicate header addition: {name:?}"))
         };
-        first_error = first_error.and(set.map_err(|text| format!("{text} (entry {at})")));
+        let set = set.map_err(|text| format!("{text} (entry {at})"));
+        first_error = first_error.and(set);
     }
     let mut removed = BTreeSet::new();
     for name in fields.strings("remove") {

@@ -46,11 +46,10 @@ impl RouteSpec {
         let namespace = &*object.name.namespace;
         let services = fields.objects("services").into_iter();
         let headers = |key, may_set_host| {
-            fields
-                .object(key)
-                .map_or(Ok(header::Policy::default()), |fields| {
-                    header::read(&fields, may_set_host, &[("CONTOUR_NAMESPACE", namespace)])
-                })
+            fields.object(key).map_or_else(
+                || Ok(header::Policy::default()),
+                |fields| header::read(&fields, may_set_host, &[("CONTOUR_NAMESPACE", namespace)]),
+            )
         };
         let limit = fields.object("rateLimitPolicy");
         let limit_id = format!("{DIALECT}/{}/{}", object.name, fields.at("rateLimitPolicy"));

@@ -227,7 +227,7 @@ impl Service {
         })?;
         Ok(UpstreamTls {
             server_name: host
-                .or(names.first())
+                .or_else(|| names.first())
                 .cloned()
                 .unwrap_or_else(|| target.dns_name()),
             accepted_names: names,

@@ -91,6 +91,6 @@ pub(super) fn is_internal(object: &Object) -> bool {
     let annotated = CLASSES.iter().find_map(|key| object.annotations.get(*key));
     let class = annotated
         .map(String::as_str)
-        .or(object.spec()["ingressClassName"].as_str());
+        .or_else(|| object.spec()["ingressClassName"].as_str());
     class == Some(INTERNAL)
 }

@@ -34,7 +34,7 @@ pub(super) struct Facts<'r, 'o> {
 
 impl Facts<'_, '_> {
     pub(super) fn enforces_tls(&self, permit_insecure: bool) -> bool {
-        self.has_tls && !(permit_insecure && !self.forbids_insecure)
+        self.has_tls && (self.forbids_insecure || !permit_insecure)
     }
 }
 
