@@ -201,7 +201,13 @@ pub struct ExternalHost {
 
 /// Every kind of every dialect.
 pub fn kinds() -> &'static [&'static Kind] {
-    static ALL: LazyLock<Vec<&'static Kind>> =
-        LazyLock::new(|| [crate::istio::KINDS, crate::asm::KINDS].concat());
+    static ALL: LazyLock<Vec<&'static Kind>> = LazyLock::new(|| {
+        [
+            crate::istio::KINDS,
+            crate::asm::KINDS,
+            crate::contour::KINDS,
+        ]
+        .concat()
+    });
     &ALL
 }

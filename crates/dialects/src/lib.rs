@@ -8,6 +8,7 @@
 
 pub mod asm;
 pub mod backend;
+mod contour;
 mod diagnostic;
 mod fields;
 pub mod foreign;
@@ -19,6 +20,8 @@ mod objects;
 mod overlay;
 mod ports;
 mod shared;
+#[cfg(test)]
+mod testing;
 
 pub use diagnostic::{Diagnostic, Effect};
 pub use objects::{CertificateState, Claimant, Dependency, GatewayAddress, Name, Objects, Reader};

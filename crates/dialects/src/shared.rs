@@ -1,5 +1,7 @@
 //! Leaf functions that dialects share. They take plain values and never decide control flow.
 
+pub(crate) mod authorities;
+pub(crate) mod go_duration;
 pub(crate) mod headers;
 pub(crate) mod host;
 pub(crate) mod selector;

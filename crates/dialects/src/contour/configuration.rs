@@ -1,0 +1,114 @@
+//! ContourConfiguration: the little of it that decides about objects. The rest is about Envoy and
+//! Contour themselves, and is reported.
+
+use std::sync::Arc;
+
+use super::CONFIGURATION;
+use super::extension::Asked;
+use super::status::Judgement;
+use crate::fields::{Fields, Findings};
+use crate::foreign::{Object, Translation};
+use crate::objects::{Objects, Reader};
+
+/// What HTTPProxies must know.
+#[derive(Default)]
+pub(super) struct Settings {
+    /// Where roots may be; empty is everywhere.
+    root_namespaces: Vec<String>,
+    pub(super) forbids_insecure: bool,
+    /// Who decides about hosts that do not say so themselves.
+    pub(super) authorization: Option<Asked>,
+}
+
+impl Settings {
+    /// Of the first configuration by name: Contour has one.
+    pub(super) fn read(reader: &Reader<'_>) -> Self {
+        let first = reader.foreign_all(&CONFIGURATION).next();
+        first.map_or_else(Self::default, |object| {
+            Self::of(object, &Findings::default())
+        })
+    }
+
+    pub(super) fn is_root_namespace(&self, namespace: &str) -> bool {
+        self.root_namespaces.is_empty() || self.root_namespaces.iter().any(|it| it == namespace)
+    }
+
+    fn of(object: &Object, findings: &Findings) -> Self {
+        let root = Fields::new(&object.body, String::new(), findings);
+        let Some(spec) = root.object("spec") else {
+            return Self::default();
+        };
+        let mut out = Self::default();
+        if let Some(proxy) = spec.object("httpproxy") {
+            let names = proxy.strings("rootNamespaces").into_iter();
+            out.root_namespaces = names.map(str::to_owned).collect();
+            out.forbids_insecure = proxy.bool("disablePermitInsecure").unwrap_or(false);
+            proxy.unsupported("fallbackCertificate", "give every host a certificate");
+        }
+        let namespace: &Arc<str> = &object.name.namespace;
+        let asked = spec
+            .object("globalExtAuth")
+            .map(|it| Asked::read(&it, namespace));
+        out.authorization = asked.filter(Asked::is_named);
+        if spec.bool("enableExternalNameService").unwrap_or(false) {
+            let text =
+                "Services of type ExternalName are served only if they stand for this gateway";
+            spec.refuse("enableExternalNameService", "FieldNotSupported", text);
+        }
+        let own = "the gateway has settings of its own";
+        for key in [
+            "xdsServer",
+            "ingress",
+            "debug",
+            "health",
+            "envoy",
+            "gateway",
+            "metrics",
+        ] {
+            spec.unsupported(key, own);
+        }
+        spec.unsupported("policy", "say headers in each HTTPProxy");
+        spec.unsupported("rateLimitService", "use local rate limits");
+        spec.unsupported("tracing", own);
+        spec.unsupported("featureFlags", own);
+        out
+    }
+}
+
+/// The status of a configuration.
+pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
+    let reader = Reader::new(objects);
+    let findings = Findings::default();
+    Settings::of(object, &findings);
+    let first = reader.foreign_all(&CONFIGURATION).next();
+    if first.is_some_and(|first| first.name < object.name) {
+        let text = "another ContourConfiguration comes first by name; this one changes nothing";
+        findings.refuse("ConfigurationIgnored", "spec", text);
+    }
+    told("ContourConfiguration", object, &findings, reader)
+}
+
+/// The status of a deployment: nothing of it is for us.
+pub(super) fn judge_deployment(object: &Object, objects: &Objects) -> Translation {
+    let reader = Reader::new(objects);
+    let findings = Findings::default();
+    let root = Fields::new(&object.body, String::new(), &findings);
+    if let Some(spec) = root.object("spec") {
+        for key in spec.keys() {
+            spec.unsupported(key, "no Envoy is deployed, the gateway is this process");
+        }
+    }
+    drop(root);
+    told("ContourDeployment", object, &findings, reader)
+}
+
+fn told(what: &str, object: &Object, findings: &Findings, reader: Reader<'_>) -> Translation {
+    let mut judgement = Judgement::default();
+    judgement.absorb(findings);
+    Translation {
+        diagnostics: judgement.diagnostics(),
+        status: Some(judgement.conditions(what, object.generation)),
+        reads: reader.into_read(),
+        ..Translation::default()
+    }
+}
