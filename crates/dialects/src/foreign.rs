@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::tls::{TlsHost, TlsId, UpstreamTls};
@@ -196,5 +196,7 @@ pub struct ExternalHost {
 
 /// Every kind of every dialect.
 pub fn kinds() -> &'static [&'static Kind] {
-    &[]
+    static ALL: LazyLock<Vec<&'static Kind>> =
+        LazyLock::new(|| [crate::emissary::KINDS.as_slice()].concat());
+    &ALL
 }

@@ -8,6 +8,7 @@
 
 pub mod backend;
 mod diagnostic;
+pub mod emissary;
 mod fields;
 pub mod foreign;
 pub mod gateway_api;
