@@ -206,6 +206,7 @@ pub fn kinds() -> &'static [&'static Kind] {
             crate::istio::KINDS,
             crate::asm::KINDS,
             crate::contour::KINDS,
+            crate::emissary::KINDS.as_slice(),
         ]
         .concat()
     });

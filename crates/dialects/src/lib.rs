@@ -10,6 +10,7 @@ pub mod asm;
 pub mod backend;
 mod contour;
 mod diagnostic;
+pub mod emissary;
 mod fields;
 pub mod foreign;
 pub mod gateway_api;

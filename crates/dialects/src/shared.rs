@@ -1,8 +1,13 @@
 //! Leaf functions that dialects share. They take plain values and never decide control flow.
 
 pub(crate) mod authorities;
+pub(crate) mod authority;
+#[cfg(test)]
+pub(crate) mod cases;
 pub(crate) mod go_duration;
 pub(crate) mod headers;
 pub(crate) mod host;
 pub(crate) mod selector;
+pub(crate) mod text;
 pub(crate) mod tls;
+pub(crate) mod upstream;

@@ -1,0 +1,96 @@
+//! Where a dialect's reference to a Service leads, for dialects that say themselves how backends
+//! are spoken to.
+//!
+//! A backend with a policy of its own has a variant made from that policy: the same Service under
+//! the same policy is one backend, whoever refers to it.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use sha2::{Digest as _, Sha256};
+
+use crate::backend::{self, BackendRef, Unresolved};
+use crate::diagnostic::Effect;
+use crate::foreign::{BackendSpec, ExternalHost};
+use crate::objects::{Name, Reader};
+
+/// A Service's port, or a host outside of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Service { name: Name, port: u16 },
+    Host { host: Arc<str>, port: u16 },
+}
+
+/// Why a reference leads nowhere: effect, reason and text.
+pub(crate) type Nowhere = (Effect, &'static str, String);
+
+/// Finds a Service's port. A Service of type ExternalName is the host that it names, unless that
+/// is this gateway.
+pub(crate) fn find(reader: &Reader<'_>, name: &Name, port: &IntOrString) -> Result<Place, Nowhere> {
+    match backend::resolve(reader, name, port) {
+        Ok(target) => Ok(Place::Service {
+            name: name.clone(),
+            port: target.reference.port,
+        }),
+        // How it is spoken to is for the caller to say.
+        Err(Unresolved::Tls { service, port }) => Ok(Place::Service {
+            name: service,
+            port,
+        }),
+        Err(Unresolved::Alias { service, target }) => match port {
+            IntOrString::Int(number) if u16::try_from(*number).is_ok() => Ok(Place::Host {
+                host: target.into(),
+                port: u16::try_from(*number).unwrap_or_default(),
+            }),
+            _ => {
+                let text = format!(
+                    "Service {service} is an alias of {target}: write the port as a number"
+                );
+                Err((Effect::Refused, "PortInvalid", text))
+            }
+        },
+        Err(error) => {
+            let effect = if error.may_appear() {
+                Effect::Waiting
+            } else {
+                Effect::Refused
+            };
+            Err((effect, error.reason(), error.to_string()))
+        }
+    }
+}
+
+/// The reference to a place under a policy of this dialect. `owner` is the namespace of the object
+/// that names it.
+pub(crate) fn reference(
+    dialect: &str,
+    owner: &Arc<str>,
+    place: Place,
+    http2: bool,
+    mut spec: BackendSpec,
+) -> (BackendRef, Arc<BackendSpec>) {
+    let (service, port) = match place {
+        Place::Service { name, port } => (name, port),
+        Place::Host { host, port } => {
+            let name = Name {
+                namespace: Arc::clone(owner),
+                name: Arc::clone(&host),
+            };
+            spec.hosts.push(ExternalHost {
+                host,
+                port,
+                weight: 1,
+                locality: None,
+            });
+            (name, port)
+        }
+    };
+    let digest = Sha256::digest(format!("{spec:?}"));
+    let reference = BackendRef {
+        service,
+        port,
+        http2,
+        variant: Some(format!("{dialect}/{}", hex::encode(&digest[..6])).into()),
+    };
+    (reference, Arc::new(spec))
+}
