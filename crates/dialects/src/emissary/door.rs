@@ -4,17 +4,17 @@
 //! those; every other port is a bind. Without any Listener all Hosts are at the shared ones.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use routing::model::{Bind, BindId};
+use routing::model::BindId;
 
 use super::host::Host;
 use super::{LISTENER, instance};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
+use crate::ports::GatewayPorts;
 use crate::shared::selector;
 
 /// Which requests are secure.
@@ -77,23 +77,13 @@ struct Listener {
 }
 
 impl Listener {
-    /// Whether the shared listeners are what it asks for.
-    fn is_shared(&self) -> bool {
+    /// Whether the shared listeners are what it asks for. 8080 and 8443 are Emissary's usual ports
+    /// for them.
+    fn is_shared(&self, ports: &GatewayPorts) -> bool {
         if self.is_tls {
-            matches!(self.port, 443 | 8443)
+            ports.is_https(self.port) || self.port == 8443
         } else {
-            matches!(self.port, 80 | 8080)
-        }
-    }
-
-    fn bind(&self) -> Bind {
-        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.port);
-        let suffix = if self.is_tls { "/tls" } else { "" };
-        Bind {
-            id: BindId(format!("{address}{suffix}").into()),
-            address,
-            is_tls: self.is_tls,
-            sealed: Vec::new(),
+            ports.is_http(self.port) || self.port == 8080
         }
     }
 }
@@ -112,19 +102,20 @@ pub(super) fn doors(reader: &Reader<'_>, hops: bool) -> Vec<Door> {
         let spec = Fields::new(object.spec(), String::new(), &findings);
         spec.pass_over();
         match read(&spec, &object.name, hops) {
-            Some(listener) if listener.is_shared() => shared.push(listener),
+            Some(listener) if listener.is_shared(reader.gateway_ports()) => shared.push(listener),
             Some(listener) => {
                 bound.entry(listener.port).or_insert(listener);
             }
             None => {}
         }
     }
+    let ports = reader.gateway_ports();
     let mut doors = Vec::new();
     if !is_any || !shared.is_empty() {
         doors.push(of_shared(shared, hops));
     }
     doors.extend(bound.into_values().map(|listener| Door {
-        bind: Some(listener.bind().id),
+        bind: Some(ports.bind(listener.port, listener.is_tls).id),
         is_tls: Some(listener.is_tls),
         security: listener.security,
         bindings: vec![listener.binding],
@@ -264,14 +255,15 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
                  client's address is a setting of the gateway";
             spec.refuse("l7Depth", "FieldDiffers", message);
         }
-        if listener.is_shared() {
+        let ports = reader.gateway_ports();
+        if listener.is_shared(ports) {
             return;
         }
         let others = reader.foreign_all(&LISTENER).filter(|other| {
             let findings = Findings::default();
             let spec = Fields::new(other.spec(), String::new(), &findings);
             spec.pass_over();
-            let same = |other: &Listener| other.port == listener.port && !other.is_shared();
+            let same = |other: &Listener| other.port == listener.port && !other.is_shared(ports);
             instance::is_ours(other) && read(&spec, &other.name, false).as_ref().is_some_and(same)
         });
         if let Some(first) = others.map(|other| &other.name).min()
@@ -284,7 +276,7 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             spec.refuse("port", "PortConflict", message);
             return;
         }
-        let bind = listener.bind();
+        let bind = ports.bind(listener.port, listener.is_tls);
         out.binds.push((bind.id.clone(), Arc::new(bind)));
     })
 }
