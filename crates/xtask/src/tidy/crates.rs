@@ -24,7 +24,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "publisher",
         &["api", "reconcile", "dialects", "routing", "lifecycle"],
     ),
-    ("proxy", &["routing", "scaling", "lifecycle"]),
+    ("policy", &[]),
+    ("proxy", &["policy", "routing", "scaling", "lifecycle"]),
     ("scaling", &["routing", "lifecycle"]),
     ("images", &["lifecycle"]),
     ("node", &["api", "reconcile", "images", "lifecycle"]),
@@ -62,6 +63,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     ("proxy", &["kube-core", "api", "k8s-openapi"]),
     ("scaling", &["kube-core", "api", "k8s-openapi"]),
+    ("policy", &["tokio", "rand"]),
 ];
 
 /// The workspace's crates and their dependencies.
