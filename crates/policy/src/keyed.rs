@@ -53,6 +53,14 @@ impl<K: Clone + Eq + Hash, V> Keyed<K, V> {
         &mut self.entries[at as usize].value
     }
 
+    /// The entry of a key, if it is there; it counts as used.
+    pub fn get(&mut self, key: &K) -> Option<&mut V> {
+        let at = *self.places.get(key)?;
+        self.unlink(at);
+        self.link(at);
+        Some(&mut self.entries[at as usize].value)
+    }
+
     /// The number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -47,6 +47,8 @@ pub(crate) struct Reply {
     pub(crate) grpc: Option<u8>,
     /// The client's connection cannot be used any more.
     pub(crate) close: bool,
+    /// A word for the access record, if a policy and not the route answers.
+    pub(crate) flag: &'static str,
 }
 
 /// One request and the way to answer it.

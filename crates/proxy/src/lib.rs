@@ -17,6 +17,7 @@ mod entry;
 mod failure;
 mod filter;
 mod forwarded;
+mod guard;
 mod http1;
 mod http2;
 mod listener;
@@ -25,6 +26,7 @@ mod metrics;
 mod rare;
 mod record;
 mod request;
+mod seen;
 mod socket;
 mod timeout;
 mod tls;
@@ -193,6 +195,7 @@ pub fn start(
         max_handshakes: (settings.limits.handshakes / threads).max(1),
         limits: settings.limits,
         server: settings.server.map(Arc::from),
+        guards: Arc::default(),
         https_port: settings
             .https_port
             .or(https_port)

@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::request::Parts;
 use routing::RequestView;
 
+use crate::http1::field::Field;
 use crate::http1::head::{RequestHead, is_idempotent};
 
 /// Part of a body.
@@ -191,6 +192,21 @@ impl RequestView for View<'_> {
 
     fn query(&self) -> &str {
         self.target().split_once('?').map_or("", |(_, query)| query)
+    }
+
+    fn each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        match self {
+            Self::Http1 { head, bytes } => {
+                let is =
+                    |field: &&Field| field.name.get(bytes).eq_ignore_ascii_case(name.as_bytes());
+                let named = head.fields.list.iter().filter(is);
+                named.for_each(|field| each(field.value.get(bytes)));
+            }
+            Self::Http2(parts) => {
+                let named = parts.headers.get_all(name).iter();
+                named.for_each(|value| each(value.as_bytes()));
+            }
+        }
     }
 }
 

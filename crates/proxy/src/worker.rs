@@ -14,6 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::Limits;
 use crate::buffer::Buffers;
+use crate::guard::Registry;
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::metrics::Counters;
 use crate::tls::Clients;
@@ -27,6 +28,8 @@ pub(crate) struct Worker {
     /// Value of the `server` header of the gateway's own answers.
     pub(crate) server: Option<Arc<str>>,
     pub(crate) counters: Arc<Counters>,
+    /// What guards remember; all threads share it.
+    pub(crate) guards: Arc<Registry>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pool: Pool,
     pub(crate) tls_clients: Clients,
@@ -81,6 +84,7 @@ pub(crate) struct Parts {
     pub(crate) activator: Activator,
     pub(crate) limits: Limits,
     pub(crate) server: Option<Arc<str>>,
+    pub(crate) guards: Arc<Registry>,
     pub(crate) max_connections: usize,
     pub(crate) max_handshakes: usize,
     pub(crate) https_port: Option<u16>,
@@ -94,6 +98,7 @@ impl Worker {
             limits: parts.limits,
             server: parts.server,
             counters,
+            guards: parts.guards,
             buffers: Rc::default(),
             pool: Pool::default(),
             tls_clients: Clients::default(),

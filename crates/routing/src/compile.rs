@@ -29,6 +29,9 @@ pub enum Finding {
     /// No request can select it.
     #[error("route {route} is for bind {bind}, which does not exist")]
     MissingBind { route: RouteId, bind: BindId },
+    /// Requests of that arm pass without being asked anything.
+    #[error("route {route} has guards for backend {backend} alone, put them on the whole route")]
+    GuardedArm { route: RouteId, backend: BackendId },
 }
 
 /// Compiles a whole model. Host tables and backends that are unchanged since `previous` are shared
@@ -315,6 +318,14 @@ impl Compiler {
                     .iter()
                     .filter(|arm| arm.instead.is_none() && next.backend(&arm.backend).is_none());
                 findings.extend(missing.map(|arm| Finding::MissingBackend {
+                    route: id.clone(),
+                    backend: arm.backend.clone(),
+                }));
+                let guarded = split
+                    .arms()
+                    .iter()
+                    .filter(|arm| arm.filters.guards.is_some());
+                findings.extend(guarded.map(|arm| Finding::GuardedArm {
                     route: id.clone(),
                     backend: arm.backend.clone(),
                 }));

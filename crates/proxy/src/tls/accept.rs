@@ -80,6 +80,7 @@ pub(crate) async fn serve(
         peer: Peer::new(peer.ip(), true),
         entry,
         tls: Some(tls),
+        limits: Default::default(),
     };
     connection::serve(guard, Transport::tls(stream), client).await;
 }
