@@ -29,6 +29,14 @@ impl Answer<'_> {
         }
     }
 
+    /// The first value of a field; `name` in lower case.
+    pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
+        match self {
+            Self::Http1 { head, bytes } => head.fields.get(bytes, name),
+            Self::Http2 { parts, .. } => parts.headers.get(name).map(http::HeaderValue::as_bytes),
+        }
+    }
+
     pub(crate) fn framing(&self) -> Framing {
         match self {
             Self::Http1 { head, .. } => head.framing,

@@ -19,6 +19,8 @@ pub(crate) enum Failure {
     HeadTimeout,
     #[error("request body did not arrive in time")]
     BodyTimeout,
+    #[error("request body is too large")]
+    BodyTooLarge,
     #[error("transfer coding is not supported, only chunked is")]
     UnknownCoding,
     #[error("HTTP version is not supported")]
@@ -91,6 +93,7 @@ impl Failure {
             Self::NoRoute { .. } => 404,
             Self::ConnectMethod => 405,
             Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::BodyTooLarge => 413,
             Self::HeadTooLarge => 431,
             Self::Misdirected => 421,
             // nginx's number for the access record; nobody is there to read it.
@@ -120,6 +123,7 @@ impl Failure {
             Self::Misdirected => "misdirected",
             Self::HeadTimeout => "head-timeout",
             Self::BodyTimeout => "body-timeout",
+            Self::BodyTooLarge => "body-too-large",
             Self::UnknownCoding => "unknown-coding",
             Self::Version => "version",
             Self::ConnectMethod => "connect-method",
@@ -147,6 +151,7 @@ impl Failure {
     pub(crate) fn grpc_status(&self) -> u8 {
         const CANCELLED: u8 = 1;
         const DEADLINE_EXCEEDED: u8 = 4;
+        const RESOURCE_EXHAUSTED: u8 = 8;
         const UNIMPLEMENTED: u8 = 12;
         const INTERNAL: u8 = 13;
         const UNAVAILABLE: u8 = 14;
@@ -161,6 +166,7 @@ impl Failure {
             | Self::UnknownCoding
             | Self::Version
             | Self::WebSocketToHttp2 { .. } => UNIMPLEMENTED,
+            Self::BodyTooLarge => RESOURCE_EXHAUSTED,
             Self::BadRequest(_)
             | Self::HeadTooLarge
             | Self::HeadTimeout
@@ -186,6 +192,7 @@ impl Failure {
             | Self::HeadTooLarge
             | Self::HeadTimeout
             | Self::BodyTimeout
+            | Self::BodyTooLarge
             | Self::UnknownCoding
             | Self::Version
             | Self::ConnectMethod

@@ -111,16 +111,22 @@ impl<'s> Pair<'s> {
     }
 
     /// `None` if there are no filters at all.
-    pub(crate) fn effects(&self, view: View<'_>, backend: Timeouts) -> Option<Box<Effects>> {
+    pub(crate) fn effects(
+        &self,
+        view: View<'_>,
+        client: &Client,
+        backend: Timeouts,
+    ) -> Option<Box<Effects>> {
         if self.route.is_none() && self.arm.is_none() {
             return None;
         }
         Some(Box::new(Effects {
             timeouts: self.timeouts(backend),
-            answer: self.answer(view),
+            answer: self.answer(view, client),
             tries: Tries {
                 limit: self.inner(|filters| filters.try_timeout),
                 retry: self.inner(|filters| filters.retry.clone()),
+                ..Tries::default()
             },
             after: After::default(),
         }))
@@ -137,7 +143,7 @@ impl<'s> Pair<'s> {
     }
 
     /// What changes in the answer.
-    fn answer(&self, view: View<'_>) -> AnswerEdits {
+    fn answer(&self, view: View<'_>, client: &Client) -> AnswerEdits {
         let mut edits = AnswerEdits::default();
         let cors = self.inner(|filters| Some((filters, filters.cors.as_deref()?)));
         if let Some((filters, cors)) = cors {
@@ -147,6 +153,9 @@ impl<'s> Pair<'s> {
         }
         for filters in [self.route, self.arm].into_iter().flatten() {
             edits.apply(&filters.response_headers);
+            for template in &filters.response_templates {
+                edits.template(template, |part| template::known(part, view, client));
+            }
         }
         edits
     }

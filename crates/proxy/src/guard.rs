@@ -7,6 +7,7 @@
 mod ask;
 pub(crate) mod body;
 mod credential;
+pub(crate) mod external;
 mod limit;
 mod quota;
 mod refusal;
@@ -16,7 +17,7 @@ pub(crate) mod token;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::model::{Abort, Fault, Guards};
+use routing::model::{Abort, Fault, Guards, HeaderOps};
 use routing::{CompiledGuards, CompiledRoute, Snapshot};
 use tokio::time::Instant;
 
@@ -50,7 +51,18 @@ pub(crate) struct Passage {
     /// A query parameter that is not passed on.
     pub(crate) hidden_query: Option<Arc<str>>,
     token: Option<Verified>,
+    /// Changes to the answer.
+    answer: HeaderOps,
     pub(crate) after: After,
+}
+
+impl Passage {
+    /// Sets a header of the request, whatever the client and earlier guards say.
+    fn set(&mut self, name: Arc<str>, value: Arc<str>) {
+        let ops = &mut self.extra.first;
+        ops.set.retain(|(other, _)| *other != name);
+        ops.set.push((name, value));
+    }
 }
 
 /// What guards want to know of the answer.
@@ -89,6 +101,7 @@ pub(crate) async fn pass<D: Downstream>(
         let asked = Asked {
             worker,
             client,
+            snapshot,
             route,
             guards,
         };
@@ -111,6 +124,7 @@ pub(crate) async fn pass<D: Downstream>(
     if let Plan::Forward(forward) = &mut planned
         && let Some(effects) = &mut forward.effects
     {
+        effects.answer.apply(&passage.answer);
         effects.after = passage.after;
         effects.after.since = Some(Instant::now());
     }
@@ -121,6 +135,7 @@ pub(crate) async fn pass<D: Downstream>(
 struct Asked<'a> {
     worker: &'a Rc<Worker>,
     client: &'a Client,
+    snapshot: &'a Snapshot,
     route: &'a CompiledRoute,
     guards: &'a CompiledGuards,
 }
@@ -155,6 +170,15 @@ impl Asked<'_> {
             let shown = credential::find(credentials, &self.seen(downstream.view(), passage));
             let checking = credential::check(self.worker, credentials, shown);
             unless_gone(downstream, checking).await??.apply(passage);
+        }
+        if let Some(external) = &source.external {
+            let seen = self.seen(downstream.view(), passage);
+            let when = &self.guards.external;
+            if when.is_empty() || when.iter().any(|when| when.hold(&seen)) {
+                let question = external::question(external, &seen);
+                let asking = external::check(self.worker, self.snapshot, external, question);
+                unless_gone(downstream, asking).await??.apply(passage);
+            }
         }
         self.limit(downstream.view(), passage, states)?;
         self.break_off(states, passage)?;

@@ -162,6 +162,26 @@ impl<'a> View<'a> {
         }
     }
 
+    /// All fields, with names in lower case; what is no text is replaced.
+    pub(crate) fn fields(&self) -> Vec<(String, String)> {
+        let pair = |name: &[u8], value: &[u8]| {
+            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+            (name, String::from_utf8_lossy(value).into_owned())
+        };
+        match self {
+            Self::Http1 { head, bytes } => {
+                let list = head.fields.list.iter();
+                list.map(|field| pair(field.name.get(bytes), field.value.get(bytes)))
+                    .collect()
+            }
+            Self::Http2(parts) => {
+                let list = parts.headers.iter();
+                list.map(|(name, value)| pair(name.as_str().as_bytes(), value.as_bytes()))
+                    .collect()
+            }
+        }
+    }
+
     /// Whether errors must be told the gRPC way.
     pub(crate) fn is_grpc(&self) -> bool {
         matches!(self, Self::Http2(_))

@@ -61,6 +61,7 @@ pub(crate) struct Counters {
     pub(crate) refused: [Counter; Kind::COUNT],
     pub(crate) breakers_opened: Counter,
     pub(crate) key_fetch_failures: Counter,
+    pub(crate) external_failures: Counter,
     duration_buckets: [Counter; BUCKETS_MS.len() + 1],
     duration_micros: Counter,
 }
@@ -122,7 +123,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 13] = [
+        let counters: [(&str, &str, u64); 14] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
@@ -187,6 +188,11 @@ impl Metrics {
                 "suimon_gateway_key_fetch_failures_total",
                 "Key sets for tokens that could not be fetched.",
                 self.sum(|t| &t.key_fetch_failures),
+            ),
+            (
+                "suimon_gateway_external_authorization_failures_total",
+                "Questions that the external service for authorization did not answer.",
+                self.sum(|t| &t.external_failures),
             ),
         ];
         for (name, help, value) in counters {

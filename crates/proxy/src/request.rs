@@ -22,7 +22,7 @@ use crate::edits::Edits;
 use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::filter::mirror::{self, Copies, Original};
-use crate::filter::retry::Tries;
+use crate::filter::retry::{Tries, Withheld};
 use crate::filter::{Effects, Pair, cors, redirect};
 use crate::guard::{self, Guarded, Passage};
 use crate::http1::body::Framing;
@@ -120,7 +120,7 @@ pub(crate) async fn handle<D: Downstream>(
             let sent = match forward.tries() {
                 None => {
                     let deadlines = Deadlines::new(start, forward.timeouts(), worker.limits.stall);
-                    let rest = (&mut record, &deadlines, &[][..]);
+                    let rest = (&mut record, &deadlines, Withheld::default());
                     let sent = send(worker, forward, &mut tools, downstream, rest).await;
                     sent.map_err(|(failure, _)| failure)
                 }
@@ -306,7 +306,7 @@ pub(crate) fn plan_route<D: Downstream>(
         is_idempotent: view.is_idempotent(),
         to_head: view.method() == "HEAD",
         wants_upgrade: downstream.wants_upgrade() && request.is_none(),
-        effects: filters.effects(view, backend.timeouts),
+        effects: filters.effects(view, client, backend.timeouts),
         copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
         request,
     }))
@@ -386,7 +386,10 @@ async fn try_often<D: Downstream>(
             .request
             .is_some_and(|total| start.elapsed() >= total);
         let is_spared = !body_taken && !is_over && !downstream.parts().1.has_begun();
-        let Some(pause) = tries.pause(&failure, made).filter(|_| is_spared) else {
+        let Some(pause) = tries
+            .pause(&failure, made, worker.fraction())
+            .filter(|_| is_spared)
+        else {
             return Err(exhausted(failure, made));
         };
         made += 1;
@@ -421,7 +424,7 @@ async fn send<D: Downstream>(
     forward: &Forward,
     (scratch, timer): &mut (&mut Scratch, &mut Timer),
     downstream: &mut D,
-    (record, deadlines, withheld): (&mut Record, &Deadlines, &[u16]),
+    (record, deadlines, withheld): (&mut Record, &Deadlines, Withheld<'_>),
 ) -> Result<(), (Failure, bool)> {
     let effects = forward.effects.as_deref();
     let is_repeatable = forward.is_idempotent && !downstream.has_body();
@@ -432,10 +435,11 @@ async fn send<D: Downstream>(
     };
     let mut repeats = 0;
     loop {
+        let avoided = forward.tries().map_or_else(Vec::new, Tries::avoided);
         let reached = async {
             tokio::select! {
                 biased;
-                reached = backend::reach(worker, &forward.backend, freshness) => reached,
+                reached = backend::reach(worker, &forward.backend, freshness, avoided) => reached,
                 () = downstream.gone() => Err(Failure::ClientGone),
             }
         };
@@ -452,9 +456,13 @@ async fn send<D: Downstream>(
             wants_upgrade: forward.wants_upgrade,
             edits: effects.map(|effects| &effects.answer),
             withheld,
+            max_body: effects.and_then(|effects| effects.after.max_body),
             copies: forward.copies.as_deref(),
         };
         record.sent(exchange.endpoint);
+        if let Some(tries) = forward.tries() {
+            tries.note(exchange.endpoint);
+        }
         let is_reused = reached.connection.is_reused();
         let result = match reached.connection {
             Connection::Http1(connection) => {

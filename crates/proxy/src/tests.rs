@@ -4,6 +4,7 @@ mod bodies;
 mod drain;
 mod filters;
 mod framing;
+mod guards;
 mod headers;
 mod http2;
 mod limits;

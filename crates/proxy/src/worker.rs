@@ -14,7 +14,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::Limits;
 use crate::buffer::Buffers;
-use crate::guard::Registry;
+use crate::guard::{Registry, external};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::metrics::Counters;
 use crate::tls::Clients;
@@ -30,6 +30,7 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     /// What guards remember; all threads share it.
     pub(crate) guards: Arc<Registry>,
+    pub(crate) authorizers: external::Clients,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pool: Pool,
     pub(crate) tls_clients: Clients,
@@ -99,6 +100,7 @@ impl Worker {
             server: parts.server,
             counters,
             guards: parts.guards,
+            authorizers: external::Clients::default(),
             buffers: Rc::default(),
             pool: Pool::default(),
             tls_clients: Clients::default(),
@@ -122,6 +124,11 @@ impl Worker {
         } else {
             self.random.borrow_mut().random_range(0..total)
         }
+    }
+
+    /// A number in `0.0..1.0`.
+    pub(crate) fn fraction(&self) -> f64 {
+        self.random.borrow_mut().random()
     }
 
     /// Memory for a request.

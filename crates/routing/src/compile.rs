@@ -32,6 +32,11 @@ pub enum Finding {
     /// Requests of that arm pass without being asked anything.
     #[error("route {route} has guards for backend {backend} alone, put them on the whole route")]
     GuardedArm { route: RouteId, backend: BackendId },
+    /// The service decides by the head alone.
+    #[error(
+        "route {route} asks {backend} for authorization with the body, which is not sent; let it decide by the head"
+    )]
+    BodyNotSent { route: RouteId, backend: BackendId },
 }
 
 /// Compiles a whole model. Host tables and backends that are unchanged since `previous` are shared
@@ -310,6 +315,15 @@ impl Compiler {
                 findings.push(Finding::MissingBind {
                     route: id.clone(),
                     bind: bind.clone(),
+                });
+            }
+            let guards = route.source().filters.guards.as_ref();
+            if let Some(external) = guards.and_then(|guards| guards.external.as_ref())
+                && external.body.is_some()
+            {
+                findings.push(Finding::BodyNotSent {
+                    route: id.clone(),
+                    backend: external.backend.clone(),
                 });
             }
             if let Action::Forward(split) | Action::ForwardSecure(split) = &route.source().action {

@@ -6,6 +6,7 @@ use routing::predicate;
 use routing::template::{CompiledTemplate, Part};
 
 use crate::connection::Client;
+use crate::downstream::Answer;
 use crate::message::View;
 
 /// The value for a request. What it does not have is left out, and so is what only its answer
@@ -18,8 +19,36 @@ pub(crate) fn request(parts: &[Part], view: View<'_>, client: &Client) -> String
     value
 }
 
+/// A part of an answer's value as far as the request decides it.
+pub(crate) fn known(part: &Part, view: View<'_>, client: &Client) -> Part {
+    match part {
+        Part::Response(name) => Part::Response(name.clone()),
+        other => {
+            let mut text = String::new();
+            write(&mut text, other, view, client);
+            Part::Text(text.into())
+        }
+    }
+}
+
+/// The value for an answer; its parts were [`known`].
+pub(crate) fn answer(parts: &[Part], answer: &Answer<'_>) -> String {
+    let mut value = String::new();
+    for part in parts {
+        match part {
+            Part::Response(name) => {
+                let sent = answer.field(name).unwrap_or_default();
+                value.push_str(&String::from_utf8_lossy(sent));
+            }
+            Part::Text(text) => value.push_str(text),
+            _ => {}
+        }
+    }
+    value
+}
+
 /// Appends one part.
-pub(crate) fn write(value: &mut String, part: &Part, view: View<'_>, client: &Client) {
+fn write(value: &mut String, part: &Part, view: View<'_>, client: &Client) {
     let scheme = || {
         if client.peer.is_secure {
             "https"

@@ -6,9 +6,6 @@ use super::{Held, Kind, Passage, Refusal};
 use crate::downstream::Downstream;
 use crate::message::View;
 
-/// The text of a 413.
-pub(crate) const TOO_LARGE: &str = "Payload Too Large";
-
 /// Refuses what can be seen in the head; the rest is counted while it is sent.
 pub(super) fn check(
     guards: &Guards,
@@ -17,7 +14,7 @@ pub(super) fn check(
 ) -> Result<(), Held> {
     if let Some(most) = guards.max_body {
         if announced(downstream.view()).is_some_and(|length| length > most) {
-            return Err(Refusal::new(Kind::Body, 413, TOO_LARGE).into());
+            return Err(Refusal::new(Kind::Body, 413, "Payload Too Large").into());
         }
         passage.after.max_body = Some(most);
     }

@@ -211,8 +211,7 @@ impl Admitted<'_> {
     /// Tells the backend, and nobody else may have told it.
     pub(super) fn apply(self, passage: &mut Passage) {
         if let Some(header) = self.header {
-            let ops = &mut passage.extra.first;
-            ops.set.push((Arc::clone(header), self.name));
+            passage.set(Arc::clone(header), self.name);
         }
         if let Some(place) = self.hidden {
             token::hide(&place, passage);

@@ -225,9 +225,9 @@ impl Checked<'_> {
         let tokens = match &self {
             Self::Nothing { tokens } | Self::Accepted { tokens, .. } => *tokens,
         };
-        let ops = &mut passage.extra.first;
         for provider in &tokens.providers {
             let names = provider.claims_to_headers.iter().map(|(_, header)| header);
+            let ops = &mut passage.extra.first;
             ops.remove
                 .extend(names.chain(&provider.payload_header).cloned());
         }
@@ -249,11 +249,11 @@ impl Checked<'_> {
                 values = token.values(&parts);
             }
             if let Some(value) = values.first() {
-                ops.set.push((Arc::clone(header), value.as_ref().into()));
+                passage.set(Arc::clone(header), value.as_ref().into());
             }
         }
         if let Some(header) = &provider.payload_header {
-            ops.set.push((Arc::clone(header), payload.into()));
+            passage.set(Arc::clone(header), payload.into());
         }
         if !provider.forward {
             hide(&place, passage);

@@ -1,6 +1,7 @@
 //! Guards as clients meet them: who is refused, with which answer, and what of it lasts.
 
 mod credentials;
+mod external;
 mod tokens;
 
 use std::sync::Arc;
@@ -95,7 +96,10 @@ async fn statuses(gateway: &Gateway, requests: &[String]) -> Vec<u16> {
 async fn over_its_limit_a_route_answers_itself_and_nothing_reaches_the_backend() {
     let server = RawServer::answering(OK).await;
     let gateway = guarded(&server, limited(rate_limit(2))).await;
-    assert_eq!(statuses(&gateway, &[GET.into(), GET.into()]).await, [200, 200]);
+    assert_eq!(
+        statuses(&gateway, &[GET.into(), GET.into()]).await,
+        [200, 200]
+    );
     let connections = server.accepted();
     let answer = ask(gateway.address, GET).await;
     assert_eq!(answer.status(), 429);
@@ -111,7 +115,10 @@ async fn over_its_limit_a_route_answers_itself_and_nothing_reaches_the_backend()
 async fn a_bucket_lasts_over_a_change_of_its_route_and_not_under_another_name() {
     let server = RawServer::answering(OK).await;
     let mut gateway = guarded(&server, limited(rate_limit(2))).await;
-    assert_eq!(statuses(&gateway, &[GET.into(), GET.into()]).await, [200, 200]);
+    assert_eq!(
+        statuses(&gateway, &[GET.into(), GET.into()]).await,
+        [200, 200]
+    );
     // The answer is another, the limit is the same.
     let changed = RateLimit {
         respond: respond(503, "later"),
@@ -275,7 +282,10 @@ async fn requests_over_the_quota_wait_for_their_turn() {
     let server = RawServer::answering(OK).await;
     let gateway = guarded(&server, with_quota(quota(Vec::new(), None))).await;
     let answers = at_once(&gateway, vec![GET.to_owned(); 4]).await;
-    assert!(answers.iter().all(|answer| answer.status() == 200), "{answers:?}");
+    assert!(
+        answers.iter().all(|answer| answer.status() == 200),
+        "{answers:?}"
+    );
 }
 
 #[tokio::test]
@@ -290,7 +300,10 @@ async fn who_waits_too_long_or_finds_too_many_waiting_is_denied() {
     let answer = ask(gateway.address, GET).await;
     assert_eq!((answer.status(), answer.text()), (503, "no quota".into()));
     let answers = at_once(&gateway, vec![GET.to_owned(); 6]).await;
-    assert!(answers.iter().all(|answer| answer.status() == 503), "{answers:?}");
+    assert!(
+        answers.iter().all(|answer| answer.status() == 503),
+        "{answers:?}"
+    );
 }
 
 #[tokio::test]
@@ -328,7 +341,10 @@ async fn faults_are_made_on_purpose_and_a_fault_of_none_makes_none() {
     };
     let mut gateway = guarded(&server, fault(Share::ALL)).await;
     let answer = ask(gateway.address, GET).await;
-    assert_eq!((answer.status(), answer.text()), (418, "fault filter abort".into()));
+    assert_eq!(
+        (answer.status(), answer.text()),
+        (418, "fault filter abort".into())
+    );
     assert_eq!(server.accepted(), 0);
     guard(&mut gateway, fault(Share::new(0, 100).expect("none")));
     assert_eq!(ask(gateway.address, GET).await.status(), 200);

@@ -13,6 +13,7 @@ use crate::downstream::{Answer, Downstream, Responder};
 use crate::failure::Failure;
 use crate::filter::answer::AnswerEdits;
 use crate::filter::mirror::Copies;
+use crate::filter::retry::Withheld;
 use crate::http1::body::Framing;
 use crate::http1::head::ResponseHead;
 use crate::http1::sink::Http1Sink;
@@ -34,16 +35,28 @@ pub(crate) struct Exchange<'a> {
     pub(crate) wants_upgrade: bool,
     /// Changes to the final answer's head.
     pub(crate) edits: Option<&'a AnswerEdits>,
-    /// Statuses that are not passed on: the request is sent again.
-    pub(crate) withheld: &'a [u16],
+    /// Answers that are not passed on: the request is sent again.
+    pub(crate) withheld: Withheld<'a>,
+    /// The most bytes that the request's body may have.
+    pub(crate) max_body: Option<u64>,
     /// Take the body too.
     pub(crate) copies: Option<&'a RefCell<Copies>>,
 }
 
 impl Exchange<'_> {
     /// Whether an answer is dropped, because the request can be sent again.
-    fn withholds(&self, status: u16) -> bool {
-        self.withheld.contains(&status) && !self.progress.body_taken.get()
+    fn withholds(&self, answer: &Answer<'_>) -> bool {
+        !self.progress.body_taken.get() && self.withheld.contains(answer)
+    }
+
+    /// Counts bytes of the body. Whether they are too many.
+    fn is_too_large(&self, bytes: usize) -> bool {
+        let Some(most) = self.max_body else {
+            return false;
+        };
+        let taken = self.progress.body_bytes.get().saturating_add(bytes as u64);
+        self.progress.body_bytes.set(taken);
+        taken > most
     }
 }
 
@@ -52,6 +65,8 @@ impl Exchange<'_> {
 pub(crate) struct Progress {
     /// Body bytes were taken from the client, who will not send them again.
     pub(crate) body_taken: Cell<bool>,
+    /// Bytes of the body so far, if there is a limit.
+    body_bytes: Cell<u64>,
     /// The whole request was handed to the kernel.
     pub(crate) sent: Cell<bool>,
     /// A head came back.
@@ -210,6 +225,9 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
         };
         deadlines.reading(false);
         let last = chunk.last;
+        if exchange.is_too_large(chunk.data.as_slice().len()) {
+            return Failure::BodyTooLarge;
+        }
         progress
             .body_taken
             .set(progress.body_taken.get() || !chunk.data.as_slice().is_empty());
@@ -270,11 +288,13 @@ async fn download(
                 .inform(answer)
                 .await
                 .map_err(|_| Failure::ClientGone)?,
-            status if exchange.withholds(status) => return Err(Failure::Withheld { status }),
+            status if exchange.withholds(&answer) => return Err(Failure::Withheld { status }),
             status => {
                 exchange.progress.status.set(status);
+                let late = exchange.edits.and_then(|edits| edits.with(&answer));
+                let edits = late.as_ref().or(exchange.edits);
                 responder
-                    .respond(answer, exchange.edits, exchange.progress.sent.get())
+                    .respond(answer, edits, exchange.progress.sent.get())
                     .map_err(|_| Failure::ClientGone)?;
                 break;
             }
