@@ -38,6 +38,8 @@ pub(crate) struct Client {
     pub(crate) entry: Rc<Entry>,
     /// What was agreed in the handshake, if the connection is encrypted.
     pub(crate) tls: Option<Arc<CompiledTls>>,
+    /// Who the client's verified certificate is for.
+    pub(crate) principal: Option<Box<str>>,
     /// Rate limits that count for this connection alone.
     pub(crate) limits: OwnLimits,
 }

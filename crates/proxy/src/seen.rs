@@ -76,6 +76,10 @@ impl RequestView for Seen<'_> {
         self.token.map_or_else(Vec::new, |token| token.values(path))
     }
 
+    fn principal(&self) -> Option<&str> {
+        self.client.principal.as_deref()
+    }
+
     fn request_principal(&self) -> Option<&str> {
         self.token?.principal.as_deref()
     }

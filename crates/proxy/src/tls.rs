@@ -6,6 +6,7 @@
 pub(crate) mod accept;
 mod client;
 mod config;
+mod principal;
 pub(crate) mod stream;
 
 use std::sync::{Arc, LazyLock};

@@ -95,7 +95,7 @@ fn write(hasher: &mut impl Hasher, key: &LimitKey, seen: &Seen<'_>) {
 
 /// The buckets that a connection has for itself, by limit.
 #[derive(Debug, Default)]
-pub(crate) struct OwnLimits(RefCell<Option<Box<Vec<Own>>>>);
+pub(crate) struct OwnLimits(RefCell<Vec<Own>>);
 
 type Own = (Arc<str>, LimitState);
 
@@ -105,7 +105,6 @@ impl OwnLimits {
         /// Limits that one connection meets, at most; the oldest goes.
         const MOST_LIMITS: usize = 64;
         let mut held = self.0.borrow_mut();
-        let held = held.get_or_insert_default();
         let at = held.iter().position(|(id, _)| *id == limit.id);
         let at = at.unwrap_or_else(|| {
             if held.len() >= MOST_LIMITS {

@@ -197,3 +197,43 @@ fn rule(breaker: &model::Breaker) -> BreakerRule {
         error_percent: breaker.error_percent,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use routing::model::{RateLimit, Respond};
+
+    fn guards(id: &str, interval: Duration) -> Guards {
+        let limit = RateLimit {
+            id: id.into(),
+            when: Vec::new(),
+            keys: Vec::new(),
+            capacity: 1,
+            fill: 1,
+            interval,
+            per_connection: false,
+            respond: Respond {
+                status: 429,
+                headers: Vec::new(),
+                body: "".into(),
+            },
+        };
+        Guards {
+            rate_limits: vec![Arc::new(limit)],
+            ..Guards::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_names_any_more_is_forgotten_and_the_rest_is_not() {
+        let registry = Registry::default();
+        let hour = Duration::from_secs(3600);
+        let named = registry.states(&guards("named", hour));
+        for number in 0..10_000 {
+            drop(registry.states(&guards(&number.to_string(), hour)));
+        }
+        assert!(registry.len() <= SWEEP_ABOVE + 1, "{}", registry.len());
+        let again = registry.states(&guards("named", hour));
+        assert!(Arc::ptr_eq(&named.limits[0], &again.limits[0]));
+    }
+}

@@ -429,3 +429,41 @@ async fn a_route_may_refuse_to_switch_protocols() {
     let upgrade = get("/", "Connection: Upgrade\r\nUpgrade: websocket\r\n");
     assert_eq!(statuses(&gateway, &[upgrade, GET.into()]).await, [403, 200]);
 }
+
+#[tokio::test]
+async fn a_body_that_came_while_its_request_waited_is_not_lost() {
+    let server = RawServer::echoing().await;
+    let gateway = guarded(&server, with_quota(quota(Vec::new(), None))).await;
+    let body = "x".repeat(100_000);
+    let length = body.len();
+    let post = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}");
+    let answers = at_once(&gateway, vec![post; 3]).await;
+    for answer in answers {
+        assert_eq!(answer.status(), 200);
+        assert!(answer.text().ends_with(&body), "the body is whole");
+    }
+}
+
+#[tokio::test]
+async fn grpc_clients_are_refused_with_a_grpc_status() {
+    let server = RawServer::answering(OK).await;
+    let gateway = guarded(&server, limited(rate_limit(0))).await;
+    let stream = tokio::net::TcpStream::connect(gateway.address).await;
+    let (client, connection) = h2::client::handshake(stream.expect("a connection"))
+        .await
+        .expect("HTTP/2");
+    // Ends with its test.
+    #[allow(clippy::disallowed_methods)]
+    tokio::spawn(connection);
+    let request = http::Request::post("http://a/service/Method")
+        .header("content-type", "application/grpc")
+        .body(())
+        .expect("a request");
+    let mut client = client.ready().await.expect("open");
+    let (response, _) = client.send_request(request, true).expect("sent");
+    let response = response.await.expect("an answer");
+    let header = |name| response.headers().get(name).and_then(|it| it.to_str().ok());
+    assert_eq!(response.status(), 200);
+    assert_eq!(header("grpc-status"), Some("14"));
+    assert_eq!(header("grpc-message"), Some("local_rate_limited"));
+}

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
+use aws_lc_rs::{digest, hmac};
+use policy::Keyed;
 use routing::model::KeySource;
 use serde_json::Value;
 
@@ -17,6 +18,8 @@ use crate::worker::Worker;
 
 /// Keys of a set that are read; a longer set is cut.
 const MOST_KEYS: usize = 100;
+/// Verified tokens that are remembered.
+const MOST_KNOWN: usize = 10_000;
 /// How long a source that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A token with an unknown key makes us look for it, but not more often than this.
@@ -64,6 +67,19 @@ impl<'t> Signed<'t> {
     }
 }
 
+impl Signed<'_> {
+    /// Of all of the token: no two tokens have the same.
+    fn digest(&self) -> [u8; 32] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(self.text.as_bytes());
+        context.update(b".");
+        context.update(&self.signature);
+        let mut out = [0; 32];
+        out.copy_from_slice(context.finish().as_ref());
+        out
+    }
+}
+
 /// Algorithms that we verify. `none` is none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Algorithm {
@@ -103,8 +119,12 @@ impl Algorithm {
 }
 
 /// The keys of one source.
-#[derive(Debug, Default)]
-pub(in crate::guard) struct KeySet(Vec<Key>);
+#[derive(Debug)]
+pub(in crate::guard) struct KeySet {
+    keys: Vec<Key>,
+    /// Digests of tokens that these keys have verified: a signature costs more than all else.
+    known: Mutex<Keyed<[u8; 32], ()>>,
+}
 
 #[derive(Debug)]
 struct Key {
@@ -137,6 +157,13 @@ impl std::fmt::Debug for Material {
 }
 
 impl KeySet {
+    fn new(keys: Vec<Key>) -> Self {
+        Self {
+            keys,
+            known: Mutex::new(Keyed::new(MOST_KNOWN)),
+        }
+    }
+
     /// Reads a set; keys that cannot be used are left out. Shared secrets count only where
     /// `is_inline`: a set that is fetched is public.
     pub(super) fn read(text: &[u8], is_inline: bool) -> Option<Self> {
@@ -148,27 +175,37 @@ impl KeySet {
             None => return None,
         };
         let keys = keys.into_iter().filter_map(|key| Key::read(key, is_inline));
-        Some(Self(keys.collect()))
+        Some(Self::new(keys.collect()))
     }
 
     /// Whether some key could be the token's.
     fn knows(&self, signed: &Signed<'_>) -> bool {
-        self.0.iter().any(|key| key.is_for(signed))
+        self.keys.iter().any(|key| key.is_for(signed))
     }
 
     /// Whether one of the keys has signed a token.
     pub(super) fn verify(&self, signed: &Signed<'_>) -> Result<(), Denied> {
-        if self.0.is_empty() {
+        if self.keys.is_empty() {
             return Err(Denied::NoKeys);
         }
+        let digest = signed.digest();
+        let is_known = |known: &mut Keyed<_, _>| known.get(&digest).is_some();
+        if self.with_known(is_known) {
+            return Ok(());
+        }
         let mut denied = Denied::NoKey;
-        for key in self.0.iter().filter(|key| key.is_for(signed)) {
+        for key in self.keys.iter().filter(|key| key.is_for(signed)) {
             if key.verifies(signed) {
+                self.with_known(|known| *known.entry(&digest, || ()));
                 return Ok(());
             }
             denied = Denied::Signature;
         }
         Err(denied)
+    }
+
+    fn with_known<T>(&self, look: impl FnOnce(&mut Keyed<[u8; 32], ()>) -> T) -> T {
+        look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -300,7 +337,7 @@ impl KeyState {
         let mut held = Fetched::default();
         if let KeySource::Inline(text) = source {
             held.keys = Some(Arc::new(
-                KeySet::read(text.as_bytes(), true).unwrap_or_default(),
+                KeySet::read(text.as_bytes(), true).unwrap_or_else(|| KeySet::new(Vec::new())),
             ));
         }
         Self {
