@@ -3,9 +3,11 @@
 //! A pod that just died refuses connections before anybody has told us; a request that was never
 //! sent is not lost by that. It tries again, elsewhere if there is an elsewhere, within bounds.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use routing::Backend;
 use scaling::{AcquireError, Slot};
 use tokio::time::Instant;
@@ -30,18 +32,43 @@ pub(crate) struct Reached {
     pub(crate) connection: Connection,
 }
 
-/// Waits for a slot and connects. The caller bounds the wait in the queue. Cancel-safe.
+/// Waits for a slot and connects. The caller bounds the wait in the queue. Cancel-safe. Endpoints
+/// that are `avoided` are taken only if no other is free.
 pub(crate) async fn reach(
     worker: &Worker,
     backend: &Arc<Backend>,
     freshness: Freshness,
+    avoided: Vec<SocketAddr>,
 ) -> Result<Reached, Failure> {
     let acquired = worker.activator.acquire(backend).await;
-    let slot = acquired.map_err(|error| refused(backend, error))?;
+    let mut slot = acquired.map_err(|error| refused(backend, error))?;
+    if !avoided.is_empty() {
+        slot = elsewhere(worker, backend, slot, &avoided);
+    }
     match upstream::pooled(worker, backend, slot.endpoint().address, freshness) {
         Some(connection) => Ok(Reached { slot, connection }),
         None => rare(dial(worker, Arc::clone(backend), slot)).await,
     }
+}
+
+/// Another slot, if this one's endpoint is avoided and there is another at once.
+fn elsewhere(worker: &Worker, backend: &Arc<Backend>, slot: Slot, avoided: &[SocketAddr]) -> Slot {
+    /// As often as Envoy looks again.
+    const MOST: usize = 5;
+    // Held meanwhile, so that their endpoints look busier than the others.
+    let mut held = vec![slot];
+    while held.len() <= MOST {
+        let last = held.last().map(|slot| slot.endpoint().address);
+        if last.is_none_or(|endpoint| !avoided.contains(&endpoint)) {
+            break;
+        }
+        match worker.activator.acquire(backend).now_or_never() {
+            Some(Ok(other)) => held.push(other),
+            Some(Err(_)) | None => break,
+        }
+    }
+    let good = held.pop();
+    good.expect("one was there from the beginning")
 }
 
 /// Connects to the endpoint of a slot; if that fails, acquires another one and goes on.

@@ -19,6 +19,7 @@ use crate::downstream::Downstream;
 use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::forwarded::Peer;
+use crate::guard::OwnLimits;
 use crate::http1::downstream::Http1Downstream;
 use crate::http1::head::{RequestHead, leading_blank};
 use crate::http1::sink::Http1Sink;
@@ -37,6 +38,10 @@ pub(crate) struct Client {
     pub(crate) entry: Rc<Entry>,
     /// What was agreed in the handshake, if the connection is encrypted.
     pub(crate) tls: Option<Arc<CompiledTls>>,
+    /// Who the client's verified certificate is for.
+    pub(crate) principal: Option<Box<str>>,
+    /// Rate limits that count for this connection alone.
+    pub(crate) limits: OwnLimits,
 }
 
 /// Bytes and time spent on what a client still sends after it got its answer, so that closing

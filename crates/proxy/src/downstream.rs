@@ -17,6 +17,17 @@ pub(crate) struct Answer<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
+impl Answer<'_> {
+    pub(crate) fn status(&self) -> u16 {
+        self.head.status
+    }
+
+    /// The first value of a field; `name` in lower case.
+    pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
+        self.head.fields.get(self.bytes, name)
+    }
+}
+
 /// An answer that the gateway gives itself.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
@@ -27,6 +38,8 @@ pub(crate) struct Reply {
     pub(crate) grpc: Option<u8>,
     /// The client's connection cannot be used any more.
     pub(crate) close: bool,
+    /// A word for the access record, if a policy and not the route answers.
+    pub(crate) flag: &'static str,
 }
 
 /// One request and the way to answer it.

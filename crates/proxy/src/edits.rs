@@ -14,6 +14,8 @@ use crate::http1::field::{Kind, is_framing, is_internal, kind};
 pub(crate) struct Edits<'a> {
     pub(crate) route: &'a HeaderOps,
     pub(crate) arm: &'a HeaderOps,
+    /// What guards and templates change; most routes have neither.
+    pub(crate) extra: Option<&'a Extra>,
     /// The authority to send, if not the client's.
     pub(crate) host: Option<&'a str>,
     /// Path and query to send, if not the client's.
@@ -23,15 +25,32 @@ pub(crate) struct Edits<'a> {
     pub(crate) peer: &'a Peer,
 }
 
+/// Operations that were made for one request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extra {
+    /// Before the route's: what guards verified.
+    pub(crate) first: HeaderOps,
+    /// After the arm's: values that depend on the request.
+    pub(crate) last: HeaderOps,
+}
+
 impl<'a> Edits<'a> {
+    /// All operations, in the order in which they are made.
+    fn stages(&self) -> impl Iterator<Item = &'a HeaderOps> + use<'a> {
+        let first = self.extra.map(|extra| &extra.first);
+        let last = self.extra.map(|extra| &extra.last);
+        let own = [self.route, self.arm];
+        first.into_iter().chain(own).chain(last)
+    }
+
     /// Whether the client's values of this field are dropped.
     pub(crate) fn replaces(&self, name: &[u8]) -> bool {
-        touches(self.route, name) || touches(self.arm, name)
+        self.stages().any(|ops| touches(ops, name))
     }
 
     /// Whether there is any operation at all.
     pub(crate) fn has_operations(&self) -> bool {
-        !self.route.is_empty() || !self.arm.is_empty()
+        self.stages().any(|ops| !ops.is_empty())
     }
 
     /// Whether an operation names a field that tells where the request came from.
@@ -40,7 +59,7 @@ impl<'a> Edits<'a> {
             let written = ops.set.iter().chain(&ops.add).map(|(name, _)| name);
             written.chain(&ops.remove)
         };
-        names(self.route).chain(names(self.arm)).any(|name| {
+        self.stages().flat_map(names).any(|name| {
             matches!(
                 kind(name.as_bytes()),
                 Kind::Forwarded | Kind::ForwardedFor | Kind::ForwardedHost | Kind::ForwardedProto
@@ -59,11 +78,15 @@ impl<'a> Edits<'a> {
 
     /// Fields to write.
     pub(crate) fn added(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let (route, arm, strip) = (self.route, self.arm, self.strip_internal);
-        let from_route = written(route).filter(move |(name, _)| !touches(arm, name.as_bytes()));
-        from_route
-            .chain(written(arm))
-            .filter(move |(name, value)| is_writable(name, value, strip))
+        let (edits, strip) = (*self, self.strip_internal);
+        let each = self.stages().enumerate().flat_map(move |(at, ops)| {
+            let is_final = move |name: &str| {
+                let mut later = edits.stages().skip(at + 1);
+                !later.any(|later| touches(later, name.as_bytes()))
+            };
+            written(ops).filter(move |(name, _)| is_final(name))
+        });
+        each.filter(move |(name, value)| is_writable(name, value, strip))
     }
 
     /// The value that a field has after the operations, given what the client sent.
@@ -75,7 +98,11 @@ impl<'a> Edits<'a> {
                 .find(|(set, _)| set.eq_ignore_ascii_case(name))
                 .map(|(_, value)| value)
         };
-        match written(self.arm).or_else(|| written(self.route)) {
+        let mut last = None;
+        for ops in self.stages() {
+            last = written(ops).or(last);
+        }
+        match last {
             Some(value) => Some(value.as_bytes()),
             None if self.replaces(name.as_bytes()) => None,
             None => sent,
@@ -124,6 +151,7 @@ mod tests {
         let edits = Edits {
             route,
             arm,
+            extra: None,
             host: None,
             target: None,
             strip_internal,

@@ -5,14 +5,19 @@ pub(crate) mod cors;
 pub(crate) mod mirror;
 pub(crate) mod redirect;
 pub(crate) mod retry;
+pub(crate) mod template;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use routing::model::{Filters, Mirror, PathEdit, Timeouts};
-use routing::{CompiledArm, CompiledRoute, RequestView};
+use routing::model::{Mirror, Timeouts};
+use routing::{CompiledArm, CompiledFilters, CompiledRoute, RequestView};
 
+use crate::connection::Client;
+use crate::edits::Extra;
 use crate::filter::answer::AnswerEdits;
 use crate::filter::retry::Tries;
+use crate::guard::{After, Passage};
 use crate::message::View;
 
 /// What filters do after the request's head was written.
@@ -21,13 +26,14 @@ pub(crate) struct Effects {
     pub(crate) timeouts: Timeouts,
     pub(crate) answer: AnswerEdits,
     pub(crate) tries: Tries,
+    pub(crate) after: After,
 }
 
 /// The filters of a route and of the arm that was drawn.
 #[derive(Clone, Copy)]
 pub(crate) struct Pair<'s> {
-    route: Option<&'s Filters>,
-    arm: Option<&'s Filters>,
+    route: Option<&'s CompiledFilters>,
+    arm: Option<&'s CompiledFilters>,
 }
 
 impl<'s> Pair<'s> {
@@ -39,7 +45,7 @@ impl<'s> Pair<'s> {
     }
 
     /// The arm's, or else the route's.
-    fn inner<T>(&self, part: impl Fn(&'s Filters) -> Option<T>) -> Option<T> {
+    fn inner<T>(&self, part: impl Fn(&'s CompiledFilters) -> Option<T>) -> Option<T> {
         let arm = self.arm.and_then(&part);
         arm.or_else(|| self.route.and_then(&part))
     }
@@ -49,15 +55,53 @@ impl<'s> Pair<'s> {
         self.inner(|filters| filters.rewrite_host.as_deref())
     }
 
-    /// The target to send: the edited path and the query as it came.
-    pub(crate) fn target(&self, view: View<'_>) -> Option<String> {
-        let edit: &PathEdit = self.inner(|filters| filters.rewrite_path.as_ref())?;
-        let mut target = edit.apply(view.path());
+    /// The target to send, if not the client's: the edited path and the query as it came, without
+    /// what guards hide.
+    pub(crate) fn target(&self, view: View<'_>, passage: Option<&Passage>) -> Option<String> {
+        let edit = self.inner(|filters| filters.path.as_ref());
+        let hidden = passage.and_then(|passage| passage.hidden_query.as_deref());
+        if edit.is_none() && hidden.is_none() {
+            return None;
+        }
+        let mut target = match edit {
+            Some(edit) => edit.apply(view.path()),
+            None => view.path().to_owned(),
+        };
         if let Some((_, query)) = view.target().split_once('?') {
-            target.push('?');
-            target.push_str(query);
+            let is_kept = |pair: &&str| {
+                let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
+                hidden.is_none_or(|hidden| hidden != name)
+            };
+            let kept: Vec<&str> = query.split('&').filter(is_kept).collect();
+            if hidden.is_none() || !kept.is_empty() {
+                target.push('?');
+                target.push_str(&kept.join("&"));
+            }
         }
         Some(target)
+    }
+
+    /// What guards and templates change in the request's head.
+    pub(crate) fn extra<'p>(
+        &self,
+        passage: Option<&'p Passage>,
+        view: View<'_>,
+        client: &Client,
+    ) -> Option<Cow<'p, Extra>> {
+        let verified = passage.map(|passage| Cow::Borrowed(&passage.extra));
+        let both = [self.route, self.arm].into_iter().flatten();
+        let mut templates = both
+            .flat_map(|filters| &filters.request_templates)
+            .peekable();
+        if templates.peek().is_none() {
+            return verified;
+        }
+        let mut extra = verified.unwrap_or_default().into_owned();
+        for template in templates {
+            let value = template::request(&template.parts, view, client);
+            template::put(&mut extra.last, template, value);
+        }
+        Some(Cow::Owned(extra))
     }
 
     /// Backends that may get a copy.
@@ -67,17 +111,24 @@ impl<'s> Pair<'s> {
     }
 
     /// `None` if there are no filters at all.
-    pub(crate) fn effects(&self, view: View<'_>, backend: Timeouts) -> Option<Box<Effects>> {
+    pub(crate) fn effects(
+        &self,
+        view: View<'_>,
+        client: &Client,
+        backend: Timeouts,
+    ) -> Option<Box<Effects>> {
         if self.route.is_none() && self.arm.is_none() {
             return None;
         }
         Some(Box::new(Effects {
             timeouts: self.timeouts(backend),
-            answer: self.answer(view),
+            answer: self.answer(view, client),
             tries: Tries {
                 limit: self.inner(|filters| filters.try_timeout),
                 retry: self.inner(|filters| filters.retry.clone()),
+                ..Tries::default()
             },
+            after: After::default(),
         }))
     }
 
@@ -92,15 +143,19 @@ impl<'s> Pair<'s> {
     }
 
     /// What changes in the answer.
-    fn answer(&self, view: View<'_>) -> AnswerEdits {
+    fn answer(&self, view: View<'_>, client: &Client) -> AnswerEdits {
         let mut edits = AnswerEdits::default();
-        if let Some(cors) = self.inner(|filters| filters.cors.as_deref()) {
-            edits.extend(cors::answer(cors, view));
+        let cors = self.inner(|filters| Some((filters, filters.cors.as_deref()?)));
+        if let Some((filters, cors)) = cors {
+            edits.extend(cors::answer(filters, cors, view));
             // Caches must not give one origin's answer to another.
             edits.append("vary", "Origin");
         }
         for filters in [self.route, self.arm].into_iter().flatten() {
             edits.apply(&filters.response_headers);
+            for template in &filters.response_templates {
+                edits.template(template, |part| template::known(part, view, client));
+            }
         }
         edits
     }

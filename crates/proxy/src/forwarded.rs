@@ -11,6 +11,7 @@ use std::net::IpAddr;
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) text: String,
+    pub(crate) address: IpAddr,
     /// It spoke TLS to us.
     pub(crate) is_secure: bool,
 }
@@ -18,8 +19,10 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(address: IpAddr, is_secure: bool) -> Self {
         // A dual-stack socket shows IPv4 peers as mapped addresses.
+        let address = address.to_canonical();
         Self {
-            text: address.to_canonical().to_string(),
+            text: address.to_string(),
+            address,
             is_secure,
         }
     }

@@ -17,6 +17,7 @@ mod entry;
 mod failure;
 mod filter;
 mod forwarded;
+mod guard;
 mod http1;
 mod http2;
 mod listener;
@@ -29,6 +30,7 @@ mod rare;
 mod record;
 mod relay;
 mod request;
+mod seen;
 mod socket;
 mod target;
 mod timeout;
@@ -229,6 +231,7 @@ pub fn start(
         )),
         limits: settings.limits,
         server: settings.server.map(Arc::from),
+        guards: Arc::default(),
         https_port: settings
             .https_port
             .or(https_port)

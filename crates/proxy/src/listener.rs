@@ -312,6 +312,8 @@ fn open(
         peer: Peer::new(peer.ip(), false),
         entry,
         tls: None,
+        principal: None,
+        limits: Default::default(),
     };
     tokio::task::spawn_local(connection::serve(guard, Transport::Plain(stream), client));
 }

@@ -7,6 +7,7 @@ use std::io;
 
 use routing::RequestView;
 
+use crate::http1::field::Field;
 use crate::http1::head::{RequestHead, Version, is_idempotent};
 use crate::http2::frame::Reason;
 use crate::trailers::Trailers;
@@ -102,6 +103,25 @@ impl<'a> View<'a> {
         self.head.fields.get(self.bytes, name)
     }
 
+    /// All fields, with names in lower case; what is no text is replaced.
+    pub(crate) fn fields(&self) -> Vec<(String, String)> {
+        let pair = |name: &[u8], value: &[u8]| {
+            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+            (name, String::from_utf8_lossy(value).into_owned())
+        };
+        let list = self.head.fields.list.iter();
+        list.map(|field| pair(field.name.get(self.bytes), field.value.get(self.bytes)))
+            .collect()
+    }
+
+    /// As an access log names it.
+    pub(crate) fn protocol(&self) -> &'static str {
+        match self.head.version {
+            Version::Http2 => "HTTP/2",
+            _ => "HTTP/1.1",
+        }
+    }
+
     /// Whether errors must be told the gRPC way.
     pub(crate) fn is_grpc(&self) -> bool {
         self.head.version == Version::Http2
@@ -132,6 +152,13 @@ impl RequestView for View<'_> {
 
     fn query(&self) -> &str {
         self.target().split_once('?').map_or("", |(_, query)| query)
+    }
+
+    fn each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        let bytes = self.bytes;
+        let is = |field: &&Field| field.name.get(bytes).eq_ignore_ascii_case(name.as_bytes());
+        let named = self.head.fields.list.iter().filter(is);
+        named.for_each(|field| each(field.value.get(bytes)));
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::guard::Kind;
+
 /// A number that one thread writes and others read.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -57,6 +59,11 @@ pub(crate) struct Counters {
     pub(crate) sent_bytes: Counter,
     pub(crate) http2_errors: Counter,
     pub(crate) connections_refused: Counter,
+    /// By [`Kind`].
+    pub(crate) refused: [Counter; Kind::COUNT],
+    pub(crate) breakers_opened: Counter,
+    pub(crate) key_fetch_failures: Counter,
+    pub(crate) external_failures: Counter,
     duration_buckets: [Counter; BUCKETS_MS.len() + 1],
     duration_micros: Counter,
 }
@@ -118,7 +125,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 13] = [
+        let counters: [(&str, &str, u64); 16] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
@@ -184,6 +191,21 @@ impl Metrics {
                 "HTTP/2 connections ended because their client broke the protocol or flooded it.",
                 self.sum(|t| &t.http2_errors),
             ),
+            (
+                "suimon_gateway_breakers_opened_total",
+                "Circuit breakers that opened.",
+                self.sum(|t| &t.breakers_opened),
+            ),
+            (
+                "suimon_gateway_key_fetch_failures_total",
+                "Key sets for tokens that could not be fetched.",
+                self.sum(|t| &t.key_fetch_failures),
+            ),
+            (
+                "suimon_gateway_external_authorization_failures_total",
+                "Questions that the external service for authorization did not answer.",
+                self.sum(|t| &t.external_failures),
+            ),
         ];
         for (name, help, value) in counters {
             metric(&mut out, name, help, "counter", value);
@@ -209,6 +231,7 @@ impl Metrics {
             metric(&mut out, name, help, "gauge", value);
         }
         self.render_responses(&mut out);
+        self.render_refused(&mut out);
         self.render_durations(&mut out);
         out
     }
@@ -222,6 +245,18 @@ impl Metrics {
         for class in 1..=5 {
             let count = self.sum(|thread| &thread.responses[class]);
             let _ = writeln!(out, "{NAME}{{class=\"{class}xx\"}} {count}");
+        }
+    }
+
+    fn render_refused(&self, out: &mut String) {
+        const NAME: &str = "suimon_gateway_refused_total";
+        let _ = writeln!(
+            out,
+            "# HELP {NAME} Requests that a policy refused.\n# TYPE {NAME} counter"
+        );
+        for kind in Kind::ALL {
+            let count = self.sum(|thread| &thread.refused[kind as usize]);
+            let _ = writeln!(out, "{NAME}{{policy=\"{}\"}} {count}", kind.flag());
         }
     }
 

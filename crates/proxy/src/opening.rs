@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use crate::connection::{self, Client};
 use crate::entry::Entry;
 use crate::forwarded::Peer;
+use crate::guard::OwnLimits;
 use crate::rare::rare;
 use crate::relay::{self, Cargo};
 use crate::transport::Transport;
@@ -45,6 +46,8 @@ pub(crate) async fn serve(
         peer: Peer::new(peer.ip(), false),
         entry,
         tls: None,
+        principal: None,
+        limits: OwnLimits::default(),
     };
     rare(connection::serve(guard, Transport::Plain(socket), client)).await;
 }

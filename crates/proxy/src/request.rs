@@ -8,10 +8,10 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::model::{Instead, Protocol, Respond, Timeouts};
+use routing::model::{Protocol, Respond, Timeouts};
 use routing::{
-    Backend, CompiledAction, CompiledArm, CompiledRoute, CompiledTls, CompiledTlsAction,
-    RequestView, Snapshot,
+    Backend, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledTls,
+    CompiledTlsAction, RequestView, Snapshot,
 };
 use tokio::time::Instant;
 
@@ -22,8 +22,9 @@ use crate::edits::Edits;
 use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::filter::mirror::{self, Copies, Original};
-use crate::filter::retry::Tries;
+use crate::filter::retry::{Tries, Withheld};
 use crate::filter::{Effects, Pair, cors, redirect};
+use crate::guard::{self, Guarded, Passage};
 use crate::http1::body::Framing;
 use crate::http1::edit;
 use crate::http2::client::over_http2;
@@ -32,6 +33,7 @@ use crate::http2::frame::Reason;
 use crate::message::View;
 use crate::rare::rare;
 use crate::record::Record;
+use crate::seen::Seen;
 use crate::target;
 use crate::timeout::{Deadlines, Timer};
 use crate::upstream::send::{Exchange, Progress, over_http1};
@@ -42,13 +44,22 @@ use crate::worker::{Scratch, Worker};
 const MAX_REPEATS: u32 = 2;
 
 /// What becomes of a request.
-enum Plan {
+pub(crate) enum Plan {
     Reply(Reply),
     Forward(Forward),
+    /// Its route asks more of it first.
+    Guarded(Guarded),
+}
+
+/// A request's route, and what its guards found out if it has any.
+pub(crate) struct Chosen<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) route: &'a CompiledRoute,
+    pub(crate) passage: Option<&'a Passage>,
 }
 
 /// A request that is ready to be sent.
-struct Forward {
+pub(crate) struct Forward {
     backend: Arc<Backend>,
     /// Of the request as it is sent.
     framing: Framing,
@@ -56,7 +67,7 @@ struct Forward {
     to_head: bool,
     wants_upgrade: bool,
     /// What the route's filters do from here on; most routes have none.
-    effects: Option<Box<Effects>>,
+    pub(crate) effects: Option<Box<Effects>>,
     /// Copies that wait for the body.
     copies: Option<Box<RefCell<Copies>>>,
 }
@@ -85,14 +96,23 @@ pub(crate) async fn handle<D: Downstream>(
     worker.counters.requests_open.add(1);
     let mut record = Record::start(downstream.view());
     let is_grpc = downstream.view().is_grpc();
-    let planned = plan(worker, client, scratch, downstream);
+    let planned = match plan(worker, client, scratch, downstream) {
+        Ok(Plan::Guarded(guarded)) => {
+            rare(guard::pass(worker, client, scratch, downstream, guarded)).await
+        }
+        other => other,
+    };
     downstream.begin_body();
+    let mut answered = "";
     let result = match planned {
         Ok(Plan::Reply(reply)) => {
             let status = reply.status;
+            answered = reply.flag;
             rare(downstream.reply(reply)).await;
             Ok(status)
         }
+        // Passed its guards above.
+        Ok(Plan::Guarded(_)) => Ok(0),
         // Not moved: what is moved counts twice in the future.
         Ok(Plan::Forward(ref forward)) => {
             record.routed(&forward.backend.id);
@@ -100,7 +120,7 @@ pub(crate) async fn handle<D: Downstream>(
             let sent = match forward.tries() {
                 None => {
                     let deadlines = Deadlines::new(start, forward.timeouts(), worker.limits.stall);
-                    let rest = (&mut record, &deadlines, &[][..]);
+                    let rest = (&mut record, &deadlines, Withheld::default());
                     let sent = send(worker, forward, &mut tools, downstream, rest).await;
                     sent.map_err(|(failure, _)| failure)
                 }
@@ -109,12 +129,17 @@ pub(crate) async fn handle<D: Downstream>(
                     rare(try_often(worker, forward, &mut tools, downstream, rest)).await
                 }
             };
-            sent.map(|()| scratch.response.status)
+            let sent = sent.map(|()| scratch.response.status);
+            if let Some(effects) = &forward.effects {
+                let status = sent.as_ref().map_or_else(Failure::status, |status| *status);
+                effects.after.ended(worker, status);
+            }
+            sent
         }
         Err(failure) => Err(failure),
     };
     let (status, flag) = match &result {
-        Ok(status) => (*status, ""),
+        Ok(status) => (*status, answered),
         Err(failure) => (failure.status(), failure.flag()),
     };
     if let Err(failure) = result {
@@ -150,6 +175,7 @@ pub(crate) fn failure_reply(failure: &Failure, is_grpc: bool) -> Reply {
         body: format!("{failure}\n"),
         grpc: is_grpc.then(|| failure.grpc_status()),
         close: failure.closes_connection(),
+        flag: "",
     }
 }
 
@@ -179,15 +205,41 @@ fn plan<D: Downstream>(
     {
         return Err(Failure::Misdirected);
     }
-    let Some(route) = client.entry.select(&snapshot, &view) else {
+    let Some(route) = client.entry.select(&snapshot, &Seen::new(view, client)) else {
         return Err(Failure::NoRoute {
             method: view.method().to_owned(),
             host: view.authority().to_owned(),
             path: view.path().to_owned(),
         });
     };
-    if let Some(cors) = route.filters().and_then(|filters| filters.cors.as_ref())
-        && let Some(reply) = cors::preflight(cors, view)
+    if route.guards().is_some() {
+        return Ok(Plan::Guarded(Guarded {
+            snapshot: Arc::clone(&snapshot),
+            route: Arc::clone(route),
+        }));
+    }
+    let chosen = Chosen {
+        snapshot: &snapshot,
+        route,
+        passage: None,
+    };
+    plan_route(worker, client, scratch, downstream, &chosen)
+}
+
+/// The same for a request that may take its route.
+pub(crate) fn plan_route<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    scratch: &mut Scratch,
+    downstream: &D,
+    chosen: &Chosen<'_>,
+) -> Result<Plan, Failure> {
+    let Chosen {
+        snapshot, route, ..
+    } = *chosen;
+    let view = downstream.view();
+    if let Some(filters) = route.filters()
+        && let Some(reply) = cors::preflight(filters, view)
     {
         return Ok(Plan::Reply(reply));
     }
@@ -206,8 +258,8 @@ fn plan<D: Downstream>(
     };
     match &arm.instead {
         None => {}
-        Some(Instead::Respond(respond)) => return Ok(Plan::Reply(reply(respond))),
-        Some(Instead::Redirect(to)) => {
+        Some(CompiledInstead::Respond(respond)) => return Ok(Plan::Reply(reply(respond))),
+        Some(CompiledInstead::Redirect(to)) => {
             return Ok(Plan::Reply(redirect::reply(to, view, client)));
         }
     }
@@ -223,15 +275,19 @@ fn plan<D: Downstream>(
         });
     }
     let filters = Pair::new(route, arm);
-    let target = filters.target(view);
-    let edits = edits(route, arm, backend, client, target.as_deref());
+    let extra = filters.extra(chosen.passage, view, client);
+    let target = filters.target(view, chosen.passage);
+    let edits = Edits {
+        extra: extra.as_deref(),
+        ..edits(route, arm, backend, client, target.as_deref())
+    };
     if let Some(reply) = probe(view, backend, &edits) {
         return Ok(Plan::Reply(reply));
     }
     let original = Original { view, edits };
     // A tunnel has no end that a copy could wait for.
     let mirrors = filters.mirrors().filter(|_| !downstream.wants_upgrade());
-    let copies = mirror::begin(worker, &snapshot, mirrors, &original);
+    let copies = mirror::begin(worker, snapshot, mirrors, &original);
     let edits = &original.edits;
     let out = &mut scratch.upstream_head;
     out.clear();
@@ -241,11 +297,11 @@ fn plan<D: Downstream>(
     }
     Ok(Plan::Forward(Forward {
         backend: Arc::clone(backend),
-        framing,
+        framing: view.head.framing,
         is_idempotent: view.is_idempotent(),
         to_head: view.method() == "HEAD",
         wants_upgrade: downstream.wants_upgrade() && backend.protocol == Protocol::Http1,
-        effects: filters.effects(view, backend.timeouts),
+        effects: filters.effects(view, client, backend.timeouts),
         copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
     }))
 }
@@ -297,6 +353,7 @@ fn edits<'a>(
     Edits {
         route: route.request_headers(),
         arm: &arm.request_headers,
+        extra: None,
         host: rewritten.or_else(|| route.rewrite_host().map(|host| &**host)),
         target,
         strip_internal: backend.activation.is_some(),
@@ -326,7 +383,10 @@ async fn try_often<D: Downstream>(
             .request
             .is_some_and(|total| start.elapsed() >= total);
         let is_spared = !body_taken && !is_over && !downstream.parts().1.has_begun();
-        let Some(pause) = tries.pause(&failure, made).filter(|_| is_spared) else {
+        let Some(pause) = tries
+            .pause(&failure, made, worker.fraction())
+            .filter(|_| is_spared)
+        else {
             return Err(exhausted(failure, made));
         };
         made += 1;
@@ -361,7 +421,7 @@ async fn send<D: Downstream>(
     forward: &Forward,
     (scratch, timer): &mut (&mut Scratch, &mut Timer),
     downstream: &mut D,
-    (record, deadlines, withheld): (&mut Record, &Deadlines, &[u16]),
+    (record, deadlines, withheld): (&mut Record, &Deadlines, Withheld<'_>),
 ) -> Result<(), (Failure, bool)> {
     let effects = forward.effects.as_deref();
     let is_repeatable = forward.is_idempotent && !downstream.has_body();
@@ -372,10 +432,11 @@ async fn send<D: Downstream>(
     };
     let mut repeats = 0;
     loop {
+        let avoided = forward.tries().map_or_else(Vec::new, Tries::avoided);
         let reached = async {
             tokio::select! {
                 biased;
-                reached = backend::reach(worker, &forward.backend, freshness) => reached,
+                reached = backend::reach(worker, &forward.backend, freshness, avoided) => reached,
                 () = downstream.gone() => Err(Failure::ClientGone),
             }
         };
@@ -392,9 +453,13 @@ async fn send<D: Downstream>(
             wants_upgrade: forward.wants_upgrade,
             edits: effects.map(|effects| &effects.answer),
             withheld,
+            max_body: effects.and_then(|effects| effects.after.max_body),
             copies: forward.copies.as_deref(),
         };
         record.sent(exchange.endpoint);
+        if let Some(tries) = forward.tries() {
+            tries.note(exchange.endpoint);
+        }
         let is_reused = reached.connection.is_reused();
         let result = match reached.connection {
             Connection::Http1(connection) => {

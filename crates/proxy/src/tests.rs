@@ -6,6 +6,7 @@ mod filters;
 mod floods;
 mod frames;
 mod framing;
+mod guards;
 mod headers;
 mod http2;
 mod limits;

@@ -7,6 +7,7 @@ pub(crate) mod accept;
 mod client;
 mod config;
 mod own;
+mod principal;
 pub(crate) mod stream;
 
 use std::sync::{Arc, LazyLock};

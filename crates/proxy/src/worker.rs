@@ -15,6 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::Limits;
 use crate::buffer::Buffers;
+use crate::guard::{Registry, external};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::metrics::Counters;
 use crate::per_client::{Counted, PerClient};
@@ -30,6 +31,9 @@ pub(crate) struct Worker {
     /// Value of the `server` header of the gateway's own answers.
     pub(crate) server: Option<Arc<str>>,
     pub(crate) counters: Arc<Counters>,
+    /// What guards remember; all threads share it.
+    pub(crate) guards: Arc<Registry>,
+    pub(crate) authorizers: external::Clients,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pool: Pool,
     pub(crate) tls_clients: Clients,
@@ -92,6 +96,7 @@ pub(crate) struct Parts {
     pub(crate) activator: Activator,
     pub(crate) limits: Limits,
     pub(crate) server: Option<Arc<str>>,
+    pub(crate) guards: Arc<Registry>,
     pub(crate) max_connections: usize,
     pub(crate) max_handshakes: usize,
     pub(crate) https_port: Option<u16>,
@@ -107,6 +112,8 @@ impl Worker {
             limits: parts.limits,
             server: parts.server,
             counters,
+            guards: parts.guards,
+            authorizers: external::Clients::default(),
             buffers: Rc::default(),
             pool: Pool::default(),
             tls_clients: Clients::default(),
@@ -132,6 +139,11 @@ impl Worker {
         } else {
             self.random.borrow_mut().random_range(0..total)
         }
+    }
+
+    /// A number in `0.0..1.0`.
+    pub(crate) fn fraction(&self) -> f64 {
+        self.random.borrow_mut().random()
     }
 
     /// Memory for a request.

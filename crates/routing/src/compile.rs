@@ -29,6 +29,14 @@ pub enum Finding {
     /// No request can select it.
     #[error("route {route} is for bind {bind}, which does not exist")]
     MissingBind { route: RouteId, bind: BindId },
+    /// Requests of that arm pass without being asked anything.
+    #[error("route {route} has guards for backend {backend} alone, put them on the whole route")]
+    GuardedArm { route: RouteId, backend: BackendId },
+    /// The service decides by the head alone.
+    #[error(
+        "route {route} asks {backend} for authorization with the body, which is not sent; let it decide by the head"
+    )]
+    BodyNotSent { route: RouteId, backend: BackendId },
 }
 
 /// Compiles a whole model. Host tables and backends that are unchanged since `previous` are shared
@@ -310,12 +318,29 @@ impl Compiler {
                     bind: bind.clone(),
                 });
             }
+            let guards = route.source().filters.guards.as_ref();
+            if let Some(external) = guards.and_then(|guards| guards.external.as_ref())
+                && external.body.is_some()
+            {
+                findings.push(Finding::BodyNotSent {
+                    route: id.clone(),
+                    backend: external.backend.clone(),
+                });
+            }
             if let Action::Forward(split) | Action::ForwardSecure(split) = &route.source().action {
                 let missing = split
                     .arms()
                     .iter()
                     .filter(|arm| arm.instead.is_none() && next.backend(&arm.backend).is_none());
                 findings.extend(missing.map(|arm| Finding::MissingBackend {
+                    route: id.clone(),
+                    backend: arm.backend.clone(),
+                }));
+                let guarded = split
+                    .arms()
+                    .iter()
+                    .filter(|arm| arm.filters.guards.is_some());
+                findings.extend(guarded.map(|arm| Finding::GuardedArm {
                     route: id.clone(),
                     backend: arm.backend.clone(),
                 }));

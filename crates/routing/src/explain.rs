@@ -6,7 +6,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::matcher::{RouteTable, text_holds};
-use crate::model::{HostPattern, Match, PathMatch, TextMatch, Visibility};
+use crate::model::{HostPattern, Match, PathMatch, Predicate, TextMatch, Visibility};
+use crate::predicate::Predicates;
 use crate::query;
 use crate::snapshot::{BindKey, CompiledRoute, Host, Hosts, RequestView, Snapshot};
 
@@ -58,6 +59,9 @@ pub enum Mismatch {
         wanted: TextMatch,
         sent: Option<String>,
     },
+    Other {
+        wanted: Predicate,
+    },
 }
 
 impl fmt::Display for Mismatch {
@@ -78,6 +82,7 @@ impl fmt::Display for Mismatch {
             Self::Method { wanted } => write!(f, "method is not {wanted}"),
             Self::Header { name, wanted, sent } => differs(f, "header", name, wanted, sent),
             Self::Query { name, wanted, sent } => differs(f, "query parameter", name, wanted, sent),
+            Self::Other { wanted } => write!(f, "not true: {wanted}"),
         }
     }
 }
@@ -221,5 +226,12 @@ fn mismatches(one: &Match, request: &impl RequestView) -> Vec<Mismatch> {
             });
         }
     }
+    let failing = one.other.iter().filter(|wanted| {
+        let alone = std::slice::from_ref(*wanted);
+        !Predicates::of_route(alone).hold(request)
+    });
+    found.extend(failing.map(|wanted| Mismatch::Other {
+        wanted: wanted.clone(),
+    }));
     found
 }

@@ -9,17 +9,23 @@
 mod authority;
 mod compile;
 mod explain;
+mod filters;
+mod guards;
 mod matcher;
 pub mod model;
+pub mod predicate;
 mod query;
 pub mod reference;
 pub mod regex;
 mod snapshot;
 mod table;
+pub mod template;
 mod tls;
 
 pub use compile::{Compiler, Finding, compile};
 pub use explain::{Considered, Explanation, Mismatch, Verdict};
+pub use filters::{CompiledFilters, CompiledInstead, CompiledPathEdit, CompiledRedirect};
+pub use guards::{CompiledAccessRule, CompiledAuthorization, CompiledGuards, Slot};
 pub use model::{
     Backend, BackendId, Bind, BindId, Endpoint, EndpointState, Model, RevisionId, RouteId,
     Visibility,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::authority::{self, Hash};
 use crate::model::{Match, PathMatch, TextMatch};
+use crate::predicate::Predicates;
 use crate::query;
 use crate::regex;
 use crate::snapshot::{CompiledRoute, RequestView};
@@ -35,6 +36,7 @@ struct Rule {
 struct RareRule {
     method: Option<Arc<str>>,
     query: Box<[(Arc<str>, TextRule)]>,
+    other: Predicates,
 }
 
 /// A [`TextMatch`], ready to be compared.
@@ -100,7 +102,7 @@ impl Rule {
         };
         let headers = one.headers.iter();
         let query = one.query.iter();
-        let is_rare = one.method.is_some() || !one.query.is_empty();
+        let is_rare = one.method.is_some() || !one.query.is_empty() || !one.other.is_empty();
         Self {
             route,
             path,
@@ -113,6 +115,7 @@ impl Rule {
                     query: query
                         .map(|wanted| (Arc::clone(&wanted.name), TextRule::new(&wanted.value)))
                         .collect(),
+                    other: Predicates::of_route(&one.other),
                 })
             }),
         }
@@ -147,6 +150,7 @@ impl RareRule {
             .as_ref()
             .is_none_or(|method| **method == *request.method())
             && self.query.iter().all(query_holds)
+            && self.other.hold(request)
     }
 }
 

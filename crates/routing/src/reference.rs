@@ -2,8 +2,11 @@
 //!
 //! Written from the model's documentation alone, without any of the compiler's code.
 
+use std::net::IpAddr;
+
 use crate::model::{
-    BindId, HostPattern, Match, Model, PathMatch, Route, RouteId, TextMatch, Visibility,
+    BindId, HostPattern, Match, Model, PathMatch, Predicate, Route, RouteId, Subject, Test,
+    TextMatch, TextTest, Visibility,
 };
 use crate::snapshot::RequestView;
 
@@ -151,6 +154,93 @@ fn match_holds(one: &Match, request: &impl RequestView) -> bool {
             .iter()
             .all(|it| header_holds(&it.name, &it.value))
         && one.query.iter().all(|it| query_holds(&it.name, &it.value))
+        && one.other.iter().all(|it| predicate_holds(it, request))
+}
+
+fn predicate_holds(one: &Predicate, request: &impl RequestView) -> bool {
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let value = match &one.subject {
+        Subject::Path => Some(request.path().to_owned()),
+        Subject::Method => Some(request.method().to_owned()),
+        Subject::Scheme => Some(request.scheme().to_owned()),
+        Subject::Host => Some(host_only(request.host())),
+        Subject::Authority => Some(request.host().to_owned()),
+        Subject::Header(name) => {
+            let mut values = Vec::new();
+            request.each_value(name, &mut |value| values.push(lossy(value)));
+            (!values.is_empty()).then(|| values.join(", "))
+        }
+        Subject::Query(name) => crate::query::first(request.query(), name).map(|it| lossy(&it)),
+        Subject::Cookie(name) => {
+            let mut pairs = Vec::new();
+            request.each_value("cookie", &mut |value| {
+                pairs.extend(lossy(value).split(';').map(|pair| pair.trim().to_owned()));
+            });
+            let named = pairs.iter().filter_map(|pair| pair.split_once('='));
+            let mut named = named.filter(|(key, _)| key.trim_end() == &**name);
+            named
+                .next()
+                .map(|(_, value)| match value.strip_prefix('"') {
+                    Some(quoted) if quoted.ends_with('"') => quoted[..quoted.len() - 1].to_owned(),
+                    _ => value.to_owned(),
+                })
+        }
+        Subject::Peer => request.peer().map(|peer| peer.to_canonical().to_string()),
+        Subject::Client => request.client().map(|peer| peer.to_canonical().to_string()),
+        Subject::Port => request.port().map(|port| port.to_string()),
+        // Not known when a route is selected.
+        Subject::Claim(_) | Subject::Principal | Subject::RequestPrincipal => return false,
+    };
+    let value = match value {
+        None if one.missing_is_empty => Some(String::new()),
+        other => other,
+    };
+    value.is_some_and(|value| test_holds(&one.test, &value)) != one.negate
+}
+
+fn test_holds(test: &Test, value: &str) -> bool {
+    match test {
+        Test::Present => true,
+        Test::Text {
+            how: TextTest::Regex,
+            value: expression,
+            ignore_case,
+        } => {
+            let folded = format!("(?i:{expression})");
+            let expression = if *ignore_case { &folded } else { &**expression };
+            crate::regex::compile(expression).is_ok_and(|it| it.is_match(value.as_bytes()))
+        }
+        Test::Text {
+            how,
+            value: wanted,
+            ignore_case,
+        } => {
+            let fold = |text: &str| match ignore_case {
+                true => text.to_ascii_lowercase(),
+                false => text.to_owned(),
+            };
+            let (wanted, value) = (fold(wanted), fold(value));
+            match how {
+                TextTest::Exact | TextTest::Regex => wanted == value,
+                TextTest::Prefix => value.starts_with(&wanted),
+                TextTest::ElementPrefix => {
+                    let wanted = wanted.trim_end_matches('/');
+                    value == wanted || value.starts_with(&format!("{wanted}/"))
+                }
+                TextTest::Suffix => value.ends_with(&wanted),
+                TextTest::Contains => value.contains(&wanted),
+            }
+        }
+        Test::In(values) => values.iter().any(|one| **one == *value),
+        Test::Network(networks) => value
+            .trim()
+            .parse::<IpAddr>()
+            .is_ok_and(|address| networks.iter().any(|network| network.contains(address))),
+        Test::Range { min, end } => value
+            .trim()
+            .parse::<i64>()
+            .is_ok_and(|number| *min <= number && number < *end),
+    }
 }
 
 fn text_holds(wanted: &TextMatch, value: &[u8]) -> bool {

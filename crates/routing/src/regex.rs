@@ -10,25 +10,68 @@ const SIZE: usize = 256 * 1024;
 /// # Errors
 /// What is wrong with it, in one line, for the user who wrote it.
 pub fn compile(expression: &str) -> Result<regex::bytes::Regex, String> {
+    whole(expression, false)
+}
+
+/// The same for texts whose case does not matter.
+///
+/// # Errors
+/// As for [`compile`].
+pub fn compile_ignoring_case(expression: &str) -> Result<regex::bytes::Regex, String> {
+    whole(expression, true)
+}
+
+fn whole(expression: &str, ignore_case: bool) -> Result<regex::bytes::Regex, String> {
     // Alone first: an unbalanced parenthesis must not pair with ours.
     let parsed = RegexBuilder::new(expression).size_limit(SIZE).build();
     parsed.map_err(|error| one_line(&error))?;
     regex::bytes::RegexBuilder::new(&format!("^(?:{expression})$"))
         .size_limit(SIZE)
+        .case_insensitive(ignore_case)
         .build()
         .map_err(|error| one_line(&error))
 }
 
 /// Replaces whatever the expression finds. In `with`, `\\0` to `\\9` stand for what the groups found
 /// and `\\\\` for a backslash, as in RE2. An expression that does not compile finds nothing.
+/// Compiles the expression every time: what runs per request keeps a [`Replacement`].
 #[must_use]
 pub fn replace(expression: &str, with: &str, text: &str) -> String {
-    let Ok(expression) = RegexBuilder::new(expression).size_limit(SIZE).build() else {
-        return text.to_owned();
-    };
-    let put = |found: &regex::Captures<'_>| {
+    match Replacement::new(expression, with) {
+        Ok(replacement) => replacement.apply(text),
+        Err(_) => text.to_owned(),
+    }
+}
+
+/// What [`replace`] does, compiled once.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    expression: regex::Regex,
+    with: Box<str>,
+}
+
+impl Replacement {
+    /// Compiles the expression.
+    ///
+    /// # Errors
+    /// As for [`compile`].
+    pub fn new(expression: &str, with: &str) -> Result<Self, String> {
+        let compiled = RegexBuilder::new(expression).size_limit(SIZE).build();
+        Ok(Self {
+            expression: compiled.map_err(|error| one_line(&error))?,
+            with: with.into(),
+        })
+    }
+
+    /// The text with everything replaced that the expression finds.
+    pub fn apply(&self, text: &str) -> String {
+        let put = |found: &regex::Captures<'_>| self.put(found);
+        self.expression.replace_all(text, put).into_owned()
+    }
+
+    fn put(&self, found: &regex::Captures<'_>) -> String {
         let mut out = String::new();
-        let mut rest = with.chars();
+        let mut rest = self.with.chars();
         while let Some(next) = rest.next() {
             if next != '\\' {
                 out.push(next);
@@ -44,8 +87,7 @@ pub fn replace(expression: &str, with: &str, text: &str) -> String {
             }
         }
         out
-    };
-    expression.replace_all(text, put).into_owned()
+    }
 }
 
 fn one_line(error: &regex::Error) -> String {

@@ -6,14 +6,18 @@
 //! none of that host's routes gets no route; it does not fall through to a wildcard (as in Envoy
 //! and nginx). A bind says itself at which hosts the search ends.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::authority;
+use crate::filters::{CompiledFilters, CompiledInstead, CompiledRedirect};
+use crate::guards::CompiledGuards;
 use crate::matcher::RouteTable;
 use crate::model::{
-    Action, Arm, Backend, BackendId, Bind, BindId, Filters, HeaderOps, HostPattern, Instead,
-    Origin, Redirect, Respond, Route, RouteId, Split, Visibility,
+    Action, Arm, Backend, BackendId, Bind, BindId, Filters, HeaderOps, HostPattern, Origin,
+    Respond, Route, RouteId, Split, Visibility,
 };
 use crate::table::Table;
 use crate::tls::TlsTables;
@@ -30,6 +34,44 @@ pub trait RequestView {
     fn method(&self) -> &str;
     /// What follows the first `?` of the target; empty if there is none.
     fn query(&self) -> &str;
+
+    /// Every value of the header with this lower-case name, in their order.
+    fn each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        if let Some(value) = self.header(name) {
+            each(value);
+        }
+    }
+    /// `http` or `https`: how the client reached us.
+    fn scheme(&self) -> &str {
+        "http"
+    }
+    /// The address at the other end of the connection.
+    fn peer(&self) -> Option<IpAddr> {
+        None
+    }
+    /// The client's address: the peer's, or what trusted proxies say.
+    fn client(&self) -> Option<IpAddr> {
+        self.peer()
+    }
+    /// The port of the listener that took the request.
+    fn port(&self) -> Option<u16> {
+        None
+    }
+
+    // What was verified. Only guards know it; a route's match never holds by it.
+
+    /// The values of a claim of the verified token.
+    fn claims(&self, _path: &[Arc<str>]) -> Vec<Cow<'_, str>> {
+        Vec::new()
+    }
+    /// Who the client's certificate is for.
+    fn principal(&self) -> Option<&str> {
+        None
+    }
+    /// `issuer/subject` of the verified token.
+    fn request_principal(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// One consistent state of everything the gateway serves.
@@ -95,7 +137,7 @@ pub(crate) struct Host {
 pub struct CompiledRoute {
     id: RouteId,
     source: Arc<Route>,
-    filters: Option<Arc<Filters>>,
+    filters: Option<Arc<CompiledFilters>>,
     /// What happens to a request that selected this route.
     pub action: CompiledAction,
 }
@@ -106,7 +148,7 @@ pub enum CompiledAction {
     Forward(CompiledSplit),
     /// Answer here.
     Respond(Respond),
-    Redirect(Redirect),
+    Redirect(CompiledRedirect),
     /// See [`Action::ForwardSecure`].
     ForwardSecure(CompiledSplit),
 }
@@ -124,15 +166,15 @@ pub struct CompiledArm {
     pub backend: BackendId,
     hash: u64,
     /// Happens in place of sending to the backend.
-    pub instead: Option<Instead>,
+    pub instead: Option<CompiledInstead>,
     /// Changes to requests of this arm only, after the route's own.
     pub request_headers: HeaderOps,
-    filters: Option<Arc<Filters>>,
+    filters: Option<Arc<CompiledFilters>>,
 }
 
 impl CompiledArm {
     /// The arm's own filters, if it has any.
-    pub fn filters(&self) -> Option<&Arc<Filters>> {
+    pub fn filters(&self) -> Option<&Arc<CompiledFilters>> {
         self.filters.as_ref()
     }
 }
@@ -389,7 +431,7 @@ impl CompiledRoute {
         let action = match &source.action {
             Action::Forward(split) => CompiledAction::Forward(CompiledSplit::new(split)),
             Action::Respond(respond) => CompiledAction::Respond(respond.clone()),
-            Action::Redirect(redirect) => CompiledAction::Redirect(redirect.clone()),
+            Action::Redirect(redirect) => CompiledAction::Redirect(CompiledRedirect::new(redirect)),
             Action::ForwardSecure(split) => {
                 CompiledAction::ForwardSecure(CompiledSplit::new(split))
             }
@@ -429,13 +471,18 @@ impl CompiledRoute {
     }
 
     /// What else the route changes or limits; most have nothing.
-    pub fn filters(&self) -> Option<&Arc<Filters>> {
+    pub fn filters(&self) -> Option<&Arc<CompiledFilters>> {
         self.filters.as_ref()
+    }
+
+    /// What is asked of a request before it is forwarded; most routes ask nothing.
+    pub fn guards(&self) -> Option<&Arc<CompiledGuards>> {
+        self.filters.as_ref()?.guards.as_ref()
     }
 }
 
-fn filters(filters: &Filters) -> Option<Arc<Filters>> {
-    (!filters.is_empty()).then(|| Arc::new(filters.clone()))
+fn filters(filters: &Filters) -> Option<Arc<CompiledFilters>> {
+    (!filters.is_empty()).then(|| Arc::new(CompiledFilters::new(filters)))
 }
 
 impl CompiledSplit {
@@ -490,7 +537,7 @@ impl CompiledArm {
         Self {
             backend: arm.backend.clone(),
             hash,
-            instead: arm.instead.clone(),
+            instead: arm.instead.as_ref().map(CompiledInstead::new),
             request_headers: arm.request_headers.clone(),
             filters: filters(&arm.filters),
         }

@@ -38,6 +38,16 @@ impl RequestView for Request {
     fn query(&self) -> &str {
         &self.query
     }
+    fn each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        let named = self.headers.iter().filter(|(key, _)| key == name);
+        named.for_each(|(_, value)| each(value.as_bytes()));
+    }
+    fn peer(&self) -> Option<std::net::IpAddr> {
+        (self.method != "POST").then(|| [10, 0, 0, 1].into())
+    }
+    fn port(&self) -> Option<u16> {
+        Some(80)
+    }
 }
 
 fn get(host: &str, path: &str) -> Request {
@@ -381,8 +391,9 @@ fn any_match() -> impl Strategy<Value = Match> {
         prop::option::weighted(0.2, prop::sample::select(vec!["GET", "POST"])),
         prop::collection::vec((any_header(), prop::bool::weighted(0.1)), 0..2),
         prop::collection::vec((any_header(), prop::bool::weighted(0.1)), 0..2),
+        prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(any_predicate(), 1..3)],
     );
-    parts.prop_map(|(path, method, headers, query)| {
+    parts.prop_map(|(path, method, headers, query, other)| {
         let wanted = |value: String, is_regex: bool| match is_regex {
             true => TextMatch::Regex(format!("{value}|3").into()),
             false => TextMatch::Exact(value.into()),
@@ -402,9 +413,55 @@ fn any_match() -> impl Strategy<Value = Match> {
             method: method.map(Into::into),
             headers: headers.collect(),
             query: query.collect(),
-            other: Vec::new(),
+            other,
         }
     })
+}
+
+fn any_predicate() -> impl Strategy<Value = Predicate> {
+    let subject = prop::sample::select(vec![
+        Subject::Path,
+        Subject::Method,
+        Subject::Scheme,
+        Subject::Host,
+        Subject::Authority,
+        Subject::Header("k".into()),
+        Subject::Query("k".into()),
+        Subject::Cookie("k".into()),
+        Subject::Peer,
+        Subject::Client,
+        Subject::Port,
+        Subject::Principal,
+        Subject::Claim(["k".into()].into()),
+    ]);
+    let value = prop::sample::select(vec!["1", "/a", "a", "A.example", "", "GET", "10.0.0.1"]);
+    let test = (0..11, value, any::<bool>()).prop_map(|(kind, value, ignore_case)| {
+        let text = |how| Test::Text {
+            how,
+            value: value.into(),
+            ignore_case,
+        };
+        match kind {
+            0 => Test::Present,
+            1 => Test::In([Arc::from(value), "2".into()].into()),
+            2 => Test::Network([Network::parse("10.0.0.0/8").expect("a network")].into()),
+            3 => Test::Range { min: 0, end: 100 },
+            4 => text(TextTest::Prefix),
+            5 => text(TextTest::ElementPrefix),
+            6 => text(TextTest::Suffix),
+            7 => text(TextTest::Contains),
+            8 => text(TextTest::Regex),
+            _ => text(TextTest::Exact),
+        }
+    });
+    (subject, test, any::<bool>(), any::<bool>()).prop_map(
+        |(subject, test, negate, missing_is_empty)| Predicate {
+            subject,
+            test,
+            negate,
+            missing_is_empty,
+        },
+    )
 }
 
 const BINDS: [&str; 2] = ["left", "right"];
@@ -449,12 +506,19 @@ fn any_request() -> impl Strategy<Value = Request> {
         query,
         method,
     );
-    request.prop_map(|(host, path, headers, query, method)| Request {
-        host: host.into(),
-        path,
-        headers,
-        method: method.into(),
-        query: query.into(),
+    request.prop_map(|(host, path, mut headers, query, method)| {
+        // Some requests have cookies.
+        if headers.len() == 2 {
+            headers[0].0 = "cookie".into();
+            headers[0].1 = format!("l=0; k={}", headers[0].1);
+        }
+        Request {
+            host: host.into(),
+            path,
+            headers,
+            method: method.into(),
+            query: query.into(),
+        }
     })
 }
 

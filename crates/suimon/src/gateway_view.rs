@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lifecycle::Snapshots;
-use routing::model::{BindId, Instead, Match, PathMatch, TextMatch};
+use routing::model::{BindId, Match, PathMatch, TextMatch};
 use routing::{
-    Backend, BindKey, CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, EndpointState,
-    RequestView, Snapshot, Verdict, Visibility,
+    Backend, BindKey, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledSplit,
+    EndpointState, RequestView, Snapshot, Verdict, Visibility,
 };
 use serde_json::{Value, json};
 
@@ -224,7 +224,9 @@ fn one_match(one: &Match) -> String {
         .query
         .iter()
         .map(|it| text(&format!("?{}", it.name), &it.value));
+    let other = one.other.iter().map(ToString::to_string);
     let parts = path.into_iter().chain(method).chain(headers).chain(query);
+    let parts = parts.chain(other);
     let parts: Vec<String> = parts.collect();
     if parts.is_empty() {
         "any".to_owned()
@@ -254,13 +256,13 @@ fn share(snapshot: &Snapshot, split: &CompiledSplit, arm: &CompiledArm) -> Strin
         .sum::<u64>();
     let percent = points as f64 * 100.0 / split.total() as f64;
     match &arm.instead {
-        Some(Instead::Respond(respond)) => {
+        Some(CompiledInstead::Respond(respond)) => {
             return format!(
                 "{percent:.0}% answer {} for {}",
                 respond.status, arm.backend
             );
         }
-        Some(Instead::Redirect(redirect)) => {
+        Some(CompiledInstead::Redirect(redirect)) => {
             return format!("{percent:.0}% redirect {}", redirect.status);
         }
         None => {}
@@ -269,7 +271,7 @@ fn share(snapshot: &Snapshot, split: &CompiledSplit, arm: &CompiledArm) -> Strin
 }
 
 fn backend(snapshot: &Snapshot, arm: &CompiledArm) -> String {
-    if let Some(Instead::Respond(respond)) = &arm.instead {
+    if let Some(CompiledInstead::Respond(respond)) = &arm.instead {
         return format!("{}: {}", arm.backend, respond.body.trim_end());
     }
     let Some(backend) = snapshot.backend_of(arm) else {

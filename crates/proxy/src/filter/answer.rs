@@ -7,14 +7,26 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use routing::model::HeaderOps;
+use routing::template::{CompiledTemplate, Part};
 
+use crate::downstream::Answer;
+use crate::filter::template;
 use crate::http1::field::is_framing;
 
 /// Changes in the order in which they are made: what is dropped, then what is written.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct AnswerEdits {
     dropped: Vec<Cow<'static, str>>,
     written: Vec<(Cow<'static, str>, String)>,
+    /// Values that depend on the answer; they come last.
+    late: Vec<Late>,
+}
+
+#[derive(Clone, Debug)]
+struct Late {
+    name: Arc<str>,
+    parts: Vec<Part>,
+    append: bool,
 }
 
 impl AnswerEdits {
@@ -44,6 +56,35 @@ impl AnswerEdits {
     /// Adds a field beside what the backend says.
     pub(crate) fn append(&mut self, name: &'static str, value: &str) {
         self.write(Cow::Borrowed(name), value.to_owned());
+    }
+
+    /// Adds a value that is put together; `known` says what of it is known already.
+    pub(crate) fn template(&mut self, template: &CompiledTemplate, known: impl Fn(&Part) -> Part) {
+        self.late.push(Late {
+            name: Arc::clone(&template.name),
+            parts: template.parts.iter().map(known).collect(),
+            append: template.append,
+        });
+    }
+
+    /// The same changes for this answer; `None` if they do not depend on it.
+    pub(crate) fn with(&self, answer: &Answer<'_>) -> Option<Self> {
+        if self.late.is_empty() {
+            return None;
+        }
+        let mut edits = self.clone();
+        for late in &self.late {
+            let value = template::answer(&late.parts, answer);
+            if value.is_empty() {
+                continue;
+            }
+            let name: Cow<'static, str> = Cow::Owned(late.name.to_string());
+            if !late.append && !is_framing(late.name.as_bytes()) {
+                edits.drop_name(name.clone());
+            }
+            edits.write(name, value);
+        }
+        Some(edits)
     }
 
     fn drop_name(&mut self, name: Cow<'static, str>) {

@@ -3,6 +3,7 @@
 //!
 //! An origin that is not allowed gets no field at all: its browser keeps the answer from the page.
 
+use routing::CompiledFilters;
 use routing::model::{Cors, Origins};
 
 use crate::downstream::Reply;
@@ -18,12 +19,13 @@ const MAX_AGE: &str = "access-control-max-age";
 type Field = (&'static str, String);
 
 /// The answer to a preflight, if the request is one.
-pub(crate) fn preflight(cors: &Cors, view: View<'_>) -> Option<Reply> {
+pub(crate) fn preflight(filters: &CompiledFilters, view: View<'_>) -> Option<Reply> {
+    let cors = filters.cors.as_deref()?;
     let wanted = text(view, "access-control-request-method");
     if view.method() != "OPTIONS" || wanted.is_none() || text(view, "origin").is_none() {
         return None;
     }
-    let mut fields = origin(cors, view);
+    let mut fields = origin(filters, cors, view);
     if !fields.is_empty() {
         let listed = list(&cors.methods, cors.credentials, wanted);
         fields.extend(listed.map(|methods| (ALLOW_METHODS, methods)));
@@ -42,8 +44,8 @@ pub(crate) fn preflight(cors: &Cors, view: View<'_>) -> Option<Reply> {
 }
 
 /// Fields of the answer to a request that is no preflight.
-pub(crate) fn answer(cors: &Cors, view: View<'_>) -> Vec<Field> {
-    let mut fields = origin(cors, view);
+pub(crate) fn answer(filters: &CompiledFilters, cors: &Cors, view: View<'_>) -> Vec<Field> {
+    let mut fields = origin(filters, cors, view);
     if !fields.is_empty() {
         fields.extend(exposed(cors));
     }
@@ -58,11 +60,11 @@ fn exposed(cors: &Cors) -> Option<Field> {
 }
 
 /// Nothing if the request's origin is not allowed.
-fn origin(cors: &Cors, view: View<'_>) -> Vec<Field> {
+fn origin(filters: &CompiledFilters, cors: &Cors, view: View<'_>) -> Vec<Field> {
     let Some(origin) = text(view, "origin") else {
         return Vec::new();
     };
-    if !cors.origins.iter().any(|allowed| allowed.contains(origin)) {
+    if !filters.allows_origin(origin) {
         return Vec::new();
     }
     let is_open = cors.origins.contains(&Origins::Any) && !cors.credentials;

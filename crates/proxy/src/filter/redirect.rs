@@ -1,14 +1,14 @@
 //! Where a redirect leads, made from the request and from what the route says.
 
-use routing::RequestView;
-use routing::model::{Redirect, RedirectPort};
+use routing::model::RedirectPort;
+use routing::{CompiledRedirect, RequestView};
 
 use crate::connection::Client;
 use crate::downstream::Reply;
 use crate::message::View;
 
 /// The answer to a request of this client.
-pub(crate) fn reply(redirect: &Redirect, view: View<'_>, client: &Client) -> Reply {
+pub(crate) fn reply(redirect: &CompiledRedirect, view: View<'_>, client: &Client) -> Reply {
     Reply {
         status: redirect.status,
         headers: vec![("Location".into(), location(redirect, view, client))],
@@ -16,7 +16,7 @@ pub(crate) fn reply(redirect: &Redirect, view: View<'_>, client: &Client) -> Rep
     }
 }
 
-fn location(redirect: &Redirect, view: View<'_>, client: &Client) -> String {
+fn location(redirect: &CompiledRedirect, view: View<'_>, client: &Client) -> String {
     let own = if client.tls.is_some() {
         "https"
     } else {
@@ -42,7 +42,9 @@ fn location(redirect: &Redirect, view: View<'_>, client: &Client) -> String {
         None => location.push_str(view.path()),
         Some(edit) => location.push_str(&edit.apply(view.path())),
     }
-    if let Some((_, query)) = view.target().split_once('?') {
+    if let Some((_, query)) = view.target().split_once('?')
+        && !redirect.strip_query
+    {
         location.push('?');
         location.push_str(query);
     }

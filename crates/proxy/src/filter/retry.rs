@@ -3,13 +3,17 @@
 //! Only what the client can still be spared is tried again: nothing of an answer has reached it,
 //! and nothing of its body was taken, since it will not send that again.
 
+use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{Retry, Timeouts};
 use tokio::time::Instant;
 
+use crate::downstream::Answer;
 use crate::failure::Failure;
+use crate::http2::frame::Reason;
 
 /// What a route says about tries.
 #[derive(Debug, Default)]
@@ -17,6 +21,8 @@ pub(crate) struct Tries {
     /// One try, until the last byte of its answer.
     pub(crate) limit: Option<Duration>,
     pub(crate) retry: Option<Arc<Retry>>,
+    /// Where tries went so far.
+    pub(crate) tried: RefCell<Vec<SocketAddr>>,
 }
 
 impl Tries {
@@ -33,25 +39,64 @@ impl Tries {
         }
     }
 
-    /// Statuses that are not passed on, because there is another try after `made`.
-    pub(crate) fn withheld(&self, made: u32) -> &[u16] {
-        let retry = self.retry.as_ref().filter(|retry| made < retry.attempts);
-        retry.map_or(&[], |retry| &retry.statuses)
+    /// Answers that are not passed on, because there is another try after `made`.
+    pub(crate) fn withheld(&self, made: u32) -> Withheld<'_> {
+        let retry = self.retry.as_deref();
+        Withheld(retry.filter(|retry| made < retry.attempts))
     }
 
     /// How long to pause before the next try, if there is one after `made` and this failure.
-    pub(crate) fn pause(&self, failure: &Failure, made: u32) -> Option<Duration> {
+    /// `point` of `0.0..1.0` is drawn by the caller.
+    pub(crate) fn pause(&self, failure: &Failure, made: u32, point: f64) -> Option<Duration> {
         let retry = self.retry.as_ref().filter(|retry| made < retry.attempts)?;
+        let when = &retry.when;
         let is_failure = match failure {
             Failure::Withheld { .. } => true,
-            Failure::Connect { .. }
-            | Failure::Unanswered { .. }
-            | Failure::AnswerCut { .. }
-            | Failure::Reset { .. }
-            | Failure::RequestTimeout => retry.on_failure,
+            Failure::Connect { .. } => retry.on_failure || when.connect_failure,
+            Failure::Unanswered { .. } => retry.on_failure || when.reset || when.refused_stream,
+            Failure::Reset { reason, .. } => {
+                let is_refused = *reason == Reason::REFUSED_STREAM;
+                retry.on_failure || when.reset || when.refused_stream && is_refused
+            }
+            Failure::AnswerCut { .. } | Failure::RequestTimeout => retry.on_failure || when.reset,
             _ => false,
         };
-        is_failure.then_some(retry.pause)
+        is_failure.then(|| policy::backoff::pause(retry.pause, retry.max_pause, made + 1, point))
+    }
+
+    /// A try went to this endpoint.
+    pub(crate) fn note(&self, endpoint: SocketAddr) {
+        if self.retry.as_ref().is_some_and(|retry| retry.avoid_tried) {
+            self.tried.borrow_mut().push(endpoint);
+        }
+    }
+
+    /// Endpoints that the next try should not go to, if there are others.
+    pub(crate) fn avoided(&self) -> Vec<SocketAddr> {
+        self.tried.borrow().clone()
+    }
+}
+
+/// Answers that are dropped, because the request can be sent again; none by default.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Withheld<'r>(Option<&'r Retry>);
+
+impl Withheld<'_> {
+    /// Whether an answer is one of them.
+    pub(crate) fn contains(&self, answer: &Answer<'_>) -> bool {
+        let Some(retry) = self.0 else { return false };
+        let (status, when) = (answer.status(), &retry.when);
+        if retry.statuses.contains(&status) || when.any_5xx && (500..600).contains(&status) {
+            return true;
+        }
+        if when.headers.iter().any(|name| answer.field(name).is_some()) {
+            return true;
+        }
+        let grpc = || {
+            let code = std::str::from_utf8(answer.field("grpc-status")?).ok()?;
+            code.trim().parse::<u32>().ok()
+        };
+        !when.grpc.is_empty() && grpc().is_some_and(|code| when.grpc.contains(&code))
     }
 }
 
@@ -74,6 +119,7 @@ mod tests {
         Tries {
             limit,
             retry: Some(Arc::new(retry)),
+            tried: RefCell::default(),
         }
     }
 
@@ -94,11 +140,69 @@ mod tests {
     #[test]
     fn the_last_try_passes_everything_on() {
         let tries = tries(None, 1);
-        assert_eq!(tries.withheld(0), [503]);
-        assert_eq!(tries.withheld(1), [0; 0]);
+        let withholds = |made, status| {
+            let head = crate::http1::head::ResponseHead {
+                status,
+                ..Default::default()
+            };
+            tries.withheld(made).contains(&Answer {
+                head: &head,
+                bytes: &[],
+            })
+        };
+        assert!(withholds(0, 503) && !withholds(0, 500) && !withholds(1, 503));
         let failure = Failure::RequestTimeout;
-        assert_eq!(tries.pause(&failure, 0), Some(SECOND));
-        assert_eq!(tries.pause(&failure, 1), None);
-        assert_eq!(tries.pause(&Failure::ClientGone, 0), None);
+        assert_eq!(tries.pause(&failure, 0, 0.5), Some(SECOND));
+        assert_eq!(tries.pause(&failure, 1, 0.5), None);
+        assert_eq!(tries.pause(&Failure::ClientGone, 0, 0.5), None);
+    }
+
+    #[test]
+    fn what_is_tried_again_is_what_the_route_names() {
+        use routing::model::RetryWhen;
+        let endpoint = ([127, 0, 0, 1], 1).into();
+        let reset = |reason| Failure::Reset { endpoint, reason };
+        let failures = [
+            Failure::Connect {
+                endpoint,
+                backend: routing::BackendId("b".into()),
+                source: std::io::ErrorKind::ConnectionRefused.into(),
+            },
+            reset(Reason::REFUSED_STREAM),
+            reset(Reason::INTERNAL_ERROR),
+            Failure::RequestTimeout,
+        ];
+        let tried = |when: RetryWhen| {
+            let retry = Retry {
+                on_failure: false,
+                when,
+                max_pause: 10 * SECOND,
+                ..Retry::clone(tries(None, 1).retry.as_ref().expect("a retry"))
+            };
+            let tries = Tries {
+                retry: Some(Arc::new(retry)),
+                ..Tries::default()
+            };
+            // Half of the first range.
+            let pause = |failure| tries.pause(failure, 0, 0.5) == Some(SECOND / 2);
+            failures.each_ref().map(pause)
+        };
+        let none = RetryWhen::default();
+        assert_eq!(tried(none.clone()), [false; 4]);
+        let connect = RetryWhen {
+            connect_failure: true,
+            ..none.clone()
+        };
+        assert_eq!(tried(connect), [true, false, false, false]);
+        let refused = RetryWhen {
+            refused_stream: true,
+            ..none.clone()
+        };
+        assert_eq!(tried(refused), [false, true, false, false]);
+        let reset = RetryWhen {
+            reset: true,
+            ..none
+        };
+        assert_eq!(tried(reset), [false, true, true, true]);
     }
 }

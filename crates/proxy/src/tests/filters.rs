@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use routing::model::{
     Action, Arm, Bind, BindId, Cors, Filters, HeaderOps, Instead, Origins, PathEdit, Redirect,
-    RedirectPort, Respond, Route, Split,
+    RedirectPort, Respond, Route, Split, Template,
 };
 use testkit::http::{RawServer, ask};
 
@@ -96,6 +96,83 @@ async fn an_answer_gets_the_changes_of_its_route_and_arm() {
 }
 
 #[tokio::test]
+async fn a_path_is_edited_by_text_and_by_expression() {
+    let server = RawServer::echoing().await;
+    let (mut gateway, arm) = gateway(&server).await;
+    for (edit, expected) in [
+        (
+            PathEdit::Text {
+                matched: "/api/v".into(),
+                with: "/v".into(),
+            },
+            "GET /v1/users/7?q HTTP/1.1\n",
+        ),
+        (
+            PathEdit::Regex {
+                pattern: "^/api/(v\\d)/([a-z]+)".into(),
+                with: "/\\2/\\1".into(),
+            },
+            "GET /users/v1/7?q HTTP/1.1\n",
+        ),
+    ] {
+        let filters = Filters {
+            rewrite_path: Some(edit),
+            ..Filters::default()
+        };
+        gateway.put(with(filters, arm.clone()));
+        let request = "GET /api/v1/users/7?q HTTP/1.1\r\nHost: a\r\n\r\n";
+        let seen = ask(gateway.address, request).await.text();
+        assert!(seen.starts_with(expected), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn header_values_are_put_together_from_request_and_answer() {
+    let answer = "HTTP/1.1 200 OK\r\nX-Node: n1\r\nContent-Length: 2\r\n\r\nok";
+    let answering = RawServer::answering(answer).await;
+    let echoing = RawServer::echoing().await;
+    let template = |name: &str, value: &str, append| Template {
+        name: name.into(),
+        value: value.into(),
+        append,
+    };
+    let filters = Filters {
+        request_templates: vec![
+            template("x-from", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", false),
+            template("x-what", "%METHOD% %REQ(:path)% by %REQ(X-User)%", false),
+            template("x-user", "second", true),
+            template("x-none", "%REQ(x-missing)%", false),
+        ],
+        response_templates: vec![
+            template("x-answered", "%RESP(x-node)% for %REQ(x-user)%", false),
+            template("x-node", "gone", false),
+        ],
+        ..Filters::default()
+    };
+    let (mut gateway, arm) = gateway(&echoing).await;
+    gateway.put(with(filters.clone(), arm));
+    let request = "GET /p?q HTTP/1.1\r\nHost: a\r\nX-User: u\r\nX-From: forged\r\n\r\n";
+    let seen = ask(gateway.address, request).await.text();
+    for line in [
+        "x-from: 127.0.0.1\n",
+        "x-what: GET /p?q by u\n",
+        "X-User: u\n",
+        "x-user: second\n",
+    ] {
+        assert!(seen.contains(line), "{line:?} is not in {seen}");
+    }
+    assert!(
+        !seen.contains("forged") && !seen.contains("x-none"),
+        "{seen}"
+    );
+    let (mut gateway, arm) = self::gateway(&answering).await;
+    gateway.put(with(filters, arm));
+    let answer = ask(gateway.address, request).await;
+    assert_eq!(answer.header("x-answered"), Some("n1 for u"));
+    assert_eq!(answer.header("x-node"), Some("gone"));
+}
+
+#[tokio::test]
 async fn a_redirect_names_host_path_and_the_port_that_was_asked() {
     let mut gateway = Gateway::start().await;
     let location = async |gateway: &mut Gateway, redirect: Redirect| {
@@ -116,11 +193,11 @@ async fn a_redirect_names_host_path_and_the_port_that_was_asked() {
             matched: "/x".into(),
             with: "/y".into(),
         }),
-        strip_query: false,
+        strip_query: true,
         status: 308,
     };
     let moved = location(&mut gateway, moved).await;
-    assert_eq!(moved, (308, "https://b.example/y/1?q".to_owned()));
+    assert_eq!(moved, (308, "https://b.example/y/1".to_owned()));
     let numbered = Redirect {
         port: RedirectPort::Number(80),
         ..redirect()

@@ -237,3 +237,52 @@ async fn an_answer_over_http2_that_is_listed_is_dropped_and_tried_again() {
     assert_eq!(server.accepted(), 1, "one connection serves all tries");
     assert_eq!(gateway.gateway.metrics().upstream_retries(), 2);
 }
+
+#[tokio::test]
+async fn another_try_goes_elsewhere_if_the_route_says_so() {
+    let (bad, good) = (
+        RawServer::answering(BUSY).await,
+        RawServer::answering(OK).await,
+    );
+    let mut gateway = Gateway::start().await;
+    let backend = backend("b", &[bad.address, good.address]);
+    let arm = Arm::new(1, backend.id.clone());
+    gateway.compiler.put_backend(Arc::new(backend));
+    let elsewhere = Retry {
+        avoid_tried: true,
+        ..retry(1)
+    };
+    let filters = Filters {
+        retry: Some(Arc::new(elsewhere)),
+        ..Filters::default()
+    };
+    let split = Split::new(vec![arm]).expect("a weight");
+    gateway.put(Route {
+        filters,
+        ..route("a", Action::Forward(split))
+    });
+    for _ in 0..20 {
+        assert_eq!(ask(gateway.address, GET).await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_tried_again_for_its_header_or_grpc_status() {
+    let marked = "HTTP/1.1 200 OK\r\nX-Again: 1\r\nContent-Length: 0\r\n\r\n";
+    let unavailable = "HTTP/1.1 200 OK\r\nGrpc-Status: 14\r\nContent-Length: 0\r\n\r\n";
+    for early in [marked, unavailable] {
+        let (server, seen) = flaky(Early::Answer(early), 1).await;
+        let when = RetryWhen {
+            headers: vec!["x-again".into()],
+            grpc: vec![14],
+            ..RetryWhen::default()
+        };
+        let filters = Filters {
+            retry: Some(Arc::new(Retry { when, ..retry(1) })),
+            ..Filters::default()
+        };
+        let gateway = gateway(&server, filters).await;
+        assert_eq!(ask(gateway.address, GET).await.text(), "ok");
+        assert_eq!(seen.load(Ordering::SeqCst), 2);
+    }
+}

@@ -495,3 +495,62 @@ async fn connections_to_backends_are_encrypted_verified_and_reused() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_policy_may_ask_who_the_verified_certificate_is_for() {
+    use routing::model::{
+        AccessRule, Authorization, Filters, Guards, Predicate, Subject, Test, TextTest,
+    };
+    let authority = Authority::new();
+    let mut gateway = Gateway::start().await;
+    let friend = Predicate {
+        subject: Subject::Principal,
+        test: Test::Text {
+            how: TextTest::Exact,
+            value: "friend".into(),
+            ignore_case: false,
+        },
+        negate: false,
+        missing_is_empty: false,
+    };
+    let guards = Guards {
+        authorization: Some(Arc::new(Authorization {
+            allow: Some(vec![AccessRule {
+                policy: "default/friends".into(),
+                all: vec![vec![vec![friend]]],
+            }]),
+            ..Authorization::default()
+        })),
+        ..Guards::default()
+    };
+    let verified = ClientCertificates::Optional(authority.bundle());
+    for (name, client) in [
+        ("verified", verified),
+        ("open", ClientCertificates::Unverified),
+    ] {
+        gateway.put(Route {
+            filters: Filters {
+                guards: Some(Arc::new(guards.clone())),
+                ..Filters::default()
+            },
+            ..route(name, Action::Respond(teapot()))
+        });
+        let mut wanted = termination(vec![authority.issue(&[name])]);
+        wanted.client = client;
+        gateway.terminate(name, wanted);
+    }
+    let (friend, other) = (authority.issue(&["friend"]), authority.issue(&["other"]));
+    for (name, shown, expected) in [
+        ("verified", Some(&friend), "418"),
+        ("verified", Some(&other), "403"),
+        ("verified", None, "403"),
+        ("open", Some(&friend), "403"),
+    ] {
+        let config = Arc::new(authority.client_of(&[&TLS13], shown));
+        let mut stream = connect(&gateway, name, &config)
+            .await
+            .expect("a connection");
+        let answer = ask(&mut stream, name).await.expect("an answer");
+        assert!(answer.contains(expected), "{name}: {answer}");
+    }
+}

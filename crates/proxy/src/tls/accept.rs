@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::config::server_config;
+use super::principal::principal;
 use super::stream::TlsStream;
 use crate::connection::{self, Client};
 use crate::entry::Entry;
@@ -106,9 +107,11 @@ pub(crate) async fn serve(
         return drop(guard);
     }
     let client = Client {
+        principal: principal(&tls, stream.session()),
         peer: Peer::new(peer.ip(), true),
         entry,
         tls: Some(tls),
+        limits: Default::default(),
     };
     connection::serve(guard, Transport::tls(stream), client).await;
 }

@@ -13,6 +13,7 @@ use crate::downstream::{Answer, Downstream, Responder};
 use crate::failure::Failure;
 use crate::filter::answer::AnswerEdits;
 use crate::filter::mirror::Copies;
+use crate::filter::retry::Withheld;
 use crate::http1::body::Framing;
 use crate::http1::head::ResponseHead;
 use crate::http1::sink::Http1Sink;
@@ -34,16 +35,25 @@ pub(crate) struct Exchange<'a> {
     pub(crate) wants_upgrade: bool,
     /// Changes to the final answer's head.
     pub(crate) edits: Option<&'a AnswerEdits>,
-    /// Statuses that are not passed on: the request is sent again.
-    pub(crate) withheld: &'a [u16],
+    /// Answers that are not passed on: the request is sent again.
+    pub(crate) withheld: Withheld<'a>,
+    /// The most bytes that the request's body may have.
+    pub(crate) max_body: Option<u64>,
     /// Take the body too.
     pub(crate) copies: Option<&'a RefCell<Copies>>,
 }
 
 impl Exchange<'_> {
     /// Whether an answer is dropped, because the request can be sent again.
-    fn withholds(&self, status: u16) -> bool {
-        self.withheld.contains(&status) && !self.progress.body_taken.get()
+    fn withholds(&self, answer: &Answer<'_>) -> bool {
+        !self.progress.body_taken.get() && self.withheld.contains(answer)
+    }
+
+    /// The most bytes of the body: what its route allows, and what every request is.
+    fn most_bytes(&self) -> Option<u64> {
+        let all = self.worker.limits.body_bytes;
+        self.max_body
+            .map_or(all, |own| Some(all.map_or(own, |all| all.min(own))))
     }
 }
 
@@ -201,7 +211,7 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
     if !body.has_input() && !send(exchange, sink.flush().await) {
         return std::future::pending().await;
     }
-    let mut taken = 0;
+    let (mut taken, most) = (0, exchange.most_bytes());
     loop {
         deadlines.reading(true);
         let chunk = match body.next().await {
@@ -212,9 +222,7 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
         deadlines.reading(false);
         let last = chunk.last;
         taken += chunk.data.len() as u64;
-        if let Some(limit) = exchange.worker.limits.body_bytes
-            && taken > limit
-        {
+        if let Some(limit) = most.filter(|limit| taken > *limit) {
             return Failure::BodyTooLarge { limit };
         }
         progress.body_taken.set(taken > 0);
@@ -275,11 +283,13 @@ async fn download(
                 .inform(answer)
                 .await
                 .map_err(|_| Failure::ClientGone)?,
-            status if exchange.withholds(status) => return Err(Failure::Withheld { status }),
+            status if exchange.withholds(&answer) => return Err(Failure::Withheld { status }),
             status => {
                 exchange.progress.status.set(status);
+                let late = exchange.edits.and_then(|edits| edits.with(&answer));
+                let edits = late.as_ref().or(exchange.edits);
                 responder
-                    .respond(answer, exchange.edits, exchange.progress.sent.get())
+                    .respond(answer, edits, exchange.progress.sent.get())
                     .map_err(|_| Failure::ClientGone)?;
                 break;
             }

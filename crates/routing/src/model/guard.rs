@@ -157,7 +157,7 @@ pub struct TokenProvider {
 }
 
 /// Where the keys are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum KeySource {
     /// A JSON Web Key Set.
     Inline(Arc<str>),

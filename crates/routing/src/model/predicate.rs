@@ -3,6 +3,7 @@
 //! The common ones (path, method, a header's value) have fields of their own in
 //! [`Match`](super::Match) and are compared first.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -126,6 +127,62 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path => f.write_str("path"),
+            Self::Method => f.write_str("method"),
+            Self::Scheme => f.write_str("scheme"),
+            Self::Host => f.write_str("host"),
+            Self::Authority => f.write_str("authority"),
+            Self::Header(name) => write!(f, "header {name}"),
+            Self::Query(name) => write!(f, "query parameter {name}"),
+            Self::Cookie(name) => write!(f, "cookie {name}"),
+            Self::Peer => f.write_str("peer address"),
+            Self::Client => f.write_str("client address"),
+            Self::Port => f.write_str("port"),
+            Self::Claim(path) => write!(f, "claim {}", path.join(".")),
+            Self::Principal => f.write_str("principal"),
+            Self::RequestPrincipal => f.write_str("request principal"),
+        }
+    }
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Present => f.write_str("is there"),
+            Self::Text { how, value, .. } => match how {
+                TextTest::Exact => write!(f, "is {value}"),
+                TextTest::Prefix => write!(f, "begins with {value}"),
+                TextTest::ElementPrefix => write!(f, "is {value} or below it"),
+                TextTest::Suffix => write!(f, "ends with {value}"),
+                TextTest::Contains => write!(f, "contains {value}"),
+                TextTest::Regex => write!(f, "matches {value}"),
+            },
+            Self::In(values) => write!(f, "is one of {}", values.join(", ")),
+            Self::Network(networks) => {
+                let listed: Vec<_> = networks.iter().map(Network::to_string).collect();
+                write!(f, "is in {}", listed.join(", "))
+            }
+            Self::Range { min, end } => write!(f, "is from {min} up to {end}"),
+        }
+    }
+}
+
+impl fmt::Display for Predicate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let not = if self.negate { "not " } else { "" };
+        write!(f, "{not}{} {}", self.subject, self.test)
     }
 }
 

@@ -25,7 +25,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "publisher",
         &["api", "reconcile", "dialects", "routing", "lifecycle"],
     ),
-    ("proxy", &["routing", "scaling", "lifecycle"]),
+    ("policy", &[]),
+    ("proxy", &["policy", "routing", "scaling", "lifecycle"]),
     ("scaling", &["routing", "lifecycle"]),
     ("images", &["lifecycle"]),
     ("node", &["api", "reconcile", "images", "lifecycle"]),
@@ -63,6 +64,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ),
     ("proxy", &["kube-core", "api", "k8s-openapi"]),
     ("scaling", &["kube-core", "api", "k8s-openapi"]),
+    ("policy", &["tokio", "rand"]),
 ];
 
 /// The workspace's crates and their dependencies.

@@ -30,6 +30,7 @@ fn edited(text: &str, route: &HeaderOps, host: Option<&str>, strip_internal: boo
     let edits = Edits {
         route,
         arm: &none,
+        extra: None,
         host,
         target: None,
         strip_internal,

@@ -1,0 +1,92 @@
+//! Header values put together for one request.
+
+use routing::RequestView;
+use routing::model::HeaderOps;
+use routing::predicate;
+use routing::template::{CompiledTemplate, Part};
+
+use crate::connection::Client;
+use crate::downstream::Answer;
+use crate::message::View;
+
+/// The value for a request. What it does not have is left out, and so is what only its answer
+/// will have.
+pub(crate) fn request(parts: &[Part], view: View<'_>, client: &Client) -> String {
+    let mut value = String::new();
+    for part in parts {
+        write(&mut value, part, view, client);
+    }
+    value
+}
+
+/// A part of an answer's value as far as the request decides it.
+pub(crate) fn known(part: &Part, view: View<'_>, client: &Client) -> Part {
+    match part {
+        Part::Response(name) => Part::Response(name.clone()),
+        other => {
+            let mut text = String::new();
+            write(&mut text, other, view, client);
+            Part::Text(text.into())
+        }
+    }
+}
+
+/// The value for an answer; its parts were [`known`].
+pub(crate) fn answer(parts: &[Part], answer: &Answer<'_>) -> String {
+    let mut value = String::new();
+    for part in parts {
+        match part {
+            Part::Response(name) => {
+                let sent = answer.field(name).unwrap_or_default();
+                value.push_str(&String::from_utf8_lossy(sent));
+            }
+            Part::Text(text) => value.push_str(text),
+            _ => {}
+        }
+    }
+    value
+}
+
+/// Appends one part.
+fn write(value: &mut String, part: &Part, view: View<'_>, client: &Client) {
+    let scheme = || {
+        if client.peer.is_secure {
+            "https"
+        } else {
+            "http"
+        }
+    };
+    match part {
+        Part::Text(text) => value.push_str(text),
+        Part::Request(name) => match &**name {
+            ":authority" => value.push_str(view.authority()),
+            ":path" => value.push_str(view.target()),
+            ":method" => value.push_str(view.method()),
+            ":scheme" => value.push_str(scheme()),
+            name => {
+                let sent = predicate::joined(&view, name).unwrap_or_default();
+                value.push_str(&String::from_utf8_lossy(&sent));
+            }
+        },
+        Part::Response(_) => {}
+        Part::RemoteAddress => value.push_str(&client.peer.text),
+        Part::Protocol => value.push_str(view.protocol()),
+        Part::Host => value.push_str(&predicate::host(&view)),
+        Part::Path => value.push_str(view.target()),
+        Part::Method => value.push_str(RequestView::method(&view)),
+        Part::Scheme => value.push_str(scheme()),
+    }
+}
+
+/// Writes a value as its template says. An empty one is not written, as in Envoy.
+pub(crate) fn put(ops: &mut HeaderOps, template: &CompiledTemplate, value: String) {
+    if value.is_empty() {
+        return;
+    }
+    let field = (template.name.clone(), value.into());
+    if template.append {
+        ops.add.push(field);
+    } else {
+        ops.set.push(field);
+    }
+}

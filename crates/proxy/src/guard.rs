@@ -1,0 +1,297 @@
+//! What a route asks of a request before it is forwarded: a file per guard, in force in the order
+//! of the fields of [`Guards`](routing::model::Guards).
+//!
+//! All of it runs before the request takes a place at its backend, so what is refused here neither
+//! wakes nor scales anything. A route without guards never comes here.
+
+mod ask;
+pub(crate) mod body;
+mod credential;
+pub(crate) mod external;
+mod limit;
+mod quota;
+mod refusal;
+mod state;
+pub(crate) mod token;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use routing::model::{Abort, Fault, Guards, HeaderOps};
+use routing::{CompiledGuards, CompiledRoute, Snapshot};
+use tokio::time::Instant;
+
+use crate::connection::Client;
+use crate::downstream::Downstream;
+use crate::edits::Extra;
+use crate::failure::Failure;
+use crate::filter::cors;
+use crate::message::View;
+use crate::request::{self, Chosen, Plan};
+use crate::seen::Seen;
+use crate::worker::{Scratch, Worker};
+
+pub(crate) use limit::OwnLimits;
+pub(crate) use refusal::{Held, Kind, Refusal};
+pub(crate) use state::Registry;
+
+use state::States;
+use token::Verified;
+
+/// A request whose route has guards.
+pub(crate) struct Guarded {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) route: Arc<CompiledRoute>,
+}
+
+/// What guards leave behind for the rest of a request.
+#[derive(Debug, Default)]
+pub(crate) struct Passage {
+    pub(crate) extra: Extra,
+    /// A query parameter that is not passed on.
+    pub(crate) hidden_query: Option<Arc<str>>,
+    token: Option<Verified>,
+    /// Changes to the answer.
+    answer: HeaderOps,
+    pub(crate) after: After,
+}
+
+impl Passage {
+    /// Sets a header of the request, whatever the client and earlier guards say.
+    fn set(&mut self, name: Arc<str>, value: Arc<str>) {
+        let ops = &mut self.extra.first;
+        ops.set.retain(|(other, _)| *other != name);
+        ops.set.push((name, value));
+    }
+}
+
+/// What guards want to know of the answer.
+#[derive(Debug, Default)]
+pub(crate) struct After {
+    breakers: Vec<Arc<state::BreakerState>>,
+    since: Option<Instant>,
+    /// The most bytes that the request's body may have.
+    pub(crate) max_body: Option<u64>,
+}
+
+impl After {
+    /// The request that passed has ended.
+    pub(crate) fn ended(&self, worker: &Worker, status: u16) {
+        let Some(since) = self.since else { return };
+        for breaker in &self.breakers {
+            if breaker.ended(worker.guards.now(), since.elapsed(), status >= 500) {
+                tracing::info!(breaker = %breaker.rule.id, "opened");
+                worker.counters.breakers_opened.add(1);
+            }
+        }
+    }
+}
+
+/// Asks a request all that its route asks, then plans it.
+pub(crate) async fn pass<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    scratch: &mut Scratch,
+    downstream: &mut D,
+    guarded: Guarded,
+) -> Result<Plan, Failure> {
+    let Guarded { snapshot, route } = &guarded;
+    let mut passage = Passage::default();
+    if let Some(guards) = route.guards() {
+        let asked = Asked {
+            worker,
+            client,
+            snapshot,
+            route,
+            guards,
+        };
+        match asked.all(downstream, &mut passage).await {
+            Ok(()) => {}
+            Err(Held::Answered(reply)) => return Ok(Plan::Reply(*reply)),
+            Err(Held::Refused(refusal)) => {
+                worker.counters.refused[refusal.kind as usize].add(1);
+                return Ok(Plan::Reply(refusal.reply(downstream.view().is_grpc())));
+            }
+            Err(Held::Failed(failure)) => return Err(failure),
+        }
+    }
+    let chosen = Chosen {
+        snapshot,
+        route,
+        passage: Some(&passage),
+    };
+    let mut planned = request::plan_route(worker, client, scratch, downstream, &chosen)?;
+    if let Plan::Forward(forward) = &mut planned
+        && let Some(effects) = &mut forward.effects
+    {
+        effects.answer.apply(&passage.answer);
+        effects.after = passage.after;
+        effects.after.since = Some(Instant::now());
+    }
+    Ok(planned)
+}
+
+/// A request and the guards of its route.
+struct Asked<'a> {
+    worker: &'a Rc<Worker>,
+    client: &'a Client,
+    snapshot: &'a Snapshot,
+    route: &'a CompiledRoute,
+    guards: &'a CompiledGuards,
+}
+
+impl Asked<'_> {
+    async fn all<D: Downstream>(
+        &self,
+        downstream: &mut D,
+        passage: &mut Passage,
+    ) -> Result<(), Held> {
+        let source: &Guards = &self.guards.source;
+        if let Some(fault) = &source.fault {
+            self.fail(fault, downstream).await?;
+        }
+        if let Some(filters) = self.route.filters()
+            && let Some(reply) = cors::preflight(filters, downstream.view())
+        {
+            return Err(Held::Answered(Box::new(reply)));
+        }
+        // Filled the first time, with this very type.
+        let Some(states) = self.states() else {
+            return Ok(());
+        };
+        if let Some(tokens) = &source.tokens {
+            let found = token::find(tokens, &self.seen(downstream.view(), passage));
+            let realm = refusal::realm(downstream.view(), self.client);
+            let checking = token::check(self.worker, tokens, &states.keys, found, realm);
+            unless_gone(downstream, checking).await??.apply(passage);
+        }
+        self.authorize(downstream.view(), passage)?;
+        if let Some(credentials) = &source.credentials {
+            let shown = credential::find(credentials, &self.seen(downstream.view(), passage));
+            let checking = credential::check(self.worker, credentials, shown);
+            unless_gone(downstream, checking).await??.apply(passage);
+        }
+        if let Some(external) = &source.external {
+            let seen = self.seen(downstream.view(), passage);
+            let when = &self.guards.external;
+            if when.is_empty() || when.iter().any(|when| when.hold(&seen)) {
+                let question = external::question(external, &seen);
+                let asking = external::check(self.worker, self.snapshot, external, question);
+                unless_gone(downstream, asking).await??.apply(passage);
+            }
+        }
+        self.limit(downstream.view(), passage, states)?;
+        self.break_off(states, passage)?;
+        for (at, quota) in states.quotas.iter().enumerate() {
+            let seen = self.seen(downstream.view(), passage);
+            let ask = quota::ask(&source.quotas[at], &self.guards.quotas[at], &seen);
+            let waiting = quota.wait(&self.worker.guards, ask);
+            unless_gone(downstream, waiting).await??;
+        }
+        body::check(source, downstream, passage)
+    }
+
+    fn states(&self) -> Option<&States> {
+        let fill = || Arc::new(self.worker.guards.states(&self.guards.source));
+        self.guards.slot.get_or_fill(fill)
+    }
+
+    fn seen<'s>(&'s self, view: View<'s>, passage: &'s Passage) -> Seen<'s> {
+        Seen {
+            view,
+            client: self.client,
+            token: passage.token.as_ref(),
+        }
+    }
+
+    /// Delays and fails as the fault says.
+    async fn fail<D: Downstream>(&self, fault: &Fault, downstream: &mut D) -> Result<(), Held> {
+        let draw = |share: routing::model::Share| share.holds(self.worker.draw(share.total()));
+        if let Some((delay, share)) = fault.delay
+            && draw(share)
+        {
+            unless_gone(downstream, tokio::time::sleep(delay)).await?;
+        }
+        match fault.abort {
+            Some((abort, share)) if draw(share) => Err(match abort {
+                Abort::Http(status) => Refusal::new(Kind::Fault, status, "fault filter abort"),
+                Abort::Grpc(status) => Refusal::grpc(Kind::Fault, status, "fault filter abort"),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn authorize(&self, view: View<'_>, passage: &Passage) -> Result<(), Held> {
+        let Some(rules) = &self.guards.authorization else {
+            return Ok(());
+        };
+        let seen = self.seen(view, passage);
+        for rule in rules.audit.iter().filter(|rule| rule.holds(&seen)) {
+            tracing::info!(
+                target: "proxy::audit",
+                policy = %rule.policy,
+                peer = self.client.peer.text,
+                method = view.method(),
+                authority = view.authority(),
+                target = view.target(),
+            );
+        }
+        let Err(policy) = rules.judge(&seen) else {
+            return Ok(());
+        };
+        let policy = policy.map_or("no policy allows it", |policy| policy);
+        tracing::debug!(policy, route = %self.route.id(), "denied");
+        let authorization = self.guards.source.authorization.as_ref();
+        let denied = authorization.and_then(|authorization| authorization.denied.as_ref());
+        Err(match denied {
+            Some(respond) => Refusal::with(Kind::Authorization, respond),
+            None => Refusal::new(Kind::Authorization, 403, "RBAC: access denied"),
+        }
+        .into())
+    }
+
+    fn limit(&self, view: View<'_>, passage: &Passage, states: &States) -> Result<(), Held> {
+        let seen = self.seen(view, passage);
+        let limits = self.guards.source.rate_limits.iter();
+        let conditions = self.guards.rate_limits.iter();
+        for ((limit, when), state) in limits.zip(conditions).zip(&states.limits) {
+            if !when.hold(&seen) {
+                continue;
+            }
+            let now = self.worker.guards.now();
+            let passes = if limit.per_connection {
+                self.client.limits.take(limit, &seen, now)
+            } else {
+                state.take(limit, &seen, now)
+            };
+            if !passes {
+                return Err(Refusal::with(Kind::RateLimit, &limit.respond).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn break_off(&self, states: &States, passage: &mut Passage) -> Result<(), Held> {
+        let now = self.worker.guards.now();
+        for breaker in &states.breakers {
+            if breaker.refuses(now) {
+                return Err(Refusal::with(Kind::Breaker, &breaker.rule.respond).into());
+            }
+        }
+        passage.after.breakers = states.breakers.clone();
+        Ok(())
+    }
+}
+
+/// Waits for a guard, but not longer than the client does.
+async fn unless_gone<D: Downstream, T>(
+    downstream: &mut D,
+    guard: impl Future<Output = T>,
+) -> Result<T, Held> {
+    tokio::select! {
+        biased;
+        done = guard => Ok(done),
+        () = downstream.gone() => Err(Held::Failed(Failure::ClientGone)),
+    }
+}

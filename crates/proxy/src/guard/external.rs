@@ -1,0 +1,165 @@
+//! Another service decides: it is asked with the head of a request, and what it answers counts.
+//!
+//! When it cannot be asked, the route says whether requests pass.
+
+mod grpc;
+mod http;
+mod wire;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use routing::model::{AuthorizationProtocol, ExternalAuthorization};
+use routing::{RequestView, Snapshot};
+
+use super::{Held, Kind, Passage, Refusal};
+use crate::seen::Seen;
+use crate::worker::Worker;
+
+pub(crate) use grpc::Clients;
+
+/// What the service is told, taken from the request: nothing of it is borrowed while we wait.
+#[derive(Debug)]
+struct Question {
+    method: String,
+    /// With the query.
+    target: String,
+    host: String,
+    scheme: &'static str,
+    protocol: &'static str,
+    peer: String,
+    port: u16,
+    /// Lower-case names.
+    headers: Vec<(String, String)>,
+}
+
+/// What the service says.
+#[derive(Debug, Default)]
+struct Verdict {
+    /// `None` allows.
+    refusal: Option<Refused>,
+    /// Set on the request.
+    set: Vec<(String, String)>,
+    add: Vec<(String, String)>,
+    remove: Vec<String>,
+    /// Added to the answer.
+    answer: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// Asks about a request. Dropping the future gives the question up.
+pub(super) async fn check(
+    worker: &Rc<Worker>,
+    snapshot: &Snapshot,
+    external: &ExternalAuthorization,
+    seen: Asking,
+) -> Result<Allowed, Held> {
+    let Asking(question) = seen;
+    let asking = async {
+        let backend = snapshot
+            .backend(&external.backend)
+            .ok_or_else(|| format!("backend {} is not known", external.backend))?;
+        match &external.protocol {
+            AuthorizationProtocol::Http { path_prefix } => {
+                http::ask(worker, backend, external, path_prefix, &question).await
+            }
+            AuthorizationProtocol::Grpc => grpc::ask(worker, backend, external, &question).await,
+        }
+    };
+    let asked = match tokio::time::timeout(external.timeout, asking).await {
+        Ok(asked) => asked,
+        Err(_) => Err("no answer in time".to_owned()),
+    };
+    let verdict = match asked {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            worker.counters.external_failures.add(1);
+            tracing::debug!(backend = %external.backend, error, "cannot ask for authorization");
+            if external.fail_open {
+                return Ok(Allowed(Verdict::default()));
+            }
+            return Err(Refusal::new(Kind::External, external.status_on_error, "").into());
+        }
+    };
+    match verdict.refusal {
+        None => Ok(Allowed(verdict)),
+        Some(refused) => {
+            let mut refusal = Refusal::new(Kind::External, refused.status, &refused.body);
+            for (name, value) in refused.headers {
+                refusal = refusal.header(&name, value);
+            }
+            Err(refusal.into())
+        }
+    }
+}
+
+/// A question that was put together.
+pub(super) struct Asking(Question);
+
+/// Takes from a request what the service is told.
+pub(super) fn question(external: &ExternalAuthorization, seen: &Seen<'_>) -> Asking {
+    let is_http = matches!(external.protocol, AuthorizationProtocol::Http { .. });
+    let only_login = is_http && external.request_headers.is_empty();
+    let mut names: Vec<&str> = external
+        .request_headers
+        .iter()
+        .map(|name| &**name)
+        .collect();
+    if only_login {
+        names.push("authorization");
+    }
+    let value = |name: &str| {
+        let value = routing::predicate::joined(seen, name)?;
+        Some((
+            name.to_owned(),
+            String::from_utf8_lossy(&value).into_owned(),
+        ))
+    };
+    let headers = if names.is_empty() {
+        seen.view.fields()
+    } else {
+        names.into_iter().filter_map(value).collect()
+    };
+    Asking(Question {
+        method: RequestView::method(seen).to_owned(),
+        target: seen.view.target().to_owned(),
+        host: seen.view.authority().to_owned(),
+        scheme: if seen.client.peer.is_secure {
+            "https"
+        } else {
+            "http"
+        },
+        protocol: seen.view.protocol(),
+        peer: seen.client.peer.text.clone(),
+        port: seen.client.entry.port,
+        headers,
+    })
+}
+
+/// The request may pass, with changes.
+pub(super) struct Allowed(Verdict);
+
+impl Allowed {
+    /// Makes the changes.
+    pub(super) fn apply(self, passage: &mut Passage) {
+        let lower = |name: String| Arc::from(name.to_ascii_lowercase());
+        for name in self.0.remove {
+            passage.extra.first.remove.push(lower(name));
+        }
+        for (name, value) in self.0.set {
+            passage.set(lower(name), value.into());
+        }
+        let add = self.0.add.into_iter();
+        let add = add.map(|(name, value)| (lower(name), Arc::from(value)));
+        passage.extra.first.add.extend(add);
+        let answer = self.0.answer.into_iter();
+        let answer = answer.map(|(name, value)| (lower(name), Arc::from(value)));
+        passage.answer.add.extend(answer);
+    }
+}

@@ -1,0 +1,128 @@
+//! The question as an HTTP request: the head of the one that is asked about, without its body. A
+//! 2xx allows, a 5xx is a failure of the service, anything else is the answer to the client.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use routing::Backend;
+use routing::model::ExternalAuthorization;
+
+use super::{Question, Refused, Verdict};
+use crate::backend;
+use crate::guard::ask::{self, Answer, Bounds};
+use crate::http1::field::is_framing;
+use crate::rare::rare;
+use crate::upstream::{Connection, Freshness};
+use crate::worker::Worker;
+
+/// Bytes of a refusal's body.
+const LARGEST: usize = 64 * 1024;
+/// Of a refusal, these reach the client whatever the route says, as in Envoy.
+const ALWAYS: [&str; 3] = ["content-type", "location", "www-authenticate"];
+
+pub(super) async fn ask(
+    worker: &Rc<Worker>,
+    backend: &Arc<Backend>,
+    external: &ExternalAuthorization,
+    path_prefix: &str,
+    question: &Question,
+) -> Result<Verdict, String> {
+    let request = head(external, path_prefix, question);
+    let mut answer = once(worker, backend, &request, question, Freshness::Checked).await;
+    if let Err(Failed { is_stale: true, .. }) = answer {
+        // Its server was just closing the connection.
+        answer = once(worker, backend, &request, question, Freshness::Fresh).await;
+    }
+    let answer = answer.map_err(|failed| failed.why)?;
+    match answer.status {
+        200..=299 => Ok(allowed(external, &answer)),
+        500.. => Err(format!("the answer has status {}", answer.status)),
+        _ => Ok(refused(external, answer)),
+    }
+}
+
+struct Failed {
+    is_stale: bool,
+    why: String,
+}
+
+async fn once(
+    worker: &Rc<Worker>,
+    backend: &Arc<Backend>,
+    request: &[u8],
+    question: &Question,
+    freshness: Freshness,
+) -> Result<Answer, Failed> {
+    let failed = |is_stale, why: String| Failed { is_stale, why };
+    let reached = backend::reach(worker, backend, freshness, Vec::new()).await;
+    let reached = reached.map_err(|failure| failed(false, failure.to_string()))?;
+    let endpoint = reached.slot.endpoint().address;
+    let Connection::Http1(mut connection) = reached.connection else {
+        return Err(failed(false, "the backend speaks HTTP/2 only".to_owned()));
+    };
+    let bounds = Bounds {
+        head: worker.limits.head_bytes,
+        body: LARGEST,
+    };
+    let to_head = question.method == "HEAD";
+    let asking = ask::exchange(&mut connection.stream, request, to_head, bounds);
+    match rare(asking).await {
+        Ok(answer) => {
+            if answer.is_reusable {
+                worker.pool.put(endpoint, connection, None);
+            }
+            Ok(answer)
+        }
+        Err(error) => Err(failed(connection.is_reused, error.to_string())),
+    }
+}
+
+fn head(external: &ExternalAuthorization, path_prefix: &str, question: &Question) -> Vec<u8> {
+    let mut head = format!(
+        "{} {path_prefix}{} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n",
+        question.method, question.target, question.host
+    );
+    let context = external.context.iter();
+    let context = context.map(|(name, value)| (&**name, &**value));
+    let headers = question.headers.iter();
+    let headers = headers.map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in headers.chain(context) {
+        let splits = value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
+        let is_own = is_framing(name.as_bytes()) || name.eq_ignore_ascii_case("content-length");
+        if !splits && !is_own && !name.starts_with(':') {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}
+
+fn allowed(external: &ExternalAuthorization, answer: &Answer) -> Verdict {
+    let wanted = |name: &str| {
+        let mut names = external.upstream_headers.iter();
+        names.any(|wanted| wanted.eq_ignore_ascii_case(name))
+    };
+    let set = answer.headers.iter().filter(|(name, _)| wanted(name));
+    Verdict {
+        set: set.cloned().collect(),
+        ..Verdict::default()
+    }
+}
+
+fn refused(external: &ExternalAuthorization, answer: Answer) -> Verdict {
+    let passes = |name: &str| {
+        let mut names = external.client_headers.iter();
+        let is_always = ALWAYS.iter().any(|known| known.eq_ignore_ascii_case(name));
+        is_always || names.any(|known| known.eq_ignore_ascii_case(name))
+    };
+    let mut headers = answer.headers;
+    headers.retain(|(name, _)| !is_framing(name.as_bytes()) && passes(name));
+    Verdict {
+        refusal: Some(Refused {
+            status: answer.status,
+            headers,
+            body: String::from_utf8_lossy(&answer.body).into_owned(),
+        }),
+        ..Verdict::default()
+    }
+}

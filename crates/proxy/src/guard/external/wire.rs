@@ -1,0 +1,325 @@
+//! The few messages of `envoy.service.auth.v3` that we write and read, in protobuf's encoding.
+//!
+//! Unknown fields are skipped; what is cut or longer than it says is an error.
+
+use super::{Question, Refused, Verdict};
+
+/// A message being written.
+#[derive(Debug, Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn number(&mut self, field: u32, value: u64) {
+        if value != 0 {
+            self.varint(u64::from(field << 3));
+            self.varint(value);
+        }
+    }
+
+    fn bytes(&mut self, field: u32, value: &[u8]) {
+        self.varint(u64::from(field << 3 | 2));
+        self.varint(value.len() as u64);
+        self.0.extend_from_slice(value);
+    }
+
+    fn text(&mut self, field: u32, value: &str) {
+        if !value.is_empty() {
+            self.bytes(field, value.as_bytes());
+        }
+    }
+
+    fn message(&mut self, field: u32, value: &Self) {
+        self.bytes(field, &value.0);
+    }
+
+    /// An entry of a map from text to text.
+    fn entry(&mut self, field: u32, key: &str, value: &str) {
+        let mut entry = Self::default();
+        entry.text(1, key);
+        entry.text(2, value);
+        self.message(field, &entry);
+    }
+}
+
+/// `CheckRequest`. `time` is since 1970.
+pub(super) fn request<'c>(
+    question: &Question,
+    context: impl Iterator<Item = (&'c str, &'c str)>,
+    time: std::time::Duration,
+) -> Vec<u8> {
+    let mut http = Message::default();
+    http.text(2, &question.method);
+    for (name, value) in &question.headers {
+        http.entry(3, name, value);
+    }
+    http.text(4, &question.target);
+    http.text(5, &question.host);
+    http.text(6, question.scheme);
+    // Without a body its size is not known.
+    http.text(10, question.protocol);
+    let mut stamp = Message::default();
+    stamp.number(1, time.as_secs());
+    stamp.number(2, u64::from(time.subsec_nanos()));
+    let mut asked = Message::default();
+    asked.message(1, &stamp);
+    asked.message(2, &http);
+    let mut attributes = Message::default();
+    attributes.message(1, &peer(&question.peer, 0));
+    attributes.message(2, &peer("", question.port));
+    attributes.message(4, &asked);
+    for (key, value) in context {
+        attributes.entry(10, key, value);
+    }
+    let mut request = Message::default();
+    request.message(1, &attributes);
+    request.0
+}
+
+fn peer(address: &str, port: u16) -> Message {
+    let mut socket = Message::default();
+    socket.text(2, address);
+    socket.number(3, u64::from(port));
+    let mut wrapped = Message::default();
+    wrapped.message(1, &socket);
+    let mut peer = Message::default();
+    peer.message(1, &wrapped);
+    peer
+}
+
+/// A field of a message that is read.
+#[derive(Clone, Copy, Debug)]
+enum Value<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+/// The fields of a message, one after another.
+struct Fields<'a>(&'a [u8]);
+
+type Field<'a> = (u32, Value<'a>);
+
+impl<'a> Fields<'a> {
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for at in 0..10 {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            value |= u64::from(byte & 0x7f).checked_shl(at * 7).unwrap_or(0);
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, length: u64) -> Option<&'a [u8]> {
+        let length = usize::try_from(length).ok()?;
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    /// `Ok(None)` at the end.
+    fn next(&mut self) -> Result<Option<Field<'a>>, String> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let mut read = || {
+            let key = self.varint()?;
+            let field = u32::try_from(key >> 3).ok()?;
+            let value = match key & 7 {
+                0 => Value::Number(self.varint()?),
+                1 => Value::Bytes(self.take(8)?),
+                2 => {
+                    let length = self.varint()?;
+                    Value::Bytes(self.take(length)?)
+                }
+                5 => Value::Bytes(self.take(4)?),
+                _ => return None,
+            };
+            Some((field, value))
+        };
+        read()
+            .map(Some)
+            .ok_or_else(|| "the answer is not valid protobuf".to_owned())
+    }
+}
+
+/// `CheckResponse`.
+pub(super) fn response(bytes: &[u8]) -> Result<Verdict, String> {
+    let (mut code, mut verdict, mut denied) = (0, Verdict::default(), None);
+    let mut fields = Fields(bytes);
+    while let Some(field) = fields.next()? {
+        match field {
+            (1, Value::Bytes(status)) => code = number(status, 1)?.unwrap_or(0),
+            (2, Value::Bytes(response)) => denied = Some(refused(response)?),
+            (3, Value::Bytes(response)) => allowed(response, &mut verdict)?,
+            _ => {}
+        }
+    }
+    if code != 0 {
+        verdict.refusal = Some(denied.unwrap_or(Refused {
+            status: 403,
+            headers: Vec::new(),
+            body: String::new(),
+        }));
+    }
+    Ok(verdict)
+}
+
+/// The last value of a number in a message.
+fn number(bytes: &[u8], wanted: u32) -> Result<Option<u64>, String> {
+    let (mut fields, mut found) = (Fields(bytes), None);
+    while let Some(field) = fields.next()? {
+        if let (at, Value::Number(value)) = field
+            && at == wanted
+        {
+            found = Some(value);
+        }
+    }
+    Ok(found)
+}
+
+fn refused(bytes: &[u8]) -> Result<Refused, String> {
+    let mut refused = Refused {
+        status: 403,
+        headers: Vec::new(),
+        body: String::new(),
+    };
+    let mut fields = Fields(bytes);
+    while let Some(field) = fields.next()? {
+        match field {
+            (1, Value::Bytes(status)) => {
+                let code = number(status, 1)?.and_then(|code| u16::try_from(code).ok());
+                refused.status = code.filter(|code| (200..600).contains(code)).unwrap_or(403);
+            }
+            (2, Value::Bytes(option)) => refused.headers.push(header(option)?.0),
+            (3, Value::Bytes(body)) => refused.body = text(body),
+            _ => {}
+        }
+    }
+    Ok(refused)
+}
+
+fn allowed(bytes: &[u8], verdict: &mut Verdict) -> Result<(), String> {
+    let mut fields = Fields(bytes);
+    while let Some(field) = fields.next()? {
+        match field {
+            (2, Value::Bytes(option)) => {
+                let (header, appends) = header(option)?;
+                let list = if appends {
+                    &mut verdict.add
+                } else {
+                    &mut verdict.set
+                };
+                list.push(header);
+            }
+            (5, Value::Bytes(name)) => verdict.remove.push(text(name)),
+            (6, Value::Bytes(option)) => verdict.answer.push(header(option)?.0),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `HeaderValueOption`: the header, and whether it goes beside what is there.
+fn header(bytes: &[u8]) -> Result<((String, String), bool), String> {
+    let (mut pair, mut appends) = ((String::new(), String::new()), false);
+    let mut fields = Fields(bytes);
+    while let Some(field) = fields.next()? {
+        match field {
+            (1, Value::Bytes(value)) => {
+                let mut parts = Fields(value);
+                while let Some(part) = parts.next()? {
+                    match part {
+                        (1, Value::Bytes(key)) => pair.0 = text(key),
+                        (2 | 3, Value::Bytes(value)) => pair.1 = text(value),
+                        _ => {}
+                    }
+                }
+            }
+            (2, Value::Bytes(flag)) => appends = number(flag, 1)? == Some(1),
+            _ => {}
+        }
+    }
+    Ok((pair, appends))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn option(name: &str, value: &str, appends: bool) -> Message {
+        let (mut header, mut flag, mut option) = Default::default();
+        Message::text(&mut header, 1, name);
+        Message::text(&mut header, 2, value);
+        Message::number(&mut flag, 1, u64::from(appends));
+        Message::message(&mut option, 1, &header);
+        Message::message(&mut option, 2, &flag);
+        option
+    }
+
+    #[test]
+    fn an_allowance_says_what_to_change() {
+        let (mut allowed, mut answer) = (Message::default(), Message::default());
+        allowed.message(2, &option("x-user", "alice", false));
+        allowed.message(2, &option("x-more", "b", true));
+        allowed.text(5, "cookie");
+        allowed.message(6, &option("x-seen", "yes", false));
+        answer.message(3, &allowed);
+        let verdict = response(&answer.0).expect("valid");
+        assert!(verdict.refusal.is_none());
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(verdict.set, [pair("x-user", "alice")]);
+        assert_eq!(verdict.add, [pair("x-more", "b")]);
+        assert_eq!(verdict.remove, ["cookie"]);
+        assert_eq!(verdict.answer, [pair("x-seen", "yes")]);
+    }
+
+    #[test]
+    fn a_refusal_has_its_status_headers_and_body_and_without_them_is_a_403() {
+        let (mut status, mut answer) = (Message::default(), Message::default());
+        status.number(1, 7);
+        answer.message(1, &status);
+        let plain = response(&answer.0)
+            .expect("valid")
+            .refusal
+            .expect("a refusal");
+        assert_eq!(plain.status, 403);
+        let (mut code, mut denied) = (Message::default(), Message::default());
+        code.number(1, 401);
+        denied.message(1, &code);
+        denied.message(2, &option("x-why", "because", false));
+        denied.text(3, "no");
+        answer.message(2, &denied);
+        let refused = response(&answer.0)
+            .expect("valid")
+            .refusal
+            .expect("a refusal");
+        assert_eq!((refused.status, &*refused.body), (401, "no"));
+        assert_eq!(
+            refused.headers,
+            [("x-why".to_owned(), "because".to_owned())]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_do_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = response(&bytes);
+        }
+    }
+}

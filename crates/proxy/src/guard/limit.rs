@@ -1,0 +1,119 @@
+//! Rate limits: a token bucket for all, or one per part of the request.
+//!
+//! A part that a request does not have counts as one more value: leaving a header out is no way
+//! around its limit.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use policy::{Bucket, Keyed, Rate};
+use routing::RequestView;
+use routing::model::{LimitKey, RateLimit};
+use routing::predicate;
+
+use crate::seen::Seen;
+
+/// Buckets of one limit; further keys push out those that were not used for longest.
+const MOST: usize = 50_000;
+/// Buckets of one limit on one connection.
+const MOST_OF_CONNECTION: usize = 256;
+
+/// The buckets of one limit.
+#[derive(Debug)]
+pub(super) struct LimitState {
+    buckets: Mutex<Keyed<u128, Bucket>>,
+    // Nobody outside can know them, so nobody can make two keys collide.
+    hashers: [RandomState; 2],
+}
+
+impl Default for LimitState {
+    fn default() -> Self {
+        Self::with(MOST)
+    }
+}
+
+impl LimitState {
+    fn with(most: usize) -> Self {
+        Self {
+            buckets: Mutex::new(Keyed::new(most)),
+            hashers: [RandomState::new(), RandomState::new()],
+        }
+    }
+
+    /// Takes a token for a request.
+    pub(super) fn take(&self, limit: &RateLimit, seen: &Seen<'_>, now: Duration) -> bool {
+        let rate = Rate {
+            capacity: limit.capacity,
+            fill: limit.fill,
+            interval: limit.interval,
+        };
+        let key = self.key(&limit.keys, seen);
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.entry(&key, Bucket::default).take(&rate, now, 1)
+    }
+
+    /// Whether it is as good as a new one.
+    pub(super) fn is_idle(&self, now: Duration) -> bool {
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        buckets.values().all(|bucket| bucket.is_full(now))
+    }
+
+    fn key(&self, keys: &[LimitKey], seen: &Seen<'_>) -> u128 {
+        if keys.is_empty() {
+            return 0;
+        }
+        let [high, low] = self.hashers.each_ref().map(|hasher| {
+            let mut hasher = hasher.build_hasher();
+            keys.iter().for_each(|key| write(&mut hasher, key, seen));
+            u128::from(hasher.finish())
+        });
+        high << 64 | low
+    }
+}
+
+fn write(hasher: &mut impl Hasher, key: &LimitKey, seen: &Seen<'_>) {
+    let mut part = |value: Option<&[u8]>| {
+        hasher.write_usize(value.map_or(usize::MAX, <[u8]>::len));
+        hasher.write(value.unwrap_or_default());
+    };
+    match key {
+        LimitKey::Header(name) => part(predicate::joined(seen, name).as_deref()),
+        LimitKey::Client => {
+            let address = seen
+                .client()
+                .map(|address| address.to_canonical().to_string());
+            part(address.as_deref().map(str::as_bytes));
+        }
+        LimitKey::Host => part(Some(predicate::host(seen).as_bytes())),
+        LimitKey::Path => part(Some(seen.path().as_bytes())),
+        LimitKey::Cookie(name) => part(predicate::cookie(seen, name).as_deref()),
+        LimitKey::Query(name) => part(predicate::query_value(seen, name).as_deref()),
+    }
+}
+
+/// The buckets that a connection has for itself, by limit.
+#[derive(Debug, Default)]
+pub(crate) struct OwnLimits(RefCell<Vec<Own>>);
+
+type Own = (Arc<str>, LimitState);
+
+impl OwnLimits {
+    /// Takes a token of this connection.
+    pub(super) fn take(&self, limit: &RateLimit, seen: &Seen<'_>, now: Duration) -> bool {
+        /// Limits that one connection meets, at most; the oldest goes.
+        const MOST_LIMITS: usize = 64;
+        let mut held = self.0.borrow_mut();
+        let at = held.iter().position(|(id, _)| *id == limit.id);
+        let at = at.unwrap_or_else(|| {
+            if held.len() >= MOST_LIMITS {
+                held.remove(0);
+            }
+            let state = LimitState::with(MOST_OF_CONNECTION);
+            held.push((Arc::clone(&limit.id), state));
+            held.len() - 1
+        });
+        held[at].1.take(limit, seen, now)
+    }
+}

@@ -1,0 +1,183 @@
+//! External authorization: a service that is asked over HTTP and over gRPC.
+
+use bytes::Bytes;
+use routing::model::{AuthorizationProtocol, ExternalAuthorization, Protocol};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::tests::dead;
+
+fn external(protocol: AuthorizationProtocol) -> ExternalAuthorization {
+    ExternalAuthorization {
+        backend: routing::BackendId("auth".into()),
+        protocol,
+        timeout: Duration::from_secs(5),
+        fail_open: false,
+        status_on_error: 503,
+        request_headers: vec!["authorization".into(), "x-team".into()],
+        upstream_headers: vec!["x-user".into()],
+        client_headers: vec!["x-why".into()],
+        body: None,
+        when: Vec::new(),
+        context: vec![("x-context".into(), "c".into())],
+    }
+}
+
+fn asking(external: ExternalAuthorization) -> Guards {
+    Guards {
+        external: Some(Arc::new(external)),
+        ..Guards::default()
+    }
+}
+
+fn over_http() -> ExternalAuthorization {
+    external(AuthorizationProtocol::Http {
+        path_prefix: "/check".into(),
+    })
+}
+
+async fn with(
+    server: &RawServer,
+    authorizer: std::net::SocketAddr,
+    protocol: Protocol,
+    guards: Guards,
+) -> Gateway {
+    let mut gateway = guarded(server, guards.clone()).await;
+    gateway.compiler.put_backend(Arc::new(routing::Backend {
+        protocol,
+        ..backend("auth", &[authorizer])
+    }));
+    guard(&mut gateway, guards);
+    gateway
+}
+
+/// Allows whoever is `Bearer good`, and says what it was asked.
+async fn authorizer() -> RawServer {
+    RawServer::start(|mut stream| async move {
+        while let Some(asked) = stream.read_message(Body::Request).await {
+            let line = asked.start.replace(' ', "_");
+            let team = asked.header("x-team").unwrap_or("none").to_owned();
+            let context = asked.header("x-context").unwrap_or("none").to_owned();
+            let answer = match asked.header("authorization") {
+                Some("Bearer good") => format!(
+                    "HTTP/1.1 200 OK\r\nX-User: {line}|{team}|{context}\r\nX-Other: o\r\n\
+                     Content-Length: 0\r\n\r\n"
+                ),
+                Some("Bearer broken") => "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_owned(),
+                _ => "HTTP/1.1 401 No\r\nX-Why: because\r\nX-Other: o\r\n\
+                      WWW-Authenticate: Bearer\r\nContent-Length: 2\r\n\r\nno"
+                    .to_owned(),
+            };
+            stream.send(answer).await;
+        }
+    })
+    .await
+}
+
+fn shown(token: &str) -> String {
+    let headers = format!("Authorization: Bearer {token}\r\nX-Team: t\r\nX-Secret: s\r\n");
+    get("/p?q=1", &headers)
+}
+
+#[tokio::test]
+async fn a_service_over_http_allows_and_refuses_with_its_own_answer() {
+    let (server, authorizer) = (RawServer::echoing().await, authorizer().await);
+    let guards = asking(over_http());
+    let gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    for _ in 0..3 {
+        let answer = ask(gateway.address, shown("good")).await;
+        let seen = answer.text();
+        assert_eq!(answer.status(), 200, "{seen}");
+        let user = "x-user: GET_/check/p?q=1_HTTP/1.1|t|c\n";
+        assert!(seen.contains(user), "{seen}");
+        assert!(!seen.contains("x-other"), "{seen}");
+    }
+    assert_eq!(authorizer.accepted(), 1, "its connection is used again");
+    let answer = ask(gateway.address, shown("bad")).await;
+    assert_eq!((answer.status(), answer.text()), (401, "no".into()));
+    assert_eq!(answer.header("x-why"), Some("because"));
+    assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    assert_eq!(answer.header("x-other"), None);
+}
+
+#[tokio::test]
+async fn when_the_service_cannot_be_asked_the_route_says_what_happens() {
+    let (server, authorizer) = (RawServer::echoing().await, authorizer().await);
+    let open = ExternalAuthorization {
+        fail_open: true,
+        ..over_http()
+    };
+    let guards = asking(over_http());
+    let mut gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    assert_eq!(statuses(&gateway, &[shown("broken")]).await, [503]);
+    guard(&mut gateway, asking(open.clone()));
+    assert_eq!(
+        statuses(&gateway, &[shown("broken"), shown("bad")]).await,
+        [200, 401]
+    );
+    let guards = asking(open.clone());
+    let gateway = with(&server, dead().await, Protocol::Http1, guards).await;
+    assert_eq!(statuses(&gateway, &[shown("bad")]).await, [200]);
+    // Only what it is for is asked about.
+    let elsewhere = ExternalAuthorization {
+        when: vec![prefix("/other")],
+        ..over_http()
+    };
+    let mut gateway = gateway;
+    guard(&mut gateway, asking(elsewhere));
+    let requests = [shown("bad"), get("/other", "")];
+    assert_eq!(statuses(&gateway, &requests).await, [200, 503]);
+}
+
+/// A gRPC service that answers every call with this message.
+async fn grpc(message: &'static [u8]) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::task::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::task::spawn(async move {
+                let Ok(mut connection) = h2::server::handshake(stream).await else {
+                    return;
+                };
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    let path = request.uri().path().to_owned();
+                    assert_eq!(path, "/envoy.service.auth.v3.Authorization/Check");
+                    let response = http::Response::builder()
+                        .header("content-type", "application/grpc")
+                        .body(())
+                        .expect("a response");
+                    let mut stream = respond.send_response(response, false).expect("open");
+                    let mut framed = vec![0, 0, 0, 0, message.len() as u8];
+                    framed.extend_from_slice(message);
+                    stream.send_data(Bytes::from(framed), false).expect("open");
+                    let mut trailers = http::HeaderMap::new();
+                    trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+                    stream.send_trailers(trailers).expect("open");
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_service_over_grpc_allows_and_refuses() {
+    let server = RawServer::echoing().await;
+    // ok_response { headers { header { key: "x-user" value: "alice" } } }
+    let allows = b"\x1a\x13\x12\x11\x0a\x0f\x0a\x06x-user\x12\x05alice";
+    let guards = asking(external(AuthorizationProtocol::Grpc));
+    let gateway = with(&server, grpc(allows).await, Protocol::H2c, guards.clone()).await;
+    for _ in 0..2 {
+        let answer = ask(gateway.address, shown("any")).await;
+        let seen = answer.text();
+        assert_eq!(answer.status(), 200, "{seen}");
+        assert!(seen.contains("x-user: alice\n"), "{seen}");
+    }
+    // status { code: 7 } denied_response { status { code: 401 } body: "no" }
+    let refuses = b"\x0a\x02\x08\x07\x12\x09\x0a\x03\x08\x91\x03\x1a\x02no";
+    let gateway = with(&server, grpc(refuses).await, Protocol::H2c, guards.clone()).await;
+    let answer = ask(gateway.address, shown("any")).await;
+    assert_eq!((answer.status(), answer.text()), (401, "no".into()));
+    let gateway = with(&server, dead().await, Protocol::H2c, guards).await;
+    assert_eq!(statuses(&gateway, &[shown("any")]).await, [503]);
+}
