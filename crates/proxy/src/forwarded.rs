@@ -5,7 +5,7 @@
 //! `pkg/queue/forwarded_shim.go`). What a client claims is passed on, as Knative does: who needs
 //! it to be true puts a hop in front that overwrites it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The other end of a downstream connection, rendered once.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub(crate) struct Peer {
     pub(crate) text: String,
     /// It spoke TLS to us.
     pub(crate) is_secure: bool,
+    /// Its address and the one that it connected to, as far as they are known.
+    pub(crate) ends: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Peer {
@@ -21,6 +23,15 @@ impl Peer {
         Self {
             text: address.to_canonical().to_string(),
             is_secure,
+            ends: None,
+        }
+    }
+
+    /// As [`Self::new`], for the peer of a socket with this address of its own.
+    pub(crate) fn of(peer: SocketAddr, own: Option<SocketAddr>, is_secure: bool) -> Self {
+        Self {
+            ends: own.map(|own| (peer, own)),
+            ..Self::new(peer.ip(), is_secure)
         }
     }
 }

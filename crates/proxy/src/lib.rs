@@ -28,6 +28,7 @@ mod request;
 mod socket;
 mod timeout;
 mod tls;
+mod traffic;
 mod transport;
 mod upgrade;
 mod upstream;
@@ -188,7 +189,7 @@ pub fn start(
     }
     let parts = worker::Parts {
         snapshots,
-        activator,
+        activator: activator.clone(),
         max_connections: (settings.limits.connections / threads).max(1),
         max_handshakes: (settings.limits.handshakes / threads).max(1),
         limits: settings.limits,
@@ -203,7 +204,7 @@ pub fn start(
     Ok(Gateway {
         addresses,
         binder,
-        metrics: Metrics::new(counters),
+        metrics: Metrics::new(counters).with(activator),
     })
 }
 

@@ -305,7 +305,7 @@ fn open(
         return;
     }
     let client = Client {
-        peer: Peer::new(peer.ip(), false),
+        peer: Peer::of(peer, stream.local_addr().ok(), false),
         entry,
         tls: None,
     };

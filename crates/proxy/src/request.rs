@@ -32,6 +32,7 @@ use crate::message::View;
 use crate::rare::rare;
 use crate::record::Record;
 use crate::timeout::{Deadlines, Timer};
+use crate::traffic::Traffic;
 use crate::upstream::send::{Exchange, Progress, over_http1};
 use crate::upstream::{Connection, Freshness};
 use crate::worker::{Scratch, Worker};
@@ -57,6 +58,8 @@ struct Forward {
     wants_upgrade: bool,
     /// What the route's filters do from here on; most routes have none.
     effects: Option<Box<Effects>>,
+    /// What the backend's policy wants; most have none.
+    traffic: Option<Box<Traffic>>,
     /// Copies that wait for the body.
     copies: Option<Box<RefCell<Copies>>>,
 }
@@ -144,9 +147,13 @@ async fn fail<D: Downstream>(downstream: &mut D, failure: &Failure, is_grpc: boo
 
 /// The answer that tells of a failure.
 pub(crate) fn failure_reply(failure: &Failure, is_grpc: bool) -> Reply {
+    let kind = ("Content-Type", "text/plain; charset=utf-8");
+    let fields = [kind].into_iter().chain(failure.field());
     Reply {
         status: failure.status(),
-        headers: vec![("Content-Type".into(), "text/plain; charset=utf-8".into())],
+        headers: fields
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
         body: format!("{failure}\n"),
         grpc: is_grpc.then(|| failure.grpc_status()),
         close: failure.closes_connection(),
@@ -244,13 +251,16 @@ fn plan<D: Downstream>(
             None
         }
     };
+    let mut effects = filters.effects(view, backend.timeouts);
+    let traffic = Traffic::plan(worker, backend, (view, client), effects.as_deref_mut());
     Ok(Plan::Forward(Forward {
         backend: Arc::clone(backend),
         framing,
         is_idempotent: view.is_idempotent(),
         to_head: view.method() == "HEAD",
         wants_upgrade: downstream.wants_upgrade() && request.is_none(),
-        effects: filters.effects(view, backend.timeouts),
+        effects,
+        traffic,
         copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
         request,
     }))
@@ -333,6 +343,9 @@ async fn try_often<D: Downstream>(
             return Err(exhausted(failure, made));
         };
         made += 1;
+        if let Some(traffic) = &forward.traffic {
+            traffic.again();
+        }
         worker.counters.upstream_retries.add(1);
         let end = timeouts.request.map(|total| start + total);
         let pausing = tokio::time::sleep(pause);
@@ -367,6 +380,7 @@ async fn send<D: Downstream>(
     (record, deadlines, withheld): (&mut Record, &Deadlines, &[u16]),
 ) -> Result<(), (Failure, bool)> {
     let effects = forward.effects.as_deref();
+    let traffic = forward.traffic.as_deref();
     let is_repeatable = forward.is_idempotent && !downstream.has_body();
     let mut freshness = if is_repeatable {
         Freshness::Pooled
@@ -378,7 +392,7 @@ async fn send<D: Downstream>(
         let reached = async {
             tokio::select! {
                 biased;
-                reached = backend::reach(worker, &forward.backend, freshness) => reached,
+                reached = backend::reach_for(worker, &forward.backend, freshness, traffic) => reached,
                 () = downstream.gone() => Err(Failure::ClientGone),
             }
         };
@@ -393,7 +407,10 @@ async fn send<D: Downstream>(
             progress: &progress,
             to_head: forward.to_head,
             wants_upgrade: forward.wants_upgrade,
-            edits: effects.map(|effects| &effects.answer),
+            edits: match effects {
+                Some(effects) => Some(&effects.answer),
+                None => traffic.and_then(Traffic::answer),
+            },
             withheld,
             copies: forward.copies.as_deref(),
         };
@@ -418,6 +435,9 @@ async fn send<D: Downstream>(
                 result
             }
         };
+        if let Some(traffic) = traffic {
+            traffic.ended(&reached.slot, progress.status.get(), result.as_ref().err());
+        }
         let Err(failure) = result else { return Ok(()) };
         if !matches!(failure, Failure::Unanswered { .. }) {
             return Err((failure, progress.body_taken.get()));

@@ -7,6 +7,7 @@ mod framing;
 mod headers;
 mod http2;
 mod limits;
+mod policies;
 mod retries;
 mod smuggling;
 mod tls;

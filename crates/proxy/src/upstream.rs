@@ -1,14 +1,18 @@
 //! The way to an endpoint: connections, their pool, and the exchange over one of them.
 
+pub(crate) mod held;
 pub(crate) mod pool;
+pub(crate) mod proxy_protocol;
 pub(crate) mod send;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use routing::Backend;
 use routing::model::Protocol;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::http2::client;
@@ -65,19 +69,40 @@ pub(crate) fn pooled(
     Some(connection)
 }
 
-/// Makes a connection.
+/// Makes a connection, which begins with `opening`.
 pub(crate) async fn connect(
     worker: &Worker,
     backend: &Arc<Backend>,
     endpoint: SocketAddr,
+    opening: &[u8],
 ) -> io::Result<Connection> {
-    let stream = secure(worker, backend, dial(worker, endpoint).await?).await?;
+    let stream = open(worker, backend, endpoint, opening).await?;
     Ok(match backend.protocol {
         Protocol::Http1 => Connection::Http1(Http1Connection::new(stream, Arc::clone(backend))),
         Protocol::H2c => {
             Connection::Http2(client::connect(worker, stream, endpoint, backend).await?)
         }
     })
+}
+
+/// Makes a connection that nothing was said over yet but `opening`.
+pub(crate) async fn open(
+    worker: &Worker,
+    backend: &Backend,
+    endpoint: SocketAddr,
+    opening: &[u8],
+) -> io::Result<Transport> {
+    let own = backend
+        .policy
+        .as_ref()
+        .and_then(|policy| policy.connect_timeout);
+    let limit = own.unwrap_or(worker.limits.connect);
+    let mut stream = dial(worker, endpoint, limit).await?;
+    if !opening.is_empty() {
+        // A new socket's buffer takes it at once.
+        stream.write_all(opening).await?;
+    }
+    secure(worker, backend, stream).await
 }
 
 /// Encrypts a new connection, if the backend wants that.
@@ -92,8 +117,8 @@ async fn secure(worker: &Worker, backend: &Backend, stream: TcpStream) -> io::Re
     Ok(Transport::tls(stream))
 }
 
-async fn dial(worker: &Worker, endpoint: SocketAddr) -> io::Result<TcpStream> {
-    let connecting = tokio::time::timeout(worker.limits.connect, TcpStream::connect(endpoint));
+async fn dial(worker: &Worker, endpoint: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let connecting = tokio::time::timeout(limit, TcpStream::connect(endpoint));
     let connected = connecting
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));

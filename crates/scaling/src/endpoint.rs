@@ -262,6 +262,7 @@ impl Drop for Slot {
             && let Some(traffic) = self.counted.core.traffic.get()
         {
             traffic.usage.leave(self.counting == Counting::Retry);
+            traffic.freed();
         }
         self.counted.release();
     }

@@ -47,7 +47,7 @@ impl Link {
     /// The connection serves no request now: whoever waits for one may look for it.
     pub fn is_free(&self) {
         if let Some(traffic) = self.traffic() {
-            traffic.freed.notify_waiters();
+            traffic.freed();
         }
     }
 
@@ -60,11 +60,11 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         if let Some(traffic) = self.traffic() {
+            if let Some(health) = self.counted.as_ref().and_then(|counted| counted.health()) {
+                leave(&health.connections);
+            }
             leave(&traffic.usage.connections);
-            traffic.freed.notify_waiters();
-        }
-        if let Some(health) = self.counted.as_ref().and_then(|counted| counted.health()) {
-            leave(&health.connections);
+            traffic.freed();
         }
     }
 }
@@ -110,7 +110,7 @@ impl Pending {
                     None => std::future::pending().await,
                 }
             };
-            let mut freed = std::pin::pin!(traffic.freed.notified());
+            let mut freed = std::pin::pin!(traffic.freeing.notified());
             // Before the look, so that what is freed meanwhile is not missed.
             freed.as_mut().enable();
             if let Some(found) = look() {

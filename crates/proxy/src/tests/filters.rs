@@ -116,6 +116,7 @@ async fn a_redirect_names_host_path_and_the_port_that_was_asked() {
             matched: "/x".into(),
             with: "/y".into(),
         }),
+        strip_query: false,
         status: 308,
     };
     let moved = location(&mut gateway, moved).await;

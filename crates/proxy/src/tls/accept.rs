@@ -59,6 +59,7 @@ pub(crate) async fn serve(
     entry: Rc<Entry>,
 ) {
     let worker = Rc::clone(&guard.worker);
+    let own = socket.local_addr().ok();
     let counters = &worker.counters;
     let accepted = tokio::time::timeout(
         worker.limits.handshake,
@@ -77,7 +78,7 @@ pub(crate) async fn serve(
     };
     counters.tls_handshakes.add(1);
     let client = Client {
-        peer: Peer::new(peer.ip(), true),
+        peer: Peer::of(peer, own, true),
         entry,
         tls: Some(tls),
     };

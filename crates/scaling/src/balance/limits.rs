@@ -102,7 +102,8 @@ impl Usage {
         bound: Option<u32>,
         limit: Limit,
     ) -> Result<(), Limit> {
-        let before = count.fetch_add(1, Ordering::AcqRel);
+        // Sequentially consistent: who waits for a place and who gives one back see each other.
+        let before = count.fetch_add(1, Ordering::SeqCst);
         if bound.is_none_or(|bound| before < bound) {
             return Ok(());
         }
@@ -119,7 +120,7 @@ impl Usage {
 
 /// Gives a place back.
 pub(crate) fn leave(count: &AtomicU32) {
-    count.fetch_sub(1, Ordering::AcqRel);
+    count.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// A request that is counted and has no slot yet.

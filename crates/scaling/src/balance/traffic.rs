@@ -3,7 +3,10 @@
 //! Changes of health and of the plan happen under one lock; requests read without it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -22,7 +25,7 @@ pub(crate) struct Traffic {
     balance: ArcSwapOption<Balance>,
     pub(crate) usage: Usage,
     /// A connection was closed or is free.
-    pub(crate) freed: Notify,
+    pub(crate) freeing: Notify,
     /// In ms; 0 if no sweep is due ever.
     next_sweep: AtomicU64,
     ejections: [AtomicU64; 5],
@@ -45,6 +48,14 @@ pub struct TrafficStats {
 impl Traffic {
     fn lock(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection was closed or may be free: those who wait look again.
+    pub(crate) fn freed(&self) {
+        // Waking takes a lock, and mostly nobody waits.
+        if self.usage.pending.load(SeqCst) > 0 {
+            self.freeing.notify_waiters();
+        }
     }
 
     /// Takes in what a snapshot brought.
