@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::Either;
 use routing::Backend;
 use scaling::{AcquireError, Pending, Slot};
 use tokio::time::Instant;
@@ -47,15 +48,16 @@ pub(crate) async fn reach(
 }
 
 /// As [`reach`], for a request whose backend has a policy, or that has been tried elsewhere.
-pub(crate) async fn reach_for(
-    worker: &Worker,
-    backend: &Arc<Backend>,
+// Not async: the future of the one must not be wrapped for the sake of the other.
+pub(crate) fn reach_for<'r>(
+    worker: &'r Worker,
+    backend: &'r Arc<Backend>,
     freshness: Freshness,
-    traffic: Option<&Traffic>,
-) -> Result<Reached, Failure> {
+    traffic: Option<&'r Traffic>,
+) -> impl Future<Output = Result<Reached, Failure>> + 'r {
     match traffic {
-        None => reach(worker, backend, freshness).await,
-        Some(traffic) => rare(govern(worker, backend, freshness, traffic)).await,
+        None => Either::Left(reach(worker, backend, freshness)),
+        Some(traffic) => Either::Right(rare(govern(worker, backend, freshness, traffic))),
     }
 }
 

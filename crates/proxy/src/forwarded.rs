@@ -13,8 +13,9 @@ pub(crate) struct Peer {
     pub(crate) text: String,
     /// It spoke TLS to us.
     pub(crate) is_secure: bool,
-    /// Its address and the one that it connected to, as far as they are known.
-    pub(crate) ends: Option<(SocketAddr, SocketAddr)>,
+    /// Its address and the one that it connected to, as far as they are known. Boxed, because
+    /// every idle connection has one.
+    pub(crate) ends: Option<Box<(SocketAddr, SocketAddr)>>,
 }
 
 impl Peer {
@@ -30,7 +31,7 @@ impl Peer {
     /// As [`Self::new`], for the peer of a socket with this address of its own.
     pub(crate) fn of(peer: SocketAddr, own: Option<SocketAddr>, is_secure: bool) -> Self {
         Self {
-            ends: own.map(|own| (peer, own)),
+            ends: own.map(|own| Box::new((peer, own))),
             ..Self::new(peer.ip(), is_secure)
         }
     }

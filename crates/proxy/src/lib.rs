@@ -17,6 +17,7 @@ mod entry;
 mod failure;
 mod filter;
 mod forwarded;
+mod health;
 mod http1;
 mod http2;
 mod listener;

@@ -5,6 +5,7 @@ mod drain;
 mod filters;
 mod framing;
 mod headers;
+mod health;
 mod http2;
 mod limits;
 mod policies;

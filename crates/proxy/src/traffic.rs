@@ -167,9 +167,10 @@ fn outcome(status: u16, failure: Option<&Failure>) -> Option<Outcome> {
 }
 
 fn opening(version: ProxyVersion, client: &Client) -> Vec<u8> {
+    let ends = client.peer.ends.as_deref().copied();
     match version {
-        ProxyVersion::V1 => proxy_protocol::v1(client.peer.ends),
-        ProxyVersion::V2 => proxy_protocol::v2(client.peer.ends),
+        ProxyVersion::V1 => proxy_protocol::v1(ends),
+        ProxyVersion::V2 => proxy_protocol::v2(ends),
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) async fn connect(
     endpoint: SocketAddr,
     opening: &[u8],
 ) -> io::Result<Connection> {
-    let stream = open(worker, backend, endpoint, opening).await?;
+    let stream = open(worker, backend, backend.protocol, endpoint, opening).await?;
     Ok(match backend.protocol {
         Protocol::Http1 => Connection::Http1(Http1Connection::new(stream, Arc::clone(backend))),
         Protocol::H2c => {
@@ -85,10 +85,11 @@ pub(crate) async fn connect(
     })
 }
 
-/// Makes a connection that nothing was said over yet but `opening`.
+/// Makes a connection for this protocol that nothing was said over yet but `opening`.
 pub(crate) async fn open(
     worker: &Worker,
     backend: &Backend,
+    protocol: Protocol,
     endpoint: SocketAddr,
     opening: &[u8],
 ) -> io::Result<Transport> {
@@ -102,15 +103,20 @@ pub(crate) async fn open(
         // A new socket's buffer takes it at once.
         stream.write_all(opening).await?;
     }
-    secure(worker, backend, stream).await
+    secure(worker, backend, protocol, stream).await
 }
 
 /// Encrypts a new connection, if the backend wants that.
-async fn secure(worker: &Worker, backend: &Backend, stream: TcpStream) -> io::Result<Transport> {
+async fn secure(
+    worker: &Worker,
+    backend: &Backend,
+    protocol: Protocol,
+    stream: TcpStream,
+) -> io::Result<Transport> {
     let Some(tls) = &backend.tls else {
         return Ok(Transport::Plain(stream));
     };
-    let connecting = tls::connect(&worker.tls_clients, tls, backend.protocol, stream);
+    let connecting = tls::connect(&worker.tls_clients, tls, protocol, stream);
     let connected = tokio::time::timeout(worker.limits.handshake, rare(connecting)).await;
     let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     worker.counters.upstream_tls_handshakes.add(1);

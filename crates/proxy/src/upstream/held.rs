@@ -55,11 +55,12 @@ impl Places {
     }
 }
 
-/// How long and how often a connection to this backend is used.
+/// How long and how often a connection to this backend is used. Small: every idle connection has
+/// one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lease {
-    /// Longest time without a request.
-    pub(crate) idle: Duration,
+    /// Longest time without a request, in ms.
+    idle_ms: u32,
     /// Requests that it may still serve.
     pub(crate) left: u32,
 }
@@ -68,20 +69,26 @@ impl Lease {
     /// `idle` holds where no policy says otherwise.
     pub(crate) fn new(backend: &Backend, idle: Duration) -> Self {
         let policy = backend.policy.as_deref();
+        let idle = policy
+            .and_then(|policy| policy.idle_timeout)
+            .unwrap_or(idle);
         Self {
-            idle: policy
-                .and_then(|policy| policy.idle_timeout)
-                .unwrap_or(idle),
+            idle_ms: u32::try_from(idle.as_millis()).unwrap_or(u32::MAX),
             left: match policy {
                 // It can be for no other client.
                 Some(policy) if policy.proxy_protocol.is_some() => 1,
-                Some(policy) => policy
-                    .requests_per_connection
-                    .filter(|most| *most > 0)
-                    .unwrap_or(u32::MAX),
+                Some(policy) => {
+                    let most = policy.requests_per_connection.filter(|most| *most > 0);
+                    most.unwrap_or(u32::MAX)
+                }
                 None => u32::MAX,
             },
         }
+    }
+
+    /// Longest time without a request.
+    pub(crate) fn idle(self) -> Duration {
+        Duration::from_millis(u64::from(self.idle_ms))
     }
 
     /// Counts a request; whether it was the last one.

@@ -125,7 +125,7 @@ impl Pool {
             return;
         }
         // A second less than promised: the server's clock started earlier than ours.
-        let idle = connection.lease.idle;
+        let idle = connection.lease.idle();
         connection.keep = keep.map_or(idle, |keep| {
             keep.saturating_sub(Duration::from_secs(1)).min(idle)
         });
@@ -244,7 +244,7 @@ impl Pooled {
         if lease.left == 0 {
             Duration::ZERO
         } else {
-            lease.idle
+            lease.idle()
         }
     }
 }
