@@ -3,17 +3,18 @@
 //! A pod that just died refuses connections before anybody has told us; a request that was never
 //! sent is not lost by that. It tries again, elsewhere if there is an elsewhere, within bounds.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
+use futures::future::Either;
 use routing::Backend;
-use scaling::{AcquireError, Slot};
+use scaling::{AcquireError, Pending, Slot};
 use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::rare::rare;
+use crate::traffic::Traffic;
+use crate::upstream::held::Held;
 use crate::upstream::{self, Connection, Freshness};
 use crate::worker::Worker;
 
@@ -32,56 +33,110 @@ pub(crate) struct Reached {
     pub(crate) connection: Connection,
 }
 
-/// Waits for a slot and connects. The caller bounds the wait in the queue. Cancel-safe. Endpoints
-/// that are `avoided` are taken only if no other is free.
+/// Waits for a slot and connects. The caller bounds the wait in the queue. Cancel-safe.
 pub(crate) async fn reach(
     worker: &Worker,
     backend: &Arc<Backend>,
     freshness: Freshness,
-    avoided: Vec<SocketAddr>,
 ) -> Result<Reached, Failure> {
     let acquired = worker.activator.acquire(backend).await;
-    let mut slot = acquired.map_err(|error| refused(backend, error))?;
-    if !avoided.is_empty() {
-        slot = elsewhere(worker, backend, slot, &avoided);
-    }
+    let slot = acquired.map_err(|error| refused(backend, error))?;
     match upstream::pooled(worker, backend, slot.endpoint().address, freshness) {
         Some(connection) => Ok(Reached { slot, connection }),
-        None => rare(dial(worker, Arc::clone(backend), slot)).await,
+        None => rare(dial(worker, Arc::clone(backend), slot, None)).await,
     }
 }
 
-/// Another slot, if this one's endpoint is avoided and there is another at once.
-fn elsewhere(worker: &Worker, backend: &Arc<Backend>, slot: Slot, avoided: &[SocketAddr]) -> Slot {
-    /// As often as Envoy looks again.
-    const MOST: usize = 5;
-    // Held meanwhile, so that their endpoints look busier than the others.
-    let mut held = vec![slot];
-    while held.len() <= MOST {
-        let last = held.last().map(|slot| slot.endpoint().address);
-        if last.is_none_or(|endpoint| !avoided.contains(&endpoint)) {
-            break;
-        }
-        match worker.activator.acquire(backend).now_or_never() {
-            Some(Ok(other)) => held.push(other),
-            Some(Err(_)) | None => break,
-        }
+/// As [`reach`], for a request whose backend has a policy, or that has been tried elsewhere.
+// Not async: the future of the one must not be wrapped for the sake of the other.
+pub(crate) fn reach_for<'r>(
+    worker: &'r Worker,
+    backend: &'r Arc<Backend>,
+    freshness: Freshness,
+    traffic: Option<&'r Traffic>,
+) -> impl Future<Output = Result<Reached, Failure>> + 'r {
+    match traffic {
+        None => Either::Left(reach(worker, backend, freshness)),
+        Some(traffic) => Either::Right(rare(govern(worker, backend, freshness, traffic))),
     }
-    let good = held.pop();
-    good.expect("one was there from the beginning")
+}
+
+async fn govern(
+    worker: &Worker,
+    backend: &Arc<Backend>,
+    freshness: Freshness,
+    traffic: &Traffic,
+) -> Result<Reached, Failure> {
+    let tried = traffic.tried();
+    let preference = traffic.preference(&tried);
+    let acquired = worker.activator.acquire_for(backend, preference).await;
+    let slot = acquired.map_err(|error| refused(backend, error))?;
+    let endpoint = slot.endpoint().address;
+    // A connection that names its client can serve no other.
+    let pooled = match traffic.opening {
+        None => upstream::pooled(worker, backend, endpoint, freshness),
+        Some(_) => None,
+    };
+    match pooled {
+        Some(connection) => Ok(Reached { slot, connection }),
+        None => dial(worker, Arc::clone(backend), slot, Some(traffic)).await,
+    }
+}
+
+/// Leave for another connection to a slot's endpoint. Where a policy bounds connections, this
+/// waits until there is one less, or one that is free.
+async fn place(
+    worker: &Worker,
+    backend: &Backend,
+    slot: &Slot,
+    has_opening: bool,
+) -> Result<(Result<Held, Connection>, Pending), Failure> {
+    let pending = slot.pending().map_err(|error| refused(backend, error))?;
+    let endpoint = slot.endpoint().address;
+    let mut is_first_look = true;
+    let found = pending.until(|| {
+        if !std::mem::take(&mut is_first_look)
+            && !has_opening
+            && let Some(free) = upstream::pooled(worker, backend, endpoint, Freshness::Checked)
+        {
+            return Some(Err(free));
+        }
+        worker.pool.places.open(backend, slot).ok().map(Ok)
+    });
+    Ok((found.await, pending))
 }
 
 /// Connects to the endpoint of a slot; if that fails, acquires another one and goes on.
-async fn dial(worker: &Worker, backend: Arc<Backend>, slot: Slot) -> Result<Reached, Failure> {
+async fn dial(
+    worker: &Worker,
+    backend: Arc<Backend>,
+    slot: Slot,
+    traffic: Option<&Traffic>,
+) -> Result<Reached, Failure> {
+    let opening = traffic.and_then(|traffic| traffic.opening.as_deref());
+    let opening = opening.unwrap_or_default();
     let (mut known, mut slot) = (backend, slot);
     let mut pause = FIRST_PAUSE;
     let mut give_up = None;
     loop {
         let endpoint = slot.endpoint().address;
-        let source = match upstream::connect(worker, &known, endpoint).await {
-            Ok(connection) => return Ok(Reached { slot, connection }),
+        // Counted as waiting until it is connected.
+        let (found, waits) = place(worker, &known, &slot, !opening.is_empty()).await?;
+        let held = match found {
+            Ok(held) => held,
+            Err(connection) => return Ok(Reached { slot, connection }),
+        };
+        let source = match upstream::connect(worker, &known, endpoint, opening).await {
+            Ok(mut connection) => {
+                match &mut connection {
+                    Connection::Http1(connection) => connection.held = held,
+                    Connection::Http2(_) => worker.pool.hold(endpoint, held),
+                }
+                return Ok(Reached { slot, connection });
+            }
             Err(source) => source,
         };
+        drop(waits);
         slot.unreachable();
         tracing::debug!(%endpoint, backend = %known.id, error = %source, "cannot connect, trying again");
         let patience = if known.activation.is_some() {
@@ -106,7 +161,10 @@ async fn dial(worker: &Worker, backend: Arc<Backend>, slot: Slot) -> Result<Reac
         known = current.cloned().ok_or_else(|| Failure::BackendGone {
             backend: known.id.clone(),
         })?;
-        let acquired = worker.activator.acquire(&known).await;
+        let tried = traffic.map(Traffic::tried).unwrap_or_default();
+        let preference = traffic.map(|traffic| traffic.preference(&tried));
+        let preference = preference.unwrap_or_default();
+        let acquired = worker.activator.acquire_for(&known, preference).await;
         slot = acquired.map_err(|error| refused(&known, error))?;
     }
 }
@@ -117,5 +175,7 @@ pub(crate) fn refused(backend: &Backend, error: AcquireError) -> Failure {
         AcquireError::QueueFull { .. } => Failure::QueueFull { backend },
         AcquireError::NoEndpoint { .. } => Failure::NoEndpoint { backend },
         AcquireError::Gone { .. } => Failure::BackendGone { backend },
+        AcquireError::Overflow { limit, .. } => Failure::Overflow { backend, limit },
+        AcquireError::NobodyWell { .. } => Failure::NobodyWell { backend },
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use routing::BackendId;
+use scaling::Limit;
 
 use crate::http2::frame::Reason;
 
@@ -57,6 +58,12 @@ pub(crate) enum Failure {
     BackendGone { backend: BackendId },
     #[error("pending request queue full for {backend}")]
     QueueFull { backend: BackendId },
+    /// A bound of the backend's policy.
+    #[error("upstream overflow: {backend} has as many {} as its policy allows", limit.word())]
+    Overflow { backend: BackendId, limit: Limit },
+    /// All endpoints are ejected, or fail their checks.
+    #[error("no healthy upstream: every endpoint of {backend} is ejected or fails its checks")]
+    NobodyWell { backend: BackendId },
     #[error("cannot connect to {endpoint} of {backend}: {source}")]
     Connect {
         endpoint: SocketAddr,
@@ -113,6 +120,8 @@ impl Failure {
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }
             | Self::QueueFull { .. }
+            | Self::Overflow { .. }
+            | Self::NobodyWell { .. }
             | Self::Connect { .. } => 503,
             Self::RequestTimeout | Self::ResponseStartTimeout | Self::IdleTimeout => 504,
             Self::Version => 505,
@@ -140,6 +149,8 @@ impl Failure {
             Self::NoEndpoint { .. } => "no-endpoint",
             Self::BackendGone { .. } => "backend-gone",
             Self::QueueFull { .. } => "queue-full",
+            Self::Overflow { .. } => "overflow",
+            Self::NobodyWell { .. } => "no-healthy-upstream",
             Self::Connect { .. } => "connect",
             Self::Unanswered { .. } => "unanswered",
             Self::BadAnswer { .. } => "bad-answer",
@@ -184,12 +195,19 @@ impl Failure {
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }
             | Self::QueueFull { .. }
+            | Self::Overflow { .. }
+            | Self::NobodyWell { .. }
             | Self::Connect { .. }
             | Self::Unanswered { .. }
             | Self::AnswerCut { .. }
             | Self::Reset { .. }
             | Self::Misdirected => UNAVAILABLE,
         }
+    }
+
+    /// A field that tells of it besides the status, in Envoy's words.
+    pub(crate) fn field(&self) -> Option<(&'static str, &'static str)> {
+        matches!(self, Self::Overflow { .. }).then_some(("x-envoy-overloaded", "true"))
     }
 
     /// Whether the client's own stream cannot be read on, so that its connection must close.
@@ -214,6 +232,8 @@ impl Failure {
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }
             | Self::QueueFull { .. }
+            | Self::Overflow { .. }
+            | Self::NobodyWell { .. }
             | Self::Connect { .. }
             | Self::Unanswered { .. }
             | Self::BadAnswer { .. }

@@ -5,7 +5,7 @@
 //! `pkg/queue/forwarded_shim.go`). What a client claims is passed on, as Knative does: who needs
 //! it to be true puts a hop in front that overwrites it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The other end of a downstream connection, rendered once.
 #[derive(Clone, Debug)]
@@ -14,6 +14,9 @@ pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     /// It spoke TLS to us.
     pub(crate) is_secure: bool,
+    /// Its address and the one that it connected to, as far as they are known. Boxed, because
+    /// every idle connection has one.
+    pub(crate) ends: Option<Box<(SocketAddr, SocketAddr)>>,
 }
 
 impl Peer {
@@ -24,6 +27,15 @@ impl Peer {
             text: address.to_string(),
             address,
             is_secure,
+            ends: None,
+        }
+    }
+
+    /// As [`Self::new`], for the peer of a socket with this address of its own.
+    pub(crate) fn of(peer: SocketAddr, own: Option<SocketAddr>, is_secure: bool) -> Self {
+        Self {
+            ends: own.map(|own| Box::new((peer, own))),
+            ..Self::new(peer.ip(), is_secure)
         }
     }
 }

@@ -18,6 +18,7 @@ mod failure;
 mod filter;
 mod forwarded;
 mod guard;
+mod health;
 mod http1;
 mod http2;
 mod listener;
@@ -35,6 +36,7 @@ mod socket;
 mod target;
 mod timeout;
 mod tls;
+mod traffic;
 mod trailers;
 mod transport;
 mod upgrade;
@@ -223,7 +225,7 @@ pub fn start(
     }
     let parts = worker::Parts {
         snapshots,
-        activator,
+        activator: activator.clone(),
         max_connections: (settings.limits.connections / threads).max(1),
         max_handshakes: (settings.limits.handshakes / threads).max(1),
         per_client: Arc::new(per_client::PerClient::new(
@@ -243,7 +245,7 @@ pub fn start(
     Ok(Gateway {
         addresses,
         binder,
-        metrics: Metrics::new(counters),
+        metrics: Metrics::new(counters).with(activator),
     })
 }
 

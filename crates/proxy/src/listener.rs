@@ -23,7 +23,7 @@ use crate::forwarded::Peer;
 use crate::metrics::Counters;
 use crate::transport::Transport;
 use crate::worker::{Parts, Worker};
-use crate::{Error, opening};
+use crate::{Error, health, opening};
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +62,7 @@ pub(crate) fn start(
             counters: Arc::clone(counters),
             phase: phases.clone(),
             closed: closed.clone(),
+            checks_health: number == 0,
         };
         let finished = finished.clone();
         std::thread::Builder::new()
@@ -133,6 +134,8 @@ struct Thread {
     phase: watch::Receiver<Phase>,
     /// Dropped once nothing is accepted any more.
     closed: mpsc::UnboundedSender<()>,
+    /// One thread does, for all.
+    checks_health: bool,
 }
 
 impl Thread {
@@ -166,6 +169,9 @@ impl Thread {
         });
         let pool = Rc::clone(&worker);
         tokio::task::spawn_local(async move { pool.pool.maintain(pool.snapshots.clone()).await });
+        if self.checks_health {
+            tokio::task::spawn_local(health::follow(Rc::clone(&worker)));
+        }
         let mut phase = self.phase;
         reached(&mut phase, Phase::Finish).await;
         worker.drain();
@@ -309,7 +315,7 @@ fn open(
         return;
     }
     let client = Client {
-        peer: Peer::new(peer.ip(), false),
+        peer: Peer::of(peer, stream.local_addr().ok(), false),
         entry,
         tls: None,
         principal: None,

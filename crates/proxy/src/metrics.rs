@@ -3,10 +3,14 @@
 //! Every thread has its own counters, written by it alone, so counting is a load and a store on
 //! a line that no other core writes; reading sums them.
 
+mod backends;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use scaling::Activator;
 
 use crate::guard::Kind;
 
@@ -87,12 +91,23 @@ impl Counters {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     threads: Arc<[Arc<Counters>]>,
+    /// Counts what policies do.
+    activator: Option<Activator>,
 }
 
 impl Metrics {
     pub(crate) fn new(threads: Vec<Arc<Counters>>) -> Self {
         Self {
             threads: threads.into(),
+            activator: None,
+        }
+    }
+
+    /// With what the policies of backends have done.
+    pub(crate) fn with(self, activator: Activator) -> Self {
+        Self {
+            activator: Some(activator),
+            ..self
         }
     }
 
@@ -233,6 +248,9 @@ impl Metrics {
         self.render_responses(&mut out);
         self.render_refused(&mut out);
         self.render_durations(&mut out);
+        if let Some(activator) = &self.activator {
+            backends::render(&mut out, activator.traffic());
+        }
         out
     }
 

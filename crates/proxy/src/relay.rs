@@ -81,7 +81,7 @@ async fn reach(
         let acquired = acquired.map_err(|_| Failure::ResponseStartTimeout)?;
         let slot = acquired.map_err(|error| backend::refused(&backend, error))?;
         let endpoint = slot.endpoint().address;
-        let source = match upstream::open(worker, &backend, endpoint, cargo).await {
+        let source = match upstream::open_for(worker, &backend, endpoint, cargo).await {
             Ok(server) => return Ok((slot, server)),
             Err(source) => source,
         };

@@ -36,6 +36,7 @@ use crate::record::Record;
 use crate::seen::Seen;
 use crate::target;
 use crate::timeout::{Deadlines, Timer};
+use crate::traffic::Traffic;
 use crate::upstream::send::{Exchange, Progress, over_http1};
 use crate::upstream::{Connection, Freshness};
 use crate::worker::{Scratch, Worker};
@@ -68,6 +69,8 @@ pub(crate) struct Forward {
     wants_upgrade: bool,
     /// What the route's filters do from here on; most routes have none.
     pub(crate) effects: Option<Box<Effects>>,
+    /// What the backend's policy wants; most have none.
+    traffic: Option<Box<Traffic>>,
     /// Copies that wait for the body.
     copies: Option<Box<RefCell<Copies>>>,
 }
@@ -169,9 +172,13 @@ async fn fail<D: Downstream>(downstream: &mut D, failure: &Failure, is_grpc: boo
 
 /// The answer that tells of a failure.
 pub(crate) fn failure_reply(failure: &Failure, is_grpc: bool) -> Reply {
+    let kind = ("Content-Type", "text/plain; charset=utf-8");
+    let fields = [kind].into_iter().chain(failure.field());
     Reply {
         status: failure.status(),
-        headers: vec![("Content-Type".into(), "text/plain; charset=utf-8".into())],
+        headers: fields
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
         body: format!("{failure}\n"),
         grpc: is_grpc.then(|| failure.grpc_status()),
         close: failure.closes_connection(),
@@ -295,13 +302,16 @@ pub(crate) fn plan_route<D: Downstream>(
         Protocol::H2c => encode::request(out, view, edits, backend.tls.is_some()),
         Protocol::Http1 => edit::request(out, view.head, view.bytes, edits),
     }
+    let mut effects = filters.effects(view, client, backend.timeouts);
+    let traffic = Traffic::plan(worker, backend, (view, client), effects.as_deref_mut());
     Ok(Plan::Forward(Forward {
         backend: Arc::clone(backend),
         framing: view.head.framing,
         is_idempotent: view.is_idempotent(),
         to_head: view.method() == "HEAD",
         wants_upgrade: downstream.wants_upgrade() && backend.protocol == Protocol::Http1,
-        effects: filters.effects(view, client, backend.timeouts),
+        effects,
+        traffic,
         copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
     }))
 }
@@ -390,6 +400,9 @@ async fn try_often<D: Downstream>(
             return Err(exhausted(failure, made));
         };
         made += 1;
+        if let Some(traffic) = &forward.traffic {
+            traffic.again();
+        }
         worker.counters.upstream_retries.add(1);
         let end = timeouts.request.map(|total| start + total);
         let pausing = tokio::time::sleep(pause);
@@ -424,6 +437,7 @@ async fn send<D: Downstream>(
     (record, deadlines, withheld): (&mut Record, &Deadlines, Withheld<'_>),
 ) -> Result<(), (Failure, bool)> {
     let effects = forward.effects.as_deref();
+    let traffic = forward.traffic.as_deref();
     let is_repeatable = forward.is_idempotent && !downstream.has_body();
     let mut freshness = if is_repeatable {
         Freshness::Pooled
@@ -432,11 +446,10 @@ async fn send<D: Downstream>(
     };
     let mut repeats = 0;
     loop {
-        let avoided = forward.tries().map_or_else(Vec::new, Tries::avoided);
         let reached = async {
             tokio::select! {
                 biased;
-                reached = backend::reach(worker, &forward.backend, freshness, avoided) => reached,
+                reached = backend::reach_for(worker, &forward.backend, freshness, traffic) => reached,
                 () = downstream.gone() => Err(Failure::ClientGone),
             }
         };
@@ -451,15 +464,15 @@ async fn send<D: Downstream>(
             progress: &progress,
             to_head: forward.to_head,
             wants_upgrade: forward.wants_upgrade,
-            edits: effects.map(|effects| &effects.answer),
+            edits: match effects {
+                Some(effects) => Some(&effects.answer),
+                None => traffic.and_then(Traffic::answer),
+            },
             withheld,
             max_body: effects.and_then(|effects| effects.after.max_body),
             copies: forward.copies.as_deref(),
         };
         record.sent(exchange.endpoint);
-        if let Some(tries) = forward.tries() {
-            tries.note(exchange.endpoint);
-        }
         let is_reused = reached.connection.is_reused();
         let result = match reached.connection {
             Connection::Http1(connection) => {
@@ -479,6 +492,9 @@ async fn send<D: Downstream>(
                 result
             }
         };
+        if let Some(traffic) = traffic {
+            traffic.ended(&reached.slot, progress.status.get(), result.as_ref().err());
+        }
         let Err(failure) = result else { return Ok(()) };
         if !matches!(failure, Failure::Unanswered { .. }) {
             return Err((failure, progress.body_taken.get()));

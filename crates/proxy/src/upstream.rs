@@ -1,14 +1,18 @@
 //! The way to an endpoint: connections, their pool, and the exchange over one of them.
 
+pub(crate) mod held;
 pub(crate) mod pool;
+pub(crate) mod proxy_protocol;
 pub(crate) mod send;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use routing::Backend;
 use routing::model::Protocol;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::http2::client;
@@ -66,13 +70,14 @@ pub(crate) fn pooled(
     Some(connection)
 }
 
-/// Makes a connection.
+/// Makes a connection, which begins with `opening`.
 pub(crate) async fn connect(
     worker: &Worker,
     backend: &Arc<Backend>,
     endpoint: SocketAddr,
+    opening: &[u8],
 ) -> io::Result<Connection> {
-    let stream = secure(worker, backend, dial(worker, endpoint).await?).await?;
+    let stream = open(worker, backend, backend.protocol, endpoint, opening).await?;
     Ok(match backend.protocol {
         Protocol::Http1 => Connection::Http1(Http1Connection::new(stream, Arc::clone(backend))),
         Protocol::H2c => Connection::Http2(client::connect(worker, stream, endpoint, backend)),
@@ -80,33 +85,60 @@ pub(crate) async fn connect(
 }
 
 /// Makes a connection for bytes that are passed on as they are.
-pub(crate) async fn open(
+pub(crate) async fn open_for(
     worker: &Worker,
     backend: &Backend,
     endpoint: SocketAddr,
     cargo: Cargo,
 ) -> io::Result<Transport> {
-    let stream = dial(worker, endpoint).await?;
+    let stream = dial(worker, endpoint, connect_limit(worker, backend)).await?;
     match cargo {
         Cargo::Encrypted => Ok(Transport::Plain(stream)),
-        Cargo::Plain => secure(worker, backend, stream).await,
+        Cargo::Plain => secure(worker, backend, backend.protocol, stream).await,
     }
 }
 
+fn connect_limit(worker: &Worker, backend: &Backend) -> Duration {
+    let policy = backend.policy.as_ref();
+    let own = policy.and_then(|policy| policy.connect_timeout);
+    own.unwrap_or(worker.limits.connect)
+}
+
+/// Makes a connection for this protocol that nothing was said over yet but `opening`.
+pub(crate) async fn open(
+    worker: &Worker,
+    backend: &Backend,
+    protocol: Protocol,
+    endpoint: SocketAddr,
+    opening: &[u8],
+) -> io::Result<Transport> {
+    let mut stream = dial(worker, endpoint, connect_limit(worker, backend)).await?;
+    if !opening.is_empty() {
+        // A new socket's buffer takes it at once.
+        stream.write_all(opening).await?;
+    }
+    secure(worker, backend, protocol, stream).await
+}
+
 /// Encrypts a new connection, if the backend wants that.
-async fn secure(worker: &Worker, backend: &Backend, stream: TcpStream) -> io::Result<Transport> {
+async fn secure(
+    worker: &Worker,
+    backend: &Backend,
+    protocol: Protocol,
+    stream: TcpStream,
+) -> io::Result<Transport> {
     let Some(tls) = &backend.tls else {
         return Ok(Transport::Plain(stream));
     };
-    let connecting = tls::connect(&worker.tls_clients, tls, backend.protocol, stream);
+    let connecting = tls::connect(&worker.tls_clients, tls, protocol, stream);
     let connected = tokio::time::timeout(worker.limits.handshake, rare(connecting)).await;
     let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     worker.counters.upstream_tls_handshakes.add(1);
     Ok(Transport::tls(stream))
 }
 
-async fn dial(worker: &Worker, endpoint: SocketAddr) -> io::Result<TcpStream> {
-    let connecting = tokio::time::timeout(worker.limits.connect, TcpStream::connect(endpoint));
+async fn dial(worker: &Worker, endpoint: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let connecting = tokio::time::timeout(limit, TcpStream::connect(endpoint));
     let connected = connecting
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));

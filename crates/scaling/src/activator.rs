@@ -6,15 +6,18 @@
 mod directory;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lifecycle::{Snapshots, Stage, Tasks};
 use routing::{Backend, BackendId, RevisionId, Snapshot};
 
+use crate::balance::Preference;
+use crate::balance::traffic::TrafficStats;
 use crate::collector::{Collector, Meter};
 use crate::endpoint::{Pods, Slot};
 use crate::report::ReportSender;
-use crate::throttler::{AcquireError, Throttler};
+use crate::throttler::{AcquireError, Attempt, Throttler};
 use directory::Directory;
 
 /// How the activator behaves.
@@ -111,21 +114,89 @@ impl Activator {
     /// [`AcquireError::NoEndpoint`] at once for a backend that is not woken by requests,
     /// [`AcquireError::QueueFull`] beyond the queue's depth (Knative answers 503), and
     /// [`AcquireError::Gone`] if the backend is removed while the request waits.
-    pub async fn acquire(&self, backend: &Arc<Backend>) -> Result<Slot, AcquireError> {
-        let throttler = {
+    pub fn acquire(
+        &self,
+        backend: &Arc<Backend>,
+    ) -> impl Future<Output = Result<Slot, AcquireError>> {
+        self.acquire_for(backend, Preference::default())
+    }
+
+    /// As [`Self::acquire`], with what the request wants of the choice. A backend with a policy
+    /// chooses, bounds and takes out endpoints as that says.
+    ///
+    /// # Errors
+    /// Those of [`Self::acquire`]; at once [`AcquireError::Overflow`] if a bound of the policy is
+    /// reached, and [`AcquireError::NobodyWell`] if all endpoints are ejected or unhealthy.
+    pub async fn acquire_for(
+        &self,
+        backend: &Arc<Backend>,
+        preference: Preference<'_>,
+    ) -> Result<Slot, AcquireError> {
+        let (throttler, ticket) = {
             let found = self.shared.directory.find(&backend.id, |throttler| {
-                match throttler.try_acquire() {
-                    Some(slot) => Ok(slot),
-                    None => Err(Arc::clone(throttler)),
-                }
+                Ok(match throttler.try_acquire(&preference)? {
+                    Attempt::Slot(slot) => Ok(slot),
+                    Attempt::Wait(ticket) => Err((Arc::clone(throttler), ticket)),
+                })
             });
-            match found {
+            match found.transpose()? {
                 Some(Ok(slot)) => return Ok(slot),
-                Some(Err(throttler)) => throttler,
-                None => self.shared.find_late(backend)?,
+                Some(Err(waits)) => waits,
+                None => {
+                    let throttler = self.shared.find_late(backend)?;
+                    match throttler.try_acquire(&preference)? {
+                        Attempt::Slot(slot) => return Ok(slot),
+                        Attempt::Wait(ticket) => (throttler, ticket),
+                    }
+                }
             }
         };
-        throttler.wait().await
+        throttler.wait(ticket).await
+    }
+
+    /// Says where the gateway is (`region/zone/subzone`); policies that prefer what is near go by
+    /// it, and have no preference before.
+    pub fn locate(&self, locality: &str) {
+        self.shared.pods.locate(locality);
+        let applied = self.shared.applied.lock();
+        let applied = applied.unwrap_or_else(PoisonError::into_inner);
+        let with_policy = applied
+            .snapshot
+            .backends()
+            .filter(|backend| backend.policy.is_some());
+        for backend in with_policy {
+            if let Some(throttler) = self.shared.directory.find(&backend.id, Arc::clone) {
+                throttler.prepare(backend).finish();
+            }
+        }
+    }
+
+    /// Takes in the verdict of a backend's active health checks about one endpoint.
+    pub fn checked(&self, backend: &BackendId, endpoint: SocketAddr, passes: bool) {
+        let Some(throttler) = self.shared.directory.find(backend, Arc::clone) else {
+            return;
+        };
+        let core = throttler.core();
+        let Some(traffic) = core.traffic.get() else {
+            return;
+        };
+        let (is_out, is_back) = traffic.checked(endpoint, passes, core.pods.millis());
+        if is_out {
+            core.refuse_all(|backend| AcquireError::NobodyWell { backend });
+        } else if is_back {
+            throttler.dispatch();
+        }
+    }
+
+    /// What every backend with a policy has counted, in no order that means anything.
+    pub fn traffic(&self) -> Vec<(BackendId, TrafficStats)> {
+        let mut all = Vec::new();
+        self.shared.directory.each(|throttler| {
+            let traffic = throttler.core().traffic.get();
+            let stats = traffic.and_then(|traffic| traffic.stats());
+            all.extend(stats.map(|stats| (throttler.id().clone(), stats)));
+        });
+        all
     }
 }
 

@@ -6,14 +6,17 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use routing::Endpoint;
 use tokio::time::Instant;
 
+use crate::balance::health::{Health, Outcome};
+use crate::balance::limits::Ticket;
+use crate::link::{Link, Pending};
 use crate::report::{Report, ReportSender};
-use crate::throttler::Core;
+use crate::throttler::{AcquireError, Core};
 
 /// Set once the endpoint takes no new request.
 const CLOSED: u64 = 1 << 63;
@@ -35,6 +38,8 @@ pub(crate) struct Counted {
     /// Until when other endpoints are preferred, in ms since the pods' epoch; 0 if never failed.
     suspect_until: AtomicU64,
     failures: AtomicU32,
+    /// Since its backend has a policy.
+    health: OnceLock<Box<Health>>,
 }
 
 impl Counted {
@@ -49,7 +54,21 @@ impl Counted {
             core: Arc::clone(core),
             suspect_until: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            health: OnceLock::new(),
         })
+    }
+
+    pub(crate) fn health(&self) -> Option<&Health> {
+        self.health.get().map(|health| &**health)
+    }
+
+    /// Begins to know its health, if nobody did before.
+    pub(crate) fn health_since(&self, now: u64) {
+        self.health.get_or_init(|| Box::new(Health::new(now)));
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Takes a place unless the endpoint is closed or has `limit` requests; 0 means no limit.
@@ -70,6 +89,7 @@ impl Counted {
                 Ok(_) => {
                     return Some(Slot {
                         counted: Arc::clone(self),
+                        counting: Counting::Endpoint,
                     });
                 }
                 Err(actual) => state = actual,
@@ -159,6 +179,17 @@ impl Counted {
 #[must_use = "dropping a slot ends the request it stands for"]
 pub struct Slot {
     counted: Arc<Counted>,
+    counting: Counting,
+}
+
+/// Where a slot's request is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counting {
+    Endpoint,
+    /// Among the requests of a backend with a policy, too.
+    Backend,
+    /// And among its further tries.
+    Retry,
 }
 
 impl Slot {
@@ -170,12 +201,69 @@ impl Slot {
     /// Gives the place back because the endpoint could not be reached: for a while (0.1 s,
     /// doubling to 10 s while it goes on) requests prefer the other endpoints.
     pub fn unreachable(self) {
+        self.report(Outcome::Unreachable);
         self.counted.suspect();
+    }
+
+    /// Tells how the request ended; outlier detection goes by it. Nothing without a policy.
+    pub fn report(&self, outcome: Outcome) {
+        if self.counting == Counting::Endpoint {
+            return;
+        }
+        let core = &self.counted.core;
+        if let (Some(traffic), Some(health)) = (core.traffic.get(), self.counted.health())
+            && traffic.report(health, outcome, core.pods.millis())
+        {
+            core.refuse_all(|backend| AcquireError::NobodyWell { backend });
+        }
+    }
+
+    /// Counts the request among those that wait for a connection.
+    ///
+    /// # Errors
+    /// [`AcquireError::Overflow`] if as many wait as may.
+    pub fn pending(&self) -> Result<Pending, AcquireError> {
+        Pending::enter(&self.counted, self.counting != Counting::Endpoint)
+    }
+
+    /// Counts a connection to the endpoint. `is_first` of a thread is let through whatever the
+    /// bound on all connections: its requests would have nothing to wait for.
+    ///
+    /// # Errors
+    /// [`AcquireError::Overflow`] if there are as many as there may be.
+    pub fn link(&self, is_first: bool) -> Result<Link, AcquireError> {
+        if self.counting == Counting::Endpoint {
+            return Ok(Link::default());
+        }
+        Link::open(&self.counted, is_first)
+    }
+
+    /// The request is counted among those of its backend by the slot from here on.
+    pub(crate) fn counting(mut self, ticket: Option<Ticket>) -> Self {
+        if let Some(ticket) = ticket {
+            self.count(ticket.hand_over());
+        }
+        self
+    }
+
+    /// As [`Self::counting`], for a request that has been counted already.
+    pub(crate) fn count(&mut self, is_retry: bool) {
+        self.counting = if is_retry {
+            Counting::Retry
+        } else {
+            Counting::Backend
+        };
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if self.counting != Counting::Endpoint
+            && let Some(traffic) = self.counted.core.traffic.get()
+        {
+            traffic.usage.leave(self.counting == Counting::Retry);
+            traffic.freed();
+        }
         self.counted.release();
     }
 }
@@ -187,6 +275,8 @@ pub(crate) struct Pods {
     live: Mutex<HashMap<Arc<str>, usize>>,
     reports: ReportSender,
     epoch: Instant,
+    /// Where the gateway is: `region/zone/subzone`.
+    locality: Mutex<Option<Arc<str>>>,
 }
 
 impl Pods {
@@ -195,11 +285,23 @@ impl Pods {
             live: Mutex::default(),
             reports,
             epoch: Instant::now(),
+            locality: Mutex::default(),
         }
     }
 
+    /// Where the gateway is, if anybody has said so.
+    pub(crate) fn locality(&self) -> Option<Arc<str>> {
+        let locality = self.locality.lock().unwrap_or_else(PoisonError::into_inner);
+        locality.clone()
+    }
+
+    pub(crate) fn locate(&self, locality: &str) {
+        let mut known = self.locality.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(locality.into());
+    }
+
     /// Milliseconds since this was made, at least 1.
-    fn millis(&self) -> u64 {
+    pub(crate) fn millis(&self) -> u64 {
         self.epoch.elapsed().as_millis() as u64 + 1
     }
 

@@ -9,12 +9,17 @@ mod pick;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
-use routing::{Backend, BackendId, EndpointState};
+use routing::{Backend, BackendId, Endpoint, EndpointState};
 use tokio::sync::oneshot;
 
+use crate::balance::health::Health;
+use crate::balance::limits::{Limit, Ticket};
+use crate::balance::random::PerThread;
+use crate::balance::traffic::Traffic;
+use crate::balance::{Balance, Pick, Preference};
 use crate::collector::Meter;
 use crate::endpoint::{Counted, Pods, Slot};
 
@@ -27,19 +32,39 @@ pub enum AcquireError {
     NoEndpoint { backend: BackendId },
     #[error("{backend} was removed")]
     Gone { backend: BackendId },
+    #[error("{backend} has as many {} as its policy allows", limit.word())]
+    Overflow { backend: BackendId, limit: Limit },
+    #[error("no endpoint of {backend} is healthy")]
+    NobodyWell { backend: BackendId },
 }
 
 /// A backend as the activator sees it.
 #[derive(Debug)]
 pub(crate) struct Throttler {
     core: Arc<Core>,
-    ready: ArcSwap<Vec<Arc<Counted>>>,
+    ready: ArcSwap<Ready>,
     /// Endpoints of the last snapshot, and older ones with requests in flight.
     members: Mutex<Vec<Member>>,
     /// Whether requests may wait for a first endpoint.
     waits_for_endpoints: bool,
     /// Fewest requests that may wait.
     depth: usize,
+}
+
+/// The endpoints that take requests.
+#[derive(Debug, Default)]
+struct Ready {
+    endpoints: Vec<Arc<Counted>>,
+    /// If a policy says how they are chosen.
+    balance: Option<Arc<Balance>>,
+}
+
+/// What a request got without waiting.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    Slot(Slot),
+    /// It may wait; this counts it among the requests of a backend with a policy.
+    Wait(Option<Ticket>),
 }
 
 /// What endpoints and slots need of their backend.
@@ -53,6 +78,8 @@ pub(crate) struct Core {
     limit: AtomicU32,
     meter: Option<Arc<Meter>>,
     pub(crate) pods: Arc<Pods>,
+    /// Since the backend has, or had, a policy.
+    pub(crate) traffic: OnceLock<Box<Traffic>>,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +120,7 @@ impl Throttler {
             limit: AtomicU32::new(backend.concurrency),
             meter,
             pods,
+            traffic: OnceLock::new(),
         };
         Arc::new(Self {
             core: Arc::new(core),
@@ -107,18 +135,70 @@ impl Throttler {
         &self.core.id
     }
 
-    /// A place, if one is free and nobody waits for it.
-    pub(crate) fn try_acquire(&self) -> Option<Slot> {
-        if self.core.waiting.load(Ordering::SeqCst) != 0 {
-            return None;
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// A place, if one is free and nobody waits for it. Only a policy refuses.
+    pub(crate) fn try_acquire(&self, preference: &Preference<'_>) -> Result<Attempt, AcquireError> {
+        let ready = self.ready.load();
+        if let Some(balance) = &ready.balance {
+            return self.try_balance(balance, preference);
         }
-        let slot = self.pick()?;
+        if self.core.waiting.load(Ordering::SeqCst) != 0 {
+            return Ok(Attempt::Wait(None));
+        }
+        let limit = self.core.limit.load(Ordering::Relaxed);
+        let picked = if preference.avoid.is_empty() {
+            pick::least_loaded(&ready.endpoints, limit)
+        } else {
+            pick::elsewhere(&ready.endpoints, limit, preference.avoid)
+        };
+        let Some(slot) = picked else {
+            return Ok(Attempt::Wait(None));
+        };
         self.core.enter();
-        Some(slot)
+        Ok(Attempt::Slot(slot))
+    }
+
+    /// As [`Self::try_acquire`], as a policy says.
+    fn try_balance(
+        &self,
+        balance: &Balance,
+        preference: &Preference<'_>,
+    ) -> Result<Attempt, AcquireError> {
+        let core = &self.core;
+        let backend = || core.id.clone();
+        let now = core.pods.millis();
+        // Made before the balance was published.
+        let traffic = core.traffic.get_or_init(Box::default);
+        if traffic.tend(now) && core.waiting.load(Ordering::SeqCst) != 0 {
+            self.dispatch();
+        }
+        let entered = traffic
+            .usage
+            .enter(&balance.policy.limits, preference.is_retry);
+        entered.map_err(|limit| AcquireError::Overflow {
+            backend: backend(),
+            limit,
+        })?;
+        let ticket = Ticket::new(core, preference.is_retry);
+        if core.waiting.load(Ordering::SeqCst) != 0 {
+            return Ok(Attempt::Wait(Some(ticket)));
+        }
+        let limit = core.limit.load(Ordering::Relaxed);
+        match balance.pick(preference, limit, now, &mut PerThread) {
+            Pick::Slot(slot) => {
+                core.enter();
+                Ok(Attempt::Slot(slot.counting(Some(ticket))))
+            }
+            Pick::Full => Ok(Attempt::Wait(Some(ticket))),
+            Pick::NobodyWell => Err(AcquireError::NobodyWell { backend: backend() }),
+        }
     }
 
     /// Waits for a place, behind those who wait already.
-    pub(crate) async fn wait(&self) -> Result<Slot, AcquireError> {
+    pub(crate) async fn wait(&self, ticket: Option<Ticket>) -> Result<Slot, AcquireError> {
         let mut place = self.enqueue()?;
         // Places may have become free before the request was in the queue.
         self.dispatch();
@@ -127,12 +207,20 @@ impl Throttler {
                 backend: self.core.id.clone(),
             })
         };
-        (&mut place.granted).await.unwrap_or_else(|_| gone())
+        let granted = (&mut place.granted).await.unwrap_or_else(|_| gone());
+        granted.map(|slot| slot.counting(ticket))
     }
 
     fn enqueue(&self) -> Result<Place, AcquireError> {
         let mut queue = self.core.lock();
-        let ready = self.ready.load().len();
+        let (ready, is_out) = {
+            let ready = self.ready.load();
+            let is_out = ready
+                .balance
+                .as_ref()
+                .is_some_and(|balance| balance.is_out());
+            (ready.endpoints.len(), is_out)
+        };
         if queue.closed {
             return Err(AcquireError::Gone {
                 backend: self.core.id.clone(),
@@ -140,6 +228,11 @@ impl Throttler {
         }
         if ready == 0 && !self.waits_for_endpoints {
             return Err(AcquireError::NoEndpoint {
+                backend: self.core.id.clone(),
+            });
+        }
+        if is_out {
+            return Err(AcquireError::NobodyWell {
                 backend: self.core.id.clone(),
             });
         }
@@ -186,7 +279,7 @@ impl Throttler {
     }
 
     /// Gives free places to those who wait, longest first, one lock per place.
-    fn dispatch(&self) {
+    pub(crate) fn dispatch(&self) {
         loop {
             let mut queue = self.core.lock();
             if queue.waiters.is_empty() {
@@ -200,7 +293,15 @@ impl Throttler {
     }
 
     fn pick(&self) -> Option<Slot> {
-        pick::least_loaded(&self.ready.load(), self.core.limit.load(Ordering::Relaxed))
+        let (ready, limit) = (self.ready.load(), self.core.limit.load(Ordering::Relaxed));
+        let Some(balance) = &ready.balance else {
+            return pick::least_loaded(&ready.endpoints, limit);
+        };
+        let now = self.core.pods.millis();
+        match balance.pick(&Preference::default(), limit, now, &mut PerThread) {
+            Pick::Slot(slot) => Some(slot),
+            Pick::Full | Pick::NobodyWell => None,
+        }
     }
 
     /// First step of applying a snapshot: takes in the endpoints that are new. Draining ones are
@@ -243,7 +344,7 @@ impl Throttler {
                 }
             };
             if takes_requests {
-                ready.push(counted);
+                ready.push((counted, endpoint));
             } else {
                 closing.push(counted);
             }
@@ -256,7 +357,8 @@ impl Throttler {
         );
         drop(members);
         self.core.limit.store(backend.concurrency, Ordering::SeqCst);
-        self.ready.store(Arc::new(ready));
+        self.ready
+            .store(Arc::new(self.core.balanced(backend, &ready)));
         Update {
             throttler: Arc::clone(self),
             closing,
@@ -297,13 +399,43 @@ impl Update {
             return;
         }
         self.throttler.dispatch();
-        if !waits_for_endpoints && ready.load().is_empty() {
+        if !waits_for_endpoints && ready.load().endpoints.is_empty() {
             core.refuse_all(|backend| AcquireError::NoEndpoint { backend });
         }
     }
 }
 
 impl Core {
+    pub(crate) fn id(&self) -> &BackendId {
+        &self.id
+    }
+
+    /// The endpoints that take requests, under the backend's policy if it has one.
+    fn balanced(&self, backend: &Backend, ready: &[(Arc<Counted>, &Endpoint)]) -> Ready {
+        let endpoints = ready
+            .iter()
+            .map(|(counted, _)| Arc::clone(counted))
+            .collect();
+        let now = self.pods.millis();
+        // The snapshot's weight and locality: they may change while requests are in flight.
+        let members = ready.iter().map(|(counted, endpoint)| {
+            (
+                Arc::clone(counted),
+                endpoint.weight,
+                endpoint.locality.clone(),
+            )
+        });
+        let balance = backend.policy.as_ref().map(|policy| {
+            let own = self.pods.locality();
+            Arc::new(Balance::new(policy, members, own.as_deref(), now))
+        });
+        if balance.is_some() || self.traffic.get().is_some() {
+            let traffic = self.traffic.get_or_init(Box::default);
+            traffic.set(balance.clone(), now);
+        }
+        Ready { endpoints, balance }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -329,6 +461,10 @@ impl Core {
         if limit == 0 || self.waiting.load(Ordering::SeqCst) == 0 {
             return;
         }
+        let is_used = |health: &Health| health.is_used.load(Ordering::Relaxed);
+        if self.has_policy() && !counted.health().is_none_or(is_used) {
+            return;
+        }
         let mut queue = self.lock();
         if queue.waiters.is_empty() {
             return;
@@ -347,7 +483,12 @@ impl Core {
         Some(waiter)
     }
 
-    fn refuse_all(&self, error: impl Fn(BackendId) -> AcquireError) {
+    fn has_policy(&self) -> bool {
+        let traffic = self.traffic.get();
+        traffic.is_some_and(|traffic| traffic.balance().is_some())
+    }
+
+    pub(crate) fn refuse_all(&self, error: impl Fn(BackendId) -> AcquireError) {
         let waiters = {
             let mut queue = self.lock();
             self.waiting.store(0, Ordering::SeqCst);

@@ -133,9 +133,7 @@ impl Task {
     }
 
     async fn send(&mut self) -> Result<(), Failure> {
-        let reached =
-            crate::backend::reach(&self.worker, &self.backend, Freshness::Fresh, Vec::new())
-                .await?;
+        let reached = crate::backend::reach(&self.worker, &self.backend, Freshness::Fresh).await?;
         let endpoint = reached.slot.endpoint().address;
         let Connection::Http1(mut connection) = reached.connection else {
             return Ok(());

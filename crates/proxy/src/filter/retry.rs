@@ -3,8 +3,6 @@
 //! Only what the client can still be spared is tried again: nothing of an answer has reached it,
 //! and nothing of its body was taken, since it will not send that again.
 
-use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +19,6 @@ pub(crate) struct Tries {
     /// One try, until the last byte of its answer.
     pub(crate) limit: Option<Duration>,
     pub(crate) retry: Option<Arc<Retry>>,
-    /// Where tries went so far.
-    pub(crate) tried: RefCell<Vec<SocketAddr>>,
 }
 
 impl Tries {
@@ -62,18 +58,6 @@ impl Tries {
             _ => false,
         };
         is_failure.then(|| policy::backoff::pause(retry.pause, retry.max_pause, made + 1, point))
-    }
-
-    /// A try went to this endpoint.
-    pub(crate) fn note(&self, endpoint: SocketAddr) {
-        if self.retry.as_ref().is_some_and(|retry| retry.avoid_tried) {
-            self.tried.borrow_mut().push(endpoint);
-        }
-    }
-
-    /// Endpoints that the next try should not go to, if there are others.
-    pub(crate) fn avoided(&self) -> Vec<SocketAddr> {
-        self.tried.borrow().clone()
     }
 }
 
@@ -119,7 +103,6 @@ mod tests {
         Tries {
             limit,
             retry: Some(Arc::new(retry)),
-            tried: RefCell::default(),
         }
     }
 

@@ -69,6 +69,7 @@ pub(crate) async fn serve(
     entry: Rc<Entry>,
 ) {
     let worker = Rc::clone(&guard.worker);
+    let own = socket.local_addr().ok();
     let counters = &worker.counters;
     let accepted = tokio::time::timeout(
         worker.limits.handshake,
@@ -108,7 +109,7 @@ pub(crate) async fn serve(
     }
     let client = Client {
         principal: principal(&tls, stream.session()),
-        peer: Peer::new(peer.ip(), true),
+        peer: Peer::of(peer, own, true),
         entry,
         tls: Some(tls),
         limits: Default::default(),

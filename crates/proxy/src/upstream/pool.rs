@@ -5,7 +5,7 @@
 //! and when its endpoint takes no new requests: a server that waits for its connections to end
 //! must not wait for ours.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::SocketAddr;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::http2::client::{Sender, Shared};
 use crate::transport::Transport;
+use crate::upstream::held::{Held, Lease, Places};
 
 /// How long an unused connection is kept.
 pub(crate) const IDLE: Duration = Duration::from_secs(60);
@@ -30,9 +31,19 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub(crate) struct Http1Connection {
     pub(crate) stream: Transport,
     pub(crate) is_reused: bool,
+    /// What the backend's policy counts it for.
+    pub(crate) held: Held,
+    lease: Lease,
     backend: Arc<Backend>,
     idle_since: Instant,
     keep: Duration,
+}
+
+/// A connection that carries many requests at a time.
+struct Pooled {
+    shared: Shared,
+    held: Held,
+    lease: Cell<Lease>,
 }
 
 impl Http1Connection {
@@ -40,6 +51,8 @@ impl Http1Connection {
         Self {
             stream,
             is_reused: false,
+            held: Held::default(),
+            lease: Lease::new(&backend, IDLE),
             backend,
             idle_since: Instant::now(),
             keep: IDLE,
@@ -81,7 +94,9 @@ impl Hasher for EndpointHasher {
 #[derive(Default)]
 pub(crate) struct Pool {
     http1: RefCell<ByEndpoint<Vec<Http1Connection>>>,
-    http2: RefCell<ByEndpoint<Vec<Shared>>>,
+    http2: RefCell<ByEndpoint<Vec<Pooled>>>,
+    /// Of backends with a policy.
+    pub(crate) places: Places,
     used: Notify,
 }
 
@@ -106,9 +121,13 @@ impl Pool {
         mut connection: Http1Connection,
         keep: Option<Duration>,
     ) {
+        if connection.lease.is_used_up() {
+            return;
+        }
         // A second less than promised: the server's clock started earlier than ours.
-        connection.keep = keep.map_or(IDLE, |keep| {
-            keep.saturating_sub(Duration::from_secs(1)).min(IDLE)
+        let idle = connection.lease.idle();
+        connection.keep = keep.map_or(idle, |keep| {
+            keep.saturating_sub(Duration::from_secs(1)).min(idle)
         });
         connection.idle_since = Instant::now();
         let mut pool = self.http1.borrow_mut();
@@ -117,6 +136,7 @@ impl Pool {
         }
         let idle = pool.entry(endpoint).or_default();
         if idle.len() < MAX_PER_ENDPOINT {
+            connection.held.is_free();
             idle.push(connection);
         }
     }
@@ -125,15 +145,29 @@ impl Pool {
     pub(crate) fn share(&self, endpoint: SocketAddr) -> Option<Sender> {
         let mut pool = self.http2.borrow_mut();
         let shared = pool.get_mut(&endpoint)?;
-        shared.retain(|connection| !connection.is_closed());
-        shared
-            .iter()
-            .find(|connection| connection.has_room())
-            .map(Shared::sender)
+        shared.retain(|connection| !connection.shared.is_closed());
+        let found = shared.iter().find(|connection| connection.has_room())?;
+        found.count();
+        Some(found.shared.sender())
+    }
+
+    /// Lets a backend's policy count the connection that was added last.
+    pub(crate) fn hold(&self, endpoint: SocketAddr, held: Held) {
+        let mut pool = self.http2.borrow_mut();
+        if let Some(last) = pool.get_mut(&endpoint).and_then(|shared| shared.last_mut()) {
+            last.held = held;
+        }
     }
 
     /// Lets other requests use a connection.
     pub(crate) fn add_shared(&self, endpoint: SocketAddr, connection: Shared) {
+        let connection = Pooled {
+            lease: Cell::new(Lease::new(connection.backend(), IDLE)),
+            held: Held::default(),
+            shared: connection,
+        };
+        // It serves the request that it was made for.
+        connection.count();
         self.http2
             .borrow_mut()
             .entry(endpoint)
@@ -169,9 +203,9 @@ impl Pool {
         });
         self.http2.borrow_mut().retain(|endpoint, shared| {
             shared.retain(|connection| {
-                !connection.is_closed()
-                    && takes_requests(snapshot, connection.backend(), *endpoint)
-                    && !connection.is_expired(IDLE)
+                !connection.shared.is_closed()
+                    && takes_requests(snapshot, connection.shared.backend(), *endpoint)
+                    && !connection.shared.is_expired(connection.idle())
             });
             !shared.is_empty()
         });
@@ -188,6 +222,29 @@ impl Pool {
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
             }
             self.sweep(&snapshots.current_owned());
+        }
+    }
+}
+
+impl Pooled {
+    fn has_room(&self) -> bool {
+        self.lease.get().left > 0 && self.shared.has_room()
+    }
+
+    /// Counts a request that it is going to serve.
+    fn count(&self) {
+        let mut lease = self.lease.get();
+        lease.is_used_up();
+        self.lease.set(lease);
+    }
+
+    /// How long it may be without a request; not at all once it has served as many as it may.
+    fn idle(&self) -> Duration {
+        let lease = self.lease.get();
+        if lease.left == 0 {
+            Duration::ZERO
+        } else {
+            lease.idle()
         }
     }
 }

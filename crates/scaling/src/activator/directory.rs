@@ -45,6 +45,13 @@ impl Directory {
             .map(use_it)
     }
 
+    /// Calls `use_it` with every throttler.
+    pub(super) fn each(&self, mut use_it: impl FnMut(&Arc<Throttler>)) {
+        for bucket in &self.buckets {
+            bucket.load().iter().for_each(&mut use_it);
+        }
+    }
+
     /// Adds a throttler, in place of one with the same id. One writer at a time.
     pub(super) fn insert(&self, throttler: Arc<Throttler>) {
         let bucket = self.bucket(throttler.id());

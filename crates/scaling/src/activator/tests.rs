@@ -1,5 +1,7 @@
 //! The activator's promises: exact counts, limits that hold, order, and no request left behind.
 
+mod policies;
+
 use super::*;
 use crate::report::{Report, ReportReceiver, reports};
 use lifecycle::{Publish, snapshot_channel};

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::endpoint::{Counted, Slot};
@@ -24,6 +25,22 @@ pub(super) fn least_loaded(endpoints: &[Arc<Counted>], limit: u32) -> Option<Slo
         few if few.len() <= FEW => least_of_all(few, limit).or_else(|| first_free(few, limit)),
         many => less_of_two(many, limit).or_else(|| first_free(many, limit)),
     }
+}
+
+/// A place at an endpoint that is not among `avoid`, if one works and has room; else at any.
+#[cold]
+pub(super) fn elsewhere(
+    endpoints: &[Arc<Counted>],
+    limit: u32,
+    avoid: &[SocketAddr],
+) -> Option<Slot> {
+    let is_new = |counted: &Arc<Counted>| !avoid.contains(&counted.endpoint.address);
+    let others: Vec<_> = endpoints
+        .iter()
+        .filter(|counted| is_new(counted))
+        .cloned()
+        .collect();
+    least_loaded(&others, limit).or_else(|| least_loaded(endpoints, limit))
 }
 
 fn least_of_all(endpoints: &[Arc<Counted>], limit: u32) -> Option<Slot> {

@@ -54,7 +54,7 @@ async fn once(
     freshness: Freshness,
 ) -> Result<Answer, Failed> {
     let failed = |is_stale, why: String| Failed { is_stale, why };
-    let reached = backend::reach(worker, backend, freshness, Vec::new()).await;
+    let reached = backend::reach(worker, backend, freshness).await;
     let reached = reached.map_err(|failure| failed(false, failure.to_string()))?;
     let endpoint = reached.slot.endpoint().address;
     let Connection::Http1(mut connection) = reached.connection else {
