@@ -13,6 +13,7 @@ pub mod foreign;
 pub mod gateway_api;
 pub mod ingress;
 pub mod knative;
+pub mod migrate;
 mod objects;
 mod ports;
 mod shared;
