@@ -17,6 +17,7 @@ pub mod gateway_api;
 pub mod ingress;
 pub mod istio;
 pub mod knative;
+pub mod migrate;
 mod objects;
 mod overlay;
 mod ports;

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::names::annotation::LAST_APPLIED;
 use dialects::Name;
 use dialects::foreign::{Kind, Object};
 use futures::FutureExt;
@@ -114,7 +115,11 @@ pub(crate) fn read(
     resource: &Arc<ApiResource>,
 ) -> Option<Stored> {
     let written = written_in(kind, &object).map(str::to_owned);
+    // Neither says anything to a translation, and the second is the whole object once more.
     object.metadata.managed_fields = None;
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
     let resource_version = object.metadata.resource_version.take();
     let mut json = Map::new();
     if let Value::Object(data) = object.data {

@@ -48,7 +48,7 @@ use crate::gateway_status::{Caches, GatewayStatuses};
 use crate::inbox::Inbox;
 use crate::index::Index;
 use crate::ingress_status::IngressStatuses;
-pub use crate::lint::{Finding, Report, lint};
+pub use crate::lint::{Finding, Report, lint, migrate};
 use crate::names::Names;
 pub use crate::names::{Resolver, SystemResolver};
 use crate::status::Statuses;

@@ -11,6 +11,7 @@ use api::gateway::v1::{Gateway, GatewayClass, GatewayClassSpec};
 use api::names::INGRESS_CLASS;
 use dialects::foreign::{Kind, Object};
 use dialects::gateway_api::{self, Adopt, RouteKind};
+use dialects::migrate::{self, Migration};
 use dialects::{Effect, GatewayPorts, Name};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -54,6 +55,30 @@ pub struct Report {
 
 /// Judges objects as they are in files. `namespace` is of those that name none.
 pub fn lint(objects: Vec<Value>, namespace: &str, kinds: &'static [&'static Kind]) -> Report {
+    translate(objects, namespace, kinds).1
+}
+
+/// Gateway API objects for everything in files that is not Gateway API's already, for a Gateway
+/// of this class, and what the gateway says of the files themselves.
+pub fn migrate(
+    objects: Vec<Value>,
+    (namespace, class): (&str, &str),
+    kinds: &'static [&'static Kind],
+) -> (Migration, Report) {
+    let (mut index, report) = translate(objects, namespace, kinds);
+    let (snapshot, _) = index.compile();
+    let mut input = index.model(&snapshot);
+    input
+        .routes
+        .retain(|_, route| !matches!(&*route.origin.kind, "HTTPRoute" | "GRPCRoute"));
+    (migrate::migrate(&input, class), report)
+}
+
+fn translate(
+    objects: Vec<Value>,
+    namespace: &str,
+    kinds: &'static [&'static Kind],
+) -> (Index, Report) {
     let mut reading = Reading {
         namespace,
         kinds,
@@ -65,17 +90,17 @@ pub fn lint(objects: Vec<Value>, namespace: &str, kinds: &'static [&'static Kind
         reading.read(object);
     }
     reading.adopt_classes();
-    let (gateways, mut report) = (reading.gateways, reading.report);
+    let (pending, gateways, mut report) = (reading.pending, reading.gateways, reading.report);
     let mut index = Index::new(&settings(kinds), Vec::new());
     let now = Instant::now();
-    index.apply(reading.pending, now);
+    index.apply(pending, now);
     index.rebuild(now);
     let mut findings = Findings(&mut report.findings);
     findings.of_dialects(&mut index);
     findings.of_gateway_api(&mut index, &gateways);
     report.findings.sort();
     report.findings.dedup();
-    report
+    (index, report)
 }
 
 fn settings(kinds: &'static [&'static Kind]) -> Settings {

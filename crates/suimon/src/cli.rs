@@ -60,6 +60,8 @@ pub enum Command {
     Explain(Explain),
     /// Say what the gateway would not serve of these files as written, without a server
     Lint(Lint),
+    /// Write these files' routes as Gateway API objects, and say what is not the same then
+    Migrate(Migrate),
 }
 
 /// Flags of `suimon up`. Every one can stand in the file given with `--config`, without dashes.
@@ -287,6 +289,20 @@ pub struct Lint {
     /// Manifests; a directory means its *.yaml, *.yml and *.json; `-` reads standard input
     #[arg(short, long = "file", value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// Flags of `suimon migrate`.
+#[derive(Clone, Debug, Args)]
+pub struct Migrate {
+    /// Manifests with their Services; a directory means its *.yaml, *.yml and *.json; `-` reads
+    /// standard input
+    #[arg(short, long = "file", value_name = "FILE|DIR", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Class of the Gateway that is written
+    #[arg(long, value_name = "CLASS", default_value = api::gateway::CLASS)]
+    pub class: String,
     #[command(flatten)]
     pub format: Format,
 }

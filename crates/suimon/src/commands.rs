@@ -9,6 +9,7 @@ mod get;
 mod image;
 mod lint;
 mod logs;
+mod migrate;
 mod routes;
 mod up;
 
@@ -34,6 +35,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Routes(flags) => routes::run(flags, &access).await,
         Command::Explain(flags) => explain::run(flags, &access).await,
         Command::Lint(flags) => lint::run(&flags, &access),
+        Command::Migrate(flags) => migrate::run(&flags, &access),
     }
 }
 

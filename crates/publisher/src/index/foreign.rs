@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use dialects::backend::BackendRef;
 use dialects::foreign::{BackendSpec, Kind, Object, Role, Translation};
-use dialects::{Dependency, Diagnostic, Effect, Name};
+use dialects::{Dependency, Diagnostic, Effect, Name, migrate};
 use k8s_openapi::api::core::v1::Secret;
 use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{Bind, BindId, Route, RouteId};
+use routing::{BindKey, Snapshot, Visibility};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -323,6 +324,31 @@ impl Index {
             let changed = self.objects.put_dns(host, Some(addresses));
             self.mark(changed);
         }
+    }
+
+    /// Routes and backends as they are in a snapshot of this index.
+    pub(crate) fn model(&self, snapshot: &Snapshot) -> migrate::Input {
+        let mut input = migrate::Input::default();
+        let keys = snapshot.binds().map(|bind| BindKey::new(bind.id.clone()));
+        let bound = keys.flat_map(|key| snapshot.routes_at(&key).into_iter());
+        let shared = snapshot.routes(Visibility::ClusterLocal).into_iter();
+        for listed in shared.chain(bound) {
+            let name = listed.host.to_string();
+            let has_certificate = snapshot.tls(Visibility::External, Some(&name)).is_some();
+            for route in listed.routes {
+                let source = route.source();
+                if has_certificate && source.bind.is_none() {
+                    let certificate = (source.origin.clone(), listed.host.clone());
+                    input.certificates.push(certificate);
+                }
+                input.routes.insert(route.id().clone(), Arc::clone(source));
+            }
+        }
+        let backends = self.backends.iter();
+        input.backends = backends
+            .map(|(reference, used)| (reference.id(), (reference.clone(), used.spec.clone())))
+            .collect();
+        input
     }
 
     /// Takes in what became of a socket: whoever wants it is told.

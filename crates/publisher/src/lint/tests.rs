@@ -62,3 +62,78 @@ fn a_route_is_judged_at_the_gateway_that_the_files_have() {
     let listener = "Gateway default/edge spec.listeners[http] Refused".to_owned();
     assert!(lines.contains(&listener), "{lines:?}");
 }
+
+struct Get(&'static str, &'static str);
+
+impl routing::RequestView for Get {
+    fn host(&self) -> &str {
+        self.0
+    }
+    fn path(&self) -> &str {
+        self.1
+    }
+    fn header(&self, _: &str) -> Option<&[u8]> {
+        None
+    }
+    fn method(&self) -> &str {
+        "GET"
+    }
+    fn query(&self) -> &str {
+        ""
+    }
+}
+
+/// Where a request goes: the shared listeners' answer, or that of the only bind.
+fn goes_to(objects: Vec<Value>, request: &Get) -> Option<String> {
+    let (mut index, _) = translate(objects, "default", KINDS);
+    let snapshot = index.compile().0;
+    let key = snapshot.binds().next();
+    let key = key.map(|bind| routing::BindKey::new(bind.id.clone()));
+    let route = match &key {
+        Some(key) => snapshot.select_at(key, request)?,
+        None => snapshot.select(routing::Visibility::External, request)?,
+    };
+    match &route.action {
+        routing::CompiledAction::Forward(split) => Some(split.at(0).backend.to_string()),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_an_ingress_becomes_sends_requests_where_the_ingress_sent_them() {
+    let service = |name: &str| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}});
+    let path = |path: &str, kind: &str, service: &str| json!({"path": path, "pathType": kind, "backend": {"service": {"name": service, "port": {"number": 80}}}});
+    let rules = json!([{"host": "a.example.com", "http": {"paths": [
+        path("/", "Prefix", "one"), path("/b", "Prefix", "two"), path("/b/c", "Exact", "three"),
+        path("/text", "ImplementationSpecific", "two"),
+    ]}}, {"host": "*.example.com", "http": {"paths": [path("/", "Prefix", "three")]}}]);
+    let services: Vec<_> = ["one", "two", "three"].map(service).to_vec();
+    let mut before = services.clone();
+    before.push(json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "Web".to_lowercase()}, "spec": {"rules": rules}}));
+    let (migration, report) = migrate(before.clone(), ("default", "suimon"), KINDS);
+    assert_eq!(report.findings, []);
+    let mut after = services;
+    after.extend(migration.objects);
+    for (host, path) in [
+        ("a.example.com", "/"),
+        ("a.example.com", "/b"),
+        ("a.example.com", "/b/x"),
+        ("a.example.com", "/b/c"),
+        ("a.example.com", "/bb"),
+        ("a.example.com", "/textual"),
+        ("b.example.com", "/b/c"),
+        ("b.example.org", "/"),
+    ] {
+        let request = Get(host, path);
+        let sent = goes_to(before.clone(), &request);
+        assert_eq!(goes_to(after.clone(), &request), sent, "{host}{path}");
+        assert_eq!(sent.is_some(), host != "b.example.org");
+    }
+    let notes: Vec<_> = migration.notes.iter().map(|it| it.verdict).collect();
+    assert_eq!(
+        notes,
+        [dialects::migrate::Verdict::Changed],
+        "{:?}",
+        migration.notes
+    );
+}

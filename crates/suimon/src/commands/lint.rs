@@ -36,12 +36,12 @@ pub fn run(flags: &cli::Lint, access: &cli::Access) -> anyhow::Result<ExitCode> 
 }
 
 /// What waits for something that is in no file may well be served.
-fn is_refused(finding: &Finding) -> bool {
+pub(super) fn is_refused(finding: &Finding) -> bool {
     matches!(finding.effect, Effect::Refused | Effect::Conflict)
 }
 
 /// `KIND namespace/name: field: message`.
-fn line(finding: &Finding) -> String {
+pub(super) fn line(finding: &Finding) -> String {
     let name = if finding.namespace.is_empty() {
         finding.name.clone()
     } else {
