@@ -109,18 +109,26 @@ impl RuleReader<'_> {
         let mut is_possible = true;
         for (key, inner) in [("from", "source"), ("to", "operation")] {
             let written = rule.objects(key);
-            let lists = written.iter().filter_map(|one| {
-                let fields = one.object(inner)?;
-                self.list(&fields, key == "from")
+            let lists = written.iter().filter_map(|one| match one.object(inner) {
+                Some(fields) => self.list(&fields, key == "from"),
+                None => self.fails_closed.then(Vec::new),
             });
             let lists: Vec<_> = lists.collect();
-            if written.is_empty() {
+            if written.is_empty() && !is_given(rule, key) {
+                continue;
+            }
+            if written.is_empty() && self.fails_closed {
                 continue;
             }
             if lists.is_empty() {
                 is_possible = false;
             }
             groups.push(lists);
+        }
+        let known = ["from", "to", "when"];
+        let is_strange = rule.keys().any(|key| !known.contains(&key));
+        if (is_strange || is_wrong(rule, "when")) && !self.fails_closed {
+            is_possible = false;
         }
         for condition in rule.objects("when") {
             match self.when(&condition) {
@@ -157,8 +165,17 @@ impl RuleReader<'_> {
                 if !values.is_empty() {
                     let one = self.field(name, &values, fields, key);
                     conditions.push(if negate { one.negated() } else { one });
+                } else if is_given(fields, key) {
+                    conditions.push(Condition::Unknown);
                 }
             }
+        }
+        let is_known = |key: &str| {
+            let bare = key.strip_prefix("not").unwrap_or(key);
+            names.iter().any(|name| name.eq_ignore_ascii_case(bare))
+        };
+        if !fields.keys().all(is_known) {
+            conditions.push(Condition::Unknown);
         }
         self.all(conditions)
     }
@@ -234,6 +251,9 @@ impl RuleReader<'_> {
         for (list, negate) in [("values", false), ("notValues", true)] {
             let values = fields.strings(list);
             if values.is_empty() {
+                if is_given(fields, list) {
+                    conditions.push(Condition::Unknown);
+                }
                 continue;
             }
             let one = self.attribute(key, &values, fields, list);
@@ -282,6 +302,17 @@ impl RuleReader<'_> {
             }
         }
     }
+}
+
+/// Whether a list is there that says something, or that could not be read.
+fn is_given(fields: &Fields<'_>, key: &str) -> bool {
+    let list = fields.raw(key);
+    list.is_some_and(|value| value.as_array().is_none_or(|list| !list.is_empty()))
+}
+
+/// Whether something else stands in the place of a list.
+fn is_wrong(fields: &Fields<'_>, key: &str) -> bool {
+    fields.raw(key).is_some_and(|value| !value.is_array())
 }
 
 impl Condition {

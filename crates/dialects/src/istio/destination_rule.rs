@@ -96,7 +96,7 @@ pub(crate) fn spec(
     let mut rules_with_policy = rules
         .iter()
         .filter(|rule| rule.spec()["trafficPolicy"].is_object());
-    let of_host = rules_with_policy.next().or(rules.first());
+    let of_host = rules_with_policy.next().or_else(|| rules.first());
     let of_subset = subset.map(|name| {
         let mut all = rules.iter().flat_map(|rule| {
             let subsets = rule.spec()["subsets"].as_array().into_iter().flatten();

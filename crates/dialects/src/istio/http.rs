@@ -82,11 +82,18 @@ pub(super) fn read(rule: &Fields<'_>, finder: &Finder<'_, '_>, namespace: &str) 
 fn blocks(rule: &Fields<'_>, namespace: &str) -> Vec<Block> {
     let written = rule.objects("match");
     if written.is_empty() {
-        return vec![Block::everything(rule.path().to_owned())];
+        // What is no list was reported, and must not match everything.
+        let is_wrong = rule.raw("match").is_some_and(|value| !value.is_array());
+        let everything = Block::everything(rule.path().to_owned());
+        return Some(everything).filter(|_| !is_wrong).into_iter().collect();
     }
+    let list = rule.list("match");
     // One that cannot be read was reported, and the others are served.
-    let read = written.iter().map(|block| matches::read(block, namespace));
-    read.filter_map(Result::ok).collect()
+    let read = written.iter().zip(list).map(|(block, value)| {
+        let read = matches::read(block, namespace);
+        read.ok().filter(|_| value.is_object())
+    });
+    read.flatten().collect()
 }
 
 fn does(rule: &Fields<'_>, finder: &Finder<'_, '_>, changes: &Changes) -> Option<Does> {

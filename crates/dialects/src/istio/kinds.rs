@@ -133,7 +133,6 @@ static TELEMETRY: Kind = Kind {
     versions: &["v1", "v1alpha1"],
     kind: "Telemetry",
     plural: "telemetries",
-    short: &["telemetry"],
     ..PART
 };
 

@@ -97,9 +97,8 @@ pub(super) fn read(fields: &Fields<'_>, namespace: &str) -> Result<Block, Unread
     fields.ignore("statPrefix");
     let read = conditions(fields, &mut block.matches);
     let path = path(fields, &mut block);
-    place(fields, namespace, &mut block);
-    read?;
-    path?;
+    let place = place(fields, namespace, &mut block);
+    read.and(path).and(place)?;
     let matches = &block.matches;
     let is_everything = matches.headers.is_empty()
         && matches.query.is_empty()
@@ -120,7 +119,7 @@ pub(super) fn read(fields: &Fields<'_>, namespace: &str) -> Result<Block, Unread
 
 fn path(fields: &Fields<'_>, block: &mut Block) -> Result<(), Unreadable> {
     let ignore_case = fields.bool("ignoreUriCase").unwrap_or(false);
-    let Some(uri) = fields.object("uri") else {
+    let Some(uri) = object(fields, "uri")? else {
         return Ok(());
     };
     let compared = compare::read(&uri)?;
@@ -147,50 +146,67 @@ fn path(fields: &Fields<'_>, block: &mut Block) -> Result<(), Unreadable> {
     Ok(())
 }
 
+/// A nested object. Anything else in its place was reported, and must not match everything.
+fn object<'v>(fields: &Fields<'v>, key: &str) -> Result<Option<Fields<'v>>, Unreadable> {
+    let found = fields.object(key);
+    let is_wrong = fields.raw(key).is_some_and(|value| !value.is_object());
+    if is_wrong { Err(Unreadable) } else { Ok(found) }
+}
+
+/// Everything but the path. All of it is read, also if some of it cannot be.
 fn conditions(fields: &Fields<'_>, matches: &mut Match) -> Result<(), Unreadable> {
     let mut result = Ok(());
-    if let Some(method) = fields.object("method") {
-        match compare::read(&method) {
-            Ok(Compared::Exact(method)) => matches.method = Some(method),
-            Ok(other) => matches.other.push(other.predicate(Subject::Method)),
-            Err(error) => result = Err(error),
-        }
-    }
-    if let Some(scheme) = fields.object("scheme") {
-        match compare::read(&scheme) {
-            Ok(compared) => matches.other.push(compared.predicate(Subject::Scheme)),
-            Err(error) => result = Err(error),
-        }
-    }
-    if let Some(authority) = fields.object("authority") {
-        match compare::read(&authority) {
-            Ok(compared) => matches.other.push(host(&compared)),
+    for (key, subject) in [
+        ("method", Subject::Method),
+        ("scheme", Subject::Scheme),
+        ("authority", Subject::Host),
+    ] {
+        let read = object(fields, key);
+        match read.and_then(|found| found.map(|found| compare::read(&found)).transpose()) {
+            Ok(None) => {}
+            Ok(Some(Compared::Exact(method))) if key == "method" => matches.method = Some(method),
+            Ok(Some(compared)) if key == "authority" => matches.other.push(host(&compared)),
+            Ok(Some(compared)) => matches.other.push(compared.predicate(subject)),
             Err(error) => result = Err(error),
         }
     }
     for (key, without) in [("headers", false), ("withoutHeaders", true)] {
-        let Some(map) = fields.object(key) else {
-            continue;
-        };
-        for name in map.keys() {
-            if let Err(error) = header(&map, name, without, matches) {
-                result = Err(error);
+        match object(fields, key) {
+            Ok(None) => {}
+            Ok(Some(map)) => {
+                for name in map.keys() {
+                    if let Err(error) = header(&map, name, without, matches) {
+                        result = Err(error);
+                    }
+                }
             }
+            Err(error) => result = Err(error),
         }
     }
-    if let Some(map) = fields.object("queryParams") {
-        for name in map.keys() {
-            let read = map.object(name).map(|value| compare::read(&value));
-            match read.unwrap_or(Ok(Compared::Present)) {
-                Ok(compared) => match compared.query(name.into()) {
-                    Ok(query) => matches.query.push(query),
-                    Err(predicate) => matches.other.push(predicate),
-                },
-                Err(error) => result = Err(error),
+    match object(fields, "queryParams") {
+        Ok(None) => {}
+        Ok(Some(map)) => {
+            for name in map.keys() {
+                if let Err(error) = parameter(&map, name, matches) {
+                    result = Err(error);
+                }
             }
         }
+        Err(error) => result = Err(error),
     }
     result
+}
+
+fn parameter(map: &Fields<'_>, name: &str, matches: &mut Match) -> Result<(), Unreadable> {
+    let compared = match object(map, name)? {
+        Some(value) => compare::read(&value)?,
+        None => Compared::Present,
+    };
+    match compared.query(name.into()) {
+        Ok(query) => matches.query.push(query),
+        Err(predicate) => matches.other.push(predicate),
+    }
+    Ok(())
 }
 
 /// Ports differ from those in the files wherever the gateway listens elsewhere, so they count only
@@ -217,7 +233,7 @@ fn header(
     without: bool,
     matches: &mut Match,
 ) -> Result<(), Unreadable> {
-    let compared = match map.object(name) {
+    let compared = match object(map, name)? {
         Some(value) => compare::read(&value)?,
         None => Compared::Present,
     };
@@ -271,7 +287,7 @@ pub(super) fn claim_path(text: &str) -> Option<Arc<[Arc<str>]>> {
     is_whole.then(|| parts.into())
 }
 
-fn place(fields: &Fields<'_>, namespace: &str, block: &mut Block) {
+fn place(fields: &Fields<'_>, namespace: &str, block: &mut Block) -> Result<(), Unreadable> {
     if fields.has("gateways") {
         let names = fields.strings("gateways");
         let names = names
@@ -285,10 +301,14 @@ fn place(fields: &Fields<'_>, namespace: &str, block: &mut Block) {
         let ours = labels
             .iter()
             .all(|(key, value)| is_gateway_label(key, value));
-        block.from_gateway = Some(ours);
+        block.from_gateway = Some(ours && !labels.is_empty());
     }
     if let Some(source) = fields.text("sourceNamespace") {
         let ours = source == super::ROOT_NAMESPACE;
         block.from_gateway = Some(block.from_gateway.unwrap_or(true) && ours);
     }
+    if fields.has("port") && block.port.is_none() {
+        return Err(Unreadable);
+    }
+    Ok(())
 }

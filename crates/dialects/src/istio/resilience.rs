@@ -144,7 +144,7 @@ fn fault(written: &Fields<'_>) -> Option<Fault> {
             }
             code
         });
-        let abort = status.map(Abort::Http).or(grpc.map(Abort::Grpc))?;
+        let abort = status.map(Abort::Http).or_else(|| grpc.map(Abort::Grpc))?;
         Some((abort, share))
     });
     (delay.is_some() || abort.is_some()).then_some(Fault { delay, abort })

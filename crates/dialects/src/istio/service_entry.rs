@@ -270,11 +270,11 @@ pub(super) fn judge(spec: &Fields<'_>) {
     for endpoint in spec.objects("endpoints") {
         judge_workload(&endpoint);
     }
-    if let Some(selector) = spec.object("workloadSelector") {
-        if selector.string_map("labels").is_empty() {
-            let message = "an empty selector selects nothing here; name labels of WorkloadEntries";
-            selector.refuse("labels", "FieldNotSupported", message);
-        }
+    if let Some(selector) = spec.object("workloadSelector")
+        && selector.string_map("labels").is_empty()
+    {
+        let message = "an empty selector selects nothing here; name labels of WorkloadEntries";
+        selector.refuse("labels", "FieldNotSupported", message);
     }
 }
 
