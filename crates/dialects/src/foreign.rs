@@ -196,6 +196,7 @@ pub struct ExternalHost {
 
 /// Every kind of every dialect.
 pub fn kinds() -> &'static [&'static Kind] {
-    static ALL: LazyLock<Vec<&'static Kind>> = LazyLock::new(|| [crate::contour::KINDS].concat());
+    static ALL: LazyLock<Vec<&'static Kind>> =
+        LazyLock::new(|| [crate::contour::KINDS, crate::gloo::KINDS].concat());
     &ALL
 }

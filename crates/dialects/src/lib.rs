@@ -12,6 +12,7 @@ mod diagnostic;
 mod fields;
 pub mod foreign;
 pub mod gateway_api;
+mod gloo;
 pub mod ingress;
 pub mod knative;
 mod objects;

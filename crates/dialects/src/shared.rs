@@ -1,8 +1,11 @@
 //! Leaf functions that dialects share. They take plain values and never decide control flow.
 
 pub(crate) mod authorities;
+pub(crate) mod envoy_format;
 pub(crate) mod go_duration;
 pub(crate) mod headers;
 pub(crate) mod host;
+pub(crate) mod retry_on;
 pub(crate) mod selector;
 pub(crate) mod tls;
+pub(crate) mod variant;
