@@ -207,6 +207,7 @@ pub fn kinds() -> &'static [&'static Kind] {
             crate::asm::KINDS,
             crate::contour::KINDS,
             crate::emissary::KINDS.as_slice(),
+            crate::gloo::KINDS,
         ]
         .concat()
     });

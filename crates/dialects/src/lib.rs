@@ -14,6 +14,7 @@ pub mod emissary;
 mod fields;
 pub mod foreign;
 pub mod gateway_api;
+mod gloo;
 pub mod ingress;
 pub mod istio;
 pub mod knative;

@@ -4,10 +4,13 @@ pub(crate) mod authorities;
 pub(crate) mod authority;
 #[cfg(test)]
 pub(crate) mod cases;
+pub(crate) mod envoy_format;
 pub(crate) mod go_duration;
 pub(crate) mod headers;
 pub(crate) mod host;
+pub(crate) mod retry_on;
 pub(crate) mod selector;
 pub(crate) mod text;
 pub(crate) mod tls;
 pub(crate) mod upstream;
+pub(crate) mod variant;

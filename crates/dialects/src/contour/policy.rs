@@ -7,7 +7,7 @@ use routing::model::{PathEdit, Redirect, RedirectPort, Respond, Retry, RetryWhen
 
 use super::condition::{Path, PathKind};
 use crate::fields::Fields;
-use crate::shared::go_duration;
+use crate::shared::{go_duration, retry_on};
 
 /// Envoy's, which Contour leaves in force.
 const RESPONSE: Duration = Duration::from_secs(15);
@@ -122,7 +122,7 @@ pub(super) fn retries(fields: &Fields<'_>) -> Retries {
         avoid_tried: false,
     };
     for word in on {
-        if !retry_on(word, &codes, &mut retry) {
+        if !retry_on::add(word, &codes, &mut retry) {
             let text = format!("{word:?} is not supported as a reason to try again");
             fields.refuse("retryOn", "RetryOnNotSupported", text);
         }
@@ -133,31 +133,6 @@ pub(super) fn retries(fields: &Fields<'_>) -> Retries {
         retry: (attempts > 0).then(|| Arc::new(retry)),
         try_timeout: try_timeout.filter(|time| !time.is_zero()),
     }
-}
-
-/// One word of Envoy's `retry-on`. Returns whether it is served.
-pub(crate) fn retry_on(word: &str, codes: &[u16], retry: &mut Retry) -> bool {
-    let when = &mut retry.when;
-    match word {
-        "5xx" => {
-            // Envoy counts whatever ends without an answer as one of them.
-            when.any_5xx = true;
-            retry.on_failure = true;
-        }
-        "gateway-error" => retry.statuses.extend([502, 503, 504]),
-        "reset" => when.reset = true,
-        "connect-failure" | "reset-before-request" => when.connect_failure = true,
-        "refused-stream" => when.refused_stream = true,
-        "retriable-4xx" => retry.statuses.push(409),
-        "retriable-status-codes" => retry.statuses.extend(codes),
-        "cancelled" => when.grpc.push(1),
-        "deadline-exceeded" => when.grpc.push(4),
-        "resource-exhausted" => when.grpc.push(8),
-        "internal" => when.grpc.push(13),
-        "unavailable" => when.grpc.push(14),
-        _ => return false,
-    }
-    true
 }
 
 /// `requestRedirectPolicy`.

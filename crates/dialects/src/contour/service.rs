@@ -10,8 +10,8 @@ use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
 use routing::model::{
     Arm, BackendId, BackendPolicy, Filters, HealthCheck, Protocol, SlowStart, Timeouts,
 };
-use sha2::{Digest, Sha256};
 
+use super::DIALECT;
 use super::balance::{self, Balancing};
 use super::certificates::Refusal;
 use super::header;
@@ -22,6 +22,7 @@ use crate::backend::{self, BackendRef, TargetKind, Unresolved};
 use crate::fields::Fields;
 use crate::foreign::BackendSpec;
 use crate::objects::{Name, Reader};
+use crate::shared::variant;
 
 /// Contour's own default.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -347,10 +348,7 @@ impl<'r, 'o> Backends<'r, 'o> {
         if reference.http2 && own.protocol == Some(Protocol::H2c) {
             own.protocol = None; // The reference says it.
         }
-        if own != BackendSpec::default() {
-            let digest = Sha256::digest(format!("{own:?}"));
-            reference.variant = Some(format!("contour/{}", hex::encode(&digest[..5])).into());
-        }
+        reference.variant = variant::of(DIALECT, &own);
         let id = reference.id();
         self.found.insert(reference, Arc::new(spec));
         id

@@ -1,0 +1,173 @@
+//! Gateway: at which sockets which VirtualServices are served.
+//!
+//! Gateways at Gloo's own ports (80 and 8080; with TLS 443 and 8443) are the gateway's shared
+//! listeners; others get sockets of their own. Without any Gateway, everything is at the shared
+//! ones. A VirtualService with `sslConfig` is served over TLS only, one without over plain HTTP.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use routing::model::{Bind, BindId};
+
+use super::options::upgrades;
+use super::select::Selector;
+use super::status::Judgement;
+use super::{DIALECT, GATEWAY, reference};
+use crate::fields::{Fields, Findings};
+use crate::foreign::{Object, Translation};
+use crate::objects::{Name, Objects, Reader};
+
+/// Somewhere a VirtualService is served.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// `None`: the shared listeners.
+    pub(super) bind: Option<Arc<Bind>>,
+    pub(super) allows_upgrades: bool,
+}
+
+/// What of a Gateway matters.
+struct Spec {
+    ssl: bool,
+    address: IpAddr,
+    port: u16,
+    /// By name; without names by selector.
+    names: Vec<Name>,
+    namespaces: Vec<String>,
+    selector: Selector,
+    allows_upgrades: bool,
+    serves_http: bool,
+}
+
+/// Where a VirtualService is served.
+pub(super) fn places(reader: &Reader<'_>, object: &Object) -> Vec<Place> {
+    let ssl = object.spec()["sslConfig"].is_object();
+    let mut gateways = reader.foreign_all(&GATEWAY).peekable();
+    if gateways.peek().is_none() {
+        return vec![Place {
+            bind: None,
+            allows_upgrades: false,
+        }];
+    }
+    let mut places: Vec<Place> = Vec::new();
+    for gateway in gateways {
+        let spec = Spec::read(gateway, &Findings::default());
+        if !spec.serves_http || spec.ssl != ssl || !spec.selects(object) {
+            continue;
+        }
+        let place = spec.place(&gateway.name);
+        match places.iter_mut().find(|known| known.bind == place.bind) {
+            Some(known) => known.allows_upgrades |= place.allows_upgrades,
+            None => places.push(place),
+        }
+    }
+    places
+}
+
+impl Spec {
+    fn read(object: &Object, findings: &Findings) -> Self {
+        let root = Fields::new(&object.body, String::new(), findings);
+        let mut out = Self {
+            ssl: false,
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            port: 8080,
+            names: Vec::new(),
+            namespaces: Vec::new(),
+            selector: Selector::default(),
+            allows_upgrades: false,
+            serves_http: false,
+        };
+        let Some(spec) = root.object("spec") else {
+            return out;
+        };
+        out.ssl = spec.bool("ssl").unwrap_or(false);
+        out.port = spec.number("bindPort").unwrap_or(out.port);
+        if let Some(text) = spec.text("bindAddress") {
+            match text.parse() {
+                Ok(address) => out.address = address,
+                Err(_) => spec.refuse("bindAddress", "AddressInvalid", "must be an address"),
+            }
+        }
+        spec.ignore("proxyNames"); // There is one gateway.
+        spec.unsupported("tcpGateway", "only HTTP is served at Gateways");
+        spec.unsupported("hybridGateway", "write a Gateway for each kind of listener");
+        spec.unsupported(
+            "options",
+            "the gateway's listeners have settings of their own",
+        );
+        spec.unsupported(
+            "routeOptions",
+            "the gateway's listeners have settings of their own",
+        );
+        if spec.bool("useProxyProto").unwrap_or(false) {
+            let text = "the PROXY protocol is not expected from clients";
+            spec.refuse("useProxyProto", "FieldNotSupported", text);
+        }
+        if let Some(http) = spec.object("httpGateway") {
+            out.serves_http = true;
+            out.read_http(&http, &object.name.namespace);
+        } else {
+            out.serves_http = !spec.has("tcpGateway") && !spec.has("hybridGateway");
+        }
+        out
+    }
+
+    fn read_http(&mut self, http: &Fields<'_>, namespace: &str) {
+        let names = http.objects("virtualServices");
+        self.names = names.iter().map(|it| reference(it, namespace)).collect();
+        self.selector.labels(http, "virtualServiceSelector");
+        if let Some(expressions) = http.object("virtualServiceExpressions") {
+            self.selector.expressions(&expressions, "expressions");
+        }
+        let namespaces = http.strings("virtualServiceNamespaces").into_iter();
+        self.namespaces = namespaces.map(str::to_owned).collect();
+        let Some(options) = http.object("options") else {
+            return;
+        };
+        if let Some(manager) = options.object("httpConnectionManagerSettings") {
+            self.allows_upgrades = upgrades(&manager).unwrap_or(false);
+        }
+    }
+
+    fn selects(&self, object: &Object) -> bool {
+        if !self.names.is_empty() && self.selector.is_empty() {
+            return self.names.contains(&object.name);
+        }
+        let namespace = &*object.name.namespace;
+        let everywhere = self.namespaces.is_empty() || self.namespaces.iter().any(|it| it == "*");
+        let is_in = everywhere || self.namespaces.iter().any(|it| it == namespace);
+        is_in && self.selector.selects(&object.labels)
+    }
+
+    fn place(&self, name: &Name) -> Place {
+        let own = if self.ssl { [443, 8443] } else { [80, 8080] };
+        let bind = (!own.contains(&self.port)).then(|| {
+            Arc::new(Bind {
+                id: BindId(format!("{DIALECT}/{name}").into()),
+                address: SocketAddr::new(self.address, self.port),
+                is_tls: self.ssl,
+                sealed: Vec::new(),
+            })
+        });
+        Place {
+            bind,
+            allows_upgrades: self.allows_upgrades,
+        }
+    }
+}
+
+/// The status of a Gateway.
+pub(super) fn judge(object: &Object, _: &Objects) -> Translation {
+    let findings = Findings::default();
+    let mut judgement = Judgement::default();
+    let spec = Spec::read(object, &findings);
+    judgement.absorb(&findings);
+    if !spec.serves_http {
+        let text = "the Gateway serves nothing: only httpGateway is supported";
+        judgement.error("GatewayNotSupported", "spec", text);
+    }
+    Translation {
+        diagnostics: judgement.diagnostics(),
+        status: Some(judgement.status("gateway")),
+        ..Translation::default()
+    }
+}

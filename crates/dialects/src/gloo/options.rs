@@ -1,0 +1,345 @@
+//! `options` of routes and hosts: gathered from where they are inherited and referred to, then
+//! read into what the model knows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use routing::model::{Abort, Fault, Filters, Guards, HashKey, PathEdit, Retry, Share};
+use serde_json::Value;
+
+use super::filter::{self, Headers, duration};
+use super::matcher::{Matcher, PathKind, flag};
+use super::status::CLOSED;
+use super::unwrapped;
+use crate::fields::Fields;
+use crate::objects::Name;
+use crate::shared::headers;
+
+/// Envoy's, where nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Guards of the enterprise edition (and one of the other) that must not be left out silently.
+const GUARDS: [&str; 9] = [
+    "extauth",
+    "jwt",
+    "jwtStaged",
+    "jwtProvidersStaged",
+    "rbac",
+    "waf",
+    "csrf",
+    "dlp",
+    "ai",
+];
+const LIMITS: [&str; 9] = [
+    "ratelimit",
+    "ratelimitBasic",
+    "ratelimitEarly",
+    "ratelimitRegular",
+    "rateLimitConfigs",
+    "rateLimitEarlyConfigs",
+    "rateLimitRegularConfigs",
+    "httpLocalRatelimit",
+    "ratelimitServer",
+];
+
+/// Options that `own` does not say are taken from `other`.
+pub(super) fn merge(own: &mut Value, other: &Value) {
+    let Some(other) = other.as_object() else {
+        return;
+    };
+    if own.is_null() {
+        *own = Value::Object(serde_json::Map::new());
+    }
+    if let Some(own) = own.as_object_mut() {
+        for (key, value) in other {
+            own.entry(key).or_insert_with(|| value.clone());
+        }
+    }
+}
+
+/// Options of a virtual host.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HostOptions {
+    headers: Headers,
+    cors: Option<Value>,
+    retry: Option<Arc<Retry>>,
+    try_timeout: Option<Duration>,
+    max_body: Option<u64>,
+}
+
+impl HostOptions {
+    pub(super) fn read(fields: &Fields<'_>) -> Self {
+        refuse_guards(fields);
+        let headers = fields
+            .object("headerManipulation")
+            .map(|it| Headers::read(&it));
+        let retries = fields.object("retries").map(|it| filter::retries(&it));
+        let (retry, try_timeout) = retries.unwrap_or_default();
+        let cors = fields.raw("cors").cloned();
+        // Read for its findings.
+        filter::cors(cors.as_ref(), None, fields);
+        fields.ignore("stats");
+        Self {
+            headers: headers.unwrap_or_default(),
+            cors,
+            retry,
+            try_timeout,
+            max_body: max_body(fields),
+        }
+    }
+}
+
+fn refuse_guards(fields: &Fields<'_>) {
+    for key in GUARDS {
+        if fields.raw(key).is_some_and(|value| !is_disabled(value)) {
+            let text = format!(
+                "{} is not supported, and without it everybody would pass; nothing is served until it is removed",
+                fields.at(key)
+            );
+            fields.refuse(key, CLOSED, text);
+        }
+    }
+    for key in LIMITS {
+        fields.unsupported(key, "requests are not limited");
+    }
+    for key in ["stagedTransformations", "transformations"] {
+        fields.unsupported(key, "requests and answers are passed on untransformed");
+    }
+}
+
+/// `disable: true` switches a guard off, which it is.
+fn is_disabled(value: &Value) -> bool {
+    ["disable", "disabled"]
+        .iter()
+        .any(|key| value.get(key) == Some(&Value::Bool(true)))
+}
+
+fn max_body(fields: &Fields<'_>) -> Option<u64> {
+    let per_route = fields.object("bufferPerRoute")?;
+    let is_off = per_route.bool("disabled").unwrap_or(false);
+    let buffer = per_route.object("buffer")?;
+    let bytes = buffer.raw("maxRequestBytes").map(unwrapped)?;
+    bytes.as_u64().filter(|_| !is_off)
+}
+
+/// What the options of a route come to.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    /// Without edits of the path, mirrors and guards.
+    pub(super) filters: Filters,
+    pub(super) request: routing::model::HeaderOps,
+    pub(super) guards: Guards,
+    pub(super) prefix: Option<Arc<str>>,
+    pub(super) regex: Option<PathEdit>,
+    /// The host of an upstream outside takes the place of the request's.
+    pub(super) auto_host: bool,
+    pub(super) hash: Vec<HashKey>,
+    pub(super) idle: Option<Duration>,
+    pub(super) mirror: Option<(Name, Share)>,
+}
+
+impl Options {
+    pub(super) fn read(
+        fields: &Fields<'_>,
+        host: &HostOptions,
+        allows_upgrades: bool,
+        namespace: &str,
+    ) -> Self {
+        refuse_guards(fields);
+        let own = fields
+            .object("headerManipulation")
+            .map(|it| Headers::read(&it));
+        let headers = own.unwrap_or_default().then(&host.headers);
+        let retries = fields.object("retries").map(|it| filter::retries(&it));
+        let (retry, try_timeout) =
+            retries.unwrap_or_else(|| (host.retry.clone(), host.try_timeout));
+        let time = |key| {
+            fields
+                .text(key)
+                .and_then(|text| duration(fields, key, text))
+        };
+        let timeout = time("timeout").unwrap_or(TIMEOUT);
+        let text = |key: &str| {
+            let value = unwrapped(fields.raw(key)?).as_str();
+            if value.is_none() {
+                fields.refuse(key, "FieldInvalid", "must be a string");
+            }
+            value
+        };
+        let cors = fields.raw("cors");
+        let upgrades = upgrades(fields);
+        for key in ["hostRewriteHeader", "hostRewritePathRegex"] {
+            fields.unsupported(key, "the host is kept; write hostRewrite");
+        }
+        let host_rewrite = text("hostRewrite").filter(|host| !host.is_empty());
+        let regex = fields.object("regexRewrite").and_then(|it| regex_edit(&it));
+        Self {
+            filters: Filters {
+                response_headers: headers.response,
+                rewrite_host: host_rewrite.map(Arc::from),
+                cors: filter::cors(cors, host.cors.as_ref(), fields),
+                request_timeout: (!timeout.is_zero()).then_some(timeout),
+                try_timeout,
+                retry,
+                request_templates: headers.request_templates,
+                response_templates: headers.response_templates,
+                ..Filters::default()
+            },
+            request: headers.request,
+            guards: Guards {
+                fault: fields.object("faults").and_then(|it| fault(&it)),
+                max_body: max_body(fields).or(host.max_body),
+                no_upgrade: !upgrades.unwrap_or(allows_upgrades),
+                ..Guards::default()
+            },
+            prefix: text("prefixRewrite")
+                .filter(|it| !it.is_empty())
+                .map(Arc::from),
+            regex,
+            auto_host: flag(fields, "autoHostRewrite").unwrap_or(false),
+            hash: hash(fields),
+            idle: time("idleTimeout").filter(|time| !time.is_zero()),
+            mirror: mirror(fields, namespace),
+        }
+    }
+
+    /// How the path of a request with this matcher changes.
+    pub(super) fn edit(&self, matcher: &Matcher) -> Option<PathEdit> {
+        match &self.prefix {
+            Some(with) => Some(prefix_edit(matcher, with)),
+            None => self.regex.clone(),
+        }
+    }
+}
+
+/// What is matched becomes `with`, and the rest of the path stays.
+pub(super) fn prefix_edit(matcher: &Matcher, with: &Arc<str>) -> PathEdit {
+    if matcher.path == PathKind::Regex {
+        return PathEdit::Full(Arc::clone(with));
+    }
+    if matcher.ignores_case() {
+        let mut pattern = "(?i)^".to_owned();
+        for letter in matcher.text.chars() {
+            if letter.is_ascii_punctuation() {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+        }
+        return PathEdit::Regex {
+            pattern: pattern.into(),
+            with: with.replace('\\', "\\\\").into(),
+        };
+    }
+    PathEdit::Text {
+        matched: Arc::clone(&matcher.text),
+        with: Arc::clone(with),
+    }
+}
+
+/// `regexRewrite`, in options and redirects.
+pub(super) fn regex_edit(fields: &Fields<'_>) -> Option<PathEdit> {
+    let pattern = fields.object("pattern");
+    let pattern = pattern.as_ref().and_then(|pattern| {
+        pattern.ignore("googleRe2");
+        pattern.str("regex")
+    });
+    let with = fields.str("substitution").unwrap_or_default();
+    let pattern = pattern.unwrap_or_default();
+    if let Err(error) = routing::regex::compile(pattern) {
+        let text = format!("expression {pattern:?} cannot be used: {error}; the path is kept");
+        fields.refuse("pattern", "RegexInvalid", text);
+        return None;
+    }
+    Some(PathEdit::Regex {
+        pattern: pattern.into(),
+        with: with.into(),
+    })
+}
+
+/// Whether WebSockets are let through; `None` is as the listener says.
+pub(super) fn upgrades(fields: &Fields<'_>) -> Option<bool> {
+    let mut allowed = None;
+    for entry in fields.objects("upgrades") {
+        if let Some(websocket) = entry.object("websocket") {
+            allowed = Some(flag(&websocket, "enabled").unwrap_or(true));
+        }
+        entry.unsupported("connect", "CONNECT is not served");
+    }
+    allowed
+}
+
+/// A percentage, with fractions.
+pub(super) fn share(fields: &Fields<'_>) -> Option<Share> {
+    let percent = fields.float("percentage").unwrap_or(0.0);
+    if !(0.0..=100.0).contains(&percent) {
+        fields.refuse(
+            "percentage",
+            "PercentageInvalid",
+            "must be between 0 and 100",
+        );
+        return None;
+    }
+    // At most a million.
+    Share::new((percent * 1e4).round() as u32, 1_000_000)
+}
+
+fn fault(fields: &Fields<'_>) -> Option<Arc<Fault>> {
+    let delay = fields.object("delay").and_then(|delay| {
+        let text = delay.text("fixedDelay").unwrap_or("0");
+        Some((duration(&delay, "fixedDelay", text)?, share(&delay)?))
+    });
+    let abort = fields.object("abort").and_then(|abort| {
+        let status = abort.number::<u16>("httpStatus");
+        let status = status.filter(|status| (200..600).contains(status));
+        if status.is_none() {
+            abort.refuse("httpStatus", "StatusInvalid", "must be between 200 and 599");
+        }
+        Some((Abort::Http(status?), share(&abort)?))
+    });
+    let some = delay.is_some() || abort.is_some();
+    some.then(|| Arc::new(Fault { delay, abort }))
+}
+
+fn mirror(fields: &Fields<'_>, namespace: &str) -> Option<(Name, Share)> {
+    let shadow = fields.object("shadowing")?;
+    let upstream = shadow
+        .object("upstream")
+        .map(|it| super::reference(&it, namespace));
+    let share = share(&shadow);
+    upstream.zip(share)
+}
+
+fn hash(fields: &Fields<'_>) -> Vec<HashKey> {
+    let Some(hash) = fields.object("lbHash") else {
+        return Vec::new();
+    };
+    let mut keys = Vec::new();
+    let policies = hash.objects("hashPolicies");
+    let last = policies.len().saturating_sub(1);
+    for (at, policy) in policies.into_iter().enumerate() {
+        let is_terminal = policy.bool("terminal").unwrap_or(false);
+        if !is_terminal && at < last {
+            let text = "hashes are not combined: the first part of a request that is there \
+                        decides, as if terminal were true";
+            policy.refuse("terminal", "HashesNotCombined", text);
+        }
+        if let Some(header) = policy.text("header") {
+            match headers::name(header) {
+                Ok(name) => keys.push(HashKey::Header(name)),
+                Err(text) => policy.refuse("header", "HeaderNotSupported", text),
+            }
+        }
+        if policy.bool("sourceIp").unwrap_or(false) {
+            keys.push(HashKey::Client);
+        }
+        if let Some(cookie) = policy.object("cookie") {
+            let life = cookie.text("ttl");
+            keys.push(HashKey::Cookie {
+                name: cookie.str("name").unwrap_or_default().into(),
+                path: cookie.text("path").map(Arc::from),
+                set_for: life.and_then(|text| duration(&cookie, "ttl", text)),
+                attributes: Vec::new(),
+            });
+        }
+    }
+    keys
+}

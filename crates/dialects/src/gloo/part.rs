@@ -1,0 +1,122 @@
+//! RouteTables and objects with options: read for others, and judged for their own status.
+
+use std::sync::Arc;
+
+use super::action::RouteSpec;
+use super::options::{HostOptions, Options};
+use super::status::Judgement;
+use crate::fields::{Fields, Findings};
+use crate::foreign::{Object, Translation};
+use crate::objects::Objects;
+
+/// Labels, by which selectors may look for it.
+pub(super) fn labels(object: &Object) -> Vec<Arc<str>> {
+    let pairs = object.labels.iter();
+    pairs
+        .map(|(key, value)| format!("{key}={value}").into())
+        .collect()
+}
+
+/// The routes of a table, and what is wrong with it before it is put below a parent.
+pub(super) fn table(object: &Object) -> (Vec<RouteSpec>, Judgement) {
+    let findings = Findings::default();
+    let root = Fields::new(&object.body, String::new(), &findings);
+    let mut routes = Vec::new();
+    if let Some(spec) = root.object("spec") {
+        spec.ignore("weight");
+        let all = spec.objects("routes").into_iter();
+        routes = all
+            .map(|it| RouteSpec::read(&it, &object.name.namespace))
+            .collect();
+    }
+    drop(root);
+    let mut judgement = Judgement::default();
+    judgement.absorb(&findings);
+    (routes, judgement)
+}
+
+/// The status of a RouteTable: mistakes of its own. Where it does not fit below a parent is said
+/// of the VirtualService.
+pub(super) fn judge_table(object: &Object, _: &Objects) -> Translation {
+    let (routes, mut judgement) = table(object);
+    let findings = Findings::default();
+    for route in &routes {
+        if let Err(text) = &route.matchers {
+            judgement.error("RouteInvalid", &route.field, text);
+        }
+        if let super::action::Action::Invalid(text) = &route.action {
+            judgement.error("RouteInvalid", &route.field, text);
+        }
+        let fields = Fields::new(
+            &route.options,
+            format!("{}.options", route.field),
+            &findings,
+        );
+        Options::read(
+            &fields,
+            &HostOptions::default(),
+            false,
+            &object.name.namespace,
+        );
+    }
+    judgement.absorb(&findings);
+    told(&judgement)
+}
+
+/// The status of a RouteOption.
+pub(super) fn judge_route_option(object: &Object, _: &Objects) -> Translation {
+    judge_options(object, |options, namespace| {
+        Options::read(options, &HostOptions::default(), false, namespace);
+    })
+}
+
+/// The status of a VirtualHostOption.
+pub(super) fn judge_host_option(object: &Object, _: &Objects) -> Translation {
+    judge_options(object, |options, _| {
+        HostOptions::read(options);
+    })
+}
+
+fn judge_options(object: &Object, read: impl Fn(&Fields<'_>, &str)) -> Translation {
+    let findings = Findings::default();
+    let root = Fields::new(&object.body, String::new(), &findings);
+    if let Some(spec) = root.object("spec") {
+        spec.unsupported(
+            "targetRefs",
+            "name it in optionsConfigRefs of the route or virtual host",
+        );
+        if let Some(options) = spec.object("options") {
+            read(&options, &object.name.namespace);
+        }
+    }
+    drop(root);
+    let mut judgement = Judgement::default();
+    judgement.absorb(&findings);
+    told(&judgement)
+}
+
+/// The status of options of listeners: none of them has an effect.
+pub(super) fn judge_listener_option(object: &Object, _: &Objects) -> Translation {
+    let findings = Findings::default();
+    let root = Fields::new(&object.body, String::new(), &findings);
+    if let Some(spec) = root.object("spec") {
+        spec.ignore("targetRefs");
+        if let Some(options) = spec.object("options") {
+            for key in options.keys() {
+                options.unsupported(key, "the gateway's listeners have settings of their own");
+            }
+        }
+    }
+    drop(root);
+    let mut judgement = Judgement::default();
+    judgement.absorb(&findings);
+    told(&judgement)
+}
+
+fn told(judgement: &Judgement) -> Translation {
+    Translation {
+        diagnostics: judgement.diagnostics(),
+        status: Some(judgement.status("gateway")),
+        ..Translation::default()
+    }
+}

@@ -1,0 +1,443 @@
+//! Upstream and UpstreamGroup, and what destinations of routes mean.
+//!
+//! An Upstream that Gloo's discovery would make (`namespace-service-port`) need not be there: its
+//! name is understood.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use routing::model::{
+    Arm, BackendId, BackendPolicy, Balancer, Filters, HashKey, Protocol, Timeouts,
+};
+
+use super::filter::Headers;
+use super::matcher::flag;
+use super::options::HostOptions;
+use super::status::Judgement;
+use super::{DIALECT, UPSTREAM, UPSTREAM_GROUP, policy, reference, tls, unwrapped};
+use crate::backend::{self, BackendRef, TargetKind, Unresolved};
+use crate::fields::{Fields, Findings};
+use crate::foreign::{BackendSpec, ExternalHost, Object, Translation};
+use crate::objects::{Name, Objects, Reader};
+use crate::shared::variant;
+
+/// Envoy's, for every route of this dialect.
+const IDLE: Duration = Duration::from_secs(5 * 60);
+/// Kinds of Upstreams that nothing here can speak to.
+const OTHERS: [&str; 7] = ["aws", "azure", "consul", "awsEc2", "gcp", "pipe", "ai"];
+
+/// A destination as it is written.
+#[derive(Clone, Debug)]
+pub(super) struct Destination {
+    pub(super) field: String,
+    to: Result<To, String>,
+    labels: BTreeMap<String, String>,
+    pub(super) weight: u32,
+    headers: Headers,
+}
+
+#[derive(Clone, Debug)]
+enum To {
+    Upstream(Name),
+    Service(Name, u16),
+}
+
+impl Destination {
+    /// One entry with a weight, or the only one.
+    pub(super) fn read(fields: &Fields<'_>, namespace: &str, only: bool) -> Self {
+        if only {
+            return Self::to(fields, namespace);
+        }
+        let weight = fields.raw("weight").map(unwrapped);
+        let weight = weight.and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let headers = fields.object("options").and_then(|options| {
+            let headers = options
+                .object("headerManipulation")
+                .map(|it| Headers::read(&it));
+            HostOptions::read(&options); // What guards are asked for is refused.
+            headers
+        });
+        let mut out = match fields.object("destination") {
+            Some(destination) => Self::to(&destination, namespace),
+            None => Self {
+                field: fields.path().to_owned(),
+                to: Err("no destination is said".to_owned()),
+                labels: BTreeMap::new(),
+                weight: 0,
+                headers: Headers::default(),
+            },
+        };
+        out.weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        out.headers = headers.unwrap_or_default();
+        out
+    }
+
+    fn to(fields: &Fields<'_>, namespace: &str) -> Self {
+        let upstream = fields
+            .object("upstream")
+            .map(|it| reference(&it, namespace));
+        let kube = fields.object("kube").map(|kube| {
+            let service = kube.object("ref").map(|it| reference(&it, namespace));
+            (service, kube.number::<u16>("port").unwrap_or(0))
+        });
+        fields.unsupported("consul", "write an Upstream of kind kube or static");
+        fields.unsupported(
+            "destinationSpec",
+            "functions are not called, requests are passed on",
+        );
+        let subset = fields.object("subset").map(|it| it.string_map("values"));
+        let to = match (upstream, kube) {
+            (Some(name), _) => Ok(To::Upstream(name)),
+            (None, Some((Some(service), port))) => Ok(To::Service(service, port)),
+            (None, _) => Err("it names neither an Upstream nor a Service".to_owned()),
+        };
+        let labels = subset.into_iter().flatten();
+        Self {
+            field: fields.path().to_owned(),
+            to,
+            labels: labels
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect(),
+            weight: 1,
+            headers: Headers::default(),
+        }
+    }
+
+    /// A plain Upstream, for mirrors.
+    pub(super) fn upstream(name: Name, field: &str) -> Self {
+        Self {
+            field: field.to_owned(),
+            to: Ok(To::Upstream(name)),
+            labels: BTreeMap::new(),
+            weight: 1,
+            headers: Headers::default(),
+        }
+    }
+
+    /// Where it leads, with what the route says about endpoints.
+    pub(super) fn resolve(
+        &self,
+        way: &Way<'_>,
+        backends: &mut Backends<'_, '_>,
+    ) -> Result<Arm, String> {
+        let reader = backends.reader;
+        let mut found = match self.to.clone()? {
+            To::Upstream(name) => upstream(reader, &name)?,
+            To::Service(name, port) => service(reader, &name, port)?,
+        };
+        found.spec.labels.extend(self.labels.clone());
+        if !way.hash.is_empty() {
+            let policy = found
+                .spec
+                .policy
+                .take()
+                .unwrap_or_else(|| Arc::new(policy::plain()));
+            let mut policy = BackendPolicy::clone(&policy);
+            policy.hash = way.hash.to_vec();
+            if !matches!(
+                policy.balancer,
+                Balancer::RingHash { .. } | Balancer::Maglev { .. }
+            ) {
+                // Envoy: hashes say nothing to the other balancers.
+                policy.hash.clear();
+            }
+            found.spec.policy = Some(Arc::new(policy));
+        }
+        let idle = way.idle.or((!found.is_plain).then_some(IDLE));
+        if let Some(idle) = idle {
+            found.spec.timeouts = Some(Timeouts {
+                idle: Some(idle),
+                ..Timeouts::default()
+            });
+        }
+        let mut arm = Arm::new(self.weight, backends.put(found.reference, found.spec));
+        arm.request_headers = self.headers.request.clone();
+        arm.filters = Filters {
+            response_headers: self.headers.response.clone(),
+            request_templates: self.headers.request_templates.clone(),
+            response_templates: self.headers.response_templates.clone(),
+            rewrite_host: found.host.filter(|_| way.auto_host),
+            ..Filters::default()
+        };
+        Ok(arm)
+    }
+}
+
+/// What a route says about all of its destinations.
+pub(super) struct Way<'w> {
+    pub(super) hash: &'w [HashKey],
+    pub(super) idle: Option<Duration>,
+    pub(super) auto_host: bool,
+}
+
+/// What was found.
+struct Found {
+    reference: BackendRef,
+    spec: BackendSpec,
+    /// The name of a host outside.
+    host: Option<Arc<str>>,
+    /// A revision's, or this gateway itself.
+    is_plain: bool,
+}
+
+/// The backends of one root.
+pub(super) struct Backends<'r, 'o> {
+    pub(super) reader: &'r Reader<'o>,
+    pub(super) found: BTreeMap<BackendRef, Arc<BackendSpec>>,
+}
+
+impl Backends<'_, '_> {
+    fn put(&mut self, mut reference: BackendRef, spec: BackendSpec) -> BackendId {
+        reference.variant = variant::of(DIALECT, &spec);
+        let id = reference.id();
+        self.found.insert(reference, Arc::new(spec));
+        id
+    }
+}
+
+/// A Service's port.
+fn service(reader: &Reader<'_>, name: &Name, port: u16) -> Result<Found, String> {
+    let found = backend::resolve(reader, name, &IntOrString::Int(i32::from(port)));
+    let mut spec = BackendSpec {
+        policy: Some(Arc::new(policy::plain())),
+        ..BackendSpec::default()
+    };
+    let (reference, is_plain) = match found {
+        Ok(target) => {
+            let is_plain = !matches!(target.kind, TargetKind::Endpoints);
+            (target.reference, is_plain)
+        }
+        Err(Unresolved::Tls { .. }) => {
+            // Gloo does not look at the port's name: TLS is for an Upstream to say.
+            spec.protocol = Some(Protocol::Http1);
+            let reference = BackendRef {
+                service: name.clone(),
+                port,
+                http2: false,
+                variant: None,
+            };
+            (reference, false)
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    if is_plain {
+        // The endpoints of a revision are chosen by who counts its requests.
+        spec.policy = None;
+    }
+    Ok(Found {
+        reference,
+        spec,
+        host: None,
+        is_plain,
+    })
+}
+
+/// An Upstream, or the one that discovery would make.
+fn upstream(reader: &Reader<'_>, name: &Name) -> Result<Found, String> {
+    if let Some(object) = reader.foreign(&UPSTREAM, name) {
+        return read(object, reader, &Findings::default());
+    }
+    let missing = || format!("*v1.Upstream {{ {name} }} not found");
+    let (rest, port) = name.name.rsplit_once('-').ok_or_else(missing)?;
+    let port: u16 = port.parse().map_err(|_| missing())?;
+    // Namespaces and Services may have dashes in their names: every split is tried.
+    let splits = rest.match_indices('-').take(16);
+    for (at, _) in splits {
+        let service_name = Name::new(&rest[..at], &rest[at + 1..]);
+        if reader.service(&service_name).is_some() {
+            return service(reader, &service_name, port);
+        }
+    }
+    Err(missing())
+}
+
+fn read(object: &Object, reader: &Reader<'_>, findings: &Findings) -> Result<Found, String> {
+    let root = Fields::new(&object.body, String::new(), findings);
+    let Some(spec) = root.object("spec") else {
+        return Err(format!("Upstream {} is empty", object.name));
+    };
+    let namespace = &*object.name.namespace;
+    let policy = policy::read(&spec);
+    spec.ignore("discoveryMetadata");
+    spec.unsupported("failover", "priorities of endpoints are not served");
+    let h2 = flag(&spec, "useHttp2").unwrap_or(false);
+    for key in OTHERS {
+        spec.unsupported(key, "Upstreams are of kind kube or static");
+    }
+    let secured = spec
+        .object("sslConfig")
+        .map(|it| tls::upstream(&it, namespace, reader));
+    let mut found = match (spec.object("kube"), spec.object("static")) {
+        (Some(kube), _) => of_kube(&kube, reader, namespace)?,
+        (None, Some(hosts)) => of_hosts(&hosts, &object.name)?,
+        (None, None) => {
+            return Err(format!(
+                "Upstream {} is neither kube nor static",
+                object.name
+            ));
+        }
+    };
+    if h2 {
+        found.spec.protocol = Some(Protocol::H2c);
+    }
+    let has_policy = !found.is_plain || policy != policy::plain();
+    found.spec.policy = has_policy.then(|| Arc::new(policy));
+    let wants_tls = found.spec.tls.take();
+    found.spec.tls = match secured {
+        Some(secured) => {
+            let name = found
+                .host
+                .clone()
+                .unwrap_or_else(|| dns_name(&found.reference.service));
+            Some(Arc::new(secured?.finish(name)))
+        }
+        None => wants_tls,
+    };
+    if found.spec.tls.is_some() && !h2 {
+        found.spec.protocol = Some(Protocol::Http1);
+    }
+    Ok(found)
+}
+
+fn dns_name(service: &Name) -> Arc<str> {
+    format!(
+        "{}.{}.svc.{}",
+        service.name,
+        service.namespace,
+        api::names::CLUSTER_DOMAIN
+    )
+    .into()
+}
+
+fn of_kube(kube: &Fields<'_>, reader: &Reader<'_>, namespace: &str) -> Result<Found, String> {
+    let of = kube.text("serviceNamespace").unwrap_or(namespace);
+    let name = Name::new(of, kube.str("serviceName").unwrap_or_default());
+    let port = kube.number::<u16>("servicePort").unwrap_or(0);
+    let labels = kube.string_map("selector");
+    kube.ignore("subsetSpec"); // Subsets need not be announced here.
+    kube.unsupported(
+        "serviceSpec",
+        "functions are not called, requests are passed on",
+    );
+    let mut found = service(reader, &name, port)?;
+    let labels = labels
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    found.spec.labels = labels.collect();
+    Ok(found)
+}
+
+fn of_hosts(fields: &Fields<'_>, name: &Name) -> Result<Found, String> {
+    let mut hosts = Vec::new();
+    let mut sni = None;
+    for host in fields.objects("hosts") {
+        let weight = host.raw("loadBalancingWeight").map(unwrapped);
+        let weight = weight.and_then(serde_json::Value::as_u64).unwrap_or(1);
+        sni = sni.or_else(|| host.text("sniAddr").map(Arc::from));
+        host.unsupported(
+            "healthCheckConfig",
+            "all hosts are checked at the same path",
+        );
+        hosts.push(ExternalHost {
+            host: host.str("addr").unwrap_or_default().into(),
+            port: host.number("port").unwrap_or(0),
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            locality: None,
+        });
+    }
+    fields.unsupported(
+        "serviceSpec",
+        "functions are not called, requests are passed on",
+    );
+    flag(fields, "autoSniRewrite"); // The name of the first host is asked for in any case.
+    let use_tls = flag(fields, "useTls").unwrap_or_else(|| hosts.iter().any(|it| it.port == 443));
+    let first = hosts
+        .first()
+        .filter(|first| !first.host.is_empty() && first.port > 0);
+    let first = first.ok_or_else(|| format!("Upstream {name} has no host with a port"))?;
+    let is_name = first.host.parse::<std::net::IpAddr>().is_err();
+    let host = is_name.then(|| Arc::clone(&first.host));
+    let asked = sni.or_else(|| host.clone());
+    let unverified = || {
+        Arc::new(tls::unverified(
+            asked.unwrap_or_else(|| Arc::clone(&first.host)),
+        ))
+    };
+    Ok(Found {
+        reference: BackendRef {
+            service: name.clone(),
+            port: first.port,
+            http2: false,
+            variant: None,
+        },
+        host,
+        is_plain: false,
+        spec: BackendSpec {
+            tls: use_tls.then(unverified),
+            hosts,
+            ..BackendSpec::default()
+        },
+    })
+}
+
+/// The destinations of a group.
+pub(super) fn group(reader: &Reader<'_>, name: &Name) -> Option<Vec<Destination>> {
+    let object = reader.foreign(&UPSTREAM_GROUP, name)?;
+    Some(destinations(object, &Findings::default()))
+}
+
+fn destinations(object: &Object, findings: &Findings) -> Vec<Destination> {
+    let root = Fields::new(&object.body, String::new(), findings);
+    let spec = root.object("spec");
+    let entries = spec.iter().flat_map(|spec| spec.objects("destinations"));
+    let namespace = &*object.name.namespace;
+    entries
+        .map(|it| Destination::read(&it, namespace, false))
+        .collect()
+}
+
+/// The status of an Upstream.
+pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
+    let reader = Reader::new(objects);
+    let findings = Findings::default();
+    let mut judgement = Judgement::default();
+    if let Err(text) = read(object, &reader, &findings) {
+        judgement.warn("UpstreamUnresolved", "spec", text);
+    }
+    judgement.absorb(&findings);
+    told(&judgement, reader)
+}
+
+/// The status of a group.
+pub(super) fn judge_group(object: &Object, objects: &Objects) -> Translation {
+    let reader = Reader::new(objects);
+    let findings = Findings::default();
+    let mut judgement = Judgement::default();
+    let mut backends = Backends {
+        reader: &reader,
+        found: BTreeMap::new(),
+    };
+    let way = Way {
+        hash: &[],
+        idle: None,
+        auto_host: false,
+    };
+    for destination in destinations(object, &findings) {
+        if let Err(text) = destination.resolve(&way, &mut backends) {
+            judgement.warn("UpstreamUnresolved", &destination.field, text);
+        }
+    }
+    judgement.absorb(&findings);
+    told(&judgement, reader)
+}
+
+fn told(judgement: &Judgement, reader: Reader<'_>) -> Translation {
+    Translation {
+        diagnostics: judgement.diagnostics(),
+        status: Some(judgement.status("gloo")),
+        reads: reader.into_read(),
+        ..Translation::default()
+    }
+}
