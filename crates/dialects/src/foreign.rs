@@ -196,7 +196,12 @@ pub struct ExternalHost {
 
 /// Every kind of every dialect.
 pub fn kinds() -> &'static [&'static Kind] {
-    static ALL: LazyLock<Vec<&'static Kind>> =
-        LazyLock::new(|| [crate::emissary::KINDS.as_slice()].concat());
+    static ALL: LazyLock<Vec<&'static Kind>> = LazyLock::new(|| {
+        [
+            crate::apisix::KINDS.as_slice(),
+            crate::emissary::KINDS.as_slice(),
+        ]
+        .concat()
+    });
     &ALL
 }

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apisix;
 pub mod backend;
 mod diagnostic;
 pub mod emissary;
