@@ -208,6 +208,7 @@ pub fn kinds() -> &'static [&'static Kind] {
             crate::contour::KINDS,
             crate::emissary::KINDS.as_slice(),
             crate::gloo::KINDS,
+            crate::apisix::KINDS.as_slice(),
         ]
         .concat()
     });

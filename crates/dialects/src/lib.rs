@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apisix;
 pub mod asm;
 pub mod backend;
 mod contour;

@@ -1,0 +1,257 @@
+//! Plugins that decide who may pass. One that cannot be read closes its rule.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use routing::model::{
+    AccessRule, Authorization, AuthorizationProtocol, ExternalAuthorization, Network, Predicate,
+    Respond, Subject, Test, TokenPlace,
+};
+
+use super::consumer;
+use super::plugin::{Context, Effects};
+use crate::fields::Fields;
+use crate::shared::headers;
+
+fn close(config: &Fields<'_>, effects: &mut Effects, reason: &'static str, why: &str) {
+    let message = format!("{why}: the rule answers 503");
+    config.findings().refuse(reason, config.path(), message);
+    effects.closed.get_or_insert_with(|| why.to_owned());
+}
+
+/// `ip-restriction`.
+pub(super) fn networks(config: &Fields<'_>, effects: &mut Effects) {
+    let read = |key: &str| -> Result<Vec<Network>, String> {
+        let list = config.strings(key).into_iter();
+        list.map(|text| Network::parse(text).ok_or_else(|| format!("{text:?} is no network")))
+            .collect()
+    };
+    let (allow, deny) = (read("whitelist"), read("blacklist"));
+    let status = config.number("response_code").unwrap_or(403);
+    let text = config.text("message");
+    let text = text.unwrap_or("Your IP address is not allowed");
+    let (allow, deny) = match (allow, deny) {
+        (Ok(allow), Ok(deny)) => (allow, deny),
+        (Err(error), _) | (_, Err(error)) => {
+            close(config, effects, "NetworkInvalid", &error);
+            return;
+        }
+    };
+    let rule = |networks: Vec<Network>| AccessRule {
+        policy: "ip-restriction".into(),
+        all: vec![vec![vec![Predicate {
+            subject: Subject::Client,
+            test: Test::Network(networks.into()),
+            negate: false,
+            missing_is_empty: false,
+        }]]],
+    };
+    if effects.guards.authorization.is_some() {
+        let why = "ip-restriction is there twice";
+        close(config, effects, "PluginTwice", why);
+        return;
+    }
+    effects.guards.authorization = Some(Arc::new(Authorization {
+        deny: if deny.is_empty() {
+            Vec::new()
+        } else {
+            vec![rule(deny)]
+        },
+        allow: config.has("whitelist").then(|| vec![rule(allow)]),
+        audit: Vec::new(),
+        denied: Some(Respond {
+            status,
+            headers: vec![("content-type".into(), "application/json".into())],
+            body: serde_json::json!({"message": text}).to_string().into(),
+        }),
+    }));
+}
+
+/// `key-auth`, `basic-auth` and `jwt-auth`: consumers are known by what they send.
+pub(super) fn consumers(
+    kind: &str,
+    config: &Fields<'_>,
+    effects: &mut Effects,
+    ctx: &mut Context<'_, '_, '_>,
+) {
+    let forwards = config.bool("hide_credentials") != Some(true);
+    config.unsupported(
+        "anonymous_consumer",
+        "requests without credentials are refused",
+    );
+    let name = |key: &str, otherwise: &'static str| {
+        config.text(key).map_or_else(
+            || Ok(Arc::from(otherwise)),
+            |text| headers::name(text).map_err(|error| format!("{key}: {error}")),
+        )
+    };
+    let reader = ctx.resolver.reader;
+    let guards = &mut effects.guards;
+    let is_second = guards.credentials.is_some() || guards.tokens.is_some();
+    if is_second {
+        config.pass_over();
+        let why = "two kinds of credentials at once are not supported, name one";
+        close(config, effects, "PluginTwice", why);
+        return;
+    }
+    match kind {
+        "basic-auth" => {
+            config.ignore("realm");
+            guards.credentials = Some(Arc::new(consumer::basic(reader, forwards)));
+        }
+        "key-auth" => {
+            let header = match name("header", "apikey") {
+                Ok(header) => header,
+                Err(error) => return close(config, effects, "HeaderInvalid", &error),
+            };
+            let query = config.text("query").unwrap_or("apikey");
+            let places = vec![
+                TokenPlace::Header {
+                    name: header,
+                    prefix: "".into(),
+                },
+                TokenPlace::Query(query.into()),
+            ];
+            guards.credentials = Some(Arc::new(consumer::key(reader, places, forwards)));
+        }
+        _ => {
+            let header = match name("header", "authorization") {
+                Ok(header) => header,
+                Err(error) => return close(config, effects, "HeaderInvalid", &error),
+            };
+            let query = config.text("query").unwrap_or("jwt");
+            let cookie = config.text("cookie").unwrap_or("jwt");
+            config.unsupported("key_claim_name", "consumers are told apart by their keys");
+            config.ignore("store_in_ctx");
+            let bearer = TokenPlace::Header {
+                name: Arc::clone(&header),
+                prefix: "Bearer ".into(),
+            };
+            let bare = TokenPlace::Header {
+                name: header,
+                prefix: "".into(),
+            };
+            let places = vec![
+                bearer,
+                bare,
+                TokenPlace::Query(query.into()),
+                TokenPlace::Cookie(cookie.into()),
+            ];
+            guards.tokens = Some(Arc::new(consumer::tokens(reader, places, forwards)));
+        }
+    }
+}
+
+/// `forward-auth`: another service decides.
+pub(super) fn forward(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Context<'_, '_, '_>) {
+    let names = |key: &str| -> Vec<Arc<str>> {
+        let mut names = Vec::new();
+        for text in config.strings(key) {
+            match headers::name(text) {
+                Ok(name) => names.push(name),
+                Err(error) => config.refuse(key, "HeaderInvalid", error),
+            }
+        }
+        names
+    };
+    let (request, upstream, client) = (
+        names("request_headers"),
+        names("upstream_headers"),
+        names("client_headers"),
+    );
+    let timeout = config.number::<u32>("timeout").unwrap_or(3000);
+    let fail_open = config.bool("allow_degradation").unwrap_or(false);
+    let status_on_error = config.number("status_on_error").unwrap_or(403);
+    if config
+        .text("request_method")
+        .is_some_and(|method| method != "GET")
+    {
+        let message = "the service is asked with the method of the request, without its body";
+        config.refuse("request_method", "FieldDiffers", message);
+    }
+    for key in [
+        "keepalive",
+        "keepalive_timeout",
+        "keepalive_pool",
+        "ssl_verify",
+    ] {
+        config.ignore(key);
+    }
+    let extra = config.string_map("extra_headers");
+    let uri = config.parse("uri", uri);
+    let Some((host, port, path)) = uri else {
+        close(
+            config,
+            effects,
+            "ServiceInvalid",
+            "forward-auth has no service to ask",
+        );
+        return;
+    };
+    let Some(backend) = ctx.resolver.host(&host, port) else {
+        close(
+            config,
+            effects,
+            "ServiceMissing",
+            "the service of forward-auth does not exist",
+        );
+        return;
+    };
+    if effects.guards.external.is_some() {
+        close(
+            config,
+            effects,
+            "PluginTwice",
+            "forward-auth is there twice",
+        );
+        return;
+    }
+    if path != "/" {
+        let message = "the service is asked at this path followed by that of the request";
+        config.refuse("uri", "FieldDiffers", message);
+    }
+    let mut context = Vec::new();
+    for (name, value) in extra {
+        match headers::settable(name, value) {
+            Ok(pair) if !pair.1.contains('$') => context.push(pair),
+            _ => {
+                let message = format!("header {name} cannot be sent: variables are not supported");
+                config.refuse("extra_headers", "HeaderInvalid", message);
+            }
+        }
+    }
+    effects.guards.external = Some(Arc::new(ExternalAuthorization {
+        backend,
+        protocol: AuthorizationProtocol::Http {
+            path_prefix: path.trim_end_matches('/').into(),
+        },
+        timeout: Duration::from_millis(timeout.into()),
+        fail_open,
+        status_on_error,
+        request_headers: request,
+        upstream_headers: upstream,
+        client_headers: client,
+        body: None,
+        when: Vec::new(),
+        context,
+    }));
+}
+
+/// `http://host[:port]/path`.
+fn uri(text: &str) -> Result<(String, u16, String), String> {
+    let wrong =
+        || format!("{text:?} is not of the form http://host[:port]/path, TLS is not supported");
+    let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, "/"),
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
+        None => (authority, 80),
+    };
+    if host.is_empty() || path.contains(['?', '$']) {
+        return Err(wrong());
+    }
+    Ok((host.to_ascii_lowercase(), port, path.to_owned()))
+}

@@ -1,0 +1,431 @@
+//! Plugins that change requests and answers, or answer themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use routing::model::{
+    Abort, Cors, Fault, HeaderOps, Mirror, Origins, PathEdit, Redirect, RedirectPort, Respond,
+    Share, Template,
+};
+use serde_json::Value;
+
+use super::plugin::{Context, Effects};
+use super::vars;
+use crate::fields::Fields;
+use crate::shared::headers;
+
+/// Thousandths of a percent.
+const PARTS: u32 = 100_000;
+
+/// A share by a number of percent.
+fn percent(fields: &Fields<'_>, key: &str) -> Option<Share> {
+    let percent = fields.float(key)?.clamp(0.0, 100.0);
+    // Between 0 and 100 000.
+    Share::new((percent * 1000.0).round() as u32, PARTS)
+}
+
+fn words(text: Option<&str>) -> Vec<Arc<str>> {
+    let words = text.unwrap_or_default().split(',').map(str::trim);
+    words
+        .filter(|word| !word.is_empty())
+        .map(|word| {
+            if word == "**" {
+                "*".into()
+            } else {
+                word.into()
+            }
+        })
+        .collect()
+}
+
+pub(super) fn cors(config: &Fields<'_>, effects: &mut Effects) {
+    let mut origins = Vec::new();
+    for word in words(Some(config.text("allow_origins").unwrap_or("*"))) {
+        origins.push(match &*word {
+            "*" => Origins::Any,
+            _ => Origins::Exact(word),
+        });
+    }
+    let expressions = config.strings("allow_origins_by_regex");
+    if !expressions.is_empty() && !config.has("allow_origins") {
+        origins.clear();
+    }
+    for expression in expressions {
+        match routing::regex::compile(expression) {
+            Ok(_) => {
+                // APISIX searches the origin.
+                let whole = format!(".*(?:{expression}).*");
+                origins.push(Origins::Regex(whole.into()));
+            }
+            Err(error) => config.refuse("allow_origins_by_regex", "RegexInvalid", error),
+        }
+    }
+    let remedy = "write allow_origins";
+    config.unsupported("allow_origins_by_metadata", remedy);
+    config.unsupported(
+        "timing_allow_origins",
+        "set the header with response-rewrite",
+    );
+    config.unsupported(
+        "timing_allow_origins_by_regex",
+        "set the header with response-rewrite",
+    );
+    let age = config.int("max_age").unwrap_or(5);
+    effects.filters.cors = Some(Arc::new(Cors {
+        origins,
+        methods: words(Some(config.text("allow_methods").unwrap_or("*"))),
+        headers: words(Some(config.text("allow_headers").unwrap_or("*"))),
+        expose: words(config.text("expose_headers")),
+        credentials: config.bool("allow_credential").unwrap_or(false),
+        // -1 is: not to be kept.
+        max_age: Duration::from_secs(u64::try_from(age).unwrap_or_default()),
+    }));
+}
+
+/// What NGINX's text for a location says: scheme, host and port if it names them, and the path.
+struct Location {
+    scheme: Option<Arc<str>>,
+    host: Option<Arc<str>>,
+    port: RedirectPort,
+    path: Option<PathEdit>,
+    keeps_query: bool,
+}
+
+fn location(text: &str) -> Result<Location, String> {
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let (authority, path) = match (scheme, rest.find(['/', '$'])) {
+        (None, _) => ("", rest),
+        (Some(_), _) if rest.starts_with("$host") => ("", &rest["$host".len()..]),
+        (Some(_), Some(at)) => rest.split_at(at),
+        (Some(_), None) => (rest, ""),
+    };
+    let (path, keeps_query) = match path {
+        "" | "$request_uri" => (None, true),
+        "$uri" => (None, false),
+        literal if literal.contains(['$', '?']) => {
+            return Err(format!(
+                "{text:?} is not supported: of variables $request_uri and $uri may stand for the \
+                 path and $host for the host"
+            ));
+        }
+        literal => (Some(PathEdit::Full(literal.into())), false),
+    };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) => {
+            let port = port.parse();
+            let port = port.map_err(|_| format!("{text:?} has no port that is a number"))?;
+            (host, RedirectPort::Number(port))
+        }
+        None if scheme.is_some() => (authority, RedirectPort::WellKnown),
+        None => (authority, RedirectPort::Listener),
+    };
+    Ok(Location {
+        scheme: scheme.map(Into::into),
+        host: (!host.is_empty()).then(|| host.into()),
+        port,
+        path,
+        keeps_query,
+    })
+}
+
+/// `[expression, replacement]` with `$1` to `$9`.
+fn regex_uri(config: &Fields<'_>) -> Option<PathEdit> {
+    let parts = config.strings("regex_uri");
+    let [pattern, with] = parts.as_slice() else {
+        if !parts.is_empty() {
+            let message = "regex_uri needs one expression and one replacement";
+            config.refuse("regex_uri", "FieldInvalid", message);
+        }
+        return None;
+    };
+    if let Err(error) = routing::regex::compile(pattern) {
+        config.refuse("regex_uri", "RegexInvalid", error);
+        return None;
+    }
+    if with.contains("://") || with.contains('?') {
+        let message = "the replacement is a path: schemes, hosts and queries stay";
+        config.refuse("regex_uri", "FieldNotSupported", message);
+        return None;
+    }
+    let mut out = String::new();
+    let mut rest = with.chars().peekable();
+    while let Some(letter) = rest.next() {
+        match letter {
+            '\\' => out.push_str(r"\\"),
+            '$' if rest.peek().is_some_and(char::is_ascii_digit) => out.push('\\'),
+            other => out.push(other),
+        }
+    }
+    Some(PathEdit::Regex {
+        pattern: (*pattern).into(),
+        with: out.into(),
+    })
+}
+
+pub(super) fn redirect(config: &Fields<'_>, effects: &mut Effects) {
+    let status = config.number::<u16>("ret_code").unwrap_or(302);
+    let appends = config.bool("append_query_string") == Some(true);
+    config.ignore("encode_uri");
+    if config.bool("http_to_https") == Some(true) {
+        effects.to_https = true;
+        for key in ["uri", "regex_uri"] {
+            config.unsupported(key, "http_to_https is there too, and decides");
+        }
+        return;
+    }
+    let status = if (300..400).contains(&status) {
+        status
+    } else {
+        let message = format!("ret_code {status} is no redirect: 302 is used");
+        config.refuse("ret_code", "FieldInvalid", message);
+        302
+    };
+    if let Some(path) = regex_uri(config) {
+        effects.redirect = Some(Redirect {
+            scheme: None,
+            host: None,
+            port: RedirectPort::Listener,
+            path: Some(path),
+            strip_query: !appends,
+            status,
+        });
+        return;
+    }
+    if let Some(location) = config.parse("uri", location) {
+        effects.redirect = Some(Redirect {
+            scheme: location.scheme,
+            host: location.host,
+            port: location.port,
+            path: location.path,
+            strip_query: !appends && !location.keeps_query,
+            status,
+        });
+    }
+}
+
+/// Header changes of one direction.
+#[derive(Default)]
+struct Changes {
+    ops: HeaderOps,
+    templates: Vec<Template>,
+}
+
+/// `headers` with `set`, `add` and `remove`, or as older versions write it: a map of what is set.
+fn header_changes(config: &Fields<'_>) -> Changes {
+    let mut changes = Changes::default();
+    let Some(fields) = config.object("headers") else {
+        return changes;
+    };
+    let is_new = ["set", "add", "remove"].iter().any(|key| {
+        let value = fields.has(key).then(|| fields.raw(key)).flatten();
+        value.is_some_and(|value| value.is_object() || value.is_array())
+    });
+    if !is_new {
+        pairs(&fields, false, &mut changes);
+        return changes;
+    }
+    if let Some(set) = fields.object("set") {
+        pairs(&set, false, &mut changes);
+    }
+    if fields.raw("add").is_some_and(Value::is_array) {
+        // `name: value` in response-rewrite.
+        for text in fields.strings("add") {
+            let (name, value) = text.split_once(':').unwrap_or((text, ""));
+            let done = put(name.trim(), value.trim(), true, &mut changes);
+            if let Err(error) = done {
+                fields.refuse("add", "HeaderInvalid", error);
+            }
+        }
+    } else if let Some(add) = fields.object("add") {
+        pairs(&add, true, &mut changes);
+    }
+    for name in fields.strings("remove") {
+        match headers::name(name) {
+            Ok(name) => changes.ops.remove.push(name),
+            Err(error) => fields.refuse("remove", "HeaderInvalid", error),
+        }
+    }
+    changes
+}
+
+fn pairs(map: &Fields<'_>, append: bool, changes: &mut Changes) {
+    for name in map.keys() {
+        let Some(value) = map.loose(name) else {
+            continue;
+        };
+        if let Err(error) = put(name, &value, append, changes) {
+            map.refuse(name, "HeaderInvalid", error);
+        }
+    }
+}
+
+fn put(name: &str, value: &str, append: bool, changes: &mut Changes) -> Result<(), String> {
+    let (name, value) = headers::settable(name, value)?;
+    if value.is_empty() && !append {
+        // NGINX sends no header without a value.
+        changes.ops.remove.push(name);
+    } else if let Some(value) = vars::template(&value)? {
+        changes.templates.push(Template {
+            name,
+            value,
+            append,
+        });
+    } else if append {
+        changes.ops.add.push((name, value));
+    } else {
+        changes.ops.set.push((name, value));
+    }
+    Ok(())
+}
+
+fn join(ops: &mut HeaderOps, more: HeaderOps) {
+    ops.remove.extend(more.remove);
+    ops.set.extend(more.set);
+    ops.add.extend(more.add);
+}
+
+pub(super) fn proxy_rewrite(config: &Fields<'_>, effects: &mut Effects) {
+    let regex = regex_uri(config);
+    let uri = config.text("uri").and_then(|uri| {
+        if uri.contains(['$', '?']) || !uri.starts_with('/') {
+            let message = format!("uri {uri:?} is not supported: write a path, or regex_uri");
+            config.refuse("uri", "FieldNotSupported", message);
+            return None;
+        }
+        Some(PathEdit::Full(uri.into()))
+    });
+    // APISIX: uri decides if both are there.
+    if let Some(edit) = uri.or(regex) {
+        effects.filters.rewrite_path = Some(edit);
+    }
+    if let Some(host) = config.text("host") {
+        match headers::value(host) {
+            Ok(host) if !host.contains('$') => effects.filters.rewrite_host = Some(host),
+            Ok(_) => {
+                let message = "host may have no variables; the host stays";
+                config.refuse("host", "FieldNotSupported", message);
+            }
+            Err(error) => config.refuse("host", "FieldInvalid", error),
+        }
+    }
+    let changes = header_changes(config);
+    join(&mut effects.request_headers, changes.ops);
+    effects.filters.request_templates.extend(changes.templates);
+    config.unsupported("method", "the method stays as it is");
+    config.unsupported("scheme", "write scheme in an ApisixUpstream");
+    config.unsupported(
+        "use_real_request_uri_unsafe",
+        "paths are sent on as they came",
+    );
+}
+
+pub(super) fn response_rewrite(config: &Fields<'_>, effects: &mut Effects) {
+    let changes = header_changes(config);
+    join(&mut effects.filters.response_headers, changes.ops);
+    effects.filters.response_templates.extend(changes.templates);
+    let remedy = "of answers only headers are changed; to answer without asking the Service use \
+         fault-injection with abort";
+    for key in ["status_code", "body", "filters"] {
+        config.unsupported(key, remedy);
+    }
+    config.ignore("body_base64");
+    config.unsupported("vars", "write a rule of its own for these requests");
+}
+
+/// A copy for another server.
+pub(super) fn mirror(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Context<'_, '_, '_>) {
+    let ratio = config.float("sample_ratio").unwrap_or(1.0).clamp(0.0, 1.0);
+    config.unsupported("path", "the copy has the path of the request");
+    config.ignore("path_concat_mode");
+    let Some(host) = config.parse("host", http_host) else {
+        return;
+    };
+    let backend = ctx.resolver.host(&host.0, host.1);
+    let Some(backend) = backend else {
+        let message = "host leads nowhere: nothing is copied";
+        config.refuse("host", "BackendMissing", message);
+        return;
+    };
+    // Between 0 and 100 000.
+    let share = Share::new((ratio * f64::from(PARTS)).round() as u32, PARTS);
+    let share = if ratio >= 1.0 {
+        Some(Share::ALL)
+    } else {
+        share
+    };
+    effects
+        .filters
+        .mirrors
+        .extend(share.map(|share| Mirror { backend, share }));
+}
+
+/// `http://host[:port]`.
+fn http_host(text: &str) -> Result<(String, u16), String> {
+    let wrong = || format!("{text:?} is not of the form http://host[:port]");
+    let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
+    let (host, port) = match rest.trim_end_matches('/').rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
+        None => (rest.trim_end_matches('/'), 80),
+    };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if host.is_empty() || !host.bytes().all(allowed) {
+        return Err(wrong());
+    }
+    Ok((host.to_ascii_lowercase(), port))
+}
+
+pub(super) fn fault(config: &Fields<'_>, effects: &mut Effects) {
+    let mut fault = Fault {
+        delay: None,
+        abort: None,
+    };
+    let remedy = "write a rule of its own for these requests";
+    if let Some(delay) = config.object("delay") {
+        let share = percent(&delay, "percentage").unwrap_or(Share::ALL);
+        let seconds = delay.float("duration").unwrap_or_default();
+        let duration = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        if delay.raw("vars").is_some() {
+            delay.unsupported("vars", remedy);
+        } else {
+            fault.delay = Some((duration, share));
+        }
+    }
+    if let Some(abort) = config.object("abort") {
+        let share = percent(&abort, "percentage").unwrap_or(Share::ALL);
+        let is_all = share == Share::ALL || !abort.has("percentage");
+        let status = abort.number::<u16>("http_status").unwrap_or(200);
+        let body = abort.str("body");
+        let fields = abort.object("headers");
+        let mut headers: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+        if let Some(fields) = &fields {
+            for name in fields.keys() {
+                let value = fields.loose(name).unwrap_or_default();
+                match headers::settable(name, &value) {
+                    Ok(pair) => headers.push(pair),
+                    Err(error) => fields.refuse(name, "HeaderInvalid", error),
+                }
+            }
+        }
+        if abort.raw("vars").is_some() {
+            abort.unsupported("vars", remedy);
+        } else if is_all {
+            effects.respond = Some(Respond {
+                status,
+                headers,
+                body: body.unwrap_or_default().into(),
+            });
+        } else {
+            if body.is_some() || !headers.is_empty() {
+                let message = "a part of the requests is answered without body and headers";
+                abort.refuse("body", "FieldNotSupported", message);
+            }
+            fault.abort = Some((Abort::Http(status), share));
+        }
+    }
+    if fault.delay.is_some() || fault.abort.is_some() {
+        effects.guards.fault = Some(Arc::new(fault));
+    }
+}

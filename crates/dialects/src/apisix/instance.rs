@@ -1,0 +1,107 @@
+//! What every object of the dialect has: a spec, a place in the model, conditions.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use routing::model::Origin;
+use serde_json::{Value, json};
+
+use crate::diagnostic::Diagnostic;
+use crate::fields::{Fields, Findings};
+use crate::foreign::{Object, Translation};
+use crate::objects::{Objects, Reader};
+
+/// Bytes of a condition's message: APISIX's own overflowed.
+const MOST_TEXT: usize = 4096;
+
+/// Whether an object is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Served,
+    /// Nothing of it.
+    Refused,
+}
+
+/// Translates an object by its `spec` and writes its conditions.
+pub(super) fn translate(
+    object: &Object,
+    objects: &Objects,
+    run: impl FnOnce(&Fields<'_>, &Reader<'_>, &mut Translation) -> Outcome,
+) -> Translation {
+    let findings = Findings::default();
+    let reader = Reader::new(objects);
+    let mut out = Translation::default();
+    let outcome = {
+        let body = Fields::new(&object.body, String::new(), &findings);
+        let spec = Fields::new(object.spec(), "spec".to_owned(), &findings);
+        body.ignore("spec");
+        // Whatever class it names: nobody else serves it here.
+        spec.ignore("ingressClassName");
+        run(&spec, &reader, &mut out)
+    };
+    out.diagnostics = findings.take();
+    out.reads = reader.into_read();
+    out.status = Some(conditions(object, outcome, &out.diagnostics));
+    out
+}
+
+fn conditions(object: &Object, outcome: Outcome, diagnostics: &[Diagnostic]) -> Value {
+    let is_served = outcome == Outcome::Served;
+    let mut message = String::new();
+    for (at, one) in diagnostics.iter().enumerate() {
+        if message.len() > MOST_TEXT {
+            // A String takes whatever is written.
+            let _ = write!(message, "; and {} more", diagnostics.len() - at);
+            break;
+        }
+        if at > 0 {
+            message.push_str("; ");
+        }
+        message.push_str(&one.message);
+    }
+    if message.is_empty() {
+        message.push_str("Sync Successfully");
+    }
+    let condition = |kind: &str, reason: &str| {
+        json!({
+            "type": kind,
+            "status": if is_served { "True" } else { "False" },
+            "reason": reason,
+            "message": message,
+            "observedGeneration": object.generation,
+        })
+    };
+    let (accepted, synced) = if is_served {
+        ("Accepted", "ResourcesSynced")
+    } else {
+        ("InvalidSpec", "ResourceSyncAborted")
+    };
+    json!({"conditions": [
+        condition("Accepted", accepted),
+        condition("ResourcesAvailable", synced),
+    ]})
+}
+
+/// Where a record comes from.
+pub(super) fn origin(object: &Object, field: &str) -> Origin {
+    Origin {
+        dialect: "apisix",
+        kind: object.kind.kind.into(),
+        namespace: Arc::clone(&object.name.namespace),
+        name: Arc::clone(&object.name.name),
+        uid: Arc::clone(&object.uid),
+        generation: object.generation,
+        field: field.into(),
+    }
+}
+
+/// APISIX itself took this kind out.
+pub(super) fn refuse_cluster(object: &Object, objects: &Objects) -> Translation {
+    translate(object, objects, |spec, _, _| {
+        let message = "ApisixClusterConfig is not supported: write an ApisixGlobalRule for plugins; \
+             metrics and the admin API are the gateway's own";
+        spec.findings().refuse("KindNotSupported", "spec", message);
+        spec.pass_over();
+        Outcome::Refused
+    })
+}

@@ -1,0 +1,440 @@
+//! ApisixUpstream: how the Service of the same name is used, or hosts outside of the cluster.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
+use routing::model::{
+    BackendPolicy, Balancer, HashKey, HealthCheck, HealthKind, OutlierDetection, Retry, RetryWhen,
+    Subject, Timeouts,
+};
+
+use super::instance::Outcome;
+use super::{instance, vars};
+use crate::fields::{Fields, Findings};
+use crate::foreign::{Object, Translation};
+use crate::objects::{Name, Objects, Reader};
+use crate::shared::text;
+
+/// Each of connecting and reading.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Further tries if nobody says how many.
+const TRIES: u32 = 3;
+
+/// Limits of time; `None` is the next one's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Times {
+    connect: Option<Duration>,
+    read: Option<Duration>,
+}
+
+impl Times {
+    /// `timeout` of a rule or an upstream.
+    pub(super) fn read(owner: &Fields<'_>) -> Self {
+        let Some(fields) = owner.object("timeout") else {
+            return Self::default();
+        };
+        if fields.parse("send", text::go_duration).is_some() {
+            let message = "sending has no limit of its own; connect and read are in force";
+            fields.refuse("send", "FieldDiffers", message);
+        }
+        Self {
+            connect: fields.parse("connect", text::go_duration),
+            read: fields.parse("read", text::go_duration),
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self {
+            connect: self.connect.or(other.connect),
+            read: self.read.or(other.read),
+        }
+    }
+}
+
+/// What the Host header says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum Host {
+    #[default]
+    Pass,
+    Node,
+    Rewrite(Arc<str>),
+}
+
+/// How an upstream is used.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Settings {
+    times: Times,
+    balancer: Option<(Balancer, Vec<HashKey>)>,
+    retries: Option<u32>,
+    pub(super) http2: bool,
+    is_tls: bool,
+    client: Option<Name>,
+    health: Option<HealthCheck>,
+    outliers: Option<OutlierDetection>,
+    pub(super) host: Host,
+    /// Cannot be spoken to.
+    pub(super) unusable: bool,
+}
+
+impl Settings {
+    /// The policy and limits of a backend; those of the rule come first.
+    pub(super) fn policy(&self, of_rule: Times) -> (BackendPolicy, Timeouts) {
+        let times = of_rule.or(self.times);
+        let (balancer, hash) = self
+            .balancer
+            .clone()
+            .unwrap_or((Balancer::RoundRobin, Vec::new()));
+        let policy = BackendPolicy {
+            balancer,
+            hash,
+            connect_timeout: Some(times.connect.unwrap_or(TIMEOUT)),
+            // NGINX keeps idle connections for a minute.
+            idle_timeout: Some(TIMEOUT),
+            health_check: self.health.clone(),
+            outliers: self.outliers.clone(),
+            ..BackendPolicy::default()
+        };
+        let read = Some(times.read.unwrap_or(TIMEOUT));
+        let timeouts = Timeouts {
+            request: None,
+            response_start: read,
+            idle: read,
+        };
+        (policy, timeouts)
+    }
+
+    /// Only what reached nobody is sent again: NGINX does so for requests that are not idempotent.
+    pub(super) fn retry(&self) -> Option<Arc<Retry>> {
+        let attempts = self.retries.unwrap_or(TRIES);
+        (attempts > 0).then(|| {
+            Arc::new(Retry {
+                attempts,
+                statuses: Vec::new(),
+                on_failure: false,
+                when: RetryWhen {
+                    connect_failure: true,
+                    refused_stream: true,
+                    ..RetryWhen::default()
+                },
+                pause: Duration::ZERO,
+                max_pause: Duration::ZERO,
+                avoid_tried: true,
+            })
+        })
+    }
+
+    /// Nobody's certificate is verified, as in APISIX. `Err`: the client certificate is missing.
+    pub(super) fn tls(
+        &self,
+        host: &str,
+        reader: &Reader<'_>,
+    ) -> Result<Option<Arc<UpstreamTls>>, String> {
+        if !self.is_tls {
+            return Ok(None);
+        }
+        let client = match &self.client {
+            None => None,
+            Some(name) => match reader.certificate(name) {
+                Some(Ok(certificate)) => Some(Arc::clone(certificate)),
+                Some(Err(why)) => return Err(format!("Secret {name} cannot be used: {why}")),
+                None => return Err(format!("Secret {name} does not exist")),
+            },
+        };
+        Ok(Some(Arc::new(UpstreamTls {
+            server_name: match &self.host {
+                Host::Rewrite(host) => Arc::clone(host),
+                Host::Pass | Host::Node => host.into(),
+            },
+            accepted_names: Vec::new(),
+            trust: Trust::Unverified,
+            client,
+            versions: TlsVersions {
+                min: TlsVersion::V1_2,
+                max: TlsVersion::V1_3,
+            },
+        })))
+    }
+}
+
+/// Settings of an object for one of its ports: `portLevelSettings` come over the others.
+pub(super) fn settings(object: &Object, port: Option<u16>) -> Settings {
+    let findings = Findings::default();
+    let spec = Fields::new(object.spec(), String::new(), &findings);
+    spec.pass_over();
+    let namespace = &object.name.namespace;
+    let mut settings = Settings::default();
+    read(&spec, namespace, &mut settings);
+    for level in spec.objects("portLevelSettings") {
+        level.pass_over();
+        if port.is_some() && level.number::<u16>("port") == port {
+            read(&level, namespace, &mut settings);
+        }
+    }
+    settings
+}
+
+/// The labels of a subset. `None` if there is no such one.
+pub(super) fn subset(object: &Object, name: &str) -> Option<BTreeMap<String, String>> {
+    let findings = Findings::default();
+    let spec = Fields::new(object.spec(), String::new(), &findings);
+    spec.pass_over();
+    let subsets = spec.objects("subsets");
+    for subset in &subsets {
+        subset.pass_over();
+    }
+    let found = subsets.iter().find(|it| it.text("name") == Some(name))?;
+    let labels = found.string_map("labels").into_iter();
+    Some(
+        labels
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect(),
+    )
+}
+
+/// Reads what there is over what was.
+fn read(fields: &Fields<'_>, namespace: &str, settings: &mut Settings) {
+    settings.times = Times::read(fields).or(settings.times);
+    if let Some(retries) = fields.number("retries") {
+        settings.retries = Some(retries);
+    }
+    match fields.text("scheme") {
+        None => {}
+        Some("http") => (settings.http2, settings.is_tls) = (false, false),
+        Some("https") => (settings.http2, settings.is_tls) = (false, true),
+        Some("grpc") => (settings.http2, settings.is_tls) = (true, false),
+        Some("grpcs") => (settings.http2, settings.is_tls) = (true, true),
+        Some(other) => {
+            settings.unusable = true;
+            let message = format!(
+                "scheme {other:?} is not http, https, grpc or grpcs: requests are answered 503"
+            );
+            fields.refuse("scheme", "SchemeNotSupported", message);
+        }
+    }
+    if let Some(secret) = fields.object("tlsSecret") {
+        let namespace = secret.text("namespace").unwrap_or(namespace);
+        settings.client = secret.text("name").map(|name| Name::new(namespace, name));
+    }
+    let upstream_host = fields.text("upstreamHost");
+    settings.host = match (fields.text("passHost"), upstream_host) {
+        (None, None) => settings.host.clone(),
+        (Some("pass"), _) => Host::Pass,
+        (Some("node"), _) => Host::Node,
+        (Some("rewrite") | None, Some(host)) => Host::Rewrite(host.into()),
+        (Some(other), _) => {
+            let message =
+                format!("passHost {other:?} is not pass, node, or rewrite with upstreamHost");
+            fields.refuse("passHost", "FieldInvalid", message);
+            settings.host.clone()
+        }
+    };
+    if let Some(balancer) = fields.object("loadbalancer") {
+        settings.balancer = Some(balance(&balancer));
+    }
+    if let Some(checks) = fields.object("healthCheck") {
+        settings.health = checks.object("active").map(|active| active_check(&active));
+        settings.outliers = checks.object("passive").map(|passive| outliers(&passive));
+    }
+    let remedy = "give the upstream a Service, or externalNodes";
+    fields.unsupported("discovery", remedy);
+}
+
+fn balance(fields: &Fields<'_>) -> (Balancer, Vec<HashKey>) {
+    let (hash_on, key) = (fields.text("hashOn"), fields.text("key"));
+    let balancer = match fields.text("type").unwrap_or("roundrobin") {
+        "roundrobin" => Balancer::RoundRobin,
+        "least_conn" => Balancer::LeastRequest,
+        "ewma" => {
+            let message = "ewma is served as least_conn: latencies are not weighed";
+            fields.refuse("type", "FieldDiffers", message);
+            Balancer::LeastRequest
+        }
+        "chash" => match hash_key(hash_on.unwrap_or("vars"), key.unwrap_or("remote_addr")) {
+            Ok(key) => {
+                let ring = Balancer::RingHash {
+                    min: 1024,
+                    max: 8 * 1024 * 1024,
+                };
+                return (ring, vec![key]);
+            }
+            Err(error) => {
+                let message = format!("{error}: roundrobin is used");
+                fields.refuse("hashOn", "FieldNotSupported", message);
+                Balancer::RoundRobin
+            }
+        },
+        other => {
+            let message = format!(
+                "type {other:?} is not roundrobin, chash, ewma or least_conn: roundrobin is used"
+            );
+            fields.refuse("type", "FieldInvalid", message);
+            Balancer::RoundRobin
+        }
+    };
+    (balancer, Vec::new())
+}
+
+fn hash_key(on: &str, key: &str) -> Result<HashKey, String> {
+    let cookie = |name: Arc<str>| HashKey::Cookie {
+        name,
+        path: None,
+        set_for: None,
+        attributes: Vec::new(),
+    };
+    match on {
+        "header" => crate::shared::headers::name(key).map(HashKey::Header),
+        "cookie" => Ok(cookie(key.into())),
+        "vars" => match vars::variable(key)? {
+            Subject::Client | Subject::Peer => Ok(HashKey::Client),
+            Subject::Header(name) => Ok(HashKey::Header(name)),
+            Subject::Query(name) => Ok(HashKey::Query(name)),
+            Subject::Cookie(name) => Ok(cookie(name)),
+            _ => Err(format!("variable {key:?} does not decide about endpoints")),
+        },
+        other => Err(format!("hashOn {other:?} is not supported")),
+    }
+}
+
+/// Whole seconds, or a duration.
+fn seconds(fields: &Fields<'_>, key: &str, otherwise: u64) -> Duration {
+    let text = fields.loose(key);
+    let otherwise = Duration::from_secs(otherwise);
+    let Some(text) = text else { return otherwise };
+    match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => text::go_duration(&text).unwrap_or_else(|error| {
+            fields.refuse(key, "FieldInvalid", error);
+            otherwise
+        }),
+    }
+}
+
+fn codes(fields: &Fields<'_>, otherwise: &[u16]) -> Vec<u16> {
+    let list = fields.list("httpCodes");
+    let codes = list.iter().filter_map(|code| code.as_u64());
+    let codes: Vec<_> = codes.filter_map(|code| u16::try_from(code).ok()).collect();
+    if codes.is_empty() {
+        otherwise.to_vec()
+    } else {
+        codes
+    }
+}
+
+fn active_check(fields: &Fields<'_>) -> HealthCheck {
+    fields.ignore("concurrency");
+    let remedy = "certificates of endpoints are not verified by checks";
+    fields.unsupported("strictTLS", remedy);
+    fields.unsupported("requestHeaders", "checks have no headers of their own");
+    let kind = match fields.text("type").unwrap_or("http") {
+        "tcp" => HealthKind::Tcp,
+        other => {
+            if other != "http" {
+                let message =
+                    format!("type {other:?} is served as http, over TLS where the scheme says so");
+                fields.refuse("type", "FieldDiffers", message);
+            }
+            HealthKind::Http {
+                host: fields.text("host").unwrap_or_default().into(),
+                path: fields.text("httpPath").unwrap_or("/").into(),
+                expected: Vec::new(),
+            }
+        }
+    };
+    fields.ignore("host");
+    fields.ignore("httpPath");
+    let mut check = HealthCheck {
+        kind,
+        interval: Duration::from_secs(1),
+        timeout: seconds(fields, "timeout", 1),
+        unhealthy: 5,
+        healthy: 2,
+        port: fields.number("port"),
+    };
+    let mut passing = vec![200, 302];
+    if let Some(healthy) = fields.object("healthy") {
+        passing = codes(&healthy, &passing);
+        check.healthy = healthy.number("successes").unwrap_or(check.healthy);
+        check.interval = seconds(&healthy, "interval", 1);
+    }
+    if let Some(unhealthy) = fields.object("unhealthy") {
+        let is_tcp = check.kind == HealthKind::Tcp;
+        let http = unhealthy.number("httpFailures");
+        let tcp = unhealthy.number("tcpFailures");
+        let count = if is_tcp { tcp } else { http };
+        check.unhealthy = count.unwrap_or(check.unhealthy);
+        // Every other answer than an expected one is a failure.
+        unhealthy.ignore("httpCodes");
+        unhealthy.ignore("timeouts");
+        unhealthy.ignore("interval");
+    }
+    if let HealthKind::Http { expected, .. } = &mut check.kind {
+        *expected = passing
+            .iter()
+            .map(|code| (*code, code.saturating_add(1)))
+            .collect();
+    }
+    check
+}
+
+fn outliers(fields: &Fields<'_>) -> OutlierDetection {
+    fields.ignore("type");
+    let mut outliers = OutlierDetection {
+        consecutive_5xx: 5,
+        consecutive_gateway: 0,
+        consecutive_local: Some(2),
+        interval: Duration::from_secs(1),
+        base_ejection: Duration::from_secs(30),
+        max_ejection: Duration::from_secs(300),
+        max_ejection_percent: 100,
+        always_eject_one: true,
+        min_health_percent: 0,
+        success_rate: None,
+        failure_percentage: None,
+    };
+    let message = "an endpoint comes back after 30 s and longer each time, whatever its answers";
+    fields
+        .findings()
+        .refuse("FieldDiffers", fields.path(), message);
+    if let Some(healthy) = fields.object("healthy") {
+        healthy.pass_over();
+    }
+    if let Some(unhealthy) = fields.object("unhealthy") {
+        let number = |key: &str, otherwise: u32| unhealthy.number(key).unwrap_or(otherwise);
+        outliers.consecutive_5xx = number("httpFailures", 5);
+        outliers.consecutive_local = Some(number("tcpFailures", 2));
+        unhealthy.ignore("timeouts");
+        if codes(&unhealthy, &[500]).iter().any(|code| *code < 500) {
+            let message = "answers below 500 do not count as failures";
+            unhealthy.refuse("httpCodes", "FieldDiffers", message);
+        }
+    }
+    outliers
+}
+
+pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
+    instance::translate(object, objects, |spec, reader, _| {
+        let namespace = &object.name.namespace;
+        let mut settings = Settings::default();
+        read(spec, namespace, &mut settings);
+        for level in spec.objects("portLevelSettings") {
+            level.number::<u16>("port");
+            read(&level, namespace, &mut settings.clone());
+        }
+        for subset in spec.objects("subsets") {
+            subset.text("name");
+            subset.string_map("labels");
+        }
+        super::backend::external(spec);
+        if let Err(error) = settings.tls("", reader) {
+            let message = format!("{error}: requests are answered 503");
+            spec.refuse("tlsSecret", "SecretInvalid", message);
+        }
+        if settings.unusable {
+            Outcome::Refused
+        } else {
+            Outcome::Served
+        }
+    })
+}
