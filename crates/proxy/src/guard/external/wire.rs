@@ -63,8 +63,8 @@ pub(super) fn request<'c>(
     // Envoy lists these among the headers too, and policies look for them there.
     for (name, value) in [
         (":authority", question.host.as_str()),
-        (":method", &question.method),
-        (":path", &question.target),
+        (":method", question.method.as_str()),
+        (":path", question.target.as_str()),
         (":scheme", question.scheme),
     ] {
         http.entry(3, name, value);
