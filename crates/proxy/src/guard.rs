@@ -77,7 +77,10 @@ pub(crate) struct After {
 impl After {
     /// The request that passed has ended.
     pub(crate) fn ended(&self, worker: &Worker, status: u16) {
-        let Some(since) = self.since else { return };
+        // A tunnel lasts as long as both sides like.
+        let Some(since) = self.since.filter(|_| status != 101) else {
+            return;
+        };
         for breaker in &self.breakers {
             if breaker.ended(worker.guards.now(), since.elapsed(), status >= 500) {
                 tracing::info!(breaker = %breaker.rule.id, "opened");

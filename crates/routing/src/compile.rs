@@ -12,7 +12,8 @@ use crate::authority;
 use crate::matcher::RouteTable;
 use crate::model::tls::{TlsHost, TlsId};
 use crate::model::{
-    Action, Backend, BackendId, Bind, BindId, HostPattern, Model, Route, RouteId, Visibility,
+    Action, Backend, BackendId, Bind, BindId, Credentials, Guards, HostPattern, Model, Route,
+    RouteId, Visibility,
 };
 use crate::snapshot::{BindKey, BoundHosts, CompiledRoute, CompiledSplit, Host, Hosts, Snapshot};
 use crate::tls::{TlsCompiler, TlsTables};
@@ -32,6 +33,11 @@ pub enum Finding {
     /// Requests of that arm pass without being asked anything.
     #[error("route {route} has guards for backend {backend} alone, put them on the whole route")]
     GuardedArm { route: RouteId, backend: BackendId },
+    /// Nobody can log in as that user.
+    #[error(
+        "route {route} has a password of user {user} in a form that is not known, make it with `htpasswd -B`"
+    )]
+    UnknownHash { route: RouteId, user: Arc<str> },
     /// The service decides by the head alone.
     #[error(
         "route {route} asks {backend} for authorization with the body, which is not sent; let it decide by the head"
@@ -318,14 +324,8 @@ impl Compiler {
                     bind: bind.clone(),
                 });
             }
-            let guards = route.source().filters.guards.as_ref();
-            if let Some(external) = guards.and_then(|guards| guards.external.as_ref())
-                && external.body.is_some()
-            {
-                findings.push(Finding::BodyNotSent {
-                    route: id.clone(),
-                    backend: external.backend.clone(),
-                });
+            if let Some(guards) = &route.source().filters.guards {
+                findings.extend(unenforced(&id, guards));
             }
             if let Action::Forward(split) | Action::ForwardSecure(split) = &route.source().action {
                 let missing = split
@@ -465,6 +465,25 @@ impl Changes {
             any: self.any.unwrap_or_else(|| before.any.clone()),
         }
     }
+}
+
+/// What guards ask for and nobody does.
+fn unenforced(route: &RouteId, guards: &Guards) -> Vec<Finding> {
+    let external = guards.external.iter().filter(|it| it.body.is_some());
+    let external = external.map(|external| Finding::BodyNotSent {
+        route: route.clone(),
+        backend: external.backend.clone(),
+    });
+    let users = match guards.credentials.as_deref() {
+        Some(Credentials::Basic { users, .. }) => users.as_slice(),
+        Some(Credentials::Key { .. }) | None => &[],
+    };
+    let unknown = users.iter().filter(|(_, hash)| !hash.is_password_hash());
+    let unknown = unknown.map(|(user, _)| Finding::UnknownHash {
+        route: route.clone(),
+        user: Arc::clone(user),
+    });
+    external.chain(unknown).collect()
 }
 
 /// Where a route is looked for.

@@ -655,6 +655,56 @@ fn a_bind_ends_the_search_at_its_listeners_hosts() {
     );
 }
 
+#[test]
+fn guards_that_nobody_enforces_are_reported() {
+    let guards = Guards {
+        credentials: Some(Arc::new(Credentials::Basic {
+            realm: "r".into(),
+            users: vec![
+                ("known".into(), Secret("$2y$05$x".into())),
+                ("unknown".into(), Secret("$6$salt$x".into())),
+            ],
+            user_header: None,
+            forward: false,
+        })),
+        external: Some(Arc::new(ExternalAuthorization {
+            backend: BackendId("auth".into()),
+            protocol: AuthorizationProtocol::Grpc,
+            timeout: std::time::Duration::from_secs(1),
+            fail_open: false,
+            status_on_error: 503,
+            request_headers: Vec::new(),
+            upstream_headers: Vec::new(),
+            client_headers: Vec::new(),
+            body: Some(1024),
+            when: Vec::new(),
+            context: Vec::new(),
+        })),
+        ..Guards::default()
+    };
+    let guarded = Filters {
+        guards: Some(Arc::new(guards)),
+        ..Filters::default()
+    };
+    let mut arm = Arm::new(1, BackendId("b".into()));
+    arm.filters = guarded.clone();
+    let mut route = route(&["a"], 0, Vec::new());
+    route.filters = guarded;
+    route.action = Action::Forward(Split::new(vec![arm]).expect("a weight"));
+    let mut model = model(vec![("r", route)]);
+    let backend = backend("b", 1);
+    model.backends.insert(backend.id.clone(), backend);
+    let (_, findings) = compile(&model, None);
+    let texts: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    for part in ["user unknown", "with the body", "for backend b alone"] {
+        assert!(
+            texts.iter().any(|text| text.contains(part)),
+            "{part}: {texts:?}"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn compiled_matcher_agrees_with_reference(

@@ -202,7 +202,8 @@ pub struct AccessRule {
 pub enum Credentials {
     Basic {
         realm: Arc<str>,
-        /// User → hash as in an htpasswd file, or `{PLAIN}` and the password.
+        /// User → hash as in an htpasswd file (see [`Secret::is_password_hash`]), or `{PLAIN}` and
+        /// the password.
         users: Vec<(Arc<str>, Secret)>,
         /// Header with the user's name.
         user_header: Option<Arc<str>>,
@@ -220,6 +221,15 @@ pub enum Credentials {
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Arc<str>);
+
+impl Secret {
+    /// Whether passwords can be compared with it: `{PLAIN}`, `{SHA}`, `$apr1$` or bcrypt. Other
+    /// hashes match no password, so dialects report them.
+    pub fn is_password_hash(&self) -> bool {
+        let known = ["{PLAIN}", "{SHA}", "$apr1$", "$2a$", "$2b$", "$2y$"];
+        known.iter().any(|kind| self.0.starts_with(kind))
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -60,6 +60,15 @@ pub(super) fn request<'c>(
     for (name, value) in &question.headers {
         http.entry(3, name, value);
     }
+    // Envoy lists these among the headers too, and policies look for them there.
+    for (name, value) in [
+        (":authority", question.host.as_str()),
+        (":method", question.method.as_str()),
+        (":path", question.target.as_str()),
+        (":scheme", question.scheme),
+    ] {
+        http.entry(3, name, value);
+    }
     http.text(4, &question.target);
     http.text(5, &question.host);
     http.text(6, question.scheme);
