@@ -367,6 +367,22 @@ fn weights_hold_and_nothing_goes_where_the_weight_is_0() {
     assert!((890..910).contains(&counts[0]), "{counts:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_could_not_be_reached_has_its_share_again_soon() {
+    let mut gateway = gateway();
+    let mut endpoints = ready_ones(2);
+    endpoints[0].weight = 3;
+    let backend = gateway.put(&with(BackendPolicy::default(), endpoints));
+    let slot = (0..10)
+        .map(|_| get(&gateway, &backend).expect("a slot"))
+        .find(|slot| number(slot) == 0);
+    slot.expect("most go to the heavy one").unreachable();
+    assert_eq!(counts(&gateway, &backend, 2, 100)[0], 0);
+    tokio::time::advance(SECOND).await;
+    let counts = counts(&gateway, &backend, 2, 1_000);
+    assert!((700..800).contains(&counts[0]), "{counts:?}");
+}
+
 fn check() -> HealthCheck {
     HealthCheck {
         kind: HealthKind::Tcp,
