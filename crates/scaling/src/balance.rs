@@ -284,7 +284,8 @@ impl Host for Member {
     }
 
     fn load(&self) -> u64 {
-        self.counted.load()
+        // Who is suspect refuses by itself. As a weight, suspicion would outlast its time.
+        self.counted.in_flight()
     }
 
     fn address(&self) -> String {

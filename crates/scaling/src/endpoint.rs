@@ -110,6 +110,11 @@ impl Counted {
         }
     }
 
+    /// Requests in flight.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.state.load(Ordering::Relaxed) & !CLOSED
+    }
+
     /// Whether it could not be reached a moment ago. Without this, an endpoint that refuses
     /// connections would always be the least loaded, and draw every request.
     pub(crate) fn is_suspect(&self) -> bool {

@@ -5,17 +5,18 @@
 //! has waited longest: exactly one waiter is woken per place. Whoever takes a waiter out of the
 //! queue owns it: a canceled request takes itself out, so it never holds a place in the queue.
 
+mod governed;
 mod pick;
+mod update;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
-use routing::{Backend, BackendId, Endpoint, EndpointState};
+use routing::{Backend, BackendId};
 use tokio::sync::oneshot;
 
-use crate::balance::health::Health;
 use crate::balance::limits::{Limit, Ticket};
 use crate::balance::random::PerThread;
 use crate::balance::traffic::Traffic;
@@ -98,13 +99,6 @@ struct Member {
     listed: bool,
 }
 
-/// What a snapshot changes, between the two steps of applying it.
-#[derive(Debug)]
-pub(crate) struct Update {
-    throttler: Arc<Throttler>,
-    closing: Vec<Arc<Counted>>,
-}
-
 impl Throttler {
     /// A backend without endpoints; [`Self::prepare`] brings them.
     pub(crate) fn new(
@@ -159,42 +153,6 @@ impl Throttler {
         };
         self.core.enter();
         Ok(Attempt::Slot(slot))
-    }
-
-    /// As [`Self::try_acquire`], as a policy says.
-    fn try_balance(
-        &self,
-        balance: &Balance,
-        preference: &Preference<'_>,
-    ) -> Result<Attempt, AcquireError> {
-        let core = &self.core;
-        let backend = || core.id.clone();
-        let now = core.pods.millis();
-        // Made before the balance was published.
-        let traffic = core.traffic.get_or_init(Box::default);
-        if traffic.tend(now) && core.waiting.load(Ordering::SeqCst) != 0 {
-            self.dispatch();
-        }
-        let entered = traffic
-            .usage
-            .enter(&balance.policy.limits, preference.is_retry);
-        entered.map_err(|limit| AcquireError::Overflow {
-            backend: backend(),
-            limit,
-        })?;
-        let ticket = Ticket::new(core, preference.is_retry);
-        if core.waiting.load(Ordering::SeqCst) != 0 {
-            return Ok(Attempt::Wait(Some(ticket)));
-        }
-        let limit = core.limit.load(Ordering::Relaxed);
-        match balance.pick(preference, limit, now, &mut PerThread) {
-            Pick::Slot(slot) => {
-                core.enter();
-                Ok(Attempt::Slot(slot.counting(Some(ticket))))
-            }
-            Pick::Full => Ok(Attempt::Wait(Some(ticket))),
-            Pick::NobodyWell => Err(AcquireError::NobodyWell { backend: backend() }),
-        }
     }
 
     /// Waits for a place, behind those who wait already.
@@ -303,137 +261,11 @@ impl Throttler {
             Pick::Full | Pick::NobodyWell => None,
         }
     }
-
-    /// First step of applying a snapshot: takes in the endpoints that are new. Draining ones are
-    /// taken in too, so that their pods are known in every backend before the second step, in
-    /// which the first of them may be drained.
-    pub(crate) fn prepare(self: &Arc<Self>, backend: &Backend) -> Update {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.retain(|member| member.listed || !member.counted.is_retired());
-        for member in members.iter_mut() {
-            member.listed = false;
-        }
-        let mut ready = Vec::with_capacity(backend.endpoints.len());
-        let mut closing = Vec::new();
-        for endpoint in &backend.endpoints {
-            let known = members.iter_mut().find(|member| {
-                member.counted.endpoint.address == endpoint.address
-                    && member.counted.endpoint.pod == endpoint.pod
-            });
-            let takes_requests = endpoint.state == EndpointState::Ready;
-            let counted = match known {
-                Some(member) if member.listed => continue, // named twice
-                Some(member) if !takes_requests || member.counted.reopen() => {
-                    member.listed = true;
-                    Arc::clone(&member.counted)
-                }
-                Some(member) => {
-                    *member = Member {
-                        counted: Counted::open(endpoint.clone(), &self.core),
-                        listed: true,
-                    };
-                    Arc::clone(&member.counted)
-                }
-                None => {
-                    let counted = Counted::open(endpoint.clone(), &self.core);
-                    members.push(Member {
-                        counted: Arc::clone(&counted),
-                        listed: true,
-                    });
-                    counted
-                }
-            };
-            if takes_requests {
-                ready.push((counted, endpoint));
-            } else {
-                closing.push(counted);
-            }
-        }
-        closing.extend(
-            members
-                .iter()
-                .filter(|member| !member.listed)
-                .map(|member| Arc::clone(&member.counted)),
-        );
-        drop(members);
-        self.core.limit.store(backend.concurrency, Ordering::SeqCst);
-        self.ready
-            .store(Arc::new(self.core.balanced(backend, &ready)));
-        Update {
-            throttler: Arc::clone(self),
-            closing,
-        }
-    }
-
-    /// The backend is gone: those who wait are told, requests in flight finish.
-    pub(crate) fn remove(self: &Arc<Self>) -> Update {
-        let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        let closing = members.drain(..).map(|member| member.counted).collect();
-        drop(members);
-        self.ready.store(Arc::default());
-        self.core.lock().closed = true;
-        self.core
-            .refuse_all(|backend| AcquireError::Gone { backend });
-        Update {
-            throttler: Arc::clone(self),
-            closing,
-        }
-    }
-}
-
-impl Update {
-    /// Second step: nothing new goes to endpoints that are draining or gone, and those who wait
-    /// get what is there.
-    pub(crate) fn finish(self) {
-        for counted in &self.closing {
-            counted.close();
-        }
-        let Throttler {
-            core,
-            ready,
-            waits_for_endpoints,
-            ..
-        } = &*self.throttler;
-        // Through the lock: a request that queues after this sees the new endpoints.
-        if core.lock().waiters.is_empty() {
-            return;
-        }
-        self.throttler.dispatch();
-        if !waits_for_endpoints && ready.load().endpoints.is_empty() {
-            core.refuse_all(|backend| AcquireError::NoEndpoint { backend });
-        }
-    }
 }
 
 impl Core {
     pub(crate) fn id(&self) -> &BackendId {
         &self.id
-    }
-
-    /// The endpoints that take requests, under the backend's policy if it has one.
-    fn balanced(&self, backend: &Backend, ready: &[(Arc<Counted>, &Endpoint)]) -> Ready {
-        let endpoints = ready
-            .iter()
-            .map(|(counted, _)| Arc::clone(counted))
-            .collect();
-        let now = self.pods.millis();
-        // The snapshot's weight and locality: they may change while requests are in flight.
-        let members = ready.iter().map(|(counted, endpoint)| {
-            (
-                Arc::clone(counted),
-                endpoint.weight,
-                endpoint.locality.clone(),
-            )
-        });
-        let balance = backend.policy.as_ref().map(|policy| {
-            let own = self.pods.locality();
-            Arc::new(Balance::new(policy, members, own.as_deref(), now))
-        });
-        if balance.is_some() || self.traffic.get().is_some() {
-            let traffic = self.traffic.get_or_init(Box::default);
-            traffic.set(balance.clone(), now);
-        }
-        Ready { endpoints, balance }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -461,8 +293,7 @@ impl Core {
         if limit == 0 || self.waiting.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let is_used = |health: &Health| health.is_used.load(Ordering::Relaxed);
-        if self.has_policy() && !counted.health().is_none_or(is_used) {
+        if !self.may_use(counted) {
             return;
         }
         let mut queue = self.lock();
@@ -481,11 +312,6 @@ impl Core {
         let (_, waiter) = queue.waiters.pop_first()?;
         self.waiting.store(queue.waiters.len(), Ordering::SeqCst);
         Some(waiter)
-    }
-
-    fn has_policy(&self) -> bool {
-        let traffic = self.traffic.get();
-        traffic.is_some_and(|traffic| traffic.balance().is_some())
     }
 
     pub(crate) fn refuse_all(&self, error: impl Fn(BackendId) -> AcquireError) {

@@ -1,5 +1,6 @@
 //! The activator's promises: exact counts, limits that hold, order, and no request left behind.
 
+mod limits;
 mod policies;
 
 use super::*;

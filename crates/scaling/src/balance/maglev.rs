@@ -96,7 +96,7 @@ impl Filler {
 fn prime(number: u64) -> u64 {
     let is_prime = |number: &u64| {
         let mut divisors = (2..).take_while(|divisor| divisor * divisor <= *number);
-        divisors.all(|divisor| number % divisor != 0)
+        divisors.all(|divisor| !number.is_multiple_of(divisor))
     };
     (number.max(2)..).find(is_prime).unwrap_or(USUAL)
 }

@@ -28,7 +28,8 @@ pub(crate) fn eject<'h>(
         ejected += u64::from(host.is_ejected());
     }
     let is_within = (ejected + 1) * 100 <= u64::from(rules.max_ejection_percent) * total;
-    if !is_within && !(rules.always_eject_one && ejected == 0) {
+    let is_the_one = rules.always_eject_one && ejected == 0;
+    if !is_within && !is_the_one {
         return false;
     }
     let (base, most) = (millis(rules.base_ejection), millis(rules.max_ejection));

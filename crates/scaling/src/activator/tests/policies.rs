@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use routing::model::{
-    BackendPolicy, Balancer, HealthCheck, HealthKind, Limits, Locality, OutlierDetection, SlowStart,
+    BackendPolicy, Balancer, HealthCheck, HealthKind, Locality, OutlierDetection, SlowStart,
 };
 
 use super::*;
 use crate::balance::testing::rules;
-use crate::{Cause, Limit, Outcome};
+use crate::{Cause, Outcome};
 
-fn with(policy: BackendPolicy, endpoints: Vec<Endpoint>) -> Backend {
+pub(super) fn with(policy: BackendPolicy, endpoints: Vec<Endpoint>) -> Backend {
     Backend {
         policy: Some(Arc::new(policy)),
         ..plain(0, endpoints)
     }
 }
 
-fn gateway() -> Gateway {
+pub(super) fn gateway() -> Gateway {
     Gateway::new(Settings::KNATIVE)
 }
 
@@ -28,15 +28,15 @@ fn outliers(rules: OutlierDetection) -> BackendPolicy {
     }
 }
 
-fn ready_ones(count: u16) -> Vec<Endpoint> {
+pub(super) fn ready_ones(count: u16) -> Vec<Endpoint> {
     (0..count).map(ready).collect()
 }
 
-fn get(gateway: &Gateway, backend: &Arc<Backend>) -> Result<Slot, AcquireError> {
+pub(super) fn get(gateway: &Gateway, backend: &Arc<Backend>) -> Result<Slot, AcquireError> {
     get_for(gateway, backend, Preference::default())
 }
 
-fn get_for(
+pub(super) fn get_for(
     gateway: &Gateway,
     backend: &Arc<Backend>,
     preference: Preference<'_>,
@@ -194,76 +194,6 @@ async fn who_waits_is_not_given_an_ejected_endpoint_and_is_told_when_all_are_out
 }
 
 #[test]
-fn what_is_beyond_a_limit_is_refused_until_somebody_leaves() {
-    let mut gateway = gateway();
-    let limits = Limits {
-        requests: Some(2),
-        retries: Some(1),
-        ..Limits::default()
-    };
-    let policy = BackendPolicy {
-        limits,
-        ..BackendPolicy::default()
-    };
-    let backend = gateway.put(&with(policy, ready_ones(2)));
-    let retry = Preference {
-        is_retry: true,
-        ..Preference::default()
-    };
-    let refused = |preference| match get_for(&gateway, &backend, preference) {
-        Err(AcquireError::Overflow { limit, .. }) => limit,
-        other => panic!("{other:?}"),
-    };
-    let first = get_for(&gateway, &backend, retry).expect("a slot");
-    assert_eq!(refused(retry), Limit::Retries);
-    let second = get(&gateway, &backend).expect("a slot");
-    assert_eq!(refused(Preference::default()), Limit::Requests);
-    drop(first);
-    let third = get_for(&gateway, &backend, retry).expect("a slot");
-    drop((second, third));
-    let stats = gateway.activator.traffic().remove(0).1;
-    assert_eq!(stats.overflows, [0, 0, 1, 1, 0]);
-}
-
-#[test]
-fn a_request_that_stops_waiting_is_counted_out() {
-    let mut gateway = gateway();
-    let policy = BackendPolicy {
-        limits: Limits {
-            requests: Some(1),
-            ..Limits::default()
-        },
-        ..BackendPolicy::default()
-    };
-    let cold = Backend {
-        policy: Some(Arc::new(policy)),
-        ..revision(0, Vec::new())
-    };
-    let (backend, activator) = (gateway.put(&cold), gateway.activator.clone());
-    let mut waiting = acquire(&activator, &backend);
-    assert!(poll(&mut waiting).is_pending());
-    assert!(matches!(
-        get(&gateway, &backend),
-        Err(AcquireError::Overflow { .. })
-    ));
-    drop(waiting);
-    let mut waiting = acquire(&activator, &backend);
-    assert!(poll(&mut waiting).is_pending());
-    let warm = Backend {
-        endpoints: ready_ones(1),
-        ..cold
-    };
-    let backend = gateway.put(&warm);
-    let slot = expect_slot(&mut waiting);
-    assert!(matches!(
-        get(&gateway, &backend),
-        Err(AcquireError::Overflow { .. })
-    ));
-    drop(slot);
-    assert!(get(&gateway, &backend).is_ok());
-}
-
-#[test]
 fn a_key_stays_where_it_is_and_goes_elsewhere_only_if_that_was_tried() {
     let mut gateway = gateway();
     let policy = BackendPolicy {
@@ -365,6 +295,22 @@ fn weights_hold_and_nothing_goes_where_the_weight_is_0() {
     let backend = gateway.put(&with(policy, vec![weighted(0, 9), weighted(1, 1)]));
     let counts = counts(&gateway, &backend, 2, 1_000);
     assert!((890..910).contains(&counts[0]), "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_could_not_be_reached_has_its_share_again_soon() {
+    let mut gateway = gateway();
+    let mut endpoints = ready_ones(2);
+    endpoints[0].weight = 3;
+    let backend = gateway.put(&with(BackendPolicy::default(), endpoints));
+    let slot = (0..10)
+        .map(|_| get(&gateway, &backend).expect("a slot"))
+        .find(|slot| number(slot) == 0);
+    slot.expect("most go to the heavy one").unreachable();
+    assert_eq!(counts(&gateway, &backend, 2, 100)[0], 0);
+    tokio::time::advance(SECOND).await;
+    let counts = counts(&gateway, &backend, 2, 1_000);
+    assert!((700..800).contains(&counts[0]), "{counts:?}");
 }
 
 fn check() -> HealthCheck {
@@ -475,42 +421,4 @@ async fn a_new_endpoint_grows_to_its_share() {
     tokio::time::advance(SECOND * 50).await;
     share(&gateway);
     assert!((545..=555).contains(&share(&gateway)));
-}
-
-#[test]
-fn connections_are_counted_and_a_thread_without_one_may_have_one() {
-    let mut gateway = gateway();
-    let policy = BackendPolicy {
-        limits: Limits {
-            connections: Some(1),
-            connections_per_endpoint: Some(2),
-            pending: Some(1),
-            ..Limits::default()
-        },
-        ..BackendPolicy::default()
-    };
-    let backend = gateway.put(&with(policy, ready_ones(1)));
-    let slot = get(&gateway, &backend).expect("a slot");
-    let refused = |result: Result<_, AcquireError>| match result {
-        Err(AcquireError::Overflow { limit, .. }) => limit,
-        _ => panic!("it was not refused"),
-    };
-    let first = slot.link(true).expect("the first");
-    assert_eq!(refused(slot.link(false)), Limit::Connections);
-    let second = slot.link(true).expect("another thread's first");
-    assert_eq!(refused(slot.link(true)), Limit::ConnectionsPerEndpoint);
-    let pending = slot.pending().expect("one may wait");
-    assert_eq!(
-        refused(slot.pending().map(|_| crate::Link::default())),
-        Limit::Pending
-    );
-    let mut wait = Box::pin(pending.until(|| slot.link(false).ok()));
-    assert!(poll(&mut wait).is_pending());
-    drop(first);
-    assert!(
-        poll(&mut wait).is_pending(),
-        "the other thread's is still there"
-    );
-    drop(second);
-    assert!(poll(&mut wait).is_ready());
 }
