@@ -41,7 +41,7 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             );
             return Outcome::Refused;
         }
-        let mut action = tls::terminate(certificate);
+        let mut action = tls::terminate(vec![certificate]);
         if let TlsAction::Terminate(termination) = &mut action {
             termination.client = client;
         }

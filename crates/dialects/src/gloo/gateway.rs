@@ -4,18 +4,19 @@
 //! listeners; others get sockets of their own. Without any Gateway, everything is at the shared
 //! ones. A VirtualService with `sslConfig` is served over TLS only, one without over plain HTTP.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use routing::model::{Bind, BindId};
+use routing::model::Bind;
 
 use super::options::upgrades;
 use super::select::Selector;
 use super::status::Judgement;
-use super::{DIALECT, GATEWAY, reference};
+use super::{GATEWAY, reference};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
+use crate::ports::GatewayPorts;
 
 /// Somewhere a VirtualService is served.
 #[derive(Clone, Debug)]
@@ -28,7 +29,6 @@ pub(super) struct Place {
 /// What of a Gateway matters.
 struct Spec {
     ssl: bool,
-    address: IpAddr,
     port: u16,
     /// By name; without names by selector.
     names: Vec<Name>,
@@ -54,7 +54,7 @@ pub(super) fn places(reader: &Reader<'_>, object: &Object) -> Vec<Place> {
         if !spec.serves_http || spec.ssl != ssl || !spec.selects(object) {
             continue;
         }
-        let place = spec.place(&gateway.name);
+        let place = spec.place(reader.gateway_ports());
         match places.iter_mut().find(|known| known.bind == place.bind) {
             Some(known) => known.allows_upgrades |= place.allows_upgrades,
             None => places.push(place),
@@ -68,7 +68,6 @@ impl Spec {
         let root = Fields::new(&object.body, String::new(), findings);
         let mut out = Self {
             ssl: false,
-            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 8080,
             names: Vec::new(),
             namespaces: Vec::new(),
@@ -82,8 +81,12 @@ impl Spec {
         out.ssl = spec.bool("ssl").unwrap_or(false);
         out.port = spec.number("bindPort").unwrap_or(out.port);
         if let Some(text) = spec.text("bindAddress") {
-            match text.parse() {
-                Ok(address) => out.address = address,
+            match text.parse::<IpAddr>() {
+                Ok(address) if address.is_unspecified() => {}
+                Ok(_) => {
+                    let text = "sockets are at the address that the gateway listens on (--listen)";
+                    spec.refuse("bindAddress", "FieldDiffers", text);
+                }
                 Err(_) => spec.refuse("bindAddress", "AddressInvalid", "must be an address"),
             }
         }
@@ -138,16 +141,14 @@ impl Spec {
         is_in && self.selector.selects(&object.labels)
     }
 
-    fn place(&self, name: &Name) -> Place {
-        let own = if self.ssl { [443, 8443] } else { [80, 8080] };
-        let bind = (!own.contains(&self.port)).then(|| {
-            Arc::new(Bind {
-                id: BindId(format!("{DIALECT}/{name}").into()),
-                address: SocketAddr::new(self.address, self.port),
-                is_tls: self.ssl,
-                sealed: Vec::new(),
-            })
-        });
+    /// 8080 and 8443 are Gloo's usual ports for what the shared listeners serve.
+    fn place(&self, ports: &GatewayPorts) -> Place {
+        let is_shared = if self.ssl {
+            ports.is_https(self.port) || self.port == 8443
+        } else {
+            ports.is_http(self.port) || self.port == 8080
+        };
+        let bind = (!is_shared).then(|| Arc::new(ports.bind(self.port, self.ssl)));
         Place {
             bind,
             allows_upgrades: self.allows_upgrades,
