@@ -126,7 +126,6 @@ impl<'s> Pair<'s> {
             tries: Tries {
                 limit: self.inner(|filters| filters.try_timeout),
                 retry: self.inner(|filters| filters.retry.clone()),
-                ..Tries::default()
             },
             after: After::default(),
         }))

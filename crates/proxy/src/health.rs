@@ -133,7 +133,7 @@ impl Task {
             // Never closed.
             let _place = places.acquire().await;
             let mut target = address;
-            target.set_port(check.port.unwrap_or(address.port()));
+            target.set_port(check.port.unwrap_or_else(|| address.port()));
             let probe = probe::probe(&worker, &backend, target, &check.kind);
             let passes = match tokio::time::timeout(check.timeout, probe).await {
                 Ok(Ok(())) => true,

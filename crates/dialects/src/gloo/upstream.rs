@@ -145,7 +145,7 @@ impl Destination {
             }
             found.spec.policy = Some(Arc::new(policy));
         }
-        let idle = way.idle.or((!found.is_plain).then_some(IDLE));
+        let idle = way.idle.or_else(|| (!found.is_plain).then_some(IDLE));
         if let Some(idle) = idle {
             found.spec.timeouts = Some(Timeouts {
                 idle: Some(idle),

@@ -1,5 +1,7 @@
 //! Backends with a policy, as clients and backends see them.
 
+#![allow(clippy::disallowed_methods)] // Servers of these tests end with them.
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -350,7 +352,10 @@ async fn a_backend_is_told_whom_each_connection_is_for() {
             let sender = sender.clone();
             async move {
                 let mut opening = Vec::new();
-                while length.map_or(!opening.ends_with(b"\r\n"), |length| opening.len() < length) {
+                while length.map_or_else(
+                    || !opening.ends_with(b"\r\n"),
+                    |length| opening.len() < length,
+                ) {
                     let Some(byte) = stream.read_exact(1).await else {
                         return;
                     };

@@ -130,10 +130,5 @@ fn what_an_ingress_becomes_sends_requests_where_the_ingress_sent_them() {
         assert_eq!(sent.is_some(), host != "b.example.org");
     }
     let notes: Vec<_> = migration.notes.iter().map(|it| it.verdict).collect();
-    assert_eq!(
-        notes,
-        [dialects::migrate::Verdict::Changed],
-        "{:?}",
-        migration.notes
-    );
+    assert_eq!(notes, [migrate::Verdict::Changed], "{:?}", migration.notes);
 }

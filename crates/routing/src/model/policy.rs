@@ -87,8 +87,11 @@ pub struct Locality {
     /// `from` region → `to` region, in this order after the own.
     pub failover_regions: Vec<(Arc<str>, Arc<str>)>,
     /// Own locality pattern (`region/zone/subzone`, `*` for any) → shares per locality pattern.
-    pub distribute: Vec<(Arc<str>, Vec<(Arc<str>, u32)>)>,
+    pub distribute: Vec<(Arc<str>, Shares)>,
 }
+
+/// Shares of the requests by locality pattern.
+type Shares = Vec<(Arc<str>, u32)>;
 
 /// Bounds that answer 503 at once when reached. `None` is unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -1,5 +1,7 @@
 //! External authorization: a service that is asked over HTTP and over gRPC.
 
+#![allow(clippy::disallowed_methods)] // Servers of these tests end with them.
+
 use bytes::Bytes;
 use routing::model::{AuthorizationProtocol, ExternalAuthorization, Protocol};
 use tokio::net::TcpListener;
