@@ -10,9 +10,11 @@ mod matching;
 mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use routing::BindId;
+use routing::model::tls::{TlsAction, TlsHost};
 use routing::model::{Action, BackendId, Filters, HostPattern, Origin, Route, RouteId, Split};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -62,6 +64,9 @@ pub struct Input {
     pub backends: BTreeMap<BackendId, (BackendRef, Option<Arc<BackendSpec>>)>,
     /// Routes of a host that has a certificate.
     pub certificates: Vec<(Origin, HostPattern)>,
+    pub tls: Vec<Arc<TlsHost>>,
+    /// Sockets that objects ask for and no route is at: whatever they do, it is not HTTP.
+    pub unrouted: Vec<(Origin, SocketAddr)>,
 }
 
 /// Writes Gateway API objects for these routes.
@@ -78,10 +83,7 @@ pub fn migrate(input: &Input, class: &str) -> Migration {
         writer.compare_order(&members);
         routes.extend(writer.routes(number, &place, &members));
     }
-    for (origin, host) in &input.certificates {
-        let text = format!("{host} has a certificate: add a listener for HTTPS to the Gateway");
-        writer.note(origin, Verdict::Lost, &text);
-    }
+    writer.tell_about_connections();
     let mut objects = vec![writer.gateway(class)];
     objects.extend(writer.grants.iter().map(grant));
     objects.extend(routes);
@@ -125,6 +127,34 @@ impl<'i> Writer<'i> {
             verdict,
             message: message.to_owned(),
         });
+    }
+
+    /// What is no rule of HTTP.
+    fn tell_about_connections(&mut self) {
+        let input = self.input;
+        for (origin, host) in &input.certificates {
+            let text = format!("{host} has a certificate: add a listener for HTTPS to the Gateway");
+            self.note(origin, Verdict::Lost, &text);
+        }
+        for host in &input.tls {
+            let names: Vec<_> = host.names.iter().map(ToString::to_string).collect();
+            let names = names.join(", ");
+            let (verdict, text) = match &host.action {
+                TlsAction::Passthrough(_) => (
+                    Verdict::LeftOut,
+                    format!("TLS of {names} is passed on: write a TLSRoute"),
+                ),
+                TlsAction::Terminate(_) => (
+                    Verdict::Lost,
+                    format!("{names} has a certificate: add a listener for HTTPS to the Gateway"),
+                ),
+            };
+            self.note(&host.origin, verdict, &text);
+        }
+        for (origin, address) in &input.unrouted {
+            let text = format!("what is served at port {} is no HTTP route", address.port());
+            self.note(origin, Verdict::LeftOut, &text);
+        }
     }
 
     fn groups(&self) -> BTreeMap<Place, Members<'i>> {

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use dialects::backend::BackendRef;
 use dialects::foreign::{BackendSpec, Kind, Object, Role, Translation};
-use dialects::{Dependency, Diagnostic, Effect, Name, migrate};
+use dialects::{Dependency, Diagnostic, Effect, Name, Objects, migrate};
 use k8s_openapi::api::core::v1::Secret;
 use routing::model::tls::{TlsHost, TlsId};
-use routing::model::{Bind, BindId, Route, RouteId};
+use routing::model::{Bind, BindId, Origin, Route, RouteId};
 use routing::{BindKey, Snapshot, Visibility};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -141,9 +141,7 @@ impl Index {
         let Some(held) = self.foreign.held.get_mut(key) else {
             return;
         };
-        let translation = match key.kind.role {
-            Role::Root(translate) | Role::Part(translate) => translate(&held.object, &self.objects),
-        };
+        let translation = translate(key, &held.object, &self.objects);
         let Translation {
             routes,
             tls,
@@ -348,6 +346,22 @@ impl Index {
         input.backends = backends
             .map(|(reference, used)| (reference.id(), (reference.clone(), used.spec.clone())))
             .collect();
+        for (key, held) in &self.foreign.held {
+            let translation = translate(key, &held.object, &self.objects);
+            input
+                .tls
+                .extend(translation.tls.into_iter().map(|(_, host)| host));
+            let is_routed = |id: &BindId| {
+                let mut binds = input.routes.values().map(|route| route.bind.as_ref());
+                binds.any(|bind| bind == Some(id))
+            };
+            let unrouted = translation.binds.into_iter();
+            let unrouted: Vec<_> = unrouted.filter(|(id, _)| !is_routed(id)).collect();
+            let unrouted = unrouted.into_iter();
+            input
+                .unrouted
+                .extend(unrouted.map(|(_, bind)| (origin(&held.object), bind.address)));
+        }
         input
     }
 
@@ -396,6 +410,25 @@ impl Index {
             diagnostics: held.diagnostics.clone(),
             unbound: unbound.collect(),
         }
+    }
+}
+
+fn translate(key: &ForeignKey, object: &Object, objects: &Objects) -> Translation {
+    match key.kind.role {
+        Role::Root(translate) | Role::Part(translate) => translate(object, objects),
+    }
+}
+
+/// Of what an object says as a whole.
+fn origin(object: &Object) -> Origin {
+    Origin {
+        dialect: object.kind.dialect,
+        kind: object.kind.kind.into(),
+        namespace: Arc::clone(&object.name.namespace),
+        name: Arc::clone(&object.name.name),
+        uid: Arc::clone(&object.uid),
+        generation: object.generation,
+        field: "spec".into(),
     }
 }
 

@@ -132,3 +132,12 @@ fn what_an_ingress_becomes_sends_requests_where_the_ingress_sent_them() {
     let notes: Vec<_> = migration.notes.iter().map(|it| it.verdict).collect();
     assert_eq!(notes, [migrate::Verdict::Changed], "{:?}", migration.notes);
 }
+
+#[test]
+fn a_socket_without_a_route_of_http_is_told_and_not_passed_over() {
+    let spec = json!({"host": "", "service": "app", "port": 9000, "raw": true});
+    let thing = json!({"apiVersion": "things.example.dev/v1", "kind": "Thing", "metadata": {"name": "raw"}, "spec": spec});
+    let (migration, _) = migrate(vec![thing], ("default", "suimon"), KINDS);
+    let notes: Vec<_> = migration.notes.iter().map(|it| &*it.message).collect();
+    assert_eq!(notes, ["what is served at port 9000 is no HTTP route"]);
+}
