@@ -69,7 +69,15 @@ fn load(documents: &[Value]) -> Input {
             "Gateway" => input.gateways.push(read(document)),
             "HTTPRoute" => input.http_routes.push(read(document)),
             "GRPCRoute" => input.grpc_routes.push(read(document)),
-            other => panic!("unexpected kind {other:?}"),
+            other => {
+                let mut kinds = crate::foreign::kinds().iter();
+                let group = text("/apiVersion");
+                let group = group.split('/').next().unwrap_or_default();
+                let kind = kinds.find(|kind| kind.kind == other && kind.group == group);
+                let kind = kind.unwrap_or_else(|| panic!("unexpected kind {other:?}"));
+                let object = crate::foreign::Object::new(kind, document.clone());
+                objects.put_foreign(kind, &name, object.map(Arc::new));
+            }
         }
     }
     input
