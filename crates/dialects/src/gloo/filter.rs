@@ -132,7 +132,10 @@ pub(super) fn cors(
     for expression in fields.strings("allowOriginRegex") {
         match routing::regex::compile(expression) {
             Ok(_) => origins.push(Origins::Regex(expression.into())),
-            Err(error) => fields.refuse("allowOriginRegex", "RegexInvalid", error),
+            Err(error) => {
+                let text = format!("expression {expression:?} cannot be used: {error}");
+                fields.refuse("allowOriginRegex", "RegexInvalid", text);
+            }
         }
     }
     let (methods, headers, expose) = (

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::model::{Abort, Fault, Filters, Guards, HashKey, PathEdit, Retry, Share};
+use routing::model::{Abort, Cors, Fault, Filters, Guards, HashKey, PathEdit, Retry, Share};
 use serde_json::Value;
 
 use super::filter::{self, Headers, duration};
@@ -60,7 +60,9 @@ pub(super) fn merge(own: &mut Value, other: &Value) {
 #[derive(Clone, Debug, Default)]
 pub(super) struct HostOptions {
     headers: Headers,
+    /// As it is written, for routes that say a part of their own.
     cors: Option<Value>,
+    read_cors: Option<Arc<Cors>>,
     retry: Option<Arc<Retry>>,
     try_timeout: Option<Duration>,
     max_body: Option<u64>,
@@ -75,12 +77,12 @@ impl HostOptions {
         let retries = fields.object("retries").map(|it| filter::retries(&it));
         let (retry, try_timeout) = retries.unwrap_or_default();
         let cors = fields.raw("cors").cloned();
-        // Read for its findings.
-        filter::cors(cors.as_ref(), None, fields);
+        let read_cors = filter::cors(cors.as_ref(), None, fields);
         fields.ignore("stats");
         Self {
             headers: headers.unwrap_or_default(),
             cors,
+            read_cors,
             retry,
             try_timeout,
             max_body: max_body(fields),
@@ -176,7 +178,10 @@ impl Options {
             filters: Filters {
                 response_headers: headers.response,
                 rewrite_host: host_rewrite.map(Arc::from),
-                cors: filter::cors(cors, host.cors.as_ref(), fields),
+                cors: match cors {
+                    None => host.read_cors.clone(),
+                    own => filter::cors(own, host.cors.as_ref(), fields),
+                },
                 request_timeout: (!timeout.is_zero()).then_some(timeout),
                 try_timeout,
                 retry,
@@ -285,7 +290,8 @@ pub(super) fn share(fields: &Fields<'_>) -> Option<Share> {
 fn fault(fields: &Fields<'_>) -> Option<Arc<Fault>> {
     let delay = fields.object("delay").and_then(|delay| {
         let text = delay.text("fixedDelay").unwrap_or("0");
-        Some((duration(&delay, "fixedDelay", text)?, share(&delay)?))
+        let time = duration(&delay, "fixedDelay", text);
+        time.zip(share(&delay))
     });
     let abort = fields.object("abort").and_then(|abort| {
         let status = abort.number::<u16>("httpStatus");
@@ -293,7 +299,7 @@ fn fault(fields: &Fields<'_>) -> Option<Arc<Fault>> {
         if status.is_none() {
             abort.refuse("httpStatus", "StatusInvalid", "must be between 200 and 599");
         }
-        Some((Abort::Http(status?), share(&abort)?))
+        status.map(Abort::Http).zip(share(&abort))
     });
     let some = delay.is_some() || abort.is_some();
     some.then(|| Arc::new(Fault { delay, abort }))
