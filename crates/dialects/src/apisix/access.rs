@@ -74,91 +74,56 @@ pub(super) fn consumers(
     effects: &mut Effects,
     ctx: &mut Context<'_, '_, '_>,
 ) {
-    let forwards = config.bool("hide_credentials") != Some(true);
-    config.unsupported(
-        "anonymous_consumer",
-        "requests without credentials are refused",
-    );
-    let name = |key: &str, otherwise: &'static str| {
-        config.text(key).map_or_else(
-            || Ok(Arc::from(otherwise)),
-            |text| headers::name(text).map_err(|error| format!("{key}: {error}")),
-        )
-    };
-    let reader = ctx.resolver.reader;
     let guards = &mut effects.guards;
-    let is_second = guards.credentials.is_some() || guards.tokens.is_some();
-    if is_second {
+    if guards.credentials.is_some() || guards.tokens.is_some() {
         config.pass_over();
         let why = "two kinds of credentials at once are not supported, name one";
         close(config, effects, "PluginTwice", why);
         return;
     }
-    match kind {
-        "basic-auth" => {
-            config.ignore("realm");
-            guards.credentials = Some(Arc::new(consumer::basic(reader, forwards)));
-        }
-        "key-auth" => {
-            let header = match name("header", "apikey") {
-                Ok(header) => header,
-                Err(error) => return close(config, effects, "HeaderInvalid", &error),
-            };
-            let query = config.text("query").unwrap_or("apikey");
-            let places = vec![
-                TokenPlace::Header {
-                    name: header,
-                    prefix: "".into(),
-                },
-                TokenPlace::Query(query.into()),
-            ];
-            guards.credentials = Some(Arc::new(consumer::key(reader, places, forwards)));
-        }
-        _ => {
-            let header = match name("header", "authorization") {
-                Ok(header) => header,
-                Err(error) => return close(config, effects, "HeaderInvalid", &error),
-            };
-            let query = config.text("query").unwrap_or("jwt");
-            let cookie = config.text("cookie").unwrap_or("jwt");
-            config.unsupported("key_claim_name", "consumers are told apart by their keys");
-            config.ignore("store_in_ctx");
-            let bearer = TokenPlace::Header {
-                name: Arc::clone(&header),
-                prefix: "Bearer ".into(),
-            };
-            let bare = TokenPlace::Header {
-                name: header,
-                prefix: "".into(),
-            };
-            let places = vec![
-                bearer,
-                bare,
-                TokenPlace::Query(query.into()),
-                TokenPlace::Cookie(cookie.into()),
-            ];
-            guards.tokens = Some(Arc::new(consumer::tokens(reader, places, forwards)));
-        }
+    let forwards = config.bool("hide_credentials") != Some(true);
+    config.unsupported(
+        "anonymous_consumer",
+        "requests without credentials are refused",
+    );
+    let reader = ctx.resolver.reader;
+    if kind == "basic-auth" {
+        config.ignore("realm");
+        guards.credentials = Some(Arc::new(consumer::basic(reader, forwards)));
+        return;
     }
+    let (header, other) = if kind == "key-auth" {
+        ("apikey", "apikey")
+    } else {
+        ("authorization", "jwt")
+    };
+    let header = match headers::name(config.text("header").unwrap_or(header)) {
+        Ok(header) => header,
+        Err(error) => {
+            config.pass_over();
+            close(config, effects, "HeaderInvalid", &error);
+            return;
+        }
+    };
+    let place = |prefix: &str| TokenPlace::Header {
+        name: Arc::clone(&header),
+        prefix: prefix.into(),
+    };
+    let query = TokenPlace::Query(config.text("query").unwrap_or(other).into());
+    if kind == "key-auth" {
+        let places = vec![place(""), query];
+        guards.credentials = Some(Arc::new(consumer::key(reader, places, forwards)));
+        return;
+    }
+    config.unsupported("key_claim_name", "consumers are told apart by their keys");
+    config.ignore("store_in_ctx");
+    let cookie = TokenPlace::Cookie(config.text("cookie").unwrap_or(other).into());
+    let places = vec![place("Bearer "), place(""), query, cookie];
+    guards.tokens = Some(Arc::new(consumer::tokens(reader, places, forwards)));
 }
 
 /// `forward-auth`: another service decides.
 pub(super) fn forward(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Context<'_, '_, '_>) {
-    let names = |key: &str| -> Vec<Arc<str>> {
-        let mut names = Vec::new();
-        for text in config.strings(key) {
-            match headers::name(text) {
-                Ok(name) => names.push(name),
-                Err(error) => config.refuse(key, "HeaderInvalid", error),
-            }
-        }
-        names
-    };
-    let (request, upstream, client) = (
-        names("request_headers"),
-        names("upstream_headers"),
-        names("client_headers"),
-    );
     let timeout = config.number::<u32>("timeout").unwrap_or(3000);
     let fail_open = config.bool("allow_degradation").unwrap_or(false);
     let status_on_error = config.number("status_on_error").unwrap_or(403);
@@ -177,64 +142,64 @@ pub(super) fn forward(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Cont
     ] {
         config.ignore(key);
     }
-    let extra = config.string_map("extra_headers");
-    let uri = config.parse("uri", uri);
-    let Some((host, port, path)) = uri else {
-        close(
-            config,
-            effects,
-            "ServiceInvalid",
-            "forward-auth has no service to ask",
-        );
-        return;
+    let [request_headers, upstream_headers, client_headers] =
+        ["request_headers", "upstream_headers", "client_headers"].map(|key| names(config, key));
+    let context = extra_headers(config);
+    let why = match config.parse("uri", uri) {
+        None => "forward-auth has no service to ask",
+        Some(_) if effects.guards.external.is_some() => "forward-auth is there twice",
+        Some((host, port, path)) => {
+            if path != "/" {
+                let message = "the service is asked at this path followed by that of the request";
+                config.refuse("uri", "FieldDiffers", message);
+            }
+            if let Some(backend) = ctx.resolver.host(&host, port) {
+                effects.guards.external = Some(Arc::new(ExternalAuthorization {
+                    backend,
+                    protocol: AuthorizationProtocol::Http {
+                        path_prefix: path.trim_end_matches('/').into(),
+                    },
+                    timeout: Duration::from_millis(timeout.into()),
+                    fail_open,
+                    status_on_error,
+                    request_headers,
+                    upstream_headers,
+                    client_headers,
+                    body: None,
+                    when: Vec::new(),
+                    context,
+                }));
+                return;
+            }
+            "the service of forward-auth does not exist"
+        }
     };
-    let Some(backend) = ctx.resolver.host(&host, port) else {
-        close(
-            config,
-            effects,
-            "ServiceMissing",
-            "the service of forward-auth does not exist",
-        );
-        return;
-    };
-    if effects.guards.external.is_some() {
-        close(
-            config,
-            effects,
-            "PluginTwice",
-            "forward-auth is there twice",
-        );
-        return;
+    close(config, effects, "ServiceInvalid", why);
+}
+
+fn names(config: &Fields<'_>, key: &str) -> Vec<Arc<str>> {
+    let mut names = Vec::new();
+    for text in config.strings(key) {
+        match headers::name(text) {
+            Ok(name) => names.push(name),
+            Err(error) => config.refuse(key, "HeaderInvalid", error),
+        }
     }
-    if path != "/" {
-        let message = "the service is asked at this path followed by that of the request";
-        config.refuse("uri", "FieldDiffers", message);
-    }
-    let mut context = Vec::new();
-    for (name, value) in extra {
+    names
+}
+
+fn extra_headers(config: &Fields<'_>) -> Vec<(Arc<str>, Arc<str>)> {
+    let mut pairs = Vec::new();
+    for (name, value) in config.string_map("extra_headers") {
         match headers::settable(name, value) {
-            Ok(pair) if !pair.1.contains('$') => context.push(pair),
+            Ok(pair) if !pair.1.contains('$') => pairs.push(pair),
             _ => {
                 let message = format!("header {name} cannot be sent: variables are not supported");
                 config.refuse("extra_headers", "HeaderInvalid", message);
             }
         }
     }
-    effects.guards.external = Some(Arc::new(ExternalAuthorization {
-        backend,
-        protocol: AuthorizationProtocol::Http {
-            path_prefix: path.trim_end_matches('/').into(),
-        },
-        timeout: Duration::from_millis(timeout.into()),
-        fail_open,
-        status_on_error,
-        request_headers: request,
-        upstream_headers: upstream,
-        client_headers: client,
-        body: None,
-        when: Vec::new(),
-        context,
-    }));
+    pairs
 }
 
 /// `http://host[:port]/path`.

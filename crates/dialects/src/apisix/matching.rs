@@ -62,11 +62,32 @@ pub(super) fn read(rule: &Fields<'_>) -> Option<Matching> {
         rule.refuse("match", "MatchMissing", message);
         return None;
     };
-    let mut is_whole = true;
-    let mut spoil = |key: &str, reason, why: String| {
-        is_whole = false;
-        fields.refuse(key, reason, format!("{why}; the rule is not served"));
-    };
+    // Each is read, so that everything that is wrong is told.
+    let (hosts, paths, conditions) = (hosts(&fields), paths(&fields), conditions(&fields));
+    let methods = fields.strings("methods").into_iter();
+    let mut methods: Vec<_> = methods
+        .map(|method| Some(Arc::from(method.to_ascii_uppercase())))
+        .collect();
+    if methods.is_empty() {
+        methods.push(None);
+    }
+    Some(Matching {
+        hosts: hosts?,
+        paths: paths?,
+        methods,
+        conditions: conditions?,
+        priority,
+    })
+}
+
+/// What makes the rule not be served.
+fn spoil<T>(fields: &Fields<'_>, key: &str, reason: &'static str, why: &str) -> Option<T> {
+    fields.refuse(key, reason, format!("{why}; the rule is not served"));
+    None
+}
+
+fn hosts(fields: &Fields<'_>) -> Option<Vec<HostPattern>> {
+    let texts = fields.list("hosts");
     let mut hosts = Vec::new();
     for text in fields.strings("hosts") {
         match pattern(text) {
@@ -77,12 +98,16 @@ pub(super) fn read(rule: &Fields<'_>) -> Option<Matching> {
             }
         }
     }
-    if hosts.is_empty() && fields.has("hosts") && !fields.list("hosts").is_empty() {
-        spoil("hosts", "HostInvalid", "no host is left".to_owned());
+    if hosts.is_empty() && !texts.is_empty() {
+        return spoil(fields, "hosts", "HostInvalid", "no host is left");
     }
     if hosts.is_empty() {
         hosts.push(HostPattern::Any);
     }
+    Some(hosts)
+}
+
+fn paths(fields: &Fields<'_>) -> Option<Vec<PathMatch>> {
     let mut paths = Vec::new();
     for text in fields.strings("paths") {
         match path(text) {
@@ -94,16 +119,17 @@ pub(super) fn read(rule: &Fields<'_>) -> Option<Matching> {
         }
     }
     if paths.is_empty() {
-        spoil("paths", "PathMissing", "no path is left".to_owned());
+        return spoil(fields, "paths", "PathMissing", "no path is left");
     }
-    let methods = fields.strings("methods").into_iter();
-    let mut methods: Vec<_> = methods
-        .map(|method| Some(Arc::from(method.to_ascii_uppercase())))
-        .collect();
-    if methods.is_empty() {
-        methods.push(None);
-    }
-    let mut conditions = Vec::new();
+    Some(paths)
+}
+
+fn conditions(fields: &Fields<'_>) -> Option<Vec<Predicate>> {
+    let mut conditions = Some(Vec::new());
+    let mut add = |condition: Option<Predicate>| match (&mut conditions, condition) {
+        (Some(list), Some(condition)) => list.push(condition),
+        (all, _) => *all = None,
+    };
     let addresses: Result<Vec<_>, _> = fields
         .strings("remoteAddrs")
         .into_iter()
@@ -111,34 +137,28 @@ pub(super) fn read(rule: &Fields<'_>) -> Option<Matching> {
         .collect();
     match addresses {
         Ok(addresses) if addresses.is_empty() => {}
-        Ok(addresses) => conditions.push(Predicate {
+        Ok(addresses) => add(Some(Predicate {
             subject: Subject::Client,
             test: Test::Network(addresses.into()),
             negate: false,
             missing_is_empty: false,
-        }),
-        Err(error) => spoil("remoteAddrs", "NetworkInvalid", error),
+        })),
+        Err(error) => add(spoil(fields, "remoteAddrs", "NetworkInvalid", &error)),
     }
     for expr in fields.objects("exprs") {
         match vars::expr(&expr) {
-            Ok(condition) => conditions.push(condition),
+            Ok(condition) => add(Some(condition)),
             Err(error) => {
                 expr.pass_over();
-                spoil("exprs", "ExpressionNotSupported", error);
+                add(spoil(fields, "exprs", "ExpressionNotSupported", &error));
             }
         }
     }
     if fields.raw("filter_func").is_some() {
-        let message = "filter_func is not supported: no scripts are run, write exprs".to_owned();
-        spoil("filter_func", "FieldNotSupported", message);
+        let why = "filter_func is not supported: no scripts are run, write exprs";
+        add(spoil(fields, "filter_func", "FieldNotSupported", why));
     }
-    is_whole.then_some(Matching {
-        hosts,
-        paths,
-        methods,
-        conditions,
-        priority,
-    })
+    conditions
 }
 
 fn path(text: &str) -> Result<PathMatch, String> {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::backend::{Backends, Resolver};
 use super::instance::{self, Outcome};
 use super::upstream::Times;
-use super::{GLOBAL_RULE, PLUGIN_CONFIG, access, edit, limit, split};
+use super::{GLOBAL_RULE, PLUGIN_CONFIG, access, edit, limit, redirect, split};
 use crate::diagnostic::Effect;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
@@ -241,7 +241,7 @@ fn one(name: &str, config: &Fields<'_>, effects: &mut Effects, ctx: &mut Context
     }
     match name {
         "cors" => edit::cors(config, effects),
-        "redirect" => edit::redirect(config, effects),
+        "redirect" => redirect::read(config, effects),
         "proxy-rewrite" => edit::proxy_rewrite(config, effects),
         "response-rewrite" => edit::response_rewrite(config, effects),
         "proxy-mirror" => edit::mirror(config, effects, ctx),
