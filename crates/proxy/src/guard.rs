@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use routing::model::{Abort, Fault, Guards, HeaderOps};
-use routing::{CompiledGuards, CompiledRoute, Snapshot};
+use routing::{CompiledAction, CompiledGuards, CompiledRoute, Snapshot};
 use tokio::time::Instant;
 
 use crate::connection::Client;
@@ -50,6 +50,8 @@ pub(crate) struct Passage {
     pub(crate) extra: Extra,
     /// A query parameter that is not passed on.
     pub(crate) hidden_query: Option<Arc<str>>,
+    /// Where the split was cut, if there is one: the arm's guards were asked.
+    pub(crate) point: Option<u64>,
     token: Option<Verified>,
     /// Changes to the answer.
     answer: HeaderOps,
@@ -100,23 +102,20 @@ pub(crate) async fn pass<D: Downstream>(
 ) -> Result<Plan, Failure> {
     let Guarded { snapshot, route } = &guarded;
     let mut passage = Passage::default();
-    if let Some(guards) = route.guards() {
-        let asked = Asked {
-            worker,
-            client,
-            snapshot,
-            route,
-            guards,
-        };
-        match asked.all(downstream, &mut passage).await {
-            Ok(()) => {}
-            Err(Held::Answered(reply)) => return Ok(Plan::Reply(*reply)),
-            Err(Held::Refused(refusal)) => {
-                worker.counters.refused[refusal.kind as usize].add(1);
-                return Ok(Plan::Reply(refusal.reply(downstream.view().is_grpc())));
-            }
-            Err(Held::Failed(failure)) => return Err(failure),
+    let asked = Asked {
+        worker,
+        client,
+        snapshot,
+        route,
+    };
+    match asked.route_and_arm(downstream, &mut passage).await {
+        Ok(()) => {}
+        Err(Held::Answered(reply)) => return Ok(Plan::Reply(*reply)),
+        Err(Held::Refused(refusal)) => {
+            worker.counters.refused[refusal.kind as usize].add(1);
+            return Ok(Plan::Reply(refusal.reply(downstream.view().is_grpc())));
         }
+        Err(Held::Failed(failure)) => return Err(failure),
     }
     let chosen = Chosen {
         snapshot,
@@ -134,22 +133,49 @@ pub(crate) async fn pass<D: Downstream>(
     Ok(planned)
 }
 
-/// A request and the guards of its route.
+/// A request whose route, or an arm of it, has guards.
 struct Asked<'a> {
     worker: &'a Rc<Worker>,
     client: &'a Client,
     snapshot: &'a Snapshot,
     route: &'a CompiledRoute,
-    guards: &'a CompiledGuards,
 }
 
 impl Asked<'_> {
-    async fn all<D: Downstream>(
+    /// The route's guards, then those of the arm that is drawn.
+    async fn route_and_arm<D: Downstream>(
         &self,
         downstream: &mut D,
         passage: &mut Passage,
     ) -> Result<(), Held> {
-        let source: &Guards = &self.guards.source;
+        if let Some(guards) = self.route.guards() {
+            self.all(guards, downstream, passage).await?;
+        }
+        let client = self.client;
+        let split = match &self.route.action {
+            CompiledAction::Forward(split) => split,
+            CompiledAction::ForwardSecure(split)
+                if client.tls.is_some() || client.entry.is_cluster_local() =>
+            {
+                split
+            }
+            _ => return Ok(()),
+        };
+        let point = self.worker.draw(split.total());
+        passage.point = Some(point);
+        match split.at(point).guards() {
+            Some(guards) => self.all(guards, downstream, passage).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn all<D: Downstream>(
+        &self,
+        guards: &CompiledGuards,
+        downstream: &mut D,
+        passage: &mut Passage,
+    ) -> Result<(), Held> {
+        let source: &Guards = &guards.source;
         if let Some(fault) = &source.fault {
             self.fail(fault, downstream).await?;
         }
@@ -159,7 +185,7 @@ impl Asked<'_> {
             return Err(Held::Answered(Box::new(reply)));
         }
         // Filled the first time, with this very type.
-        let Some(states) = self.states() else {
+        let Some(states) = self.states(guards) else {
             return Ok(());
         };
         if let Some(tokens) = &source.tokens {
@@ -168,7 +194,7 @@ impl Asked<'_> {
             let checking = token::check(self.worker, tokens, &states.keys, found, realm);
             unless_gone(downstream, checking).await??.apply(passage);
         }
-        self.authorize(downstream.view(), passage)?;
+        self.authorize(guards, downstream.view(), passage)?;
         if let Some(credentials) = &source.credentials {
             let shown = credential::find(credentials, &self.seen(downstream.view(), passage));
             let checking = credential::check(self.worker, credentials, shown);
@@ -176,27 +202,27 @@ impl Asked<'_> {
         }
         if let Some(external) = &source.external {
             let seen = self.seen(downstream.view(), passage);
-            let when = &self.guards.external;
+            let when = &guards.external;
             if when.is_empty() || when.iter().any(|when| when.hold(&seen)) {
                 let question = external::question(external, &seen);
                 let asking = external::check(self.worker, self.snapshot, external, question);
                 unless_gone(downstream, asking).await??.apply(passage);
             }
         }
-        self.limit(downstream.view(), passage, states)?;
+        self.limit(guards, downstream.view(), passage, states)?;
         self.break_off(states, passage)?;
         for (at, quota) in states.quotas.iter().enumerate() {
             let seen = self.seen(downstream.view(), passage);
-            let ask = quota::ask(&source.quotas[at], &self.guards.quotas[at], &seen);
+            let ask = quota::ask(&source.quotas[at], &guards.quotas[at], &seen);
             let waiting = quota.wait(&self.worker.guards, ask);
             unless_gone(downstream, waiting).await??;
         }
         body::check(source, downstream, passage)
     }
 
-    fn states(&self) -> Option<&States> {
-        let fill = || Arc::new(self.worker.guards.states(&self.guards.source));
-        self.guards.slot.get_or_fill(fill)
+    fn states<'g>(&self, guards: &'g CompiledGuards) -> Option<&'g States> {
+        let fill = || Arc::new(self.worker.guards.states(&guards.source));
+        guards.slot.get_or_fill(fill)
     }
 
     fn seen<'s>(&'s self, view: View<'s>, passage: &'s Passage) -> Seen<'s> {
@@ -225,8 +251,13 @@ impl Asked<'_> {
         }
     }
 
-    fn authorize(&self, view: View<'_>, passage: &Passage) -> Result<(), Held> {
-        let Some(rules) = &self.guards.authorization else {
+    fn authorize(
+        &self,
+        guards: &CompiledGuards,
+        view: View<'_>,
+        passage: &Passage,
+    ) -> Result<(), Held> {
+        let Some(rules) = &guards.authorization else {
             return Ok(());
         };
         let seen = self.seen(view, passage);
@@ -245,7 +276,7 @@ impl Asked<'_> {
         };
         let policy = policy.map_or("no policy allows it", |policy| policy);
         tracing::debug!(policy, route = %self.route.id(), "denied");
-        let authorization = self.guards.source.authorization.as_ref();
+        let authorization = guards.source.authorization.as_ref();
         let denied = authorization.and_then(|authorization| authorization.denied.as_ref());
         Err(match denied {
             Some(respond) => Refusal::with(Kind::Authorization, respond),
@@ -254,10 +285,16 @@ impl Asked<'_> {
         .into())
     }
 
-    fn limit(&self, view: View<'_>, passage: &Passage, states: &States) -> Result<(), Held> {
+    fn limit(
+        &self,
+        guards: &CompiledGuards,
+        view: View<'_>,
+        passage: &Passage,
+        states: &States,
+    ) -> Result<(), Held> {
         let seen = self.seen(view, passage);
-        let limits = self.guards.source.rate_limits.iter();
-        let conditions = self.guards.rate_limits.iter();
+        let limits = guards.source.rate_limits.iter();
+        let conditions = guards.rate_limits.iter();
         for ((limit, when), state) in limits.zip(conditions).zip(&states.limits) {
             if !when.hold(&seen) {
                 continue;
@@ -282,7 +319,7 @@ impl Asked<'_> {
                 return Err(Refusal::with(Kind::Breaker, &breaker.rule.respond).into());
             }
         }
-        passage.after.breakers = states.breakers.clone();
+        passage.after.breakers.extend_from_slice(&states.breakers);
         Ok(())
     }
 }

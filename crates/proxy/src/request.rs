@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use routing::model::{Protocol, Respond, Timeouts};
 use routing::{
-    Backend, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledTls,
-    CompiledTlsAction, RequestView, Snapshot,
+    Backend, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledSplit,
+    CompiledTls, CompiledTlsAction, RequestView, Snapshot,
 };
 use tokio::time::Instant;
 
@@ -57,6 +57,14 @@ pub(crate) struct Chosen<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) route: &'a CompiledRoute,
     pub(crate) passage: Option<&'a Passage>,
+}
+
+impl Chosen<'_> {
+    /// Where the split is cut for this request: where its guards have cut it, if they have.
+    fn point(&self, worker: &Worker, split: &CompiledSplit) -> u64 {
+        let drawn = self.passage.and_then(|passage| passage.point);
+        drawn.unwrap_or_else(|| worker.draw(split.total()))
+    }
 }
 
 /// A request that is ready to be sent.
@@ -219,7 +227,7 @@ fn plan<D: Downstream>(
             path: view.path().to_owned(),
         });
     };
-    if route.guards().is_some() {
+    if route.is_guarded() {
         return Ok(Plan::Guarded(Guarded {
             snapshot: Arc::clone(&snapshot),
             route: Arc::clone(route),
@@ -251,13 +259,13 @@ pub(crate) fn plan_route<D: Downstream>(
         return Ok(Plan::Reply(reply));
     }
     let arm = match &route.action {
-        CompiledAction::Forward(split) => split.at(worker.draw(split.total())),
+        CompiledAction::Forward(split) => split.at(chosen.point(worker, split)),
         CompiledAction::Respond(respond) => return Ok(Plan::Reply(reply(respond))),
         CompiledAction::Redirect(to) => return Ok(Plan::Reply(redirect::reply(to, view, client))),
         CompiledAction::ForwardSecure(split)
             if client.tls.is_some() || client.entry.is_cluster_local() =>
         {
-            split.at(worker.draw(split.total()))
+            split.at(chosen.point(worker, split))
         }
         CompiledAction::ForwardSecure(_) => {
             return Ok(Plan::Reply(redirect::to_https(view, worker.https_port)));

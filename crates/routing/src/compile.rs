@@ -30,9 +30,6 @@ pub enum Finding {
     /// No request can select it.
     #[error("route {route} is for bind {bind}, which does not exist")]
     MissingBind { route: RouteId, bind: BindId },
-    /// Requests of that arm pass without being asked anything.
-    #[error("route {route} has guards for backend {backend} alone, put them on the whole route")]
-    GuardedArm { route: RouteId, backend: BackendId },
     /// Nobody can log in as that user.
     #[error(
         "route {route} has a password of user {user} in a form that is not known, make it with `htpasswd -B`"
@@ -336,14 +333,11 @@ impl Compiler {
                     route: id.clone(),
                     backend: arm.backend.clone(),
                 }));
-                let guarded = split
+                let guards = split
                     .arms()
                     .iter()
-                    .filter(|arm| arm.filters.guards.is_some());
-                findings.extend(guarded.map(|arm| Finding::GuardedArm {
-                    route: id.clone(),
-                    backend: arm.backend.clone(),
-                }));
+                    .filter_map(|arm| arm.filters.guards.as_ref());
+                findings.extend(guards.flat_map(|guards| unenforced(&id, guards)));
             }
         }
         findings.sort();

@@ -138,6 +138,7 @@ pub struct CompiledRoute {
     id: RouteId,
     source: Arc<Route>,
     filters: Option<Arc<CompiledFilters>>,
+    is_guarded: bool,
     /// What happens to a request that selected this route.
     pub action: CompiledAction,
 }
@@ -176,6 +177,11 @@ impl CompiledArm {
     /// The arm's own filters, if it has any.
     pub fn filters(&self) -> Option<&Arc<CompiledFilters>> {
         self.filters.as_ref()
+    }
+
+    /// What is asked of the requests of this arm, after what its route asks.
+    pub fn guards(&self) -> Option<&Arc<CompiledGuards>> {
+        self.filters.as_ref()?.guards.as_ref()
     }
 }
 
@@ -437,10 +443,21 @@ impl CompiledRoute {
             }
         };
         let filters = filters(&source.filters);
+        let asks = |filters: Option<&Arc<CompiledFilters>>| {
+            filters.is_some_and(|filters| filters.guards.is_some())
+        };
+        let is_guarded = asks(filters.as_ref())
+            || match &action {
+                CompiledAction::Forward(split) | CompiledAction::ForwardSecure(split) => {
+                    split.arms().any(|arm| asks(arm.filters()))
+                }
+                CompiledAction::Respond(_) | CompiledAction::Redirect(_) => false,
+            };
         Self {
             id,
             source,
             filters,
+            is_guarded,
             action,
         }
     }
@@ -473,6 +490,11 @@ impl CompiledRoute {
     /// What else the route changes or limits; most have nothing.
     pub fn filters(&self) -> Option<&Arc<CompiledFilters>> {
         self.filters.as_ref()
+    }
+
+    /// Whether the route or one of its arms asks anything of a request.
+    pub fn is_guarded(&self) -> bool {
+        self.is_guarded
     }
 
     /// What is asked of a request before it is forwarded; most routes ask nothing.

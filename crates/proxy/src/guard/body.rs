@@ -16,7 +16,8 @@ pub(super) fn check(
         if announced(downstream.view()).is_some_and(|length| length > most) {
             return Err(Refusal::new(Kind::Body, 413, "Payload Too Large").into());
         }
-        passage.after.max_body = Some(most);
+        let held = passage.after.max_body;
+        passage.after.max_body = Some(held.map_or(most, |held| held.min(most)));
     }
     if guards.no_upgrade && downstream.wants_upgrade() {
         return Err(Refusal::new(Kind::Upgrade, 403, "upgrade failed").into());

@@ -377,6 +377,38 @@ async fn who_may_not_is_told_so_and_denial_wins() {
 }
 
 #[tokio::test]
+async fn an_arm_asks_its_own_share_only_after_what_its_route_asks() {
+    let (one, two) = (
+        RawServer::answering(OK).await,
+        RawServer::answering(OK).await,
+    );
+    let mut gateway = Gateway::start().await;
+    let mut arms = Vec::new();
+    for (id, server) in [("one", &one), ("two", &two)] {
+        let backend = backend(id, &[server.address]);
+        arms.push(Arm::new(1, backend.id.clone()));
+        gateway.compiler.put_backend(Arc::new(backend));
+    }
+    let with = |guards| Filters {
+        guards: Some(Arc::new(guards)),
+        ..Filters::default()
+    };
+    arms[0].filters = with(limited(rate_limit(0)));
+    let split = Split::new(arms).expect("weights");
+    gateway.put(routing::model::Route {
+        filters: with(rules("/denied", None)),
+        ..route("a", Action::Forward(split))
+    });
+    let seen = statuses(&gateway, &vec![GET.to_owned(); 100]).await;
+    let count = |status| seen.iter().filter(|one| **one == status).count();
+    // One in 10^22 runs would see either fewer than 5 times.
+    assert!(count(200) > 5 && count(429) > 5, "{seen:?}");
+    assert_eq!((count(200) + count(429), one.accepted()), (100, 0));
+    let denied = vec![get("/denied", ""); 10];
+    assert_eq!(statuses(&gateway, &denied).await, [403; 10]);
+}
+
+#[tokio::test]
 async fn guards_are_in_force_in_their_order() {
     let server = RawServer::answering(OK).await;
     // Denied requests do not use the limit, and limited ones do not count for the breaker.
