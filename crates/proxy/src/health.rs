@@ -118,7 +118,8 @@ impl Task {
     fn pause(&self) -> Duration {
         let interval = self.check.interval.max(LEAST_PAUSE);
         let tenth = u64::try_from(interval.as_millis() / 10).unwrap_or(u64::MAX);
-        interval + Duration::from_millis(self.worker.draw(tenth.saturating_add(1)))
+        let more = self.worker.draw(tenth.saturating_add(1));
+        interval.saturating_add(Duration::from_millis(more))
     }
 
     /// Checks one endpoint.
@@ -133,7 +134,7 @@ impl Task {
             // Never closed.
             let _place = places.acquire().await;
             let mut target = address;
-            target.set_port(check.port.unwrap_or(address.port()));
+            target.set_port(check.port.unwrap_or_else(|| address.port()));
             let probe = probe::probe(&worker, &backend, target, &check.kind);
             let passes = match tokio::time::timeout(check.timeout, probe).await {
                 Ok(Ok(())) => true,
