@@ -118,7 +118,8 @@ impl Task {
     fn pause(&self) -> Duration {
         let interval = self.check.interval.max(LEAST_PAUSE);
         let tenth = u64::try_from(interval.as_millis() / 10).unwrap_or(u64::MAX);
-        interval + Duration::from_millis(self.worker.draw(tenth.saturating_add(1)))
+        let more = self.worker.draw(tenth.saturating_add(1));
+        interval.saturating_add(Duration::from_millis(more))
     }
 
     /// Checks one endpoint.

@@ -30,7 +30,7 @@ pub use guard::{
 };
 pub use policy::{
     BackendPolicy, Balancer, FailurePercentage, HashKey, HealthCheck, HealthKind, Limits, Locality,
-    OutlierDetection, ProxyVersion, SlowStart, SuccessRate,
+    LocalityShares, OutlierDetection, ProxyVersion, SlowStart, SuccessRate,
 };
 pub use predicate::{Network, Predicate, Subject, Test, TextTest};
 

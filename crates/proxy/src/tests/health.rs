@@ -117,18 +117,24 @@ async fn a_check_may_ask_another_port() {
     until_unhealthy(&gateway, 1).await;
 }
 
+/// A server of the test, which ends with the test's runtime.
+#[allow(clippy::disallowed_methods)]
+fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(future);
+}
+
 /// A gRPC health service, made with another implementation of HTTP/2: serves what is named `up`.
 async fn grpc() -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
     let address = listener.local_addr().expect("bound");
-    tokio::spawn(async move {
+    spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
+            spawn(async move {
                 let mut connection = h2::server::handshake(stream).await.expect("a handshake");
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
-                    tokio::spawn(async move {
+                    spawn(async move {
                         assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
                         assert_eq!(request.headers()["content-type"], "application/grpc");
                         let body = request

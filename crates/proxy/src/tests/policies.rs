@@ -14,6 +14,7 @@ use routing::model::{
 };
 use testkit::http::{Body, Message, RawServer, RawStream, ask, eventually};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::{GET, Gateway, OK, backend, dead, endpoint, route};
 
@@ -189,14 +190,16 @@ async fn one_request_more_than_the_limit_is_refused_at_once() {
         ..Limits::default()
     };
     let gateway = gateway(limited(limits), &[server.address]).await;
-    let first = tokio::spawn(ask(gateway.address, GET));
+    let mut clients = JoinSet::new();
+    clients.spawn(ask(gateway.address, GET));
     eventually("the first request is held", || {
         held.load(Ordering::SeqCst) == 1
     })
     .await;
     overflows(&gateway, "requests").await;
     release.send_replace(true);
-    assert_eq!(first.await.expect("an answer").status(), 200);
+    let first = clients.join_next().await.expect("a client");
+    assert_eq!(first.expect("an answer").status(), 200);
     assert_eq!(ask(gateway.address, GET).await.status(), 200);
     let metrics = gateway.gateway.metrics().render();
     let line = "suimon_gateway_overflows_total{backend=\"b\",limit=\"requests\"} 1";
@@ -212,17 +215,18 @@ async fn requests_wait_for_the_only_connection_and_one_more_than_may_is_refused(
         ..Limits::default()
     };
     let gateway = gateway(limited(limits), &[server.address]).await;
-    let first = tokio::spawn(ask(gateway.address, GET));
+    let mut clients = JoinSet::new();
+    clients.spawn(ask(gateway.address, GET));
     eventually("the first request is held", || {
         held.load(Ordering::SeqCst) == 1
     })
     .await;
-    let second = tokio::spawn(ask(gateway.address, GET));
+    clients.spawn(ask(gateway.address, GET));
     eventually("the second request is in", || gateway.requests_open() == 2).await;
     overflows(&gateway, "pending requests").await;
     release.send_replace(true);
-    for answer in [first, second] {
-        assert_eq!(answer.await.expect("an answer").status(), 200);
+    for answer in clients.join_all().await {
+        assert_eq!(answer.status(), 200);
     }
     assert_eq!(server.accepted(), 1);
 }
@@ -352,9 +356,9 @@ async fn a_backend_is_told_whom_each_connection_is_for() {
             let sender = sender.clone();
             async move {
                 let mut opening = Vec::new();
-                while length.map_or_else(
-                    || !opening.ends_with(b"\r\n"),
-                    |length| opening.len() < length,
+                while !length.map_or_else(
+                    || opening.ends_with(b"\r\n"),
+                    |length| opening.len() >= length,
                 ) {
                     let Some(byte) = stream.read_exact(1).await else {
                         return;

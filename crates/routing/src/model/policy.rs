@@ -87,13 +87,14 @@ pub struct Locality {
     /// `from` region → `to` region, in this order after the own.
     pub failover_regions: Vec<(Arc<str>, Arc<str>)>,
     /// Own locality pattern (`region/zone/subzone`, `*` for any) → shares per locality pattern.
-    pub distribute: Vec<(Arc<str>, Shares)>,
+    pub distribute: Vec<(Arc<str>, LocalityShares)>,
 }
 
-/// Shares of the requests by locality pattern.
-type Shares = Vec<(Arc<str>, u32)>;
+/// Shares of the traffic per locality pattern.
+pub type LocalityShares = Vec<(Arc<str>, u32)>;
 
-/// Bounds that answer 503 at once when reached. `None` is unlimited.
+/// Bounds that answer 503 at once when reached; those on connections let a request wait, within
+/// `pending`, until one is free or closed. `None` is unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Limits {
     pub connections: Option<u32>,
