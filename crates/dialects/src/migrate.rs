@@ -144,6 +144,12 @@ impl<'i> Writer<'i> {
                     Verdict::LeftOut,
                     format!("TLS of {names} is passed on: write a TLSRoute"),
                 ),
+                TlsAction::Relay(..) => (
+                    Verdict::LeftOut,
+                    format!(
+                        "what is in TLS of {names} is passed on: write a TLSRoute at a listener that terminates"
+                    ),
+                ),
                 TlsAction::Terminate(_) => (
                     Verdict::Lost,
                     format!("{names} has a certificate: add a listener for HTTPS to the Gateway"),
