@@ -183,6 +183,8 @@ impl Parser<'_> {
                 Step::All
             }
             Some('\'' | '"') => Step::Field(self.quoted()?),
+            // Kubernetes reads an empty index as all of the list; published CRDs have such columns.
+            Some(']') => Step::All,
             _ => {
                 let end = self.rest.find(']').ok_or("']' is missing")?;
                 let index = self.rest[..end]
@@ -309,6 +311,7 @@ mod tests {
         check(".spec.list[1].n", &json!([2]));
         check(".spec.list[-1].n", &json!([2]));
         check(".spec.list[*].n", &json!([1, 2]));
+        check(".spec.list[].n", &json!([1, 2]));
         check(".spec.list[?(@.n>1)].n", &json!([2]));
         check(".spec.list[?(@.on)].n", &json!([1]));
         check(".spec.missing.deep", &json!([]));

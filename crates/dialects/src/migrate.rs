@@ -140,19 +140,14 @@ impl<'i> Writer<'i> {
             let names: Vec<_> = host.names.iter().map(ToString::to_string).collect();
             let names = names.join(", ");
             let (verdict, text) = match &host.action {
-                TlsAction::Passthrough(_) => (
-                    Verdict::LeftOut,
-                    format!("TLS of {names} is passed on: write a TLSRoute"),
-                ),
-                TlsAction::Relay(..) => (
-                    Verdict::LeftOut,
-                    format!(
-                        "what is in TLS of {names} is passed on: write a TLSRoute at a listener that terminates"
-                    ),
-                ),
                 TlsAction::Terminate(_) => (
                     Verdict::Lost,
                     format!("{names} has a certificate: add a listener for HTTPS to the Gateway"),
+                ),
+                // Whatever becomes of the bytes, no rule of HTTP says it.
+                _ => (
+                    Verdict::LeftOut,
+                    format!("TLS connections for {names} are passed on: write a TLSRoute"),
                 ),
             };
             self.note(&host.origin, verdict, &text);
