@@ -14,7 +14,7 @@ use aws_lc_rs::rand::SystemRandom;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use policy::Keyed;
-use routing::model::{Credentials, TokenPlace};
+use routing::model::{Credentials, Secret, TokenPlace};
 use tokio::sync::Semaphore;
 
 use super::{Held, Kind, Passage, Refusal, token};
@@ -126,24 +126,7 @@ pub(super) async fn check<'a>(
             user_header,
             forward,
         } => {
-            let refused = |why: &str| {
-                let text = format!("User authentication failed. {why}");
-                let challenge = format!("Basic realm=\"{}\"", realm.replace(['"', '\\'], ""));
-                let refusal = Refusal::new(Kind::Credential, 401, &text);
-                Held::from(refusal.header("www-authenticate", challenge))
-            };
-            let Shown::Login { user, password } = shown else {
-                return Err(refused("Missing username and password."));
-            };
-            let own = users.iter().find(|(name, _)| **name == *user);
-            // An unknown name costs as much as a known one: nobody learns which there are.
-            let Some((name, hash)) = own.or_else(|| users.first()) else {
-                return Err(refused("Invalid username/password combination."));
-            };
-            let is_good = verify(worker, name, &hash.0, password).await;
-            if !is_good || own.is_none() {
-                return Err(refused("Invalid username/password combination."));
-            }
+            let name = user(worker, realm, users, shown).await?;
             Ok(Admitted {
                 header: user_header.as_ref(),
                 name: Arc::clone(name),
@@ -163,20 +146,52 @@ pub(super) async fn check<'a>(
             let Shown::Key { key, place } = shown else {
                 return Err(refused().into());
             };
-            // All are compared, so that time tells nothing.
-            let mut own = None;
-            for (consumer, known) in keys {
-                if verify_slices_are_equal(known.0.as_bytes(), key.as_bytes()).is_ok() {
-                    own = Some(consumer);
-                }
-            }
             Ok(Admitted {
                 header: consumer_header.as_ref(),
-                name: Arc::clone(own.ok_or_else(refused)?),
+                name: Arc::clone(consumer(keys, &key).ok_or_else(refused)?),
                 hidden: (!forward).then_some(place),
             })
         }
     }
+}
+
+/// Whose login it is.
+async fn user<'a>(
+    worker: &Rc<Worker>,
+    realm: &str,
+    users: &'a [(Arc<str>, Secret)],
+    shown: Shown,
+) -> Result<&'a Arc<str>, Held> {
+    let refused = |why: &str| {
+        let text = format!("User authentication failed. {why}");
+        let challenge = format!("Basic realm=\"{}\"", realm.replace(['"', '\\'], ""));
+        let refusal = Refusal::new(Kind::Credential, 401, &text);
+        Held::from(refusal.header("www-authenticate", challenge))
+    };
+    let Shown::Login { user, password } = shown else {
+        return Err(refused("Missing username and password."));
+    };
+    let own = users.iter().find(|(name, _)| **name == *user);
+    // An unknown name costs as much as a known one: nobody learns which there are.
+    let Some((name, hash)) = own.or_else(|| users.first()) else {
+        return Err(refused("Invalid username/password combination."));
+    };
+    let is_good = verify(worker, name, &hash.0, password).await;
+    if !is_good || own.is_none() {
+        return Err(refused("Invalid username/password combination."));
+    }
+    Ok(name)
+}
+
+/// Whose key it is. All are compared, so that time tells nothing.
+fn consumer<'a>(keys: &'a [(Arc<str>, Secret)], key: &str) -> Option<&'a Arc<str>> {
+    let mut own = None;
+    for (consumer, known) in keys {
+        if verify_slices_are_equal(known.0.as_bytes(), key.as_bytes()).is_ok() {
+            own = Some(consumer);
+        }
+    }
+    own
 }
 
 async fn verify(worker: &Rc<Worker>, name: &str, hash: &Arc<str>, password: String) -> bool {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::limit::LimitState;
 use super::quota::QuotaState;
-use super::token::keys::KeyState;
+use super::token::source::KeyState;
 
 /// What is kept for identities that nobody names now, per kind; beyond it the idle ones go.
 const SWEEP_ABOVE: usize = 256;

@@ -4,7 +4,8 @@
 //! what the keys are for is accepted: a token's header chooses a key, never an algorithm for it.
 
 mod fetch;
-pub(crate) mod keys;
+mod keys;
+pub(crate) mod source;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -20,7 +21,8 @@ use serde_json::Value;
 use super::{Held, Kind, Passage, Refusal};
 use crate::seen::Seen;
 use crate::worker::Worker;
-use keys::{KeyState, Signed};
+use keys::Signed;
+use source::KeyState;
 
 /// A longer token is refused unread.
 const LONGEST: usize = 16 * 1024;
@@ -182,7 +184,7 @@ async fn verify(
     {
         return Err(Denied::Issuer);
     }
-    let set = keys::get(worker, state, &signed).await?;
+    let set = source::get(worker, state, &signed).await?;
     set.verify(&signed)?;
     check_claims(provider, &signed.claims, worker.guards.wall_clock())?;
     Ok(Verified::new(signed.claims))

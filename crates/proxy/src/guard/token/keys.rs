@@ -1,29 +1,21 @@
-//! Sets of JSON Web Keys: read, fetched, and kept for all threads.
+//! Sets of JSON Web Keys, and the tokens that they have signed.
 //!
-//! One request fetches while the others use what there is, or wait for it if there is nothing
-//! yet. What failed is not asked again at once.
+//! A key is for the algorithms of its kind, and for one alone if it says so: what a token's header
+//! says only chooses among them.
 
-use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use aws_lc_rs::{digest, hmac};
 use policy::Keyed;
-use routing::model::KeySource;
 use serde_json::Value;
 
-use super::{Denied, decode, fetch};
-use crate::worker::Worker;
+use super::{Denied, decode};
 
 /// Keys of a set that are read; a longer set is cut.
 const MOST_KEYS: usize = 100;
 /// Verified tokens that are remembered.
 const MOST_KNOWN: usize = 10_000;
-/// How long a source that failed is left alone.
-const PAUSE: Duration = Duration::from_secs(1);
-/// A token with an unknown key makes us look for it, but not more often than this.
-const ROTATION: Duration = Duration::from_secs(10);
 
 /// A token in its parts, not verified.
 pub(in crate::guard) struct Signed<'t> {
@@ -164,6 +156,11 @@ impl KeySet {
         }
     }
 
+    /// No key at all.
+    pub(super) fn empty() -> Self {
+        Self::new(Vec::new())
+    }
+
     /// Reads a set; keys that cannot be used are left out. Shared secrets count only where
     /// `is_inline`: a set that is fetched is public.
     pub(super) fn read(text: &[u8], is_inline: bool) -> Option<Self> {
@@ -179,7 +176,7 @@ impl KeySet {
     }
 
     /// Whether some key could be the token's.
-    fn knows(&self, signed: &Signed<'_>) -> bool {
+    pub(super) fn knows(&self, signed: &Signed<'_>) -> bool {
         self.keys.iter().any(|key| key.is_for(signed))
     }
 
@@ -312,115 +309,4 @@ impl Key {
             _ => false,
         }
     }
-}
-
-/// A source and what came of it.
-#[derive(Debug)]
-pub(in crate::guard) struct KeyState {
-    source: KeySource,
-    held: Mutex<Fetched>,
-    /// Whoever holds it fetches.
-    fetching: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Default)]
-struct Fetched {
-    keys: Option<Arc<KeySet>>,
-    /// When a fetch ended last, well or not.
-    at: Option<Duration>,
-    /// When one ended well.
-    good_at: Option<Duration>,
-}
-
-impl KeyState {
-    pub(in crate::guard) fn new(source: &KeySource) -> Self {
-        let mut held = Fetched::default();
-        if let KeySource::Inline(text) = source {
-            held.keys = Some(Arc::new(
-                KeySet::read(text.as_bytes(), true).unwrap_or_else(|| KeySet::new(Vec::new())),
-            ));
-        }
-        Self {
-            source: source.clone(),
-            held: Mutex::new(held),
-            fetching: tokio::sync::Mutex::default(),
-        }
-    }
-
-    fn with<T>(&self, look: impl FnOnce(&mut Fetched) -> T) -> T {
-        look(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The keys that are here, and whether they should be fetched now.
-    fn look(
-        &self,
-        signed: &Signed<'_>,
-        refresh: Duration,
-        now: Duration,
-    ) -> (Option<Arc<KeySet>>, bool) {
-        self.with(|held| {
-            let since = |at: Option<Duration>| at.map(|at| now.saturating_sub(at));
-            let is_paused = since(held.at).is_some_and(|since| since < PAUSE);
-            let is_old = since(held.good_at).is_none_or(|since| since >= refresh);
-            let is_known = held.keys.as_ref().is_some_and(|keys| keys.knows(signed));
-            let may_rotate = since(held.at).is_none_or(|since| since >= ROTATION);
-            let wants = is_old || !is_known && may_rotate;
-            (held.keys.clone(), wants && !is_paused)
-        })
-    }
-}
-
-/// The keys of a source. Waits only if there are none that could be the token's.
-pub(super) async fn get(
-    worker: &Rc<Worker>,
-    state: &KeyState,
-    signed: &Signed<'_>,
-) -> Result<Arc<KeySet>, Denied> {
-    let KeySource::Remote {
-        uri,
-        timeout,
-        refresh,
-    } = &state.source
-    else {
-        return state.with(|held| held.keys.clone()).ok_or(Denied::NoKeys);
-    };
-    let (keys, wants) = state.look(signed, *refresh, worker.guards.now());
-    if !wants {
-        return keys.ok_or(Denied::Fetch);
-    }
-    let place = match &keys {
-        // Somebody is at it already, and these will do.
-        Some(keys) if keys.knows(signed) => match state.fetching.try_lock() {
-            Ok(place) => place,
-            Err(_) => return Ok(Arc::clone(keys)),
-        },
-        _ => state.fetching.lock().await,
-    };
-    let (keys, still_wants) = state.look(signed, *refresh, worker.guards.now());
-    if !still_wants {
-        return keys.ok_or(Denied::Fetch);
-    }
-    let fetched = tokio::time::timeout(*timeout, fetch::get(worker, uri)).await;
-    let read = match fetched {
-        Ok(Ok(body)) => KeySet::read(&body, false).ok_or_else(|| "it is no key set".to_owned()),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err("no answer in time".to_owned()),
-    };
-    let now = worker.guards.now();
-    let keys = state.with(|held| {
-        held.at = Some(now);
-        match read {
-            Ok(keys) => {
-                held.good_at = Some(now);
-                held.keys = Some(Arc::new(keys));
-            }
-            Err(error) => {
-                worker.counters.key_fetch_failures.add(1);
-                tracing::warn!(%uri, error, "cannot fetch keys for tokens");
-            }
-        }
-        held.keys.clone()
-    });
-    drop(place);
-    keys.ok_or(Denied::Fetch)
 }
