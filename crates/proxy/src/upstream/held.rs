@@ -99,3 +99,55 @@ impl Lease {
         self.left == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use routing::BackendId;
+    use routing::model::{BackendPolicy, Protocol, ProxyVersion, Timeouts};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn lease(policy: Option<BackendPolicy>) -> Lease {
+        let backend = Backend {
+            id: BackendId("b".into()),
+            protocol: Protocol::Http1,
+            endpoints: Vec::new(),
+            concurrency: 0,
+            activation: None,
+            timeouts: Timeouts::default(),
+            tls: None,
+            policy: policy.map(Arc::new),
+        };
+        Lease::new(&backend, MINUTE)
+    }
+
+    #[test]
+    fn a_policy_says_how_long_and_how_often_a_connection_is_used() {
+        let mut usual = lease(None);
+        assert_eq!(usual.idle(), MINUTE);
+        assert!((0..1_000).all(|_| !usual.is_used_up()));
+        let mut own = lease(Some(BackendPolicy {
+            idle_timeout: Some(5 * MINUTE),
+            requests_per_connection: Some(2),
+            ..BackendPolicy::default()
+        }));
+        assert_eq!(own.idle(), 5 * MINUTE);
+        assert_eq!([own.is_used_up(), own.is_used_up()], [false, true]);
+        // It was opened for one client.
+        let mut named = lease(Some(BackendPolicy {
+            proxy_protocol: Some(ProxyVersion::V2),
+            requests_per_connection: Some(0),
+            ..BackendPolicy::default()
+        }));
+        assert!(named.is_used_up());
+        let mut unbounded = lease(Some(BackendPolicy {
+            requests_per_connection: Some(0),
+            ..BackendPolicy::default()
+        }));
+        assert!(!unbounded.is_used_up());
+    }
+}
