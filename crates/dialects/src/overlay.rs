@@ -78,7 +78,8 @@ pub(crate) fn of_target<'h>(
 }
 
 impl Policies {
-    /// Puts them on a route, with what is asked for its arms.
+    /// Puts them on a route. What all of its arms ask alike is asked by the route: before one of
+    /// them is drawn. What one arm asks alone stays with it, in force for its share.
     pub(crate) fn apply(&self, route: &mut Route) {
         hoist(route);
         if !self.guards.is_empty() {
@@ -92,18 +93,15 @@ pub(crate) fn guards_of(filters: &mut Filters) -> &mut Guards {
     Arc::make_mut(filters.guards.get_or_insert_default())
 }
 
-/// Guards are in force before an arm is drawn, so what is asked for one arm is asked of every
-/// request of the route: more is held back than was said, never less.
 fn hoist(route: &mut Route) {
     let (Action::Forward(split) | Action::ForwardSecure(split)) = &mut route.action else {
         return;
     };
-    let arms = split.arms().iter();
-    let asked: Vec<_> = arms
-        .filter(|arm| arm.weight > 0)
-        .filter_map(|arm| arm.filters.guards.clone())
-        .collect();
-    if split.arms().iter().all(|arm| arm.filters.guards.is_none()) {
+    let mut drawn = split.arms().iter().filter(|arm| arm.weight > 0);
+    let Some(guards) = drawn.next().and_then(|arm| arm.filters.guards.clone()) else {
+        return;
+    };
+    if !drawn.all(|arm| arm.filters.guards.as_ref() == Some(&guards)) {
         return;
     }
     let arms = split.arms().iter().map(|arm| {
@@ -113,8 +111,6 @@ fn hoist(route: &mut Route) {
     });
     if let Some(without) = Split::new(arms.collect()) {
         *split = without;
-    }
-    for guards in asked {
         merge(guards_of(&mut route.filters), &guards);
     }
 }
