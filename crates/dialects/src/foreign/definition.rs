@@ -103,8 +103,8 @@ const COLUMNS: &[(&str, &[Column])] = &[
     (
         "apisixroutes.apisix.apache.org",
         &[
-            ("Hosts", ".spec.http[].match.hosts"),
-            ("URIs", ".spec.http[].match.paths"),
+            ("Hosts", ".spec.http[0].match.hosts"),
+            ("URIs", ".spec.http[0].match.paths"),
         ],
     ),
     (
