@@ -103,8 +103,8 @@ const COLUMNS: &[(&str, &[Column])] = &[
     (
         "apisixroutes.apisix.apache.org",
         &[
-            ("Hosts", ".spec.http[].match.hosts"),
-            ("URIs", ".spec.http[].match.paths"),
+            ("Hosts", ".spec.http[0].match.hosts"),
+            ("URIs", ".spec.http[0].match.paths"),
         ],
     ),
     (
@@ -279,6 +279,25 @@ mod tests {
         assert_eq!(names, ["Gateways", "Hosts", "Age"]);
         let categories = &made["spec"]["names"]["categories"];
         assert_eq!(*categories, json!(["istio-io", "networking-istio-io"]));
+    }
+
+    /// One that the API server does not take keeps it from starting.
+    #[test]
+    fn the_path_of_a_column_has_only_names_and_numbers() {
+        for (kind, columns) in COLUMNS {
+            for (_, path) in *columns {
+                let fits = path.strip_prefix('.').is_some_and(|path| {
+                    path.split(['.', '[']).all(|part| {
+                        let number = part.strip_suffix(']');
+                        match number {
+                            Some(number) => number.parse::<usize>().is_ok(),
+                            None => part.chars().all(char::is_alphanumeric) && !part.is_empty(),
+                        }
+                    })
+                });
+                assert!(fits, "{kind} {path}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Conditions of a route as Gateway API has them.
 
-use routing::model::{Match, PathMatch, TextMatch};
+use routing::model::{Match, PathMatch, Predicate, Subject, Test, TextMatch};
 use serde_json::{Value, json};
 
 /// The API's alternatives; empty means every request.
@@ -9,7 +9,7 @@ pub(super) fn matches(all: &[Match]) -> Result<Vec<Value>, String> {
 }
 
 fn one(one: &Match) -> Result<Value, String> {
-    if let Some(other) = one.other.first() {
+    if let Some(other) = one.other.iter().find(|it| !is_plain_http(it)) {
         return Err(format!(
             "Gateway API has no condition on {:?} ({:?})",
             other.subject, other.test
@@ -36,6 +36,12 @@ fn one(one: &Match) -> Result<Value, String> {
         written["queryParams"] = json!(query);
     }
     Ok(written)
+}
+
+/// What the listener that is written serves anyway.
+fn is_plain_http(one: &Predicate) -> bool {
+    let is_http = matches!(&one.test, Test::Text { value, .. } if &**value == "http");
+    one.subject == Subject::Scheme && is_http && !one.negate
 }
 
 fn path(path: &PathMatch) -> Value {
