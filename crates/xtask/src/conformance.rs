@@ -30,7 +30,8 @@ fn script(name: &str, arguments: &[&str]) -> anyhow::Result<ExitCode> {
         );
     }
     let built = Command::new(env!("CARGO"))
-        .args(["build", "-p", "suimon"])
+        // As the tests built it: a part of the workspace would have other features.
+        .args(["build", "--workspace", "--bins"])
         .current_dir(&root)
         .status()
         .context("cannot run cargo")?;

@@ -23,7 +23,7 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "suimon"])
+        .args(["build", "--quiet", "--workspace", "--bins"])
         .status()?;
     if !built.success() {
         bail!("suimon does not build");
