@@ -6,6 +6,7 @@
 //! note and its rule stays.
 
 mod filter;
+mod hoist;
 mod matching;
 mod order;
 
@@ -84,7 +85,12 @@ pub fn migrate(input: &Input, class: &str) -> Migration {
         routes.extend(writer.routes(number, &place, &members));
     }
     writer.tell_about_connections();
-    let mut objects = vec![writer.gateway(class)];
+    let mut objects = Vec::new();
+    // Another's class is that other's to define.
+    if class == api::gateway::CLASS {
+        objects.push(gateway_class(class));
+    }
+    objects.push(writer.gateway(class));
     objects.extend(writer.grants.iter().map(grant));
     objects.extend(routes);
     Migration {
@@ -230,7 +236,7 @@ impl<'i> Writer<'i> {
 
     /// `None` if the rule is left out.
     fn rule(&mut self, route: &Route) -> Option<Value> {
-        match self.try_rule(route) {
+        match self.try_rule(&hoist::hoisted(route)) {
             Ok(rule) => Some(rule),
             Err(why) => {
                 self.note(&route.origin, Verdict::LeftOut, &why);
@@ -366,6 +372,15 @@ impl<'i> Writer<'i> {
             "spec": {"gatewayClassName": class, "listeners": listeners},
         })
     }
+}
+
+fn gateway_class(class: &str) -> Value {
+    json!({
+        "apiVersion": VERSION,
+        "kind": "GatewayClass",
+        "metadata": {"name": class},
+        "spec": {"controllerName": api::gateway::CONTROLLER},
+    })
 }
 
 /// The Service behind a backend.

@@ -8,10 +8,15 @@ pub(crate) const IMAGE: &str = "example.com/e2e/guest";
 
 /// Adds the guest to the server's image store.
 pub(crate) async fn add_image(server: &Server) -> anyhow::Result<()> {
+    add_image_as(server, IMAGE).await
+}
+
+/// The same under another name, which a file says.
+pub(crate) async fn add_image_as(server: &Server, name: &str) -> anyhow::Result<()> {
     let path = program("guest")?;
     let path = path.to_string_lossy();
     let added = server
-        .suimon(&["image", "add", IMAGE, "--binary", &path])
+        .suimon(&["image", "add", name, "--binary", &path])
         .await?;
     anyhow::ensure!(added.status.success(), "{}", text(&added.stderr));
     Ok(())

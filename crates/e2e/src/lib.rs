@@ -34,6 +34,8 @@ mod pods;
 mod protocols;
 #[cfg(test)]
 mod registry;
+#[cfg(test)]
+mod scenarios;
 mod server;
 #[cfg(test)]
 mod services;

@@ -8,6 +8,11 @@
 //! | `GET /write/PATH` | 200 when a file could be made there, else 403 with the error |
 //! | `GET /env/NAME` | the variable, or 404 |
 //! | `GET /fetch/HOST:PORT/PATH` | what `http://HOST:PORT/PATH` answers, or 502 with the error |
+//! | `GET /delay/SECONDS` | 200 after so long |
+//! | `GET /status/CODE` | that status |
+//! | `GET /break/` | 200, and 500 to everything else from then on |
+//! | `GET /weatherforecast` | a JSON array |
+//! | `GET /left`, `GET /right`, and below | the name of the Deployment that runs it |
 //! | WebSocket handshake | each message comes back |
 //! | gRPC `grpc.health.v1.Health/Check` | `SERVING` |
 //! | any other gRPC method | each message comes back as it arrives, then `grpc-status: 0` |
@@ -19,6 +24,7 @@
 use std::convert::Infallible;
 use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -29,6 +35,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// First bytes of an HTTP/2 connection (RFC 9113 §3.4), as far as they are needed to know it.
 const HTTP2: &[u8] = b"PRI * HTTP/2";
+/// Whether it was asked to fail.
+static BROKEN: AtomicBool = AtomicBool::new(false);
 /// Longest head of a request, in bytes.
 const HEAD: usize = 16 << 10;
 
@@ -44,8 +52,14 @@ async fn main() -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         });
     }
-    let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
-    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).await?;
+    // Without PORT as a web server would, if it may.
+    let listener = match std::env::var("PORT") {
+        Ok(port) => TcpListener::bind(format!("0.0.0.0:{port}")).await?,
+        Err(_) => match TcpListener::bind("0.0.0.0:80").await {
+            Ok(listener) => listener,
+            Err(_) => TcpListener::bind("0.0.0.0:8080").await?,
+        },
+    };
     match serve(listener).await? {}
 }
 
@@ -104,12 +118,19 @@ async fn http1(mut stream: TcpStream) -> anyhow::Result<()> {
     }
     let text = String::from_utf8_lossy(&head);
     let path = text.split(' ').nth(1).unwrap_or_default();
-    let (status, body) = match path.strip_prefix("/fetch/") {
-        Some(target) => match fetch(target).await {
+    let (status, body) = if BROKEN.load(Ordering::SeqCst) {
+        (500, "broken".to_owned())
+    } else if let Some(target) = path.strip_prefix("/fetch/") {
+        match fetch(target).await {
             Ok(body) => (200, body),
             Err(error) => (502, format!("{error:#}")),
-        },
-        None => answer(path),
+        }
+    } else {
+        if let Some(seconds) = path.strip_prefix("/delay/") {
+            let seconds = seconds.parse().context("want SECONDS")?;
+            tokio::time::sleep(std::time::Duration::from_secs_f64(seconds)).await;
+        }
+        answer(path)
     };
     let answer = format!(
         "HTTP/1.1 {status} OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
@@ -152,6 +173,17 @@ fn answer(path: &str) -> (u16, String) {
             };
         }
         "env" => std::env::var(name).map_err(|error| error.to_string()),
+        "status" => return (name.parse().unwrap_or(400), String::new()),
+        "break" => {
+            BROKEN.store(true, Ordering::SeqCst);
+            Ok("broken from now on".to_owned())
+        }
+        "weatherforecast" => Ok("[{\"summary\":\"Mild\"}]".to_owned()),
+        "left" | "right" => {
+            let pod = std::env::var("HOSTNAME").unwrap_or_default();
+            // A pod is called DEPLOYMENT-HASH-SUFFIX.
+            Ok(pod.rsplitn(3, '-').nth(2).unwrap_or_default().to_owned())
+        }
         _ => Ok("guest\n".to_owned()),
     };
     match done {
