@@ -1,9 +1,12 @@
 //! Users' files, applied as they are (`scenarios/`), and what must happen then.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use crate::{Server, guest, http};
 
@@ -263,5 +266,76 @@ async fn an_apisix_route_is_served_and_migrated() -> anyhow::Result<()> {
         "{told}"
     );
     assert_eq!(migrated.status.code(), Some(1), "{told}");
+    Ok(())
+}
+
+/// A backend in this process: it answers its name, or 500 once it is told to fail.
+async fn backend(name: &'static str, fails: Arc<AtomicBool>) -> anyhow::Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = vec![0; 4096];
+            if !matches!(stream.read(&mut head).await, Ok(read) if read > 0) {
+                continue;
+            }
+            let status = if fails.load(Ordering::SeqCst) {
+                500
+            } else {
+                200
+            };
+            let answer = format!(
+                "HTTP/1.1 {status} OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{name}",
+                name.len()
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    Ok(port)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_of_the_own_zone_come_first_and_others_when_they_fail() -> anyhow::Result<()> {
+    let server = Server::start_with(&["--zone", "here"]).await?;
+    let fails = Arc::new(AtomicBool::new(false));
+    let near = backend("near", Arc::clone(&fails)).await?;
+    let far = backend("far", Arc::default()).await?;
+    let slice = |zone: &str, port: u16| {
+        format!(
+            "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: app-{zone}, labels: {{kubernetes.io/service-name: app}}}}\n\
+             addressType: IPv4\nports: [{{name: http, port: {port}}}]\n\
+             endpoints: [{{addresses: [127.0.0.1], conditions: {{ready: true}}, zone: {zone}}}]\n"
+        )
+    };
+    let files = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: app}}\nspec: {{ports: [{{name: http, port: 80}}]}}\n\
+         {}{}---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {{name: door}}\n\
+         spec: {{servers: [{{port: {{number: 80, name: http, protocol: HTTP}}, hosts: ['*']}}]}}\n\
+         ---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: app}}\n\
+         spec: {{hosts: [zones.example], gateways: [door], http: [{{route: [{{destination: {{host: app}}}}]}}]}}\n\
+         ---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {{name: app}}\n\
+         spec: {{host: app, trafficPolicy: {{loadBalancer: {{localityLbSetting: {{enabled: true}}}}, \
+         outlierDetection: {{consecutive5xxErrors: 2, baseEjectionTime: 30s, maxEjectionPercent: 100}}}}}}\n",
+        slice("here", near),
+        slice("there", far)
+    );
+    server.apply(&files).await?;
+    let ask = || http::get(server.gateway, "zones.example", "/");
+    let served = || async { Ok((ask().await?.status == 200).then_some(())) };
+    server.eventually("the app is served", served).await?;
+    for _ in 0..30 {
+        assert_eq!(ask().await?.body, "near");
+    }
+    fails.store(true, Ordering::SeqCst);
+    let mut failed = 0;
+    while ask().await?.status == 500 {
+        failed += 1;
+        assert!(failed < 10, "the other zone is never used");
+    }
+    assert_eq!(failed, 2);
+    for _ in 0..30 {
+        assert_eq!(ask().await?.body, "far");
+    }
     Ok(())
 }

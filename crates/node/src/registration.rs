@@ -146,14 +146,17 @@ async fn write_status(
 }
 
 fn labels(settings: &Settings) -> BTreeMap<String, String> {
+    let zone = settings.zone.as_deref();
     let labels = [
         ("kubernetes.io/hostname", settings.name.as_str()),
         ("kubernetes.io/os", os()),
         ("kubernetes.io/arch", architecture()),
     ];
     labels
+        .into_iter()
+        .chain(zone.map(|zone| ("topology.kubernetes.io/zone", zone)))
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+        .collect()
 }
 
 fn status(

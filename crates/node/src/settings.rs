@@ -24,4 +24,6 @@ pub struct Settings {
     pub host_ports: RangeInclusive<u16>,
     /// Longest grace period of a pod when the node itself stops.
     pub shutdown_grace: Duration,
+    /// Shown as `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
 }

@@ -94,6 +94,10 @@ pub struct Up {
     /// Runtime of pods without a runtimeClassName [default: oci when root on Linux, else process]
     #[arg(long, value_name = "NAME")]
     pub runtime: Option<Runtime>,
+    /// Zone of this machine: its Node's `topology.kubernetes.io/zone`, and what policies that
+    /// prefer near endpoints go by [default: none]
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<String>,
     /// Addresses of Services, an IPv4 network [default: 10.96.0.0/16, or the first below it that
     /// is free on this machine; a data directory keeps its own]
     #[arg(long, value_name = "CIDR")]

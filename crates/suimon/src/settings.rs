@@ -32,6 +32,8 @@ pub struct Settings {
     /// Only set when the user named one.
     pub domain: Option<String>,
     pub runtime: Runtime,
+    /// A label's value.
+    pub zone: Option<String>,
     pub gateway_threads: usize,
     /// Controllers whose GatewayClasses are served; none given means every controller's.
     pub adopt_gateway_class: Vec<String>,
@@ -57,6 +59,7 @@ struct File {
     api_port: Option<u16>,
     domain: Option<String>,
     runtime: Option<Runtime>,
+    zone: Option<String>,
     gateway_threads: Option<usize>,
     #[serde(default)]
     adopt_gateway_class: Vec<String>,
@@ -86,6 +89,12 @@ impl Settings {
             .unwrap_or_else(default_runtime);
         if runtime == Runtime::Oci && !can_run_containers() {
             mistakes.push("runtime: oci needs root on Linux; use process".to_owned());
+        }
+        let zone = flags.zone.or(file.zone);
+        if let Some(zone) = zone.as_deref().filter(|zone| !is_label_value(zone)) {
+            mistakes.push(format!(
+                "zone: \"{zone}\" is not a label's value: up to 63 letters, digits, '-', '_' and '.', with letters or digits at both ends"
+            ));
         }
         let gateway_threads = flags
             .gateway_threads
@@ -149,6 +158,7 @@ impl Settings {
             api_port: flags.api_port.or(file.api_port).unwrap_or(API_PORT),
             domain,
             runtime,
+            zone,
             gateway_threads,
             adopt_gateway_class: if flags.adopt_gateway_class.is_empty() {
                 file.adopt_gateway_class
@@ -202,6 +212,17 @@ fn is_domain(domain: &str) -> bool {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Kubernetes' rule for values of labels.
+fn is_label_value(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let ends = [text.bytes().next(), text.bytes().last()];
+    text.len() <= 63
+        && text.bytes().all(inner)
+        && ends
+            .iter()
+            .all(|end| end.is_some_and(|end| end.is_ascii_alphanumeric()))
 }
 
 fn default_runtime() -> Runtime {

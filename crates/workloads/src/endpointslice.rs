@@ -24,9 +24,10 @@ struct Context {
     services: Informer<Service>,
     pods: Informer<Pod>,
     slices: Informer<EndpointSlice>,
+    zone: Option<String>,
 }
 
-pub(crate) fn start(cluster: &Cluster, tasks: &Tasks) {
+pub(crate) fn start(cluster: &Cluster, zone: Option<String>, tasks: &Tasks) {
     let services = cluster.informer::<Service>(tasks);
     let pods = cluster.informer::<Pod>(tasks);
     let slices = cluster.informer::<EndpointSlice>(tasks);
@@ -45,6 +46,7 @@ pub(crate) fn start(cluster: &Cluster, tasks: &Tasks) {
         services,
         pods,
         slices,
+        zone,
     });
     reconcile::run("endpointslice", queue, WORKERS, synced, tasks, move |key| {
         reconcile(Arc::clone(&context), key)
@@ -60,7 +62,8 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
     let existing = ctx.slices.in_namespace(&key.namespace, |slice| {
         plan::service_of(slice).as_ref() == Some(&key)
     });
-    let plan = plan::plan(&service, &pods, &existing, &reconcile::now());
+    let (now, zone) = (reconcile::now(), ctx.zone.as_deref());
+    let plan = plan::plan(&service, &pods, &existing, &now, zone);
     let client = ctx.cluster.client();
     let writes = plan.writes.iter().map(|step| async {
         match step {

@@ -47,6 +47,8 @@ pub struct Settings {
     pub service_addresses: ServiceAddresses,
     /// The certificate authority of the API in PEM, for `kube-root-ca.crt`; `None` publishes none.
     pub root_ca: Option<String>,
+    /// The node's `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
 }
 
 /// Starts all controllers. They stop with the stage `Controllers`.
@@ -66,7 +68,7 @@ pub fn start(cluster: &Cluster, settings: Settings, tasks: &Tasks) {
     daemonset::start(&shared, tasks);
     scheduler::start(cluster, &shared.scheduler, tasks);
     service::start(cluster, settings.service_addresses, tasks);
-    endpointslice::start(cluster, tasks);
+    endpointslice::start(cluster, settings.zone, tasks);
     endpoints::start(cluster, tasks);
     disruption::start(cluster, tasks);
     account::start(cluster, settings.root_ca, tasks);

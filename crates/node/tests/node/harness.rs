@@ -171,6 +171,7 @@ pub(crate) fn node_settings(dir: PathBuf) -> Settings {
         default_runtime: "process".to_owned(),
         host_ports: port_range(),
         shutdown_grace: Duration::from_secs(5),
+        zone: None,
     }
 }
 

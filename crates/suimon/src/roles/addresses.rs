@@ -36,6 +36,7 @@ pub fn workloads(
             node_ports: 30_000..=32_767,
         },
         root_ca: Some(root_ca(settings)?),
+        zone: settings.zone.clone(),
     })
 }
 

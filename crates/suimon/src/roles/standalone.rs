@@ -69,6 +69,9 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let (publish, snapshots) = snapshot_channel(routing::Snapshot::default());
     let (report, reports) = scaling::reports();
     let activator = scaling::start(scaling::Settings::KNATIVE, snapshots.clone(), report, tasks);
+    if let Some(zone) = &settings.zone {
+        activator.locate(&format!("/{zone}/"));
+    }
     let gateway = proxy::start(
         gateway_settings(&settings, &authority)?,
         snapshots.clone(),

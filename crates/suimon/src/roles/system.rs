@@ -241,6 +241,7 @@ pub fn node(settings: &Settings) -> anyhow::Result<node::Settings> {
         // Below the node ports, which are below the kernel's own.
         host_ports: 20_000..=29_999,
         shutdown_grace: Duration::from_secs(10),
+        zone: settings.zone.clone(),
     })
 }
 

@@ -81,12 +81,13 @@ pub(crate) struct Member<'a> {
     pub(crate) terminating: bool,
 }
 
-/// Decides which slices to write.
+/// Decides which slices to write. All pods are in one zone, the node's.
 pub(super) fn plan(
     service: &Service,
     pods: &[Arc<Pod>],
     existing: &[Arc<EndpointSlice>],
     now: &Time,
+    zone: Option<&str>,
 ) -> Plan {
     let mut plan = Plan::default();
     if matching::selector(service).is_none() {
@@ -120,7 +121,10 @@ pub(super) fn plan(
     let mut wanted = BTreeMap::new();
     for (group, members) in groups {
         for (index, chunk) in members.chunks(SLICE_MAX).enumerate() {
-            let slice = slice(service, &group, index, chunk);
+            let mut slice = slice(service, &group, index, chunk);
+            for endpoint in slice.endpoints.iter_mut().flatten() {
+                endpoint.zone = zone.map(str::to_owned);
+            }
             wanted.insert(slice.name_any(), slice);
         }
     }

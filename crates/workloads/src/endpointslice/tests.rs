@@ -9,7 +9,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::plan::{Plan, Write, plan};
+use super::plan::{self, Plan, Write};
+
+fn plan(service: &Service, pods: &[Arc<Pod>], existing: &[Arc<EndpointSlice>], now: &Time) -> Plan {
+    plan::plan(service, pods, existing, now, None)
+}
 
 fn at(second: i64) -> Time {
     Time(jiff::Timestamp::from_second(1_800_000_000 + second).expect("in range"))
@@ -184,4 +188,12 @@ fn a_service_that_lost_its_selector_loses_our_slices() {
     ));
     let manual = service(|service| service["spec"]["selector"] = Value::Null);
     assert_eq!(plan(&manual, &[], &existing, &at(0)).writes.len(), 1);
+}
+
+#[test]
+fn endpoints_are_in_the_zone_of_the_node() {
+    let pods = [pod("a", "10.0.0.1", true, |_| ())];
+    let plan = plan::plan(&service(|_| ()), &pods, &[], &at(0), Some("a"));
+    let endpoints = created(&plan)[0].endpoints.clone().unwrap_or_default();
+    assert_eq!(endpoints[0].zone.as_deref(), Some("a"));
 }

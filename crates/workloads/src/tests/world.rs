@@ -91,6 +91,7 @@ impl World {
                 node_ports: 30000..=32767,
             },
             root_ca: Some("the CA".to_owned()),
+            zone: None,
         };
         crate::start(&cluster, settings, &tasks);
         let changed = Arc::new(Notify::new());
