@@ -6,7 +6,7 @@
 mod listener;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub struct Settings {
     pub admission: Arc<dyn Admission>,
     /// Where the kubeconfig is written, if `listen` is set.
     pub kubeconfig: PathBuf,
+    /// Further addresses that lead to it, for its certificate.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl std::fmt::Debug for Settings {
@@ -176,7 +178,11 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
         token: None,
     };
     if let Some(listen) = settings.listen {
-        let pki = tls::prepare(&settings.data_dir.join("pki"), listen.ip())?;
+        let pki = tls::prepare(
+            &settings.data_dir.join("pki"),
+            listen.ip(),
+            &settings.addresses,
+        )?;
         let token: Arc<str> = pki.token.into();
         server.api.tokens.set_admin(Arc::clone(&token));
         // A second call would be a second listener, which has the same CA.

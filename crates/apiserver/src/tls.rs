@@ -47,10 +47,10 @@ pub(crate) fn account_key(dir: &Path) -> Result<Key, Error> {
 }
 
 /// Opens the CA in `dir`, or makes one, and signs certificates for this start.
-pub(crate) fn prepare(dir: &Path, listen: IpAddr) -> Result<Pki, Error> {
+pub(crate) fn prepare(dir: &Path, listen: IpAddr, more: &[IpAddr]) -> Result<Pki, Error> {
     create_private_dir(dir)?;
     let (ca, issuer) = authority(dir)?;
-    let server = sign_server(&issuer, listen)?;
+    let server = sign_server(&issuer, listen, more)?;
     let admin = sign_admin(&issuer)?;
     let config = server_config(&ca, server)?;
     let token = kept(&dir.join("token"), || {
@@ -88,12 +88,14 @@ fn authority(dir: &Path) -> Result<(String, Issuer<'static, KeyPair>), Error> {
 fn sign_server(
     issuer: &Issuer<'static, KeyPair>,
     listen: IpAddr,
+    more: &[IpAddr],
 ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), Error> {
     let names = [
         "localhost",
         "kubernetes",
         "kubernetes.default",
         "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
     ];
     let mut params = CertificateParams::new(names.map(String::from).to_vec())?;
     params.distinguished_name = name("suimon-apiserver", None);
@@ -101,8 +103,10 @@ fn sign_server(
         IpAddr::from([127, 0, 0, 1]),
         IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
     ];
-    if !listen.is_unspecified() && !addresses.contains(&listen) {
-        addresses.push(listen);
+    for address in more.iter().chain([&listen]) {
+        if !address.is_unspecified() && !addresses.contains(address) {
+            addresses.push(*address);
+        }
     }
     params
         .subject_alt_names

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use serde_json::Value;
 
 use crate::guest::{self, IMAGE};
@@ -93,5 +95,26 @@ async fn a_pod_calls_services_by_their_names() -> anyhow::Result<()> {
             })
             .await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_told_where_the_api_is_and_can_trust_it() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    guest::add_image(&server).await?;
+    server.apply(&guest::service("asker", "", "")).await?;
+    let variable = async |name: &str| -> anyhow::Result<String> {
+        let answer = server.get("asker", &format!("/env/{name}")).await?;
+        anyhow::ensure!(answer.status == 200, "{name}: {answer:?}");
+        Ok(answer.body)
+    };
+    let host = variable("KUBERNETES_SERVICE_HOST").await?;
+    let port = variable("KUBERNETES_SERVICE_PORT").await?;
+    let kubeconfig = Kubeconfig::read_from(server.kubeconfig())?;
+    let options = KubeConfigOptions::default();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    config.cluster_url = format!("https://{host}:{port}").parse()?;
+    let version = Client::try_from(config)?.apiserver_version().await?;
+    assert!(version.git_version.contains("suimon"), "{version:?}");
     Ok(())
 }

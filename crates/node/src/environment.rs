@@ -4,6 +4,7 @@
 //! reference sees what is defined before it; an unknown one stays as it is written.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EnvVarSource, Pod};
 
@@ -45,6 +46,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) node_name: &'a str,
     pub(crate) host_ip: &'a str,
     pub(crate) objects: &'a Objects,
+    /// Where the API is.
+    pub(crate) api: Option<SocketAddr>,
 }
 
 /// Reads and expands the whole environment.
@@ -54,6 +57,12 @@ pub(crate) async fn resolve(sources: &Sources<'_>) -> Result<Vec<(String, String
         if let Some((name, value)) = entry.split_once('=') {
             env.set(name, value.to_owned());
         }
+    }
+    if let Some(api) = sources.api {
+        // What every client library looks for in a pod.
+        env.set("KUBERNETES_SERVICE_HOST", api.ip().to_string());
+        env.set("KUBERNETES_SERVICE_PORT", api.port().to_string());
+        env.set("KUBERNETES_SERVICE_PORT_HTTPS", api.port().to_string());
     }
     for source in sources.container.env_from.iter().flatten() {
         for (name, value) in all_of(sources, source).await? {

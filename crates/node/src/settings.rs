@@ -1,6 +1,6 @@
 //! What the node must be told. There are no defaults: the binary decides.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +24,8 @@ pub struct Settings {
     pub host_ports: RangeInclusive<u16>,
     /// Longest grace period of a pod when the node itself stops.
     pub shutdown_grace: Duration,
+    /// Where pods find the API: `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`.
+    pub api: Option<SocketAddr>,
     /// Shown as `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
 }

@@ -44,6 +44,7 @@ fn settings(dir: &std::path::Path, crds: Vec<Value>) -> Settings {
         crds,
         admission: Arc::new(AcceptAll),
         kubeconfig: dir.join("kubeconfig"),
+        addresses: Vec::new(),
     }
 }
 

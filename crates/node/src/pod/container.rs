@@ -179,6 +179,7 @@ async fn resolve(
         node_name: &settings.name,
         host_ip: &settings.address.to_string(),
         objects: &context.objects,
+        api: settings.api,
     };
     let env = environment::resolve(&sources).await?;
     let messages = sandbox.directory.join("messages");

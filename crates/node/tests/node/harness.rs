@@ -49,6 +49,7 @@ impl Server {
             crds: Vec::new(),
             admission: Arc::new(apiserver::admission::AcceptAll),
             kubeconfig: dir.path().join("kubeconfig"),
+            addresses: Vec::new(),
         };
         let server = apiserver::start(settings, &tasks)
             .await
@@ -171,6 +172,7 @@ pub(crate) fn node_settings(dir: PathBuf) -> Settings {
         default_runtime: "process".to_owned(),
         host_ports: port_range(),
         shutdown_grace: Duration::from_secs(5),
+        api: Some(([10, 96, 0, 1], 443).into()),
         zone: None,
     }
 }

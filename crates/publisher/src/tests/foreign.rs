@@ -52,6 +52,7 @@ impl Rig {
             crds: all,
             admission: std::sync::Arc::new(apiserver::admission::AcceptAll),
             kubeconfig: data.path().join("kubeconfig"),
+            addresses: Vec::new(),
         };
         let server = apiserver::start(settings, &tasks).await.expect("a server");
         let (publish, snapshots) = snapshot_channel(Snapshot::default());

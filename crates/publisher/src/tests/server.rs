@@ -32,6 +32,7 @@ impl Rig {
             crds: api::crd::crds(),
             admission: std::sync::Arc::new(apiserver::admission::AcceptAll),
             kubeconfig: data.path().join("kubeconfig"),
+            addresses: Vec::new(),
         };
         let server = apiserver::start(settings, &tasks).await.expect("a server");
         let (publish, snapshots) = snapshot_channel(Snapshot::default());

@@ -112,6 +112,7 @@ impl World {
             crds: api::crd::crds(),
             admission: Arc::new(Admission),
             kubeconfig: data.path().join("kubeconfig"),
+            addresses: Vec::new(),
         };
         let server = apiserver::start(settings, &tasks)
             .await

@@ -54,13 +54,18 @@ pub fn services(settings: &Settings, claim: &services::Claim) -> services::Setti
     }
 }
 
+/// The cluster IP of the API: the first of the range, as everywhere.
+pub fn api(range: services::Range) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(range.address) + 1)
+}
+
 /// The Service by which pods find the API, with the first address of the range.
 pub async fn publish_api(
     client: &Client,
     range: services::Range,
     api: SocketAddr,
 ) -> anyhow::Result<()> {
-    let first = Ipv4Addr::from(u32::from(range.address) + 1);
+    let first = self::api(range);
     let service: Service = serde_json::from_value(json!({
         "metadata": {
             "name": "kubernetes",

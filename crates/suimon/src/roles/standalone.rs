@@ -60,6 +60,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
             crds: definitions,
             admission: Arc::new(system::Admission),
             kubeconfig: kubeconfig.clone(),
+            addresses: vec![addresses::api(claim.range).into()],
         },
         tasks,
     )
@@ -90,7 +91,19 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let workloads = addresses::workloads(&settings, claim.range)?;
     workloads::start(&cluster, workloads, tasks);
     services::start(&cluster, addresses::services(&settings, &claim), tasks);
-    let node = node::start(&cluster, system::node(&settings)?, images.clone(), tasks).await?;
+    // Cluster IPs need root; programs of the machine reach the API where it listens.
+    let api = if root {
+        Some(SocketAddr::new(addresses::api(claim.range).into(), 443))
+    } else {
+        server.address()
+    };
+    let node = node::start(
+        &cluster,
+        system::node(&settings, api)?,
+        images.clone(),
+        tasks,
+    )
+    .await?;
     pods::connect(&server, &cluster, &node, tasks);
     let watching = system::publisher(&settings, &ports, &gateway);
     publisher::start(&cluster, watching, publish, tasks);

@@ -225,7 +225,7 @@ pub fn serving(ports: &GatewayPorts, images: images::Store) -> serving::Settings
 }
 
 /// How pods run here.
-pub fn node(settings: &Settings) -> anyhow::Result<node::Settings> {
+pub fn node(settings: &Settings, api: Option<SocketAddr>) -> anyhow::Result<node::Settings> {
     Ok(node::Settings {
         name: NODE.to_owned(),
         address: settings.listen,
@@ -241,6 +241,7 @@ pub fn node(settings: &Settings) -> anyhow::Result<node::Settings> {
         // Below the node ports, which are below the kernel's own.
         host_ports: 20_000..=29_999,
         shutdown_grace: Duration::from_secs(10),
+        api,
         zone: settings.zone.clone(),
     })
 }

@@ -77,6 +77,7 @@ impl World {
             crds: api::crd::crds(),
             admission: Arc::new(apiserver::admission::AcceptAll),
             kubeconfig: PathBuf::new(),
+            addresses: Vec::new(),
         };
         let server = apiserver::start(settings, &tasks)
             .await

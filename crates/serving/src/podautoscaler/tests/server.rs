@@ -29,6 +29,7 @@ impl Server {
             crds: api::crd::crds(),
             admission: Arc::new(apiserver::admission::AcceptAll),
             kubeconfig: data.path().join("kubeconfig"),
+            addresses: Vec::new(),
         };
         let server = apiserver::start(settings, &tasks).await.expect("a server");
         let client = server.client();
