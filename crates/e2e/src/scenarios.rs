@@ -146,7 +146,9 @@ async fn a_pod_that_fails_three_times_in_a_row_is_left_out() -> anyhow::Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quota_is_shared_by_priority() -> anyhow::Result<()> {
-    const TIME: Duration = Duration::from_secs(12);
+    const TIME: Duration = Duration::from_secs(15);
+    /// The bucket is full at first, and the queues fill meanwhile.
+    const BEGIN: Duration = Duration::from_secs(3);
     let server = mesh().await?;
     let file = include_str!("../scenarios/3-mesh-traffic/quota.yaml");
     let object = [
@@ -169,7 +171,10 @@ async fn a_quota_is_shared_by_priority() -> anyhow::Result<()> {
                     let headers = [("user_type", user_type)];
                     let answer = http::get_with(gateway, host, "/", &headers).await?;
                     anyhow::ensure!(answer.status == 200, "{answer:?}");
-                    count.fetch_add(1, Ordering::SeqCst);
+                    // Whoever waits at the end is let in too, and says nothing about shares.
+                    if (BEGIN..TIME).contains(&start.elapsed()) {
+                        count.fetch_add(1, Ordering::SeqCst);
+                    }
                 }
                 Ok(())
             };
@@ -180,8 +185,7 @@ async fn a_quota_is_shared_by_priority() -> anyhow::Result<()> {
     };
     let (guest, subscriber) = tokio::join!(class("guest"), class("subscriber"));
     let (guest, subscriber) = (guest?, subscriber?);
-    // The bucket's ten, then ten a second; whoever waits at the end is let in too.
-    let most = 10 + (start.elapsed().as_secs_f64() * 10.0) as usize + 1;
+    let most = ((TIME - BEGIN).as_secs_f64() * 10.0) as usize + 11;
     assert!(
         guest + subscriber <= most,
         "{guest} + {subscriber} of {most}"
