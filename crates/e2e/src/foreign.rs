@@ -5,8 +5,6 @@
 
 use std::net::SocketAddr;
 
-use serde_json::Value;
-
 use crate::{Server, guest, http};
 
 const APP: &str = "
@@ -61,22 +59,6 @@ impl Foreign {
             let is_it = answer.status == status && answer.body.contains(text);
             Ok(is_it.then_some(answer))
         };
-        self.server.eventually(&what, wait).await
-    }
-
-    /// Waits until the object's status has this at a JSON pointer.
-    #[allow(dead_code)] // For the cases of dialects.
-    pub(crate) async fn says(
-        &self,
-        object: &[&str],
-        pointer: &str,
-        wanted: &Value,
-    ) -> anyhow::Result<()> {
-        let wait = || async {
-            let found = self.server.object(object).await?;
-            Ok((found.pointer(pointer) == Some(wanted)).then_some(()))
-        };
-        let what = format!("{object:?} has {wanted} at {pointer}");
         self.server.eventually(&what, wait).await
     }
 

@@ -195,6 +195,13 @@ impl Backends<'_, '_> {
         self.found.insert(reference, Arc::new(spec));
         id
     }
+
+    /// Whether hashes decide where requests for this backend go.
+    pub(super) fn hashes(&self, id: &BackendId) -> bool {
+        let found = self.found.iter().find(|(one, _)| one.id() == *id);
+        let policy = found.and_then(|(_, spec)| spec.policy.as_ref());
+        policy.is_some_and(|policy| !policy.hash.is_empty())
+    }
 }
 
 /// A Service's port.

@@ -196,7 +196,15 @@ impl<'r, 'o> Walk<'r, 'o> {
         let mut arms = Vec::with_capacity(destinations.len());
         for destination in &destinations {
             match destination.resolve(&way, &mut self.backends) {
-                Ok(arm) => arms.push(arm),
+                Ok(arm) => {
+                    if !way.hash.is_empty() && !self.backends.hashes(&arm.backend) {
+                        let text = "lbHash changes nothing here: the destination's loadBalancerConfig is neither ringHash nor maglev";
+                        let text = self.told(object, text);
+                        let field = format!("{field}.options.lbHash");
+                        self.judgement.warn("FieldDiffers", &field, text);
+                    }
+                    arms.push(arm);
+                }
                 Err(text) => {
                     let text = self.told(object, &text);
                     self.judgement
