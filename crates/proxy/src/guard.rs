@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use routing::model::{Abort, Fault, Guards, HeaderOps};
-use routing::{CompiledAction, CompiledGuards, CompiledRoute, Snapshot};
+use routing::{CompiledAction, CompiledGuards, CompiledRoute, RequestView, Snapshot};
 use tokio::time::Instant;
 
 use crate::connection::Client;
@@ -29,6 +29,7 @@ use crate::filter::cors;
 use crate::message::View;
 use crate::request::{self, Chosen, Plan};
 use crate::seen::Seen;
+use crate::target;
 use crate::worker::{Scratch, Worker};
 
 pub(crate) use limit::OwnLimits;
@@ -230,6 +231,7 @@ impl Asked<'_> {
             view,
             client: self.client,
             token: passage.token.as_ref(),
+            path: None,
         }
     }
 
@@ -271,7 +273,16 @@ impl Asked<'_> {
                 target = view.target(),
             );
         }
-        let Err(policy) = rules.judge(&seen) else {
+        let resolved = target::resolved(view.path());
+        // However the path is written, what a backend may take it for must be allowed too.
+        let judged = rules.judge(&seen).and_then(|()| match &resolved {
+            None => Ok(()),
+            Some(path) => rules.judge(&Seen {
+                path: Some(path),
+                ..seen
+            }),
+        });
+        let Err(policy) = judged else {
             return Ok(());
         };
         let policy = policy.map_or("no policy allows it", |policy| policy);

@@ -18,6 +18,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) client: &'a Client,
     /// `None` before its token was verified, and without one.
     pub(crate) token: Option<&'a Verified>,
+    /// The path that rules compare, if not the one that was sent.
+    pub(crate) path: Option<&'a str>,
 }
 
 impl<'a> Seen<'a> {
@@ -27,6 +29,7 @@ impl<'a> Seen<'a> {
             view,
             client,
             token: None,
+            path: None,
         }
     }
 }
@@ -37,7 +40,7 @@ impl RequestView for Seen<'_> {
     }
 
     fn path(&self) -> &str {
-        self.view.path()
+        self.path.unwrap_or_else(|| self.view.path())
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {

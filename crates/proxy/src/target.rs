@@ -61,6 +61,36 @@ fn is_dots(segment: &[u8]) -> bool {
     }
 }
 
+/// The path as a backend may read it: needless escapes undone (RFC 3986 §6.2.2.2), escaped slashes
+/// and backslashes as slashes, and no empty segments. `None` if it is that already. Rules about who
+/// may pass must hold for both.
+pub(crate) fn resolved(path: &str) -> Option<String> {
+    let bytes = path.as_bytes();
+    let is_odd = |pair: &[u8]| pair == b"//";
+    if !bytes.iter().any(|byte| matches!(byte, b'%' | b'\\')) && !bytes.windows(2).any(is_odd) {
+        return None;
+    }
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(next) = rest.chars().next() {
+        let escaped = rest
+            .strip_prefix('%')
+            .and_then(|rest| u8::from_str_radix(rest.get(..2)?, 16).ok());
+        let (read, len) = match escaped {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~/\\".contains(&byte) => {
+                (char::from(byte), 3)
+            }
+            _ => (next, next.len_utf8()),
+        };
+        let read = if read == '\\' { '/' } else { read };
+        if read != '/' || !out.ends_with('/') {
+            out.push(read);
+        }
+        rest = &rest[len..];
+    }
+    (out != path).then_some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +119,24 @@ mod tests {
         ] {
             assert!(has_dot_segment(target.as_bytes()), "{target}");
         }
+    }
+
+    #[test]
+    fn a_path_is_resolved_as_a_backend_may_read_it() {
+        let check = |path: &str, expected: Option<&str>| {
+            assert_eq!(resolved(path).as_deref(), expected, "{path}");
+        };
+        check("/admin", None);
+        check("/a%20b", None);
+        check("/a%zz%", None);
+        check("/%+1x", None);
+        check("/%61dmin", Some("/admin"));
+        check("//admin", Some("/admin"));
+        check("/a%2F%2fadmin", Some("/a/admin"));
+        check("/a\\admin", Some("/a/admin"));
+        check("/a%5Cadmin", Some("/a/admin"));
+        check("/%7Ejoe/é", Some("/~joe/é"));
+        check("/%2561dmin", None);
     }
 
     #[test]

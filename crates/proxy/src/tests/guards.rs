@@ -316,6 +316,10 @@ async fn a_client_that_leaves_gives_its_place_in_the_queue_to_others() {
     };
     let gateway = guarded(&server, with_quota(slow)).await;
     assert_eq!(ask(gateway.address, GET).await.status(), 200);
+    // The answer comes a moment before its request is closed.
+    while gateway.requests_open() > 0 {
+        tokio::task::yield_now().await;
+    }
     let mut leaving = RawStream::connect(gateway.address).await;
     leaving.send(GET).await;
     // It has the only place.
@@ -374,6 +378,24 @@ async fn who_may_not_is_told_so_and_denial_wins() {
     assert_eq!(statuses(&gateway, &paths).await, [200, 403, 403]);
     let answer = ask(gateway.address, get("/b", "")).await;
     assert_eq!(answer.text(), "RBAC: access denied");
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_path_evades_its_rule() {
+    let server = RawServer::answering(OK).await;
+    let gateway = guarded(&server, rules("/a/secret", Some("/a"))).await;
+    let spellings = [
+        "/a/%73ecret",
+        "/a//secret",
+        "//a/secret",
+        "/a%2fsecret",
+        "/a%5Csecret",
+    ];
+    let paths = spellings.map(|path| get(path, ""));
+    assert_eq!(statuses(&gateway, &paths).await, [403; 5]);
+    // What the rule does not mean is passed on as it was sent.
+    let paths = ["/a/%20secret", "/a//public", "/a/%2573ecret"].map(|path| get(path, ""));
+    assert_eq!(statuses(&gateway, &paths).await, [200; 3]);
 }
 
 #[tokio::test]
