@@ -156,7 +156,7 @@ fn request_log(reader: &Reader<'_>) -> (Option<Template>, bool) {
     match Template::parse(&reader.string(template, accesslog::KNATIVE)) {
         Ok(parsed) => (is_enabled.then_some(parsed), probes),
         Err(error) => {
-            reader.error(template, error.to_string());
+            reader.error(template, format!("{template}: {error}"));
             (None, probes)
         }
     }

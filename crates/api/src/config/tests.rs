@@ -264,7 +264,7 @@ fn bad_values_are_refused_in_knatives_words() {
             name::OBSERVABILITY,
             "logging.request-log-template",
             "{{if .Request}}{{end}}",
-            "the action \"if .Request\" at byte 0 is not supported: write one value, with js, json, html, urlquery or print before it or behind |; conditions and loops do not exist here",
+            "logging.request-log-template: the action \"if .Request\" at byte 0 is not supported: write one value, with js, json, html, urlquery or print before it or behind |; conditions and loops do not exist here",
         ),
         (
             name::LOGGING,

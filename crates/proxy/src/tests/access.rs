@@ -1,5 +1,6 @@
 //! Access logs, and counters by route, as those who read them find them.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use accesslog::Template;
@@ -25,11 +26,10 @@ fn log(path: &std::path::Path, template: &str, rule: Rule) -> Option<AccessLog> 
 }
 
 fn file() -> std::path::PathBuf {
-    let unique = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("after 1970")
-        .as_nanos();
-    std::env::temp_dir().join(format!("suimon-access-{}-{unique}.log", std::process::id()))
+    static FILES: AtomicU32 = AtomicU32::new(0);
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("suimon-access-{}-{number}.log", std::process::id());
+    std::env::temp_dir().join(name)
 }
 
 #[tokio::test]

@@ -33,11 +33,12 @@ impl AccessLog {
     /// What cannot be used is added to `mistakes`.
     pub(super) fn resolve(self, mistakes: &mut Vec<String>) -> Option<Log> {
         let mut wrong = |key: &str, why: String| mistakes.push(format!("access-log.{key}: {why}"));
-        let format = self.format.unwrap_or(if self.template.is_some() {
+        let implied = if self.template.is_some() {
             Format::Template
         } else {
             Format::Text
-        });
+        };
+        let format = self.format.unwrap_or(implied);
         let text = match (format, &self.template) {
             (Format::Template, Some(text)) => text,
             (Format::Template, None) => {
