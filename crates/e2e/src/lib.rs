@@ -29,6 +29,8 @@ mod ingress;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]
+mod observability;
+#[cfg(test)]
 mod pods;
 #[cfg(test)]
 mod protocols;
