@@ -506,7 +506,7 @@ async fn send<D: Downstream>(
             progress: &progress,
             to_head: forward.to_head,
             wants_upgrade: forward.wants_upgrade,
-            edits: told.as_ref().or(edits),
+            edits: told.as_deref().or(edits),
             withheld,
             max_body: effects.and_then(|effects| effects.after.max_body),
             copies: forward.copies.as_deref(),

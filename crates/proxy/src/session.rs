@@ -65,7 +65,7 @@ impl Kept {
         worker: &Worker,
         endpoint: SocketAddr,
         others: Option<&AnswerEdits>,
-    ) -> Option<AnswerEdits> {
+    ) -> Option<Box<AnswerEdits>> {
         let endpoint = scaling::endpoint_key(endpoint);
         if self.endpoint() == Some(endpoint) {
             return None;
@@ -94,7 +94,7 @@ impl Kept {
                 edits.append("set-cookie", &field);
             }
         }
-        Some(edits)
+        Some(Box::new(edits))
     }
 }
 

@@ -125,7 +125,7 @@ impl Traffic {
         worker: &Worker,
         endpoint: SocketAddr,
         others: Option<&AnswerEdits>,
-    ) -> Option<AnswerEdits> {
+    ) -> Option<Box<AnswerEdits>> {
         self.session.as_ref()?.told(worker, endpoint, others)
     }
 
