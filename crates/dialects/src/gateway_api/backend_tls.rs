@@ -103,7 +103,7 @@ fn trust(
                 "{}/{} holds no certificates of authorities, a ConfigMap does",
                 reference.group, reference.kind
             );
-            unresolved.get_or_insert(Finding::new(reason::INVALID_KIND, text));
+            unresolved.get_or_insert_with(|| Finding::new(reason::INVALID_KIND, text));
             continue;
         }
         let name = Name::new(namespace, &reference.name);
@@ -116,7 +116,7 @@ fn trust(
             Some(Err(why)) => format!("ConfigMap {name} cannot be used: {why}"),
             None => format!("ConfigMap {name} does not exist"),
         };
-        unresolved.get_or_insert(Finding::new(reason::INVALID_CA_CERTIFICATE_REF, why));
+        unresolved.get_or_insert_with(|| Finding::new(reason::INVALID_CA_CERTIFICATE_REF, why));
     }
     if certificates.is_empty() {
         let text = "no certificate of an authority that pods could be verified with";

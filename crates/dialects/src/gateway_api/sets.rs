@@ -246,7 +246,7 @@ pub fn listener_set_status(
         format!("listeners that are not valid: {}", names.join(", ")),
     );
     let none = !plan.listeners.iter().any(ListenerPlan::is_valid);
-    let refused = plan.refused.as_ref().or(none.then_some(&not_valid));
+    let refused = plan.refused.as_ref().or_else(|| none.then_some(&not_valid));
     match refused {
         Some(refused) => conditions.no(condition::ACCEPTED, refused),
         None if wrong.is_empty() => conditions.yes(condition::ACCEPTED, reason::ACCEPTED),
@@ -256,7 +256,7 @@ pub fn listener_set_status(
     let is_served = binds.any(|bind| !failed.contains_key(bind));
     let text = "the Gateway has no address or socket for any of the listeners";
     let nowhere = Finding::new(reason::PARENT_NOT_PROGRAMMED, text);
-    let problem = refused.or((!is_served).then_some(&nowhere));
+    let problem = refused.or_else(|| (!is_served).then_some(&nowhere));
     conditions.unless(condition::PROGRAMMED, problem, reason::PROGRAMMED);
     let listeners = plan.listeners.iter().map(|listener| {
         let mut before = stored.listeners.iter();
