@@ -267,6 +267,11 @@ fn validate(kind: Kind, request: &Request<'_>, settings: &Settings) -> Report {
     let mut report = Report::default();
     let (new, old) = (&*request.object, request.old);
     let free_standing = json::list(&new["metadata"], "ownerReferences").is_empty();
+    // Children have a copy of their Service's annotations.
+    let is_service = kind == Kind::Service;
+    if is_service || (free_standing && matches!(kind, Kind::Configuration | Kind::Route)) {
+        object::service_min_scale(new, is_service, &mut report);
+    }
     match kind {
         Kind::Service | Kind::Configuration => {
             object::metadata(new, &mut report);

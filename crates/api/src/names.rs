@@ -12,6 +12,8 @@ pub const INGRESS_CLASS: &str = "suimon.ingress.networking.knative.dev";
 pub const CERTIFICATE_CLASS: &str = "suimon.certificate.networking.knative.dev";
 /// Class of PodAutoscalers that the built-in autoscaler drives.
 pub const KPA_CLASS: &str = "kpa.autoscaling.knative.dev";
+/// Class of PodAutoscalers that a HorizontalPodAutoscaler drives.
+pub const HPA_CLASS: &str = "hpa.autoscaling.knative.dev";
 /// Name of the gateway's Service in [`SYSTEM_NAMESPACE`], for external traffic.
 pub const GATEWAY_SERVICE: &str = "suimon-gateway";
 /// Name of the gateway's Service in [`SYSTEM_NAMESPACE`], for cluster-local traffic.
@@ -20,6 +22,9 @@ pub const GATEWAY_LOCAL_SERVICE: &str = "suimon-gateway-internal";
 pub const USER_CONTAINER: &str = "user-container";
 /// Name of the pod's port that serves requests; Services of revisions target it by this name.
 pub const USER_PORT: &str = "user-port";
+
+/// By a cookie that the gateway sets, or by the client's address.
+pub const SESSION_AFFINITIES: [&str; 2] = ["Cookie", "ClientIP"];
 
 /// Label keys.
 pub mod label {
@@ -61,6 +66,9 @@ pub mod annotation {
         "networking.knative.dev/disableAutoTLS",
     ];
     pub const HTTP_PROTOCOL: &str = "networking.knative.dev/http-protocol";
+    /// Ours, on a revision's template: which clients stay with one pod. Its values are
+    /// [`SESSION_AFFINITIES`](super::SESSION_AFFINITIES).
+    pub const SESSION_AFFINITY: &str = "gateway.suimon.dev/session-affinity";
     pub const AUTOSCALING_CLASS: &str = "autoscaling.knative.dev/class";
     pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     /// On a Pod of the `process` runtime, written by the node before the pod is Ready: a JSON

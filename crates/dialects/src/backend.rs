@@ -11,13 +11,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::names::label;
+use api::names::{annotation, label};
 use api::serving::v1::Revision;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::{
-    Activation, Backend, BackendId, Endpoint, EndpointState, Protocol, RevisionId, Timeouts,
+    Activation, Backend, BackendId, BackendPolicy, Balancer, Endpoint, EndpointState, HashKey,
+    Protocol, RevisionId, Timeouts,
 };
 
 use crate::foreign::BackendSpec;
@@ -374,8 +375,40 @@ fn backend(reader: &Reader<'_>, target: Target<'_>) -> Backend {
             idle: seconds(revision.spec.idle_timeout_seconds),
         };
         backend.activation = Some(activation(&target.reference.service.namespace, revision));
+        backend.policy = affinity(revision).map(Arc::new);
     }
     backend
+}
+
+/// What an annotation of the revision's template asks for. A pod that is full or gone is no
+/// reason to refuse a request: then another pod has it.
+fn affinity(revision: &Revision) -> Option<BackendPolicy> {
+    /// Large enough that each of a few hundred pods has its share.
+    const TABLE: u64 = 65_537;
+    let key = match session_affinity(revision)? {
+        "Cookie" => HashKey::Cookie {
+            name: "suimon-affinity".into(),
+            path: Some("/".into()),
+            set_for: Some(Duration::ZERO),
+            attributes: Vec::new(),
+        },
+        "ClientIP" => HashKey::Client,
+        // Past admission: as if it were not there.
+        _ => return None,
+    };
+    Some(BackendPolicy {
+        balancer: Balancer::Maglev { size: TABLE },
+        hash: vec![key],
+        ..BackendPolicy::default()
+    })
+}
+
+/// The annotation's value.
+pub(crate) fn session_affinity(revision: &Revision) -> Option<&str> {
+    let annotations = revision.metadata.annotations.as_ref()?;
+    annotations
+        .get(annotation::SESSION_AFFINITY)
+        .map(String::as_str)
 }
 
 /// Zero means no limit, as in Knative's queue-proxy; defaults are filled in at admission.

@@ -17,6 +17,7 @@ use routing::model::tls::Certificate;
 use routing::model::{BindId, HostPattern};
 use serde::Serialize;
 
+use crate::backend::session_affinity;
 use crate::foreign::{Kind, Object};
 use crate::gateway_api::Known;
 use crate::overlay;
@@ -188,8 +189,11 @@ impl Objects {
 
     /// Sets or removes a Revision. Returns what changed.
     pub fn put_revision(&mut self, name: &Name, object: Option<Arc<Revision>>) -> Vec<Dependency> {
-        let same =
-            |a: &Revision, b: &Revision| a.spec == b.spec && a.metadata.labels == b.metadata.labels;
+        let same = |a: &Revision, b: &Revision| {
+            a.spec == b.spec
+                && a.metadata.labels == b.metadata.labels
+                && session_affinity(a) == session_affinity(b)
+        };
         let changed = put(&mut self.revisions, name, object, same);
         changed
             .then(|| Dependency::Revision(name.clone()))

@@ -275,10 +275,13 @@ impl Shared {
         });
         let throttler = Throttler::new(
             backend,
-            meter,
+            meter.clone(),
             Arc::clone(&self.pods),
             self.settings.queue_depth,
         );
+        if let Some(meter) = meter {
+            meter.attach(&throttler);
+        }
         self.directory.insert(Arc::clone(&throttler));
         throttler
     }

@@ -5,8 +5,9 @@
 //! entering, so an instant's integral is `sum + number × now`, always consistent. Sums are kept
 //! modulo 2^44 µs; only differences over about a second are read.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use routing::RevisionId;
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::report::{Report, ReportSender};
+use crate::throttler::Throttler;
 
 /// Knative's reporting period, and the width of the autoscaler's buckets.
 pub(crate) const PERIOD: Duration = Duration::from_secs(1);
@@ -50,6 +52,8 @@ pub(crate) struct Meter {
     requests: AtomicU64,
     is_active: AtomicBool,
     told: Mutex<Told>,
+    /// The backends that lead to the revision.
+    backends: Mutex<Vec<Weak<Throttler>>>,
 }
 
 /// What pokes have said in this period already; the period's stat says the rest.
@@ -77,6 +81,7 @@ impl Collector {
             requests: AtomicU64::new(0),
             is_active: AtomicBool::new(false),
             told: Mutex::default(),
+            backends: Mutex::default(),
         })
     }
 
@@ -108,6 +113,12 @@ impl Collector {
                     average_concurrency: (average - f64::from(seen.told.concurrency)).max(0.0),
                     requests: requests as f64,
                 });
+                if let Some(pods) = active.meter.busy() {
+                    self.reports.send(Report::Busy {
+                        revision: active.meter.revision.clone(),
+                        pods,
+                    });
+                }
                 return true;
             }
             active.meter.rest()
@@ -153,6 +164,28 @@ impl Active {
 }
 
 impl Meter {
+    /// A backend that leads to the revision.
+    pub(crate) fn attach(&self, backend: &Arc<Throttler>) {
+        let mut backends = self.backends();
+        backends.retain(|backend| backend.strong_count() > 0);
+        backends.push(Arc::downgrade(backend));
+    }
+
+    /// Requests in flight to each pod that has some; `None` if there is no choice among pods.
+    fn busy(&self) -> Option<Vec<(Arc<str>, u32)>> {
+        let mut pods: HashMap<Arc<str>, u32> = HashMap::new();
+        for backend in self.backends().iter().filter_map(Weak::upgrade) {
+            backend.each_pod(|pod, requests| {
+                *pods.entry(Arc::clone(pod)).or_default() += requests;
+            });
+        }
+        (pods.len() > 1).then(|| pods.into_iter().filter(|(_, busy)| *busy > 0).collect())
+    }
+
+    fn backends(&self) -> MutexGuard<'_, Vec<Weak<Throttler>>> {
+        self.backends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts a request in.
     pub(crate) fn enter(self: &Arc<Self>) {
         let now = self.collector.micros();

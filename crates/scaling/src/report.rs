@@ -39,6 +39,13 @@ pub enum Report {
         /// Requests that arrived, less those that were told before.
         requests: u32,
     },
+    /// Requests in flight to each pod (`namespace/name`) of a revision at the end of a period, for
+    /// revisions with several pods and at least one request in the period. A pod that is not
+    /// named has none.
+    Busy {
+        revision: RevisionId,
+        pods: Vec<(Arc<str>, u32)>,
+    },
     /// From now on the gateway may send requests to this pod (`namespace/name`).
     Open { pod: Arc<str> },
     /// No request is in flight to this pod (`namespace/name`) and none will be sent, until a
@@ -92,7 +99,7 @@ impl ReportSender {
         {
             let mut waiting = self.shared.lock();
             match report {
-                Report::Stat { .. } => {
+                Report::Stat { .. } | Report::Busy { .. } => {
                     if waiting.stats.len() == LONGEST_STATS {
                         waiting.stats.pop_front();
                     }

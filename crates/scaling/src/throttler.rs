@@ -133,6 +133,15 @@ impl Throttler {
         &self.core
     }
 
+    /// Calls `see` with each ready endpoint's pod and its requests in flight.
+    pub(crate) fn each_pod(&self, mut see: impl FnMut(&Arc<str>, u32)) {
+        for counted in &self.ready.load().endpoints {
+            if let Some(pod) = &counted.endpoint.pod {
+                see(pod, u32::try_from(counted.in_flight()).unwrap_or(u32::MAX));
+            }
+        }
+    }
+
     /// A place, if one is free and nobody waits for it. Only a policy refuses.
     pub(crate) fn try_acquire(&self, preference: &Preference<'_>) -> Result<Attempt, AcquireError> {
         let ready = self.ready.load();

@@ -9,6 +9,7 @@ use api::networking::v1alpha1::{Certificate, ClusterDomainClaim, Ingress, Server
 use api::serving::v1::{Configuration, Revision, Route, Service};
 use api::serving::v1beta1::DomainMapping;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service as KubernetesService};
 use kube::{Resource, ResourceExt};
 use lifecycle::Tasks;
@@ -42,6 +43,7 @@ pub(crate) struct Context {
     pub(crate) certificates: Informer<Certificate>,
     pub(crate) ingresses: Informer<Ingress>,
     pub(crate) deployments: Informer<Deployment>,
+    pub(crate) horizontal_autoscalers: Informer<HorizontalPodAutoscaler>,
     pub(crate) pods: Informer<Pod>,
     pub(crate) kubernetes_services: Informer<KubernetesService>,
     /// Routes by `configuration/<name>` and `revision/<name>` of their targets.
@@ -104,6 +106,7 @@ impl Context {
             certificates: cluster.informer(tasks),
             ingresses: cluster.informer(tasks),
             deployments: cluster.informer(tasks),
+            horizontal_autoscalers: cluster.informer(tasks),
             configurations,
             revisions,
             routes,

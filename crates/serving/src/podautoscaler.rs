@@ -1,5 +1,5 @@
 //! PodAutoscaler → the revision's Service, the replicas of its Deployment, its status, its
-//! ServerlessService and Metric.
+//! ServerlessService and Metric, or its HorizontalPodAutoscaler.
 //!
 //! One reconcile is one decision. It runs every two seconds for revisions with pods or requests,
 //! and at once when a gateway pokes, when load outgrows the pods and when pods become ready. A
@@ -9,27 +9,36 @@
 mod brain;
 #[cfg(test)]
 mod fake;
+mod handover;
+mod horizontal;
 mod listen;
 mod plan;
 mod pods;
 mod reconcile;
 mod resources;
 mod serverless;
+mod shrink;
+mod siblings;
 mod spec;
 mod status;
 
 use std::sync::Arc;
 
 use ::reconcile::{Key, Queue, run};
+use api::autoscaling::annotation::SERVICE_MIN_SCALE;
 use api::autoscaling::v1alpha1::PodAutoscaler;
 use api::names::label;
+use api::serving::v1::Route;
+use kube::ResourceExt;
 use scaling::ReportReceiver;
 
 use crate::context::Context;
 use crate::drain::Drain;
 use crate::object::label;
 use brain::Brain;
+use handover::Handovers;
 use pods::PodIndex;
+use shrink::Busy;
 
 /// Decisions that may be under way at once: each waits only for its own writes.
 const WORKERS: usize = 32;
@@ -38,6 +47,8 @@ const WORKERS: usize = 32;
 struct Autoscalers {
     context: Arc<Context>,
     brain: Brain,
+    handovers: Handovers,
+    busy: Busy,
     pods: Arc<PodIndex>,
 }
 
@@ -47,6 +58,8 @@ pub(crate) fn start(context: &Arc<Context>, reports: ReportReceiver) {
     let autoscalers = Arc::new(Autoscalers {
         context: Arc::clone(context),
         brain: Brain::new(),
+        handovers: Handovers::default(),
+        busy: Busy::default(),
         pods: PodIndex::follow(&context.pods, &queue),
     });
     wake_on_changes(context, &queue);
@@ -58,8 +71,12 @@ pub(crate) fn start(context: &Arc<Context>, reports: ReportReceiver) {
         context.kubernetes_services.synced(),
         context.serverless_services.synced(),
         context.metrics.synced(),
+        context.horizontal_autoscalers.synced(),
         context.pods.synced(),
         context.config.synced(),
+        context.services.synced(),
+        context.routes.synced(),
+        context.configurations.synced(),
     ];
     run(
         "podautoscaler",
@@ -84,6 +101,10 @@ fn wake_on_changes(context: &Context, queue: &Queue<Key>) {
         .serverless_services
         .enqueue_owner::<PodAutoscaler>(queue);
     context.metrics.enqueue_owner::<PodAutoscaler>(queue);
+    context
+        .horizontal_autoscalers
+        .enqueue_owner::<PodAutoscaler>(queue);
+    wake_on_minimum(context, queue);
     // Revision, PodAutoscaler and the label of the scale target have one name.
     let queue = queue.clone();
     context.deployments.on_change(move |change| {
@@ -95,6 +116,36 @@ fn wake_on_changes(context: &Context, queue: &Queue<Key>) {
             queue.add(Key::new(namespace.clone(), revision));
         }
     });
+}
+
+/// A Service's own minimum, or the traffic that it is shared by, may start pods of a revision at
+/// rest; the others are looked at anyhow.
+fn wake_on_minimum(context: &Context, queue: &Queue<Key>) {
+    let (routes, to) = (context.routes.clone(), queue.clone());
+    context.services.on_change(move |change| {
+        let service = change.object();
+        if service.annotations().contains_key(SERVICE_MIN_SCALE)
+            && let Some(route) = routes.get(&Key::of(service.as_ref()))
+        {
+            wake(&route, &to);
+        }
+    });
+    let (services, to) = (context.services.clone(), queue.clone());
+    context.routes.on_change(move |change| {
+        let route = change.object();
+        let service = services.get(&Key::of(route.as_ref()));
+        if service.is_some_and(|it| it.annotations().contains_key(SERVICE_MIN_SCALE)) {
+            wake(route, &to);
+        }
+    });
+}
+
+fn wake(route: &Route, queue: &Queue<Key>) {
+    let namespace = route.metadata.namespace.clone().unwrap_or_default();
+    let traffic = route.status.iter().flat_map(|status| &status.traffic);
+    for name in traffic.filter_map(|target| target.revision_name.as_deref()) {
+        queue.add(Key::new(namespace.clone(), name));
+    }
 }
 
 #[cfg(test)]

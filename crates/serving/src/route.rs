@@ -24,6 +24,7 @@ use kube::{Resource, ResourceExt};
 use crate::context::Context;
 use crate::object::{annotation, names_in};
 
+pub(crate) use plan::rollout_duration;
 pub(crate) use resources::{http_option, ingress_class};
 pub(crate) use traffic::mentions;
 

@@ -43,6 +43,14 @@ pub const POD_RETENTION: Key = &[
 pub const METRIC_AGGREGATION_ALGORITHM: Key =
     &["metric-aggregation-algorithm", "metricAggregationAlgorithm"];
 
+/// Prefix of those that Knative does not have.
+pub const OWN_GROUP: &str = "autoscaling.suimon.dev/";
+/// Ours, on a Service itself: pods that its revisions keep together, shared by their traffic.
+pub const SERVICE_MIN_SCALE: &str = "autoscaling.suimon.dev/min-scale";
+/// Ours, on a template: whether a revision of the class HPA goes to zero when no request came for
+/// the stable window. `true` or `false`; without it `hpa-scale-to-zero` of `config-autoscaler`.
+pub const HORIZONTAL_TO_ZERO: &str = "autoscaling.suimon.dev/scale-to-zero";
+
 /// The full key as written and its value.
 pub fn get(annotations: &BTreeMap<String, String>, key: Key) -> Option<(&str, &str)> {
     key.iter().find_map(|name| {

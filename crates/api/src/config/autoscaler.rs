@@ -30,6 +30,8 @@ pub struct Autoscaler {
     /// Greatest factor by which one decision may shrink the pods.
     pub max_scale_down_rate: f64,
     pub enable_scale_to_zero: bool,
+    /// Ours: whether revisions of the class HPA go to zero, too, unless they say.
+    pub hpa_scale_to_zero: bool,
     pub scale_to_zero_grace_period: Duration,
     pub scale_to_zero_pod_retention_period: Duration,
     pub pod_autoscaler_class: String,
@@ -43,6 +45,9 @@ pub struct Autoscaler {
     /// 0 means no limit.
     pub max_scale_limit: i32,
     pub scale_down_delay: Duration,
+    /// Ours: how long a new revision may wait for as many pods as the one before it has, before
+    /// traffic moves. Zero: not at all.
+    pub prewarm_timeout: Duration,
 }
 
 impl Default for Autoscaler {
@@ -78,6 +83,7 @@ impl Autoscaler {
             max_scale_up_rate: reader.float("max-scale-up-rate", 1000.0),
             max_scale_down_rate: reader.float("max-scale-down-rate", 2.0),
             enable_scale_to_zero: reader.boolean("enable-scale-to-zero", true),
+            hpa_scale_to_zero: reader.boolean("hpa-scale-to-zero", false),
             scale_to_zero_grace_period: reader
                 .duration("scale-to-zero-grace-period", Duration::from_secs(30)),
             scale_to_zero_pod_retention_period: reader
@@ -90,6 +96,7 @@ impl Autoscaler {
             max_scale: reader.scale("max-scale", 0),
             max_scale_limit: reader.scale("max-scale-limit", 0),
             scale_down_delay: reader.duration("scale-down-delay", Duration::ZERO),
+            prewarm_timeout: reader.duration("prewarm-timeout", Duration::from_secs(60)),
         };
         config.check_targets(reader);
         config.check_windows(reader);

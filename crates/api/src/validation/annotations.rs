@@ -71,6 +71,15 @@ pub(crate) fn template(map: &Annotations, base: &str, report: &mut Report) {
             {
                 whole_seconds("progress-deadline", key, value, base, report);
             }
+            Some(("gateway.suimon.dev", _)) if key != names::annotation::SESSION_AFFINITY => {
+                report.key_name(key, base.to_owned(), "");
+            }
+            Some(("gateway.suimon.dev", _))
+                if !names::SESSION_AFFINITIES.contains(&value.as_str()) =>
+            {
+                let hint = format!("use one of {}", names::SESSION_AFFINITIES.join(", "));
+                report.invalid_because(value, join(base, key), &hint);
+            }
             Some(("queue.sidecar.serving.knative.dev", name)) => {
                 sidecar(name, key, value, base, report)
             }
@@ -113,11 +122,10 @@ impl<'a> Check<'a> {
     }
 
     fn class_and_metric(&mut self) {
-        const HPA_CLASS: &str = "hpa.autoscaling.knative.dev";
         let class = self.get(annotation::CLASS);
         if let Some((key, value)) = class {
             // Other domains belong to other autoscalers.
-            if value.ends_with(GROUP) && value != names::KPA_CLASS && value != HPA_CLASS {
+            if value.ends_with(GROUP) && value != names::KPA_CLASS && value != names::HPA_CLASS {
                 self.report.invalid(value, self.path(key));
             }
         }
@@ -127,13 +135,19 @@ impl<'a> Check<'a> {
         if let Some((key, metric)) = self.get(annotation::METRIC) {
             let known = match class {
                 names::KPA_CLASS => matches!(metric, "concurrency" | "rps"),
-                HPA_CLASS => !metric.is_empty(),
+                names::HPA_CLASS => !metric.is_empty(),
                 _ => true,
             };
             if !known {
                 self.report.invalid(metric, self.path(key));
+            } else if class == names::HPA_CLASS && !matches!(metric, "cpu" | "memory") {
+                self.report.warn(format!(
+                    "{key}: metric {metric:?} is passed on to the HorizontalPodAutoscaler, which \
+                     measures only cpu and memory here"
+                ));
             }
         }
+        self.own(class);
         if let Some((key, value)) = self.get(annotation::METRIC_AGGREGATION_ALGORITHM) {
             let known = matches!(
                 value,
@@ -141,6 +155,28 @@ impl<'a> Check<'a> {
             );
             if class == names::KPA_CLASS && !known {
                 self.report.invalid(value, self.path(key));
+            }
+        }
+    }
+
+    /// Those that Knative does not have.
+    fn own(&mut self, class: &str) {
+        for (key, value) in self.map {
+            if key == annotation::HORIZONTAL_TO_ZERO {
+                if !matches!(value.as_str(), "true" | "false") {
+                    self.report.invalid(value, self.path(key));
+                } else if class != names::HPA_CLASS {
+                    self.report.warn(format!(
+                        "annotation {key} has an effect only with the class {}",
+                        names::HPA_CLASS
+                    ));
+                }
+            } else if key == annotation::SERVICE_MIN_SCALE {
+                let hint = "put it into the metadata of the Service itself, or use \
+                            autoscaling.knative.dev/min-scale for one revision";
+                self.report.key_name(key, self.base.to_owned(), hint);
+            } else if key.starts_with(annotation::OWN_GROUP) {
+                self.report.key_name(key, self.base.to_owned(), "");
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Rules for `metadata` and for changes, shared by all kinds.
 
+use std::str::FromStr;
+
 use serde_json::Value;
 
 use super::report::{Report, join};
@@ -44,6 +46,24 @@ pub(crate) fn no_autoscaling_annotations(object: &Value, report: &mut Report) {
         if key.starts_with(autoscaling::annotation::GROUP) {
             let hint = "autoscaling annotations must be put under \"spec.template.metadata.annotations\" to work";
             report.key_name(key, "metadata.annotations".to_owned(), hint);
+        }
+    }
+}
+
+/// Our own autoscaling annotation, which only a Service has.
+pub(crate) fn service_min_scale(object: &Value, is_service: bool, report: &mut Report) {
+    let map = json::metadata_map(object, "annotations");
+    for (key, value) in map {
+        let is_it = key == autoscaling::annotation::SERVICE_MIN_SCALE;
+        if !key.starts_with(autoscaling::annotation::OWN_GROUP) {
+            continue;
+        } else if !is_it {
+            let hint = "it belongs under \"spec.template.metadata.annotations\"";
+            report.key_name(&key, "metadata.annotations".to_owned(), hint);
+        } else if !is_service {
+            report.warn(format!("annotation {key} has an effect only on a Service"));
+        } else if i32::from_str(&value).ok().is_none_or(|scale| scale < 0) {
+            report.invalid(value, join("metadata.annotations", &key));
         }
     }
 }

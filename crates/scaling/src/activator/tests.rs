@@ -65,7 +65,7 @@ impl Gateway {
         let text = |report| match report {
             Report::Open { pod } => Some(format!("open {pod}")),
             Report::Drained { pod } => Some(format!("drained {pod}")),
-            Report::Stat { .. } | Report::Poke { .. } => None,
+            Report::Stat { .. } | Report::Poke { .. } | Report::Busy { .. } => None,
         };
         all.filter_map(text).collect()
     }

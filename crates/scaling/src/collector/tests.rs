@@ -19,7 +19,10 @@ fn stats(receiver: &mut ReportReceiver) -> Vec<(f64, f64)> {
                 requests,
                 ..
             } => Some((average_concurrency, requests)),
-            Report::Poke { .. } | Report::Open { .. } | Report::Drained { .. } => None,
+            Report::Poke { .. }
+            | Report::Busy { .. }
+            | Report::Open { .. }
+            | Report::Drained { .. } => None,
         })
         .collect()
 }
@@ -75,7 +78,10 @@ fn pokes(receiver: &mut ReportReceiver) -> Vec<(u32, u32)> {
                 requests,
                 ..
             } => Some((concurrency, requests)),
-            Report::Stat { .. } | Report::Open { .. } | Report::Drained { .. } => None,
+            Report::Stat { .. }
+            | Report::Busy { .. }
+            | Report::Open { .. }
+            | Report::Drained { .. } => None,
         })
         .collect()
 }

@@ -33,6 +33,10 @@ pub(super) fn start(
                 return Ok::<(), std::convert::Infallible>(());
             };
             match report {
+                Report::Busy { revision, pods } => {
+                    let key = Key::new(&*revision.namespace, &*revision.name);
+                    autoscalers.busy.note(key, pods);
+                }
                 Report::Open { pod } => drain.opened(&pod),
                 Report::Drained { pod } => drain.drained(&pod),
                 Report::Poke {
@@ -76,8 +80,9 @@ impl Autoscalers {
         let make = || {
             let autoscaler = self.context.autoscalers.get(key)?;
             let config = self.context.config.current();
-            let spec = spec::resolve(&autoscaler, &config.autoscaler).spec;
-            Some((spec, self.pods.ready(key)))
+            let resolved = spec::resolve(&autoscaler, &config.autoscaler);
+            let is_needed = resolved.follows_requests();
+            is_needed.then(|| (resolved.spec, self.pods.ready(key)))
         };
         self.brain.record(key, seen, make)
     }

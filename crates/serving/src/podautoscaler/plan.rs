@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use api::autoscaling::v1alpha1::{Metric, PodAutoscaler, PodAutoscalerStatus};
 use api::condition::find;
-use api::names::KPA_CLASS;
-use api::networking::v1alpha1::ServerlessService;
+use api::names::{HPA_CLASS, KPA_CLASS};
+use api::networking::v1alpha1::{ServerlessMode, ServerlessService};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use scaling::autoscaler::Decision;
-use scaling::autoscaler::scale::{self, Situation, ZeroRules};
+use scaling::autoscaler::scale::{self, Situation, Step, ZeroRules};
 
+use super::horizontal;
 use super::reconcile::replicas;
 use super::resources;
 use super::serverless;
@@ -31,6 +33,7 @@ pub(super) struct Observed<'a> {
     pub(super) decision: Option<Decision>,
     pub(super) serverless: Option<&'a ServerlessService>,
     pub(super) metric: Option<&'a Metric>,
+    pub(super) horizontal: Option<&'a HorizontalPodAutoscaler>,
 }
 
 /// Writes and status of one PodAutoscaler.
@@ -39,6 +42,7 @@ pub(super) struct Plan {
     /// New `spec.replicas` of the scale target: the first write.
     pub(super) replicas: Option<u32>,
     pub(super) service: Option<Service>,
+    pub(super) horizontal: Option<Write<HorizontalPodAutoscaler>>,
     pub(super) status: PodAutoscalerStatus,
     pub(super) serverless: Option<Write<ServerlessService>>,
     pub(super) metric: Option<Write<Metric>>,
@@ -92,28 +96,59 @@ pub(super) fn plan(
         is_reachable: resolved.spec.is_reachable,
         activator_in_path: serverless::proxied_for(observed.serverless, now),
     };
-    let step = scale::next(&situation, resolved.bounds, &zero);
-    draft.follow(step.want, observed.ready, resolved.bounds);
-    let excess = observed.decision.map(|it| it.excess_burst_capacity);
-    let mode = serverless::mode(step.want, excess);
-    let activators =
-        serverless::activators(observed.ready, &resolved.spec, resolved.activator_capacity);
+    let size = replicas(deployment);
+    let (ready, bounds) = (observed.ready, resolved.bounds);
+    let (step, mode, activators) = choose(resolved, observed, &situation, &zero, size);
+    match &resolved.horizontal {
+        Some(asked) if !asked.goes_to_zero => draft.keep(step.want, ready, bounds),
+        _ => draft.follow(step.want, ready, bounds),
+    }
+    let horizontal = resolved.horizontal.as_ref();
     Plan {
-        replicas: step
-            .want
-            .filter(|want| step.write && *want != replicas(deployment)),
+        replicas: step.want.filter(|want| step.write && *want != size),
         service,
+        horizontal: horizontal
+            .and_then(|asked| horizontal::write(autoscaler, asked, bounds, observed.horizontal)),
         status: draft.finish(),
         serverless: serverless::serverless_write(autoscaler, observed.serverless, mode, activators),
-        metric: serverless::metric_write(autoscaler, observed.metric, &resolved.spec),
+        // Nothing of ours is measured for the other class.
+        metric: match horizontal {
+            Some(_) => None,
+            None => serverless::metric_write(autoscaler, observed.metric, &resolved.spec),
+        },
         recheck: step.recheck,
+    }
+}
+
+/// The size, and who would be in the path in Knative: the mode and how many activators.
+fn choose(
+    resolved: &Resolved,
+    observed: Observed<'_>,
+    situation: &Situation,
+    zero: &ZeroRules,
+    size: u32,
+) -> (Step, ServerlessMode, i32) {
+    let bounds = resolved.bounds;
+    match &resolved.horizontal {
+        Some(asked) => {
+            let step = horizontal::step(situation, bounds, zero, asked.goes_to_zero, size);
+            // 0 stands for all.
+            (step, horizontal::mode(step.want), 0)
+        }
+        None => {
+            let step = scale::next(situation, bounds, zero);
+            let excess = observed.decision.map(|it| it.excess_burst_capacity);
+            let activators =
+                serverless::activators(observed.ready, &resolved.spec, resolved.activator_capacity);
+            (step, serverless::mode(step.want, excess), activators)
+        }
     }
 }
 
 /// A PodAutoscaler of another class. One that nobody has touched is told so, instead of silence;
 /// after that its own controller, if there is one, owns the status.
 pub(super) fn plan_foreign(autoscaler: &PodAutoscaler, class: &str, now: &Time) -> Option<Plan> {
-    debug_assert_ne!(class, KPA_CLASS);
+    debug_assert!(class != KPA_CLASS && class != HPA_CLASS);
     let status = autoscaler.status.as_ref();
     let is_untouched = status.is_none_or(|status| {
         let active = find(&status.conditions, status::ACTIVE);
@@ -131,6 +166,7 @@ impl Plan {
         Self {
             replicas: None,
             service: None,
+            horizontal: None,
             status: draft.finish(),
             serverless: None,
             metric: None,
@@ -143,8 +179,12 @@ impl Plan {
 fn taken(autoscaler: &PodAutoscaler, observed: Observed<'_>) -> Option<&'static str> {
     let serverless = observed.serverless.map(|it| ownership(it, autoscaler));
     let metric = observed.metric.map(|it| ownership(it, autoscaler));
+    let horizontal = observed.horizontal.map(|it| ownership(it, autoscaler));
     if serverless == Some(Ownership::Foreign) {
         return Some("ServerlessService");
+    }
+    if horizontal == Some(Ownership::Foreign) {
+        return Some("HorizontalPodAutoscaler");
     }
     (metric == Some(Ownership::Foreign)).then_some("Metric")
 }

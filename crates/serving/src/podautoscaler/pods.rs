@@ -70,7 +70,7 @@ impl PodIndex {
 }
 
 /// Whether the pod's condition Ready is True.
-fn is_ready(pod: &Pod) -> bool {
+pub(super) fn is_ready(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
     conditions

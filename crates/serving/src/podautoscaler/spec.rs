@@ -10,6 +10,8 @@ use std::time::Duration;
 use api::autoscaling::annotation::{self, Key, TARGET_MIN};
 use api::autoscaling::v1alpha1::{PodAutoscaler, Reachability};
 use api::config::Autoscaler as Config;
+use api::names::HPA_CLASS;
+use kube::ResourceExt;
 use scaling::autoscaler::scale::{Bounds, ZeroRules};
 use scaling::autoscaler::{Aggregation, Metric, Spec};
 
@@ -21,6 +23,29 @@ pub(super) struct Resolved {
     pub(super) zero: ZeroRules,
     /// Requests that one activator can hold.
     pub(super) activator_capacity: f64,
+    /// Set for the class HPA.
+    pub(super) horizontal: Option<Horizontal>,
+}
+
+impl Resolved {
+    /// Whether requests decide over pods: always for the class KPA, for the other only over the
+    /// first and the last.
+    pub(super) fn follows_requests(&self) -> bool {
+        let horizontal = self.horizontal.as_ref();
+        horizontal.is_none_or(|asked| asked.goes_to_zero)
+    }
+}
+
+/// What a revision asks of its HorizontalPodAutoscaler.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Horizontal {
+    pub(super) metric: String,
+    /// Percent of the request for `cpu`, mebibytes for `memory`.
+    pub(super) target: Option<f64>,
+    /// For how long a proposal has to hold.
+    pub(super) window: Option<Duration>,
+    /// Whether the revision loses its last pod when nobody asks for it.
+    pub(super) goes_to_zero: bool,
 }
 
 /// Knative adds this to the progress deadline before it gives an activation up.
@@ -35,18 +60,20 @@ pub(super) fn resolve(autoscaler: &PodAutoscaler, config: &Config) -> Resolved {
     let stable_window = annotations
         .duration(annotation::WINDOW)
         .unwrap_or(config.stable_window);
+    let min = annotations
+        .parsed(annotation::MIN_SCALE)
+        .unwrap_or(config.min_scale);
+    let min = if is_reachable { scale(min) } else { 0 };
+    let horizontal = (class(autoscaler, config) == HPA_CLASS)
+        .then(|| horizontal(autoscaler, &annotations, config, min));
+    let spec = spec(autoscaler, &annotations, config, stable_window);
     Resolved {
-        spec: spec(autoscaler, &annotations, config, stable_window),
+        spec: match &horizontal {
+            Some(_) => any_load(spec),
+            None => spec,
+        },
         bounds: Bounds {
-            min: if is_reachable {
-                scale(
-                    annotations
-                        .parsed(annotation::MIN_SCALE)
-                        .unwrap_or(config.min_scale),
-                )
-            } else {
-                0
-            },
+            min,
             max: scale(
                 annotations
                     .parsed(annotation::MAX_SCALE)
@@ -69,6 +96,39 @@ pub(super) fn resolve(autoscaler: &PodAutoscaler, config: &Config) -> Resolved {
             activation_timeout: activation_timeout(None),
         },
         activator_capacity: config.activator_capacity,
+        horizontal,
+    }
+}
+
+fn horizontal(
+    autoscaler: &PodAutoscaler,
+    annotations: &Annotations<'_>,
+    config: &Config,
+    min: u32,
+) -> Horizontal {
+    let asked = autoscaler.annotations().get(annotation::HORIZONTAL_TO_ZERO);
+    let asked = asked.and_then(|text| text.parse().ok());
+    let is_wanted = asked.unwrap_or(config.hpa_scale_to_zero);
+    Horizontal {
+        metric: annotations
+            .text(annotation::METRIC)
+            .unwrap_or("cpu")
+            .to_owned(),
+        target: annotations.parsed(annotation::TARGET),
+        window: annotations.duration(annotation::WINDOW),
+        goes_to_zero: is_wanted && config.enable_scale_to_zero && min == 0,
+    }
+}
+
+/// A spec that only asks whether there are requests: the size for them is not its matter.
+fn any_load(spec: Spec) -> Spec {
+    const ENOUGH: f64 = 1e12;
+    Spec {
+        metric: Metric::Concurrency,
+        target_value: ENOUGH,
+        total_value: ENOUGH,
+        target_burst_capacity: 0.0,
+        ..spec
     }
 }
 

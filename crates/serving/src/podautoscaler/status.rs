@@ -69,9 +69,10 @@ impl Draft {
     /// Another class: nobody here scales it.
     pub(super) fn class_not_served(&mut self, class: &str) {
         let message = format!(
-            "PodAutoscaler class \"{class}\" is not served here yet, use \"{}\" or run a \
+            "PodAutoscaler class \"{class}\" is not served here, use \"{}\" or \"{}\", or run a \
              controller for it",
-            api::names::KPA_CLASS
+            api::names::KPA_CLASS,
+            api::names::HPA_CLASS
         );
         self.conditions
             .mark_unknown(ACTIVE, "ClassNotServed", &message);
@@ -116,6 +117,17 @@ impl Draft {
         }
     }
 
+    /// The revision always has pods, as the class HPA has it in Knative: active whatever happens,
+    /// ready once its initial scale was reached.
+    pub(super) fn keep(&mut self, size: Option<u32>, ready: u32, bounds: Bounds) {
+        self.status.actual_scale = i32::try_from(ready).ok();
+        self.status.desired_scale = size.and_then(|size| i32::try_from(size).ok());
+        if ready >= bounds.min.max(bounds.initial) {
+            self.conditions.mark_true(INITIALIZED);
+        }
+        self.conditions.mark_true(ACTIVE);
+    }
+
     pub(super) fn finish(self) -> PodAutoscalerStatus {
         PodAutoscalerStatus {
             conditions: self.conditions.into_vec(),
@@ -146,6 +158,14 @@ pub(super) fn activity(autoscaler: &PodAutoscaler, now: &Time) -> Activity {
         Some(active) if active.is(Truth::False) => Activity::Inactive(lasted(active, now)),
         Some(active) => Activity::Activating(lasted(active, now)),
     }
+}
+
+/// For how long the initial scale has been reached; `None` before.
+pub(super) fn initialized_for(autoscaler: &PodAutoscaler, now: &Time) -> Option<Duration> {
+    let initialized = stored(autoscaler, INITIALIZED)?;
+    initialized
+        .is(Truth::True)
+        .then(|| lasted(initialized, now))
 }
 
 /// Whether the initial scale was reached once.

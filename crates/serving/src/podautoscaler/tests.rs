@@ -295,6 +295,17 @@ async fn configuration_takes_effect_while_running() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_minimum_wakes_a_revision_at_rest() {
+    let rig = Rig::start(0, "False").await;
+    assert_eq!(rig.replicas(), json!(0));
+    let mut with_minimum = rig.api.get(AUTOSCALER);
+    with_minimum["metadata"]["annotations"] = json!({"autoscaling.knative.dev/min-scale": "2"});
+    rig.api.put(AUTOSCALER, with_minimum);
+    rig.settle().await;
+    assert_eq!(rig.replicas(), json!(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_terminating_pod_is_marked_when_its_last_request_has_ended() {
     let rig = Rig::start(2, "True").await;
     for number in 0..2 {

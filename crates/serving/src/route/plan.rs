@@ -205,7 +205,7 @@ fn roll_out(
 }
 
 /// How long a gradual rollout takes: the Route's annotation, else the cluster's setting.
-fn rollout_duration(route: &Route, config: &Config) -> Duration {
+pub(crate) fn rollout_duration(route: &Route, config: &Config) -> Duration {
     let asked = annotation::ROLLOUT_DURATIONS
         .iter()
         .find_map(|key| object::annotation(route, key));

@@ -3,7 +3,6 @@
 use super::*;
 use api::condition::Condition;
 use api::config::Autoscaler as Config;
-use api::networking::v1alpha1::ServerlessMode;
 use serde_json::{Value, json};
 
 /// A second of the test's day.
@@ -54,6 +53,7 @@ struct World {
     deployment: Option<Deployment>,
     service: Option<Service>,
     serverless: Option<ServerlessService>,
+    horizontal: Option<HorizontalPodAutoscaler>,
     /// What the decision says of room for a burst: Knative's default is too large for one pod.
     excess: i64,
 }
@@ -65,6 +65,7 @@ impl World {
             deployment: Some(deployment(replicas)),
             service: None,
             serverless: None,
+            horizontal: None,
             excess: -111,
         }
     }
@@ -84,6 +85,7 @@ impl World {
             }),
             serverless: self.serverless.as_ref(),
             metric: None,
+            horizontal: self.horizontal.as_ref(),
         };
         let plan = plan(&self.autoscaler, &resolved, observed, &at(second));
         self.autoscaler.status = Some(plan.status.clone());
@@ -92,6 +94,9 @@ impl World {
         }
         if plan.service.is_some() {
             self.service = plan.service.clone();
+        }
+        if let Some(write) = &plan.horizontal {
+            self.horizontal = Some(write.object().clone());
         }
         if let Some(write) = &plan.serverless {
             self.serverless = Some(write.object().clone());
@@ -293,7 +298,7 @@ fn a_missing_or_foreign_scale_target_is_told() {
 #[test]
 fn another_class_is_told_once_and_then_left_to_its_own_controller() {
     let mut world = World::new(json!({}), 1);
-    let class = "hpa.autoscaling.knative.dev";
+    let class = "keda.example.org";
     let plan = plan_foreign(&world.autoscaler, class, &at(0)).expect("untouched");
     world.autoscaler.status = Some(plan.status);
     assert_eq!(world.condition("Ready"), "Unknown/ClassNotServed");
@@ -353,4 +358,51 @@ fn the_serverless_service_says_who_is_in_the_path_and_the_metric_what_is_measure
     world.step(1, 1, Some(1));
     assert_eq!(condition(&world, "Ready"), "True");
     assert_eq!(condition(&world, "ActivatorEndpointsPopulated"), "False");
+}
+
+#[test]
+fn a_revision_of_the_class_hpa_gets_its_autoscaler_and_keeps_its_pods() {
+    let class = json!({"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev"});
+    let mut world = World::new(class, 1);
+    let plan = world.step(0, 0, None);
+    assert!(plan.horizontal.is_some() && plan.metric.is_none());
+    assert_eq!(plan.replicas, None);
+    assert_eq!(world.condition("Active"), "True");
+    assert_eq!(world.condition("ScaleTargetInitialized"), "Unknown");
+    let plan = world.step(1, 1, None);
+    assert_eq!((plan.horizontal, plan.service), (None, None));
+    assert_eq!(world.condition("Ready"), "True");
+    let serverless = world.serverless.as_ref().expect("written");
+    assert_eq!(serverless.spec.mode, Some(ServerlessMode::Serve));
+    // Its size is another's matter, however long nobody asks.
+    world.deployment = Some(deployment(4));
+    assert_eq!(world.step(5000, 4, None).replicas, None);
+    assert_eq!(world.scales(), (Some(4), Some(4)));
+}
+
+#[test]
+fn a_revision_of_the_class_hpa_goes_to_zero_if_asked_and_wakes() {
+    let mut world = World::active(json!({
+        "autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev",
+        "autoscaling.suimon.dev/scale-to-zero": "true",
+    }));
+    world.deployment = Some(deployment(3));
+    assert_eq!(world.step(30, 3, Some(0)).replicas, None);
+    assert_eq!(world.step(60, 3, Some(0)).replicas, None);
+    assert_eq!(world.condition("Active"), "False/NoTraffic");
+    assert_eq!(world.step(95, 3, Some(0)).replicas, Some(0));
+    assert_eq!(world.step(200, 0, Some(1)).replicas, Some(1));
+    assert_eq!(world.condition("Active"), "Unknown/Queued");
+    assert_eq!(world.step(201, 1, Some(1)).replicas, None);
+    assert_eq!(world.condition("Active"), "True");
+}
+
+#[test]
+fn a_horizontal_autoscaler_of_someone_else_is_not_touched() {
+    let class = json!({"autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev"});
+    let mut world = World::new(class, 1);
+    world.horizontal = Some(HorizontalPodAutoscaler::default());
+    let plan = world.step(0, 1, None);
+    assert_eq!((plan.horizontal, plan.replicas), (None, None));
+    assert_eq!(world.condition("Ready"), "False/NotOwned");
 }
