@@ -2,6 +2,8 @@
 //!
 //! Knative's spelling wherever Knative has one; `suimon.dev` only for what Knative does not name.
 
+use md5::{Digest, Md5};
+
 /// Namespace of the system's ConfigMaps and of the gateway's Service.
 pub const SYSTEM_NAMESPACE: &str = "knative-serving";
 /// Cluster domain of Kubernetes Services.
@@ -81,26 +83,39 @@ pub mod annotation {
 /// none is in flight. The node delays SIGTERM until then, within the pod's grace period.
 pub const POD_DRAINED: &str = "gateway.suimon.dev/Drained";
 
-/// `name` + `suffix`, shortened with a stable hash when it would pass Kubernetes' 63 characters
-/// (the rule of `knative.dev/pkg/kmeta.ChildName`: the result is unique per parent and stable).
+/// `parent` + `suffix`, shortened when it would pass Kubernetes' 63 characters by the rule of
+/// `knative.dev/pkg/kmeta.ChildName`, letter for letter: tools and stored objects name children so.
 pub fn child_name(parent: &str, suffix: &str) -> String {
     const LONGEST: usize = 63;
+    /// What an MD5 in hexadecimal digits leaves.
+    const HEAD: usize = LONGEST - 32;
     if parent.len() + suffix.len() <= LONGEST {
         return format!("{parent}{suffix}");
     }
-    let hash = fnv(parent.as_bytes(), suffix.as_bytes());
-    let keep = LONGEST.saturating_sub(suffix.len() + 17);
-    let head: String = parent.chars().take(keep).collect();
-    format!("{}-{hash:016x}{suffix}", head.trim_end_matches(['-', '.']))
+    if let Some(keep) = HEAD.checked_sub(suffix.len()).filter(|keep| *keep > 0) {
+        return format!("{}{}{suffix}", start(parent, keep), md5_of(&[parent]));
+    }
+    let mut name = format!("{}{}", start(parent, HEAD), md5_of(&[parent, suffix]));
+    let left = LONGEST.saturating_sub(name.len());
+    name.push_str(start(suffix, left));
+    let fine = |c: char| c.is_ascii_alphanumeric();
+    name.trim_end_matches(|c| !fine(c)).to_owned()
 }
 
-fn fnv(first: &[u8], second: &[u8]) -> u64 {
-    first
-        .iter()
-        .chain(second)
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+/// The first `most` bytes, or fewer where they would cut a character in two.
+fn start(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev();
+    let end = end.into_iter().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
+}
+
+fn md5_of(parts: &[&str]) -> String {
+    let mut hash = Md5::new();
+    for part in parts {
+        hash.update(part);
+    }
+    let digits = hash.finalize();
+    digits.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -114,5 +129,24 @@ mod tests {
         assert_eq!(long.len(), 63);
         assert!(long.ends_with("-deployment"));
         assert_ne!(long, child_name(&"a".repeat(62), "-deployment"));
+    }
+
+    #[test]
+    fn a_long_name_is_the_one_that_knative_gives() {
+        let revision = "autoscale-sustaining-aggregation-linear-lwbruejw-00001";
+        assert_eq!(
+            child_name(revision, "-deployment"),
+            "autoscale-sustaining247a27200290086447f12eecdf0bf62a-deployment"
+        );
+        let suffix = format!("-{}", "b".repeat(40));
+        assert_eq!(
+            child_name(&"a".repeat(40), &suffix),
+            format!("{}96475b7fadc8061c8e88a97b14c2074e", "a".repeat(31))
+        );
+        assert_eq!(
+            child_name(&"ä".repeat(40), "-deployment").len(),
+            63,
+            "a name that admission would refuse does not cut a character in two"
+        );
     }
 }

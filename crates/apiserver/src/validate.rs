@@ -20,6 +20,16 @@ mod tests;
 /// More findings than this do not help anyone.
 const MAX_ERRORS: usize = 100;
 
+/// Findings for an object of a built-in definition, after its defaults, as if it were created by
+/// itself. Nothing is known of a definition that does not exist.
+pub fn built_in(definition: &str, object: &mut Value) -> Vec<FieldError> {
+    let Some(schema) = crate::schema::pack::schema(definition) else {
+        return Vec::new();
+    };
+    crate::defaults::apply(&schema, object);
+    self::object(&schema, object, None)
+}
+
 /// Findings for a whole object. `old` is the stored object of an update: places that did not change
 /// are not judged again, so a tightened schema does not block writes to other fields.
 pub fn object(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<FieldError> {

@@ -373,6 +373,7 @@ fn backend(reader: &Reader<'_>, target: Target<'_>) -> Backend {
             request: seconds(revision.spec.timeout_seconds),
             response_start: seconds(revision.spec.response_start_timeout_seconds),
             idle: seconds(revision.spec.idle_timeout_seconds),
+            ends_answer: true,
         };
         backend.activation = Some(activation(&target.reference.service.namespace, revision));
         backend.policy = affinity(revision).map(Arc::new);

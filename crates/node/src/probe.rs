@@ -1,7 +1,7 @@
 //! Probes: one check of a container (`check`), and how results become a verdict ([`Verdict`]).
 //!
 //! Semantics are the kubelet's, plus Knative's `periodSeconds: 0` for readiness: probe at once
-//! and often until the first success, which is final while the program runs.
+//! and often until the first success, and from then on as if the field had been left out.
 
 mod grpc;
 mod http;
@@ -31,7 +31,18 @@ pub(crate) struct Timing {
 /// longer, and the pod would never be ready.
 const AGGRESSIVE_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// Kubernetes' period for a probe that names none.
+pub(crate) const SETTLED_PERIOD: Duration = Duration::from_secs(10);
+
 impl Timing {
+    /// What holds for a probe of period 0 after its first success.
+    pub(crate) fn settled(probe: &Probe) -> Self {
+        Self::of(&Probe {
+            period_seconds: None,
+            ..probe.clone()
+        })
+    }
+
     /// Reads a probe's fields.
     pub(crate) fn of(probe: &Probe) -> Self {
         let seconds = |value: Option<i32>, default: u64| {
@@ -51,7 +62,7 @@ impl Timing {
         let aggressive = probe.period_seconds == Some(0);
         Self {
             initial_delay: seconds(probe.initial_delay_seconds, 0),
-            period: (!aggressive).then(|| seconds(probe.period_seconds, 10)),
+            period: (!aggressive).then(|| seconds(probe.period_seconds, SETTLED_PERIOD.as_secs())),
             timeout: if aggressive && probe.exec.is_none() {
                 AGGRESSIVE_TIMEOUT
             } else {
@@ -264,6 +275,11 @@ mod tests {
             (aggressive.period, aggressive.timeout),
             (None, AGGRESSIVE_TIMEOUT)
         );
+        let settled = Timing::settled(&Probe {
+            period_seconds: Some(0),
+            ..Probe::default()
+        });
+        assert_eq!(settled, defaults);
     }
 
     #[test]

@@ -259,7 +259,10 @@ async fn add_projection(
         let token = objects
             .token(facts.pod, source.audience.as_deref(), seconds)
             .await?;
-        files.add_file(&source.path, token.into_bytes(), Some(0o600))
+        // As Kubernetes: who the token is for is known from a group alone; any other user of the
+        // pod could not read a file of mode 0600.
+        let mode = group(facts.pod).map(|_| 0o600);
+        files.add_file(&source.path, token.into_bytes(), mode)
     } else {
         Err(Failure::config(
             "a projected volume may have configMap, secret, downwardAPI and serviceAccountToken sources",

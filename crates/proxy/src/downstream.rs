@@ -7,6 +7,7 @@ use crate::filter::answer::AnswerEdits;
 use crate::http1::head::ResponseHead;
 use crate::http2::frame::Reason;
 use crate::message::{Sink, SinkError, Source, View};
+use crate::timeout::Deadlines;
 use crate::upstream::send::Http1Upstream;
 
 /// An answer's head as it came from upstream, over either protocol.
@@ -63,7 +64,11 @@ pub(crate) trait Downstream {
     /// Breaks an answer off.
     fn abort(&mut self, reason: Reason);
     /// Sends the 101 that `upstream` holds and copies both ways until both sides have ended.
-    async fn tunnel(&mut self, upstream: &mut Http1Upstream<'_>) -> Result<(), SinkError>;
+    async fn tunnel(
+        &mut self,
+        upstream: &mut Http1Upstream<'_>,
+        deadlines: &Deadlines,
+    ) -> Result<(), SinkError>;
 }
 
 /// Where an answer goes.
@@ -79,6 +84,9 @@ pub(crate) trait Responder: Sink {
     ) -> Result<(), SinkError>;
     /// Whether a byte of the final answer may have been sent.
     fn has_begun(&self) -> bool;
+    /// Ends an answer that has begun with `text`. `false` if it cannot be ended so, because it
+    /// said how long it would be or because something of it waits for the client.
+    async fn end_with(&mut self, text: &str) -> bool;
     /// Resolves when the client gives up a stream that is being answered; never for HTTP/1,
     /// whose body source notices. Cancel-safe.
     async fn gone(&mut self);

@@ -120,6 +120,7 @@ pub(crate) async fn handle<D: Downstream>(
     };
     downstream.begin_body();
     let mut answered = "";
+    let mut ends_late = false;
     let result = match planned {
         Ok(Plan::Reply(reply)) => {
             let status = reply.status;
@@ -132,6 +133,7 @@ pub(crate) async fn handle<D: Downstream>(
         Ok(Plan::Guarded(_)) => Ok(0),
         // Not moved: what is moved counts twice in the future.
         Ok(Plan::Forward(ref forward)) => {
+            ends_late = forward.backend.timeouts.ends_answer && !forward.wants_upgrade;
             let mut tools = (&mut *scratch, &mut *timer);
             let sent = match forward.tries() {
                 None => {
@@ -160,7 +162,8 @@ pub(crate) async fn handle<D: Downstream>(
     };
     if let Err(failure) = result {
         worker.counters.failures.add(1);
-        rare(fail(downstream, &failure, is_grpc)).await;
+        let is_ending = ends_late && !is_grpc;
+        rare(fail(worker, downstream, &failure, (is_grpc, is_ending))).await;
     }
     let took = start.elapsed();
     let series = scratch.series.take();
@@ -179,11 +182,25 @@ pub(crate) async fn handle<D: Downstream>(
 }
 
 /// Tells the client, as far as it can still be told.
-async fn fail<D: Downstream>(downstream: &mut D, failure: &Failure, is_grpc: bool) {
+/// If `is_ending`, an answer that a limit cuts is ended rather than broken off.
+async fn fail<D: Downstream>(
+    worker: &Worker,
+    downstream: &mut D,
+    failure: &Failure,
+    (is_grpc, is_ending): (bool, bool),
+) {
     if matches!(failure, Failure::ClientGone) {
         return downstream.abort(Reason::CANCEL);
     }
     if downstream.parts().1.has_begun() {
+        if is_ending && matches!(failure, Failure::RequestTimeout | Failure::IdleTimeout) {
+            let text = failure.to_string();
+            let ending = downstream.parts().1.end_with(&text);
+            let ended = tokio::time::timeout(worker.limits.stall, ending).await;
+            if matches!(ended, Ok(true)) {
+                return;
+            }
+        }
         let reason = match failure {
             Failure::Reset { reason, .. } => *reason,
             _ => Reason::INTERNAL_ERROR,
@@ -502,6 +519,7 @@ async fn send<D: Downstream>(
         let exchange = Exchange {
             worker,
             endpoint,
+            slot: &reached.slot,
             deadlines,
             progress: &progress,
             to_head: forward.to_head,

@@ -125,11 +125,6 @@ impl Deadlines {
         }
     }
 
-    /// When the whole request must be over.
-    pub(crate) fn total(&self) -> Option<Instant> {
-        self.timeouts.request.map(|limit| self.start + limit)
-    }
-
     /// Bytes moved.
     pub(crate) fn progress(&self) {
         self.silent_since.set(None);
@@ -138,6 +133,14 @@ impl Deadlines {
     /// The answer began.
     pub(crate) fn answered(&self) {
         self.answered.set(true);
+        self.progress();
+    }
+
+    /// The connection is a tunnel now: its first byte from the server is what starts the answer.
+    pub(crate) fn upgraded(&self) {
+        self.answered.set(false);
+        self.reading.set(false);
+        self.writing.set(false);
         self.progress();
     }
 
@@ -211,6 +214,7 @@ mod tests {
             request: Some(10 * SECOND),
             response_start: None,
             idle: Some(3 * SECOND),
+            ..Timeouts::default()
         };
         let start = Instant::now();
         let deadlines = Deadlines::new(start, timeouts, 60 * SECOND);

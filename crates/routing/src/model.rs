@@ -382,10 +382,14 @@ impl fmt::Display for RevisionId {
 pub struct Timeouts {
     /// The whole request, from routing until the last byte of the answer.
     pub request: Option<Duration>,
-    /// Until the first byte of the answer.
+    /// Until the first byte of the answer, or, after an upgrade, of what the server sends then.
     pub response_start: Option<Duration>,
-    /// Longest silence while the answer flows.
+    /// Longest silence while the answer flows, or both directions of an upgraded connection.
     pub idle: Option<Duration>,
+    /// An answer of unknown length that has begun when a limit is hit ends with the limit's
+    /// message, as in Knative. Otherwise it is broken off, so that nobody takes it for complete.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ends_answer: bool,
 }
 
 #[cfg(test)]

@@ -2,8 +2,11 @@
 //!
 //! Count and "takes no more" share one atomic word, so the moment in which an endpoint has
 //! neither requests nor a future exists exactly once: whoever makes it happen retires the
-//! endpoint, and a pod is drained when all endpoints with its name are retired.
+//! endpoint, and a pod is drained when all endpoints with its name are retired. Tunnels are places
+//! that do not hold that moment up: they may last for hours, and only a program that was told to
+//! stop can say goodbye on them.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -20,6 +23,15 @@ use crate::throttler::{AcquireError, Core};
 
 /// Set once the endpoint takes no new request.
 const CLOSED: u64 = 1 << 63;
+/// The bits that count slots.
+const SLOTS: u64 = u32::MAX as u64;
+/// One tunnel among the slots; the bits between [`SLOTS`] and [`CLOSED`] count them.
+const TUNNEL: u64 = 1 << 32;
+
+/// Whether no new request comes and none but tunnels is in flight.
+fn is_over(state: u64) -> bool {
+    state & CLOSED != 0 && state & SLOTS == (state & !CLOSED) / TUNNEL
+}
 /// What being suspect weighs in a comparison of loads: more than any number of requests.
 const SUSPICION: u64 = 1 << 40;
 /// How long an endpoint is avoided after one failure; doubles with each that follows.
@@ -31,7 +43,7 @@ const LONGEST_SUSPICION: Duration = Duration::from_secs(10);
 #[repr(align(128))]
 #[derive(Debug)]
 pub(crate) struct Counted {
-    /// [`CLOSED`] and the number of slots.
+    /// [`CLOSED`], the number of tunnels and the number of slots.
     state: AtomicU64,
     pub(crate) endpoint: Endpoint,
     core: Arc<Core>,
@@ -77,7 +89,7 @@ impl Counted {
         // and a request that leaves and then looks for waiters, cannot miss each other.
         let mut state = self.state.load(Ordering::SeqCst);
         loop {
-            if state & CLOSED != 0 || (limit != 0 && state >= u64::from(limit)) {
+            if state & CLOSED != 0 || (limit != 0 && state & SLOTS >= u64::from(limit)) {
                 return None;
             }
             match self.state.compare_exchange_weak(
@@ -90,6 +102,7 @@ impl Counted {
                     return Some(Slot {
                         counted: Arc::clone(self),
                         counting: Counting::Endpoint,
+                        is_tunnel: Cell::new(false),
                     });
                 }
                 Err(actual) => state = actual,
@@ -104,15 +117,15 @@ impl Counted {
         if state & CLOSED != 0 {
             u64::MAX
         } else if self.is_suspect() {
-            state + SUSPICION
+            (state & SLOTS) + SUSPICION
         } else {
-            state
+            state & SLOTS
         }
     }
 
     /// Requests in flight.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.state.load(Ordering::Relaxed) & !CLOSED
+        self.state.load(Ordering::Relaxed) & SLOTS
     }
 
     /// Whether it could not be reached a moment ago. Without this, an endpoint that refuses
@@ -142,7 +155,8 @@ impl Counted {
 
     /// Ends new requests. Idempotent.
     pub(crate) fn close(&self) {
-        if self.state.fetch_or(CLOSED, Ordering::SeqCst) == 0 {
+        let before = self.state.fetch_or(CLOSED, Ordering::SeqCst);
+        if before & CLOSED == 0 && is_over(before | CLOSED) {
             self.retire();
         }
     }
@@ -153,14 +167,14 @@ impl Counted {
         let reopened = self
             .state
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |state| {
-                (state != CLOSED).then_some(state & !CLOSED)
+                (!is_over(state)).then_some(state & !CLOSED)
             });
         reopened.is_ok()
     }
 
     /// Whether it takes no request and has none.
     pub(crate) fn is_retired(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == CLOSED
+        is_over(self.state.load(Ordering::SeqCst))
     }
 
     fn retire(&self) {
@@ -169,12 +183,23 @@ impl Counted {
         }
     }
 
-    fn release(self: &Arc<Self>) {
+    /// One of the slots is a tunnel from here on.
+    fn tunnel(&self) {
+        let before = self.state.fetch_add(TUNNEL, Ordering::SeqCst);
+        if is_over(before + TUNNEL) {
+            self.retire();
+        }
+    }
+
+    fn release(self: &Arc<Self>, is_tunnel: bool) {
         self.core.leave();
-        match self.state.fetch_sub(1, Ordering::SeqCst) {
-            before if before == CLOSED | 1 => self.retire(),
-            before if before & CLOSED != 0 => {}
-            _ => self.core.hand_over(self),
+        let place = if is_tunnel { TUNNEL + 1 } else { 1 };
+        let before = self.state.fetch_sub(place, Ordering::SeqCst);
+        if before & CLOSED == 0 {
+            self.core.hand_over(self);
+        } else if !is_tunnel && is_over(before - place) {
+            // A tunnel's end changes nothing: it was not waited for.
+            self.retire();
         }
     }
 }
@@ -185,6 +210,7 @@ impl Counted {
 pub struct Slot {
     counted: Arc<Counted>,
     counting: Counting,
+    is_tunnel: Cell<bool>,
 }
 
 /// Where a slot's request is counted.
@@ -201,6 +227,13 @@ impl Slot {
     /// Where to send the request.
     pub fn endpoint(&self) -> &Endpoint {
         &self.counted.endpoint
+    }
+
+    /// The request became a tunnel: it keeps its place, but its pod may be told to stop.
+    pub fn tunnel(&self) {
+        if !self.is_tunnel.replace(true) {
+            self.counted.tunnel();
+        }
     }
 
     /// Gives the place back because the endpoint could not be reached: for a while (0.1 s,
@@ -269,7 +302,7 @@ impl Drop for Slot {
             traffic.usage.leave(self.counting == Counting::Retry);
             traffic.freed();
         }
-        self.counted.release();
+        self.counted.release(self.is_tunnel.get());
     }
 }
 

@@ -23,6 +23,7 @@ mod service;
 mod settings;
 
 pub use digest::{DigestResolver, ImageRequest};
+pub use revision::sample_pod;
 pub use settings::Settings;
 
 use lifecycle::Tasks;

@@ -24,6 +24,7 @@ use crate::digest::Images;
 use crate::object::label;
 
 pub(crate) use pod::protocol;
+pub use pod::sample as sample_pod;
 
 /// Reconciles at most this many Revisions at once; each may wait shortly for a digest.
 const WORKERS: usize = 8;

@@ -3,6 +3,7 @@
 mod access;
 mod addresses;
 mod admin;
+mod admission;
 mod observability;
 mod pods;
 pub mod standalone;

@@ -101,6 +101,7 @@ impl Settings {
             request: None,
             response_start: read,
             idle: read,
+            ends_answer: false,
         };
         (policy, timeouts)
     }

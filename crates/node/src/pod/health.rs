@@ -12,7 +12,7 @@ use super::context::{Context, Run};
 use super::stop;
 use crate::event;
 use crate::precise;
-use crate::probe::{Action, Timing, Verdict};
+use crate::probe::{Action, SETTLED_PERIOD, Timing, Verdict};
 
 /// Pauses of an aggressive probe: from the first to the last, doubling.
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
@@ -121,15 +121,22 @@ async fn readiness(context: &Context, run: &Run) -> std::convert::Infallible {
     let Some(probe) = &container.readiness_probe else {
         return std::future::pending().await;
     };
-    let timing = Timing::of(probe);
-    let Some(period) = timing.period else {
-        until_first_success(context, run, probe, &timing).await;
-        context.record(run.index, |record| record.ready = true);
-        return std::future::pending().await;
+    let mut timing = Timing::of(probe);
+    let period = match timing.period {
+        Some(period) => {
+            tokio::time::sleep(timing.initial_delay).await;
+            period
+        }
+        None => {
+            until_first_success(context, run, probe, &timing).await;
+            context.record(run.index, |record| record.ready = true);
+            timing = Timing::settled(probe);
+            tokio::time::sleep(SETTLED_PERIOD).await;
+            SETTLED_PERIOD
+        }
     };
     let mut verdict = Verdict::default();
     let mut told = false;
-    tokio::time::sleep(timing.initial_delay).await;
     loop {
         let result = check(context, run, probe, &timing).await;
         if let Some(is_ready) = verdict.after(result.is_ok(), &timing) {

@@ -13,6 +13,7 @@ use crate::failure::reason;
 use crate::filter::answer::AnswerEdits;
 use crate::http2::frame::Reason;
 use crate::message::{Chunk, Sink, SinkError, Source as _, View};
+use crate::timeout::Deadlines;
 use crate::upgrade;
 use crate::upstream::send::Http1Upstream;
 use crate::worker::Worker;
@@ -105,7 +106,11 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
         self.responder.is_broken = true;
     }
 
-    async fn tunnel(&mut self, upstream: &mut Http1Upstream<'_>) -> Result<(), SinkError> {
+    async fn tunnel(
+        &mut self,
+        upstream: &mut Http1Upstream<'_>,
+        deadlines: &Deadlines,
+    ) -> Result<(), SinkError> {
         self.responder.persistent = false;
         let answers = &mut upstream.answers;
         let bytes = answers.source.buffer.filled();
@@ -123,6 +128,7 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
         upgrade::copy_both(
             (self.body, self.responder.sink),
             (&mut answers.source, &mut upstream.sink),
+            deadlines,
         )
         .await
     }
@@ -225,6 +231,20 @@ impl Responder for Http1Responder<'_, '_> {
 
     fn has_begun(&self) -> bool {
         self.sink.written > self.mark
+    }
+
+    async fn end_with(&mut self, text: &str) -> bool {
+        if !self.sink.is_open_ended() {
+            return false;
+        }
+        // The request may not have been read to its end.
+        self.persistent = false;
+        let chunk = Chunk {
+            data: text.as_bytes(),
+            last: true,
+            trailers: None,
+        };
+        self.sink.write(chunk).await.is_ok()
     }
 
     async fn gone(&mut self) {

@@ -44,6 +44,12 @@ impl<'s> Http1Sink<'s> {
         self.framing = framing;
     }
 
+    /// Whether a body without a length is being sent, and all of it so far is.
+    pub(crate) fn is_open_ended(&self) -> bool {
+        let has_no_length = matches!(self.framing, Framing::Chunked | Framing::Close);
+        has_no_length && self.out.is_empty() && self.tail.is_empty()
+    }
+
     /// Ends the sending direction.
     pub(crate) async fn shutdown(&mut self) -> io::Result<()> {
         self.write.shutdown().await

@@ -14,6 +14,7 @@ use crate::http1::body::Framing;
 use crate::http1::edit::number;
 use crate::http1::head::RequestHead;
 use crate::message::{Chunk, Sink, SinkError, View};
+use crate::timeout::Deadlines;
 use crate::upstream::send::Http1Upstream;
 use crate::worker::Worker;
 
@@ -34,6 +35,8 @@ pub(crate) struct Http2Responder<'w> {
     /// Once the final head was handed over.
     sink: Option<Http2Sink>,
     to_head: bool,
+    /// The answer's head does not say how long its body is.
+    is_open_ended: bool,
 }
 
 impl<'w> Http2Downstream<'w> {
@@ -54,6 +57,7 @@ impl<'w> Http2Downstream<'w> {
                 block,
                 sink: None,
                 to_head: head.method.get(bytes) == b"HEAD",
+                is_open_ended: false,
             },
         }
     }
@@ -98,7 +102,11 @@ impl<'w> Downstream for Http2Downstream<'w> {
         core.borrow_mut().reset(*id, reason);
     }
 
-    async fn tunnel(&mut self, _upstream: &mut Http1Upstream<'_>) -> Result<(), SinkError> {
+    async fn tunnel(
+        &mut self,
+        _upstream: &mut Http1Upstream<'_>,
+        _deadlines: &Deadlines,
+    ) -> Result<(), SinkError> {
         // Not reached: `wants_upgrade` is false.
         Err(SinkError)
     }
@@ -196,11 +204,24 @@ impl Responder for Http2Responder<'_> {
         encode::response(self.block, answer, edits);
         let ends =
             self.to_head || matches!(answer.head.framing, Framing::None | Framing::Length(0));
+        self.is_open_ended = !ends && !matches!(answer.head.framing, Framing::Length(_));
         self.start(ends)
     }
 
     fn has_begun(&self) -> bool {
         self.sink.is_some()
+    }
+
+    async fn end_with(&mut self, text: &str) -> bool {
+        if !self.is_open_ended {
+            return false;
+        }
+        let chunk = Chunk {
+            data: text.as_bytes(),
+            last: true,
+            trailers: None,
+        };
+        self.write(chunk).await.is_ok()
     }
 
     async fn gone(&mut self) {

@@ -1,8 +1,9 @@
 //! Upgraded connections: bytes both ways, each direction ending by itself.
 
+use routing::model::Timeouts;
 use testkit::http::{RawServer, RawStream, eventually};
 
-use super::{GET, Gateway, revision};
+use super::{GET, Gateway, SHORT, revision};
 
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Key: x\r\n\r\n";
@@ -139,4 +140,40 @@ async fn h2c_cannot_be_smuggled_through_an_upgrade() {
         "{seen}"
     );
     assert_eq!(client.ask(GET).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_when_the_server_is_silent_for_too_long() {
+    let server = server(|mut stream| async move {
+        stream.send(SWITCH).await;
+        stream.closed().await;
+    })
+    .await;
+    let mut gateway = Gateway::start().await;
+    let none = Timeouts::default();
+    for timeouts in [
+        Timeouts {
+            idle: Some(SHORT),
+            ..none
+        },
+        Timeouts {
+            response_start: Some(SHORT),
+            ..none
+        },
+        Timeouts {
+            request: Some(SHORT),
+            ends_answer: true,
+            ..none
+        },
+    ] {
+        gateway.serve(routing::Backend {
+            timeouts,
+            ..revision("r", &[server.address])
+        });
+        let mut client = RawStream::connect(gateway.address).await;
+        client.send(UPGRADE).await;
+        assert!(client.read_head().await.is_some());
+        client.send("anybody there?").await;
+        assert!(client.was_reset().await, "{timeouts:?}");
+    }
 }

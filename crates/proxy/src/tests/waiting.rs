@@ -146,8 +146,7 @@ async fn each_timeout_of_a_revision_ends_what_it_limits() {
             "request",
             Timeouts {
                 request: Some(SHORT),
-                response_start: None,
-                idle: None,
+                ..Timeouts::default()
             },
         ),
         (
@@ -155,15 +154,15 @@ async fn each_timeout_of_a_revision_ends_what_it_limits() {
             Timeouts {
                 request: long,
                 response_start: Some(SHORT),
-                idle: None,
+                ..Timeouts::default()
             },
         ),
         (
             "idle",
             Timeouts {
                 request: long,
-                response_start: None,
                 idle: Some(SHORT),
+                ..Timeouts::default()
             },
         ),
     ] {
@@ -188,6 +187,48 @@ async fn each_timeout_of_a_revision_ends_what_it_limits() {
             assert_eq!(client.read_exact(3).await.as_deref(), Some(&b"abc"[..]));
         } else {
             assert!(client.was_reset().await, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_limit_ends_a_revisions_answer_of_unknown_length_and_breaks_any_other_off() {
+    let server = RawServer::start(|mut stream| async move {
+        while let Some(request) = stream.read_message(Body::Request).await {
+            let framing = match request.start.contains("/chunked") {
+                true => "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+                false => "Content-Length: 10\r\n\r\nabc",
+            };
+            stream.send(format!("HTTP/1.1 200 OK\r\n{framing}")).await;
+            stream.closed().await;
+        }
+    })
+    .await;
+    let mut gateway = Gateway::start().await;
+    for ends_answer in [true, false] {
+        gateway.serve(Backend {
+            timeouts: Timeouts {
+                request: Some(SHORT),
+                ends_answer,
+                ..Timeouts::default()
+            },
+            ..revision("r", &[server.address])
+        });
+        let mut client = RawStream::connect(gateway.address).await;
+        client.send("GET /length HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(client.was_reset().await, "{ends_answer}");
+        let mut client = RawStream::connect(gateway.address).await;
+        client
+            .send("GET /chunked HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await;
+        if ends_answer {
+            let answer = client.answer().await;
+            assert_eq!(
+                (answer.status(), answer.text().as_str()),
+                (200, "abcrequest timeout")
+            );
+        } else {
+            assert!(client.was_reset().await);
         }
     }
 }

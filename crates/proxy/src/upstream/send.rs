@@ -8,6 +8,8 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::pin::pin;
 
+use scaling::Slot;
+
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Downstream, Responder};
 use crate::failure::Failure;
@@ -28,6 +30,7 @@ use crate::worker::{Scratch, Worker};
 pub(crate) struct Exchange<'a> {
     pub(crate) worker: &'a Worker,
     pub(crate) endpoint: SocketAddr,
+    pub(crate) slot: &'a Slot,
     pub(crate) deadlines: &'a Deadlines,
     pub(crate) progress: &'a Progress,
     /// The request is HEAD: its answer has no body.
@@ -338,7 +341,7 @@ fn broken(exchange: &Exchange<'_>, error: SourceError) -> Failure {
     }
 }
 
-/// Runs an upgraded connection. Only the limit on the whole request applies to it.
+/// Runs an upgraded connection.
 async fn tunnel<D: Downstream>(
     exchange: &Exchange<'_>,
     timer: &mut Timer,
@@ -347,15 +350,20 @@ async fn tunnel<D: Downstream>(
 ) -> Result<(), Failure> {
     let counters = &exchange.worker.counters;
     counters.tunnels_open.add(1);
-    let limit = exchange.deadlines.total();
+    let deadlines = exchange.deadlines;
+    deadlines.upgraded();
+    exchange.slot.tunnel();
     let ended = timer
-        .limit(|| limit, rare(downstream.tunnel(upstream)))
+        .limit(
+            || deadlines.next(),
+            rare(downstream.tunnel(upstream, deadlines)),
+        )
         .await;
     counters.tunnels_open.sub(1);
     match ended {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Failure::ClientGone),
-        Err(_) => Err(Failure::RequestTimeout),
+        Err(_) => Err(deadlines.passed().into()),
     }
 }
 

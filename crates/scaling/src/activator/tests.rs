@@ -363,6 +363,33 @@ fn an_endpoint_that_leaves_and_returns_keeps_its_count() {
 }
 
 #[test]
+fn a_tunnel_keeps_its_place_and_holds_no_pod_up() {
+    with_time(|| {
+        let mut gateway = Gateway::new(Settings::KNATIVE);
+        let backend = gateway.put(&revision(2, vec![ready(1)]));
+        let activator = gateway.activator.clone();
+        let tunnel = expect_slot(&mut acquire(&activator, &backend));
+        let request = expect_slot(&mut acquire(&activator, &backend));
+        tunnel.tunnel();
+        assert!(poll(&mut acquire(&activator, &backend)).is_pending());
+        gateway.put(&revision(2, vec![draining(1), ready(2)]));
+        assert_eq!(gateway.pods(), ["open default/p1", "open default/p2"]);
+        drop(request);
+        assert_eq!(gateway.pods(), ["drained default/p1"]);
+        drop(tunnel);
+        assert!(gateway.pods().is_empty());
+        let last = expect_slot(&mut acquire(
+            &activator,
+            &gateway.put(&revision(2, vec![ready(2)])),
+        ));
+        gateway.put(&revision(2, vec![draining(2)]));
+        assert!(gateway.pods().is_empty());
+        last.tunnel();
+        assert_eq!(gateway.pods(), ["drained default/p2"]);
+    });
+}
+
+#[test]
 fn a_pod_behind_two_backends_is_drained_when_both_are_done() {
     with_time(|| {
         let mut gateway = Gateway::new(Settings::KNATIVE);

@@ -5,15 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use api::names::{USER_PORT, label};
+use api::names::{CLUSTER_DOMAIN, USER_PORT, label};
 use api::serving::v1::Revision;
 use k8s_openapi::api::core::v1::{
-    Affinity, Container, ContainerPort, EnvVar, PodAffinityTerm, PodAntiAffinity, PodSpec, Probe,
-    WeightedPodAffinityTerm,
+    Affinity, Container, ContainerPort, EnvVar, Pod, PodAffinityTerm, PodAntiAffinity, PodSpec,
+    Probe, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
+use serde_json::Value;
 
 use crate::digest::Pinned;
 use crate::object;
@@ -92,6 +93,24 @@ pub(super) fn spec(revision: &Revision, images: &Pinned, config: &Config) -> Pod
         pod.affinity = Some(spread(revision));
     }
     pod
+}
+
+/// The Pod that a revision of `template` would have under Knative's settings; `None` if the template
+/// cannot be read, which admission tells by itself.
+pub fn sample(name: &str, namespace: &str, template: &Value) -> Option<Value> {
+    let spec = serde_json::from_value(template.get("spec")?.clone()).ok()?;
+    let mut revision = Revision::new(name, spec);
+    revision.metadata.namespace = Some(namespace.to_owned());
+    let pod = Pod {
+        metadata: revision.metadata.clone(),
+        spec: Some(self::spec(
+            &revision,
+            &Pinned::default(),
+            &Config::new(CLUSTER_DOMAIN),
+        )),
+        status: None,
+    };
+    serde_json::to_value(pod).ok()
 }
 
 fn pin(container: &mut Container, image: Option<&api::serving::v1::ContainerStatus>) {

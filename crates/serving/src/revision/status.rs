@@ -135,8 +135,8 @@ impl Draft {
         let Some(status) = &autoscaler.status else {
             return self.autoscaler_silent();
         };
-        self.status.actual_replicas = status.actual_scale.filter(|scale| *scale != 0);
-        self.status.desired_replicas = status.desired_scale.filter(|scale| *scale != 0);
+        self.status.actual_replicas = status.actual_scale.filter(|scale| *scale >= 0);
+        self.status.desired_replicas = status.desired_scale.filter(|scale| *scale >= 0);
         let Some(ready) = find(&status.conditions, READY) else {
             return self.autoscaler_silent();
         };

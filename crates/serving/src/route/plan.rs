@@ -275,16 +275,19 @@ fn stale(route: &Route, names: &[Name], observed: &Observed) -> Vec<String> {
     stale.map(|(name, _)| name.clone()).collect()
 }
 
-/// Only the spec is ours: the visibility label on a placeholder belongs to the user.
+/// Keys that the Route does not have stay: the visibility label on a placeholder belongs to the
+/// user.
 fn placeholder_write(
     existing: &KubernetesService,
     wanted: KubernetesService,
 ) -> Option<Write<KubernetesService>> {
     let encode = |service: &KubernetesService| serde_json::to_value(&service.spec).ok();
-    if covers(&encode(existing)?, &encode(&wanted)?) {
+    let metadata = merged_metadata(&existing.metadata, &wanted.metadata, |_| true);
+    if covers(&encode(existing)?, &encode(&wanted)?) && metadata == existing.metadata {
         return None;
     }
     Some(Write::Replace(KubernetesService {
+        metadata,
         spec: wanted.spec,
         ..existing.clone()
     }))

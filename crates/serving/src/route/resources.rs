@@ -20,7 +20,7 @@ use kube::{Resource, ResourceExt};
 use super::host::Name;
 use super::rollout::{self, Rollout};
 use super::traffic::{Share, Target};
-use crate::object::{self, Strings, child_metadata};
+use crate::object::{self, child_metadata};
 use crate::settings::Config;
 
 const TAG_HEADER: &str = "Knative-Serving-Tag";
@@ -214,8 +214,13 @@ pub(super) fn gateway(ingress: Option<&Ingress>, class: &str) -> Result<Option<S
 }
 
 /// The placeholder of one name. Without a known gateway it points at itself, as Knative's does.
+/// It has the Route's labels and annotations, but the visibility: that is asked for name by name.
 pub(super) fn placeholder(route: &Route, name: &Name, gateway: Option<&str>) -> KubernetesService {
-    let labels = Strings::from([(label::ROUTE.to_owned(), route.name_any())]);
+    let mut labels = route.labels().clone();
+    labels.remove(label::VISIBILITY);
+    labels.insert(label::ROUTE.to_owned(), route.name_any());
+    let mut annotations = route.annotations().clone();
+    annotations.remove(annotation::LAST_APPLIED);
     let port = ServicePort {
         name: Some("http2".to_owned()),
         port: 80,
@@ -223,7 +228,7 @@ pub(super) fn placeholder(route: &Route, name: &Name, gateway: Option<&str>) -> 
         ..ServicePort::default()
     };
     KubernetesService {
-        metadata: child_metadata(route, name.name.clone(), labels, Strings::new()),
+        metadata: child_metadata(route, name.name.clone(), labels, annotations),
         spec: Some(ServiceSpec {
             type_: Some("ExternalName".to_owned()),
             external_name: Some(gateway.unwrap_or(&name.local).to_owned()),

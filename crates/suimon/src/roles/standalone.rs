@@ -18,6 +18,7 @@ use routing::Visibility;
 
 use crate::gateway_view;
 use crate::roles::admin::Admin;
+use crate::roles::admission::Admission;
 use crate::roles::observability;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
@@ -60,7 +61,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
             data_dir: settings.data_dir.join("store"),
             listen: Some(SocketAddr::new(settings.listen, settings.api_port)),
             crds: definitions,
-            admission: Arc::new(system::Admission),
+            admission: Arc::new(Admission),
             kubeconfig: kubeconfig.clone(),
             addresses: vec![addresses::api(claim.range).into()],
         },

@@ -1,7 +1,6 @@
 //! What the standalone role puts around the parts: the system's own objects, and the adapters
 //! that keep the crates apart from each other.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -11,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::names::{GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
-use apiserver::admission::{AdmissionRequest, Operation, Rejection};
 use dialects::foreign;
 use dialects::gateway_api::Adopt;
 use futures::FutureExt;
@@ -134,50 +132,6 @@ pub fn free_port(address: IpAddr, ports: &[u16]) -> anyhow::Result<SocketAddr> {
         }
     }
     Err(last.unwrap_or_else(|| anyhow::anyhow!("no port to listen on")))
-}
-
-/// `api`'s rules as the API server's admission.
-pub struct Admission;
-
-impl apiserver::admission::Admission for Admission {
-    fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Rejection> {
-        let mut object = request.object.take();
-        let result = {
-            let config_map = |name: &str| {
-                let map = request.get("", "configmaps", SYSTEM_NAMESPACE, name)?;
-                serde_json::from_value::<BTreeMap<String, String>>(map.get("data")?.clone()).ok()
-            };
-            api::admission::admit(&mut api::admission::Request {
-                operation: match request.operation {
-                    Operation::Create => api::admission::Operation::Create,
-                    Operation::Update => api::admission::Operation::Update,
-                    Operation::Delete => api::admission::Operation::Delete,
-                },
-                group: request.group,
-                kind: request.kind,
-                subresource: request.subresource,
-                namespace: request.namespace,
-                name: request.name,
-                user: &request.user.name,
-                object: &mut object,
-                old: request.old,
-                config_map: &config_map,
-            })
-        };
-        *request.object = object;
-        match result {
-            Ok(warnings) => {
-                warnings
-                    .into_iter()
-                    .for_each(|warning| request.warn(warning));
-                Ok(())
-            }
-            Err(refused) => Err(Rejection::Denied {
-                webhook: refused.webhook.to_owned(),
-                message: refused.message,
-            }),
-        }
-    }
 }
 
 /// Digests from the local store, else from the registry; the node fetches the image itself.

@@ -50,6 +50,7 @@ const PURE: &[&str] = &[
     "jiff",
     "k8s-openapi",
     "kube",
+    "md-5",
     "regex",
     "schemars",
     "serde-saphyr",
