@@ -20,6 +20,8 @@ mod fuzz;
 #[cfg(test)]
 mod gateway_api;
 #[cfg(test)]
+mod gateway_policies;
+#[cfg(test)]
 mod guest;
 mod http;
 #[cfg(test)]

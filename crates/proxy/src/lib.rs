@@ -33,6 +33,7 @@ mod record;
 mod relay;
 mod request;
 mod seen;
+mod session;
 mod socket;
 mod target;
 mod timeout;

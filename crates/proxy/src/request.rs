@@ -34,6 +34,7 @@ use crate::message::View;
 use crate::rare::rare;
 use crate::record::{End, Record};
 use crate::seen::Seen;
+use crate::session;
 use crate::target;
 use crate::timeout::{Deadlines, Timer};
 use crate::traffic::Traffic;
@@ -63,9 +64,9 @@ pub(crate) struct Chosen<'a> {
 
 impl Chosen<'_> {
     /// Where the split is cut for this request: where its guards have cut it, if they have.
-    fn point(&self, worker: &Worker, split: &CompiledSplit) -> u64 {
+    fn point(&self, worker: &Worker, split: &CompiledSplit, view: View<'_>) -> u64 {
         let drawn = self.passage.and_then(|passage| passage.point);
-        drawn.unwrap_or_else(|| worker.draw(split.total()))
+        drawn.unwrap_or_else(|| session::point(worker, self.snapshot, split, view))
     }
 }
 
@@ -275,7 +276,7 @@ pub(crate) fn plan_route<D: Downstream>(
         return Ok(Plan::Reply(reply));
     }
     let arm = match &route.action {
-        CompiledAction::Forward(split) => split.at(chosen.point(worker, split)),
+        CompiledAction::Forward(split) => split.at(chosen.point(worker, split, view)),
         CompiledAction::Respond(respond) => {
             scratch.series = worker.series.of_route(route);
             return Ok(Plan::Reply(reply(respond)));
@@ -287,7 +288,7 @@ pub(crate) fn plan_route<D: Downstream>(
         CompiledAction::ForwardSecure(split)
             if client.tls.is_some() || client.entry.is_cluster_local() =>
         {
-            split.at(chosen.point(worker, split))
+            split.at(chosen.point(worker, split, view))
         }
         CompiledAction::ForwardSecure(_) => {
             scratch.series = worker.series.of_route(route);
@@ -492,17 +493,20 @@ async fn send<D: Downstream>(
         let reached = reached.unwrap_or_else(|_| Err(deadlines.passed().into()));
         let reached = reached.map_err(|failure| (failure, false))?;
         let progress = Progress::default();
+        let endpoint = reached.slot.endpoint().address;
+        let edits = match effects {
+            Some(effects) => Some(&effects.answer),
+            None => traffic.and_then(Traffic::answer),
+        };
+        let told = traffic.and_then(|traffic| traffic.told(worker, endpoint, edits));
         let exchange = Exchange {
             worker,
-            endpoint: reached.slot.endpoint().address,
+            endpoint,
             deadlines,
             progress: &progress,
             to_head: forward.to_head,
             wants_upgrade: forward.wants_upgrade,
-            edits: match effects {
-                Some(effects) => Some(&effects.answer),
-                None => traffic.and_then(Traffic::answer),
-            },
+            edits: told.as_deref().or(edits),
             withheld,
             max_body: effects.and_then(|effects| effects.after.max_body),
             copies: forward.copies.as_deref(),
