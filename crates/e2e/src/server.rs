@@ -349,10 +349,9 @@ pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
 fn build() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = std::process::Command::new(cargo);
-    command.args(["build", "--package", "e2e", "--bin", "guest"]);
-    if std::env::var_os("SUIMON_BIN").is_none() {
-        command.args(["--package", "suimon", "--bin", "suimon"]);
-    }
+    // All of the workspace: with `--package` its dependencies would be built anew, with other
+    // features than the tests'.
+    command.args(["build", "--workspace", "--bins"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
