@@ -63,8 +63,11 @@ pub(crate) fn pooled(
         Freshness::Fresh => return None,
     };
     let connection = match backend.protocol {
-        Protocol::Http1 => worker.pool.take(endpoint, look).map(Connection::Http1),
-        Protocol::H2c => worker.pool.share(endpoint).map(Connection::Http2),
+        Protocol::Http1 => {
+            let found = worker.pool.take(backend, endpoint, look);
+            found.map(Connection::Http1)
+        }
+        Protocol::H2c => worker.pool.share(backend, endpoint).map(Connection::Http2),
     }?;
     worker.counters.upstream_reused.add(1);
     Some(connection)

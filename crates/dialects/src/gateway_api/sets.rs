@@ -164,9 +164,7 @@ pub(super) fn merge(gateway: &Gateway, merged: &mut Merged, reader: &Reader<'_>)
                 let finding = Finding::new(reason::TOO_MANY_LISTENERS, text);
                 listener.refused.get_or_insert(finding);
             }
-            if listener.refused.is_none() && listener.conflict.is_none() {
-                listener.conflict = conflict_with(listener, taken.get(&listener.port));
-            }
+            judge_conflict(listener, taken.get(&listener.port));
         }
         take(&listeners, &mut taken);
         let is_accepted = refused.is_none() && listeners.iter().any(ListenerPlan::is_valid);
@@ -189,6 +187,19 @@ pub(super) fn merge(gateway: &Gateway, merged: &mut Merged, reader: &Reader<'_>)
 
 fn has_its_place(listener: &ListenerPlan) -> bool {
     listener.refused.is_none() && listener.conflict.is_none()
+}
+
+/// Says of a listener that another comes first, also of one whose protocol is not served: it could
+/// not be there in any case.
+fn judge_conflict(listener: &mut ListenerPlan, taken: Option<&Vec<ListenerPlan>>) {
+    let refused = listener.refused.as_ref();
+    let is_judged = refused.is_none_or(|it| it.reason == reason::UNSUPPORTED_PROTOCOL);
+    if is_judged && listener.conflict.is_none() {
+        listener.conflict = conflict_with(listener, taken);
+        if listener.conflict.is_some() {
+            listener.refused = None;
+        }
+    }
 }
 
 /// With which of those that come first a listener cannot be. Nothing is said about whose they are.

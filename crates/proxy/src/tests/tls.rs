@@ -497,6 +497,37 @@ async fn connections_to_backends_are_encrypted_verified_and_reused() {
 }
 
 #[tokio::test]
+async fn a_connection_serves_only_those_for_whom_its_server_was_verified() {
+    let authority = Authority::new();
+    let address = backend_server(&authority.issue(&["right.example"])).await;
+    let named = |name: &str, sni: &str| {
+        Some(Arc::new(UpstreamTls {
+            server_name: sni.into(),
+            accepted_names: vec![name.into()],
+            trust: Trust::Bundle(authority.bundle()),
+            client: None,
+            versions: BOTH,
+        }))
+    };
+    let mut gateway = Gateway::start().await;
+    // One endpoint, and what is asked of it changes; the connections to it stay open.
+    for (tls, status, text) in [
+        (named("right.example", "one.example"), 200, "one.example"),
+        (named("other.example", "one.example"), 503, ""),
+        (named("right.example", "two.example"), 200, "two.example"),
+        (named("right.example", "one.example"), 200, "one.example"),
+    ] {
+        gateway.serve(Backend {
+            tls,
+            ..backend("b", &[address])
+        });
+        let answer = testkit::http::ask(gateway.address, GET).await;
+        assert_eq!(answer.status(), status, "{}", answer.text());
+        assert!(status != 200 || answer.text() == text, "{}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn a_policy_may_ask_who_the_verified_certificate_is_for() {
     use routing::model::{
         AccessRule, Authorization, Filters, Guards, Predicate, Subject, Test, TextTest,

@@ -3,7 +3,8 @@
 //! The youngest is taken first, so that the others can age and end. A connection leaves the pool
 //! when its server closes it, when it was idle for longer than its server promised to keep it,
 //! and when its endpoint takes no new requests: a server that waits for its connections to end
-//! must not wait for ours.
+//! must not wait for ours. Endpoints are shared by backends, but a connection serves only those
+//! that speak TLS as the one it was made for: to whom it leads was verified for them alone.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -102,10 +103,18 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// An idle connection; with `look` its socket is asked first.
-    pub(crate) fn take(&self, endpoint: SocketAddr, look: bool) -> Option<Http1Connection> {
+    pub(crate) fn take(
+        &self,
+        backend: &Backend,
+        endpoint: SocketAddr,
+        look: bool,
+    ) -> Option<Http1Connection> {
         let mut pool = self.http1.borrow_mut();
         let idle = pool.get_mut(&endpoint)?;
-        while let Some(mut connection) = idle.pop() {
+        let fits = |connection: &Http1Connection| is_secured_alike(&connection.backend, backend);
+        // Nearly always the last one does.
+        while let Some(at) = idle.iter().rposition(fits) {
+            let mut connection = idle.remove(at);
             if connection.idle_since.elapsed() < connection.keep && connection.is_quiet(look) {
                 connection.is_reused = true;
                 return Some(connection);
@@ -142,11 +151,13 @@ impl Pool {
     }
 
     /// A connection that takes another stream.
-    pub(crate) fn share(&self, endpoint: SocketAddr) -> Option<Sender> {
+    pub(crate) fn share(&self, backend: &Backend, endpoint: SocketAddr) -> Option<Sender> {
         let mut pool = self.http2.borrow_mut();
         let shared = pool.get_mut(&endpoint)?;
         shared.retain(|connection| !connection.shared.is_closed());
-        let found = shared.iter().find(|connection| connection.has_room())?;
+        let found = shared.iter().find(|connection| {
+            connection.has_room() && is_secured_alike(connection.shared.backend(), backend)
+        })?;
         found.count();
         Some(found.shared.sender())
     }
@@ -190,16 +201,24 @@ impl Pool {
     /// sends nothing to.
     pub(crate) fn sweep(&self, snapshot: &Snapshot) {
         self.http1.borrow_mut().retain(|endpoint, idle| {
-            // All connections of an endpoint belong to the same or equal backends.
-            let is_used = idle
-                .first()
-                .is_some_and(|first| takes_requests(snapshot, &first.backend, *endpoint));
-            if is_used {
-                idle.retain_mut(|connection| {
-                    connection.idle_since.elapsed() < connection.keep && connection.is_quiet(false)
-                });
-            }
-            is_used && !idle.is_empty()
+            // Connections of an endpoint belong to few backends, and stand in no order of them.
+            let mut judged: Option<(Arc<Backend>, bool)> = None;
+            idle.retain_mut(|connection| {
+                let known = judged
+                    .as_ref()
+                    .filter(|(backend, _)| Arc::ptr_eq(backend, &connection.backend));
+                let is_used = match known {
+                    Some((_, is_used)) => *is_used,
+                    None => takes_requests(snapshot, &connection.backend, *endpoint),
+                };
+                if known.is_none() {
+                    judged = Some((Arc::clone(&connection.backend), is_used));
+                }
+                is_used
+                    && connection.idle_since.elapsed() < connection.keep
+                    && connection.is_quiet(false)
+            });
+            !idle.is_empty()
         });
         self.http2.borrow_mut().retain(|endpoint, shared| {
             shared.retain(|connection| {
@@ -246,6 +265,15 @@ impl Pooled {
         } else {
             lease.idle()
         }
+    }
+}
+
+/// Whether connections of one backend are as good for another.
+fn is_secured_alike(one: &Backend, other: &Backend) -> bool {
+    match (&one.tls, &other.tls) {
+        (None, None) => true,
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 

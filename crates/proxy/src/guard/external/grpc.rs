@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderValue, Request, Version};
 use routing::Backend;
+use routing::model::tls::UpstreamTls;
 use routing::model::{ExternalAuthorization, Protocol};
 use tokio::net::TcpStream;
 
@@ -30,23 +31,26 @@ const MOST: usize = 256;
 
 /// Connections of one thread.
 #[derive(Debug, Default)]
-pub(crate) struct Clients(RefCell<HashMap<SocketAddr, SendRequest<Bytes>>>);
+pub(crate) struct Clients(RefCell<HashMap<Peer, SendRequest<Bytes>>>);
+
+/// Where a connection leads, and who was verified to be there.
+type Peer = (SocketAddr, Option<Arc<UpstreamTls>>);
 
 impl Clients {
-    fn held(&self, endpoint: SocketAddr) -> Option<SendRequest<Bytes>> {
-        self.0.borrow().get(&endpoint).cloned()
+    fn held(&self, peer: &Peer) -> Option<SendRequest<Bytes>> {
+        self.0.borrow().get(peer).cloned()
     }
 
-    fn forget(&self, endpoint: SocketAddr) {
-        self.0.borrow_mut().remove(&endpoint);
+    fn forget(&self, peer: &Peer) {
+        self.0.borrow_mut().remove(peer);
     }
 
-    fn hold(&self, endpoint: SocketAddr, client: SendRequest<Bytes>) {
+    fn hold(&self, peer: Peer, client: SendRequest<Bytes>) {
         let mut held = self.0.borrow_mut();
         if held.len() >= MOST {
             held.clear();
         }
-        held.insert(endpoint, client);
+        held.insert(peer, client);
     }
 }
 
@@ -59,24 +63,25 @@ pub(super) async fn ask(
     let slot = worker.activator.acquire(backend).await;
     let slot = slot.map_err(|error| error.to_string())?;
     let endpoint = slot.endpoint().address;
+    let peer = (endpoint, backend.tls.clone());
     let context = external.context.iter();
     let context = context.map(|(key, value)| (&**key, &**value));
     let time = std::time::Duration::from_secs_f64(worker.guards.wall_clock());
     let message = framed(&wire::request(question, context, time));
-    if let Some(client) = worker.authorizers.held(endpoint) {
+    if let Some(client) = worker.authorizers.held(&peer) {
         match call(client, &message).await {
             Ok(answer) => return wire::response(&answer),
             Err(Failed::Answer(why)) => return Err(why),
             // The connection has ended since.
-            Err(Failed::Connection(_)) => worker.authorizers.forget(endpoint),
+            Err(Failed::Connection(_)) => worker.authorizers.forget(&peer),
         }
     }
     let client = rare(connect(worker, backend, endpoint)).await?;
-    worker.authorizers.hold(endpoint, client.clone());
+    worker.authorizers.hold(peer.clone(), client.clone());
     match call(client, &message).await {
         Ok(answer) => wire::response(&answer),
         Err(Failed::Answer(why) | Failed::Connection(why)) => {
-            worker.authorizers.forget(endpoint);
+            worker.authorizers.forget(&peer);
             Err(why)
         }
     }

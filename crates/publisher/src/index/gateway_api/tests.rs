@@ -1,5 +1,7 @@
 //! What changes when objects of Gateway API come, change and go.
 
+mod attached;
+
 use super::super::Rebuilt;
 use super::*;
 use crate::inbox::Pending;
