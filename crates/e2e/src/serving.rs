@@ -1,5 +1,6 @@
 //! Knative Serving as users see it.
 
+mod horizontal;
 mod rollout;
 mod scale;
 mod traffic;
