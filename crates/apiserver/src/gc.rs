@@ -159,12 +159,29 @@ fn note_object(resource: &Arc<str>, key: &Arc<str>, object: &Object, queue: &mut
 }
 
 async fn look_at(api: &Api, work: Work, queue: &mut Queue) {
-    match work {
-        Work::Owners(resource, key) => check_owners(api, &resource, &key).await,
-        Work::Dependents(resource, key) => check_dependents(api, &resource, &key, queue).await,
-        Work::Namespace(name) => namespace::empty(api, &name).await,
-        Work::Crd(name) => namespace::empty_crd(api, &name).await,
+    match &work {
+        Work::Owners(resource, key) => {
+            if check_owners(api, resource, key).await == Done::Conflict {
+                queue.push(work);
+            }
+        }
+        Work::Dependents(resource, key) => {
+            if check_dependents(api, resource, key, queue).await == Done::Conflict {
+                queue.push(work);
+            }
+        }
+        Work::Namespace(name) => namespace::empty(api, name).await,
+        Work::Crd(name) => namespace::empty_crd(api, name).await,
     }
+}
+
+/// Whether a look was enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Whole,
+    /// Somebody else wrote the object meanwhile: look again. The event of that write may name
+    /// nothing to look at.
+    Conflict,
 }
 
 /// What an owner reference leads to.
@@ -200,13 +217,13 @@ fn has_finalizer(object: &Object, finalizer: &str) -> bool {
 }
 
 /// Deletes an object whose owners are all gone; drops references to those that are gone.
-async fn check_owners(api: &Api, resource: &str, key: &str) {
+async fn check_owners(api: &Api, resource: &str, key: &str) -> Done {
     let Some(object) = api
         .store
         .get(resource, key)
         .filter(|object| !object.deleting())
     else {
-        return;
+        return Done::Whole;
     };
     let value = object.value();
     let namespace = key.split_once('/').map(|(namespace, _)| namespace);
@@ -219,7 +236,7 @@ async fn check_owners(api: &Api, resource: &str, key: &str) {
         .map(|reference| owner_state(api, namespace, reference))
         .collect();
     if states.iter().all(|state| *state == Owner::Present) {
-        return;
+        return Done::Whole;
     }
     if states.contains(&Owner::Present) {
         let kept: Vec<_> = references
@@ -228,8 +245,7 @@ async fn check_owners(api: &Api, resource: &str, key: &str) {
             .filter(|(_, state)| **state == Owner::Present)
             .map(|(r, _)| r)
             .collect();
-        set_owners(api, resource, &object, &json!(kept)).await;
-        return;
+        return set_owners(api, resource, &object, &json!(kept)).await;
     }
     let own_dependents = !api.store.dependents(object.uid()).is_empty();
     let policy = if states.contains(&Owner::Waiting) && own_dependents {
@@ -237,17 +253,17 @@ async fn check_owners(api: &Api, resource: &str, key: &str) {
     } else {
         "Background"
     };
-    delete(api, resource, &object, policy).await;
+    delete(api, resource, &object, policy).await
 }
 
 /// Goes on with a deletion in the foreground, or one that leaves orphans.
-async fn check_dependents(api: &Api, resource: &str, key: &str, queue: &mut Queue) {
+async fn check_dependents(api: &Api, resource: &str, key: &str, queue: &mut Queue) -> Done {
     let Some(object) = api
         .store
         .get(resource, key)
         .filter(|object| object.deleting())
     else {
-        return;
+        return Done::Whole;
     };
     let dependents = api.store.dependents(object.uid());
     if has_finalizer(&object, ORPHAN) {
@@ -262,10 +278,13 @@ async fn check_dependents(api: &Api, resource: &str, key: &str, queue: &mut Queu
                     .iter()
                     .filter(|reference| reference["uid"] != object.uid())
                     .collect();
-                set_owners(api, resource, &dependent, &json!(kept)).await;
+                if set_owners(api, resource, &dependent, &json!(kept)).await == Done::Conflict {
+                    // It must not be an orphan that still names its owner.
+                    return Done::Conflict;
+                }
             }
         }
-        remove_finalizer(api, resource, &object, ORPHAN).await;
+        return unfinish(api, resource, &object, ORPHAN).await;
     } else if has_finalizer(&object, FOREGROUND) {
         let mut blocked = false;
         for (resource, key) in dependents {
@@ -275,9 +294,10 @@ async fn check_dependents(api: &Api, resource: &str, key: &str, queue: &mut Queu
             }
         }
         if !blocked {
-            remove_finalizer(api, resource, &object, FOREGROUND).await;
+            return unfinish(api, resource, &object, FOREGROUND).await;
         }
     }
+    Done::Whole
 }
 
 /// Whether a dependent keeps its owner until it is gone.
@@ -292,9 +312,9 @@ fn blocks(dependent: &Object, owner: &str) -> bool {
         .any(|reference| reference["uid"] == owner && reference["blockOwnerDeletion"] == true)
 }
 
-async fn delete(api: &Api, resource: &str, object: &Object, policy: &str) {
+async fn delete(api: &Api, resource: &str, object: &Object, policy: &str) -> Done {
     let Some(call) = call_for(api, resource, object) else {
-        return;
+        return Done::Whole;
     };
     let options = json!({
         "propagationPolicy": policy,
@@ -305,20 +325,24 @@ async fn delete(api: &Api, resource: &str, object: &Object, policy: &str) {
         media_type: "application/json".into(),
         bytes: options.to_string().into(),
     };
-    report(api.delete(&call, &body).await, resource);
+    report(api.delete(&call, &body).await, resource)
 }
 
-async fn set_owners(api: &Api, resource: &str, object: &Object, owners: &Value) {
+async fn set_owners(api: &Api, resource: &str, object: &Object, owners: &Value) -> Done {
     let owners = if owners.as_array().is_some_and(Vec::is_empty) {
         &Value::Null
     } else {
         owners
     };
-    patch(api, resource, object, json!({ "ownerReferences": owners })).await;
+    patch(api, resource, object, json!({ "ownerReferences": owners })).await
 }
 
-/// Removes one finalizer.
+/// Removes one finalizer; whoever calls looks again at each event of the object.
 pub(crate) async fn remove_finalizer(api: &Api, resource: &str, object: &Object, finalizer: &str) {
+    unfinish(api, resource, object, finalizer).await;
+}
+
+async fn unfinish(api: &Api, resource: &str, object: &Object, finalizer: &str) -> Done {
     let mut kept = crud::finalizers(&object.value());
     kept.retain(|name| name != finalizer);
     let kept = if kept.is_empty() {
@@ -326,12 +350,12 @@ pub(crate) async fn remove_finalizer(api: &Api, resource: &str, object: &Object,
     } else {
         json!(kept)
     };
-    patch(api, resource, object, json!({ "finalizers": kept })).await;
+    patch(api, resource, object, json!({ "finalizers": kept })).await
 }
 
-async fn patch(api: &Api, resource: &str, object: &Object, mut metadata: Value) {
+async fn patch(api: &Api, resource: &str, object: &Object, mut metadata: Value) -> Done {
     let Some(call) = call_for(api, resource, object) else {
-        return;
+        return Done::Whole;
     };
     metadata["uid"] = json!(object.uid());
     metadata["resourceVersion"] = json!(object.revision().to_string());
@@ -339,7 +363,7 @@ async fn patch(api: &Api, resource: &str, object: &Object, mut metadata: Value) 
         media_type: "application/merge-patch+json".into(),
         bytes: json!({ "metadata": metadata }).to_string().into(),
     };
-    report(api.patch(&call, &body).await, resource);
+    report(api.patch(&call, &body).await, resource)
 }
 
 fn call_for(api: &Api, resource: &str, object: &Object) -> Option<Call> {
@@ -349,11 +373,13 @@ fn call_for(api: &Api, resource: &str, object: &Object) -> Option<Call> {
     Some(Call::internal(&kind, text("namespace"), text("name")))
 }
 
-/// A conflict means that the object changed, and that change is an event that leads back here.
-fn report(result: Result<crud::Reply, crate::Status>, resource: &str) {
-    if let Err(error) = result
-        && !matches!(error.code, 404 | 409)
-    {
-        tracing::warn!(resource, %error, "garbage collection could not write");
+fn report(result: Result<crud::Reply, crate::Status>, resource: &str) -> Done {
+    match result {
+        Err(error) if error.code == 409 => return Done::Conflict,
+        Err(error) if error.code != 404 => {
+            tracing::warn!(resource, %error, "garbage collection could not write");
+        }
+        _ => {}
     }
+    Done::Whole
 }

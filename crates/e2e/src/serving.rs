@@ -1,6 +1,7 @@
 //! Knative Serving as users see it.
 
 mod endurance;
+mod horizontal;
 mod rollout;
 mod scale;
 mod traffic;

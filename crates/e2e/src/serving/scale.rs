@@ -60,6 +60,56 @@ async fn silence_stops_every_pod_and_the_next_request_starts_one() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_services_own_minimum_is_shared_by_the_traffic_of_its_revisions() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let with_minimum = |name: &str, min: &str| {
+        let metadata = format!(
+            "metadata:\n  name: floor\n  annotations:\n    autoscaling.suimon.dev/min-scale: \"{min}\""
+        );
+        hello_with("floor", name, SHORT_WINDOW, "").replacen(
+            "metadata:\n  name: floor",
+            &metadata,
+            1,
+        )
+    };
+    let pods_of = async |revision: &str| -> anyhow::Result<usize> {
+        let pods = server.pods("floor").await?;
+        let of = pods
+            .iter()
+            .filter(|pod| pod["metadata"]["labels"]["serving.knative.dev/revision"] == revision);
+        Ok(of.count())
+    };
+    server.apply(&(with_minimum("A", "2") + NO_GRACE)).await?;
+    server
+        .eventually("two pods", || async {
+            Ok((pods_of("floor-00001").await? == 2).then_some(()))
+        })
+        .await?;
+    // The newer one is ready with both, and the older one may go.
+    server.apply(&with_minimum("B", "2")).await?;
+    assert_eq!(pods_of("floor-00002").await?, 2);
+    server
+        .eventually("none of the older one", || async {
+            Ok((pods_of("floor-00001").await? == 0).then_some(()))
+        })
+        .await?;
+    let split = "  traffic:
+  - {revisionName: floor-00001, percent: 50}
+  - {revisionName: floor-00002, percent: 50}
+";
+    server.apply(&(with_minimum("B", "4") + split)).await?;
+    server
+        .eventually("two of each", || async {
+            let pods = (pods_of("floor-00001").await?, pods_of("floor-00002").await?);
+            Ok((pods == (2, 2)).then_some(()))
+        })
+        .await?;
+    let refused = server.try_apply(&with_minimum("B", "few")).await?;
+    assert!(!refused.status.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn concurrent_requests_raise_the_pods_and_none_is_lost() -> anyhow::Result<()> {
     let server = Server::start().await?;
     let one_at_a_time = "      containerConcurrency: 1";
@@ -94,6 +144,40 @@ async fn concurrent_requests_raise_the_pods_and_none_is_lost() -> anyhow::Result
             Ok((server.pods("busy").await?.len() < raised).then_some(()))
         })
         .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_shrinks_gives_up_its_idle_pods_first() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let one_at_a_time = "      containerConcurrency: 1";
+    server
+        .apply(&(hello_with("choosy", "Idle", SHORT_WINDOW, one_at_a_time) + NO_GRACE))
+        .await?;
+    let (gateway, host) = (server.gateway, "choosy.default.localhost");
+    let ask = |path: &'static str| tokio::spawn(crate::get(gateway, host, path));
+    let burst: Vec<_> = (0..5).map(|_| ask("/sleep?ms=3000")).collect();
+    server
+        .eventually("five pods", || async {
+            Ok((server.pods("choosy").await?.len() >= 5).then_some(()))
+        })
+        .await?;
+    let long = ask("/sleep?ms=30000");
+    for request in burst {
+        assert_eq!(request.await??.status, 200);
+    }
+    // One request is for two pods at the usual 70 %. Those on their way out count, too: a busy one
+    // would stay until its request has ended.
+    let selector = "serving.knative.dev/service=choosy";
+    server
+        .eventually("two pods", || async {
+            let list = server.object(&["pods", "-l", selector]).await?;
+            let pods = list["items"].as_array().map_or(0, Vec::len);
+            Ok((pods == 2).then_some(()))
+        })
+        .await?;
+    assert!(!long.is_finished(), "the busy one is among those that stay");
+    assert_eq!(long.await??.status, 200);
     Ok(())
 }
 

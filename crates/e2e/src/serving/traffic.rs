@@ -95,3 +95,60 @@ async fn routes_and_explain_say_where_a_route_came_from() -> anyhow::Result<()> 
     );
     Ok(())
 }
+
+/// Three pods, each of which answers with its own name.
+const STICKY: &str = "apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: config-features
+  namespace: knative-serving
+data:
+  kubernetes.podspec-fieldref: Enabled
+---
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata:
+  name: sticky
+spec:
+  template:
+    metadata:
+      annotations:
+        autoscaling.knative.dev/min-scale: \"3\"
+        gateway.suimon.dev/session-affinity: Cookie
+    spec:
+      containers:
+      - image: suimon.dev/samples/hello
+        env:
+        - name: TARGET
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.name
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_with_session_affinity_stay_with_their_pods() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server.apply(STICKY).await?;
+    let host = "sticky.default.localhost";
+    let mut pods = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let first = server.get("sticky", "/").await?;
+        assert_eq!(first.status, 200, "{first:?}");
+        let cookie = first.head.lines().find_map(|line| {
+            let field = line.strip_prefix("set-cookie: ")?;
+            field.split(';').next()
+        });
+        let cookie = cookie.expect("a new client gets a cookie");
+        for _ in 0..3 {
+            let headers = [("cookie", cookie)];
+            let again = crate::get_with(server.gateway, host, "/", &headers).await?;
+            assert_eq!(again.body, first.body);
+            assert!(!again.head.contains("set-cookie"));
+        }
+        pods.insert(first.body);
+    }
+    assert!(pods.len() > 1, "clients are shared among pods: {pods:?}");
+    let unknown = STICKY.replace("affinity: Cookie", "affinity: Biscuit");
+    assert!(!server.try_apply(&unknown).await?.status.success());
+    Ok(())
+}

@@ -129,6 +129,42 @@ async fn dependents_go_with_their_owner() {
     test.stop().await;
 }
 
+/// A write between the collector's look and its delete is no reason to forget the object: what that
+/// write changed names nothing to look at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dependents_that_are_written_all_the_time_go_with_their_owner() {
+    let test = Test::start().await;
+    let maps = test.config_maps();
+    for round in 0..20 {
+        let owner = config_map(&format!("owner-{round}"), "1");
+        let owner = maps.create(&PostParams::default(), &owner).await;
+        let owner = owner.expect("created");
+        let child = format!("child-{round}");
+        maps.create(&PostParams::default(), &owned(&child, &owner, false))
+            .await
+            .expect("created");
+        let write = async {
+            for number in 0.. {
+                let data = json!({ "data": { "n": format!("{number}") } });
+                let written = maps
+                    .patch(&child, &PatchParams::default(), &Patch::Merge(data))
+                    .await;
+                // Gone, or so often written that the collector has not come to it.
+                if written.is_err() || number == 500 {
+                    return;
+                }
+            }
+        };
+        let name = owner.name_any();
+        let params = DeleteParams::background();
+        let delete = maps.delete(&name, &params);
+        let ((), deleted) = tokio::join!(write, delete);
+        deleted.expect("deleted");
+    }
+    eventually(&maps, |maps| maps.is_empty()).await;
+    test.stop().await;
+}
+
 #[tokio::test]
 async fn an_object_whose_owner_never_existed_is_deleted() {
     let test = Test::start().await;
