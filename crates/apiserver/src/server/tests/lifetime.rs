@@ -143,22 +143,29 @@ async fn dependents_that_are_written_all_the_time_go_with_their_owner() {
         maps.create(&PostParams::default(), &owned(&child, &owner, false))
             .await
             .expect("created");
-        let write = async {
-            for number in 0.. {
-                let data = json!({ "data": { "n": format!("{number}") } });
-                let written = maps
-                    .patch(&child, &PatchParams::default(), &Patch::Merge(data))
-                    .await;
-                // Gone, or so often written that the collector has not come to it.
-                if written.is_err() || number == 500 {
-                    return;
-                }
-            }
-        };
+        let writing: Vec<_> = (0..4)
+            .map(|_| {
+                let (maps, child) = (maps.clone(), child.clone());
+                tokio::spawn(async move {
+                    // Until it is gone, or so often that the collector had its chances.
+                    for number in 0..300 {
+                        let data = json!({ "data": { "n": format!("{number}") } });
+                        let params = PatchParams::default();
+                        let written = maps.patch(&child, &params, &Patch::Merge(data)).await;
+                        if written
+                            .is_err_and(|error| status_of::<ConfigMap>(Err(error)).code == 404)
+                        {
+                            return;
+                        }
+                    }
+                })
+            })
+            .collect();
         let name = owner.name_any();
-        let params = DeleteParams::background();
-        let delete = maps.delete(&name, &params);
-        let ((), deleted) = tokio::join!(write, delete);
+        let deleted = maps.delete(&name, &DeleteParams::background()).await;
+        for written in writing {
+            written.await.expect("written");
+        }
         deleted.expect("deleted");
     }
     eventually(&maps, |maps| maps.is_empty()).await;
