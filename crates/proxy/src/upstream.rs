@@ -63,7 +63,10 @@ pub(crate) fn pooled(
         Freshness::Fresh => return None,
     };
     let connection = match backend.protocol {
-        Protocol::Http1 => worker.pool.take(endpoint, look).map(Connection::Http1),
+        Protocol::Http1 => {
+            let now = worker.clock.recent();
+            worker.pool.take(endpoint, look, now).map(Connection::Http1)
+        }
         Protocol::H2c => worker.pool.share(endpoint).map(Connection::Http2),
     }?;
     worker.counters.upstream_reused.add(1);
