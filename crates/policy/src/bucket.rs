@@ -35,7 +35,13 @@ impl Rate {
             let part = NEVER / self.capacity.max(1);
             return part.saturating_mul(tokens).min(NEVER);
         }
-        let time = self.interval.as_nanos() * u128::from(tokens) / u128::from(self.fill);
+        let interval = self.interval.as_nanos();
+        let product = u64::try_from(interval).map(|interval| interval.checked_mul(tokens));
+        // Dividing 128 bits takes several times as long as dividing 64.
+        if let Ok(Some(product)) = product {
+            return (product / self.fill).min(NEVER);
+        }
+        let time = interval.saturating_mul(u128::from(tokens)) / u128::from(self.fill);
         u64::try_from(time).unwrap_or(NEVER).min(NEVER)
     }
 }

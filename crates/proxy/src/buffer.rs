@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -167,7 +167,7 @@ impl Buffer {
         }
     }
 
-    /// Reads once, taking memory only when the socket is readable. `Ok(0)` is the end of the
+    /// Reads once, keeping memory only if the socket was readable. `Ok(0)` is the end of the
     /// stream. The caller has checked [`Self::is_full`] against `limit`.
     pub(crate) fn poll_read(
         &mut self,
@@ -175,9 +175,7 @@ impl Buffer {
         stream: &mut ReadHalf<'_>,
         limit: usize,
     ) -> Poll<io::Result<usize>> {
-        if self.memory.is_empty() {
-            ready!(stream.poll_ready(cx))?;
-        }
+        // Asking whether there is something first would cost more than taking memory in vain.
         self.reserve(limit);
         let mut spare = ReadBuf::new(&mut self.memory[self.end..]);
         // A short read clears tokio's readiness without another system call.

@@ -97,6 +97,8 @@ async fn requests<'s>(
     let worker = &guard.worker;
     let mut timer = Timer::default();
     let mut is_first = true;
+    // What `idle` counts from.
+    worker.clock.now();
     loop {
         if source.buffer.is_empty() && !idle(guard, source, &mut timer).await {
             return Next::Close;
@@ -181,7 +183,8 @@ async fn idle(guard: &ConnectionGuard, source: &mut Http1Source<'_>, timer: &mut
         Poll::Pending if guard.poll_drain(cx) => Poll::Ready(Ok(false)),
         Poll::Pending => Poll::Pending,
     });
-    let limited = timer.limit(once_pending(worker.limits.keep_alive), input);
+    let since = worker.clock.recent();
+    let limited = timer.limit(|| Some(since + worker.limits.keep_alive), input);
     matches!(limited.await, Ok(Ok(true)))
 }
 

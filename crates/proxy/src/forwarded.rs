@@ -7,6 +7,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::http1::field::is_token;
+
 /// The other end of a downstream connection, rendered once.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
@@ -93,7 +95,8 @@ pub(crate) fn write_forwarded<'v>(
 /// that a claimed value cannot add parameters.
 fn write_node(out: &mut Vec<u8>, node: &[u8]) {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    if node.iter().all(is_plain) {
+    let is_ipv4 = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+    if node.iter().all(is_ipv4) || node.iter().all(is_plain) {
         return out.extend_from_slice(node);
     }
     if !node
@@ -111,20 +114,23 @@ fn write_node(out: &mut Vec<u8>, node: &[u8]) {
 
 /// A token, or a quoted string if it is none (a host with a port).
 fn write_value(out: &mut Vec<u8>, value: &[u8]) {
-    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    let quoted = !value.iter().all(is_token);
-    if quoted {
-        out.push(b'"');
+    if is_token(value) {
+        return out.extend_from_slice(value);
     }
-    for byte in value {
-        if matches!(byte, b'"' | b'\\') {
-            out.push(b'\\');
-        }
-        out.push(*byte);
+    out.push(b'"');
+    // Pieces that begin with what has to be escaped, but for the first.
+    let mut from = 0;
+    for (at, _) in value
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| matches!(byte, b'"' | b'\\'))
+    {
+        out.extend_from_slice(&value[from..at]);
+        out.push(b'\\');
+        from = at;
     }
-    if quoted {
-        out.push(b'"');
-    }
+    out.extend_from_slice(&value[from..]);
+    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! HTTP/2 on both sides, on frames of our own.
 //!
-//! A client's connection is recognized by its preface on the same port as HTTP/1. Each stream is
-//! a task of its own that runs [`crate::request`], as an HTTP/1 connection does for each request;
+//! A client's connection is recognized by its preface on the same port as HTTP/1. Each stream has
+//! a task that runs [`crate::request`], as an HTTP/1 connection does for each request;
 //! one more task per connection, the [`driver`], moves the frames of all of them. [`core`] is what
 //! they share. Upgrading from HTTP/1.1 (`h2c`) is not offered: RFC 9113 dropped it.
 
@@ -13,8 +13,10 @@ pub(crate) mod encode;
 mod flood;
 mod flow;
 pub(crate) mod frame;
+pub(crate) mod hand;
 mod head;
 pub(crate) mod hpack;
+pub(crate) mod memory;
 mod receive;
 pub(crate) mod server;
 mod state;

@@ -10,6 +10,7 @@ mod access;
 mod backend;
 mod binder;
 mod buffer;
+mod clock;
 mod connection;
 mod date;
 mod downstream;

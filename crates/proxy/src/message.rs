@@ -95,7 +95,12 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn is_idempotent(&self) -> bool {
-        is_idempotent(self.method().as_bytes())
+        is_idempotent(self.head.method.get(self.bytes))
+    }
+
+    /// Whether the method is this one.
+    pub(crate) fn has_method(&self, method: &str) -> bool {
+        self.head.method.get(self.bytes) == method.as_bytes()
     }
 
     /// The first value of a field; `name` in lower case.

@@ -106,7 +106,7 @@ pub(crate) async fn handle<D: Downstream>(
     (scratch, timer): (&mut Scratch, &mut Timer),
     downstream: &mut D,
 ) {
-    let start = Instant::now();
+    let start = worker.clock.now();
     worker.counters.requests_open.add(1);
     let mut record = Record::start(&worker.logs, client, downstream.view());
     scratch.series = None;
@@ -165,7 +165,7 @@ pub(crate) async fn handle<D: Downstream>(
         let is_ending = ends_late && !is_grpc;
         rare(fail(worker, downstream, &failure, (is_grpc, is_ending))).await;
     }
-    let took = start.elapsed();
+    let took = worker.clock.now() - start;
     let series = scratch.series.take();
     worker.counters.answered(status, took);
     if let Some(series) = &series {
@@ -234,10 +234,10 @@ fn plan<D: Downstream>(
     downstream: &D,
 ) -> Result<Plan, Failure> {
     let view = downstream.view();
-    if view.method() == "CONNECT" {
+    if view.has_method("CONNECT") {
         return Err(Failure::ConnectMethod);
     }
-    if target::has_dot_segment(view.target().as_bytes()) {
+    if target::has_dot_segment(view.head.target.get(view.bytes)) {
         return Err(Failure::DotSegment);
     }
     let framing = view.head.framing;
@@ -361,7 +361,7 @@ pub(crate) fn plan_route<D: Downstream>(
         backend: Arc::clone(backend),
         framing: view.head.framing,
         is_idempotent: view.is_idempotent(),
-        to_head: view.method() == "HEAD",
+        to_head: view.has_method("HEAD"),
         wants_upgrade: downstream.wants_upgrade() && backend.protocol == Protocol::Http1,
         effects,
         traffic,

@@ -125,6 +125,11 @@ impl Deadlines {
         }
     }
 
+    /// When the whole request must be over.
+    fn total(&self) -> Option<Instant> {
+        self.timeouts.request.map(|limit| self.start + limit)
+    }
+
     /// Bytes moved.
     pub(crate) fn progress(&self) {
         self.silent_since.set(None);
@@ -156,7 +161,18 @@ impl Deadlines {
 
     /// The nearest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
+        // Most requests have this one alone.
+        if self.timeouts.response_start.is_none() && self.timeouts.idle.is_none() && !self.stalls()
+        {
+            return self.total();
+        }
         self.each().map(|(deadline, _)| deadline).min()
+    }
+
+    /// Whether the client has to do something.
+    fn stalls(&self) -> bool {
+        // A client may stay silent once it is being answered: streams go both ways.
+        self.writing.get() || (self.reading.get() && !self.answered.get())
     }
 
     /// Which deadline has passed; the first in the order of [`Limit`].
@@ -180,9 +196,9 @@ impl Deadlines {
         let first = timeouts.response_start.filter(|_| !self.answered.get());
         let first = first.map(|limit| (self.start + limit, Limit::ResponseStart));
         let idle = timeouts.idle.map(|limit| (since() + limit, Limit::Idle));
-        // A client may stay silent once it is being answered: streams go both ways.
-        let is_stalling = self.writing.get() || (self.reading.get() && !self.answered.get());
-        let stall = is_stalling.then(|| (since() + self.stall, Limit::ClientStalled));
+        let stall = self
+            .stalls()
+            .then(|| (since() + self.stall, Limit::ClientStalled));
         [total, first, idle, stall].into_iter().flatten()
     }
 }

@@ -85,14 +85,6 @@ impl Transport {
 }
 
 impl ReadHalf<'_> {
-    /// Ready when a read may find something; may be wrong, and then the read says so.
-    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(read) => read.as_ref().poll_read_ready(cx),
-            Self::Tls(stream) => stream.borrow().poll_read_ready(cx),
-        }
-    }
-
     /// Resolves when the peer has closed, without reading. Cancel-safe.
     pub(crate) async fn closed(&self) {
         loop {

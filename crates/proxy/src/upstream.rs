@@ -64,7 +64,8 @@ pub(crate) fn pooled(
     };
     let connection = match backend.protocol {
         Protocol::Http1 => {
-            let found = worker.pool.take(backend, endpoint, look);
+            let now = worker.clock.recent();
+            let found = worker.pool.take(backend, endpoint, look, now);
             found.map(Connection::Http1)
         }
         Protocol::H2c => worker.pool.share(backend, endpoint).map(Connection::Http2),

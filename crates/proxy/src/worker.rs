@@ -16,8 +16,11 @@ use tokio::sync::{Notify, Semaphore};
 use crate::Limits;
 use crate::access::AccessLogs;
 use crate::buffer::Buffers;
+use crate::clock::Clock;
 use crate::guard::{Registry, external};
 use crate::http1::head::{RequestHead, ResponseHead};
+use crate::http2::hand::Hands;
+use crate::http2::memory::Memory;
 use crate::metrics::{Counters, Series};
 use crate::per_client::{Counted, PerClient};
 use crate::timeout::Timer;
@@ -62,6 +65,11 @@ pub(crate) struct Worker {
     #[allow(clippy::vec_box)]
     spare: RefCell<Vec<Box<Workspace>>>,
     random: RefCell<SmallRng>,
+    /// Memory of HTTP/2 connections.
+    pub(crate) frames: Rc<Memory>,
+    /// Tasks for HTTP/2 streams.
+    pub(crate) hands: Hands,
+    pub(crate) clock: Clock,
 }
 
 /// Wakers of connections that wait for the drain, by slot.
@@ -145,6 +153,9 @@ impl Worker {
             idle: RefCell::default(),
             spare: RefCell::default(),
             random: RefCell::new(SmallRng::from_os_rng()),
+            frames: Rc::default(),
+            hands: Hands::default(),
+            clock: Clock::default(),
         })
     }
 

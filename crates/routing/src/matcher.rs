@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::authority::{self, Hash};
+use crate::authority::Hash;
 use crate::model::{Match, PathMatch, TextMatch};
 use crate::predicate::Predicates;
 use crate::query;
@@ -122,15 +122,15 @@ impl Rule {
     }
 
     fn holds(&self, request: &impl RequestView) -> bool {
-        let path = request.path();
         let path_holds = match &self.path {
             PathRule::Any => true,
-            PathRule::Exact(exact) => **exact == *path,
-            PathRule::Prefix(prefix) => path.starts_with(&**prefix),
-            PathRule::Element(prefix) => path
+            PathRule::Exact(exact) => **exact == *request.path(),
+            PathRule::Prefix(prefix) => request.path().starts_with(&**prefix),
+            PathRule::Element(prefix) => request
+                .path()
                 .strip_prefix(&**prefix)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
-            PathRule::Text(rule) => rule.holds(path.as_bytes()),
+            PathRule::Text(rule) => rule.holds(request.path().as_bytes()),
         };
         let header_holds = |(name, rule): &(Arc<str>, TextRule)| {
             request.header(name).is_some_and(|value| rule.holds(value))
@@ -263,7 +263,7 @@ impl PathIndex {
 
 fn groups(by_path: BTreeMap<&Arc<str>, Vec<u32>>) -> Vec<Group> {
     let group = |(path, ranks): (&Arc<str>, _)| Group {
-        hash: authority::hash(path),
+        hash: Hash::EMPTY.push(path.as_bytes()).finish(),
         path: Arc::clone(path),
         ranks,
     };

@@ -52,6 +52,14 @@ pub struct RouteId(pub Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct BackendId(pub Arc<str>);
 
+impl BackendId {
+    /// For tables of backends; says nothing to anybody else. Not keyed: only those who may create
+    /// backends choose their names.
+    pub fn table_hash(&self) -> u64 {
+        crate::authority::hash(&self.0)
+    }
+}
+
 impl fmt::Display for RouteId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

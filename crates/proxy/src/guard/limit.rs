@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -80,12 +81,11 @@ fn write(hasher: &mut impl Hasher, key: &LimitKey, seen: &Seen<'_>) {
     };
     match key {
         LimitKey::Header(name) => part(predicate::joined(seen, name).as_deref()),
-        LimitKey::Client => {
-            let address = seen
-                .client()
-                .map(|address| address.to_canonical().to_string());
-            part(address.as_deref().map(str::as_bytes));
-        }
+        LimitKey::Client => match seen.client().map(|address| address.to_canonical()) {
+            Some(IpAddr::V4(address)) => part(Some(&address.octets())),
+            Some(IpAddr::V6(address)) => part(Some(&address.octets())),
+            None => part(None),
+        },
         LimitKey::Host => part(Some(predicate::host(seen).as_bytes())),
         LimitKey::Path => part(Some(seen.path().as_bytes())),
         LimitKey::Cookie(name) => part(predicate::cookie(seen, name).as_deref()),

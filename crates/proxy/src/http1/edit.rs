@@ -119,18 +119,41 @@ impl<'a> Keeps<'a> {
     }
 }
 
+/// The name of a field of the gateway's own, as both protocols begin it.
+pub(crate) struct OwnName {
+    pub(crate) line: &'static [u8],
+    /// A literal without indexing, and the name's length.
+    pub(crate) literal: &'static [u8],
+}
+
+const FORWARDED_FOR: OwnName = OwnName {
+    line: b"X-Forwarded-For: ",
+    literal: b"\x00\x0fx-forwarded-for",
+};
+const FORWARDED_HOST: OwnName = OwnName {
+    line: b"X-Forwarded-Host: ",
+    literal: b"\x00\x10x-forwarded-host",
+};
+const FORWARDED_PROTO: OwnName = OwnName {
+    line: b"X-Forwarded-Proto: ",
+    literal: b"\x00\x11x-forwarded-proto",
+};
+const FORWARDED_HOPS: OwnName = OwnName {
+    line: b"Forwarded: ",
+    literal: b"\x00\x09forwarded",
+};
+
 /// Where fields of the gateway's own are written to.
 pub(crate) trait Out {
-    fn field(&mut self, name: &'static str, value: impl FnOnce(&mut Vec<u8>));
+    fn field(&mut self, name: &OwnName, value: impl FnOnce(&mut Vec<u8>));
 }
 
 /// As lines of HTTP/1.
 struct Lines<'o>(&'o mut Vec<u8>);
 
 impl Out for Lines<'_> {
-    fn field(&mut self, name: &'static str, value: impl FnOnce(&mut Vec<u8>)) {
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b": ");
+    fn field(&mut self, name: &OwnName, value: impl FnOnce(&mut Vec<u8>)) {
+        self.0.extend_from_slice(name.line);
         value(self.0);
         self.0.extend_from_slice(b"\r\n");
     }
@@ -157,20 +180,20 @@ pub(crate) fn write_forwarded(
         .unwrap_or_else(|| head.host.get(bytes));
     let proto = forwarded::proto(of(Kind::ForwardedProto).next(), edits.peer);
     if !skips("x-forwarded-for") {
-        out.field("X-Forwarded-For", |out| {
+        out.field(&FORWARDED_FOR, |out| {
             forwarded::write_for(out, of(Kind::ForwardedFor), edits.peer);
         });
     }
     if !skips("x-forwarded-host") && !host.is_empty() {
-        out.field("X-Forwarded-Host", |out| out.extend_from_slice(host));
+        out.field(&FORWARDED_HOST, |out| out.extend_from_slice(host));
     }
     if !skips("x-forwarded-proto") {
-        out.field("X-Forwarded-Proto", |out| {
+        out.field(&FORWARDED_PROTO, |out| {
             out.extend_from_slice(proto.as_bytes())
         });
     }
     if of(Kind::Forwarded).next().is_none() && !skips("forwarded") {
-        out.field("Forwarded", |out| {
+        out.field(&FORWARDED_HOPS, |out| {
             forwarded::write_forwarded(out, of(Kind::ForwardedFor), edits.peer, host, proto);
         });
     }

@@ -133,3 +133,29 @@ pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .map(<[u8]>::trim_ascii)
         .filter(|element| !element.is_empty())
 }
+
+/// The bytes of a token (RFC 9110 §5.6.2).
+static TOKEN: [bool; 256] = bytes_of(b"!#$%&'*+-.^_`|~");
+
+/// Letters, digits and these marks, to be looked up.
+pub(crate) const fn bytes_of(marks: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    let mut byte = 0;
+    while byte < 256 {
+        if (byte as u8).is_ascii_alphanumeric() {
+            table[byte] = true;
+        }
+        byte += 1;
+    }
+    table
+}
+
+/// Whether the text is a token.
+pub(crate) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|byte| TOKEN[usize::from(*byte)])
+}

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use super::body::Framing;
-use super::field::{Field, Kind, Span, kind, list};
+use super::field::{Field, Kind, Span, bytes_of, kind, list};
 
 /// Most fields of one head.
 pub(crate) const MAX_FIELDS: usize = 128;
@@ -423,7 +423,8 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
 /// Bytes of a registered name, an address and a port; not those that end an authority or
 /// carry user information.
 pub(crate) fn is_authority(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
+    static AUTHORITY: [bool; 256] = bytes_of(b"-._~:[]%!$&'()*+,;=");
+    AUTHORITY[usize::from(byte)]
 }
 
 fn head_error(error: httparse::Error) -> HeadError {

@@ -101,6 +101,7 @@ pub(crate) fn connect(
             resets: MAX_RESETS,
             idle_frames: MAX_IDLE_FRAMES,
         },
+        &worker.frames,
     );
     let buffer = Buffer::new(Rc::clone(&worker.buffers));
     tokio::task::spawn_local(drive(Rc::clone(&core), stream, buffer, endpoint));

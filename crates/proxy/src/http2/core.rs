@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use super::flood::Flood;
 use super::frame::{self, Reason, setting};
 use super::head::Answered;
+use super::memory::Memory;
 use super::state::{End, NumberHasher, Stream};
 
 /// Bytes of DATA that wait for the socket; beyond it senders wait.
@@ -63,8 +64,10 @@ pub(crate) struct Core {
     pub(super) role: Role,
     pub(super) allowance: Allowance,
     /// Frames for the socket; the first `written` bytes are there already.
-    pub(super) out: Vec<u8>,
+    out: Vec<u8>,
     written: usize,
+    /// Where memory for frames and bodies comes from.
+    pub(super) memory: Rc<Memory>,
     /// Bytes that the socket took since the connection began.
     pub(crate) sent_bytes: u64,
     driver: Option<Waker>,
@@ -109,8 +112,8 @@ pub(crate) type SharedCore = Rc<RefCell<Core>>;
 
 impl Core {
     /// A connection whose preface is about to be sent.
-    pub(crate) fn new(role: Role, allowance: Allowance) -> SharedCore {
-        let mut out = Vec::new();
+    pub(crate) fn new(role: Role, allowance: Allowance, memory: &Rc<Memory>) -> SharedCore {
+        let mut out = memory.take();
         let window = (setting::INITIAL_WINDOW_SIZE, allowance.stream_window);
         let list = (setting::MAX_HEADER_LIST_SIZE, allowance.head_bytes as u32);
         match role {
@@ -132,6 +135,7 @@ impl Core {
             allowance,
             out,
             written: 0,
+            memory: Rc::clone(memory),
             sent_bytes: 0,
             driver: None,
             streams: HashMap::default(),
@@ -174,6 +178,14 @@ impl Core {
         }
     }
 
+    /// Where frames for the socket are appended.
+    pub(super) fn out(&mut self) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = self.memory.take();
+        }
+        &mut self.out
+    }
+
     /// Bytes for the socket.
     pub(super) fn unwritten(&self) -> &[u8] {
         &self.out[self.written..]
@@ -207,8 +219,7 @@ impl Core {
     /// Gives memory back that an idle connection does not need.
     pub(super) fn shrink(&mut self) {
         if self.out.is_empty() && self.streams.is_empty() {
-            self.out = Vec::new();
-            self.spare = Vec::new();
+            self.memory.put(std::mem::take(&mut self.out));
         }
     }
 
@@ -300,9 +311,9 @@ impl Core {
     fn write_head(&mut self, id: u32, block: &[u8], ends: bool) {
         if std::mem::take(&mut self.owes_resize) {
             let resized = [&super::hpack::NO_TABLE, block].concat();
-            frame::headers(&mut self.out, id, &resized, ends);
+            frame::headers(self.out(), id, &resized, ends);
         } else {
-            frame::headers(&mut self.out, id, block, ends);
+            frame::headers(self.out(), id, block, ends);
         }
         self.wake_driver();
     }
@@ -325,7 +336,7 @@ impl Core {
         let Some(stream) = self.streams.get_mut(&id) else {
             return Poll::Ready(Err(End::Gone));
         };
-        if let Some(head) = stream.heads.pop_front() {
+        if let Some(head) = stream.heads.pop() {
             return Poll::Ready(Ok(head));
         }
         match stream.end {
@@ -380,16 +391,17 @@ impl Core {
             self.reset_by_us.pop_front();
         }
         self.reset_by_us.push_back(id);
-        frame::reset(&mut self.out, id, reason);
+        frame::reset(self.out(), id, reason);
         self.wake_driver();
     }
 
     /// Forgets a stream whose task has ended; what is not finished is given up.
     pub(crate) fn release(&mut self, id: u32) {
         self.leave_queue(id);
-        let Some(stream) = self.streams.remove(&id) else {
+        let Some(mut stream) = self.streams.remove(&id) else {
             return;
         };
+        self.memory.put(std::mem::take(&mut stream.received));
         self.growth += stream.grown;
         if stream.is_open() && !self.is_over {
             // RFC 9113 §8.1: a whole answer before the whole request is no error.
@@ -409,7 +421,7 @@ impl Core {
     /// Announces that no stream after `last` is acted on.
     pub(crate) fn leave(&mut self, last: u32, reason: Reason) {
         self.left = Some(last);
-        frame::go_away(&mut self.out, last, reason);
+        frame::go_away(self.out(), last, reason);
         self.wake_driver();
     }
 
@@ -432,7 +444,7 @@ impl Core {
     /// Asks for a sign that the peer has read everything so far.
     pub(super) fn ask_pong(&mut self) {
         self.pong = false;
-        frame::ping(&mut self.out, 0, *b"suimon\0\0");
+        frame::ping(self.out(), 0, *b"suimon\0\0");
         self.wake_driver();
     }
 

@@ -72,7 +72,8 @@ pub(super) fn too_large() -> Vec<u8> {
 struct Block<'o>(&'o mut Vec<u8>);
 
 impl edit::Out for Block<'_> {
-    fn field(&mut self, name: &'static str, value: impl FnOnce(&mut Vec<u8>)) {
-        hpack::write_with(self.0, name.as_bytes(), value);
+    fn field(&mut self, name: &edit::OwnName, value: impl FnOnce(&mut Vec<u8>)) {
+        self.0.extend_from_slice(name.literal);
+        hpack::write_value_with(self.0, value);
     }
 }

@@ -63,7 +63,7 @@ impl Core {
         stream.send_window -= payload.len() as i64;
         stream.local_closed = ends;
         self.send_window -= payload.len() as i64;
-        frame::data(&mut self.out, id, payload, ends);
+        frame::data(self.out(), id, payload, ends);
         self.flood.sent(payload.len());
         if !self.window_queue.is_empty() {
             self.leave_queue(id);
@@ -133,7 +133,7 @@ impl Core {
         stream.grown += more;
         let credit = std::mem::take(&mut stream.credit) + more;
         stream.receive_window += credit as i64;
-        frame::window_update(&mut self.out, id, credit as u32);
+        frame::window_update(self.out(), id, credit as u32);
         self.wake_driver();
     }
 
@@ -143,7 +143,7 @@ impl Core {
         if self.credit >= self.allowance.connection_window as usize / 2 {
             let credit = std::mem::take(&mut self.credit);
             self.receive_window += credit as i64;
-            frame::window_update(&mut self.out, 0, credit as u32);
+            frame::window_update(self.out(), 0, credit as u32);
             self.wake_driver();
         }
     }

@@ -7,7 +7,7 @@
 
 use super::hpack::{Decoder, Invalid};
 use crate::http1::body::Framing;
-use crate::http1::field::{Field, Kind, Span, kind, list};
+use crate::http1::field::{Field, Kind, Span, is_token, kind, list};
 use crate::http1::head::{
     Fields, MAX_FIELDS, RequestHead, ResponseHead, Version, is_authority, length,
 };
@@ -360,29 +360,6 @@ fn status(value: &[u8]) -> Option<u16> {
         [second, third] => Some(digit(first)? * 100 + digit(second)? * 10 + digit(third)?),
         _ => None,
     }
-}
-
-/// The bytes of a token (RFC 9110 §5.6.2).
-static TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let marks = b"!#$%&'*+-.^_`|~";
-    let mut at = 0;
-    while at < marks.len() {
-        table[marks[at] as usize] = true;
-        at += 1;
-    }
-    let mut byte = 0;
-    while byte < 256 {
-        if (byte as u8).is_ascii_alphanumeric() {
-            table[byte] = true;
-        }
-        byte += 1;
-    }
-    table
-};
-
-fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|byte| TOKEN[usize::from(*byte)])
 }
 
 /// A token without upper case.

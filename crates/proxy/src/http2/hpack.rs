@@ -188,6 +188,11 @@ pub(crate) fn write(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 /// Writes one field whose value is made on the spot.
 pub(crate) fn write_with(out: &mut Vec<u8>, name: &[u8], value: impl FnOnce(&mut Vec<u8>)) {
     write_name(out, name);
+    write_value_with(out, value);
+}
+
+/// Writes the value of a field whose name was written.
+pub(crate) fn write_value_with(out: &mut Vec<u8>, value: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
     out.push(0);
     value(out);

@@ -113,6 +113,9 @@ impl Core {
         if let Some(reason) = error {
             return self.stream_error(head.stream, reason);
         }
+        if stream.received.capacity() == 0 {
+            stream.received = self.memory.take();
+        }
         stream.received.extend_from_slice(data);
         stream.remote_closed = ends;
         // Padding is used up at once; so is what comes for HEAD, were a server to send it.
@@ -170,7 +173,7 @@ impl Core {
             let (id, value) = entry.split_at(2);
             self.set(u16::from_be_bytes([id[0], id[1]]), frame::number(value))?;
         }
-        frame::settings_ack(&mut self.out);
+        frame::settings_ack(self.out());
         self.wake_driver();
         Ok(())
     }
@@ -217,7 +220,7 @@ impl Core {
         if head.has(flag::ACK) {
             self.pong = true;
         } else {
-            frame::ping(&mut self.out, flag::ACK, data);
+            frame::ping(self.out(), flag::ACK, data);
         }
         self.wake_driver();
         Ok(())
@@ -385,7 +388,7 @@ impl Core {
         }
         stream.answered = is_final;
         stream.remote_closed = ends;
-        stream.heads.push_back(answer);
+        stream.heads.push(answer);
         stream.wake();
         Ok(())
     }

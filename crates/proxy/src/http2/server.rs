@@ -13,13 +13,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::core::{Allowance, Core, Role, SharedCore};
-use super::downstream::Http2Downstream;
 use super::driver::{Driver, Ended, Requests};
 use super::frame::Reason;
+use super::hand::{self, Job};
 use super::{CONNECTION_WINDOW, LARGEST_WINDOW, PREFACE, STREAM_WINDOW};
 use crate::buffer::{Buffer, SMALL};
 use crate::connection::Client;
-use crate::request;
 use crate::timeout::Timer;
 use crate::transport::Transport;
 use crate::worker::{ConnectionGuard, Worker, Workspace};
@@ -56,6 +55,7 @@ pub(crate) async fn serve(
             resets: limits.stream_resets,
             idle_frames: limits.idle_frames,
         },
+        &worker.frames,
     );
     let rest = prefix.get(PREFACE.len()..).unwrap_or_default();
     let buffer = Buffer::holding(Rc::clone(&worker.buffers), rest);
@@ -230,7 +230,7 @@ impl Connection<'_, '_> {
     }
 }
 
-/// Starts a task for every request.
+/// Gives every request to a task.
 struct Streams {
     worker: Rc<Worker>,
     client: Rc<Client>,
@@ -247,28 +247,12 @@ impl Requests for Streams {
     }
 
     fn start(&mut self, id: u32, workspace: Box<Workspace>) {
-        let (worker, client) = (Rc::clone(&self.worker), Rc::clone(&self.client));
-        let core = Rc::clone(&self.core);
-        tokio::task::spawn_local(stream(worker, client, (core, id), workspace));
+        let job = Job {
+            client: Rc::clone(&self.client),
+            core: Rc::clone(&self.core),
+            id,
+            workspace,
+        };
+        hand::start(&self.worker, job);
     }
-}
-
-/// One request.
-async fn stream(
-    worker: Rc<Worker>,
-    client: Rc<Client>,
-    place: (SharedCore, u32),
-    mut workspace: Box<Workspace>,
-) {
-    let Workspace {
-        request,
-        bytes,
-        downstream_out,
-        scratch,
-        timer,
-    } = &mut *workspace;
-    let mut downstream = Http2Downstream::new(&worker, place, (request, bytes), downstream_out);
-    request::handle(&worker, &client, (scratch, timer), &mut downstream).await;
-    drop(downstream);
-    worker.recycle(workspace);
 }

@@ -38,7 +38,7 @@ pub(super) struct Stream {
     /// The request was HEAD; client role only.
     pub(super) to_head: bool,
     /// Answer heads; client role only.
-    pub(super) heads: VecDeque<Box<Answered>>,
+    pub(super) heads: Heads,
     pub(super) trailers: Option<Box<Trailers>>,
     /// The final head of the answer came; client role only.
     pub(super) answered: bool,
@@ -50,6 +50,31 @@ pub(super) struct Stream {
     pub(super) waker: Option<Waker>,
     pub(super) waits_for_window: bool,
     pub(super) waits_for_room: bool,
+}
+
+/// Heads of answers in their order; nearly always there is one.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    first: Option<Box<Answered>>,
+    further: VecDeque<Box<Answered>>,
+}
+
+impl Heads {
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.further.len()
+    }
+
+    pub(super) fn push(&mut self, head: Box<Answered>) {
+        if self.first.is_none() {
+            self.first = Some(head);
+        } else {
+            self.further.push_back(head);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Box<Answered>> {
+        std::mem::replace(&mut self.first, self.further.pop_front())
+    }
 }
 
 impl Stream {

@@ -40,6 +40,13 @@ impl Http2Source {
     }
 }
 
+impl Drop for Http2Source {
+    fn drop(&mut self) {
+        let core = self.place.core.borrow();
+        core.memory.put(std::mem::take(&mut self.chunk));
+    }
+}
+
 impl Source for Http2Source {
     async fn next(&mut self) -> Result<Chunk<'_>, SourceError> {
         if self.done {

@@ -66,32 +66,26 @@ impl TlsStream {
         }
     }
 
-    /// Whether a read may find something.
-    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.has_plaintext {
-            return Poll::Ready(Ok(()));
-        }
-        self.socket.poll_read_ready(cx)
-    }
-
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            match self.session.reader().read(buf.initialize_unfilled()) {
-                Ok(count) => {
-                    buf.advance(count);
-                    self.has_plaintext = true;
-                    return Poll::Ready(Ok(()));
+            if self.has_plaintext {
+                match self.session.reader().read(buf.initialize_unfilled()) {
+                    Ok(count) => {
+                        buf.advance(count);
+                        return Poll::Ready(Ok(()));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.has_plaintext = false;
+                    }
+                    Err(error) => return Poll::Ready(Err(error)),
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.has_plaintext = false;
-                }
-                Err(error) => return Poll::Ready(Err(error)),
             }
             ready!(self.poll_receive(cx))?;
+            self.has_plaintext = true;
         }
     }
 

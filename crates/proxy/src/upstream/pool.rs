@@ -108,6 +108,7 @@ impl Pool {
         backend: &Backend,
         endpoint: SocketAddr,
         look: bool,
+        now: Instant,
     ) -> Option<Http1Connection> {
         let mut pool = self.http1.borrow_mut();
         let idle = pool.get_mut(&endpoint)?;
@@ -115,7 +116,9 @@ impl Pool {
         // Nearly always the last one does.
         while let Some(at) = idle.iter().rposition(fits) {
             let mut connection = idle.remove(at);
-            if connection.idle_since.elapsed() < connection.keep && connection.is_quiet(look) {
+            if now.duration_since(connection.idle_since) < connection.keep
+                && connection.is_quiet(look)
+            {
                 connection.is_reused = true;
                 return Some(connection);
             }
@@ -123,12 +126,14 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for the next request; `keep` is what its server promised.
+    /// Keeps a connection for the next request; `keep` is what its server promised. `now` may be
+    /// early: the connection is given up sooner then.
     pub(crate) fn put(
         &self,
         endpoint: SocketAddr,
         mut connection: Http1Connection,
         keep: Option<Duration>,
+        now: Instant,
     ) {
         if connection.lease.is_used_up() {
             return;
@@ -138,7 +143,7 @@ impl Pool {
         connection.keep = keep.map_or(idle, |keep| {
             keep.saturating_sub(Duration::from_secs(1)).min(idle)
         });
-        connection.idle_since = Instant::now();
+        connection.idle_since = now;
         let mut pool = self.http1.borrow_mut();
         if pool.is_empty() {
             self.used.notify_one();
@@ -154,10 +159,14 @@ impl Pool {
     pub(crate) fn share(&self, backend: &Backend, endpoint: SocketAddr) -> Option<Sender> {
         let mut pool = self.http2.borrow_mut();
         let shared = pool.get_mut(&endpoint)?;
-        shared.retain(|connection| !connection.shared.is_closed());
+        // The first one that takes it, so that the others can age and end.
         let found = shared.iter().find(|connection| {
             connection.has_room() && is_secured_alike(connection.shared.backend(), backend)
-        })?;
+        });
+        let Some(found) = found else {
+            shared.retain(|connection| !connection.shared.is_closed());
+            return None;
+        };
         found.count();
         Some(found.shared.sender())
     }

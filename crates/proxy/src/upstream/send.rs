@@ -174,7 +174,8 @@ pub(crate) async fn over_http1<D: Downstream>(
     let keep = upstream.answers.head.keep_alive;
     scratch.upstream_out = upstream.sink.out;
     if result? {
-        worker.pool.put(exchange.endpoint, connection, keep);
+        let now = worker.clock.recent();
+        worker.pool.put(exchange.endpoint, connection, keep, now);
     }
     Ok(())
 }
@@ -191,9 +192,10 @@ pub(crate) async fn relay<D: Downstream>(
     let deadlines = exchange.deadlines;
     let both = async {
         tokio::select! {
+            // An answer that has come makes looking after the client unnecessary.
             biased;
-            failure = upload(exchange, body, sink) => Err(failure),
             done = download(exchange, answers, responder) => done,
+            failure = upload(exchange, body, sink) => Err(failure),
         }
     };
     match timer.limit(|| deadlines.next(), pin!(both)).await {

@@ -3,7 +3,6 @@
 //! A fixed number of small immutable buckets: a look-up takes no lock, and a change copies one
 //! bucket, not the world (about ten entries at 10,000 backends).
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -16,7 +15,6 @@ const BUCKETS: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Directory {
-    hasher: RandomState,
     buckets: Box<[ArcSwap<Vec<Arc<Throttler>>>]>,
 }
 
@@ -26,10 +24,7 @@ impl Directory {
         let buckets = (0..BUCKETS)
             .map(|_| ArcSwap::new(Arc::clone(&empty)))
             .collect();
-        Self {
-            hasher: RandomState::new(),
-            buckets,
-        }
+        Self { buckets }
     }
 
     /// Calls `use_it` with the throttler of this id, without touching its reference count.
@@ -72,8 +67,7 @@ impl Directory {
     }
 
     fn bucket(&self, id: &BackendId) -> &ArcSwap<Vec<Arc<Throttler>>> {
-        let hash = self.hasher.hash_one(&*id.0) as usize;
-        &self.buckets[hash % BUCKETS]
+        &self.buckets[id.table_hash() as usize % BUCKETS]
     }
 }
 

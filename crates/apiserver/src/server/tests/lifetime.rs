@@ -132,6 +132,7 @@ async fn dependents_go_with_their_owner() {
 /// A write between the collector's look and its delete is no reason to forget the object: what that
 /// write changed names nothing to look at.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::disallowed_methods)] // The writers end with the test.
 async fn dependents_that_are_written_all_the_time_go_with_their_owner() {
     let test = Test::start().await;
     let maps = test.config_maps();

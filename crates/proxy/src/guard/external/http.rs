@@ -69,7 +69,8 @@ async fn once(
     match rare(asking).await {
         Ok(answer) => {
             if answer.is_reusable {
-                worker.pool.put(endpoint, connection, None);
+                let now = worker.clock.now();
+                worker.pool.put(endpoint, connection, None, now);
             }
             Ok(answer)
         }

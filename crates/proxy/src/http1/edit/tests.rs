@@ -182,3 +182,18 @@ fn answers_get_the_framing_that_the_client_understands() {
         "HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\n",
     );
 }
+
+#[test]
+fn own_names_are_the_same_in_both_protocols() {
+    for own in [
+        &FORWARDED_FOR,
+        &FORWARDED_HOST,
+        &FORWARDED_PROTO,
+        &FORWARDED_HOPS,
+    ] {
+        let name = own.line.strip_suffix(b": ").expect("a name and a colon");
+        let mut literal = Vec::new();
+        crate::http2::hpack::write_with(&mut literal, name, |_| {});
+        assert_eq!(literal, [own.literal, b"\x00"].concat());
+    }
+}

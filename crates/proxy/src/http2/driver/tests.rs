@@ -1,6 +1,7 @@
 //! Any frames, in any order, on either side: they end in frames of ours or in an error, never in a
 //! panic, and never in memory that has no bound.
 
+use std::rc::Rc;
 use std::task::Waker;
 
 use proptest::prelude::*;
@@ -40,6 +41,7 @@ fn frames(role: Role) -> Frames<Kept> {
             resets: 10,
             idle_frames: 100,
         },
+        &Rc::default(),
     );
     Frames {
         core,
