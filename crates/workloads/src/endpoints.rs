@@ -1,14 +1,16 @@
 //! core/v1 Endpoints of Services with selectors: the older form of EndpointSlices, which some
 //! clients (Knative's conformance tests among them) still read.
 //!
-//! A controller of its own: the gateway reads slices, and must not wait for this write.
+//! A controller of its own: the gateway reads slices, and must not wait for this write. It comes
+//! after the slices: whoever waits for an address here may send the gateway there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
     EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service,
 };
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use lifecycle::Tasks;
@@ -30,21 +32,30 @@ struct Context {
     services: Informer<Service>,
     pods: Informer<Pod>,
     endpoints: Informer<Endpoints>,
+    slices: Informer<EndpointSlice>,
 }
 
 pub(crate) fn start(cluster: &Cluster, tasks: &Tasks) {
     let services = cluster.informer::<Service>(tasks);
     let pods = cluster.informer::<Pod>(tasks);
     let endpoints = cluster.informer::<Endpoints>(tasks);
+    let slices = cluster.informer::<EndpointSlice>(tasks);
     let queue = Queue::new();
     watch_members(&services, &pods, &queue);
     endpoints.enqueue_self(&queue);
-    let synced = vec![services.synced(), pods.synced(), endpoints.synced()];
+    slices.enqueue_owner::<Service>(&queue);
+    let synced = vec![
+        services.synced(),
+        pods.synced(),
+        endpoints.synced(),
+        slices.synced(),
+    ];
     let context = Arc::new(Context {
         cluster: cluster.clone(),
         services,
         pods,
         endpoints,
+        slices,
     });
     reconcile::run("endpoints", queue, WORKERS, synced, tasks, move |key| {
         reconcile(Arc::clone(&context), key)
@@ -64,6 +75,10 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
     }
     let pods = plan::members(&service, &ctx.pods);
     let wanted = desired(&service, &pods);
+    if !are_in_slices(&ctx, &service, &wanted) {
+        // The write that is missing brings us back.
+        return Ok(Action::Await);
+    }
     let client = ctx.cluster.client();
     match ctx.endpoints.get(&key) {
         None => {
@@ -80,6 +95,26 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
         Some(_) => {}
     }
     Ok(Action::Await)
+}
+
+/// Whether the Service's slices name every address that is ready.
+fn are_in_slices(ctx: &Context, service: &Service, wanted: &Endpoints) -> bool {
+    let namespace = service.namespace().unwrap_or_default();
+    let uid = service.uid().unwrap_or_default();
+    let slices = ctx.slices.owned_by(&namespace, &uid);
+    let endpoints = slices.iter().flat_map(|slice| &slice.endpoints).flatten();
+    let is_ready = |endpoint: &&Endpoint| {
+        let conditions = endpoint.conditions.as_ref();
+        conditions.is_none_or(|conditions| conditions.ready != Some(false))
+    };
+    let known: HashSet<&str> = endpoints
+        .filter(is_ready)
+        .flat_map(|endpoint| &endpoint.addresses)
+        .map(String::as_str)
+        .collect();
+    let subsets = wanted.subsets.iter().flatten();
+    let mut ready = subsets.flat_map(|subset| subset.addresses.iter().flatten());
+    ready.all(|address| known.contains(&*address.ip))
 }
 
 async fn write_subsets(ctx: &Context, key: &Key, wanted: &Endpoints) -> Result<(), Error> {
