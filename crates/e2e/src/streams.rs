@@ -34,7 +34,7 @@ async fn streams_and_exit_codes(rig: &Rig) -> anyhow::Result<()> {
     assert_eq!(both.status.code(), Some(7), "{both:?}");
     assert_eq!(text(&both.stdout), "out\n");
     assert_eq!(
-        text(&both.stderr),
+        without_early_message(&text(&both.stderr)),
         "err\ncommand terminated with exit code 7\n"
     );
     let without_input = ["exec", "tools", "-c", "main", "--", "cat"];
@@ -48,6 +48,13 @@ async fn streams_and_exit_codes(rig: &Rig) -> anyhow::Result<()> {
     let echoed = rig.shell("cat", &long).await?;
     assert!(text(&echoed.stdout) == long, "the same bytes come back");
     Ok(())
+}
+
+/// Without the line in which kubectl 1.30 to 1.33 tells that the server's first, empty message came
+/// before it was ready. It does on a machine that is busy enough.
+fn without_early_message(output: &str) -> String {
+    let early = |line: &&str| !line.contains("Unknown stream id 1, discarding message");
+    output.split_inclusive('\n').filter(early).collect()
 }
 
 async fn refusals(rig: &Rig) -> anyhow::Result<()> {

@@ -22,6 +22,10 @@ use crate::status::Status;
 
 /// How long a client may take to close after we did.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long a WebSocket client is given to register its streams. kubectl 1.30 to 1.33 reads before
+/// it has (kubernetes/kubernetes#131203) and throws away what comes sooner: a fast command's output
+/// would be lost.
+const HEAD_START: Duration = Duration::from_millis(20);
 /// More streams than a command can have.
 const MOST_STREAMS: usize = 8;
 
@@ -161,6 +165,7 @@ async fn over_websocket(io: impl Duplex + 'static, form: Form, job: Job) {
         base64: form.base64,
     };
     let wanted = job.order.wanted;
+    tokio::time::sleep(HEAD_START).await;
     // An empty message tells the client that the connection works.
     let first = match (wanted.stdout, wanted.stderr) {
         (true, _) => Channel::Stdout,
