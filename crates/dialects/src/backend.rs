@@ -161,6 +161,11 @@ pub(crate) enum TargetKind<'a> {
 }
 
 impl Target<'_> {
+    /// How its port says that it is spoken to.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// The same over HTTP/2, if asked for.
     pub(crate) fn over_http2(mut self, wanted: bool) -> Self {
         if wanted {

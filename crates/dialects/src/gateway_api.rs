@@ -18,6 +18,7 @@ mod known;
 mod plan;
 mod rules;
 mod secure;
+mod shared;
 mod status;
 
 use std::collections::BTreeSet;

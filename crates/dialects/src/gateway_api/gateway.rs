@@ -11,7 +11,7 @@ use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{Bind, HostPattern};
 
 use super::plan::{Finding, ListenerPlan, Namespaces, Plan, Protocol, RouteKind};
-use super::{class, secure};
+use super::{class, secure, shared};
 use crate::objects::{Dependency, Name, Objects, Reader};
 
 /// The addresses that a Gateway has.
@@ -81,8 +81,18 @@ pub fn translate_gateway(
         allows_anybody: secure::allows_anybody(gateway),
         listeners,
     };
-    let binds = binds(&mut plan);
-    let tls = secure::hosts(gateway, &plan, secured);
+    let shared = shared::of(gateway);
+    let binds = match shared {
+        Some(visibility) => {
+            shared::settle(&mut plan, visibility, reader.gateway_ports());
+            Vec::new()
+        }
+        None => binds(&mut plan),
+    };
+    let mut tls = secure::hosts(gateway, &plan, secured);
+    if let Some(visibility) = shared {
+        shared::settle_tls(&mut tls, visibility);
+    }
     GatewayTranslation {
         plan: Some(Arc::new(plan)),
         binds,
