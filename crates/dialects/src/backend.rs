@@ -166,6 +166,11 @@ impl Target<'_> {
         self.protocol
     }
 
+    /// The port's name; empty if the Service has one unnamed port.
+    pub(crate) fn port_name(&self) -> &str {
+        self.port_name
+    }
+
     /// The same over HTTP/2, if asked for.
     pub(crate) fn over_http2(mut self, wanted: bool) -> Self {
         if wanted {

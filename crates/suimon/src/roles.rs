@@ -2,6 +2,8 @@
 
 mod access;
 mod addresses;
+mod admin;
+mod observability;
 mod pods;
 pub mod standalone;
 pub mod system;

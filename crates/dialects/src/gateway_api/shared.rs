@@ -27,27 +27,30 @@ pub(super) fn of(gateway: &Gateway) -> Option<Visibility> {
     classes::visibility(gateway.metadata.labels.as_ref()?)
 }
 
-/// Gives the listeners of a plan their places.
-pub(super) fn settle(plan: &mut Plan, visibility: Visibility, ports: &GatewayPorts) {
-    plan.addresses = vec![ports.address];
-    plan.unusable = None;
+/// Gives the listeners of a Gateway and its sets their places.
+pub(super) fn settle(plans: Vec<&mut Plan>, visibility: Visibility, ports: &GatewayPorts) {
     let https = Some(Protocol::Https);
-    let has_tls = plan.listeners.iter().any(|it| it.protocol == https);
-    let is_refused = plan.refused.is_some();
-    for listener in &mut plan.listeners {
-        let scheme = match listener.protocol {
-            Some(Protocol::Https) => "https",
-            _ if has_tls => "http",
-            _ => "any",
-        };
-        listener.binds.clear();
-        if !is_refused && listener.is_valid() {
-            let side = match visibility {
-                Visibility::External => "external",
-                Visibility::ClusterLocal => "local",
+    let mut listeners = plans.iter().flat_map(|plan| &plan.listeners);
+    let has_tls = listeners.any(|it| it.protocol == https);
+    let side = match visibility {
+        Visibility::External => "external",
+        Visibility::ClusterLocal => "local",
+    };
+    for plan in plans {
+        plan.addresses = vec![ports.address];
+        plan.unusable = None;
+        let is_refused = plan.refused.is_some();
+        for listener in &mut plan.listeners {
+            let scheme = match listener.protocol {
+                Some(Protocol::Https) => "https",
+                _ if has_tls => "http",
+                _ => "any",
             };
-            let id = format!("{MARK} {side} {scheme}");
-            listener.binds.push(BindId(id.into()));
+            listener.binds.clear();
+            if !is_refused && listener.is_valid() {
+                let id = format!("{MARK} {side} {scheme}");
+                listener.binds.push(BindId(id.into()));
+            }
         }
     }
 }
