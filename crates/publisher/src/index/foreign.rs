@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use dialects::backend::BackendRef;
 use dialects::foreign::{BackendSpec, Kind, Object, Translation};
-use dialects::{Dependency, Diagnostic, Effect, Name, Objects, migrate};
+use dialects::{Dependency, Diagnostic, Effect, Name, migrate};
 use k8s_openapi::api::core::v1::Secret;
 use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{Bind, BindId, Origin, Route, RouteId};
@@ -359,8 +359,8 @@ impl Index {
         input.backends = backends
             .map(|(reference, used)| (reference.id(), (reference.clone(), used.spec.clone())))
             .collect();
-        for (key, held) in &self.foreign.held {
-            let translation = translate(key, &held.object, &self.objects);
+        for held in self.foreign.held.values() {
+            let translation = held.object.translate(&self.objects);
             input
                 .tls
                 .extend(translation.tls.into_iter().map(|(_, host)| host));
