@@ -10,6 +10,7 @@ mod deployment;
 mod domain;
 mod features;
 mod gc;
+mod kourier;
 mod leader_election;
 mod logging;
 mod network;
@@ -41,9 +42,10 @@ pub mod name {
     pub const LOGGING: &str = "config-logging";
     pub const LEADER_ELECTION: &str = "config-leader-election";
     pub const TRACING: &str = "config-tracing";
+    pub const KOURIER: &str = "config-kourier";
 
     /// All of them.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         AUTOSCALER,
         DEFAULTS,
         NETWORK,
@@ -55,6 +57,7 @@ pub mod name {
         LOGGING,
         LEADER_ELECTION,
         TRACING,
+        KOURIER,
     ];
 }
 
@@ -99,6 +102,7 @@ pub fn check(name: &str, data: &BTreeMap<String, String>) -> Findings {
         name::LEADER_ELECTION => reader::check(data, leader_election::read),
         // Knative has moved its keys to config-observability and left it empty.
         name::TRACING => reader::check(data, |_| ()),
+        name::KOURIER => reader::check(data, kourier::read),
         _ => Findings::default(),
     }
 }

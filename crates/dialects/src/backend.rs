@@ -162,6 +162,11 @@ pub(crate) enum TargetKind<'a> {
 }
 
 impl Target<'_> {
+    /// How its port says that it is spoken to.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// The port's name; empty if the Service has one unnamed port.
     pub(crate) fn port_name(&self) -> &str {
         self.port_name

@@ -14,10 +14,11 @@ use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::tls::{TlsHost, TlsId, UpstreamTls};
-use routing::model::{BackendPolicy, Bind, BindId, Protocol, Route, RouteId, Timeouts};
+use routing::model::{BackendPolicy, Bind, BindId, Protocol, Route, RouteId, Timeouts, Visibility};
 use serde_json::Value;
 
 use crate::backend::BackendRef;
+use crate::classes;
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Dependency, Name, Objects};
 
@@ -112,6 +113,8 @@ pub struct Object {
     pub body: Value,
     /// As it was last seen.
     pub status: Value,
+    /// The Knative Ingress that it was made for.
+    pub maker: Option<Name>,
 }
 
 impl Object {
@@ -127,6 +130,7 @@ impl Object {
         let created = meta.creation_timestamp.as_ref();
         Some(Self {
             kind,
+            maker: classes::maker_of(&meta),
             name: Name::of(&meta),
             version: version.rsplit('/').next().unwrap_or_default().into(),
             uid: meta.uid.as_deref().unwrap_or_default().into(),
@@ -151,6 +155,26 @@ impl Object {
             && self.generation == other.generation
             && self.labels == other.labels
             && self.annotations == other.annotations
+            && self.maker == other.maker
+    }
+
+    /// Its records and what is said about it. An object with the label
+    /// `networking.knative.dev/visibility: cluster-local` is served on cluster-local listeners
+    /// only, whatever its dialect is.
+    pub fn translate(&self, objects: &Objects) -> Translation {
+        let mut out = match self.kind.role {
+            Role::Root(translate) | Role::Part(translate) => translate(self, objects),
+        };
+        if classes::visibility(&self.labels) == Some(Visibility::ClusterLocal) {
+            let local = Visibility::ClusterLocal;
+            for (_, route) in &mut out.routes {
+                Arc::make_mut(route).visibility = local;
+            }
+            for (_, host) in &mut out.tls {
+                Arc::make_mut(host).visibility = local;
+            }
+        }
+        out
     }
 }
 

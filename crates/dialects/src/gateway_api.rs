@@ -22,6 +22,7 @@ mod rules;
 mod secure;
 mod session;
 mod sets;
+mod shared;
 mod status;
 mod traffic;
 mod variant;

@@ -25,6 +25,7 @@ use crate::objects::{Claimant, Dependency, Name, Objects};
 use crate::shared::host;
 
 pub use status::{LoadBalancers, Outcome, status};
+pub(crate) use translator::HASH_HEADER;
 
 /// The records of one Ingress.
 #[derive(Clone, Debug, Default)]

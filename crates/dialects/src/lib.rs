@@ -9,9 +9,12 @@
 pub mod apisix;
 pub mod asm;
 pub mod backend;
+pub mod classes;
 mod contour;
 mod diagnostic;
 pub mod emissary;
+#[cfg(test)]
+mod every_field;
 mod fields;
 pub mod foreign;
 pub mod gateway_api;
@@ -23,6 +26,8 @@ pub mod migrate;
 mod objects;
 mod overlay;
 mod ports;
+#[cfg(test)]
+mod same;
 mod shared;
 #[cfg(test)]
 mod testing;

@@ -489,6 +489,12 @@ impl<'a> Reader<'a> {
         self.objects.claims.get(host)?.first()
     }
 
+    /// The Knative Ingress that has this host, unless the object was made for it.
+    pub(crate) fn other_owner(&self, host: &HostPattern, object: &Object) -> Option<&'a Claimant> {
+        let owner = self.host_owner(host)?;
+        (object.maker.as_ref() != Some(&owner.owner)).then_some(owner)
+    }
+
     /// An object of another gateway's kind.
     pub fn foreign(&self, kind: &'static Kind, name: &Name) -> Option<&'a Arc<Object>> {
         self.note(Dependency::Foreign(kind, name.clone()));

@@ -1,5 +1,7 @@
 //! What tests of foreign dialects share: documents in, records and statuses out.
 
+pub(crate) mod model;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
-use crate::foreign::{Kind, Object, Role, Translation};
+use crate::foreign::{Kind, Object, Translation};
 use crate::objects::{Name, Objects};
 
 /// Everything that documents lead to.
@@ -29,10 +31,8 @@ pub(crate) struct Records {
 }
 
 /// Translates or judges one object.
-pub(crate) fn run(kind: &Kind, object: &Object, objects: &Objects) -> Translation {
-    match kind.role {
-        Role::Root(run) | Role::Part(run) => run(object, objects),
-    }
+pub(crate) fn run(_: &Kind, object: &Object, objects: &Objects) -> Translation {
+    object.translate(objects)
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {

@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod classes;
+#[cfg(test)]
 mod containers;
 #[cfg(test)]
 mod crash;

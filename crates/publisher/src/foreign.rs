@@ -98,7 +98,7 @@ fn follow_kind(
     dynamic::watch(client, resources, tell, tasks).shared()
 }
 
-fn resource(kind: &Kind, version: &str) -> ApiResource {
+pub(crate) fn resource(kind: &Kind, version: &str) -> ApiResource {
     ApiResource {
         group: kind.group.to_owned(),
         version: version.to_owned(),

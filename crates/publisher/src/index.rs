@@ -4,6 +4,7 @@
 //! what changed, however many objects there are. A new generation of an Ingress replaces the live
 //! one in a single step, and only once everything that it names is there.
 
+mod classes;
 mod foreign;
 mod gateway_api;
 mod ingress;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use api::networking::v1alpha1::Ingress;
 use dialects::backend::{self, BackendRef};
+use dialects::classes::Class;
 use dialects::foreign::BackendSpec;
 use dialects::gateway_api::{Policy, PolicyKey, PolicyKind, RouteKind};
 use dialects::knative::{self, Outcome, Translation};
@@ -28,6 +30,7 @@ use crate::certificate;
 use crate::few::Few;
 use crate::inbox::Pending;
 
+pub(crate) use classes::{Made, MadeKey, Writes};
 pub(crate) use foreign::{ForeignKey, ForeignOutcome, NameChange};
 pub(crate) use gateway_api::{
     GatewayOutcome, Outcomes, PolicyTold, RouteKey, RouteOutcome, SetOutcome,
@@ -56,6 +59,7 @@ pub(crate) struct Index {
     gateway_api: State,
     kubernetes: ingress::Ingresses,
     foreign: foreign::Foreign,
+    classes: classes::Classes,
     compiler: Compiler,
 }
 
@@ -75,6 +79,7 @@ enum Consumer {
 /// One Ingress of our class.
 struct Held {
     ingress: Arc<Ingress>,
+    class: Class,
     claimant: Claimant,
     /// Hosts of the live and of the newest generation.
     claimed: Few<HostPattern>,
@@ -133,6 +138,7 @@ impl Index {
             gateway_api: State::new(settings.gateway_range, Arc::clone(&settings.sockets)),
             kubernetes: ingress::Ingresses::default(),
             foreign: foreign::Foreign::default(),
+            classes: classes::Classes::default(),
             compiler: Compiler::default(),
         }
     }
@@ -158,7 +164,7 @@ impl Index {
             self.mark(changed);
         }
         for (name, ingress) in pending.ingresses {
-            let ours = ingress.filter(|ingress| knative::is_ours(ingress, &self.class));
+            let ours = ingress.filter(|ingress| self.class_of(ingress).is_some());
             self.put_ingress(name, ours, now);
         }
         for (name, ingress) in pending.kubernetes_ingresses {
@@ -194,9 +200,16 @@ impl Index {
             self.put_policy(PolicyKey { kind, name }, policy.map(Policy::Traffic));
         }
         for (name, gateway) in pending.gateways {
-            self.put_gateway(name, gateway);
+            let made = gateway.clone().map(Made::Gateway);
+            if !self.stage(&MadeKey::Gateway(name.clone()), made) {
+                self.put_gateway(name, gateway);
+            }
         }
         for (name, route) in pending.http_routes {
+            let made = route.clone().map(Made::Route);
+            if self.stage(&MadeKey::Route(name.clone()), made) {
+                continue;
+            }
             let kind = RouteKind::Http;
             self.put_route(RouteKey { kind, name }, route.map(Written::Http), now);
         }
@@ -212,7 +225,10 @@ impl Index {
             self.put_foreign_name(&host, addresses);
         }
         for (key, object) in pending.foreign {
-            self.put_foreign(key, object, now);
+            let made = object.clone().map(Made::Foreign);
+            if !self.stage(&MadeKey::Foreign(key.clone()), made) {
+                self.put_foreign(key, object, now);
+            }
         }
     }
 
@@ -274,14 +290,29 @@ impl Index {
 
     /// What is to be told about Ingresses now that everything so far is published.
     pub(crate) fn take_outcomes(&mut self) -> Vec<(Name, Option<Outcome>)> {
-        let outcome = |held: &Held| Outcome {
-            generation: generation(&held.ingress),
-            live: held.live,
-            diagnostics: held.diagnostics.clone(),
-        };
         let due = std::mem::take(&mut self.due).into_iter();
-        due.map(|name| (name.clone(), self.ingresses.get(&name).map(outcome)))
-            .collect()
+        due.map(|name| {
+            let outcome = self.ingresses.get(&name).map(|held| {
+                let mut diagnostics = held.diagnostics.clone();
+                diagnostics.extend(self.problems_of(&name));
+                Outcome {
+                    generation: generation(&held.ingress),
+                    live: held.live,
+                    diagnostics,
+                }
+            });
+            (name, outcome)
+        })
+        .collect()
+    }
+
+    /// Whose objects an Ingress is served by; `None` if it is not for us.
+    fn class_of(&self, ingress: &Ingress) -> Option<Class> {
+        if knative::is_ours(ingress, &self.class) {
+            return Some(Class::Direct);
+        }
+        let annotations = ingress.metadata.annotations.as_ref()?;
+        Class::parse(annotations.get(api::names::annotation::INGRESS_CLASS)?)
     }
 
     /// Sets or removes an Ingress of our class.
@@ -299,6 +330,7 @@ impl Index {
             self.remove_ingress(&name, now);
         }
         let Some(ingress) = ingress else { return };
+        let class = self.class_of(&ingress).unwrap_or(Class::Direct);
         self.due.insert(name.clone());
         let hosts = knative::hosts(&ingress);
         let Some(held) = self.ingresses.get_mut(&name) else {
@@ -306,6 +338,7 @@ impl Index {
             let changed = self.objects.claim(&claimant, &hosts);
             let held = Held {
                 ingress,
+                class,
                 claimant,
                 claimed: hosts.into(),
                 live: None,
@@ -319,9 +352,11 @@ impl Index {
             self.dirty.insert(Consumer::Ingress(name));
             return self.mark(changed);
         };
-        let is_same =
-            held.ingress.spec == ingress.spec && generation(&held.ingress) == generation(&ingress);
+        let is_same = held.ingress.spec == ingress.spec
+            && generation(&held.ingress) == generation(&ingress)
+            && held.class == class;
         held.ingress = ingress;
+        held.class = class;
         let changed = held.renew_claims(&mut self.objects);
         if is_same {
             return self.mark(changed);
@@ -358,12 +393,14 @@ impl Index {
         for reference in held.backends.iter() {
             self.release_backend(reference, now);
         }
+        self.drop_set(name, now);
     }
 
     fn translate_ingress(&mut self, name: &Name, now: Instant) {
         let Some(held) = self.ingresses.get_mut(name) else {
             return;
         };
+        let class = held.class;
         let mut translation = knative::translate(&held.ingress, &self.objects);
         held.diagnostics = translation.diagnostics.clone();
         let reads = Few::from(std::mem::take(&mut translation.reads));
@@ -371,8 +408,14 @@ impl Index {
         let is_live = held.live == Some(generation(&held.ingress));
         self.due.insert(name.clone());
         self.set_reads(&Consumer::Ingress(name.clone()), &before, &reads);
-        if translation.is_complete(is_live) {
+        if !translation.is_complete(is_live) {
+            return;
+        }
+        if class == Class::Direct {
             self.go_live(name, translation, now);
+            self.drop_set(name, now);
+        } else {
+            self.translate_by_class(name, class, translation, now);
         }
     }
 

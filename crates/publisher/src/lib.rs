@@ -13,6 +13,7 @@ mod foreign;
 mod foreign_status;
 mod gateway_service;
 mod gateway_status;
+mod generated;
 mod inbox;
 mod index;
 mod ingress_status;
@@ -48,6 +49,7 @@ pub use crate::addresses::GatewayRange;
 pub use crate::binds::Sockets;
 use crate::foreign_status::ForeignStatuses;
 use crate::gateway_status::{Caches, GatewayStatuses};
+use crate::generated::GeneratedObjects;
 use crate::inbox::Inbox;
 use crate::index::Index;
 use crate::ingress_status::IngressStatuses;
@@ -121,7 +123,10 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
     knative.start(again(&synced), tasks);
     let gateways = GatewayStatuses::new(cluster.client().clone(), caches);
     gateways.start(again(&synced), tasks);
+    let generated = GeneratedObjects::new(cluster.client().clone());
+    generated.start(again(&synced), tasks);
     let told = Told {
+        generated,
         knative,
         gateways,
         kubernetes,
@@ -234,6 +239,7 @@ fn follow_gateway_api(
 
 /// Who tells users what became of their objects.
 struct Told {
+    generated: GeneratedObjects,
     knative: Statuses,
     gateways: GatewayStatuses,
     kubernetes: IngressStatuses,
@@ -242,6 +248,7 @@ struct Told {
 
 impl Told {
     fn tell(&self, index: &mut Index) {
+        self.generated.tell(index.take_writes());
         self.knative.tell(index.take_outcomes());
         self.gateways.tell(index.take_gateway_outcomes());
         self.kubernetes.tell(index.take_kubernetes_outcomes());

@@ -581,6 +581,46 @@ fn bad_config_maps_of_the_system_namespace_are_refused() {
     );
 }
 
+#[test]
+fn what_is_set_of_kourier_is_judged_and_what_changes_nothing_is_told() {
+    let map = |data: &str| {
+        let mut object: Value = serde_saphyr::from_str(&format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: config-kourier, namespace: knative-serving}}\ndata: {data}\n"
+        ))
+        .expect("YAML");
+        admit_with(&[], Operation::Create, "alice", &mut object, None)
+    };
+    let as_served =
+        "{enable-proxy-protocol: 'false', stream-idle-timeout: 0s, trusted-hops-count: '0'}";
+    assert_eq!(map(as_served), Ok(Vec::new()));
+    for bad in [
+        "{enable-proxy-protocol: maybe}",
+        "{stream-idle-timeout: soon}",
+        "{trusted-hops-count: '-1'}",
+        "{listen-ip-addresses: nowhere}",
+        "{certs-secret-name: cert}",
+        "{extauthz-timeout: x}",
+        "{extauthz-protocol: carrier-pigeon}",
+        "{tracing-sampling-rate: '2'}",
+        // Requests must not pass unasked.
+        "{extauthz-host: 'auth.default:8080'}",
+    ] {
+        assert!(map(bad).is_err(), "{bad}");
+    }
+    for told in [
+        "{enable-proxy-protocol: 'true'}",
+        "{stream-idle-timeout: 5s}",
+        "{trusted-hops-count: '1'}",
+        "{cipher-suites: ECDHE-ECDSA-AES128-GCM-SHA256}",
+        "{tracing-endpoint: 'http://otel:4318'}",
+        "{typo: x}",
+    ] {
+        let warnings = map(told).expect(told);
+        assert_eq!(warnings.len(), 1, "{told}");
+        assert!(warnings[0].contains("has no effect"), "{warnings:?}");
+    }
+}
+
 fn ingress(spec: &str) -> Result<Value, String> {
     create(&format!(
         "apiVersion: networking.internal.knative.dev/v1alpha1\nkind: Ingress\nmetadata: {{name: i, namespace: default}}\nspec: {spec}\n"

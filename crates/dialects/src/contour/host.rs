@@ -113,6 +113,7 @@ impl VirtualHost {
         };
         let parent = object.labels.get(KNATIVE_PARENT);
         let parent = parent.map(|parent| Name::new(&object.name.namespace, parent));
+        let parent = parent.or_else(|| object.maker.clone());
         match reader.host_owner(&pattern) {
             Some(owner) if Some(&owner.owner) != parent.as_ref() => {
                 let text = format!("host {fqdn} belongs to the Knative Ingress {}", owner.owner);

@@ -55,12 +55,9 @@ pub(super) fn keys(object: &Object) -> Vec<Arc<str>> {
 
 /// Every Host; one for all hosts if there is none.
 pub(super) fn all(reader: &Reader<'_>) -> Vec<Host> {
-    let hosts: Vec<_> = reader.foreign_by_key(&HOST, ALL).filter_map(of).collect();
-    if hosts.is_empty() {
-        vec![fallback()]
-    } else {
-        hosts
-    }
+    let mut hosts: Vec<_> = reader.foreign_by_key(&HOST, ALL).filter_map(of).collect();
+    hosts.extend(otherwise(reader));
+    hosts
 }
 
 /// The Hosts that a host of this name may belong to; looks at no others, unless there is none.
@@ -71,22 +68,22 @@ pub(super) fn around(reader: &Reader<'_>, name: &str) -> Vec<Host> {
     let found = keys
         .iter()
         .flat_map(|key| reader.foreign_by_key(&HOST, key));
-    let hosts: Vec<_> = found.filter_map(of).collect();
-    if hosts.is_empty() && reader.foreign_by_key(&HOST, ALL).next().is_none() {
-        return vec![fallback()];
-    }
+    let mut hosts: Vec<_> = found.filter_map(of).collect();
+    hosts.extend(otherwise(reader));
     hosts
 }
 
-fn fallback() -> Host {
-    Host {
+/// The Host for all hosts, if users have none: those of Knative's Ingresses are for theirs only.
+fn otherwise(reader: &Reader<'_>) -> Option<Host> {
+    let mut all = reader.foreign_by_key(&HOST, ALL);
+    all.all(|host| host.maker.is_some()).then(|| Host {
         name: Name::new("", ""),
         glob: Glob::Any,
         labels: BTreeMap::new(),
         selector: None,
         insecure: Insecure::Route,
         is_fallback: true,
-    }
+    })
 }
 
 fn of(object: &Arc<Object>) -> Option<Host> {

@@ -180,7 +180,7 @@ impl Writer<'_> {
     fn spot(&self, spot: &Spot, reader: &Reader<'_>, findings: &Findings, out: &mut Translation) {
         let mut hosts = Vec::new();
         for host in &spot.hosts {
-            match reader.host_owner(host) {
+            match reader.other_owner(host, self.object) {
                 Some(owner) if spot.door.bind.is_none() => {
                     let message = format!(
                         "host {host} belongs to the Knative Ingress {}; the Mapping is not served there",

@@ -18,7 +18,7 @@ use super::{CONSUL_RESOLVER, auth, policy, rewrite, tls};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, Object};
 use crate::objects::{Name, Reader};
-use crate::shared::{headers as header_names, upstream};
+use crate::shared::{headers as header_names, upstream, variant};
 
 /// A request has so long unless somebody says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -327,6 +327,27 @@ fn backend<'v>(
     };
     if !is_known {
         return None;
+    }
+    if tls.is_none()
+        && let Some(target) = service::of_revision(reader, &place)
+    {
+        let protocol = is_grpc.then_some(Protocol::H2c);
+        let says_idle = pick(spec, defaults, "idle_timeout_ms").has("idle_timeout_ms");
+        let wanted = BackendSpec {
+            // Endpoints are chosen by who counts a revision's requests, unless users ask.
+            policy: (policy != policy::plain()).then(|| Arc::new(policy)),
+            protocol: protocol.filter(|protocol| *protocol != target.protocol()),
+            timeouts: idle.filter(|_| says_idle).map(|idle| Timeouts {
+                idle: Some(idle),
+                ..Timeouts::default()
+            }),
+            ..BackendSpec::default()
+        };
+        let mut reference = target.reference;
+        reference.variant = variant::of("emissary", &wanted);
+        let id = reference.id();
+        backends.insert(reference, Arc::new(wanted));
+        return Some(id);
     }
     let wanted = BackendSpec {
         policy: Some(Arc::new(policy)),

@@ -44,15 +44,20 @@ pub(super) fn millis<'v>(
     }
 }
 
-/// The policy of a Mapping's backend.
-pub(super) fn backend<'v>(own: &Fields<'v>, defaults: &Fields<'v>) -> BackendPolicy {
-    let mut policy = BackendPolicy {
+/// What holds if nobody says anything.
+pub(super) fn plain() -> BackendPolicy {
+    BackendPolicy {
         balancer: Balancer::RoundRobin,
         limits: LIMITS,
         connect_timeout: Some(Duration::from_secs(3)),
         idle_timeout: Some(Duration::from_secs(3600)),
         ..BackendPolicy::default()
-    };
+    }
+}
+
+/// The policy of a Mapping's backend.
+pub(super) fn backend<'v>(own: &Fields<'v>, defaults: &Fields<'v>) -> BackendPolicy {
+    let mut policy = plain();
     let key = "connect_timeout_ms";
     policy.connect_timeout = millis(own, defaults, key, policy.connect_timeout);
     let key = "cluster_idle_timeout_ms";

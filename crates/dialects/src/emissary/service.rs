@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::backend::{self, Target, TargetKind};
 use crate::diagnostic::Effect;
 use crate::objects::{Name, Reader};
 use crate::shared::upstream::{self, Nowhere, Place};
@@ -94,6 +95,15 @@ pub(super) fn find(
         (_, None) => return Ok(outside()),
     };
     upstream::find(reader, &service, &IntOrString::Int(i32::from(port)))
+}
+
+/// The Service behind a place, if it is one of a revision or of this gateway itself.
+pub(super) fn of_revision<'o>(reader: &Reader<'o>, place: &Place) -> Option<Target<'o>> {
+    let Place::Service { name, port } = place else {
+        return None;
+    };
+    let target = backend::resolve(reader, name, &IntOrString::Int(i32::from(*port))).ok()?;
+    (!matches!(target.kind, TargetKind::Endpoints)).then_some(target)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use routing::model::{Bind, HostPattern};
 use super::plan::{Finding, ListenerPlan, Namespaces, Plan, Protocol, RouteKind};
 use super::secure::{Owner, Secured};
 use super::sets::{self, Merged};
-use super::{class, secure};
+use super::{class, secure, shared};
 use crate::objects::{Dependency, Name, Objects, Reader};
 
 /// The addresses that a Gateway has.
@@ -84,13 +84,25 @@ pub fn translate_gateway(
         sets: Vec::new(),
     };
     sets::merge(gateway, &mut merged, &reader);
-    let binds = binds(&mut merged);
+    let mut binds = binds(&mut merged);
+    let shared = shared::of(gateway);
+    if let Some(visibility) = shared {
+        binds.clear();
+        let ports = reader.gateway_ports();
+        let sets = merged.sets.iter_mut().map(|set| &mut set.plan);
+        let mut plans: Vec<_> = sets.collect();
+        plans.push(&mut merged.plan);
+        shared::settle(plans, visibility, ports);
+    }
     let mut tls = secure::hosts(&gateway.metadata, &merged.plan, merged.secured);
     let sets = merged.sets.into_iter().map(|set| {
         tls.extend(secure::hosts(&set.metadata, &set.plan, set.secured));
         (set.plan.name.clone(), Arc::new(set.plan))
     });
     let sets = sets.collect();
+    if let Some(visibility) = shared {
+        shared::settle_tls(&mut tls, visibility);
+    }
     GatewayTranslation {
         plan: Some(Arc::new(merged.plan)),
         binds,

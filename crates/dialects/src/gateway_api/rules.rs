@@ -19,7 +19,7 @@ use super::attach::{self, Applicant, Places};
 use super::backends::{Resolver, Wanted};
 use super::filters::{self, Changes};
 use super::plan::Finding;
-use super::{ParentOutcome, RouteTranslation};
+use super::{ParentOutcome, RouteTranslation, shared};
 use crate::objects::{Name, Objects, Reader};
 use crate::overlay;
 
@@ -180,6 +180,13 @@ impl Translator<'_, '_> {
         let kind = applicant.kind.name();
         let hosts = self.places.hosts.iter();
         for (bind, hosts) in hosts.filter(|(bind, _)| self.places.clients.get(*bind) == client) {
+            let reader = self.resolver.reader();
+            let (hosts, taken) = shared::own_hosts(bind, hosts, self.route.metadata, reader);
+            self.notes.extend(taken);
+            if hosts.is_empty() {
+                continue;
+            }
+            let hosts = &hosts;
             let id = format!("{kind} {} {rule:02}.{number:02} {bind}", applicant.name);
             let record = self.record((rule, number), alternative, (bind, hosts));
             let mut record = routing::model::Route {
@@ -189,6 +196,7 @@ impl Translator<'_, '_> {
                 ..record
             };
             self.policies(hosts).apply(&mut record);
+            shared::place(&mut record);
             self.out.routes.push((RouteId(id.into()), Arc::new(record)));
         }
     }

@@ -135,6 +135,7 @@ pub(super) struct Options {
     /// The host of an upstream outside takes the place of the request's.
     pub(super) auto_host: bool,
     pub(super) hash: Vec<HashKey>,
+    /// Zero is no limit.
     pub(super) idle: Option<Duration>,
     pub(super) mirror: Option<(Name, Share)>,
 }
@@ -202,7 +203,7 @@ impl Options {
             regex,
             auto_host: flag(fields, "autoHostRewrite").unwrap_or(false),
             hash: hash(fields),
-            idle: time("idleTimeout").filter(|time| !time.is_zero()),
+            idle: time("idleTimeout"),
             mirror: mirror(fields, namespace),
         }
     }

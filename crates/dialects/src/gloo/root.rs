@@ -118,7 +118,7 @@ fn serve(object: &Object, reader: &Reader<'_>, walk: &mut Walk<'_, '_>, out: &mu
         walk.judgement.warn("GatewayMissing", "spec", text);
     }
     conflicts(object, &places, reader, walk);
-    let domains = domains(&spec.domains, reader, walk);
+    let domains = domains(object, &spec.domains, reader, walk);
     walk.allows_upgrades = places.iter().any(|place| place.allows_upgrades);
     let planned = walk.root(object, spec.routes);
     for place in &places {
@@ -126,7 +126,7 @@ fn serve(object: &Object, reader: &Reader<'_>, walk: &mut Walk<'_, '_>, out: &mu
             object,
             place,
             domains: &domains,
-            is_tls: spec.server.is_some(),
+            scheme: scheme(object, spec.server.is_some(), reader),
         };
         if let Some(server) = &spec.server {
             match &server.termination {
@@ -183,7 +183,12 @@ fn conflicts(object: &Object, places: &[Place], reader: &Reader<'_>, walk: &mut 
     }
 }
 
-fn domains(written: &[String], reader: &Reader<'_>, walk: &mut Walk<'_, '_>) -> Vec<HostPattern> {
+fn domains(
+    object: &Object,
+    written: &[String],
+    reader: &Reader<'_>,
+    walk: &mut Walk<'_, '_>,
+) -> Vec<HostPattern> {
     let field = "spec.virtualHost.domains";
     let mut out = Vec::new();
     for text in written {
@@ -195,7 +200,7 @@ fn domains(written: &[String], reader: &Reader<'_>, walk: &mut Walk<'_, '_>) -> 
             walk.judgement.warn("DomainNotSupported", field, told);
             continue;
         };
-        match reader.host_owner(&pattern) {
+        match reader.other_owner(&pattern, object) {
             Some(owner) => {
                 let text = format!(
                     "domain {text} belongs to the Knative Ingress {}",
@@ -218,7 +223,30 @@ struct Assembly<'a> {
     object: &'a Object,
     place: &'a Place,
     domains: &'a [HostPattern],
-    is_tls: bool,
+    /// At the shared listeners; `None` is both.
+    scheme: Option<&'static str>,
+}
+
+/// At the shared listeners, a VirtualService is for one of the two schemes. One that was made for a
+/// Knative Ingress is for both where no other is for TLS: the gateway has certificates of its own.
+fn scheme(object: &Object, is_tls: bool, reader: &Reader<'_>) -> Option<&'static str> {
+    if is_tls {
+        return Some("https");
+    }
+    let mut domains = object.spec()["virtualHost"]["domains"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|domain| domain.as_str());
+    let has_tls = |domain: &str| {
+        let key = format!("https {}", domain.to_ascii_lowercase());
+        reader
+            .foreign_by_key(&VIRTUAL_SERVICE, &key)
+            .next()
+            .is_some()
+    };
+    let is_both = object.maker.is_some() && !domains.any(has_tls);
+    (!is_both).then_some("http")
 }
 
 impl Assembly<'_> {
@@ -294,13 +322,12 @@ impl Assembly<'_> {
         }
     }
 
-    /// At the shared listeners, a route is for one of the two schemes.
     fn matched(&self, matcher: &Matcher) -> Match {
         let mut matched = matcher.matched();
-        if self.place.bind.is_none() {
+        if let (None, Some(scheme)) = (&self.place.bind, self.scheme) {
             let scheme = Test::Text {
                 how: TextTest::Exact,
-                value: if self.is_tls { "https" } else { "http" }.into(),
+                value: scheme.into(),
                 ignore_case: false,
             };
             matched

@@ -146,7 +146,7 @@ impl Destination {
             found.spec.policy = Some(Arc::new(policy));
         }
         let idle = way.idle.or_else(|| (!found.is_plain).then_some(IDLE));
-        if let Some(idle) = idle {
+        if let Some(idle) = idle.filter(|idle| !idle.is_zero()) {
             found.spec.timeouts = Some(Timeouts {
                 idle: Some(idle),
                 ..Timeouts::default()

@@ -16,6 +16,7 @@ use routing::model::{
 use super::place::{self, Place};
 use super::tls::{self, ServerTls};
 use super::{conditions, names};
+use crate::classes;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
@@ -36,6 +37,8 @@ pub(super) struct Server {
     port: u16,
     bind: Option<Arc<Bind>>,
     tls: Option<ServerTls>,
+    /// The shared listeners that its Gateway says it stands for, whatever its port is.
+    stands_for: Option<Visibility>,
 }
 
 /// `namespace/host` of a server.
@@ -55,16 +58,18 @@ impl Server {
     /// Where an object with these hosts is served.
     pub(super) fn place(&self, gateway: &Name, hosts: BTreeSet<HostPattern>) -> Place {
         let scheme = match self.mode {
-            Mode::Http { .. } => "http",
-            Mode::Https | Mode::Passthrough => "https",
+            // Hosts without a certificate get one of the gateway's own.
+            Mode::Http { redirects: false } if self.stands_for.is_some() => None,
+            Mode::Http { .. } => Some("http"),
+            Mode::Https | Mode::Passthrough => Some("https"),
         };
         Place {
             gateway: gateway.to_string(),
             bind: self.bind.clone(),
-            visibility: Visibility::External,
+            visibility: self.stands_for.unwrap_or(Visibility::External),
             hosts: hosts.into_iter().collect(),
             port: Some(self.port),
-            scheme: self.bind.is_none().then_some(scheme),
+            scheme: scheme.filter(|_| self.bind.is_none()),
             redirects: self.mode == Mode::Http { redirects: true },
             id: format!("{gateway}[{}]", self.at),
             is_passthrough: self.mode == Mode::Passthrough,
@@ -126,7 +131,7 @@ fn host(
     let record = TlsHost {
         origin: conditions::origin(object, &field),
         bind: server.bind.as_ref().map(|bind| bind.id.clone()),
-        visibility: Visibility::External,
+        visibility: server.stands_for.unwrap_or(Visibility::External),
         names: server.hosts.iter().map(|host| host.host.clone()).collect(),
         sort_key: SortKey(sort_key),
         action,
@@ -242,16 +247,19 @@ fn server(at: usize, fields: &Fields<'_>, gateway: &Object, reader: &Reader<'_>)
     }
     let ports = reader.gateway_ports();
     let is_tls = !matches!(mode, Mode::Http { .. });
-    let is_shared = match is_tls {
-        true => ports.is_https(number),
-        false => ports.is_http(number),
-    };
+    let stands_for = classes::visibility(&gateway.labels);
+    let is_shared = stands_for.is_some()
+        || match is_tls {
+            true => ports.is_https(number),
+            false => ports.is_http(number),
+        };
     Some(Server {
         at,
         hosts,
         mode,
         port: number,
         bind: (!is_shared).then(|| Arc::new(ports.bind(number, is_tls))),
+        stands_for,
         tls,
     })
 }

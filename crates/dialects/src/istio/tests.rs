@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::backend::{self, BackendRef};
-use crate::foreign::{BackendSpec, Kind, Object, Role, Translation, kinds};
+use crate::foreign::{BackendSpec, Kind, Object, Translation, kinds};
 use crate::objects::{Name, Objects};
 use crate::{ingress, knative};
 
@@ -141,9 +141,7 @@ fn secret(objects: &mut Objects, name: &Name, document: &Value) {
 }
 
 fn translate_one(object: &Object, objects: &Objects) -> Translation {
-    match object.kind.role {
-        Role::Root(translate) | Role::Part(translate) => translate(object, objects),
-    }
+    object.translate(objects)
 }
 
 pub(crate) fn translate_all(documents: &[Value]) -> Output {

@@ -99,7 +99,7 @@ fn hosts(object: &Object, spec: &Fields<'_>, reader: &Reader<'_>) -> Vec<HostPat
             spec.findings().refuse("HostInvalid", &field, message);
             continue;
         };
-        if let Some(owner) = reader.host_owner(&pattern) {
+        if let Some(owner) = reader.other_owner(&pattern, object) {
             let message = format!(
                 "host {pattern} belongs to the Knative Ingress {}",
                 owner.owner

@@ -21,7 +21,7 @@ use crate::shared::{headers, host};
 
 /// A prober sends this header with this value, and the gateway fills in the hash of what it serves.
 /// Who answers is the backend's matter: for pods of a revision the proxy does.
-const HASH_HEADER: &str = "k-network-hash";
+pub(crate) const HASH_HEADER: &str = "k-network-hash";
 const HASH_OVERRIDE: &str = "override";
 
 /// Translates one Ingress.
@@ -369,7 +369,8 @@ impl Translator<'_> {
         let mut headers = extra;
         headers.extend(plan.headers.iter().cloned());
         // Longest path first, then most headers, then as written.
-        let length = plan.path.as_ref().map_or(0, |path| path.len());
+        // No path is every path, as `/` is.
+        let length = plan.path.as_ref().map_or(1, |path| path.len());
         let sort_key = vec![
             -(length as i64),
             -(headers.len() as i64),

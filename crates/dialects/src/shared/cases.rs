@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::diagnostic::Diagnostic;
-use crate::foreign::{self, BackendSpec, Kind, Object, Role};
+use crate::foreign::{self, BackendSpec, Kind, Object};
 use crate::objects::{Name, Objects};
 
 /// What a set of objects becomes.
@@ -128,9 +128,7 @@ pub(crate) fn translate_all(documents: &[Value]) -> Records {
     let mut records = Records::default();
     for object in &foreign {
         let name = format!("{} {}", object.kind.kind, object.name);
-        let translation = match object.kind.role {
-            Role::Root(translate) | Role::Part(translate) => translate(object, &objects),
-        };
+        let translation = object.translate(&objects);
         let own: BTreeSet<_> = translation.backends.keys().map(|it| it.id()).collect();
         for (id, route) in translation.routes {
             assert!(!records.routes.contains_key(&id), "{id} twice");

@@ -10,8 +10,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use dialects::backend::BackendRef;
-use dialects::foreign::{BackendSpec, Kind, Object, Role, Translation};
-use dialects::{Dependency, Diagnostic, Effect, Name, Objects, migrate};
+use dialects::foreign::{BackendSpec, Kind, Object, Translation};
+use dialects::{Dependency, Diagnostic, Effect, Name, migrate};
 use k8s_openapi::api::core::v1::Secret;
 use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{Bind, BindId, Origin, Route, RouteId};
@@ -19,7 +19,7 @@ use routing::{BindKey, Snapshot, Visibility};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Consumer, Index};
+use super::{Consumer, Index, MadeKey};
 use crate::few::Few;
 
 /// Identity of an object of any of these kinds.
@@ -74,6 +74,18 @@ pub(crate) struct ForeignOutcome {
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// Sockets that could not be had.
     pub(crate) unbound: Vec<Diagnostic>,
+}
+
+impl Foreign {
+    pub(super) fn has(&self, key: &ForeignKey) -> bool {
+        self.held.contains_key(key)
+    }
+
+    /// What was said about an object.
+    pub(super) fn told(&self, key: &ForeignKey) -> Vec<Diagnostic> {
+        let held = self.held.get(key);
+        held.map_or_else(Vec::new, |held| held.diagnostics.clone())
+    }
 }
 
 impl Index {
@@ -141,7 +153,7 @@ impl Index {
         let Some(held) = self.foreign.held.get_mut(key) else {
             return;
         };
-        let translation = translate(key, &held.object, &self.objects);
+        let translation = held.object.translate(&self.objects);
         let Translation {
             routes,
             tls,
@@ -154,6 +166,7 @@ impl Index {
         held.diagnostics = diagnostics;
         held.status = status.map(Arc::new);
         self.foreign.due.insert(key.clone());
+        self.tell_maker(&MadeKey::Foreign(key.clone()));
         self.replace_foreign_records(key, routes, tls);
         self.replace_foreign_binds(key, binds);
         self.replace_foreign_backends(key, backends, now);
@@ -346,8 +359,8 @@ impl Index {
         input.backends = backends
             .map(|(reference, used)| (reference.id(), (reference.clone(), used.spec.clone())))
             .collect();
-        for (key, held) in &self.foreign.held {
-            let translation = translate(key, &held.object, &self.objects);
+        for held in self.foreign.held.values() {
+            let translation = held.object.translate(&self.objects);
             input
                 .tls
                 .extend(translation.tls.into_iter().map(|(_, host)| host));
@@ -410,12 +423,6 @@ impl Index {
             diagnostics: held.diagnostics.clone(),
             unbound: unbound.collect(),
         }
-    }
-}
-
-fn translate(key: &ForeignKey, object: &Object, objects: &Objects) -> Translation {
-    match key.kind.role {
-        Role::Root(translate) | Role::Part(translate) => translate(object, objects),
     }
 }
 

@@ -15,13 +15,13 @@ use dialects::backend::BackendRef;
 use dialects::gateway_api::{
     self, BindFailure, ParentOutcome, Plan, PolicyKey, RouteKind, RouteTranslation,
 };
-use dialects::{Dependency, Name};
+use dialects::{Dependency, Diagnostic, Effect, Name};
 use routing::BindId;
 use routing::model::RouteId;
 use routing::model::tls::TlsId;
 use tokio::time::Instant;
 
-use super::{Consumer, Index};
+use super::{Consumer, Index, MadeKey};
 use crate::addresses::{Addresses, GatewayRange};
 use crate::binds::{Binds, Sockets};
 use crate::few::Few;
@@ -126,6 +126,54 @@ impl State {
             binds: Binds::new(sockets),
             due: Due::default(),
         }
+    }
+}
+
+impl State {
+    pub(super) fn has_gateway(&self, name: &Name) -> bool {
+        self.gateways.contains_key(name)
+    }
+
+    /// Whether there is such an HTTPRoute.
+    pub(super) fn has_route(&self, name: &Name) -> bool {
+        let kind = RouteKind::Http;
+        self.routes.contains_key(&RouteKey {
+            kind,
+            name: name.clone(),
+        })
+    }
+
+    /// What is wrong with an HTTPRoute.
+    pub(super) fn told(&self, name: &Name) -> Vec<Diagnostic> {
+        let kind = RouteKind::Http;
+        let key = RouteKey {
+            kind,
+            name: name.clone(),
+        };
+        let held = self.routes.get(&key);
+        let parents = held.into_iter().flat_map(|held| &held.parents);
+        let findings = parents.flat_map(|parent| {
+            [&parent.refused, &parent.unresolved, &parent.partial]
+                .into_iter()
+                .flatten()
+        });
+        let mut told: Vec<_> = findings
+            .map(|finding| Diagnostic {
+                effect: Effect::Refused,
+                field: "spec".to_owned(),
+                reason: finding.reason,
+                message: finding.message.clone(),
+            })
+            .collect();
+        if held.is_some_and(|held| held.parents.is_empty()) {
+            told.push(Diagnostic {
+                effect: Effect::Waiting,
+                field: "spec.parentRefs".to_owned(),
+                reason: "GatewayMissing",
+                message: "its Gateway does not exist yet".to_owned(),
+            });
+        }
+        told
     }
 }
 
@@ -336,6 +384,9 @@ impl Index {
             Written::Grpc(route) => gateway_api::translate_grpc(route, &self.objects),
         };
         self.replace_route(key, translation, now);
+        if key.kind == RouteKind::Http {
+            self.tell_maker(&MadeKey::Route(key.name.clone()));
+        }
     }
 
     fn replace_route(&mut self, key: &RouteKey, translation: RouteTranslation, now: Instant) {

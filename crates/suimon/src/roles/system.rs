@@ -223,6 +223,7 @@ pub async fn prepare(
         "config-deployment",
         "config-features",
         "config-gc",
+        "config-kourier",
         "config-leader-election",
         "config-logging",
         "config-network",
