@@ -213,7 +213,7 @@ pub struct BackendSpec {
 }
 
 /// A host outside of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct ExternalHost {
     /// An address, or a name that is looked up again and again.
     pub host: Arc<str>,

@@ -160,7 +160,7 @@ fn answers(case: &Case, made: &Made) -> BTreeMap<String, Value> {
         let found = snapshot.select(Visibility::External, probe);
         let mut answer = match found {
             None => json!("nobody"),
-            Some(route) => self::answer(case, made, route.source(), probe),
+            Some(route) => answer(case, made, route.source(), probe),
         };
         if case.asks.iter().any(|ask| ask == "certificate") {
             answer = json!({"certificate": certificate(made, probe.host()), "then": answer});

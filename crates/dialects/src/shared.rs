@@ -2,8 +2,6 @@
 
 pub(crate) mod authorities;
 pub(crate) mod authority;
-#[cfg(test)]
-pub(crate) mod cases;
 pub(crate) mod envoy_format;
 pub(crate) mod go_duration;
 pub(crate) mod headers;

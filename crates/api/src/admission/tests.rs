@@ -613,6 +613,8 @@ fn what_is_set_of_kourier_is_judged_and_what_changes_nothing_is_told() {
         "{trusted-hops-count: '1'}",
         "{cipher-suites: ECDHE-ECDSA-AES128-GCM-SHA256}",
         "{tracing-endpoint: 'http://otel:4318'}",
+        "{enable-service-access-logging: 'true'}",
+        "{service-access-log-template: '%PROTOCOL%'}",
         "{typo: x}",
     ] {
         let warnings = map(told).expect(told);

@@ -120,10 +120,13 @@ fn certificates(reader: &Reader<'_>) {
 }
 
 fn telemetry(reader: &Reader<'_>) {
-    let why = "the gateway writes no access log";
+    // One log for the whole gateway, chosen where it is started; off unless it is there.
+    let why = "the gateway's access log is access-log of the settings file";
     if reader.text("enable-service-access-logging").is_some() {
         flag(reader, "enable-service-access-logging", false, why);
     }
+    let why = "the shape of a line is access-log.format and access-log.template of the settings \
+               file, in Go's template language; Envoy's is not read";
     named(reader, "service-access-log-template", why);
     let why = "the gateway sends no traces";
     named(reader, "tracing-endpoint", why);

@@ -3,13 +3,13 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::shared::cases::{self, Get};
+use crate::testing::{self, Get};
 
 const CASES: &str = "golden/apisix";
 
 #[test]
 fn each_golden_case_translates_as_recorded() {
-    cases::golden(CASES, 40);
+    testing::golden(CASES, 40);
 }
 
 fn route(name: &str, rules: &Value) -> Value {
@@ -45,9 +45,9 @@ fn the_host_decides_then_an_exact_path_then_the_longest_prefix_then_the_priority
             ]),
         ),
     ];
-    let snapshot = cases::snapshot(&documents);
+    let snapshot = testing::snapshot(&documents);
     let check = |host: &str, path: &str, expected: &str| {
-        let found = cases::selected(&snapshot, Get(host, path));
+        let found = testing::selected(&snapshot, Get(host, path));
         assert_eq!(found, expected, "{host}{path}");
     };
     check("any", "/", "a spec.http[0]");
@@ -68,12 +68,12 @@ fn the_host_decides_then_an_exact_path_then_the_longest_prefix_then_the_priority
 #[test]
 fn what_a_path_says_without_an_asterisk_is_exact() {
     let documents = [route("a", &json!([{"match": {"paths": ["/left"]}}]))];
-    let snapshot = cases::snapshot(&documents);
+    let snapshot = testing::snapshot(&documents);
     assert_eq!(
-        cases::selected(&snapshot, Get("h", "/left")),
+        testing::selected(&snapshot, Get("h", "/left")),
         "a spec.http[0]"
     );
-    assert_eq!(cases::selected(&snapshot, Get("h", "/left/x")), "");
+    assert_eq!(testing::selected(&snapshot, Get("h", "/left/x")), "");
 }
 
 proptest! {
@@ -81,14 +81,14 @@ proptest! {
 
     #[test]
     fn no_object_makes_a_translation_panic(
-        specs in prop::collection::vec(cases::any_json(cases::vocabulary(CASES)), 7),
+        specs in prop::collection::vec(testing::any_json(testing::vocabulary(CASES)), 7),
     ) {
         let objects = super::KINDS.iter().zip(specs).map(|(kind, spec)| json!({
             "apiVersion": "apisix.apache.org/v2", "kind": kind.kind,
             "metadata": {"name": "web", "namespace": "default"},
             "spec": spec,
         }));
-        cases::translate_all(&objects.collect::<Vec<_>>());
+        testing::translate_all(&objects.collect::<Vec<_>>());
     }
 
     #[test]
@@ -96,20 +96,20 @@ proptest! {
         case in any::<prop::sample::Index>(),
         document in any::<prop::sample::Index>(),
         at in any::<usize>(),
-        with in cases::any_json(cases::vocabulary(CASES)),
+        with in testing::any_json(testing::vocabulary(CASES)),
     ) {
-        let inputs = cases::inputs(CASES);
+        let inputs = testing::inputs(CASES);
         let mut documents = case.get(&inputs).clone();
         let at_document = document.index(documents.len());
         if matches!(documents[at_document]["kind"].as_str(), Some("Service" | "Secret")) {
             return Ok(());
         }
-        let spec = cases::mutated(&documents[at_document]["spec"], at, &with);
+        let spec = testing::mutated(&documents[at_document]["spec"], at, &with);
         documents[at_document]["spec"] = spec;
-        let records = cases::translate_all(&documents);
+        let records = testing::translate_all(&documents);
         documents.rotate_left(1);
-        prop_assert_eq!(&records, &cases::translate_all(&documents));
+        prop_assert_eq!(&records, &testing::translate_all(&documents));
         documents.reverse();
-        prop_assert_eq!(&records, &cases::translate_all(&documents));
+        prop_assert_eq!(&records, &testing::translate_all(&documents));
     }
 }

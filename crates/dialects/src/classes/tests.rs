@@ -72,7 +72,7 @@ fn claim(objects: &mut Objects, ingress: &Ingress) {
     objects.claim(&claimant, &knative::hosts(ingress));
 }
 
-fn of_ingress(ingress: &Ingress, objects: &Objects) -> (knative::Translation, Made) {
+fn of_ingress(ingress: &Ingress, objects: &Objects) -> (Translation, Made) {
     let translation = knative::translate(ingress, objects);
     let mut made = Made::default();
     made.model.routes = translation.routes.iter().cloned().collect();

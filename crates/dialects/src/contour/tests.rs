@@ -11,15 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::objects::{Claimant, Name, Objects};
-use crate::testing::{self, Records};
-
-fn documents(yaml: &str) -> Vec<Value> {
-    serde_saphyr::from_multiple(yaml).expect("documents")
-}
-
-fn translate(documents: &[Value]) -> Records {
-    testing::translate(KINDS, documents)
-}
+use crate::testing::{self, Records, documents, translate_only as translate};
 
 #[test]
 fn each_golden_case_translates_as_recorded() {
@@ -297,17 +289,16 @@ proptest! {
             objects.put_foreign(kind, &one.name.clone(), Some(Arc::new(one)));
         }
         for one in [object(kind, "root", &spec), object(kind, "child", &child)] {
-            let translation = testing::run(kind, &one, &objects);
+            let translation = one.translate(&objects);
             prop_assert!(translation.status.is_some());
         }
     }
 
     #[test]
     fn the_order_in_which_objects_arrive_changes_nothing(
-        case in proptest::sample::select(testing::cases("golden/contour")),
+        documents in proptest::sample::select(testing::inputs("golden/contour")),
         seed in any::<prop::sample::Index>(),
     ) {
-        let documents = documents(&case);
         let mut shuffled = documents.clone();
         let at = seed.index(documents.len());
         shuffled.rotate_left(at);
@@ -320,8 +311,8 @@ proptest! {
 #[test]
 fn every_type_of_error_has_a_case() {
     let mut seen: BTreeMap<&str, bool> = status::kind::ALL.iter().map(|it| (*it, false)).collect();
-    for case in testing::cases("golden/contour") {
-        let records = translate(&documents(&case));
+    for documents in testing::inputs("golden/contour") {
+        let records = translate(&documents);
         let text = serde_json::to_string(&records.statuses).expect("JSON");
         for (kind, is_seen) in &mut seen {
             *is_seen |= text.contains(&format!("\"type\":\"{kind}\""));

@@ -3,13 +3,13 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::shared::cases::{self, Get};
+use crate::testing::{self, Get};
 
 const CASES: &str = "golden/emissary";
 
 #[test]
 fn each_golden_case_translates_as_recorded() {
-    cases::golden(CASES, 40);
+    testing::golden(CASES, 40);
 }
 
 fn mapping(name: &str, spec: &Value) -> Value {
@@ -36,9 +36,9 @@ fn host(name: &str, hostname: &str, spec: &Value) -> Value {
 }
 
 fn check(documents: &[Value], requests: &[(&str, &str, &str)]) {
-    let snapshot = cases::snapshot(documents);
+    let snapshot = testing::snapshot(documents);
     for (host, path, expected) in requests {
-        let found = cases::selected(&snapshot, Get(host, path));
+        let found = testing::selected(&snapshot, Get(host, path));
         let found = found.split(' ').next().unwrap_or_default();
         assert_eq!(found, *expected, "{host}{path}");
     }
@@ -121,7 +121,7 @@ fn a_change_of_one_mapping_does_not_cost_mappings_of_other_groups() {
             &json!({"prefix": "/three", "hostname": "x.example"}),
         ),
     ];
-    let (mut objects, mut mappings) = cases::load(&documents);
+    let (mut objects, mut mappings) = testing::load(&documents);
     let reads = |at: usize| {
         let mapping = &mappings[at];
         super::mapping::translate(mapping, &objects).reads
@@ -150,7 +150,7 @@ fn weights_are_shared_between_mappings_as_percents() {
             }
             mapping(&format!("m{at}"), &spec)
         });
-        let records = cases::translate_all(&mappings.collect::<Vec<_>>());
+        let records = testing::translate_all(&mappings.collect::<Vec<_>>());
         let route = records.routes.into_values().next().expect("a route");
         let routing::model::Action::Forward(split) = &route.action else {
             panic!("{:?}", route.action);
@@ -175,14 +175,14 @@ proptest! {
 
     #[test]
     fn no_object_makes_a_translation_panic(
-        specs in prop::collection::vec(cases::any_json(cases::vocabulary(CASES)), 14),
+        specs in prop::collection::vec(testing::any_json(testing::vocabulary(CASES)), 14),
     ) {
         let objects = super::KINDS.iter().zip(specs).map(|(kind, spec)| json!({
             "apiVersion": "getambassador.io/v3alpha1", "kind": kind.kind,
             "metadata": {"name": "ambassador", "namespace": "default"},
             "spec": spec,
         }));
-        cases::translate_all(&objects.collect::<Vec<_>>());
+        testing::translate_all(&objects.collect::<Vec<_>>());
     }
 
     #[test]
@@ -190,20 +190,20 @@ proptest! {
         case in any::<prop::sample::Index>(),
         document in any::<prop::sample::Index>(),
         at in any::<usize>(),
-        with in cases::any_json(cases::vocabulary(CASES)),
+        with in testing::any_json(testing::vocabulary(CASES)),
     ) {
-        let inputs = cases::inputs(CASES);
+        let inputs = testing::inputs(CASES);
         let mut documents = case.get(&inputs).clone();
         let at_document = document.index(documents.len());
         if documents[at_document]["kind"] == json!("Service") || documents[at_document]["kind"] == json!("Secret") {
             return Ok(());
         }
-        let spec = cases::mutated(&documents[at_document]["spec"], at, &with);
+        let spec = testing::mutated(&documents[at_document]["spec"], at, &with);
         documents[at_document]["spec"] = spec;
-        let records = cases::translate_all(&documents);
+        let records = testing::translate_all(&documents);
         documents.rotate_left(1);
-        prop_assert_eq!(&records, &cases::translate_all(&documents));
+        prop_assert_eq!(&records, &testing::translate_all(&documents));
         documents.reverse();
-        prop_assert_eq!(&records, &cases::translate_all(&documents));
+        prop_assert_eq!(&records, &testing::translate_all(&documents));
     }
 }

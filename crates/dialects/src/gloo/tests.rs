@@ -8,15 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::objects::Objects;
-use crate::testing::{self, Records};
-
-fn documents(yaml: &str) -> Vec<Value> {
-    serde_saphyr::from_multiple(yaml).expect("documents")
-}
-
-fn translate(documents: &[Value]) -> Records {
-    testing::translate(KINDS, documents)
-}
+use crate::testing::{self, Records, documents, translate_only as translate};
 
 #[test]
 fn each_golden_case_translates_as_recorded() {
@@ -173,17 +165,16 @@ proptest! {
             objects.put_foreign(one.kind, &one.name, Some(Arc::new(one.clone())));
         }
         for one in &all {
-            let translation = testing::run(one.kind, one, &objects);
+            let translation = one.translate(&objects);
             prop_assert!(translation.status.is_some());
         }
     }
 
     #[test]
     fn the_order_in_which_objects_arrive_changes_nothing(
-        case in proptest::sample::select(testing::cases("golden/gloo")),
+        documents in proptest::sample::select(testing::inputs("golden/gloo")),
         seed in any::<prop::sample::Index>(),
     ) {
-        let documents = documents(&case);
         let mut shuffled = documents.clone();
         let at = seed.index(documents.len());
         shuffled.rotate_left(at);

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sha2::{Digest as _, Sha256};
 
 use crate::backend::{self, BackendRef, Unresolved};
 use crate::diagnostic::Effect;
 use crate::foreign::{BackendSpec, ExternalHost};
 use crate::objects::{Name, Reader};
+use crate::shared::variant;
 
 /// A Service's port, or a host outside of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,12 +85,11 @@ pub(crate) fn reference(
             (name, port)
         }
     };
-    let digest = Sha256::digest(format!("{spec:?}"));
     let reference = BackendRef {
         service,
         port,
         http2,
-        variant: Some(format!("{dialect}/{}", hex::encode(&digest[..6])).into()),
+        variant: Some(variant::always(dialect, &spec)),
     };
     (reference, Arc::new(spec))
 }

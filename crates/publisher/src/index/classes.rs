@@ -185,11 +185,12 @@ impl Index {
             return false;
         };
         self.classes.makers.insert(key.clone(), maker.clone());
+        let was_whole = self.classes.is_whole(&maker);
         let set = self.classes.sets.entry(maker.clone()).or_default();
-        let is_as_wanted = set.wanted.get(key).is_some_and(|wanted| made.is(wanted));
         set.seen.insert(key.clone(), made);
-        if is_as_wanted && set.served.contains(key) {
-            // Its status perhaps; nothing else waits for it.
+        let is_served = set.served.contains(key);
+        if is_served && was_whole && self.classes.is_whole(&maker) {
+            // It says what it said: its status changed perhaps, and nothing waits for it.
             return false;
         }
         self.dirty.insert(Consumer::Ingress(maker));
