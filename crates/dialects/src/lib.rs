@@ -13,8 +13,6 @@ pub mod classes;
 mod contour;
 mod diagnostic;
 pub mod emissary;
-#[cfg(test)]
-mod every_field;
 mod fields;
 pub mod foreign;
 pub mod gateway_api;

@@ -35,28 +35,8 @@ const DIALECTS: [&str; 8] = [
     "knative",
 ];
 
-/// What every case has.
+/// What every case has besides its Services.
 const BASE: &str = r#"
-apiVersion: v1
-kind: Service
-metadata: {name: web, namespace: default}
-spec: {ports: [{name: http, port: 80}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: canary, namespace: default}
-spec: {ports: [{name: http, port: 80}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: shadow, namespace: default}
-spec: {ports: [{name: http, port: 80}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: auth, namespace: default}
-spec: {ports: [{name: http, port: 80}]}
----
 apiVersion: v1
 kind: Secret
 metadata: {name: cert, namespace: default}
@@ -144,6 +124,7 @@ fn documents(text: &str) -> Vec<Value> {
 fn made(text: &str) -> Made {
     let mut objects = Objects::default();
     let mut all = documents(BASE);
+    all.extend(model::services());
     all.extend(documents(text));
     model::of(&all, &mut objects)
 }
@@ -189,7 +170,11 @@ fn answer(case: &Case, made: &Made, route: &Route, probe: &Probe) -> Value {
         Action::Respond(respond) => return told(respond),
         Action::Redirect(redirect) => return elsewhere(redirect, probe.path()),
         Action::ForwardSecure(_) if probe.scheme() == "http" => {
-            return json!({"redirect": "https", "status": 301});
+            // `Action::ForwardSecure`: the rest of the URL stays as it is.
+            return json!({
+                "redirect": "https", "host": "same", "port": "usual",
+                "path": probe.path(), "status": 301,
+            });
         }
         Action::Forward(split) | Action::ForwardSecure(split) => split,
     };

@@ -117,7 +117,14 @@ fn secret(objects: &mut Objects, name: &Name, document: &Value) {
 /// What the documents become besides the Services of every case.
 pub(crate) fn translate_all(documents: &[Value]) -> Records {
     let (objects, foreign) = load(documents);
-    translate_in(&objects, &foreign)
+    let records = translate_in(&objects, &foreign);
+    for (id, route) in &records.routes {
+        for backend in sent_to(route) {
+            let is_told = records.backends.contains_key(&*backend.0);
+            assert!(is_told, "{id}: {backend} is not told");
+        }
+    }
+    records
 }
 
 /// What the documents become alone.
@@ -132,12 +139,8 @@ fn translate_in(objects: &Objects, foreign: &[Object]) -> Records {
     for object in foreign {
         let name = format!("{} {}", object.kind.kind, object.name);
         let translation = object.translate(objects);
-        let own: BTreeSet<_> = translation.backends.keys().map(|it| it.id()).collect();
         for (id, route) in translation.routes {
             assert!(!records.routes.contains_key(&id), "{id} twice");
-            for backend in sent_to(&route) {
-                assert!(own.contains(&backend), "{id}: {backend} is not told");
-            }
             records.routes.insert(id, route);
         }
         records.tls.extend(translation.tls);

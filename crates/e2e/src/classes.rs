@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Server, guest, http};
+use crate::{Server, guest, http, protocols, tls};
 
 const HELLO: &str = include_str!("../scenarios/1-knative-hello/service.yaml");
 const IMAGE: &str = "gcr.io/knative-samples/helloworld-go";
@@ -25,7 +25,7 @@ const CLASSES: [(&str, &[&str]); 5] = [
 
 /// Answers what the program of the scenario would.
 async fn start() -> anyhow::Result<Server> {
-    let server = Server::start_with_processes().await?;
+    let server = Server::start().await?;
     guest::add_image_as(&server, IMAGE).await?;
     Ok(server)
 }
@@ -112,6 +112,81 @@ async fn a_service_answers_the_same_through_every_class() -> anyhow::Result<()> 
             "/",
         );
         assert_eq!(local.await?.status, 404, "{class}: only inside");
+    }
+    Ok(())
+}
+
+/// A Service of a class, of two revisions that share its requests, each with a tag.
+fn shared(name: &str, class: &str, generation: &str) -> String {
+    let traffic = match generation {
+        "one" => json!([{"revisionName": format!("{name}-one"), "percent": 100, "tag": "one"}]),
+        _ => json!([
+            {"revisionName": format!("{name}-one"), "percent": 50, "tag": "one"},
+            {"revisionName": format!("{name}-two"), "percent": 50, "tag": "two"},
+        ]),
+    };
+    let container = json!({
+        "image": IMAGE, "env": [{"name": "TARGET", "value": generation}],
+    });
+    let service = json!({
+        "apiVersion": "serving.knative.dev/v1", "kind": "Service",
+        "metadata": {"name": name, "annotations": {
+            "networking.knative.dev/ingress.class":
+                format!("{class}.ingress.networking.knative.dev"),
+        }},
+        "spec": {
+            "template": {
+                "metadata": {"name": format!("{name}-{generation}")},
+                "spec": {"containers": [container]},
+            },
+            "traffic": traffic,
+        },
+    });
+    service.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_splits_headers_and_protocols_are_the_same_through_every_class() -> anyhow::Result<()>
+{
+    let server = start().await?;
+    guest::add_image(&server).await?;
+    let certificates = tls::local_client(&server)?;
+    for class in CLASSES
+        .map(|(class, _)| class)
+        .into_iter()
+        .chain(["kourier"])
+    {
+        for generation in ["one", "two"] {
+            server.apply(&shared(class, class, generation)).await?;
+        }
+        let host = format!("{class}.default.localhost");
+        for tag in ["one", "two"] {
+            let host = format!("{tag}-{host}");
+            let answer = http::get(server.gateway, &host, "/env/TARGET").await?;
+            assert_eq!((answer.status, &*answer.body), (200, tag), "{host}");
+            let head = http::get(server.gateway, &host, "/headers").await?.body;
+            let revision = format!("knative-serving-revision: {class}-{tag}\r\n");
+            assert!(head.contains(&revision), "{host}: {head}");
+        }
+        // Each has half: one of them alone is as likely as 60 tosses of a coin that are alike.
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..60 {
+            let answer = http::get(server.gateway, &host, "/env/TARGET").await?;
+            assert_eq!(answer.status, 200, "{class}");
+            seen.insert(answer.body);
+        }
+        assert_eq!(seen.len(), 2, "{class}: {seen:?}");
+        protocols::talk(&server, &host).await?;
+        let mut secure = tls::connect(server.secure, &host, &certificates).await?;
+        let answer = tls::ask(&mut secure, &host).await?;
+        assert!(answer.starts_with("http/1.1 200"), "{class}: {answer}");
+        let grpc = format!("{class}-grpc");
+        let container =
+            json!({"image": guest::IMAGE, "ports": [{"name": "h2c", "containerPort": 8080}]});
+        let mut service: Value = serde_json::from_str(&shared(&grpc, class, "one"))?;
+        service["spec"]["template"]["spec"]["containers"] = json!([container]);
+        server.apply(&service.to_string()).await?;
+        protocols::echo(&server, &format!("{grpc}.default.localhost")).await?;
     }
     Ok(())
 }

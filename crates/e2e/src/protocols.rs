@@ -36,10 +36,15 @@ async fn grpc_streams_both_ways_and_keeps_its_trailers() -> anyhow::Result<()> {
     guest::add_image(&server).await?;
     let ports = "ports: [{name: h2c, containerPort: 8080}]";
     server.apply(&guest::service("echo", ports, "")).await?;
+    echo(&server, "echo.default.localhost").await
+}
+
+/// Two messages of one gRPC stream to a host come back, each before the next is sent.
+pub(crate) async fn echo(server: &Server, host: &str) -> anyhow::Result<()> {
     let stream = TcpStream::connect(server.gateway).await?;
     let (mut client, connection) = h2::client::handshake(stream).await?;
     tokio::spawn(connection);
-    let request = Request::post("http://echo.default.localhost/test.Echo/Stream")
+    let request = Request::post(format!("http://{host}/test.Echo/Stream"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(())?;
@@ -90,8 +95,13 @@ async fn websocket_passes_messages_both_ways() -> anyhow::Result<()> {
     let server = Server::start().await?;
     guest::add_image(&server).await?;
     server.apply(&guest::service("talk", "", "")).await?;
+    talk(&server, "talk.default.localhost").await
+}
+
+/// Messages to a host come back over WebSocket.
+pub(crate) async fn talk(server: &Server, host: &str) -> anyhow::Result<()> {
     let stream = TcpStream::connect(server.gateway).await?;
-    let url = "ws://talk.default.localhost/chat";
+    let url = format!("ws://{host}/chat");
     let (mut socket, answer) = tokio_tungstenite::client_async(url, stream).await?;
     assert_eq!(answer.status(), 101);
     let long = "x".repeat(300_000);

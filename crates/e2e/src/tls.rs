@@ -63,7 +63,7 @@ fn client(authority: CertificateDer<'static>) -> anyhow::Result<Arc<ClientConfig
     Ok(Arc::new(config))
 }
 
-async fn connect(
+pub(crate) async fn connect(
     address: SocketAddr,
     host: &str,
     config: &Arc<ClientConfig>,
@@ -76,7 +76,7 @@ async fn connect(
 }
 
 /// One request on a connection that stays open. Returns head and body.
-async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> anyhow::Result<String> {
+pub(crate) async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> anyhow::Result<String> {
     let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
@@ -182,7 +182,7 @@ async fn a_certificate_is_swapped_without_a_dropped_connection() -> anyhow::Resu
 }
 
 /// A client that trusts the server's local authority.
-fn local_client(server: &Server) -> anyhow::Result<Arc<ClientConfig>> {
+pub(crate) fn local_client(server: &Server) -> anyhow::Result<Arc<ClientConfig>> {
     let pem = std::fs::read(server.ca())?;
     client(CertificateDer::from_pem_slice(&pem)?)
 }

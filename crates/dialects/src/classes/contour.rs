@@ -4,7 +4,7 @@ use routing::model::Visibility;
 use serde_json::{Value, json};
 
 use super::plan::{Plan, Rule, Site};
-use super::{Generated, Head, Maker, digest, escaped, label_value};
+use super::{Generated, Head, Maker, digest, label_value};
 
 const PARENT: &str = "contour.networking.knative.dev/parent";
 const CLASS: &str = "contour.networking.knative.dev/class";
@@ -71,9 +71,10 @@ fn route(rule: &Rule, site: &Site) -> Value {
     route
 }
 
+/// Percent signs are themselves, unless they enclose the name of a variable.
 fn set(pairs: &[(String, String)]) -> Vec<Value> {
     let pairs = pairs.iter();
     pairs
-        .map(|(name, value)| json!({"name": name, "value": escaped(value)}))
+        .map(|(name, value)| json!({"name": name, "value": value}))
         .collect()
 }

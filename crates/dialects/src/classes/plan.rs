@@ -171,16 +171,35 @@ fn rule(
             set: pairs(&arm.request_headers),
         })
     });
+    let mut arms: Vec<Arm> = arms.collect();
+    let set = settled(pairs(&route.request_headers), &mut arms);
     Some(Rule {
         prefix,
         is_probe: headers
             .iter()
             .any(|(name, _)| name == crate::knative::HASH_HEADER),
         headers,
-        set: pairs(&route.request_headers),
+        set,
         rewrite_host: route.rewrite_host.as_deref().map(str::to_owned),
-        arms: arms.collect(),
+        arms,
     })
+}
+
+/// What is set for every share. What one of them sets itself is set by each: whose value counts
+/// differs between gateways, and with Knative it is the share's.
+fn settled(all: Vec<(String, String)>, arms: &mut [Arm]) -> Vec<(String, String)> {
+    let (own, all): (Vec<_>, Vec<_>) = all.into_iter().partition(|(name, _)| {
+        let mut own = arms.iter().flat_map(|arm| &arm.set);
+        own.any(|(set, _)| set == name)
+    });
+    for pair in own {
+        for arm in &mut *arms {
+            if !arm.set.iter().any(|(name, _)| *name == pair.0) {
+                arm.set.push(pair.clone());
+            }
+        }
+    }
+    all
 }
 
 fn speaks_http2(reference: &BackendRef, reader: &Reader<'_>) -> bool {

@@ -7,6 +7,7 @@ use routing::model::{Cors, HeaderOps, Origins, Template};
 use serde_json::Value;
 
 use crate::fields::Fields;
+use crate::shared::envoy_format::{self, Expanded};
 use crate::shared::headers;
 
 /// How long browsers keep what a preflight said if nobody says: the Fetch standard's default.
@@ -55,63 +56,22 @@ fn one(map: &Fields<'_>, name: &str, direction: &str, changes: &mut Changes) -> 
     // What is no text was reported by its reading.
     let Some(text) = text else { return Ok(()) };
     let (name, value) = headers::settable(name, &text)?;
-    if let Some(value) = template(&value, direction)? {
-        changes.templates.push(Template {
+    match envoy_format::read(&value, direction == "response")? {
+        Expanded::Template(value) => changes.templates.push(Template {
             name,
-            value,
+            value: value.into(),
             append,
-        });
-    } else if append {
-        changes.ops.add.push((name, value));
-    } else {
-        changes.ops.set.push((name, value));
+        }),
+        Expanded::Plain(value) if append => changes.ops.add.push((name, value.into())),
+        Expanded::Plain(value) => changes.ops.set.push((name, value.into())),
+        Expanded::Unknown(variable) => {
+            return Err(format!(
+                "%{variable}% is not supported; what is: %REQ(name)%, %RESP(name)%, %PROTOCOL% \
+                 and %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+            ));
+        }
     }
     Ok(())
-}
-
-/// A value with variables as the model writes them; `None` if it has none.
-fn template(text: &str, direction: &str) -> Result<Option<Arc<str>>, String> {
-    if !text.contains('%') {
-        return Ok(None);
-    }
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        out.push_str(before);
-        let (variable, after) = after
-            .split_once('%')
-            .ok_or_else(|| format!("{text:?} has a % without an end; write %% for the sign"))?;
-        match variable {
-            "" => out.push_str("%%"),
-            "REQ(:authority)" => out.push_str("%HOST%"),
-            "REQ(:method)" => out.push_str("%METHOD%"),
-            "REQ(:scheme)" => out.push_str("%SCHEME%"),
-            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" | "PROTOCOL" => {
-                out.push_str(&format!("%{variable}%"));
-            }
-            other
-                if is_header(other, "REQ(")
-                    || (is_header(other, "RESP(") && direction == "response") =>
-            {
-                out.push_str(&format!("%{other}%"));
-            }
-            other => {
-                return Err(format!(
-                    "%{other}% is not supported; what is: %REQ(name)%, %RESP(name)%, %PROTOCOL% \
-                     and %DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
-                ));
-            }
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    Ok(Some(out.into()))
-}
-
-fn is_header(variable: &str, begin: &str) -> bool {
-    let name = variable.strip_prefix(begin);
-    let name = name.and_then(|name| name.strip_suffix(')'));
-    name.is_some_and(|name| headers::name(name).is_ok())
 }
 
 /// A list, or a text with commas in it as older versions write it.

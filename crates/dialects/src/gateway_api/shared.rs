@@ -55,10 +55,13 @@ pub(super) fn settle(plans: Vec<&mut Plan>, visibility: Visibility, ports: &Gate
     }
 }
 
-/// Puts certificates to the shared listeners.
+/// Puts certificates to the shared listeners, where those of other Gateways are, too.
 pub(super) fn settle_tls(tls: &mut [(TlsId, Arc<TlsHost>)], visibility: Visibility) {
-    for (_, host) in tls {
+    for (id, host) in tls {
         let host = Arc::make_mut(host);
+        let origin = &host.origin;
+        let whose = format!("{} {}/{}", origin.kind, origin.namespace, origin.name);
+        *id = TlsId(format!("{whose} {}", id.0).into());
         host.bind = None;
         host.visibility = visibility;
     }

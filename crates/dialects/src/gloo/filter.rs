@@ -73,7 +73,14 @@ fn edit(
         let key = header.str("key").unwrap_or_default();
         let value = header.loose("value").unwrap_or_default();
         let set = |value: &str| headers::settable(key, value);
-        match envoy_format::expand(&value, &[]) {
+        let expanded = match envoy_format::read(&value, add.starts_with("response")) {
+            Ok(expanded) => expanded,
+            Err(text) => {
+                header.refuse("value", "HeaderNotSupported", text);
+                continue;
+            }
+        };
+        match expanded {
             Expanded::Plain(value) => match set(&value) {
                 Ok(pair) if append => ops.add.push(pair),
                 Ok(pair) => ops.set.push(pair),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use routing::model::{Arm, HeaderOps, Template};
 
 use crate::fields::Fields;
+use crate::shared::envoy_format::{self, Expanded};
 use crate::shared::{headers, host};
 
 /// What is changed.
@@ -43,6 +44,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Changes {
 
 fn direction(fields: &Fields<'_>, mut host: Option<&mut Option<Arc<str>>>) -> Direction {
     let mut found = Direction::default();
+    let responds = host.is_none();
     for key in ["set", "add"] {
         for (name, value) in fields.string_map(key) {
             let is_host = ["host", ":authority", "authority"]
@@ -50,7 +52,7 @@ fn direction(fields: &Fields<'_>, mut host: Option<&mut Option<Arc<str>>>) -> Di
                 .any(|known| known.eq_ignore_ascii_case(name));
             match host.as_deref_mut().filter(|_| is_host) {
                 Some(host) => *host = authority(fields, key, value),
-                None => one(fields, key, (name, value), &mut found),
+                None => one(fields, key, (name, value), responds, &mut found),
             }
         }
     }
@@ -63,67 +65,30 @@ fn direction(fields: &Fields<'_>, mut host: Option<&mut Option<Arc<str>>>) -> Di
     found
 }
 
-fn one(fields: &Fields<'_>, key: &str, (name, value): (&str, &str), found: &mut Direction) {
+fn one(
+    fields: &Fields<'_>,
+    key: &str,
+    (name, value): (&str, &str),
+    responds: bool,
+    found: &mut Direction,
+) {
     let is_added = key == "add";
-    let read = headers::settable(name, value).and_then(|(name, value)| {
-        if !value.contains('%') {
-            return Ok((name, value, false));
-        }
-        let (value, is_template) = template(&value)?;
-        Ok((name, value.into(), is_template))
-    });
+    let read = headers::settable(name, value)
+        .and_then(|(name, value)| Ok((name, envoy_format::read(&value, responds)?)));
     match read {
-        Ok((name, value, true)) => found.templates.push(Template {
+        Ok((name, Expanded::Template(value))) => found.templates.push(Template {
             name,
-            value,
+            value: value.into(),
             append: is_added,
         }),
-        Ok((name, value, false)) if is_added => found.ops.add.push((name, value)),
-        Ok((name, value, false)) => found.ops.set.push((name, value)),
+        Ok((name, Expanded::Plain(value))) if is_added => found.ops.add.push((name, value.into())),
+        Ok((name, Expanded::Plain(value))) => found.ops.set.push((name, value.into())),
+        Ok((name, Expanded::Unknown(variable))) => {
+            let text = format!("{name}: %{variable}% is not supported");
+            fields.refuse(key, "HeaderInvalid", text);
+        }
         Err(error) => fields.refuse(key, "HeaderInvalid", format!("{name}: {error}")),
     }
-}
-
-/// Envoy's words in the model's, and whether there are any; `%%` is a percent sign.
-fn template(text: &str) -> Result<(String, bool), String> {
-    let mut out = String::new();
-    let (mut plain, mut is_template) = (String::new(), false);
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('%') {
-        let (word, after) = after.split_once('%').ok_or_else(|| {
-            format!("{text:?} has a % without an end; write %% for a percent sign")
-        })?;
-        out.push_str(before);
-        plain.push_str(before);
-        rest = after;
-        if word.is_empty() {
-            out.push_str("%%");
-            plain.push('%');
-            continue;
-        }
-        is_template = true;
-        out.push_str(&match word {
-            "REQ(:authority)" => "%HOST%".to_owned(),
-            "REQ(:path)" => "%PATH%".to_owned(),
-            "REQ(:method)" => "%METHOD%".to_owned(),
-            "REQ(:scheme)" => "%SCHEME%".to_owned(),
-            "PROTOCOL" | "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => format!("%{word}%"),
-            _ => named(word).ok_or_else(|| format!("%{word}% is not supported"))?,
-        });
-    }
-    out.push_str(rest);
-    plain.push_str(rest);
-    Ok((if is_template { out } else { plain }, is_template))
-}
-
-fn named(word: &str) -> Option<String> {
-    let inner = word.strip_suffix(')')?;
-    let (kind, name) = inner.split_once('(')?;
-    let is_known = ["REQ", "RESP"].contains(&kind);
-    headers::name(name)
-        .ok()
-        .filter(|_| is_known)
-        .map(|name| format!("%{kind}({name})%"))
 }
 
 /// A host, optionally with a port, that may be sent upstream.
@@ -161,30 +126,4 @@ fn below(mut ops: HeaderOps, route: &Direction) -> HeaderOps {
     ops.set.retain(|(name, _)| !decided.contains(&name));
     ops.add.retain(|(name, _)| !route.ops.remove.contains(name));
     ops
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn known_words_are_translated_and_others_refused() {
-        let check = |text: &str, expected: Result<(&str, bool), ()>| {
-            let found = template(text).map_err(|_| ());
-            assert_eq!(
-                found,
-                expected.map(|(text, is)| (text.to_owned(), is)),
-                "{text}"
-            );
-        };
-        check("100%%", Ok(("100%", false)));
-        check(
-            "%REQ(X-Id)%-%REQ(:authority)%",
-            Ok(("%REQ(x-id)%-%HOST%", true)),
-        );
-        check("50%% of %PROTOCOL%", Ok(("50%% of %PROTOCOL%", true)));
-        check("%START_TIME%", Err(()));
-        check("%REQ(a?b)%", Err(()));
-        check("100%", Err(()));
-    }
 }

@@ -1,6 +1,7 @@
 //! Envoy's variables in values of headers: `%REQ(name)%` and its like, as templates.
 //!
-//! What is between percent signs and no variable is text.
+//! [`read`] takes a value as Envoy itself does; [`expand`] takes it as Contour does, for which what
+//! is between percent signs and no variable is text.
 
 use super::headers;
 
@@ -80,6 +81,45 @@ pub(crate) fn expand(value: &str, variables: &[(&str, &str)]) -> Expanded {
     }
 }
 
+/// Envoy's own reading: a percent sign is written twice, and what is no variable is wrong.
+/// `responds` says whether the answer's headers are known, too.
+pub(crate) fn read(value: &str, responds: bool) -> Result<Expanded, String> {
+    let (mut plain, mut template) = (String::new(), String::new());
+    let mut has_variable = false;
+    let mut rest = value;
+    while let Some((before, behind)) = rest.split_once('%') {
+        let (name, after) = behind.split_once('%').ok_or_else(|| {
+            format!("{value:?} has a % without an end; write %% for a percent sign")
+        })?;
+        plain.push_str(before);
+        template.push_str(before);
+        rest = after;
+        if name.is_empty() {
+            plain.push('%');
+            template.push_str("%%");
+        } else if let Some(served) = served(name).or_else(|| answered(name).filter(|_| responds)) {
+            template.push_str(&served);
+            has_variable = true;
+        } else {
+            return Ok(Expanded::Unknown(name.to_owned()));
+        }
+    }
+    plain.push_str(rest);
+    template.push_str(rest);
+    Ok(if has_variable {
+        Expanded::Template(template)
+    } else {
+        Expanded::Plain(plain)
+    })
+}
+
+/// The template of a header of the answer.
+fn answered(name: &str) -> Option<String> {
+    let name = name.strip_prefix("RESP(")?.strip_suffix(')')?;
+    let name = headers::name(name).ok()?;
+    Some(format!("%RESP({name})%"))
+}
+
 /// The template of a variable.
 fn served(name: &str) -> Option<String> {
     if matches!(name, "PROTOCOL" | "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT") {
@@ -123,6 +163,29 @@ fn request_header(name: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn envoy_itself_wants_percent_signs_twice() {
+        let check = |value: &str, expected: Expanded| {
+            assert_eq!(read(value, false), Ok(expected), "{value}");
+        };
+        check("100%% of it", Expanded::Plain("100% of it".to_owned()));
+        let template = "%REQ(x-a)% 100%%".to_owned();
+        check("%REQ(X-A)% 100%%", Expanded::Template(template));
+        let template = "%REQ(x-id)%-%HOST%".to_owned();
+        check(
+            "%REQ(X-Id)%-%REQ(:authority)%",
+            Expanded::Template(template),
+        );
+        for unknown in ["NO_SUCH", "REQ(a?b)", "REQ(a):3", "START_TIME"] {
+            let text = format!("%{unknown}%");
+            check(&text, Expanded::Unknown(unknown.to_owned()));
+        }
+        check("%RESP(a)%", Expanded::Unknown("RESP(a)".to_owned()));
+        let template = Expanded::Template("%RESP(a)%".to_owned());
+        assert_eq!(read("%RESP(A)%", true), Ok(template));
+        assert!(read("50%", false).is_err());
+    }
 
     #[test]
     fn variables_are_kept_and_other_percent_signs_are_text() {

@@ -1,5 +1,6 @@
 //! A model from documents of any dialect together, as the gateway would make it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::gateway::v1::{Gateway, GatewayClass, HttpRoute};
@@ -7,7 +8,7 @@ use api::networking::v1alpha1 as internal;
 use k8s_openapi::api::networking::v1 as networking;
 use routing::model::Model;
 use routing::model::tls::{Certificate, PrivateKey};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::backend::{self, BackendRef};
 use crate::foreign::{self, BackendSpec, Object};
@@ -21,6 +22,31 @@ pub(crate) struct Made {
     /// Everything that was said about fields.
     pub(crate) told: Vec<String>,
     pub(crate) statuses: Vec<String>,
+    /// What it was said about: kind and name of an object of another gateway, and the field.
+    pub(crate) fields: BTreeSet<(String, String)>,
+}
+
+/// Services of every case, each with a port 80 and a pod that is ready.
+pub(crate) fn services() -> Vec<Value> {
+    let mut all = Vec::new();
+    for name in ["web", "canary", "shadow", "auth"] {
+        all.push(json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"ports": [{"name": "http", "port": 80}]},
+        }));
+        all.push(json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {
+                "name": name, "namespace": "default",
+                "labels": {"kubernetes.io/service-name": name},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080}],
+            "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": true}}],
+        }));
+    }
+    all
 }
 
 pub(crate) fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {
@@ -143,9 +169,10 @@ impl Made {
     fn foreign(&mut self, object: &Object, objects: &Objects) {
         let translation = object.translate(objects);
         let title = format!("{} {}", object.kind.kind, object.name);
-        let told = translation.diagnostics.iter();
-        self.told
-            .extend(told.map(|one| format!("{title}: {one:?}")));
+        for told in &translation.diagnostics {
+            self.told.push(format!("{title}: {told:?}"));
+            self.fields.insert((title.clone(), told.field.clone()));
+        }
         let status = translation
             .status
             .map(|status| format!("{title}: {status}"));
