@@ -182,7 +182,7 @@ fn answer(case: &Case, made: &Made, route: &Route, probe: &Probe) -> Value {
     let arms = split.arms().iter().filter(|arm| arm.weight > 0);
     for arm in arms {
         let share = f64::from(arm.weight) / split.total() as f64;
-        let entry = out.entry(to(arm)).or_insert(json!({"share": 0.0}));
+        let entry = out.entry(to(arm)).or_insert_with(|| json!({"share": 0.0}));
         let sum = entry["share"].as_f64().unwrap_or_default() + share;
         entry["share"] = ((sum * 1000.0).round() / 1000.0).into();
         for ask in case.asks.iter().filter(|ask| *ask != "certificate") {

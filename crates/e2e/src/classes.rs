@@ -150,6 +150,12 @@ async fn tags_splits_headers_and_protocols_are_the_same_through_every_class() ->
 {
     let server = start().await?;
     guest::add_image(&server).await?;
+    let features = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "config-features", "namespace": "knative-serving"},
+        "data": {"tag-header-based-routing": "enabled"},
+    });
+    server.apply(&features.to_string()).await?;
     let certificates = tls::local_client(&server)?;
     for class in CLASSES
         .map(|(class, _)| class)
@@ -159,26 +165,26 @@ async fn tags_splits_headers_and_protocols_are_the_same_through_every_class() ->
         for generation in ["one", "two"] {
             server.apply(&shared(class, class, generation)).await?;
         }
-        let host = format!("{class}.default.localhost");
+        let main = format!("{class}.default.localhost");
         for tag in ["one", "two"] {
-            let host = format!("{tag}-{host}");
+            let host = format!("{tag}-{main}");
             let answer = http::get(server.gateway, &host, "/env/TARGET").await?;
             assert_eq!((answer.status, &*answer.body), (200, tag), "{host}");
-            let head = http::get(server.gateway, &host, "/headers").await?.body;
-            let revision = format!("knative-serving-revision: {class}-{tag}\r\n");
-            assert!(head.contains(&revision), "{host}: {head}");
+            let header = [("knative-serving-tag", tag)];
+            let answer = http::get_with(server.gateway, &main, "/env/TARGET", &header).await?;
+            assert_eq!((answer.status, &*answer.body), (200, tag), "{main}");
         }
         // Each has half: one of them alone is as likely as 60 tosses of a coin that are alike.
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..60 {
-            let answer = http::get(server.gateway, &host, "/env/TARGET").await?;
+            let answer = http::get(server.gateway, &main, "/env/TARGET").await?;
             assert_eq!(answer.status, 200, "{class}");
             seen.insert(answer.body);
         }
         assert_eq!(seen.len(), 2, "{class}: {seen:?}");
-        protocols::talk(&server, &host).await?;
-        let mut secure = tls::connect(server.secure, &host, &certificates).await?;
-        let answer = tls::ask(&mut secure, &host).await?;
+        protocols::talk(&server, &main).await?;
+        let mut secure = tls::connect(server.secure, &main, &certificates).await?;
+        let answer = tls::ask(&mut secure, &main).await?;
         assert!(answer.starts_with("http/1.1 200"), "{class}: {answer}");
         let grpc = format!("{class}-grpc");
         let container =

@@ -8,7 +8,6 @@
 //! | `GET /write/PATH` | 200 when a file could be made there, else 403 with the error |
 //! | `GET /env/NAME` | the variable, or 404 |
 //! | `GET /fetch/HOST:PORT/PATH` | what `http://HOST:PORT/PATH` answers, or 502 with the error |
-//! | `GET /headers` | the request's head in lower case, as it arrived |
 //! | `GET /delay/SECONDS` | 200 after so long |
 //! | `GET /status/CODE` | that status |
 //! | `GET /break/` | 200, and 500 to everything else from then on |
@@ -121,8 +120,6 @@ async fn http1(mut stream: TcpStream) -> anyhow::Result<()> {
     let path = text.split(' ').nth(1).unwrap_or_default();
     let (status, body) = if BROKEN.load(Ordering::SeqCst) {
         (500, "broken".to_owned())
-    } else if path == "/headers" {
-        (200, text.to_ascii_lowercase())
     } else if let Some(target) = path.strip_prefix("/fetch/") {
         match fetch(target).await {
             Ok(body) => (200, body),
