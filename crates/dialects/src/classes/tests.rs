@@ -404,7 +404,7 @@ fn check(class: Class, ingress: &Ingress) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn contours_objects_answer_as_the_ingress(ingress in any_ingress()) {
