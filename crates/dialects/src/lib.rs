@@ -13,6 +13,8 @@ pub mod classes;
 mod contour;
 mod diagnostic;
 pub mod emissary;
+#[cfg(test)]
+mod every_field;
 mod fields;
 pub mod foreign;
 pub mod gateway_api;

@@ -22,8 +22,9 @@ pub(crate) struct Made {
     /// Everything that was said about fields.
     pub(crate) told: Vec<String>,
     pub(crate) statuses: Vec<String>,
-    /// What it was said about: kind and name of an object of another gateway, and the field.
-    pub(crate) fields: BTreeSet<(String, String)>,
+    /// What it was said about: kind and name of an object of another gateway, the field and the
+    /// reason.
+    pub(crate) fields: BTreeSet<(String, String, &'static str)>,
 }
 
 /// Services of every case, each with a port 80 and a pod that is ready.
@@ -171,7 +172,8 @@ impl Made {
         let title = format!("{} {}", object.kind.kind, object.name);
         for told in &translation.diagnostics {
             self.told.push(format!("{title}: {told:?}"));
-            self.fields.insert((title.clone(), told.field.clone()));
+            let (title, field) = (title.clone(), told.field.clone());
+            self.fields.insert((title, field, told.reason));
         }
         let status = translation
             .status
