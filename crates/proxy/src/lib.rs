@@ -2,11 +2,12 @@
 //!
 //! One OS thread per core, each with its own listeners, connections and upstream pool; they
 //! share the routing snapshot and the activator. The way of a request, top down:
-//! [`listener`] → [`connection`] → [`request`] (plans with the snapshot) → [`backend`] (slot and
-//! connection) → [`upstream::send`]. Knative's contract holds throughout: a request that may
+//! [`listener`] → [`connection`] → [`request`] (plans with the snapshot) → [`attempt`] → [`backend`]
+//! (slot and connection) → [`upstream::send`]. Knative's contract holds throughout: a request that may
 //! have reached a backend is not sent again, and one that was not sent is not lost.
 
 mod access;
+mod attempt;
 mod backend;
 mod binder;
 mod buffer;
@@ -32,6 +33,7 @@ mod preamble;
 mod rare;
 mod record;
 mod relay;
+mod reply;
 mod request;
 mod seen;
 mod session;

@@ -12,7 +12,7 @@ use crate::connection::Client;
 use crate::http1::body::Framing;
 use crate::message::View;
 use crate::metrics::Series;
-use crate::request::PROBE;
+use crate::reply::PROBE;
 use crate::trace;
 use crate::worker::Worker;
 
