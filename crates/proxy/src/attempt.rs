@@ -131,6 +131,9 @@ pub(crate) async fn send<D: Downstream>(
             copies: forward.copies.as_deref(),
         };
         record.sent(reached.slot.endpoint());
+        if let Some(span) = &mut scratch.span {
+            span.sent(reached.slot.endpoint());
+        }
         let is_reused = reached.connection.is_reused();
         let result = match reached.connection {
             Connection::Http1(connection) => {

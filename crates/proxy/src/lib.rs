@@ -38,6 +38,7 @@ mod request;
 mod seen;
 mod session;
 mod socket;
+mod spans;
 mod target;
 mod timeout;
 mod tls;
@@ -62,6 +63,7 @@ use scaling::Activator;
 pub use access::{AccessLog, AccessLogs, Destination, RequestLog, Rule, SinkError};
 pub use binder::Binder;
 pub use metrics::Metrics;
+pub use spans::{Traces, Tracing};
 pub use tls::Issuer;
 
 use entry::Entry;
@@ -170,6 +172,7 @@ pub struct Gateway {
     metrics: Metrics,
     binder: Binder,
     logs: AccessLogs,
+    traces: Traces,
 }
 
 impl Gateway {
@@ -186,6 +189,11 @@ impl Gateway {
     /// Which requests are logged, and how.
     pub fn access_logs(&self) -> &AccessLogs {
         &self.logs
+    }
+
+    /// Which requests are traced, and where to.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// Opens and closes the sockets of binds.
@@ -242,7 +250,9 @@ pub fn start(
     }
     let series = Arc::new(metrics::Registry::new(threads));
     let logs = AccessLogs::start(settings.access_log, tasks)?;
+    let traces = Traces::default();
     let parts = worker::Parts {
+        traces: traces.clone(),
         series: Arc::clone(&series),
         logs: logs.clone(),
         thread: 0,
@@ -267,8 +277,9 @@ pub fn start(
     Ok(Gateway {
         addresses,
         binder,
-        metrics: Metrics::new(counters).with(activator, series, logs.clone()),
+        metrics: Metrics::new(counters).with(activator, series, (logs.clone(), traces.clone())),
         logs,
+        traces,
     })
 }
 

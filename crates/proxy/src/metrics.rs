@@ -15,6 +15,7 @@ use scaling::Activator;
 
 use crate::access::AccessLogs;
 use crate::guard::Kind;
+use crate::spans::Traces;
 use series::Outcomes;
 pub(crate) use series::{Registry, Series};
 
@@ -90,6 +91,7 @@ pub struct Metrics {
     /// By route and backend.
     series: Option<Arc<Registry>>,
     logs: Option<AccessLogs>,
+    traces: Traces,
 }
 
 impl Metrics {
@@ -99,6 +101,7 @@ impl Metrics {
             activator: None,
             series: None,
             logs: None,
+            traces: Traces::default(),
         }
     }
 
@@ -107,12 +110,13 @@ impl Metrics {
         self,
         activator: Activator,
         series: Arc<Registry>,
-        logs: AccessLogs,
+        (logs, traces): (AccessLogs, Traces),
     ) -> Self {
         Self {
             activator: Some(activator),
             series: Some(series),
             logs: Some(logs),
+            traces,
             ..self
         }
     }
@@ -146,7 +150,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 17] = [
+        let counters: [(&str, &str, u64); 19] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
@@ -231,6 +235,16 @@ impl Metrics {
                 "suimon_gateway_access_log_dropped_total",
                 "Lines of access logs that were dropped because they could not be written in time.",
                 self.logs.as_ref().map_or(0, AccessLogs::dropped),
+            ),
+            (
+                "suimon_gateway_spans_exported_total",
+                "Spans of requests that a collector took.",
+                self.traces.counts().exported(),
+            ),
+            (
+                "suimon_gateway_spans_dropped_total",
+                "Spans of requests that no collector took in time.",
+                self.traces.counts().dropped(),
             ),
         ];
         for (name, help, value) in counters {

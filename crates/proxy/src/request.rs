@@ -33,6 +33,7 @@ use crate::record::{End, Record};
 use crate::reply;
 use crate::seen::Seen;
 use crate::session;
+use crate::spans::Open;
 use crate::target;
 use crate::timeout::{Deadlines, Timer};
 use crate::traffic::Traffic;
@@ -99,7 +100,13 @@ pub(crate) async fn handle<D: Downstream>(
 ) {
     let start = worker.clock.now();
     worker.counters.requests_open.add(1);
-    let mut record = Record::start(&worker.logs, client, downstream.view());
+    scratch.span = Open::start(worker, client, downstream.view());
+    let mut record = Record::start(
+        &worker.logs,
+        client,
+        downstream.view(),
+        scratch.span.as_deref(),
+    );
     scratch.series = None;
     scratch.answer_bytes = 0;
     let is_grpc = downstream.view().is_grpc();
@@ -174,6 +181,9 @@ pub(crate) async fn handle<D: Downstream>(
         bytes: scratch.answer_bytes,
         took,
     };
+    if let Some(span) = scratch.span.take() {
+        span.finish(series.as_deref(), &end);
+    }
     record.finish(worker, series.as_deref(), &end);
 }
 
@@ -322,6 +332,14 @@ pub(crate) fn plan_route<D: Downstream>(
     }
     let filters = Pair::new(route, arm);
     let extra = filters.extra(chosen.passage, view, client);
+    let extra = match &scratch.span {
+        None => extra,
+        Some(span) => {
+            let mut extra = extra.unwrap_or_default();
+            span.tell(&mut extra.to_mut().last);
+            Some(extra)
+        }
+    };
     let target = filters.target(view, chosen.passage);
     let edits = Edits {
         extra: extra.as_deref(),

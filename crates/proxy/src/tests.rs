@@ -18,6 +18,7 @@ mod relay;
 mod retries;
 mod smuggling;
 mod tls;
+mod traces;
 mod upgrade;
 mod upstream;
 mod waiting;

@@ -23,6 +23,7 @@ use crate::http2::hand::Hands;
 use crate::http2::memory::Memory;
 use crate::metrics::{Counters, Series};
 use crate::per_client::{Counted, PerClient};
+use crate::spans::{Open, Traces};
 use crate::timeout::Timer;
 use crate::tls::{Clients, Issuer};
 use crate::upstream::pool::Pool;
@@ -39,6 +40,7 @@ pub(crate) struct Worker {
     pub(crate) series: Arc<crate::metrics::Registry>,
     pub(crate) thread: usize,
     pub(crate) logs: AccessLogs,
+    pub(crate) traces: Traces,
     /// What guards remember; all threads share it.
     pub(crate) guards: Arc<Registry>,
     pub(crate) authorizers: external::Clients,
@@ -98,6 +100,8 @@ pub(crate) struct Scratch {
     pub(crate) response: ResponseHead,
     /// What the request is counted by, once its route is known.
     pub(crate) series: Option<Arc<Series>>,
+    /// The request's span, while requests are traced.
+    pub(crate) span: Option<Box<Open>>,
     /// Of the answer's body, as far as it was passed on.
     pub(crate) answer_bytes: u64,
     /// Head to send upstream; kept as it is, in case it must be sent again.
@@ -121,6 +125,7 @@ pub(crate) struct Parts {
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
     pub(crate) series: Arc<crate::metrics::Registry>,
     pub(crate) logs: AccessLogs,
+    pub(crate) traces: Traces,
     /// Its number, from 0.
     pub(crate) thread: usize,
 }
@@ -136,6 +141,7 @@ impl Worker {
             series: parts.series,
             thread: parts.thread,
             logs: parts.logs,
+            traces: parts.traces,
             guards: parts.guards,
             authorizers: external::Clients::default(),
             buffers: Rc::default(),
@@ -166,6 +172,15 @@ impl Worker {
         } else {
             self.random.borrow_mut().random_range(0..total)
         }
+    }
+
+    /// An id that is not zero, which would be none.
+    pub(crate) fn random_id<const N: usize>(&self) -> [u8; N] {
+        let mut id = [0; N];
+        while id == [0; N] {
+            self.random.borrow_mut().fill(&mut id[..]);
+        }
+        id
     }
 
     /// A number in `0.0..1.0`.

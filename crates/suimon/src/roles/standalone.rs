@@ -118,7 +118,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     authority::start(&cluster, Arc::clone(&authority), tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);
 
-    observability::follow(&cluster, gateway.access_logs().clone(), tasks);
+    observability::follow(&cluster, &gateway, tasks);
 
     admin.started();
     system::hold_until_stopped(lock, claim, tasks);
