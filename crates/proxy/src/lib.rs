@@ -11,6 +11,7 @@ mod attempt;
 mod backend;
 mod binder;
 mod buffer;
+mod challenges;
 mod clock;
 mod connection;
 mod date;
@@ -62,6 +63,7 @@ use scaling::Activator;
 
 pub use access::{AccessLog, AccessLogs, Destination, RequestLog, Rule, SinkError};
 pub use binder::Binder;
+pub use challenges::Challenges;
 pub use metrics::Metrics;
 pub use spans::{Traces, Tracing};
 pub use tls::Issuer;
@@ -173,6 +175,7 @@ pub struct Gateway {
     binder: Binder,
     logs: AccessLogs,
     traces: Traces,
+    challenges: Challenges,
 }
 
 impl Gateway {
@@ -194,6 +197,11 @@ impl Gateway {
     /// Which requests are traced, and where to.
     pub fn traces(&self) -> &Traces {
         &self.traces
+    }
+
+    /// What authorities that ask for a host are answered.
+    pub fn challenges(&self) -> &Challenges {
+        &self.challenges
     }
 
     /// Opens and closes the sockets of binds.
@@ -250,8 +258,9 @@ pub fn start(
     }
     let series = Arc::new(metrics::Registry::new(threads));
     let logs = AccessLogs::start(settings.access_log, tasks)?;
-    let traces = Traces::default();
+    let (traces, challenges) = (Traces::default(), Challenges::default());
     let parts = worker::Parts {
+        challenges: challenges.clone(),
         traces: traces.clone(),
         series: Arc::clone(&series),
         logs: logs.clone(),
@@ -280,6 +289,7 @@ pub fn start(
         metrics: Metrics::new(counters).with(activator, series, (logs.clone(), traces.clone())),
         logs,
         traces,
+        challenges,
     })
 }
 

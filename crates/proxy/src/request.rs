@@ -241,6 +241,9 @@ fn plan<D: Downstream>(
     {
         return Err(Failure::BodyTooLarge { limit });
     }
+    if let Some(answer) = worker.challenges.answer(view.path()) {
+        return Ok(Plan::Reply(answer));
+    }
     let snapshot = worker.snapshots.current();
     if let Some(tls) = &client.tls
         && is_misdirected(&snapshot, &client.entry, tls, view.authority())

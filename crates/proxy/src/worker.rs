@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::Limits;
 use crate::access::AccessLogs;
 use crate::buffer::Buffers;
+use crate::challenges::Challenges;
 use crate::clock::Clock;
 use crate::guard::{Registry, external};
 use crate::http1::head::{RequestHead, ResponseHead};
@@ -41,6 +42,7 @@ pub(crate) struct Worker {
     pub(crate) thread: usize,
     pub(crate) logs: AccessLogs,
     pub(crate) traces: Traces,
+    pub(crate) challenges: Challenges,
     /// What guards remember; all threads share it.
     pub(crate) guards: Arc<Registry>,
     pub(crate) authorizers: external::Clients,
@@ -126,6 +128,7 @@ pub(crate) struct Parts {
     pub(crate) series: Arc<crate::metrics::Registry>,
     pub(crate) logs: AccessLogs,
     pub(crate) traces: Traces,
+    pub(crate) challenges: Challenges,
     /// Its number, from 0.
     pub(crate) thread: usize,
 }
@@ -142,6 +145,7 @@ impl Worker {
             thread: parts.thread,
             logs: parts.logs,
             traces: parts.traces,
+            challenges: parts.challenges,
             guards: parts.guards,
             authorizers: external::Clients::default(),
             buffers: Rc::default(),

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use routing::{CompiledSplit, CompiledTls, CompiledTlsAction};
-use rustls::ServerConnection;
 use rustls::server::{Accepted, Acceptor};
+use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -59,6 +59,8 @@ enum Opened {
     Ended(Box<TlsStream>, Arc<CompiledTls>),
     /// To be passed on, beginning with what was read.
     Passed(TcpStream, Vec<u8>, CompiledSplit),
+    /// An authority has seen the certificate that it asked for; that is all it wants.
+    Shown,
 }
 
 /// Serves a connection to a TLS listener until it ends.
@@ -99,6 +101,7 @@ pub(crate) async fn serve(
             .await;
             return drop(guard);
         }
+        Opened::Shown => return drop(guard),
         Opened::Ended(stream, tls) => (*stream, tls),
     };
     counters.tls_handshakes.add(1);
@@ -125,6 +128,10 @@ async fn accept(
     // Never closed, so this only waits.
     let _place = worker.handshakes.acquire().await;
     let (accepted, raw, fed) = hello(&mut socket).await?;
+    if let Some(config) = worker.challenges.handshake(&accepted.client_hello()) {
+        handshake(socket, accepted, config, &raw[fed..]).await?;
+        return Ok(Opened::Shown);
+    }
     let name = accepted.client_hello().server_name().map(str::to_owned);
     let found = {
         let snapshot = worker.snapshots.current();
@@ -138,6 +145,22 @@ async fn accept(
         return Ok(Opened::Passed(socket, raw, split.clone()));
     }
     let config = server_config(&tls, worker.issuer.as_ref()).map_err(HandshakeError::Unusable)?;
+    let stream = handshake(socket, accepted, config, &raw[fed..]).await?;
+    if let rustls::Connection::Server(session) = stream.session()
+        && session.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    {
+        worker.counters.tls_resumed.add(1);
+    }
+    Ok(Opened::Ended(Box::new(stream), tls))
+}
+
+/// Goes on after the hello; `rest` was read behind it.
+async fn handshake(
+    mut socket: TcpStream,
+    accepted: Accepted,
+    config: Arc<ServerConfig>,
+    rest: &[u8],
+) -> Result<TlsStream, HandshakeError> {
     let mut session = match accepted.into_connection(config) {
         Ok(session) => session,
         Err((error, mut alert)) => {
@@ -147,15 +170,10 @@ async fn accept(
             return Err(error.into());
         }
     };
-    feed(&mut session, &raw[fed..])?;
+    feed(&mut session, rest)?;
     let mut stream = TlsStream::new(socket, session);
     stream.handshake().await?;
-    if let rustls::Connection::Server(session) = stream.session()
-        && session.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
-    {
-        worker.counters.tls_resumed.add(1);
-    }
-    Ok(Opened::Ended(Box::new(stream), tls))
+    Ok(stream)
 }
 
 /// Reads the client hello. All that was read is returned with it, and how much of that it is.

@@ -116,6 +116,8 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let watching = system::publisher(&settings, &ports, &gateway);
     publisher::start(&cluster, watching, publish, tasks);
     authority::start(&cluster, Arc::clone(&authority), tasks);
+    let answers = tls::answers(gateway.challenges());
+    authority::acme::start(&cluster, settings.acme.clone(), answers, tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);
 
     observability::follow(&cluster, &gateway, tasks);
