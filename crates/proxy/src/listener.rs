@@ -268,10 +268,17 @@ impl Binds {
                 return;
             }
         };
-        let (stop, mut stopped) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
         self.open.insert(id, stop);
         let (mut phase, closed) = (self.phase.clone(), closed.clone());
         tokio::task::spawn_local(async move {
+            let stopped = async {
+                match stopped.await {
+                    Ok(done) => done,
+                    // The drain has begun, and sessions have time until its end.
+                    Err(_) => std::future::pending().await,
+                }
+            };
             let closing = async {
                 reached(&mut phase, Phase::Close).await;
                 door.close();
@@ -280,7 +287,7 @@ impl Binds {
                 std::future::pending::<()>().await;
             };
             let done = tokio::select! {
-                done = &mut stopped => done.ok(),
+                done = stopped => Some(done),
                 () = door.serve() => None,
                 () = closing => None,
             };

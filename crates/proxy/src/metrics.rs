@@ -76,7 +76,7 @@ pub(crate) struct Counters {
     pub(crate) datagrams_received: Counter,
     pub(crate) datagrams_sent: Counter,
     /// By [`streams::Lost`].
-    pub(crate) datagrams_dropped: [Counter; streams::Lost::COUNT],
+    pub(crate) datagrams_dropped: [Counter; Lost::COUNT],
     /// By [`Kind`].
     pub(crate) refused: [Counter; Kind::COUNT],
     pub(crate) breakers_opened: Counter,

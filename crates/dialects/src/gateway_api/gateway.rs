@@ -62,7 +62,8 @@ pub fn translate_gateway(
         .or_else(|| unsupported(gateway))
         .or_else(|| assigned.unsupported.clone());
     let owner = Owner::of(gateway);
-    let (listeners, secured) = listeners(gateway, owner, &gateway.spec.listeners, &reader);
+    let (mut listeners, secured) = listeners(gateway, owner, &gateway.spec.listeners, &reader);
+    find_conflicts(&mut listeners);
     let (client, unresolved) = secure::client(gateway, &reader);
     let plan = Plan {
         name: Name::of(&gateway.metadata),
@@ -125,9 +126,7 @@ pub(super) fn listeners(
         secured.push(found);
         plan
     });
-    let mut plans: Vec<_> = plans.collect();
-    find_conflicts(&mut plans);
-    (plans, secured)
+    (plans.collect(), secured)
 }
 
 /// What the Gateway asks for that there is not.
@@ -261,7 +260,11 @@ pub(super) fn conflict<'l>(
         !matches!(protocols, (Some(one), Some(other)) if one.shares_ports_with(other))
     };
     let differing = others.clone().find(differs);
-    let protocol = differing.map(|other| (reason::PROTOCOL_CONFLICT, "protocol", other));
+    let protocol = differing.map(|other| {
+        let is_same = other.protocol == listener.protocol;
+        let what = if is_same { "port" } else { "protocol" };
+        (reason::PROTOCOL_CONFLICT, what, other)
+    });
     protocol.or_else(|| {
         let same = others.find(|other| other.host == listener.host);
         same.map(|other| (reason::HOSTNAME_CONFLICT, "hostname", other))
@@ -269,11 +272,12 @@ pub(super) fn conflict<'l>(
 }
 
 /// Listeners of one port must speak protocols that can be told apart by host, and differ in their
-/// hosts. None of those that do not is served: the order of the list is no ranking.
-fn find_conflicts(listeners: &mut [ListenerPlan]) {
+/// hosts. None of those that do not is served: the order of the list is no ranking. A listener
+/// that is in conflict already has no port to defend.
+pub(super) fn find_conflicts(listeners: &mut [ListenerPlan]) {
     let mut by_port: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
     for (at, listener) in listeners.iter().enumerate() {
-        if listener.refused.is_none() {
+        if listener.refused.is_none() && listener.conflict.is_none() {
             by_port.entry(listener.port).or_default().push(at);
         }
     }

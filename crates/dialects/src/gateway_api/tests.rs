@@ -44,6 +44,8 @@ struct Records {
 #[derive(Debug, Default, PartialEq)]
 struct Output {
     records: Records,
+    /// How HTTPS ends is the same everywhere, and not recorded.
+    https: BTreeMap<TlsId, Arc<TlsHost>>,
     statuses: BTreeMap<String, Value>,
 }
 
@@ -116,10 +118,13 @@ fn translate_all(documents: &[Value]) -> Output {
         };
         let translation = translate_gateway(gateway, &assigned, &input.objects);
         output.records.binds.extend(translation.binds);
-        // How HTTPS ends is the same everywhere.
-        let ends = |host: &TlsHost| matches!(host.action, TlsAction::Terminate(_));
-        let tls = translation.tls.iter().filter(|(_, host)| !ends(host));
-        output.records.tls.extend(tls.cloned());
+        for (id, host) in &translation.tls {
+            let records = match host.action {
+                TlsAction::Terminate(_) => &mut output.https,
+                _ => &mut output.records.tls,
+            };
+            records.insert(id.clone(), Arc::clone(host));
+        }
         let name = Name::of(&gateway.metadata);
         input.objects.put_plan(&name, translation.plan.clone());
         input

@@ -16,7 +16,7 @@ fn compiled(documents: &[Value]) -> (Snapshot, Vec<BindKey>) {
             .map(|bind| (bind.id.clone(), bind))
             .collect(),
         routes: output.records.routes,
-        tls: output.records.tls,
+        tls: output.records.tls.into_iter().chain(output.https).collect(),
         streams: output.records.streams,
         ..Model::default()
     };
@@ -164,22 +164,27 @@ spec: {gatewayClassName: c, listeners: [{name: dns, port: 53, protocol: UDP}]}
 ";
     let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
     let served = |routes: &[String]| {
-        let yaml = [gateway.to_owned(), services(&["x", "y"]), routes.concat()].concat();
+        let yaml = [
+            gateway.to_owned(),
+            services(&["one", "two"]),
+            routes.concat(),
+        ]
+        .concat();
         let (snapshot, keys) = compiled(&documents(&yaml));
         let split = snapshot.stream_at(&keys[0]);
         split.map_or_else(|| "nobody".to_owned(), |split| only(split))
     };
     assert_eq!(
-        served(&[route("b", old, "x"), route("a", new, "y")]),
-        "ns/x:53/udp"
+        served(&[route("b", old, "one"), route("a", new, "two")]),
+        "ns/one:53/udp"
     );
     assert_eq!(
-        served(&[route("b", old, "x"), route("a", old, "y")]),
-        "ns/y:53/udp"
+        served(&[route("b", old, "one"), route("a", old, "two")]),
+        "ns/two:53/udp"
     );
     // Also if it leads nowhere.
     assert_eq!(
-        served(&[route("b", old, "gone"), route("a", new, "y")]),
+        served(&[route("b", old, "gone"), route("a", new, "two")]),
         "closed"
     );
     assert_eq!(served(&[]), "nobody");
