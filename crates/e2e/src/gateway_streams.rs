@@ -93,7 +93,7 @@ async fn accepted(server: &Server, plural: &str, name: &str) -> anyhow::Result<(
     let wait = || async {
         let route = server.object(&[plural, name]).await?;
         let conditions = &route["status"]["parents"][0]["conditions"];
-        let both = holds(conditions, "Accepted").and(holds(conditions, "ResolvedRefs"));
+        let both = holds(conditions, "Accepted").and_then(|_| holds(conditions, "ResolvedRefs"));
         Ok(both.map(drop))
     };
     server.eventually("the route is accepted", wait).await

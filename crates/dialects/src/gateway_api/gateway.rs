@@ -254,7 +254,7 @@ pub(super) fn conflict<'l>(
     others: impl Iterator<Item = &'l ListenerPlan> + Clone,
 ) -> Option<(&'static str, &'static str, &'l ListenerPlan)> {
     let transport = |it: &ListenerPlan| it.protocol.map(Protocol::transport);
-    let mut others = others.filter(|other| transport(*other) == transport(listener));
+    let mut others = others.filter(|other| transport(other) == transport(listener));
     let differs = |other: &&ListenerPlan| {
         let protocols = (listener.protocol, other.protocol);
         !matches!(protocols, (Some(one), Some(other)) if one.shares_ports_with(other))
