@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use routing::model::tls::{Certificate, PrivateKey, TlsHost, TlsId};
-use routing::model::{Bind, Route, RouteId};
+use routing::model::{Bind, Route, RouteId, Stream, StreamId};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -21,6 +21,8 @@ pub(crate) struct Records {
     pub(crate) routes: BTreeMap<RouteId, Arc<Route>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) tls: BTreeMap<TlsId, Arc<TlsHost>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) streams: BTreeMap<StreamId, Arc<Stream>>,
     /// By id, as Rust shows what is not a plain one.
     pub(crate) backends: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -96,6 +98,7 @@ pub(crate) fn translate(kinds: &[&'static Kind], documents: &[Value]) -> Records
         let title = format!("{} {}", object.kind.kind, object.name);
         records.routes.extend(translation.routes);
         records.tls.extend(translation.tls);
+        records.streams.extend(translation.streams);
         records
             .binds
             .extend(translation.binds.into_iter().map(|(_, bind)| bind));

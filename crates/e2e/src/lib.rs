@@ -22,6 +22,8 @@ mod gateway_api;
 #[cfg(test)]
 mod gateway_policies;
 #[cfg(test)]
+mod gateway_streams;
+#[cfg(test)]
 mod guest;
 mod http;
 #[cfg(test)]

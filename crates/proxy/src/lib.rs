@@ -14,6 +14,7 @@ mod buffer;
 mod challenges;
 mod clock;
 mod connection;
+mod datagram;
 mod date;
 mod downstream;
 mod edits;
@@ -130,6 +131,11 @@ pub struct Limits {
     pub handshakes: usize,
     /// How long a connection that is passed on as it is may be silent in both directions.
     pub relay_idle: Duration,
+    /// Clients that send datagrams to binds, all threads together; those of further ones are
+    /// dropped.
+    pub datagram_clients: usize,
+    /// How long such a client is remembered when nothing comes or goes.
+    pub datagram_idle: Duration,
     /// Open downstream connections, all threads together; further ones wait to be accepted.
     pub connections: usize,
     /// The same of one client address (of IPv6 its /64); further ones are closed at once. `None`
@@ -157,6 +163,8 @@ impl Limits {
         handshake: Duration::from_secs(10),
         handshakes: 1_000,
         relay_idle: Duration::from_secs(3600),
+        datagram_clients: 16_384,
+        datagram_idle: Duration::from_secs(60),
         connections: 100_000,
         client_connections: None,
         body_bytes: None,
@@ -269,6 +277,7 @@ pub fn start(
         activator: activator.clone(),
         max_connections: (settings.limits.connections / threads).max(1),
         max_handshakes: (settings.limits.handshakes / threads).max(1),
+        max_datagram_clients: (settings.limits.datagram_clients / threads).max(1),
         per_client: Arc::new(per_client::PerClient::new(
             settings.limits.client_connections,
         )),

@@ -5,6 +5,7 @@
 
 mod backends;
 mod series;
+mod streams;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::guard::Kind;
 use crate::spans::Traces;
 use series::Outcomes;
 pub(crate) use series::{Registry, Series};
+pub(crate) use streams::Lost;
 
 /// A number that one thread writes and others read.
 #[derive(Debug, Default)]
@@ -68,6 +70,14 @@ pub(crate) struct Counters {
     pub(crate) sent_bytes: Counter,
     pub(crate) http2_errors: Counter,
     pub(crate) connections_refused: Counter,
+    pub(crate) streams: Counter,
+    pub(crate) streams_refused: Counter,
+    pub(crate) datagram_clients: Counter,
+    pub(crate) datagram_clients_open: Counter,
+    pub(crate) datagrams_received: Counter,
+    pub(crate) datagrams_sent: Counter,
+    /// By [`streams::Lost`].
+    pub(crate) datagrams_dropped: [Counter; Lost::COUNT],
     /// By [`Kind`].
     pub(crate) refused: [Counter; Kind::COUNT],
     pub(crate) breakers_opened: Counter,
@@ -273,6 +283,7 @@ impl Metrics {
         self.render_responses(&mut out);
         self.render_refused(&mut out);
         self.render_durations(&mut out);
+        self.render_streams(&mut out);
         if let Some(activator) = &self.activator {
             backends::render(&mut out, activator.traffic());
         }

@@ -404,10 +404,17 @@ fn is_misdirected(
             wanted.client != connection.client
         }
         // Its connections are no HTTP of ours.
-        (CompiledTlsAction::Passthrough(_) | CompiledTlsAction::Relay(..), _) => true,
+        (
+            CompiledTlsAction::Passthrough(_)
+            | CompiledTlsAction::Relay(..)
+            | CompiledTlsAction::Refuse,
+            _,
+        ) => true,
         (
             CompiledTlsAction::Terminate(_),
-            CompiledTlsAction::Passthrough(_) | CompiledTlsAction::Relay(..),
+            CompiledTlsAction::Passthrough(_)
+            | CompiledTlsAction::Relay(..)
+            | CompiledTlsAction::Refuse,
         ) => false,
     }
 }

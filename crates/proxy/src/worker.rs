@@ -59,6 +59,10 @@ pub(crate) struct Worker {
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
     /// Connections that may be open at once on this thread.
     pub(crate) max_connections: usize,
+    /// Clients of binds for datagrams that this thread may have.
+    pub(crate) max_datagram_clients: usize,
+    /// Counted by its references: one more than there are such clients.
+    pub(crate) datagram_clients: Rc<()>,
     /// Connections of each client on all threads.
     pub(crate) per_client: Arc<PerClient>,
     open: Cell<usize>,
@@ -122,6 +126,7 @@ pub(crate) struct Parts {
     pub(crate) guards: Arc<Registry>,
     pub(crate) max_connections: usize,
     pub(crate) max_handshakes: usize,
+    pub(crate) max_datagram_clients: usize,
     pub(crate) https_port: Option<u16>,
     pub(crate) per_client: Arc<PerClient>,
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
@@ -156,6 +161,8 @@ impl Worker {
             https_port: parts.https_port,
             issuer: parts.issuer,
             max_connections: parts.max_connections,
+            max_datagram_clients: parts.max_datagram_clients,
+            datagram_clients: Rc::default(),
             per_client: parts.per_client,
             open: Cell::new(0),
             closed: Notify::new(),

@@ -49,6 +49,8 @@ enum HandshakeError {
     NotTls,
     #[error("no certificate for {}", .0.as_deref().unwrap_or("a client that names no host"))]
     UnknownName(Option<String>),
+    #[error("nobody is there for {}", .0.as_deref().unwrap_or("a client that names no host"))]
+    Refused(Option<String>),
     #[error("{0}")]
     Unusable(String),
 }
@@ -141,8 +143,16 @@ async fn accept(
         socket.write_all(&UNRECOGNIZED_NAME).await?;
         return Err(HandshakeError::UnknownName(name));
     };
-    if let CompiledTlsAction::Passthrough(split) = &tls.action {
-        return Ok(Opened::Passed(socket, raw, split.clone()));
+    match &tls.action {
+        CompiledTlsAction::Passthrough(split) => {
+            return Ok(Opened::Passed(socket, raw, split.clone()));
+        }
+        CompiledTlsAction::Refuse => {
+            // Fails only if the connection is gone already.
+            let _ = socket.set_zero_linger();
+            return Err(HandshakeError::Refused(name));
+        }
+        CompiledTlsAction::Terminate(_) | CompiledTlsAction::Relay(..) => {}
     }
     let config = server_config(&tls, worker.issuer.as_ref()).map_err(HandshakeError::Unusable)?;
     let stream = handshake(socket, accepted, config, &raw[fed..]).await?;
