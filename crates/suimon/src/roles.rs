@@ -2,6 +2,7 @@
 
 mod access;
 mod addresses;
+mod keeper;
 mod pods;
 pub mod standalone;
 pub mod system;

@@ -17,6 +17,7 @@ use reconcile::Cluster;
 use routing::Visibility;
 
 use crate::gateway_view;
+use crate::roles::keeper;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
 use crate::roles::tls;
@@ -65,7 +66,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
         tasks,
     )
     .await?;
-    let cluster = Cluster::new(server.client());
+    let cluster = Cluster::beside(server.client(), keeper::of(&server));
 
     let (publish, snapshots) = snapshot_channel(routing::Snapshot::default());
     let (report, reports) = scaling::reports();
