@@ -111,8 +111,13 @@ func (s *suimon) whole(ctx context.Context, method, path string, body []byte) ([
 	return io.ReadAll(answer.Body)
 }
 
+// writes makes each object another one: the API writes nothing and tells nobody of an update that
+// changes nothing.
+var writes atomic.Uint64
+
 func object(key string) []byte {
-	return []byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"` + key + `"},"data":{"v":"` + value + `"}}`)
+	changed := fmt.Sprintf("%020d", writes.Add(1))
+	return []byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"` + key + `"},"data":{"v":"` + value[len(changed):] + changed + `"}}`)
 }
 
 func (s *suimon) put(ctx context.Context, key string) error {

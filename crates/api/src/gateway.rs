@@ -7,28 +7,32 @@
 pub mod filter;
 pub mod reason;
 pub mod v1;
+pub mod v1alpha1;
 
 /// The API group.
 pub const GROUP: &str = "gateway.networking.k8s.io";
 /// The release whose fields and rules are served.
-pub const BUNDLE_VERSION: &str = "v1.6.1";
+pub const BUNDLE_VERSION: &str = "v1.6.3";
 /// Controller name of the GatewayClasses that are ours by name.
 pub const CONTROLLER: &str = "suimon.dev/gateway-controller";
 /// The GatewayClass that is there from the start.
 pub const CLASS: &str = "suimon";
 
 /// Kinds of the API that act on something here; the others are only stored.
-const SERVED: [&str; 5] = [
+const SERVED: [&str; 8] = [
     "GatewayClass",
     "Gateway",
+    "ListenerSet",
     "HTTPRoute",
     "GRPCRoute",
     "ReferenceGrant",
+    "BackendTLSPolicy",
+    "XBackendTrafficPolicy",
 ];
 
 /// What the user of a kind is told that is stored but not served; its status says nothing.
 pub fn not_served(group: &str, kind: &str) -> Option<String> {
-    let is_ours = [GROUP, "gateway.networking.x-k8s.io"].contains(&group);
+    let is_ours = [GROUP, v1alpha1::GROUP].contains(&group);
     (is_ours && !SERVED.contains(&kind)).then(|| {
         format!(
             "{kind} is stored, but this version of Suimon does not act on it; it serves {}",

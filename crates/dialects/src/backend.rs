@@ -161,6 +161,11 @@ pub(crate) enum TargetKind<'a> {
 }
 
 impl Target<'_> {
+    /// The port's name; empty if the Service has one unnamed port.
+    pub(crate) fn port_name(&self) -> &str {
+        self.port_name
+    }
+
     /// The same over HTTP/2, if asked for.
     pub(crate) fn over_http2(mut self, wanted: bool) -> Self {
         if wanted {

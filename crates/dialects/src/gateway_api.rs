@@ -7,6 +7,7 @@
 //! be used takes its share of the requests and answers them 500.
 
 mod attach;
+mod backend_tls;
 mod backends;
 mod class;
 mod features;
@@ -16,9 +17,14 @@ mod grpc;
 mod http;
 mod known;
 mod plan;
+mod policies;
 mod rules;
 mod secure;
+mod session;
+mod sets;
 mod status;
+mod traffic;
+mod variant;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,7 +43,10 @@ pub use http::translate_http;
 pub use known::AuthoritiesState;
 pub(crate) use known::Known;
 pub use plan::{Finding, ListenerPlan, Plan, Protocol, RouteKind};
+pub use policies::{Policy, PolicyKey, PolicyKind, PolicyOutcome, judge_policy, policy_status};
+pub use sets::{gateway_of, listener_set_status};
 pub use status::{BindFailure, gateway_status, route_status};
+pub(crate) use variant::spec;
 
 /// The records of one route.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +58,10 @@ pub struct RouteTranslation {
     pub parents: Vec<ParentOutcome>,
     /// Listeners that the route is attached to, by Gateway.
     pub attached: BTreeSet<(Name, Arc<str>)>,
+    /// The same, by ListenerSet.
+    pub attached_sets: BTreeSet<(Name, Arc<str>)>,
+    /// Services that policies name, with each Gateway whose requests this route sends there.
+    pub governed: BTreeSet<(Name, Name)>,
     /// What must be watched: a change may change this translation.
     pub reads: BTreeSet<Dependency>,
 }

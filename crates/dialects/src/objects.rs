@@ -72,6 +72,14 @@ pub enum Dependency {
     GatewayClass(Arc<str>),
     /// What routes see of a Gateway.
     Gateway(Name),
+    /// What routes see of a ListenerSet.
+    ListenerSet(Name),
+    /// The ListenerSets that name this Gateway.
+    SetsOf(Name),
+    /// The policies that name this Service.
+    PoliciesOf(Name),
+    /// Whether there is any policy for Services.
+    Policies,
     /// All ReferenceGrants of this namespace.
     Grants(Arc<str>),
     /// The labels of this namespace.

@@ -15,6 +15,7 @@ use routing::model::{Action, Arm, Filters, Guards, HostPattern, Route, Split};
 use crate::asm;
 use crate::backend::BackendRef;
 use crate::foreign::{BackendSpec, Kind};
+use crate::gateway_api;
 use crate::istio::security::{self, Target};
 use crate::istio::{self, destination_rule};
 use crate::objects::{Name, Reader};
@@ -101,7 +102,8 @@ fn hoist(route: &mut Route) {
     let Some(guards) = drawn.next().and_then(|arm| arm.filters.guards.clone()) else {
         return;
     };
-    if !drawn.all(|arm| arm.filters.guards.as_ref() == Some(&guards)) {
+    // Two services cannot be asked one after the other.
+    if guards.external.is_some() || !drawn.all(|arm| arm.filters.guards.as_ref() == Some(&guards)) {
         return;
     }
     let arms = split.arms().iter().map(|arm| {
@@ -212,7 +214,8 @@ pub(crate) fn at_backend(reader: &Reader<'_>, reference: &mut BackendRef) -> Opt
 /// How a backend of another dialect differs from what its Service says.
 pub(crate) fn spec(reader: &Reader<'_>, reference: &BackendRef) -> Option<BackendSpec> {
     reference.variant.as_ref()?;
-    rule(reader, reference).map(|(_, spec)| spec)
+    let own = rule(reader, reference).map(|(_, spec)| spec);
+    gateway_api::spec(reader, reference, own)
 }
 
 fn rule(reader: &Reader<'_>, reference: &BackendRef) -> Option<(Arc<str>, BackendSpec)> {

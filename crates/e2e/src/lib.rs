@@ -20,6 +20,8 @@ mod fuzz;
 #[cfg(test)]
 mod gateway_api;
 #[cfg(test)]
+mod gateway_policies;
+#[cfg(test)]
 mod guest;
 mod http;
 #[cfg(test)]
@@ -28,6 +30,8 @@ mod hygiene;
 mod ingress;
 #[cfg(test)]
 mod kubectl;
+#[cfg(test)]
+mod observability;
 #[cfg(test)]
 mod pods;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
@@ -28,8 +28,12 @@ pub struct Server {
     /// The gateway's port for HTTPS.
     pub secure: SocketAddr,
     pub api: String,
+    /// Metrics and readiness.
+    pub admin: SocketAddr,
     /// What it has said on standard error so far.
     said: watch::Receiver<String>,
+    /// And on standard output.
+    printed: watch::Receiver<String>,
 }
 
 impl Server {
@@ -82,6 +86,8 @@ impl Server {
                 "0",
                 "--api-port",
                 "0",
+                "--admin-port",
+                "0",
                 "--runtime",
             ])
             .arg(runtime)
@@ -89,21 +95,14 @@ impl Server {
             .arg(data.path())
             .args(flags)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         let stderr = child.stderr.take().context("standard error is piped")?;
-        let (tell, mut said) = watch::channel(String::new());
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(stderr).lines();
-            while let Ok(Some(line)) = lines.next_line().await {
-                tell.send_modify(|said| {
-                    said.push_str(&line);
-                    said.push('\n');
-                });
-            }
-        });
+        let stdout = child.stdout.take().context("standard output is piped")?;
+        let mut said = collect(stderr);
+        let printed = collect(stdout);
         let up = said.wait_for(|said| said.contains("kubeconfig  "));
         let banner = match tokio::time::timeout(PATIENCE, up).await {
             Ok(Ok(banner)) => Some(banner.clone()),
@@ -130,13 +129,18 @@ impl Server {
             .parse()
             .context("the gateway's address for HTTPS")?;
         let api = address("api");
+        let admin = address("admin");
+        let admin = admin.trim_start_matches("http://");
+        let admin = admin.parse().context("the admin endpoint's address")?;
         Ok(Self {
             child,
             data,
             gateway,
             secure,
             api,
+            admin,
             said,
+            printed,
         })
     }
 
@@ -148,6 +152,11 @@ impl Server {
     /// Everything it has written to standard error.
     pub fn said(&self) -> String {
         self.said.borrow().clone()
+    }
+
+    /// Everything it has written to standard output.
+    pub fn printed(&self) -> String {
+        self.printed.borrow().clone()
     }
 
     /// Where it keeps everything.
@@ -275,6 +284,21 @@ impl Server {
     }
 }
 
+/// All lines that come, as one text that grows.
+fn collect(output: impl AsyncRead + Unpin + Send + 'static) -> watch::Receiver<String> {
+    let (tell, text) = watch::channel(String::new());
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(output).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            tell.send_modify(|text| {
+                text.push_str(&line);
+                text.push('\n');
+            });
+        }
+    });
+    text
+}
+
 /// Runs a program with text as its standard input.
 pub(crate) async fn with_input(mut command: Command, input: &str) -> anyhow::Result<Output> {
     let mut child = command
@@ -325,10 +349,9 @@ pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
 fn build() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = std::process::Command::new(cargo);
-    command.args(["build", "--package", "e2e", "--bin", "guest"]);
-    if std::env::var_os("SUIMON_BIN").is_none() {
-        command.args(["--package", "suimon", "--bin", "suimon"]);
-    }
+    // All of the workspace: with `--package` its dependencies would be built anew, with other
+    // features than the tests'.
+    command.args(["build", "--workspace", "--bins"]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }

@@ -72,6 +72,7 @@ async fn gateway(listen: SocketAddr, model: Model) -> Result<(), Error> {
         limits: Limits::STANDARD,
         https_port: None,
         issuer: None,
+        access_log: None,
     };
     let _gateway = proxy::start(settings, snapshots, activator, &tasks)?;
     while received.recv().await.is_some() {}

@@ -29,6 +29,7 @@ use crate::filter::cors;
 use crate::message::View;
 use crate::request::{self, Chosen, Plan};
 use crate::seen::Seen;
+use crate::session;
 use crate::target;
 use crate::worker::{Scratch, Worker};
 
@@ -162,7 +163,7 @@ impl Asked<'_> {
             }
             _ => return Ok(()),
         };
-        let point = self.worker.draw(split.total());
+        let point = session::point(self.worker, self.snapshot, split, downstream.view());
         passage.point = Some(point);
         match split.at(point).guards() {
             Some(guards) => self.all(guards, downstream, passage).await,

@@ -6,6 +6,7 @@
 //! connection) → [`upstream::send`]. Knative's contract holds throughout: a request that may
 //! have reached a backend is not sent again, and one that was not sent is not lost.
 
+mod access;
 mod backend;
 mod binder;
 mod buffer;
@@ -32,10 +33,12 @@ mod record;
 mod relay;
 mod request;
 mod seen;
+mod session;
 mod socket;
 mod target;
 mod timeout;
 mod tls;
+mod trace;
 mod traffic;
 mod trailers;
 mod transport;
@@ -53,6 +56,7 @@ use lifecycle::{Snapshots, Tasks};
 use routing::Visibility;
 use scaling::Activator;
 
+pub use access::{AccessLog, AccessLogs, Destination, RequestLog, Rule, SinkError};
 pub use binder::Binder;
 pub use metrics::Metrics;
 pub use tls::Issuer;
@@ -74,6 +78,8 @@ pub struct Settings {
     pub https_port: Option<u16>,
     /// Signs certificates for hosts that the snapshots give none.
     pub issuer: Option<Arc<dyn Issuer>>,
+    /// The gateway's own log of requests; `None` writes none.
+    pub access_log: Option<AccessLog>,
 }
 
 /// One socket that clients connect to.
@@ -160,6 +166,7 @@ pub struct Gateway {
     addresses: Vec<SocketAddr>,
     metrics: Metrics,
     binder: Binder,
+    logs: AccessLogs,
 }
 
 impl Gateway {
@@ -171,6 +178,11 @@ impl Gateway {
     /// What all threads have counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Which requests are logged, and how.
+    pub fn access_logs(&self) -> &AccessLogs {
+        &self.logs
     }
 
     /// Opens and closes the sockets of binds.
@@ -189,6 +201,8 @@ pub enum Error {
     },
     #[error("cannot use the listening socket that was passed: {0}")]
     Inherited(io::Error),
+    #[error(transparent)]
+    AccessLog(#[from] SinkError),
     #[error("cannot start a gateway thread: {0}")]
     Thread(io::Error),
     #[error("a gateway thread ended by itself, see its log")]
@@ -223,7 +237,12 @@ pub fn start(
             thread.push((socket, entry));
         }
     }
+    let series = Arc::new(metrics::Registry::new(threads));
+    let logs = AccessLogs::start(settings.access_log, tasks)?;
     let parts = worker::Parts {
+        series: Arc::clone(&series),
+        logs: logs.clone(),
+        thread: 0,
         snapshots,
         activator: activator.clone(),
         max_connections: (settings.limits.connections / threads).max(1),
@@ -245,7 +264,8 @@ pub fn start(
     Ok(Gateway {
         addresses,
         binder,
-        metrics: Metrics::new(counters).with(activator),
+        metrics: Metrics::new(counters).with(activator, series, logs.clone()),
+        logs,
     })
 }
 

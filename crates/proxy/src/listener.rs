@@ -56,7 +56,10 @@ pub(crate) fn start(
         let (order, received) = mpsc::unbounded_channel();
         orders.push(order);
         let thread = Thread {
-            parts: parts.clone(),
+            parts: Parts {
+                thread: number,
+                ..parts.clone()
+            },
             listeners,
             orders: received,
             counters: Arc::clone(counters),

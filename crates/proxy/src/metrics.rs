@@ -4,6 +4,7 @@
 //! a line that no other core writes; reading sums them.
 
 mod backends;
+mod series;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,7 +13,10 @@ use std::time::Duration;
 
 use scaling::Activator;
 
+use crate::access::AccessLogs;
 use crate::guard::Kind;
+use series::Outcomes;
+pub(crate) use series::{Registry, Series};
 
 /// A number that one thread writes and others read.
 #[derive(Debug, Default)]
@@ -49,7 +53,7 @@ pub(crate) struct Counters {
     pub(crate) connections: Counter,
     pub(crate) connections_open: Counter,
     pub(crate) requests_open: Counter,
-    responses: [Counter; 6],
+    outcomes: Outcomes,
     pub(crate) failures: Counter,
     pub(crate) upstream_connections: Counter,
     pub(crate) upstream_reused: Counter,
@@ -68,22 +72,12 @@ pub(crate) struct Counters {
     pub(crate) breakers_opened: Counter,
     pub(crate) key_fetch_failures: Counter,
     pub(crate) external_failures: Counter,
-    duration_buckets: [Counter; BUCKETS_MS.len() + 1],
-    duration_micros: Counter,
 }
 
 impl Counters {
     /// A request ended with this status, after this time.
     pub(crate) fn answered(&self, status: u16, took: Duration) {
-        let class = usize::from(status / 100).min(5);
-        self.responses[class].add(1);
-        let micros = took.as_micros() as u64;
-        let bucket = BUCKETS_MS
-            .iter()
-            .position(|bound| micros <= bound * 1_000)
-            .unwrap_or(BUCKETS_MS.len());
-        self.duration_buckets[bucket].add(1);
-        self.duration_micros.add(micros);
+        self.outcomes.answered(status, took);
     }
 }
 
@@ -93,6 +87,9 @@ pub struct Metrics {
     threads: Arc<[Arc<Counters>]>,
     /// Counts what policies do.
     activator: Option<Activator>,
+    /// By route and backend.
+    series: Option<Arc<Registry>>,
+    logs: Option<AccessLogs>,
 }
 
 impl Metrics {
@@ -100,13 +97,22 @@ impl Metrics {
         Self {
             threads: threads.into(),
             activator: None,
+            series: None,
+            logs: None,
         }
     }
 
-    /// With what the policies of backends have done.
-    pub(crate) fn with(self, activator: Activator) -> Self {
+    /// With what is counted elsewhere.
+    pub(crate) fn with(
+        self,
+        activator: Activator,
+        series: Arc<Registry>,
+        logs: AccessLogs,
+    ) -> Self {
         Self {
             activator: Some(activator),
+            series: Some(series),
+            logs: Some(logs),
             ..self
         }
     }
@@ -140,7 +146,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 16] = [
+        let counters: [(&str, &str, u64); 17] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
@@ -221,6 +227,11 @@ impl Metrics {
                 "Questions that the external service for authorization did not answer.",
                 self.sum(|t| &t.external_failures),
             ),
+            (
+                "suimon_gateway_access_log_dropped_total",
+                "Lines of access logs that were dropped because they could not be written in time.",
+                self.logs.as_ref().map_or(0, AccessLogs::dropped),
+            ),
         ];
         for (name, help, value) in counters {
             metric(&mut out, name, help, "counter", value);
@@ -251,6 +262,9 @@ impl Metrics {
         if let Some(activator) = &self.activator {
             backends::render(&mut out, activator.traffic());
         }
+        if let Some(series) = &self.series {
+            series.render(&mut out);
+        }
         out
     }
 
@@ -261,7 +275,7 @@ impl Metrics {
             "# HELP {NAME} Answers by class of status.\n# TYPE {NAME} counter"
         );
         for class in 1..=5 {
-            let count = self.sum(|thread| &thread.responses[class]);
+            let count = self.sum(|thread| &thread.outcomes.responses[class]);
             let _ = writeln!(out, "{NAME}{{class=\"{class}xx\"}} {count}");
         }
     }
@@ -286,20 +300,28 @@ impl Metrics {
         );
         let mut total = 0;
         for (at, bound) in BUCKETS_MS.iter().enumerate() {
-            total += self.sum(|thread| &thread.duration_buckets[at]);
+            total += self.sum(|thread| &thread.outcomes.buckets[at]);
             let _ = writeln!(
                 out,
                 "{NAME}_bucket{{le=\"{}\"}} {total}",
                 *bound as f64 / 1_000.0
             );
         }
-        total += self.sum(|thread| &thread.duration_buckets[BUCKETS_MS.len()]);
-        let sum = self.sum(|thread| &thread.duration_micros) as f64 / 1_000_000.0;
+        total += self.sum(|thread| &thread.outcomes.buckets[BUCKETS_MS.len()]);
+        let sum = self.sum(|thread| &thread.outcomes.micros) as f64 / 1_000_000.0;
         let _ = writeln!(
             out,
             "{NAME}_bucket{{le=\"+Inf\"}} {total}\n{NAME}_sum {sum}\n{NAME}_count {total}"
         );
     }
+}
+
+/// A label's value: names that users gave.
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 // Writing to a string cannot fail.

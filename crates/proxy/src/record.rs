@@ -1,64 +1,172 @@
-//! The access record: one line per request at `debug`, nothing at all otherwise.
+//! What is remembered of a request for its lines in the access logs; nothing at all while nobody
+//! reads them.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::message::View;
+use accesslog::Entry;
 
-/// What is remembered of a request until it ends; `None` unless somebody reads it.
+use crate::access::{AccessLogs, Logs, Outcome};
+use crate::connection::Client;
+use crate::http1::body::Framing;
+use crate::message::View;
+use crate::metrics::Series;
+use crate::request::PROBE;
+use crate::trace;
+use crate::worker::Worker;
+
+/// What is remembered until the request ends; `None` unless somebody reads it.
 #[derive(Debug)]
 pub(crate) struct Record(Option<Box<Seen>>);
 
 #[derive(Debug)]
 struct Seen {
+    /// `None` if the line is for the process's own log only.
+    logs: Option<Arc<Logs>>,
+    time: jiff::Timestamp,
+    client: String,
     method: String,
     authority: String,
     target: String,
-    backend: Option<String>,
-    endpoint: Option<std::net::SocketAddr>,
+    protocol: &'static str,
+    content_length: Option<u64>,
+    user_agent: String,
+    referer: String,
+    headers: Vec<Vec<String>>,
+    trace: String,
+    endpoint: Option<SocketAddr>,
+    pod: Option<Arc<str>>,
+}
+
+/// How a request ended.
+pub(crate) struct End {
+    pub(crate) status: u16,
+    /// Why the gateway answered in place of the backend.
+    pub(crate) flag: &'static str,
+    /// Of the answer's body.
+    pub(crate) bytes: u64,
+    pub(crate) took: Duration,
 }
 
 impl Record {
-    pub(crate) fn start(view: View<'_>) -> Self {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
+    pub(crate) fn start(logs: &AccessLogs, client: &Client, view: View<'_>) -> Self {
+        let logs = logs.current();
+        if logs.is_none() && !tracing::enabled!(target: "proxy::access", tracing::Level::DEBUG) {
             return Self(None);
         }
-        Self(Some(Box::new(Seen {
-            method: view.method().to_owned(),
-            authority: view.authority().to_owned(),
-            target: view.target().to_owned(),
-            backend: None,
-            endpoint: None,
-        })))
-    }
-
-    /// The request goes to this backend.
-    pub(crate) fn routed(&mut self, backend: &routing::BackendId) {
-        if let Some(seen) = &mut self.0 {
-            seen.backend = Some(backend.to_string());
-        }
+        Self(Some(Box::new(Seen::new(logs, client, view))))
     }
 
     /// The request was sent here.
-    pub(crate) fn sent(&mut self, endpoint: std::net::SocketAddr) {
+    pub(crate) fn sent(&mut self, endpoint: &routing::model::Endpoint) {
         if let Some(seen) = &mut self.0 {
-            seen.endpoint = Some(endpoint);
+            seen.endpoint = Some(endpoint.address);
+            seen.pod.clone_from(&endpoint.pod);
         }
     }
 
-    /// Writes the line. `flag` says why the gateway answered instead of the backend.
-    pub(crate) fn finish(self, peer: &str, status: u16, flag: &str, took: Duration) {
+    /// Writes the lines. `series` knows the request's route, if it has one.
+    pub(crate) fn finish(self, worker: &Worker, series: Option<&Series>, end: &End) {
         let Some(seen) = self.0 else { return };
         tracing::debug!(
             target: "proxy::access",
-            peer,
+            peer = seen.client,
             method = seen.method,
             authority = seen.authority,
             target = seen.target,
-            backend = seen.backend,
+            backend = series.and_then(Series::backend).map(tracing::field::display),
             endpoint = seen.endpoint.map(tracing::field::display),
-            status,
-            flag,
-            took_us = took.as_micros() as u64,
+            status = end.status,
+            flag = end.flag,
+            took_us = end.took.as_micros() as u64,
         );
+        if let Some(logs) = &seen.logs {
+            seen.write(worker, logs, series, end);
+        }
+    }
+}
+
+impl Seen {
+    fn new(logs: Option<Arc<Logs>>, client: &Client, view: View<'_>) -> Self {
+        let text = |name: &str| {
+            let value = view.field(name).unwrap_or_default();
+            String::from_utf8_lossy(value).into_owned()
+        };
+        let values = |name: &str| {
+            let list = view.head.fields.list.iter();
+            let named = list.filter(|field| {
+                let found = field.name.get(view.bytes);
+                found.eq_ignore_ascii_case(name.as_bytes())
+            });
+            named
+                .map(|field| String::from_utf8_lossy(field.value.get(view.bytes)).into_owned())
+                .collect()
+        };
+        let headers = logs.iter().flat_map(|logs| logs.headers());
+        let ends = client.peer.ends.as_deref();
+        Self {
+            headers: headers.map(values).collect(),
+            logs,
+            time: jiff::Timestamp::now(),
+            client: ends.map_or_else(|| client.peer.text.clone(), |(peer, _)| peer.to_string()),
+            method: view.method().to_owned(),
+            authority: view.authority().to_owned(),
+            target: view.target().to_owned(),
+            protocol: view.protocol(),
+            content_length: match view.head.framing {
+                Framing::None => Some(0),
+                Framing::Length(length) => Some(length),
+                _ => None,
+            },
+            user_agent: text("user-agent"),
+            referer: text("referer"),
+            trace: trace::id(view).unwrap_or_default(),
+            endpoint: None,
+            pod: None,
+        }
+    }
+
+    fn write(&self, worker: &Worker, logs: &Logs, series: Option<&Series>, end: &End) {
+        let activation = series.and_then(Series::activation);
+        let revision = activation.map(|activation| &activation.revision);
+        let time = self.time.to_string();
+        let endpoint = self.endpoint.map(|at| at.to_string()).unwrap_or_default();
+        let pod_ip = self.pod.as_ref().and(self.endpoint);
+        let pod_ip = pod_ip.map(|at| at.ip().to_string()).unwrap_or_default();
+        let pod = self.pod.as_deref().unwrap_or_default();
+        let entry = Entry {
+            method: &self.method,
+            target: &self.target,
+            host: &self.authority,
+            protocol: self.protocol,
+            content_length: self.content_length,
+            client: &self.client,
+            user_agent: &self.user_agent,
+            referer: &self.referer,
+            headers: &[],
+            status: end.status,
+            bytes: end.bytes,
+            took: end.took,
+            namespace: revision.map_or("", |revision| &revision.namespace),
+            revision: revision.map_or("", |revision| &revision.name),
+            service: activation.map_or("", |activation| &activation.service),
+            configuration: activation.map_or("", |activation| &activation.configuration),
+            // Of `namespace/name`.
+            pod: pod.split_once('/').map_or(pod, |(_, name)| name),
+            pod_ip: &pod_ip,
+            trace: &self.trace,
+            time: &time,
+            route: series.map_or("", |series| &series.route().0),
+            backend: series.and_then(Series::backend).map_or("", |id| &id.0),
+            endpoint: &endpoint,
+            flag: end.flag,
+        };
+        let outcome = Outcome {
+            is_revision: revision.is_some(),
+            is_probe: end.flag == PROBE,
+            drawn: worker.fraction(),
+        };
+        worker.logs.write(logs, &entry, &self.headers, outcome);
     }
 }

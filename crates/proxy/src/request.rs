@@ -32,8 +32,9 @@ use crate::http2::encode;
 use crate::http2::frame::Reason;
 use crate::message::View;
 use crate::rare::rare;
-use crate::record::Record;
+use crate::record::{End, Record};
 use crate::seen::Seen;
+use crate::session;
 use crate::target;
 use crate::timeout::{Deadlines, Timer};
 use crate::traffic::Traffic;
@@ -41,6 +42,8 @@ use crate::upstream::send::{Exchange, Progress, over_http1};
 use crate::upstream::{Connection, Freshness};
 use crate::worker::{Scratch, Worker};
 
+/// Says in a log that a probe was answered for a revision.
+pub(crate) const PROBE: &str = "probe";
 /// Times a request that was not acted on is sent again.
 const MAX_REPEATS: u32 = 2;
 
@@ -61,9 +64,9 @@ pub(crate) struct Chosen<'a> {
 
 impl Chosen<'_> {
     /// Where the split is cut for this request: where its guards have cut it, if they have.
-    fn point(&self, worker: &Worker, split: &CompiledSplit) -> u64 {
+    fn point(&self, worker: &Worker, split: &CompiledSplit, view: View<'_>) -> u64 {
         let drawn = self.passage.and_then(|passage| passage.point);
-        drawn.unwrap_or_else(|| worker.draw(split.total()))
+        drawn.unwrap_or_else(|| session::point(worker, self.snapshot, split, view))
     }
 }
 
@@ -105,7 +108,9 @@ pub(crate) async fn handle<D: Downstream>(
 ) {
     let start = Instant::now();
     worker.counters.requests_open.add(1);
-    let mut record = Record::start(downstream.view());
+    let mut record = Record::start(&worker.logs, client, downstream.view());
+    scratch.series = None;
+    scratch.answer_bytes = 0;
     let is_grpc = downstream.view().is_grpc();
     let planned = match plan(worker, client, scratch, downstream) {
         Ok(Plan::Guarded(guarded)) => {
@@ -119,6 +124,7 @@ pub(crate) async fn handle<D: Downstream>(
         Ok(Plan::Reply(reply)) => {
             let status = reply.status;
             answered = reply.flag;
+            scratch.answer_bytes = reply.body.len() as u64;
             rare(downstream.reply(reply)).await;
             Ok(status)
         }
@@ -126,7 +132,6 @@ pub(crate) async fn handle<D: Downstream>(
         Ok(Plan::Guarded(_)) => Ok(0),
         // Not moved: what is moved counts twice in the future.
         Ok(Plan::Forward(ref forward)) => {
-            record.routed(&forward.backend.id);
             let mut tools = (&mut *scratch, &mut *timer);
             let sent = match forward.tries() {
                 None => {
@@ -158,9 +163,19 @@ pub(crate) async fn handle<D: Downstream>(
         rare(fail(downstream, &failure, is_grpc)).await;
     }
     let took = start.elapsed();
+    let series = scratch.series.take();
     worker.counters.answered(status, took);
+    if let Some(series) = &series {
+        series.answered(worker.thread, status, took);
+    }
     worker.counters.requests_open.sub(1);
-    record.finish(&client.peer.text, status, flag, took);
+    let end = End {
+        status,
+        flag,
+        bytes: scratch.answer_bytes,
+        took,
+    };
+    record.finish(worker, series.as_deref(), &end);
 }
 
 /// Tells the client, as far as it can still be told.
@@ -228,6 +243,8 @@ fn plan<D: Downstream>(
         });
     };
     if route.is_guarded() {
+        // Should it be refused, nobody but the route is to be counted.
+        scratch.series = worker.series.of_route(route);
         return Ok(Plan::Guarded(Guarded {
             snapshot: Arc::clone(&snapshot),
             route: Arc::clone(route),
@@ -259,15 +276,22 @@ pub(crate) fn plan_route<D: Downstream>(
         return Ok(Plan::Reply(reply));
     }
     let arm = match &route.action {
-        CompiledAction::Forward(split) => split.at(chosen.point(worker, split)),
-        CompiledAction::Respond(respond) => return Ok(Plan::Reply(reply(respond))),
-        CompiledAction::Redirect(to) => return Ok(Plan::Reply(redirect::reply(to, view, client))),
+        CompiledAction::Forward(split) => split.at(chosen.point(worker, split, view)),
+        CompiledAction::Respond(respond) => {
+            scratch.series = worker.series.of_route(route);
+            return Ok(Plan::Reply(reply(respond)));
+        }
+        CompiledAction::Redirect(to) => {
+            scratch.series = worker.series.of_route(route);
+            return Ok(Plan::Reply(redirect::reply(to, view, client)));
+        }
         CompiledAction::ForwardSecure(split)
             if client.tls.is_some() || client.entry.is_cluster_local() =>
         {
-            split.at(chosen.point(worker, split))
+            split.at(chosen.point(worker, split, view))
         }
         CompiledAction::ForwardSecure(_) => {
+            scratch.series = worker.series.of_route(route);
             return Ok(Plan::Reply(redirect::to_https(view, worker.https_port)));
         }
     };
@@ -278,7 +302,11 @@ pub(crate) fn plan_route<D: Downstream>(
             return Ok(Plan::Reply(redirect::reply(to, view, client)));
         }
     }
-    let Some(backend) = snapshot.backend_of(arm) else {
+    let backend = snapshot.backend_of(arm);
+    scratch.series = worker
+        .series
+        .of_arm(route, arm, backend.map(|backend| &**backend));
+    let Some(backend) = backend else {
         return Err(Failure::NoBackend {
             backend: arm.backend.clone(),
         });
@@ -465,22 +493,25 @@ async fn send<D: Downstream>(
         let reached = reached.unwrap_or_else(|_| Err(deadlines.passed().into()));
         let reached = reached.map_err(|failure| (failure, false))?;
         let progress = Progress::default();
+        let endpoint = reached.slot.endpoint().address;
+        let edits = match effects {
+            Some(effects) => Some(&effects.answer),
+            None => traffic.and_then(Traffic::answer),
+        };
+        let told = traffic.and_then(|traffic| traffic.told(worker, endpoint, edits));
         let exchange = Exchange {
             worker,
-            endpoint: reached.slot.endpoint().address,
+            endpoint,
             deadlines,
             progress: &progress,
             to_head: forward.to_head,
             wants_upgrade: forward.wants_upgrade,
-            edits: match effects {
-                Some(effects) => Some(&effects.answer),
-                None => traffic.and_then(Traffic::answer),
-            },
+            edits: told.as_deref().or(edits),
             withheld,
             max_body: effects.and_then(|effects| effects.after.max_body),
             copies: forward.copies.as_deref(),
         };
-        record.sent(exchange.endpoint);
+        record.sent(reached.slot.endpoint());
         let is_reused = reached.connection.is_reused();
         let result = match reached.connection {
             Connection::Http1(connection) => {
@@ -500,6 +531,7 @@ async fn send<D: Downstream>(
                 result
             }
         };
+        scratch.answer_bytes = progress.answer_bytes.get();
         if let Some(traffic) = traffic {
             traffic.ended(&reached.slot, progress.status.get(), result.as_ref().err());
         }
@@ -545,6 +577,7 @@ fn probe(view: View<'_>, backend: &Backend, edits: &Edits<'_>) -> Option<Reply> 
     let text = |status, body: &str| Reply {
         status,
         body: body.into(),
+        flag: PROBE,
         ..Reply::default()
     };
     Some(match probe {
@@ -555,6 +588,7 @@ fn probe(view: View<'_>, backend: &Backend, edits: &Edits<'_>) -> Option<Reply> 
             Reply {
                 status: 200,
                 headers: vec![("K-Network-Hash".into(), hash)],
+                flag: PROBE,
                 ..Reply::default()
             }
         }

@@ -1,5 +1,6 @@
 //! The gateway as clients and backends see it: real threads, real sockets, every byte by hand.
 
+mod access;
 mod bodies;
 mod drain;
 mod filters;
@@ -61,6 +62,10 @@ impl Gateway {
     }
 
     async fn with(limits: Limits, threads: usize) -> Self {
+        Self::logging(limits, threads, None).await
+    }
+
+    async fn logging(limits: Limits, threads: usize, access_log: Option<crate::AccessLog>) -> Self {
         let tasks = Tasks::new();
         let (publish, snapshots) = snapshot_channel(Snapshot::default());
         let (sender, reports) = scaling::reports();
@@ -91,6 +96,7 @@ impl Gateway {
             limits,
             https_port: Some(8443),
             issuer: Some(Arc::new(tls::Own)),
+            access_log,
         };
         let gateway = crate::start(settings, snapshots, activator, &tasks).expect("free ports");
         let addresses = gateway.addresses().to_vec();

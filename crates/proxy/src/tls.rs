@@ -4,6 +4,7 @@
 //! Key material stays inside rustls' types, which do not print it.
 
 pub(crate) mod accept;
+mod alternative;
 mod client;
 mod config;
 mod own;

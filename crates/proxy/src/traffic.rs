@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::filter::Effects;
 use crate::filter::answer::AnswerEdits;
 use crate::message::View;
+use crate::session::Kept;
 use crate::upstream::proxy_protocol;
 use crate::worker::Worker;
 
@@ -23,6 +24,7 @@ use crate::worker::Worker;
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     hash: Option<u64>,
+    session: Option<Kept>,
     /// What the connection begins with, if the backend wants to know whom it is for.
     pub(crate) opening: Option<Vec<u8>>,
     /// A cookie to set, where no filter writes into the answer.
@@ -63,6 +65,9 @@ impl Traffic {
                 .map(|version| opening(version, client)),
             ..Self::default()
         };
+        if !policy.hash.is_empty() {
+            traffic.session = Kept::plan(worker, policy, view);
+        }
         if matches!(
             policy.balancer,
             Balancer::RingHash { .. } | Balancer::Maglev { .. }
@@ -88,6 +93,7 @@ impl Traffic {
                 HashKey::Cookie { name, .. } => {
                     view.field("cookie").and_then(|field| cookie(field, name))
                 }
+                HashKey::Session(_) => None,
             };
             if let Some(value) = value {
                 self.hash = Some(scaling::hash(value));
@@ -112,10 +118,22 @@ impl Traffic {
         self.answer.as_ref()
     }
 
+    /// The same with what a session's client is told now that its request goes to this endpoint;
+    /// `None` if it knows.
+    pub(crate) fn told(
+        &self,
+        worker: &Worker,
+        endpoint: SocketAddr,
+        others: Option<&AnswerEdits>,
+    ) -> Option<Box<AnswerEdits>> {
+        self.session.as_ref()?.told(worker, endpoint, others)
+    }
+
     /// What the choice of an endpoint goes by; `tried` is [`Self::tried`].
     pub(crate) fn preference<'t>(&self, tried: &'t [SocketAddr]) -> Preference<'t> {
         Preference {
             hash: self.hash,
+            keep: self.session.as_ref().and_then(Kept::endpoint),
             avoid: tried,
             is_retry: self.is_retry.get(),
         }
@@ -183,7 +201,7 @@ fn parameter<'q>(query: &'q str, name: &str) -> Option<&'q str> {
 }
 
 /// The value of one cookie in a `Cookie` field (RFC 6265 §4.2).
-fn cookie<'f>(field: &'f [u8], name: &str) -> Option<&'f [u8]> {
+pub(crate) fn cookie<'f>(field: &'f [u8], name: &str) -> Option<&'f [u8]> {
     field.split(|byte| *byte == b';').find_map(|pair| {
         let value = pair
             .trim_ascii()

@@ -14,10 +14,11 @@ use scaling::Activator;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::Limits;
+use crate::access::AccessLogs;
 use crate::buffer::Buffers;
 use crate::guard::{Registry, external};
 use crate::http1::head::{RequestHead, ResponseHead};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Series};
 use crate::per_client::{Counted, PerClient};
 use crate::timeout::Timer;
 use crate::tls::{Clients, Issuer};
@@ -31,6 +32,10 @@ pub(crate) struct Worker {
     /// Value of the `server` header of the gateway's own answers.
     pub(crate) server: Option<Arc<str>>,
     pub(crate) counters: Arc<Counters>,
+    /// Counters by route and backend; all threads share it, and each has a place of its own.
+    pub(crate) series: Arc<crate::metrics::Registry>,
+    pub(crate) thread: usize,
+    pub(crate) logs: AccessLogs,
     /// What guards remember; all threads share it.
     pub(crate) guards: Arc<Registry>,
     pub(crate) authorizers: external::Clients,
@@ -83,6 +88,10 @@ pub(crate) struct Workspace {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     pub(crate) response: ResponseHead,
+    /// What the request is counted by, once its route is known.
+    pub(crate) series: Option<Arc<Series>>,
+    /// Of the answer's body, as far as it was passed on.
+    pub(crate) answer_bytes: u64,
     /// Head to send upstream; kept as it is, in case it must be sent again.
     pub(crate) upstream_head: Vec<u8>,
     /// What is being sent upstream.
@@ -102,6 +111,10 @@ pub(crate) struct Parts {
     pub(crate) https_port: Option<u16>,
     pub(crate) per_client: Arc<PerClient>,
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
+    pub(crate) series: Arc<crate::metrics::Registry>,
+    pub(crate) logs: AccessLogs,
+    /// Its number, from 0.
+    pub(crate) thread: usize,
 }
 
 impl Worker {
@@ -112,6 +125,9 @@ impl Worker {
             limits: parts.limits,
             server: parts.server,
             counters,
+            series: parts.series,
+            thread: parts.thread,
+            logs: parts.logs,
             guards: parts.guards,
             authorizers: external::Clients::default(),
             buffers: Rc::default(),

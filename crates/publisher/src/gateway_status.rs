@@ -3,13 +3,18 @@
 //! Told by the publisher after a publish returned and sockets are open. A generation that is not
 //! the object's newest is not written: the newer one is on its way and will be told.
 
+mod attached;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, RouteStatus};
+use api::gateway::v1::{
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, RouteStatus,
+};
+use api::gateway::v1alpha1::BackendTrafficPolicy;
 use dialects::Name;
-use dialects::gateway_api::{self, RouteKind};
+use dialects::gateway_api::{self, PolicyKey, PolicyKind, RouteKind};
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::PostParams;
@@ -18,7 +23,7 @@ use lifecycle::Tasks;
 use reconcile::{Action, Error, Informer, Key, Queue};
 
 use crate::gateway_service;
-use crate::index::{GatewayOutcome, Outcomes, RouteKey, RouteOutcome};
+use crate::index::{GatewayOutcome, Outcomes, PolicyTold, RouteKey, RouteOutcome, SetOutcome};
 
 /// Status writes in flight at once.
 const WORKERS: usize = 4;
@@ -28,7 +33,9 @@ const WORKERS: usize = 4;
 enum Due {
     Class(Arc<str>),
     Gateway(Name),
+    Set(Name),
     Route(RouteKey),
+    Policy(PolicyKey),
 }
 
 impl fmt::Display for Due {
@@ -36,6 +43,8 @@ impl fmt::Display for Due {
         match self {
             Self::Class(name) => write!(f, "GatewayClass {name}"),
             Self::Gateway(name) => write!(f, "Gateway {name}"),
+            Self::Set(name) => write!(f, "ListenerSet {name}"),
+            Self::Policy(key) => write!(f, "{} {}", key.kind.name(), key.name),
             Self::Route(key) => write!(f, "{} {}", key.kind.name(), key.name),
         }
     }
@@ -48,6 +57,9 @@ pub(crate) struct Caches {
     pub(crate) gateways: Informer<Gateway>,
     pub(crate) http_routes: Informer<HttpRoute>,
     pub(crate) grpc_routes: Informer<GrpcRoute>,
+    pub(crate) listener_sets: Informer<ListenerSet>,
+    pub(crate) backend_tls: Informer<BackendTlsPolicy>,
+    pub(crate) backend_traffic: Informer<BackendTrafficPolicy>,
 }
 
 /// Outcomes that are to be written. Clone freely; clones are one.
@@ -71,6 +83,8 @@ struct Held {
     classes: HashMap<Arc<str>, bool>,
     gateways: HashMap<Name, GatewayOutcome>,
     routes: HashMap<RouteKey, RouteOutcome>,
+    sets: HashMap<Name, SetOutcome>,
+    policies: HashMap<PolicyKey, PolicyTold>,
 }
 
 impl GatewayStatuses {
@@ -124,6 +138,24 @@ impl GatewayStatuses {
                 }
             }
         }
+        for (name, outcome) in outcomes.sets {
+            match outcome {
+                Some(outcome) => {
+                    held.sets.insert(name.clone(), outcome);
+                    self.shared.queue.add(Due::Set(name));
+                }
+                None => drop(held.sets.remove(&name)),
+            }
+        }
+        for (key, told) in outcomes.policies {
+            match told {
+                Some(told) => {
+                    held.policies.insert(key.clone(), told);
+                    self.shared.queue.add(Due::Policy(key));
+                }
+                None => drop(held.policies.remove(&key)),
+            }
+        }
         for (key, outcome) in outcomes.routes {
             match outcome {
                 Some(outcome) => {
@@ -145,6 +177,22 @@ impl Shared {
         match due {
             Due::Class(name) => self.write_class(name).await?,
             Due::Gateway(name) => self.write_gateway(name).await?,
+            Due::Set(name) => self.write_set(name).await?,
+            Due::Policy(key) => {
+                let told = self.held().policies.get(key).cloned();
+                if let Some(told) = told {
+                    match key.kind {
+                        PolicyKind::BackendTls => {
+                            self.write_policy(&self.caches.backend_tls, key, &told)
+                                .await?;
+                        }
+                        PolicyKind::Traffic => {
+                            self.write_policy(&self.caches.backend_traffic, key, &told)
+                                .await?;
+                        }
+                    }
+                }
+            }
             Due::Route(key) => {
                 let outcome = self.held().routes.get(key).cloned();
                 if let Some(outcome) = outcome {
@@ -229,6 +277,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Controller names that are ours at the moment.
+    fn controllers(&self) -> Vec<String> {
+        let classes = self.caches.classes.list();
+        let held = self.held();
+        let ours = classes.iter().filter(|class| {
+            let name = class.metadata.name.as_deref().unwrap_or_default();
+            held.classes.get(name) == Some(&true)
+        });
+        let names = ours.map(|class| class.spec.controller_name.clone());
+        names.chain([api::gateway::CONTROLLER.to_owned()]).collect()
+    }
+
     async fn write_route<K>(
         &self,
         routes: &Informer<K>,
@@ -244,19 +304,8 @@ impl Shared {
         if route.meta().generation.unwrap_or_default() != outcome.generation {
             return Ok(());
         }
-        let controllers: Vec<_> = {
-            let classes = self.caches.classes.list();
-            let held = self.held();
-            let ours = classes.iter().filter(|class| {
-                let name = class.metadata.name.as_deref().unwrap_or_default();
-                held.classes.get(name) == Some(&true)
-            });
-            ours.map(|class| class.spec.controller_name.clone())
-                .collect()
-        };
-        let is_ours = |controller: &str| {
-            controller == api::gateway::CONTROLLER || controllers.iter().any(|it| it == controller)
-        };
+        let controllers = self.controllers();
+        let is_ours = |controller: &str| controllers.iter().any(|it| it == controller);
         let current = route.status();
         let next = gateway_api::route_status(
             current,

@@ -8,7 +8,10 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant};
+use api::gateway::v1::{
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
+};
+use api::gateway::v1alpha1::BackendTrafficPolicy;
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
 use dialects::Name;
@@ -43,6 +46,9 @@ pub(crate) struct Pending {
     pub(crate) grants: Changes<ReferenceGrant>,
     pub(crate) classes: Changes<GatewayClass>,
     pub(crate) gateways: Changes<Gateway>,
+    pub(crate) listener_sets: Changes<ListenerSet>,
+    pub(crate) backend_tls_policies: Changes<BackendTlsPolicy>,
+    pub(crate) backend_traffic_policies: Changes<BackendTrafficPolicy>,
     pub(crate) http_routes: Changes<HttpRoute>,
     pub(crate) grpc_routes: Changes<GrpcRoute>,
     /// Objects of other gateways' kinds.

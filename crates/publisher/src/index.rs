@@ -15,7 +15,7 @@ use std::time::Duration;
 use api::networking::v1alpha1::Ingress;
 use dialects::backend::{self, BackendRef};
 use dialects::foreign::BackendSpec;
-use dialects::gateway_api::RouteKind;
+use dialects::gateway_api::{Policy, PolicyKey, PolicyKind, RouteKind};
 use dialects::knative::{self, Outcome, Translation};
 use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects};
 use routing::model::tls::TlsId;
@@ -29,7 +29,9 @@ use crate::few::Few;
 use crate::inbox::Pending;
 
 pub(crate) use foreign::{ForeignKey, ForeignOutcome, NameChange};
-pub(crate) use gateway_api::{GatewayOutcome, Outcomes, RouteKey, RouteOutcome};
+pub(crate) use gateway_api::{
+    GatewayOutcome, Outcomes, PolicyTold, RouteKey, RouteOutcome, SetOutcome,
+};
 use gateway_api::{State, Written};
 pub(crate) use ingress::IngressOutcome;
 
@@ -62,6 +64,7 @@ pub(crate) struct Index {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Consumer {
     Gateway(Name),
+    Policy(PolicyKey),
     Ingress(Name),
     KubernetesIngress(Name),
     Route(RouteKey),
@@ -179,6 +182,17 @@ impl Index {
         for (name, class) in pending.classes {
             self.put_class(name, class);
         }
+        for (name, set) in pending.listener_sets {
+            self.put_listener_set(name, set);
+        }
+        for (name, policy) in pending.backend_tls_policies {
+            let kind = PolicyKind::BackendTls;
+            self.put_policy(PolicyKey { kind, name }, policy.map(Policy::BackendTls));
+        }
+        for (name, policy) in pending.backend_traffic_policies {
+            let kind = PolicyKind::Traffic;
+            self.put_policy(PolicyKey { kind, name }, policy.map(Policy::Traffic));
+        }
         for (name, gateway) in pending.gateways {
             self.put_gateway(name, gateway);
         }
@@ -212,6 +226,7 @@ impl Index {
                     rebuilt.gateways += 1;
                     self.translate_gateway(&name);
                 }
+                Consumer::Policy(key) => self.judge_policy(&key),
                 Consumer::Route(key) => {
                     rebuilt.routes += 1;
                     self.translate_route(&key, now);

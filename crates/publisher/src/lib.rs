@@ -23,7 +23,10 @@ mod status;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant};
+use api::gateway::v1::{
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
+};
+use api::gateway::v1alpha1::BackendTrafficPolicy;
 use api::names::{CLUSTER_DOMAIN, GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
@@ -188,6 +191,9 @@ fn follow_gateway_api(
         gateways: cluster.informer::<Gateway>(tasks),
         http_routes: cluster.informer::<HttpRoute>(tasks),
         grpc_routes: cluster.informer::<GrpcRoute>(tasks),
+        listener_sets: cluster.informer::<ListenerSet>(tasks),
+        backend_tls: cluster.informer::<BackendTlsPolicy>(tasks),
+        backend_traffic: cluster.informer::<BackendTrafficPolicy>(tasks),
     };
     inbox::follow(inbox, &namespaces, |pending| &mut pending.namespaces);
     inbox::follow_pods(inbox, &pods);
@@ -195,6 +201,15 @@ fn follow_gateway_api(
     inbox::follow(inbox, &grants, |pending| &mut pending.grants);
     inbox::follow(inbox, &caches.classes, |pending| &mut pending.classes);
     inbox::follow(inbox, &caches.gateways, |pending| &mut pending.gateways);
+    inbox::follow(inbox, &caches.listener_sets, |pending| {
+        &mut pending.listener_sets
+    });
+    inbox::follow(inbox, &caches.backend_tls, |pending| {
+        &mut pending.backend_tls_policies
+    });
+    inbox::follow(inbox, &caches.backend_traffic, |pending| {
+        &mut pending.backend_traffic_policies
+    });
     inbox::follow(inbox, &caches.http_routes, |pending| {
         &mut pending.http_routes
     });
@@ -210,6 +225,9 @@ fn follow_gateway_api(
         caches.gateways.synced().shared(),
         caches.http_routes.synced().shared(),
         caches.grpc_routes.synced().shared(),
+        caches.listener_sets.synced().shared(),
+        caches.backend_tls.synced().shared(),
+        caches.backend_traffic.synced().shared(),
     ];
     (caches, synced)
 }

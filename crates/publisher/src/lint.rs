@@ -3,10 +3,13 @@
 //! Only what the files say is known, so an object that names something that is not in them is
 //! told to be waiting for it. What needs the network (addresses, sockets) is not judged.
 
+mod attached;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use api::gateway::reason;
 use api::gateway::v1::{Gateway, GatewayClass, GatewayClassSpec};
 use api::names::INGRESS_CLASS;
 use dialects::foreign::{Kind, Object};
@@ -222,6 +225,15 @@ impl Reading<'_> {
             ("gateway.networking.k8s.io", "GRPCRoute") => {
                 put(&mut pending.grpc_routes, object).map(|_| true)
             }
+            ("gateway.networking.k8s.io", "ListenerSet") => {
+                put(&mut pending.listener_sets, object).map(|_| true)
+            }
+            ("gateway.networking.k8s.io", "BackendTLSPolicy") => {
+                put(&mut pending.backend_tls_policies, object).map(|_| true)
+            }
+            ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy") => {
+                put(&mut pending.backend_traffic_policies, object).map(|_| true)
+            }
             ("gateway.networking.k8s.io", "ReferenceGrant") => {
                 put(&mut pending.grants, object).map(|_| false)
             }
@@ -373,6 +385,8 @@ impl Findings<'_> {
                 self.push(kind, &key.name, ("spec", reason), &message);
             }
         }
+        self.of_sets(outcomes.sets);
+        self.of_policies(outcomes.policies);
         for (name, outcome) in outcomes.gateways {
             let Some((outcome, gateway)) = outcome.zip(gateways.get(&name)) else {
                 continue;
@@ -393,7 +407,8 @@ impl Findings<'_> {
     /// programmed then follows from it.
     fn conditions(&mut self, name: &Name, field: &str, conditions: &[Condition]) {
         let told = conditions.iter().filter(|condition| {
-            let is_cause = condition.type_ != "Programmed";
+            let is_cause = condition.type_ != "Programmed"
+                && condition.reason != reason::LISTENERS_NOT_RESOLVED;
             condition.status == "False" && is_cause && !condition.message.is_empty()
         });
         for condition in told.filter(|it| it.type_ != "Conflicted") {

@@ -123,7 +123,7 @@ pub(crate) fn settings() -> Settings {
 const KUBERNETES_INGRESSES: &str = "ingresses.networking.k8s.io";
 
 /// What the other dialects watch; nothing happens there.
-const OTHERS: [(&str, &str, &str); 9] = [
+const OTHERS: [(&str, &str, &str); 12] = [
     ("pods", "v1", "Pod"),
     (KUBERNETES_INGRESSES, "networking.k8s.io/v1", "Ingress"),
     ("configmaps", "v1", "ConfigMap"),
@@ -139,6 +139,21 @@ const OTHERS: [(&str, &str, &str); 9] = [
         "GatewayClass",
     ),
     ("gateways", "gateway.networking.k8s.io/v1", "Gateway"),
+    (
+        "listenersets",
+        "gateway.networking.k8s.io/v1",
+        "ListenerSet",
+    ),
+    (
+        "backendtlspolicies",
+        "gateway.networking.k8s.io/v1",
+        "BackendTLSPolicy",
+    ),
+    (
+        "xbackendtrafficpolicies",
+        "gateway.networking.x-k8s.io/v1alpha1",
+        "XBackendTrafficPolicy",
+    ),
     ("httproutes", "gateway.networking.k8s.io/v1", "HTTPRoute"),
     ("grpcroutes", "gateway.networking.k8s.io/v1", "GRPCRoute"),
 ];

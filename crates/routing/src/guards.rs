@@ -116,6 +116,22 @@ impl Slot {
         let kept: &Arc<dyn Any + Send + Sync> = self.0.get_or_init(|| fill());
         (**kept).downcast_ref()
     }
+
+    /// The same, to be kept by the caller too.
+    pub fn shared_or_fill<T: Any + Send + Sync>(
+        &self,
+        fill: impl FnOnce() -> Arc<T>,
+    ) -> Option<Arc<T>> {
+        let kept: &Arc<dyn Any + Send + Sync> = self.0.get_or_init(|| fill());
+        Arc::clone(kept).downcast().ok()
+    }
+}
+
+/// A copy begins empty: what is kept belongs to one compiled object.
+impl Clone for Slot {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl fmt::Debug for Slot {

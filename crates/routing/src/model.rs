@@ -30,7 +30,8 @@ pub use guard::{
 };
 pub use policy::{
     BackendPolicy, Balancer, FailurePercentage, HashKey, HealthCheck, HealthKind, Limits, Locality,
-    LocalityShares, OutlierDetection, ProxyVersion, SlowStart, SuccessRate,
+    LocalityShares, OutlierDetection, ProxyVersion, RetryBudget, Session, SessionPlace, SlowStart,
+    SuccessRate,
 };
 pub use predicate::{Network, Predicate, Subject, Test, TextTest};
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::authority;
 use crate::filters::{CompiledFilters, CompiledInstead, CompiledRedirect};
-use crate::guards::CompiledGuards;
+use crate::guards::{CompiledGuards, Slot};
 use crate::matcher::RouteTable;
 use crate::model::{
     Action, Arm, Backend, BackendId, Bind, BindId, Filters, HeaderOps, HostPattern, Origin,
@@ -141,6 +141,8 @@ pub struct CompiledRoute {
     is_guarded: bool,
     /// What happens to a request that selected this route.
     pub action: CompiledAction,
+    /// Where the proxy keeps its counters of the route.
+    pub slot: Slot,
 }
 
 /// What happens to a matching request.
@@ -171,6 +173,8 @@ pub struct CompiledArm {
     /// Changes to requests of this arm only, after the route's own.
     pub request_headers: HeaderOps,
     filters: Option<Arc<CompiledFilters>>,
+    /// Where the proxy keeps its counters of the arm.
+    pub slot: Slot,
 }
 
 impl CompiledArm {
@@ -459,6 +463,7 @@ impl CompiledRoute {
             filters,
             is_guarded,
             action,
+            slot: Slot::default(),
         }
     }
 
@@ -562,6 +567,7 @@ impl CompiledArm {
             instead: arm.instead.as_ref().map(CompiledInstead::new),
             request_headers: arm.request_headers.clone(),
             filters: filters(&arm.filters),
+            slot: Slot::default(),
         }
     }
 }

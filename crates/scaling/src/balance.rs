@@ -14,6 +14,7 @@ mod picker;
 mod plan;
 mod priority;
 pub(crate) mod random;
+pub(crate) mod recent;
 mod ring;
 mod schedule;
 mod slow_start;
@@ -42,10 +43,17 @@ pub use hash::hash;
 pub struct Preference<'a> {
     /// Decides with the balancers that hash; without it they draw.
     pub hash: Option<u64>,
+    /// The [key](endpoint_key) of the endpoint to use as long as it takes requests.
+    pub keep: Option<u64>,
     /// Endpoints to use only if there is no other: those that were tried.
     pub avoid: &'a [SocketAddr],
     /// It is a further try of a request.
     pub is_retry: bool,
+}
+
+/// A number that stands for an endpoint, the same in every gateway.
+pub fn endpoint_key(address: SocketAddr) -> u64 {
+    hash(address.to_string().as_bytes())
 }
 
 /// What became of a wish for an endpoint.
@@ -204,6 +212,13 @@ impl Balance {
                 .then(|| counted.try_enter(limit))
                 .flatten()
         };
+        if let Some(key) = preference.keep {
+            let all = || plan.shares.iter().flat_map(|share| &share.members);
+            let is_kept = |member: &&Member| endpoint_key(member.counted.endpoint.address) == key;
+            if let Some(slot) = all().find(is_kept).and_then(enter) {
+                return Pick::Slot(slot);
+            }
+        }
         let mut draw = Draw {
             hash: preference.hash,
             now,

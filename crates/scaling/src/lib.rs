@@ -21,7 +21,7 @@ pub use activator::{Activator, Settings, start};
 pub use balance::health::{Cause, Outcome};
 pub use balance::limits::Limit;
 pub use balance::traffic::TrafficStats;
-pub use balance::{Preference, hash};
+pub use balance::{Preference, endpoint_key, hash};
 pub use endpoint::Slot;
 pub use link::{Link, Pending};
 pub use report::{Report, ReportReceiver, ReportSender, reports};

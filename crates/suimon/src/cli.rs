@@ -88,6 +88,9 @@ pub struct Up {
     /// Port of the API [default: 6443; 0: any free]
     #[arg(long, value_name = "PORT")]
     pub api_port: Option<u16>,
+    /// Port of the admin endpoint (metrics, readiness), always on loopback [default: 9901, else any free]
+    #[arg(long, value_name = "PORT")]
+    pub admin_port: Option<u16>,
     /// Domain of Services [default: config-domain, at first `localhost`]
     #[arg(long, value_name = "DOMAIN")]
     pub domain: Option<String>,

@@ -2,7 +2,9 @@
 
 mod access;
 mod addresses;
+mod admin;
 mod keeper;
+mod observability;
 mod pods;
 pub mod standalone;
 pub mod system;

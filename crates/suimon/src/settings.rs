@@ -1,5 +1,6 @@
 //! Flags and file → settings of `suimon up`, validated; all mistakes are reported together.
 
+mod access_log;
 mod limits;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,6 +15,7 @@ use crate::cli::{self, Runtime};
 const HTTP_PORTS: [u16; 2] = [80, 8080];
 const HTTPS_PORTS: [u16; 3] = [443, 8443, 0];
 const LOCAL_PORTS: [u16; 2] = [8081, 0];
+const ADMIN_PORTS: [u16; 2] = [9901, 0];
 const API_PORT: u16 = 6443;
 
 /// What `suimon up` runs with.
@@ -29,6 +31,7 @@ pub struct Settings {
     pub proxy_protocol: bool,
     pub local_ports: Vec<u16>,
     pub api_port: u16,
+    pub admin_ports: Vec<u16>,
     /// Only set when the user named one.
     pub domain: Option<String>,
     pub runtime: Runtime,
@@ -41,6 +44,7 @@ pub struct Settings {
     pub service_range: Option<services::Range>,
     pub load_balancer_range: Option<services::Range>,
     pub limits: proxy::Limits,
+    pub access_log: Option<proxy::AccessLog>,
 }
 
 /// The settings file: the flags' names without dashes and the gateway's limits, all optional.
@@ -57,6 +61,7 @@ struct File {
     proxy_protocol: bool,
     local_port: Option<u16>,
     api_port: Option<u16>,
+    admin_port: Option<u16>,
     domain: Option<String>,
     runtime: Option<Runtime>,
     zone: Option<String>,
@@ -67,6 +72,7 @@ struct File {
     load_balancer_range: Option<String>,
     #[serde(default)]
     limits: limits::Limits,
+    access_log: Option<access_log::AccessLog>,
 }
 
 impl Settings {
@@ -127,6 +133,7 @@ impl Settings {
             ));
         }
         let limits = file.limits.resolve(&mut mistakes);
+        let access_log = file.access_log.and_then(|log| log.resolve(&mut mistakes));
         let files = if flags.files.is_empty() {
             file.file
         } else {
@@ -156,6 +163,7 @@ impl Settings {
             proxy_protocol: flags.proxy_protocol || file.proxy_protocol,
             local_ports: one_or(flags.local_port.or(file.local_port), &LOCAL_PORTS),
             api_port: flags.api_port.or(file.api_port).unwrap_or(API_PORT),
+            admin_ports: one_or(flags.admin_port.or(file.admin_port), &ADMIN_PORTS),
             domain,
             runtime,
             zone,
@@ -168,6 +176,7 @@ impl Settings {
             service_range,
             load_balancer_range,
             limits,
+            access_log,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod clientgo;
 mod gateway_api;
+mod gateway_report;
 mod h2spec;
 
 use std::path::Path;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use accesslog::Template;
+
 use super::ConfigError;
 use super::reader::{self, Reader};
 
@@ -11,6 +13,10 @@ use super::reader::{self, Reader};
 pub struct Observability {
     /// With `${REVISION_UID}` in it: where people find a revision's logs. Empty: nowhere.
     pub revision_url_template: String,
+    /// The shape of the lines that tell of requests to revisions; `None` if there are none.
+    pub request_log: Option<Template>,
+    /// Knative's probes have lines too.
+    pub probe_request_log: bool,
 }
 
 /// Keys of exporters, by prefix, with the protocols that need an endpoint and those that do not.
@@ -50,24 +56,32 @@ impl Observability {
             || format!("unsupported profile setting {profiling:?}"),
         );
         reader.duration("runtime-export-interval", Duration::from_secs(15));
-        request_log(reader);
+        let (request_log, probe_request_log) = request_log(reader);
         reader.boolean("logging.enable-var-log-collection", false);
         for (key, why) in WITHOUT_EFFECT {
             reader.without_effect(key, why);
         }
+        for key in ["metrics-protocol", "request-metrics-protocol"] {
+            // The counters are always there for Prometheus, at the admin endpoint.
+            if reader
+                .text(key)
+                .is_some_and(|chosen| PUSHED.contains(&chosen))
+            {
+                reader.key_without_effect(key, NO_EXPORT);
+            }
+        }
         Self {
             revision_url_template: reader.string("logging.revision-url-template", ""),
+            request_log,
+            probe_request_log,
         }
     }
 }
 
-const NO_EXPORT: &str = "nothing is exported yet";
-const NO_REQUEST_LOG: &str = "requests are not logged yet";
-const WITHOUT_EFFECT: [(&str, &str); 16] = [
-    ("metrics-protocol", NO_EXPORT),
+const NO_EXPORT: &str = "nothing is sent to collectors yet, metrics are at the admin endpoint";
+const WITHOUT_EFFECT: [(&str, &str); 11] = [
     ("metrics-endpoint", NO_EXPORT),
     ("metrics-export-interval", NO_EXPORT),
-    ("request-metrics-protocol", NO_EXPORT),
     ("request-metrics-endpoint", NO_EXPORT),
     ("request-metrics-export-interval", NO_EXPORT),
     ("tracing-protocol", NO_EXPORT),
@@ -75,9 +89,6 @@ const WITHOUT_EFFECT: [(&str, &str); 16] = [
     ("tracing-sampling-rate", NO_EXPORT),
     ("runtime-profiling", "it is for programs in Go"),
     ("runtime-export-interval", "it is for programs in Go"),
-    ("logging.request-log-template", NO_REQUEST_LOG),
-    ("logging.enable-request-log", NO_REQUEST_LOG),
-    ("logging.enable-probe-request-log", NO_REQUEST_LOG),
     (
         "logging.enable-var-log-collection",
         "no agent of the node collects /var/log",
@@ -133,12 +144,20 @@ fn tracing(reader: &Reader<'_>) {
     });
 }
 
-fn request_log(reader: &Reader<'_>) {
+/// The template in force, checked even while it is not, and whether probes have lines.
+fn request_log(reader: &Reader<'_>) -> (Option<Template>, bool) {
     let (enable, template) = ("logging.enable-request-log", "logging.request-log-template");
     let is_enabled = reader.boolean(enable, false);
-    reader.boolean("logging.enable-probe-request-log", false);
+    let probes = reader.boolean("logging.enable-probe-request-log", false);
     let is_emptied = reader.text(template) == Some("");
     reader.ensure(!(is_enabled && is_emptied), template, || {
         format!("{enable:?} was set to true, but no {template:?} was specified")
     });
+    match Template::parse(&reader.string(template, accesslog::KNATIVE)) {
+        Ok(parsed) => (is_enabled.then_some(parsed), probes),
+        Err(error) => {
+            reader.error(template, format!("{template}: {error}"));
+            (None, probes)
+        }
+    }
 }

@@ -261,6 +261,12 @@ fn bad_values_are_refused_in_knatives_words() {
             "endpoint should be set for protocol \"grpc\"",
         ),
         (
+            name::OBSERVABILITY,
+            "logging.request-log-template",
+            "{{if .Request}}{{end}}",
+            "logging.request-log-template: the action \"if .Request\" at byte 0 is not supported: write one value, with js, json, html, urlquery or print before it or behind |; conditions and loops do not exist here",
+        ),
+        (
             name::LOGGING,
             "loglevel.controller",
             "loud",
@@ -311,4 +317,22 @@ fn the_link_to_logs_names_the_revision() {
         Some("http://logs/?id=u-1")
     );
     assert_eq!(Observability::default().log_url("u-1"), None);
+}
+
+#[test]
+fn requests_are_logged_in_knatives_shape_if_asked_for() {
+    assert_eq!(Observability::default().request_log, None);
+    let enable = ("logging.enable-request-log", "true");
+    let config = Observability::parse(&data(&[enable])).expect("valid");
+    let standard = accesslog::Template::parse(accesslog::KNATIVE).expect("valid");
+    assert_eq!(config.request_log, Some(standard));
+    let template = ("logging.request-log-template", "{{.Response.Code}}");
+    let probes = ("logging.enable-probe-request-log", "true");
+    let config = Observability::parse(&data(&[enable, template, probes])).expect("valid");
+    assert!(config.probe_request_log);
+    assert!(
+        config
+            .request_log
+            .is_some_and(|log| log.headers().is_empty())
+    );
 }

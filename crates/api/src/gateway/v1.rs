@@ -1,11 +1,17 @@
 //! Kinds at `v1`, and what several of them share.
 
+mod backend_tls_policy;
 mod gateway;
 mod gateway_class;
 mod grpc_route;
 mod http_route;
+mod listener_set;
 mod reference_grant;
 
+pub use backend_tls_policy::{
+    BackendTlsPolicy, BackendTlsPolicySpec, BackendTlsValidation, PolicyAncestorStatus,
+    PolicyStatus, PolicyTarget, SubjectAltName,
+};
 pub use gateway::{
     AddressSpec, AllowedListeners, AllowedRoutes, Frontend, FrontendTls, FrontendValidation,
     Gateway, GatewayBackendTls, GatewayInfrastructure, GatewaySpec, GatewayStatus, GatewayTls,
@@ -21,9 +27,10 @@ pub use grpc_route::{
 };
 pub use http_route::{
     CookieConfig, HttpBackendRef, HttpHeaderMatch, HttpPathMatch, HttpQueryParamMatch, HttpRoute,
-    HttpRouteMatch, HttpRouteRetry, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts,
-    SessionPersistence,
+    HttpRouteMatch, HttpRouteRetry, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, SessionCookie,
+    SessionHeader, SessionPersistence,
 };
+pub use listener_set::{ListenerSet, ListenerSetSpec, ListenerSetStatus, ParentGatewayReference};
 pub use reference_grant::{
     ReferenceGrant, ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo,
 };

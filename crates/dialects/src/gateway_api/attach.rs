@@ -21,7 +21,7 @@ pub(super) struct Applicant<'r> {
     pub(super) hostnames: &'r [String],
 }
 
-/// A parent that is a Gateway of ours.
+/// A parent that is a Gateway of ours, or a ListenerSet of one.
 pub(super) struct Attached {
     pub(super) parent: ParentReference,
     pub(super) controller: Arc<str>,
@@ -33,15 +33,20 @@ pub(super) struct Attached {
 pub(super) struct Places {
     pub(super) parents: Vec<Attached>,
     pub(super) listeners: BTreeSet<(Name, Arc<str>)>,
+    /// The same, by ListenerSet.
+    pub(super) sets: BTreeSet<(Name, Arc<str>)>,
+    pub(super) gateways: BTreeSet<Name>,
     /// Hosts by bind; never empty.
     pub(super) hosts: BTreeMap<BindId, BTreeSet<HostPattern>>,
+    /// The Gateways of binds, for those that show a certificate to backends.
+    pub(super) clients: BTreeMap<BindId, Name>,
 }
 
 /// Judges every parent.
 pub(super) fn attach(applicant: &Applicant<'_>, reader: &Reader<'_>) -> Places {
     let mut places = Places::default();
     for parent in applicant.parents {
-        if parent.group != GROUP || parent.kind != "Gateway" {
+        if parent.group != GROUP {
             continue;
         }
         let namespace = parent
@@ -49,7 +54,12 @@ pub(super) fn attach(applicant: &Applicant<'_>, reader: &Reader<'_>) -> Places {
             .as_deref()
             .unwrap_or(&applicant.name.namespace);
         let name = Name::new(namespace, &parent.name);
-        let Some(plan) = reader.plan(&name) else {
+        let plan = match parent.kind.as_str() {
+            "Gateway" => reader.plan(&name),
+            "ListenerSet" => reader.set_plan(&name),
+            _ => None,
+        };
+        let Some(plan) = plan else {
             continue;
         };
         let refused = match admit(applicant, parent, plan, reader) {
@@ -89,7 +99,7 @@ fn admit<'p>(
     if named.is_empty() {
         return Err(Finding::new(
             reason::NO_MATCHING_PARENT,
-            format!("Gateway {} has no such listener", plan.name),
+            format!("{} {} has no such listener", plan.kind(), plan.name),
         ));
     }
     let allows = |listener: &&ListenerPlan| {
@@ -101,8 +111,10 @@ fn admit<'p>(
         return Err(Finding::new(
             reason::NOT_ALLOWED_BY_LISTENERS,
             format!(
-                "no listener of Gateway {} takes routes of this kind from namespace {}",
-                plan.name, applicant.name.namespace
+                "no listener of {} {} takes routes of this kind from namespace {}",
+                plan.kind(),
+                plan.name,
+                applicant.name.namespace
             ),
         ));
     }
@@ -113,7 +125,8 @@ fn admit<'p>(
         return Err(Finding::new(
             reason::NO_MATCHING_LISTENER_HOSTNAME,
             format!(
-                "no listener of Gateway {} has a hostname of this route",
+                "no listener of {} {} has a hostname of this route",
+                plan.kind(),
                 plan.name
             ),
         ));
@@ -133,18 +146,34 @@ fn allows(namespaces: &Namespaces, gateway: &Name, route: &Name, reader: &Reader
 }
 
 impl Places {
+    /// Whose requests there are: the Gateways that show a certificate to backends, each apart, and
+    /// all others together.
+    pub(super) fn clients(&self) -> BTreeSet<Option<&Name>> {
+        let mut clients: BTreeSet<_> = self
+            .hosts
+            .keys()
+            .map(|bind| self.clients.get(bind))
+            .collect();
+        if clients.is_empty() {
+            // Whatever is wrong with a route is found out even where nothing of it is served.
+            clients.insert(None);
+        }
+        clients
+    }
+
     fn add(&mut self, plan: &Plan, listener: &ListenerPlan, hostnames: &[String]) {
-        self.listeners
-            .insert((plan.name.clone(), Arc::clone(&listener.name)));
+        let of_kind = match plan.parent {
+            None => &mut self.listeners,
+            Some(_) => &mut self.sets,
+        };
+        of_kind.insert((plan.name.clone(), Arc::clone(&listener.name)));
+        self.gateways.insert(plan.gateway().clone());
         // A request belongs to the most specific listener of its port: hosts that are wholly
         // another's are not for routes of this one.
-        let others = plan.listeners.iter().filter(|other| {
-            other.is_valid()
-                && other.port == listener.port
-                && other.host != listener.host
-                && covers(&listener.host, &other.host)
-        });
-        let narrower: Vec<_> = others.map(|other| &other.host).collect();
+        let others = plan.served.get(&listener.port).into_iter().flatten();
+        let others =
+            others.filter(|other| **other != listener.host && covers(&listener.host, other));
+        let narrower: Vec<_> = others.collect();
         let hosts: BTreeSet<_> = intersection(&listener.host, hostnames)
             .into_iter()
             .filter(|host| !narrower.iter().any(|other| covers(other, host)))
@@ -155,6 +184,9 @@ impl Places {
         for bind in &listener.binds {
             let of_bind = self.hosts.entry(bind.clone()).or_default();
             of_bind.extend(hosts.iter().cloned());
+            if plan.client.is_some() {
+                self.clients.insert(bind.clone(), plan.gateway().clone());
+            }
         }
     }
 }

@@ -8,12 +8,14 @@ use api::gateway::filter::Filter;
 use api::gateway::reason;
 use api::gateway::v1::BackendObjectReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use routing::model::{Action, Arm, BackendId, Instead, Split};
+use routing::model::{Action, Arm, BackendId, Instead, Session, Split};
 
 use super::attach::Applicant;
 use super::filters;
 use super::known::Reference;
 use super::plan::{Finding, RouteKind};
+use super::policies;
+use super::variant::{self, Sender};
 use crate::backend::{self, BackendRef, Unresolved};
 use crate::objects::{Name, Reader};
 use crate::overlay;
@@ -36,6 +38,10 @@ pub(super) struct Resolver<'t, 'o> {
     namespace: &'t str,
     backends: BTreeSet<BackendRef>,
     findings: Vec<Finding>,
+    /// Whose requests are spoken of.
+    from: Sender,
+    /// Services that policies name.
+    governed: BTreeSet<Name>,
 }
 
 impl<'t, 'o> Resolver<'t, 'o> {
@@ -46,7 +52,24 @@ impl<'t, 'o> Resolver<'t, 'o> {
             namespace: &applicant.name.namespace,
             backends: BTreeSet::new(),
             findings: Vec::new(),
+            from: Sender::default(),
+            governed: BTreeSet::new(),
         }
+    }
+
+    /// Says whose requests are spoken of from now on.
+    pub(super) fn come_from(&mut self, client: Option<&Name>) {
+        self.from.client = client.cloned();
+    }
+
+    /// Says how the requests that are split from now on keep to endpoints.
+    pub(super) fn keep(&mut self, session: Option<&Session>) {
+        self.from.session = session.cloned();
+    }
+
+    /// Services that are sent to and that policies name.
+    pub(super) fn governed(&self) -> &BTreeSet<Name> {
+        &self.governed
     }
 
     pub(super) fn reader(&self) -> &'t Reader<'o> {
@@ -80,18 +103,20 @@ impl<'t, 'o> Resolver<'t, 'o> {
         for (at, wanted) in wanted.iter().enumerate() {
             let field = format!("{field}.backendRefs[{at}]");
             let weight = u32::try_from(wanted.weight).unwrap_or(0);
-            let found = self.find(wanted, &field);
+            let found = self.find(wanted, self.kind == RouteKind::Grpc, &field);
             let changes = filters::translate(wanted.filters, prefix, self, &field)?;
             let mut guards = None;
             let mut arm = match found {
                 Ok(mut reference) => {
+                    let own = reference.variant.take();
                     guards = overlay::at_backend(self.reader, &mut reference);
+                    reference.variant = variant::join(own, reference.variant);
                     let arm = Arm::new(weight, reference.id());
                     self.backends.insert(reference);
                     arm
                 }
                 Err(finding) => {
-                    self.findings.push(finding);
+                    self.findings.extend(finding);
                     Arm {
                         instead: Some(Instead::Respond(filters::no_backend())),
                         ..Arm::new(weight, BackendId("".into()))
@@ -100,7 +125,14 @@ impl<'t, 'o> Resolver<'t, 'o> {
             };
             arm.request_headers = changes.request_headers;
             arm.filters = changes.filters;
-            arm.filters.guards = guards;
+            if let Some(guards) = guards {
+                let own = arm.filters.guards.take();
+                let external = own.and_then(|own| own.external.clone());
+                arm.filters.guards = Some(guards);
+                if external.is_some() {
+                    overlay::guards_of(&mut arm.filters).external = external;
+                }
+            }
             if let Some(redirect) = changes.redirect {
                 arm.instead = Some(Instead::Redirect(redirect));
             }
@@ -115,6 +147,16 @@ impl<'t, 'o> Resolver<'t, 'o> {
         reference: &BackendObjectReference,
         field: &str,
     ) -> Option<BackendId> {
+        self.asked(reference, self.kind == RouteKind::Grpc, field)
+    }
+
+    /// A backend that is sent something beside the request; what is wrong with it is remembered.
+    pub(super) fn asked(
+        &mut self,
+        reference: &BackendObjectReference,
+        over_http2: bool,
+        field: &str,
+    ) -> Option<BackendId> {
         let wanted = Wanted {
             group: &reference.group,
             kind: &reference.kind,
@@ -124,16 +166,59 @@ impl<'t, 'o> Resolver<'t, 'o> {
             weight: 1,
             filters: &[],
         };
-        let reference = self.find(&wanted, field);
+        // Sessions are for those who get the answers.
+        let session = self.from.session.take();
+        let reference = self.find(&wanted, over_http2, field);
+        self.from.session = session;
         let reference = reference
-            .map_err(|finding| self.findings.push(finding))
+            .map_err(|finding| self.findings.extend(finding))
             .ok()?;
         let id = reference.id();
         self.backends.insert(reference);
         Some(id)
     }
 
-    fn find(&self, wanted: &Wanted<'_>, field: &str) -> Result<BackendRef, Finding> {
+    /// The backend that is meant; an error without a finding if a policy is told about it.
+    fn find(
+        &mut self,
+        wanted: &Wanted<'_>,
+        over_http2: bool,
+        field: &str,
+    ) -> Result<BackendRef, Option<Finding>> {
+        let name = self.permitted(wanted, field)?;
+        let Some(port) = wanted.port else {
+            let text = format!("{field}: a Service needs a port");
+            return Err(Some(Finding::new(reason::BACKEND_NOT_FOUND, text)));
+        };
+        if policies::is_governed(self.reader, &name) {
+            self.governed.insert(name.clone());
+        }
+        let port = IntOrString::Int(port);
+        let unresolved = |error: Unresolved| {
+            let reason = match error {
+                Unresolved::Tls { .. } => reason::UNSUPPORTED_PROTOCOL,
+                Unresolved::NoService(_)
+                | Unresolved::NoPort { .. }
+                | Unresolved::NoRevision(_)
+                | Unresolved::Alias { .. } => reason::BACKEND_NOT_FOUND,
+            };
+            Some(Finding::new(reason, format!("{field}: {error}")))
+        };
+        let target = backend::resolve_any(self.reader, &name, &port).map_err(unresolved)?;
+        let governed = variant::of_port(self.reader, &name, target.port_name(), &self.from);
+        let variant = governed.map_err(|variant::Unfit| None::<Finding>)?;
+        let target = match &variant {
+            Some(variant) if variant.speaks_tls => target,
+            _ => backend::resolve(self.reader, &name, &port).map_err(unresolved)?,
+        };
+        let target = target.over_http2(over_http2);
+        let mut reference = target.reference;
+        reference.variant = variant.map(|variant| variant.name);
+        Ok(reference)
+    }
+
+    /// The Service that is meant, if it may be used.
+    fn permitted(&self, wanted: &Wanted<'_>, field: &str) -> Result<Name, Finding> {
         if !wanted.group.is_empty() || wanted.kind != "Service" {
             let text = format!(
                 "{field}: {}/{} is no kind of backend, only Service is",
@@ -153,21 +238,6 @@ impl<'t, 'o> Resolver<'t, 'o> {
             let text = format!("{field}: no ReferenceGrant allows the use of Service {name}");
             return Err(Finding::new(reason::REF_NOT_PERMITTED, text));
         }
-        let Some(port) = wanted.port else {
-            let text = format!("{field}: a Service needs a port");
-            return Err(Finding::new(reason::BACKEND_NOT_FOUND, text));
-        };
-        let target = backend::resolve(self.reader, &name, &IntOrString::Int(port));
-        let target = target.map_err(|error| {
-            let reason = match error {
-                Unresolved::Tls { .. } => reason::UNSUPPORTED_PROTOCOL,
-                Unresolved::NoService(_)
-                | Unresolved::NoPort { .. }
-                | Unresolved::NoRevision(_)
-                | Unresolved::Alias { .. } => reason::BACKEND_NOT_FOUND,
-            };
-            Finding::new(reason, format!("{field}: {error}"))
-        })?;
-        Ok(target.over_http2(self.kind == RouteKind::Grpc).reference)
+        Ok(name)
     }
 }

@@ -8,13 +8,14 @@ use std::time::Duration;
 use api::gateway::filter::{self, Filter, PathModifier};
 use api::gateway::reason;
 use routing::model::{
-    Action, Cors, Filters, HeaderOps, Mirror, Origins, PathEdit, Redirect, RedirectPort, Respond,
-    Share,
+    Action, AuthorizationProtocol, BackendId, Cors, ExternalAuthorization, Filters, HeaderOps,
+    Mirror, Origins, PathEdit, Redirect, RedirectPort, Respond, Share,
 };
 
 use super::backends::Resolver;
 use super::http::unsupported;
 use super::plan::Finding;
+use crate::overlay::guards_of;
 use crate::shared::headers;
 
 /// What filters do.
@@ -92,6 +93,11 @@ fn apply(
         "CORS" => {
             let cors = part(filter.cors.as_ref(), field)?;
             changes.filters.cors = Some(Arc::new(translate_cors(cors, field)?));
+        }
+        "ExternalAuth" => {
+            let auth = part(filter.external_auth.as_ref(), field)?;
+            let external = external_auth(auth, resolver, field)?;
+            guards_of(&mut changes.filters).external = Some(Arc::new(external));
         }
         other => {
             let text = format!("a filter of type {other} is not supported");
@@ -174,6 +180,66 @@ fn translate_redirect(
         path,
         strip_query: false,
         status: status.ok_or_else(|| unsupported(field, "the status is not one of a redirect"))?,
+    })
+}
+
+/// How long a service may take to decide; the API says nothing about it.
+const DECISION: Duration = Duration::from_secs(5);
+
+/// Who decides. A service that cannot be asked lets nobody pass.
+fn external_auth(
+    auth: &filter::ExternalAuth,
+    resolver: &mut Resolver<'_, '_>,
+    field: &str,
+) -> Result<ExternalAuthorization, Finding> {
+    let body = auth.forward_body.as_ref().and_then(|body| body.max_size);
+    if body.is_some_and(|bytes| bytes > 0) {
+        let text = "externalAuth.forwardBody is not supported, leave it out";
+        return Err(unsupported(field, text));
+    }
+    let names = |list: &[String]| -> Result<Vec<Arc<str>>, Finding> {
+        let name = |text: &String| headers::name(text).map_err(|text| unsupported(field, &text));
+        list.iter().map(name).collect()
+    };
+    let is_grpc = match auth.protocol.as_str() {
+        "GRPC" => true,
+        "HTTP" => false,
+        other => {
+            let text = format!("externalAuth.protocol {other:?} is not supported");
+            return Err(unsupported(field, &text));
+        }
+    };
+    let (protocol, request_headers, upstream_headers) = if is_grpc {
+        let grpc = auth.grpc.clone().unwrap_or_default();
+        let wanted = names(&grpc.allowed_headers)?;
+        (AuthorizationProtocol::Grpc, wanted, Vec::new())
+    } else {
+        let http = auth.http.clone().unwrap_or_default();
+        let mut wanted = names(&http.allowed_headers)?;
+        wanted.push("authorization".into());
+        let mut copied = names(&http.allowed_response_headers)?;
+        if copied.is_empty() {
+            copied.push("*".into());
+        }
+        let path_prefix = http.path.unwrap_or_default().trim_end_matches('/').into();
+        let protocol = AuthorizationProtocol::Http { path_prefix };
+        (protocol, wanted, copied)
+    };
+    let backend = resolver.asked(&auth.backend_ref, is_grpc, field);
+    let status_on_error = if backend.is_some() { 403 } else { 500 };
+    Ok(ExternalAuthorization {
+        // One that is not there cannot be asked.
+        backend: backend.unwrap_or_else(|| BackendId("gateway-api/none".into())),
+        protocol,
+        timeout: DECISION,
+        fail_open: false,
+        status_on_error,
+        request_headers,
+        upstream_headers,
+        client_headers: Vec::new(),
+        body: None,
+        when: Vec::new(),
+        context: Vec::new(),
     })
 }
 

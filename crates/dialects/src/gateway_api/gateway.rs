@@ -11,6 +11,8 @@ use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{Bind, HostPattern};
 
 use super::plan::{Finding, ListenerPlan, Namespaces, Plan, Protocol, RouteKind};
+use super::secure::{Owner, Secured};
+use super::sets::{self, Merged};
 use super::{class, secure};
 use crate::objects::{Dependency, Name, Objects, Reader};
 
@@ -31,6 +33,8 @@ pub struct GatewayTranslation {
     pub plan: Option<Arc<Plan>>,
     pub binds: Vec<Arc<Bind>>,
     pub tls: Vec<(TlsId, Arc<TlsHost>)>,
+    /// The ListenerSets that name it.
+    pub sets: Vec<(Name, Arc<Plan>)>,
     pub reads: BTreeSet<Dependency>,
 }
 
@@ -57,38 +61,67 @@ pub fn translate_gateway(
     let refused = class_refused
         .or_else(|| unsupported(gateway))
         .or_else(|| assigned.unsupported.clone());
-    let name = Name::of(&gateway.metadata);
-    let listeners = gateway.spec.listeners.iter();
-    let mut secured = Vec::new();
-    let mut listeners: Vec<_> = listeners
-        .map(|written| {
-            let mut plan = listener(written);
-            let found = match plan.protocol {
-                Some(Protocol::Https) => Some(secure::judge(gateway, written, &mut plan, &reader)),
-                Some(Protocol::Http) | None => None,
-            };
-            secured.push(found);
-            plan
-        })
-        .collect();
-    find_conflicts(&mut listeners);
-    let mut plan = Plan {
-        name,
+    let owner = Owner::of(gateway);
+    let (listeners, secured) = listeners(gateway, owner, &gateway.spec.listeners, &reader);
+    let (client, unresolved) = secure::client(gateway, &reader);
+    let plan = Plan {
+        name: Name::of(&gateway.metadata),
+        parent: None,
         controller: class.spec.controller_name.as_str().into(),
         refused,
         addresses: assigned.addresses.clone(),
         unusable: assigned.unusable.clone(),
         allows_anybody: secure::allows_anybody(gateway),
+        client,
+        unresolved,
         listeners,
+        served: Arc::default(),
+        sets: 0,
     };
-    let binds = binds(&mut plan);
-    let tls = secure::hosts(gateway, &plan, secured);
+    let mut merged = Merged {
+        plan,
+        secured,
+        sets: Vec::new(),
+    };
+    sets::merge(gateway, &mut merged, &reader);
+    let binds = binds(&mut merged);
+    let mut tls = secure::hosts(&gateway.metadata, &merged.plan, merged.secured);
+    let sets = merged.sets.into_iter().map(|set| {
+        tls.extend(secure::hosts(&set.metadata, &set.plan, set.secured));
+        (set.plan.name.clone(), Arc::new(set.plan))
+    });
+    let sets = sets.collect();
     GatewayTranslation {
-        plan: Some(Arc::new(plan)),
+        plan: Some(Arc::new(merged.plan)),
         binds,
         tls,
+        sets,
         reads: reader.into_read(),
     }
+}
+
+/// The listeners of one object, and what they do in handshakes.
+pub(super) fn listeners(
+    gateway: &Gateway,
+    owner: Owner<'_>,
+    written: &[Listener],
+    reader: &Reader<'_>,
+) -> (Vec<ListenerPlan>, Vec<Option<Secured>>) {
+    let mut secured = Vec::new();
+    let plans = written.iter().map(|written| {
+        let mut plan = listener(written);
+        let found = match plan.protocol {
+            Some(Protocol::Https) => {
+                Some(secure::judge(gateway, owner, written, &mut plan, reader))
+            }
+            Some(Protocol::Http) | None => None,
+        };
+        secured.push(found);
+        plan
+    });
+    let mut plans: Vec<_> = plans.collect();
+    find_conflicts(&mut plans);
+    (plans, secured)
 }
 
 /// What the Gateway asks for that there is not.
@@ -100,10 +133,6 @@ fn unsupported(gateway: &Gateway) -> Option<Finding> {
         .is_some_and(|scope| scope != "None")
     {
         let text = "defaultScope is not supported, leave it out";
-        return Some(Finding::new(reason::INVALID, text));
-    }
-    if spec.tls.as_ref().is_some_and(|tls| tls.backend.is_some()) {
-        let text = "tls.backend is not supported: there is no TLS to backends yet";
         return Some(Finding::new(reason::INVALID, text));
     }
     let infrastructure = spec.infrastructure.as_ref()?;
@@ -205,6 +234,20 @@ fn namespaces(allowed: &AllowedRoutes) -> Namespaces {
     }
 }
 
+/// With which of the others at its port a listener cannot be, and why: the reason, and what must
+/// be changed.
+pub(super) fn conflict<'l>(
+    listener: &ListenerPlan,
+    others: impl Iterator<Item = &'l ListenerPlan> + Clone,
+) -> Option<(&'static str, &'static str, &'l ListenerPlan)> {
+    let mut differing = others.clone();
+    let differing = differing.find(|other| other.protocol != listener.protocol);
+    let mut same = others;
+    let same = same.find(|other| other.host == listener.host);
+    let protocol = differing.map(|other| (reason::PROTOCOL_CONFLICT, "protocol", other));
+    protocol.or_else(|| same.map(|other| (reason::HOSTNAME_CONFLICT, "hostname", other)))
+}
+
 /// Listeners of one port must speak one protocol and differ in their hosts. None of those that
 /// do not is served: the order of the list is no ranking.
 fn find_conflicts(listeners: &mut [ListenerPlan]) {
@@ -216,33 +259,32 @@ fn find_conflicts(listeners: &mut [ListenerPlan]) {
     }
     for (port, members) in by_port {
         for at in &members {
-            let others = || members.iter().filter(|other| *other != at);
-            let differs = |other: &&usize| listeners[**other].protocol != listeners[*at].protocol;
-            let same_host = |other: &&usize| listeners[**other].host == listeners[*at].host;
-            let conflict = match (others().find(differs), others().find(same_host)) {
-                (Some(other), _) => Some((reason::PROTOCOL_CONFLICT, "protocol", *other)),
-                (None, Some(other)) => Some((reason::HOSTNAME_CONFLICT, "hostname", *other)),
-                (None, None) => None,
-            };
-            listeners[*at].conflict = conflict.map(|(reason, what, other)| {
+            let others = members.iter().filter(|other| *other != at);
+            let others = others.map(|other| &listeners[*other]);
+            let conflict = conflict(&listeners[*at], others).map(|(reason, what, other)| {
                 let text = format!(
                     "listener {:?} has port {port} too, change the {what} of one",
-                    listeners[other].name
+                    other.name
                 );
                 Finding::new(reason, text)
             });
+            listeners[*at].conflict = conflict;
         }
     }
 }
 
 /// One bind per address and port; the hosts of its listeners end a search.
-fn binds(plan: &mut Plan) -> Vec<Arc<Bind>> {
-    if plan.refused.is_some() {
+fn binds(merged: &mut Merged) -> Vec<Arc<Bind>> {
+    if merged.plan.refused.is_some() {
         return Vec::new();
     }
     let mut sealed: BTreeMap<u16, Vec<HostPattern>> = BTreeMap::new();
     let mut secure = BTreeSet::new();
-    for listener in plan.listeners.iter().filter(|listener| listener.is_valid()) {
+    let mut plans = vec![&mut merged.plan];
+    let sets = merged.sets.iter_mut().map(|set| &mut set.plan);
+    plans.extend(sets.filter(|set| set.refused.is_none()));
+    let listeners = plans.iter().flat_map(|plan| &plan.listeners);
+    for listener in listeners.filter(|listener| listener.is_valid()) {
         let hosts = sealed.entry(listener.port).or_default();
         hosts.push(listener.host.clone());
         if listener.protocol == Some(Protocol::Https) {
@@ -250,21 +292,23 @@ fn binds(plan: &mut Plan) -> Vec<Arc<Bind>> {
         }
     }
     let mut binds = Vec::new();
-    for (port, mut sealed) in sealed {
+    for (port, sealed) in &mut sealed {
         sealed.sort();
-        for address in &plan.addresses {
-            let address = SocketAddr::new(*address, port);
+        for address in &plans[0].addresses {
+            let address = SocketAddr::new(*address, *port);
             binds.push(Arc::new(Bind {
-                id: BindId(format!("Gateway {} {address}", plan.name).into()),
+                id: BindId(format!("Gateway {} {address}", plans[0].name).into()),
                 address,
-                is_tls: secure.contains(&port),
+                is_tls: secure.contains(port),
                 tcp: None,
                 sealed: sealed.clone(),
             }));
         }
     }
-    for listener in &mut plan.listeners {
-        if listener.is_valid() {
+    let served = Arc::new(sealed);
+    for plan in plans {
+        plan.served = Arc::clone(&served);
+        for listener in plan.listeners.iter_mut().filter(|it| it.is_valid()) {
             let of_port = binds
                 .iter()
                 .filter(|bind| bind.address.port() == listener.port);

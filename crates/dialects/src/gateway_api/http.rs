@@ -9,6 +9,7 @@ use super::attach::Applicant;
 use super::backends::Wanted;
 use super::plan::{Finding, RouteKind};
 use super::rules::{self, Alternative, Limits, Route, Rule};
+use super::session;
 use crate::objects::{Name, Objects};
 use crate::shared::headers;
 
@@ -16,7 +17,7 @@ use crate::shared::headers;
 pub fn translate_http(route: &HttpRoute, objects: &Objects) -> RouteTranslation {
     let name = Name::of(&route.metadata);
     let rules = route.spec.rules.iter().enumerate();
-    let rules = rules.map(|(at, rule)| translate_rule(&format!("spec.rules[{at}]"), rule));
+    let rules = rules.map(|(at, rule)| translate_rule(&name, &format!("spec.rules[{at}]"), rule));
     rules::translate(
         Route {
             applicant: Applicant {
@@ -33,7 +34,7 @@ pub fn translate_http(route: &HttpRoute, objects: &Objects) -> RouteTranslation 
     )
 }
 
-fn translate_rule<'r>(field: &str, rule: &'r HttpRouteRule) -> Rule<'r> {
+fn translate_rule<'r>(name: &Name, field: &str, rule: &'r HttpRouteRule) -> Rule<'r> {
     let matches = rule.matches.iter().enumerate();
     let alternatives = matches.map(|(at, one)| alternative(one, &format!("{field}.matches[{at}]")));
     let backends = rule.backend_refs.iter().map(|backend| Wanted {
@@ -46,7 +47,9 @@ fn translate_rule<'r>(field: &str, rule: &'r HttpRouteRule) -> Rule<'r> {
         filters: &backend.filters,
     });
     let limits = limits(rule, field);
-    let sessions = rule.session_persistence.as_ref();
+    let session = rule.session_persistence.as_ref();
+    let session = session.map(|written| session::translate(written, (name, field)));
+    let session = session.transpose();
     Rule {
         alternatives: if rule.matches.is_empty() {
             vec![Ok(Alternative::everything())]
@@ -56,7 +59,11 @@ fn translate_rule<'r>(field: &str, rule: &'r HttpRouteRule) -> Rule<'r> {
         filters: &rule.filters,
         backends: backends.collect(),
         limits,
-        ignored: sessions.map(|_| format!("{field}.sessionPersistence is not supported")),
+        ignored: session
+            .as_ref()
+            .err()
+            .map(|text| format!("{field}.sessionPersistence: {text}")),
+        session: session.unwrap_or_default(),
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use api::gateway::v1::{GatewayClass, ReferenceGrant};
 use routing::model::tls::CaBundle;
 
+use super::policies::Policies;
+use super::sets::Sets;
 use super::{Adopt, Plan};
 use crate::objects::{Dependency, Name, Objects, Reader};
 
@@ -24,6 +26,8 @@ pub(crate) struct Known {
     grants: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<ReferenceGrant>>>,
     namespaces: HashMap<Arc<str>, Labels>,
     authorities: HashMap<Name, AuthoritiesState>,
+    pub(super) sets: Sets,
+    pub(super) policies: Policies,
 }
 
 /// A reference from one object to another.

@@ -1,11 +1,13 @@
 //! What routes and statuses see of a Gateway.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use routing::BindId;
 use routing::model::HostPattern;
+use routing::model::tls::Certificate;
 
 use crate::objects::Name;
 
@@ -25,10 +27,12 @@ impl Finding {
     }
 }
 
-/// A Gateway of a class of ours.
+/// A Gateway of a class of ours, or a ListenerSet of one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub name: Name,
+    /// Of a ListenerSet: the Gateway whose addresses its listeners are at.
+    pub parent: Option<Name>,
     /// Of its class.
     pub controller: Arc<str>,
     /// Why the Gateway as a whole is not accepted; nothing of it is served then.
@@ -38,7 +42,30 @@ pub struct Plan {
     pub unusable: Option<Finding>,
     /// Some port takes clients whose certificates nobody verified.
     pub allows_anybody: bool,
+    /// What backends are shown that ask who we are.
+    pub client: Option<Arc<Certificate>>,
+    /// What the Gateway as a whole refers to that is not there or not allowed.
+    pub unresolved: Option<Finding>,
     pub listeners: Vec<ListenerPlan>,
+    /// Hosts of the listeners that are served, by port: of the Gateway and of all its sets.
+    pub served: Arc<BTreeMap<u16, Vec<HostPattern>>>,
+    /// ListenerSets that are accepted.
+    pub sets: usize,
+}
+
+impl Plan {
+    /// The Gateway that it is, or is part of.
+    pub fn gateway(&self) -> &Name {
+        self.parent.as_ref().unwrap_or(&self.name)
+    }
+
+    /// As the API calls it.
+    pub fn kind(&self) -> &'static str {
+        match self.parent {
+            Some(_) => "ListenerSet",
+            None => "Gateway",
+        }
+    }
 }
 
 /// One listener.

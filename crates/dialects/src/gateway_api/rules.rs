@@ -11,14 +11,16 @@ use api::gateway::filter::Filter;
 use api::gateway::reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::BindId;
-use routing::model::{Action, HostPattern, Match, Origin, Retry, RouteId, SortKey, Visibility};
+use routing::model::{
+    Action, HostPattern, Match, Origin, Retry, RouteId, Session, SortKey, Visibility,
+};
 
 use super::attach::{self, Applicant, Places};
 use super::backends::{Resolver, Wanted};
 use super::filters::{self, Changes};
 use super::plan::Finding;
 use super::{ParentOutcome, RouteTranslation};
-use crate::objects::{Objects, Reader};
+use crate::objects::{Name, Objects, Reader};
 use crate::overlay;
 
 /// A route of any kind.
@@ -38,6 +40,7 @@ pub(super) struct Rule<'r> {
     pub(super) limits: Result<Limits, Finding>,
     /// What the rule asks for and does not get, though it is served.
     pub(super) ignored: Option<String>,
+    pub(super) session: Option<Session>,
 }
 
 /// One match.
@@ -123,13 +126,16 @@ impl Translator<'_, '_> {
         };
         let mut broken = rule.limits.as_ref().err().cloned();
         for (number, alternative) in alternatives.into_iter().enumerate() {
-            let limits = rule.limits.clone().unwrap_or_default();
-            let translated = self.action(at, rule, alternative, limits);
-            let (changes, action) = translated.unwrap_or_else(|finding| {
-                broken = Some(finding);
-                (Changes::default(), filters::failure())
-            });
-            self.records((at, number), alternative, &changes, &action);
+            for client in self.places.clients() {
+                self.resolver.come_from(client);
+                let limits = rule.limits.clone().unwrap_or_default();
+                let translated = self.action(at, rule, alternative, limits);
+                let (changes, action) = translated.unwrap_or_else(|finding| {
+                    broken = Some(finding);
+                    (Changes::default(), filters::failure())
+                });
+                self.records((at, number), alternative, client, (&changes, &action));
+            }
         }
         match broken {
             Some(finding) => self.dropped.push(finding),
@@ -152,22 +158,28 @@ impl Translator<'_, '_> {
         changes.filters.retry = limits.retry.map(Arc::new);
         let action = match changes.redirect.take() {
             Some(redirect) => Action::Redirect(redirect),
-            None => self.resolver.split(&rule.backends, prefix, &field)?,
+            None => {
+                self.resolver.keep(rule.session.as_ref());
+                let action = self.resolver.split(&rule.backends, prefix, &field);
+                self.resolver.keep(None);
+                action?
+            }
         };
         Ok((changes, action))
     }
 
-    /// One record per bind.
+    /// One record per bind of the Gateways that show this certificate to backends, or none.
     fn records(
         &mut self,
         (rule, number): (usize, usize),
         alternative: &Alternative,
-        changes: &Changes,
-        action: &Action,
+        client: Option<&Name>,
+        (changes, action): (&Changes, &Action),
     ) {
         let applicant = &self.route.applicant;
         let kind = applicant.kind.name();
-        for (bind, hosts) in &self.places.hosts {
+        let hosts = self.places.hosts.iter();
+        for (bind, hosts) in hosts.filter(|(bind, _)| self.places.clients.get(*bind) == client) {
             let id = format!("{kind} {} {rule:02}.{number:02} {bind}", applicant.name);
             let record = self.record((rule, number), alternative, (bind, hosts));
             let mut record = routing::model::Route {
@@ -183,8 +195,7 @@ impl Translator<'_, '_> {
 
     /// What is asked of requests for these hosts.
     fn policies(&self, hosts: &BTreeSet<HostPattern>) -> overlay::Policies {
-        let listeners = self.places.listeners.iter();
-        let gateways: Vec<_> = listeners.map(|(gateway, _)| gateway.clone()).collect();
+        let gateways: Vec<_> = self.places.gateways.iter().cloned().collect();
         overlay::of_hosts(self.resolver.reader(), hosts, &gateways)
     }
 
@@ -248,10 +259,19 @@ impl Translator<'_, '_> {
             partial: partial.clone().filter(|_| attached.refused.is_none()),
         };
         self.out.parents = self.places.parents.iter().map(outcome).collect();
-        self.out.backends = self.resolver.into_backends();
         if refused.is_none() {
             self.out.attached = self.places.listeners.clone();
-        } else {
+            self.out.attached_sets = self.places.sets.clone();
+            let governed = self.resolver.governed().iter();
+            self.out.governed = governed
+                .flat_map(|service| {
+                    let gateways = self.places.gateways.iter();
+                    gateways.map(move |gateway| (service.clone(), gateway.clone()))
+                })
+                .collect();
+        }
+        self.out.backends = self.resolver.into_backends();
+        if refused.is_some() {
             // A route that is not accepted is served nowhere.
             self.out.routes.clear();
             self.out.backends.clear();

@@ -9,6 +9,7 @@ use api::gateway::reason;
 use api::gateway::v1::{
     FrontendValidation, Gateway, Listener, ObjectReference, SecretObjectReference,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::tls::{
     Alpn, CaBundle, Certificate, ClientCertificates, Termination, TlsAction, TlsHost, TlsId,
     TlsVersion, TlsVersions,
@@ -25,9 +26,26 @@ pub(super) struct Secured {
     client: ClientCertificates,
 }
 
+/// The object that a listener is written in: what it refers to is looked for from there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner<'o> {
+    pub(super) kind: &'static str,
+    pub(super) namespace: &'o str,
+}
+
+impl<'o> Owner<'o> {
+    pub(super) fn of(gateway: &'o Gateway) -> Self {
+        Self {
+            kind: "Gateway",
+            namespace: gateway.metadata.namespace.as_deref().unwrap_or_default(),
+        }
+    }
+}
+
 /// Finds a listener's certificates and says in the plan what is wrong.
 pub(super) fn judge(
     gateway: &Gateway,
+    owner: Owner<'_>,
     listener: &Listener,
     plan: &mut ListenerPlan,
     reader: &Reader<'_>,
@@ -45,7 +63,7 @@ pub(super) fn judge(
     let client = clients(gateway, listener.port, plan, reader);
     let mut certificates = Vec::new();
     for reference in &tls.certificate_refs {
-        match certificate(gateway, reference, reader) {
+        match certificate(owner, reference, reader) {
             Ok(certificate) => certificates.push(certificate),
             Err(finding) => {
                 plan.unresolved.get_or_insert(finding);
@@ -62,6 +80,31 @@ pub(super) fn judge(
     Secured {
         certificates,
         client,
+    }
+}
+
+/// What backends are shown, and why not.
+pub(super) fn client(
+    gateway: &Gateway,
+    reader: &Reader<'_>,
+) -> (Option<Arc<Certificate>>, Option<Finding>) {
+    let backend = gateway
+        .spec
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.backend.as_ref());
+    let reference = backend.and_then(|backend| backend.client_certificate_ref.as_ref());
+    let Some(reference) = reference else {
+        return (None, None);
+    };
+    match certificate(Owner::of(gateway), reference, reader) {
+        Ok(certificate) => (Some(certificate), None),
+        Err(mut finding) => {
+            if finding.reason == reason::INVALID_CERTIFICATE_REF {
+                finding.reason = reason::INVALID_CLIENT_CERTIFICATE_REF;
+            }
+            (None, Some(finding))
+        }
     }
 }
 
@@ -158,11 +201,11 @@ fn authority<'o>(
 }
 
 fn certificate(
-    gateway: &Gateway,
+    owner: Owner<'_>,
     reference: &SecretObjectReference,
     reader: &Reader<'_>,
 ) -> Result<Arc<Certificate>, Finding> {
-    let own = gateway.metadata.namespace.as_deref().unwrap_or_default();
+    let own = owner.namespace;
     let invalid = |text: String| Finding::new(reason::INVALID_CERTIFICATE_REF, text);
     if !reference.group.is_empty() || reference.kind != "Secret" {
         let text = format!(
@@ -176,7 +219,7 @@ fn certificate(
         &reference.name,
     );
     let allowed = reader.is_allowed(Reference {
-        from_kind: "Gateway",
+        from_kind: owner.kind,
         from_namespace: own,
         to_group: &reference.group,
         to_kind: &reference.kind,
@@ -193,9 +236,10 @@ fn certificate(
     }
 }
 
-/// What the binds of HTTPS listeners do; `secured` are in the order of the listeners.
+/// What the binds of HTTPS listeners do; `secured` are in the order of the plan's listeners, which
+/// are written in the object with this metadata.
 pub(super) fn hosts(
-    gateway: &Gateway,
+    metadata: &ObjectMeta,
     plan: &Plan,
     secured: Vec<Option<Secured>>,
 ) -> Vec<(TlsId, Arc<TlsHost>)> {
@@ -206,11 +250,11 @@ pub(super) fn hosts(
             let host = TlsHost {
                 origin: Origin {
                     dialect: "gateway-api",
-                    kind: "Gateway".into(),
+                    kind: plan.kind().into(),
                     namespace: Arc::clone(&plan.name.namespace),
                     name: Arc::clone(&plan.name.name),
-                    uid: gateway.metadata.uid.as_deref().unwrap_or_default().into(),
-                    generation: gateway.metadata.generation.unwrap_or_default(),
+                    uid: metadata.uid.as_deref().unwrap_or_default().into(),
+                    generation: metadata.generation.unwrap_or_default(),
                     field: format!("spec.listeners[{at}].tls").into(),
                 },
                 bind: Some(bind.clone()),
@@ -227,7 +271,11 @@ pub(super) fn hosts(
                     client: secured.client.clone(),
                 }),
             };
-            let id = TlsId(format!("{bind} {}", listener.name).into());
+            let id = match plan.parent {
+                None => format!("{bind} {}", listener.name),
+                Some(_) => format!("{bind} {} {}", plan.name, listener.name),
+            };
+            let id = TlsId(id.into());
             hosts.push((id, Arc::new(host)));
         }
     }

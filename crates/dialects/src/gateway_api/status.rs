@@ -61,7 +61,7 @@ impl<'s> Conditions<'s> {
     }
 
     /// True with a reason, or False with why not.
-    fn unless(&mut self, type_: &str, finding: Option<&Finding>, reason: &str) {
+    pub(super) fn unless(&mut self, type_: &str, finding: Option<&Finding>, reason: &str) {
         match finding {
             Some(finding) => self.no(type_, finding),
             None => self.yes(type_, reason),
@@ -120,6 +120,12 @@ pub fn gateway_status(
     }
     let problem = not_programmed(plan, failed);
     conditions.unless(condition::PROGRAMMED, problem.as_ref(), reason::PROGRAMMED);
+    let unresolved = plan.unresolved.clone().or_else(|| not_resolved(plan));
+    conditions.unless(
+        condition::RESOLVED_REFS,
+        unresolved.as_ref(),
+        reason::RESOLVED_REFS,
+    );
     let listeners = plan.listeners.iter().map(|listener| {
         let before = stored
             .listeners
@@ -139,7 +145,11 @@ pub fn gateway_status(
         listeners: listeners.collect(),
         addresses: addresses(plan, failed),
         conditions: conditions.into_vec(),
-        attached_listener_sets: stored.attached_listener_sets,
+        attached_listener_sets: gateway
+            .spec
+            .allowed_listeners
+            .is_some()
+            .then(|| i32::try_from(plan.sets).unwrap_or(i32::MAX)),
     }
 }
 
@@ -159,6 +169,19 @@ fn accepted(plan: &Plan, conditions: &mut Conditions<'_>) {
         }
         None => conditions.yes_but(condition::ACCEPTED, &not_valid),
     }
+}
+
+/// Listeners that refer to what is not there or not allowed.
+fn not_resolved(plan: &Plan) -> Option<Finding> {
+    let unresolved = plan.listeners.iter().filter(|it| it.unresolved.is_some());
+    let names: Vec<_> = unresolved.map(|it| &*it.name).collect();
+    (!names.is_empty()).then(|| {
+        let text = format!(
+            "listeners whose references are not resolved: {}",
+            names.join(", ")
+        );
+        Finding::new(reason::LISTENERS_NOT_RESOLVED, text)
+    })
 }
 
 /// Why a Gateway as a whole does not serve.
@@ -213,7 +236,7 @@ fn addresses(plan: &Plan, failed: &BTreeMap<BindId, BindFailure>) -> Vec<StatusA
     texts.map(address).collect()
 }
 
-fn supported_kinds(listener: &ListenerPlan) -> Vec<RouteGroupKind> {
+pub(super) fn supported_kinds(listener: &ListenerPlan) -> Vec<RouteGroupKind> {
     let kind = |kind: &super::RouteKind| RouteGroupKind {
         group: GROUP.to_owned(),
         kind: kind.name().to_owned(),
@@ -221,7 +244,7 @@ fn supported_kinds(listener: &ListenerPlan) -> Vec<RouteGroupKind> {
     listener.kinds.iter().map(kind).collect()
 }
 
-fn listener_conditions(
+pub(super) fn listener_conditions(
     plan: &Plan,
     listener: &ListenerPlan,
     failed: &BTreeMap<BindId, BindFailure>,
@@ -248,7 +271,11 @@ fn listener_conditions(
         .or(plan.refused.as_ref())
         .or(plan.unusable.as_ref());
     let message = why.map_or("the Gateway has no address", |it| &it.message);
-    let problem = (!is_served).then(|| Finding::new(reason::INVALID, message));
+    let reason = match &listener.conflict {
+        Some(conflict) if plan.parent.is_some() => conflict.reason,
+        _ => reason::INVALID,
+    };
+    let problem = (!is_served).then(|| Finding::new(reason, message));
     conditions.unless(condition::PROGRAMMED, problem.as_ref(), reason::PROGRAMMED);
     conditions.into_vec()
 }

@@ -10,6 +10,8 @@ use routing::model::{Backend, Bind, Model};
 use serde::Serialize;
 use serde_json::Value;
 
+mod extra;
+
 use super::*;
 use crate::backend;
 use crate::objects::Objects;
@@ -21,6 +23,7 @@ struct Input {
     gateways: Vec<Gateway>,
     http_routes: Vec<HttpRoute>,
     grpc_routes: Vec<GrpcRoute>,
+    extra: extra::Input,
 }
 
 #[derive(Debug, Default, PartialEq, Serialize)]
@@ -69,6 +72,7 @@ fn load(documents: &[Value]) -> Input {
             "Gateway" => input.gateways.push(read(document)),
             "HTTPRoute" => input.http_routes.push(read(document)),
             "GRPCRoute" => input.grpc_routes.push(read(document)),
+            kind if input.extra.load(kind, &name, document, objects) => {}
             other => {
                 let mut kinds = crate::foreign::kinds().iter();
                 let group = text("/apiVersion");
@@ -103,6 +107,9 @@ fn translate_all(documents: &[Value]) -> Output {
         output.records.binds.extend(translation.binds);
         let name = Name::of(&gateway.metadata);
         input.objects.put_plan(&name, translation.plan.clone());
+        input
+            .extra
+            .plans(&mut input.objects, translation.sets, translation.tls);
         plans.push((gateway.clone(), translation.plan));
     }
     let mut references = BTreeSet::new();
@@ -120,6 +127,7 @@ fn translate_all(documents: &[Value]) -> Output {
             let counts = attached.entry(gateway.clone()).or_default();
             *counts.entry(Arc::clone(listener)).or_default() += 1;
         }
+        input.extra.count(&translation);
         let generation = metadata.generation.unwrap_or_default();
         let status = route_status(None, generation, &translation.parents, |_| true, &now());
         let name = format!("{kind} {}", Name::of(metadata));
@@ -140,6 +148,9 @@ fn translate_all(documents: &[Value]) -> Output {
         let status = serde_json::to_value(status).expect("a status");
         output.statuses.insert(format!("Gateway {name}"), status);
     }
+    output
+        .statuses
+        .extend(input.extra.statuses(&input.objects, &now()));
     let translated = references
         .iter()
         .map(|it| backend::translate(it, &input.objects));

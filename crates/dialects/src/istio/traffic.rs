@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use routing::model::{
     BackendPolicy, Balancer, HashKey, Limits, Locality, OutlierDetection, Protocol, ProxyVersion,
-    SlowStart,
+    RetryBudget, SlowStart,
 };
 use serde_json::Value;
 
@@ -125,7 +125,10 @@ pub(super) fn build(
         let percent = fields.float("percent").unwrap_or(20.0).clamp(0.0, 100.0);
         let least = fields.number("minRetryConcurrency").unwrap_or(3);
         fields.unsupported("budgetInterval", "the budget is of what is active now");
-        policy.limits.retry_budget = Some((percent.round() as u32, least));
+        policy.limits.retry_budget = Some(RetryBudget::Active {
+            percent: percent.round() as u32,
+            least,
+        });
     }
     if level.0.contains_key("tunnel") {
         let field = format!("{path}.tunnel");

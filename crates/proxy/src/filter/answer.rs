@@ -58,6 +58,14 @@ impl AnswerEdits {
         self.write(Cow::Borrowed(name), value.to_owned());
     }
 
+    /// Sets a field, whatever the backend says.
+    pub(crate) fn set(&mut self, name: &str, value: String) {
+        if !is_framing(name.as_bytes()) {
+            self.drop_name(Cow::Owned(name.to_owned()));
+            self.write(Cow::Owned(name.to_owned()), value);
+        }
+    }
+
     /// Adds a value that is put together; `known` says what of it is known already.
     pub(crate) fn template(&mut self, template: &CompiledTemplate, known: impl Fn(&Part) -> Part) {
         self.late.push(Late {

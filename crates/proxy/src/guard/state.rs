@@ -99,7 +99,7 @@ impl Registry {
     }
 
     /// Seconds since 1970, which tokens count in.
-    pub(super) fn wall_clock(&self) -> f64 {
+    pub(crate) fn wall_clock(&self) -> f64 {
         // Tokens end by the clock on the wall, also when somebody sets it right.
         #[allow(clippy::disallowed_methods)]
         let now = SystemTime::now();

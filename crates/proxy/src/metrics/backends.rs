@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 use routing::BackendId;
 use scaling::{Cause, Limit, TrafficStats};
 
+use super::escaped;
+
 /// Backends with lines of their own.
 const MOST: usize = 500;
 
@@ -117,14 +119,6 @@ fn gauge<'r>(
     for (backend, count) in rows {
         let _ = writeln!(out, "{name}{{backend=\"{}\"}} {count}", escaped(backend));
     }
-}
-
-/// Ids come from names that users gave.
-fn escaped(value: &str) -> String {
-    value
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
 }
 
 #[cfg(test)]

@@ -204,6 +204,7 @@ async fn a_port_that_is_taken_is_an_error_at_once() {
         limits: Limits::STANDARD,
         https_port: None,
         issuer: None,
+        access_log: None,
     };
     let error =
         crate::start(settings, snapshots, activator, &tasks).expect_err("the port is taken");

@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock};
 
 use routing::model::Protocol;
 use routing::model::tls::{Alpn, Trust, UpstreamTls};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::sign::SingleCertAndKey;
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
@@ -18,6 +19,7 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 
+use super::alternative::AlternativeName;
 use super::config::{certified_key, roots};
 use super::stream::TlsStream;
 use super::{provider, versions};
@@ -120,16 +122,26 @@ fn verifier(tls: &UpstreamTls) -> Result<Arc<dyn ServerCertVerifier>, String> {
         Trust::Bundle(bundle) => roots(bundle)?,
         Trust::System => system_roots()?,
     };
-    let inner = WebPkiServerVerifier::builder_with_provider(trusted, provider())
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&trusted), provider())
         .build()
         .map_err(|error| error.to_string())?;
-    let names = tls.accepted_names.iter().map(|name| server_name(name));
-    let names = names.collect::<Result<Vec<_>, _>>()?;
-    Ok(if names.is_empty() {
-        inner
-    } else {
-        Arc::new(AnyNameOf { inner, names })
-    })
+    if tls.accepted_names.is_empty() {
+        return Ok(inner);
+    }
+    let (mut names, mut others) = (Vec::new(), Vec::new());
+    for name in &tls.accepted_names {
+        match server_name(name) {
+            Ok(name) => names.push(name),
+            Err(_) if AlternativeName::is(name) => others.push(AlternativeName(Arc::clone(name))),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Arc::new(AnyNameOf {
+        inner,
+        trusted,
+        names,
+        others,
+    }))
 }
 
 fn system_roots() -> Result<Arc<RootCertStore>, String> {
@@ -152,7 +164,34 @@ fn system_roots() -> Result<Arc<RootCertStore>, String> {
 #[derive(Debug)]
 struct AnyNameOf {
     inner: Arc<WebPkiServerVerifier>,
+    trusted: Arc<RootCertStore>,
     names: Vec<ServerName<'static>>,
+    others: Vec<AlternativeName>,
+}
+
+impl AnyNameOf {
+    /// Whether the certificate is to be trusted, and is for one of the other names.
+    fn verify_others(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let provider = provider();
+        let algorithms = provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(
+            &parsed,
+            &self.trusted,
+            intermediates,
+            now,
+            algorithms,
+        )?;
+        if self.others.iter().any(|name| name.is_in(end_entity)) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(CertificateError::NotValidForName.into())
+    }
 }
 
 impl ServerCertVerifier for AnyNameOf {
@@ -173,6 +212,9 @@ impl ServerCertVerifier for AnyNameOf {
                 Ok(verified) => return Ok(verified),
                 Err(error) => last = error,
             }
+        }
+        if !self.others.is_empty() {
+            return self.verify_others(end_entity, intermediates, now);
         }
         Err(last)
     }

@@ -72,6 +72,8 @@ pub(crate) struct Progress {
     pub(crate) refused: Cell<bool>,
     /// The status of the final answer.
     pub(crate) status: Cell<u16>,
+    /// Of the answer's body.
+    pub(crate) answer_bytes: Cell<u64>,
 }
 
 impl Progress {
@@ -307,6 +309,8 @@ async fn download(
             () = responder.gone() => return Err(Failure::ClientGone),
         };
         let last = chunk.last;
+        let passed = &exchange.progress.answer_bytes;
+        passed.set(passed.get() + chunk.data.len() as u64);
         write(deadlines, responder.write(chunk)).await?;
         deadlines.progress();
         if last {

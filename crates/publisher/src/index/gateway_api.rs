@@ -4,12 +4,17 @@
 //! translated again. A route is replaced in one step; nothing waits for what it names, because
 //! this API wants what is missing to be answered with 500.
 
+mod policies;
+mod sets;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use api::gateway::v1::{Gateway, GrpcRoute, HttpRoute};
 use dialects::backend::BackendRef;
-use dialects::gateway_api::{self, BindFailure, ParentOutcome, Plan, RouteKind, RouteTranslation};
+use dialects::gateway_api::{
+    self, BindFailure, ParentOutcome, Plan, PolicyKey, RouteKind, RouteTranslation,
+};
 use dialects::{Dependency, Name};
 use routing::BindId;
 use routing::model::RouteId;
@@ -20,6 +25,9 @@ use super::{Consumer, Index};
 use crate::addresses::{Addresses, GatewayRange};
 use crate::binds::{Binds, Sockets};
 use crate::few::Few;
+
+pub(crate) use policies::PolicyTold;
+pub(crate) use sets::SetOutcome;
 
 /// Identity of a route of any kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +42,8 @@ pub(super) struct State {
     routes: HashMap<RouteKey, HeldRoute>,
     /// Routes per listener.
     attached: HashMap<Name, BTreeMap<Arc<str>, usize>>,
+    sets: sets::ListenerSets,
+    policies: policies::Policies,
     addresses: Addresses,
     pub(super) binds: Binds,
     due: Due,
@@ -45,6 +55,8 @@ struct Due {
     classes: BTreeSet<Arc<str>>,
     gateways: BTreeSet<Name>,
     routes: BTreeSet<RouteKey>,
+    sets: BTreeSet<Name>,
+    policies: BTreeSet<PolicyKey>,
 }
 
 struct HeldGateway {
@@ -53,6 +65,7 @@ struct HeldGateway {
     plan: Option<Arc<Plan>>,
     binds: Few<BindId>,
     tls: Few<TlsId>,
+    sets: Few<Name>,
     reads: Few<Dependency>,
 }
 
@@ -68,6 +81,9 @@ struct HeldRoute {
     routes: Few<RouteId>,
     backends: Few<BackendRef>,
     attached: Few<(Name, Arc<str>)>,
+    attached_sets: Few<(Name, Arc<str>)>,
+    /// Services that policies name, by the Gateways whose requests are sent there.
+    governed: Few<(Name, Name)>,
     parents: Vec<ParentOutcome>,
     reads: Few<Dependency>,
 }
@@ -94,6 +110,8 @@ pub(crate) struct Outcomes {
     pub(crate) classes: Vec<(Arc<str>, bool)>,
     pub(crate) gateways: Vec<(Name, Option<GatewayOutcome>)>,
     pub(crate) routes: Vec<(RouteKey, Option<RouteOutcome>)>,
+    pub(crate) sets: Vec<(Name, Option<SetOutcome>)>,
+    pub(crate) policies: Vec<(PolicyKey, Option<PolicyTold>)>,
 }
 
 impl State {
@@ -102,6 +120,8 @@ impl State {
             gateways: HashMap::new(),
             routes: HashMap::new(),
             attached: HashMap::new(),
+            sets: sets::ListenerSets::default(),
+            policies: policies::Policies::default(),
             addresses: Addresses::new(range),
             binds: Binds::new(sockets),
             due: Due::default(),
@@ -166,6 +186,7 @@ impl Index {
                 plan: None,
                 binds: Few::default(),
                 tls: Few::default(),
+                sets: Few::default(),
                 reads: Few::default(),
             });
         let is_same = held.gateway.spec == gateway.spec
@@ -191,6 +212,9 @@ impl Index {
         }
         for id in held.tls.iter() {
             self.compiler.remove_tls(id);
+        }
+        for set in held.sets.iter() {
+            self.orphan(set, name);
         }
         let changed = self.objects.put_plan(name, None);
         self.mark(changed);
@@ -235,12 +259,21 @@ impl Index {
             self.compiler.put_tls(id, host);
         }
         held.plan = translation.plan.clone();
+        let ids = translation.sets.iter().map(|(id, _)| id.clone()).collect();
+        let sets_before = std::mem::replace(&mut held.sets, ids);
+        let lost: Vec<_> = sets_before.minus(&held.sets).cloned().collect();
         let reads = Few::from(translation.reads);
         let before = std::mem::replace(&mut held.reads, reads.clone());
         state.due.gateways.insert(name.clone());
         self.set_reads(&Consumer::Gateway(name.clone()), &before, &reads);
         let changed = self.objects.put_plan(name, translation.plan);
         self.mark(changed);
+        for set in lost {
+            self.orphan(&set, name);
+        }
+        for (set, plan) in translation.sets {
+            self.put_set_plan(set, plan);
+        }
     }
 
     pub(super) fn put_route(&mut self, key: RouteKey, written: Option<Written>, now: Instant) {
@@ -261,6 +294,8 @@ impl Index {
                     routes: Few::default(),
                     backends: Few::default(),
                     attached: Few::default(),
+                    attached_sets: Few::default(),
+                    governed: Few::default(),
                     parents: Vec::new(),
                     reads: Few::default(),
                 };
@@ -283,7 +318,10 @@ impl Index {
         for id in held.routes.iter() {
             self.compiler.remove_route(id);
         }
-        self.count(&held.attached, &Few::default());
+        let none = Few::default();
+        self.count(&held.attached, &none);
+        self.count_in_sets(&held.attached_sets, &none);
+        self.count_governed(&held.governed, &Few::default());
         for reference in held.backends.iter() {
             self.release_backend(reference, now);
         }
@@ -314,6 +352,10 @@ impl Index {
         let backends_before = std::mem::replace(&mut held.backends, backends.clone());
         let attached = Few::from(translation.attached);
         let attached_before = std::mem::replace(&mut held.attached, attached.clone());
+        let sets = Few::from(translation.attached_sets);
+        let sets_before = std::mem::replace(&mut held.attached_sets, sets.clone());
+        let governed = Few::from(translation.governed);
+        let governed_before = std::mem::replace(&mut held.governed, governed.clone());
         let reads = Few::from(translation.reads);
         let reads_before = std::mem::replace(&mut held.reads, reads.clone());
         held.parents = translation.parents;
@@ -326,6 +368,8 @@ impl Index {
         self.gateway_api.due.routes.insert(key.clone());
         self.set_reads(&Consumer::Route(key.clone()), &reads_before, &reads);
         self.count(&attached_before, &attached);
+        self.count_in_sets(&sets_before, &sets);
+        self.count_governed(&governed_before, &governed);
         for reference in backends.minus(&backends_before) {
             self.use_backend(reference);
         }
@@ -337,23 +381,8 @@ impl Index {
     /// Counts routes at listeners.
     fn count(&mut self, before: &Few<(Name, Arc<str>)>, now: &Few<(Name, Arc<str>)>) {
         let state = &mut self.gateway_api;
-        for (gateway, listener) in before.minus(now) {
+        for (gateway, _) in count(&mut state.attached, before, now) {
             state.due.gateways.insert(gateway.clone());
-            let Some(counts) = state.attached.get_mut(gateway) else {
-                continue;
-            };
-            if let Some(count) = counts.get_mut(listener) {
-                *count = count.saturating_sub(1);
-            }
-            counts.retain(|_, count| *count > 0);
-            if counts.is_empty() {
-                state.attached.remove(gateway);
-            }
-        }
-        for (gateway, listener) in now.minus(before) {
-            state.due.gateways.insert(gateway.clone());
-            let counts = state.attached.entry(gateway.clone()).or_default();
-            *counts.entry(Arc::clone(listener)).or_default() += 1;
         }
     }
 
@@ -364,10 +393,10 @@ impl Index {
             let state = &mut self.gateway_api;
             let of = state.gateways.iter();
             let owners = of.filter(|(_, held)| held.binds.iter().any(|bind| *bind == id));
-            state
-                .due
-                .gateways
-                .extend(owners.map(|(name, _)| name.clone()));
+            for (name, held) in owners {
+                state.due.gateways.insert(name.clone());
+                state.due.sets.extend(held.sets.iter().cloned());
+            }
         }
     }
 
@@ -384,17 +413,11 @@ impl Index {
             let held = state.gateways.get(&name);
             let outcome = held.and_then(|held| {
                 let plan = held.plan.clone()?;
-                let failed = state.binds.failed();
-                let own = failed
-                    .iter()
-                    .filter(|(id, _)| held.binds.iter().any(|own| own == *id));
                 Some(GatewayOutcome {
                     generation: held.gateway.metadata.generation.unwrap_or_default(),
                     plan,
                     attached: state.attached.get(&name).cloned().unwrap_or_default(),
-                    failed: own
-                        .map(|(id, failure)| (id.clone(), failure.clone()))
-                        .collect(),
+                    failed: state.failed(held),
                 })
             });
             (name, outcome)
@@ -406,12 +429,65 @@ impl Index {
             });
             (key, outcome)
         });
+        let sets = due.sets.into_iter().map(|name| {
+            let outcome = state.set_outcome(&name);
+            (name, outcome)
+        });
+        let policies = due.policies.into_iter().map(|key| {
+            let told = state.policy_told(&key);
+            (key, told)
+        });
         Outcomes {
+            sets: sets.collect(),
+            policies: policies.collect(),
             classes: classes.collect(),
             gateways: gateways.collect(),
             routes: routes.collect(),
         }
     }
+}
+
+impl State {
+    /// Sockets of a Gateway that could not be had.
+    fn failed(&self, held: &HeldGateway) -> BTreeMap<BindId, BindFailure> {
+        let failed = self.binds.failed().iter();
+        let own = failed.filter(|(id, _)| held.binds.iter().any(|own| own == *id));
+        own.map(|(id, failure)| (id.clone(), failure.clone()))
+            .collect()
+    }
+}
+
+/// Counts pairs by their first part. Returns the pairs whose count changed.
+fn count<'f, K>(
+    counts: &mut HashMap<Name, BTreeMap<K, usize>>,
+    before: &'f Few<(Name, K)>,
+    now: &'f Few<(Name, K)>,
+) -> Vec<&'f (Name, K)>
+where
+    K: Ord + Clone,
+{
+    let mut changed = Vec::new();
+    for pair in before.minus(now) {
+        changed.push(pair);
+        let (name, key) = pair;
+        let Some(of_name) = counts.get_mut(name) else {
+            continue;
+        };
+        if let Some(count) = of_name.get_mut(key) {
+            *count = count.saturating_sub(1);
+        }
+        of_name.retain(|_, count| *count > 0);
+        if of_name.is_empty() {
+            counts.remove(name);
+        }
+    }
+    for pair in now.minus(before) {
+        changed.push(pair);
+        let (name, key) = pair;
+        let of_name = counts.entry(name.clone()).or_default();
+        *of_name.entry(key.clone()).or_default() += 1;
+    }
+    changed
 }
 
 #[cfg(test)]

@@ -255,7 +255,8 @@ pub struct ExternalAuthorization {
     /// Request headers that are sent besides the method, path and host; empty with HTTP sends
     /// only `authorization`.
     pub request_headers: Vec<Arc<str>>,
-    /// Headers of its answer that are set on the request.
+    /// Headers of its answer that are set on the request; `*` for all that do not speak of the
+    /// answer itself.
     pub upstream_headers: Vec<Arc<str>>,
     /// Headers of its refusal that reach the client.
     pub client_headers: Vec<Arc<str>>,

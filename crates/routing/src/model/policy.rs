@@ -64,6 +64,29 @@ pub enum HashKey {
         /// Further attributes, as they are written.
         attributes: Vec<(Arc<str>, Arc<str>)>,
     },
+    /// With every balancer: a session keeps to its endpoint while that takes requests. A split all
+    /// of whose backends have the same one keeps a session in its arm, too.
+    Session(Session),
+}
+
+/// What a client is told to send with its next request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Session {
+    pub place: SessionPlace,
+    /// A session ends after this, however busy it is.
+    pub lifetime: Option<Duration>,
+}
+
+/// Where it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum SessionPlace {
+    Header(Arc<str>),
+    Cookie {
+        name: Arc<str>,
+        path: Arc<str>,
+        /// Lives as long as the session, not as long as the browser is open.
+        is_permanent: bool,
+    },
 }
 
 /// Weight of a new endpoint: `max(min_percent, (age / window)^(1 / aggression))` of its own.
@@ -105,8 +128,22 @@ pub struct Limits {
     pub retries: Option<u32>,
     /// Connections to one endpoint.
     pub connections_per_endpoint: Option<u32>,
-    /// Share of active requests that may be further tries, in percent, and how many always may.
-    pub retry_budget: Option<(u32, u32)>,
+    /// In force instead of `retries`.
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// How many requests may be further tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum RetryBudget {
+    /// Of those that are active, in percent, and how many always may.
+    Active { percent: u32, least: u32 },
+    /// Of those of the last `interval`, in percent, and how many always may in `least_interval`.
+    Recent {
+        percent: u32,
+        interval: Duration,
+        least: u32,
+        least_interval: Duration,
+    },
 }
 
 /// Passive health: what an endpoint answers decides whether it gets more.

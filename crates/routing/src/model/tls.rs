@@ -137,7 +137,8 @@ impl PrivateKey {
 pub struct UpstreamTls {
     /// Asked for in the handshake (SNI).
     pub server_name: Arc<str>,
-    /// The backend's certificate must be for one of these; empty means for `server_name`.
+    /// The backend's certificate must be for one of these; empty means for `server_name`. DNS
+    /// names (`*.example.com` for any below), addresses, or whole URIs.
     pub accepted_names: Vec<Arc<str>>,
     pub trust: Trust,
     /// Shown if the backend asks.

@@ -3,11 +3,13 @@
 //! Counts are exact: whoever is counted in holds a [`Ticket`], a slot or a [`Link`], and dropping
 //! it counts it out. A bound that is checked by several threads at the same moment holds.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use routing::model::Limits;
+use routing::model::{Limits, RetryBudget};
+use tokio::time::Instant;
 
+use super::recent::{Rate, Recent};
 use crate::throttler::Core;
 
 /// Which bound was reached.
@@ -63,6 +65,8 @@ pub(crate) struct Usage {
     /// Requests that wait for a connection.
     pub(crate) pending: AtomicU32,
     pub(crate) connections: AtomicU32,
+    /// What was lately, for budgets that go by it.
+    recent: Mutex<Recent>,
     /// How often each bound was reached.
     overflows: [AtomicU64; 5],
 }
@@ -71,20 +75,39 @@ impl Usage {
     /// Counts a request in.
     pub(crate) fn enter(&self, limits: &Limits, is_retry: bool) -> Result<(), Limit> {
         self.take(&self.requests, limits.requests, Limit::Requests)?;
+        if let Some(rate) = rate(limits) {
+            return self.enter_at(rate, is_retry);
+        }
         if !is_retry {
             return Ok(());
         }
         let bound = match limits.retry_budget {
             // The try before this one is over, so this one is among the requests already.
-            Some((percent, least)) => {
+            Some(RetryBudget::Active { percent, least }) => {
                 let active = u64::from(self.requests.load(Ordering::Relaxed));
                 let share = active * u64::from(percent) / 100;
                 Some(u32::try_from(share).unwrap_or(u32::MAX).max(least))
             }
-            None => limits.retries,
+            Some(RetryBudget::Recent { .. }) | None => limits.retries,
         };
         let entered = self.take(&self.retries, bound, Limit::Retries);
         entered.inspect_err(|_| leave(&self.requests))
+    }
+
+    fn enter_at(&self, rate: Rate, is_retry: bool) -> Result<(), Limit> {
+        let now = Instant::now();
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_retry {
+            recent.request(rate, now);
+            return Ok(());
+        }
+        if recent.retry(rate, now) {
+            self.retries.fetch_add(1, Ordering::SeqCst);
+            return Ok(());
+        }
+        self.overflows[Limit::Retries as usize].fetch_add(1, Ordering::Relaxed);
+        leave(&self.requests);
+        Err(Limit::Retries)
     }
 
     /// Counts it out.
@@ -115,6 +138,24 @@ impl Usage {
     /// How often this bound was reached.
     pub(crate) fn overflows(&self, limit: Limit) -> u64 {
         self.overflows[limit as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// A budget that goes by what was lately.
+fn rate(limits: &Limits) -> Option<Rate> {
+    match limits.retry_budget {
+        Some(RetryBudget::Recent {
+            percent,
+            interval,
+            least,
+            least_interval,
+        }) => Some(Rate {
+            percent,
+            interval,
+            least,
+            least_interval,
+        }),
+        Some(RetryBudget::Active { .. }) | None => None,
     }
 }
 
@@ -182,7 +223,10 @@ mod tests {
         let usage = Usage::default();
         let limits = Limits {
             retries: Some(0),
-            retry_budget: Some((20, 3)),
+            retry_budget: Some(RetryBudget::Active {
+                percent: 20,
+                least: 3,
+            }),
             ..Limits::default()
         };
         let retries = |usage: &Usage| {

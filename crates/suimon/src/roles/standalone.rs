@@ -17,7 +17,9 @@ use reconcile::Cluster;
 use routing::Visibility;
 
 use crate::gateway_view;
+use crate::roles::admin::Admin;
 use crate::roles::keeper;
+use crate::roles::observability;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
 use crate::roles::tls;
@@ -81,6 +83,11 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
         tasks,
     )?;
     let ports = GatewayPorts::of(&gateway);
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let admin_port = system::free_port(loopback, &settings.admin_ports).context("--admin-port")?;
+    let metrics = gateway.metrics().clone();
+    let (admin, admin_address) =
+        Admin::start(admin_port, metrics, snapshots.clone(), tasks).await?;
     system::prepare(cluster.client(), &settings, &ports).await?;
     access::create(cluster.client(), &cluster_roles).await?;
     gateway_view::serve(&server, snapshots);
@@ -111,10 +118,13 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     authority::start(&cluster, Arc::clone(&authority), tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);
 
+    observability::follow(&cluster, gateway.access_logs().clone(), tasks);
+
+    admin.started();
     system::hold_until_stopped(lock, claim, tasks);
     Ok(Running {
         client: server.client(),
-        banner: banner(&ports, &server, &authority, &kubeconfig),
+        banner: banner(&ports, admin_address, &server, &authority, &kubeconfig),
     })
 }
 
@@ -146,6 +156,7 @@ fn gateway_settings(
         limits: settings.limits.clone(),
         https_port: None,
         issuer: Some(tls::issuer(authority)),
+        access_log: settings.access_log.clone(),
     })
 }
 
@@ -166,6 +177,7 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
 
 fn banner(
     ports: &GatewayPorts,
+    admin: SocketAddr,
     server: &apiserver::Server,
     authority: &authority::Authority,
     kubeconfig: &Path,
@@ -174,7 +186,7 @@ fn banner(
         .address()
         .map_or_else(String::new, |address| format!("https://{address}"));
     format!(
-        "suimon {}\n  gateway     http://{}\n  https       https://{}\n  ca          {}\n  api         {api}\n  kubeconfig  {}",
+        "suimon {}\n  gateway     http://{}\n  https       https://{}\n  ca          {}\n  admin       http://{admin}\n  api         {api}\n  kubeconfig  {}",
         env!("CARGO_PKG_VERSION"),
         ports.external,
         ports.secure,

@@ -3,8 +3,9 @@
 //! The suite comes from its Go module, unmodified (`conformance/gateway-api/go.mod` names the
 //! release). Its pods' program is built from the same module and put into the image store under
 //! the names that the manifests use, so no registry is needed; the name server among them is a
-//! small one of ours, since the suite only wants any answer. What follows the command is passed on
-//! to the suite, for example `-run-test=HTTPRouteWeight`.
+//! small one of ours, since the suite only wants any answer. `--write` puts the report into
+//! `docs/conformance`; what else follows the command is passed on to the suite, for example
+//! `-run-test=HTTPRouteWeight`. Without Go or the modules the output says SKIPPED and why.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,6 +15,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
+
+use super::gateway_report;
 
 const MODULE: &str = "sigs.k8s.io/gateway-api/conformance";
 const PROFILES: &str = "GATEWAY-HTTP,GATEWAY-GRPC";
@@ -28,6 +31,11 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
     let place = target_directory(&root)?.join("conformance");
     fs::create_dir_all(&place)?;
     let suite = root.join("conformance/gateway-api");
+    if let Some(why) = missing(&suite) {
+        println!("SKIPPED: {why}; the Gateway API suite was not run");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_kept = passed_on.contains(&"--write");
     let programs = build(&root, &suite, &place)?;
     let data = place.join("data");
     if data.exists() {
@@ -49,6 +57,9 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
     }
     let server = Server::start(&programs.suimon, &data, &place.join("suimon.log"))?;
     let report = place.join("gateway-api.yaml");
+    if report.exists() {
+        fs::remove_file(&report)?;
+    }
     let mut test = Command::new(&programs.test);
     test.args(["-test.v", "-test.run=^TestConformance$", "-test.timeout=0"])
         .args(["-gateway-class=suimon", "-cleanup-base-resources=false"])
@@ -59,14 +70,22 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
             "-organization=suimon",
             "-project=suimon",
             "-mode=standalone",
+            "-url=https://suimon.dev",
+            "-contact=https://suimon.dev",
         ])
         .arg(format!("-version={}", env!("CARGO_PKG_VERSION")))
         .arg(format!("-report-output={}", report.display()))
-        .args(passed_on)
+        .args(passed_on.iter().filter(|argument| **argument != "--write"))
         .env("KUBECONFIG", data.join("kubeconfig"))
         .current_dir(&suite);
     let status = test.status().context("cannot run the suite")?;
     drop(server);
+    if let Ok(text) = fs::read_to_string(&report) {
+        println!("{}", gateway_report::totals(&text)?);
+        if is_kept {
+            gateway_report::write(&root.join("docs/conformance"), &text)?;
+        }
+    }
     println!("report: {}", report.display());
     println!("log of suimon: {}", place.join("suimon.log").display());
     Ok(if status.success() {
@@ -74,6 +93,20 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What the suite cannot be built without.
+fn missing(suite: &Path) -> Option<&'static str> {
+    let go = |arguments: &[&str]| {
+        let mut go = Command::new("go");
+        go.args(arguments).current_dir(suite).output()
+    };
+    if go(&["version"]).is_err() {
+        return Some("Go is not installed");
+    }
+    let downloaded = go(&["mod", "download"]);
+    let is_there = downloaded.is_ok_and(|output| output.status.success());
+    (!is_there).then_some("its Go modules cannot be fetched")
 }
 
 struct Programs {
@@ -92,7 +125,8 @@ fn build(root: &Path, suite: &Path, place: &Path) -> Result<Programs> {
     };
     succeed(
         Command::new("cargo")
-            .args(["build", "-p", "suimon"])
+            // As the tests built it: a part of the workspace would have other features.
+            .args(["build", "--workspace", "--bins"])
             .current_dir(root),
     )?;
     succeed(

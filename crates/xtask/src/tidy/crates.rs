@@ -11,7 +11,8 @@ use serde_json::Value;
 
 /// Own crates that each crate may use (tests aside). `lifecycle` is open to all but the model.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("api", &[]),
+    ("accesslog", &[]),
+    ("api", &["accesslog"]),
     ("routing", &[]),
     ("dialects", &["api", "routing"]),
     ("lifecycle", &[]),
@@ -26,7 +27,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["api", "reconcile", "dialects", "routing", "lifecycle"],
     ),
     ("policy", &[]),
-    ("proxy", &["policy", "routing", "scaling", "lifecycle"]),
+    (
+        "proxy",
+        &["accesslog", "policy", "routing", "scaling", "lifecycle"],
+    ),
     ("scaling", &["routing", "lifecycle"]),
     ("images", &["lifecycle"]),
     ("node", &["api", "reconcile", "images", "lifecycle"]),
@@ -39,6 +43,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// Crates that may stand in a model crate: no runtime, no I/O.
 const PURE: &[&str] = &[
+    "accesslog",
     "api",
     "routing",
     "hex",
@@ -65,6 +70,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("proxy", &["kube-core", "api", "k8s-openapi"]),
     ("scaling", &["kube-core", "api", "k8s-openapi"]),
     ("policy", &["tokio", "rand"]),
+    ("accesslog", &["tokio"]),
 ];
 
 /// The workspace's crates and their dependencies.

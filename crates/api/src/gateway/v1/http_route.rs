@@ -178,6 +178,31 @@ pub struct SessionPersistence {
     pub type_: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie_config: Option<CookieConfig>,
+    /// Takes the place of `session_name` and `cookie_config` in newer releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<SessionCookie>,
+    /// The same for type `Header`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<SessionHeader>,
+}
+
+/// A session's cookie.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionCookie {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    #[serde(default = "session")]
+    pub lifetime_type: String,
+}
+
+/// A session's header.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionHeader {
+    pub name: String,
 }
 
 /// How long a session's cookie lives.

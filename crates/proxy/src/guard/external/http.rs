@@ -100,13 +100,31 @@ fn head(external: &ExternalAuthorization, path_prefix: &str, question: &Question
 fn allowed(external: &ExternalAuthorization, answer: &Answer) -> Verdict {
     let wanted = |name: &str| {
         let mut names = external.upstream_headers.iter();
-        names.any(|wanted| wanted.eq_ignore_ascii_case(name))
+        names.any(|wanted| match &**wanted {
+            "*" => !is_about_itself(name),
+            wanted => wanted.eq_ignore_ascii_case(name),
+        })
     };
     let set = answer.headers.iter().filter(|(name, _)| wanted(name));
     Verdict {
         set: set.cloned().collect(),
         ..Verdict::default()
     }
+}
+
+/// Whether a header speaks of the answer that it is in, or of whom it was asked for.
+fn is_about_itself(name: &str) -> bool {
+    let own = [
+        "authority",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "date",
+        "host",
+        "server",
+    ];
+    is_framing(name.as_bytes()) || own.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 fn refused(external: &ExternalAuthorization, answer: Answer) -> Verdict {

@@ -1,0 +1,151 @@
+//! BackendTLSPolicy: who the pods of a Service must prove to be.
+//!
+//! A policy that cannot be obeyed fails the requests that it is about: never are they sent in
+//! plain, nor to somebody whom nobody verified.
+
+use std::sync::Arc;
+
+use api::gateway::reason;
+use api::gateway::v1::{BackendTlsPolicy, SubjectAltName};
+use routing::model::tls::{CaBundle, Certificate, TlsVersion, TlsVersions, Trust, UpstreamTls};
+
+use super::plan::Finding;
+use super::policies::PolicyOutcome;
+use crate::objects::{Name, Reader};
+
+/// What a policy's fields come to, whoever else names the same Service.
+pub(super) fn judge(policy: &BackendTlsPolicy, reader: &Reader<'_>) -> PolicyOutcome {
+    let (refused, unresolved) = match trust(policy, reader) {
+        Ok((_, unresolved)) => (None, unresolved),
+        Err(Untrusted {
+            refused,
+            unresolved,
+        }) => (Some(refused), unresolved),
+    };
+    let options = policy.spec.options.keys().next().map(|option| {
+        let text = format!("options {option} is not supported, leave it out");
+        Finding::new(reason::INVALID, text)
+    });
+    let names = names(policy).err();
+    PolicyOutcome {
+        refused: refused.or(options).or(names),
+        unresolved,
+    }
+}
+
+/// How connections are made that the policy is about; `None` if it cannot be obeyed.
+pub(super) fn upstream(
+    policy: &BackendTlsPolicy,
+    client: Option<Arc<Certificate>>,
+    reader: &Reader<'_>,
+) -> Option<UpstreamTls> {
+    if !policy.spec.options.is_empty() {
+        return None;
+    }
+    let (trust, _) = trust(policy, reader).ok()?;
+    Some(UpstreamTls {
+        server_name: policy.spec.validation.hostname.as_str().into(),
+        accepted_names: names(policy).ok()?,
+        trust,
+        client,
+        versions: VERSIONS,
+    })
+}
+
+const VERSIONS: TlsVersions = TlsVersions {
+    min: TlsVersion::V1_2,
+    max: TlsVersion::V1_3,
+};
+
+/// Connections of this kind always fail: there is nobody to trust.
+pub(super) fn nobody() -> UpstreamTls {
+    UpstreamTls {
+        server_name: "invalid".into(),
+        accepted_names: Vec::new(),
+        trust: Trust::Bundle(Arc::new(CaBundle {
+            name: "nobody".into(),
+            certificates: Vec::new(),
+        })),
+        client: None,
+        versions: VERSIONS,
+    }
+}
+
+/// Why nobody can be trusted.
+struct Untrusted {
+    refused: Finding,
+    unresolved: Option<Finding>,
+}
+
+/// Who is trusted, and what of it could not be had.
+fn trust(
+    policy: &BackendTlsPolicy,
+    reader: &Reader<'_>,
+) -> Result<(Trust, Option<Finding>), Untrusted> {
+    let validation = &policy.spec.validation;
+    let known = validation.well_known_ca_certificates.as_deref();
+    match known.filter(|known| !known.is_empty()) {
+        Some("System") => return Ok((Trust::System, None)),
+        Some(other) => {
+            let text = format!("wellKnownCACertificates {other:?} is not known, System is");
+            return Err(Untrusted {
+                refused: Finding::new(reason::INVALID, text),
+                unresolved: None,
+            });
+        }
+        None => {}
+    }
+    let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+    let (mut names, mut certificates, mut unresolved) = (Vec::new(), Vec::new(), None);
+    for reference in &validation.ca_certificate_refs {
+        if !reference.group.is_empty() || reference.kind != "ConfigMap" {
+            let text = format!(
+                "{}/{} holds no certificates of authorities, a ConfigMap does",
+                reference.group, reference.kind
+            );
+            unresolved.get_or_insert_with(|| Finding::new(reason::INVALID_KIND, text));
+            continue;
+        }
+        let name = Name::new(namespace, &reference.name);
+        let why = match reader.authorities(&name) {
+            Some(Ok(bundle)) => {
+                names.push(bundle.name.to_string());
+                certificates.extend(bundle.certificates.iter().cloned());
+                continue;
+            }
+            Some(Err(why)) => format!("ConfigMap {name} cannot be used: {why}"),
+            None => format!("ConfigMap {name} does not exist"),
+        };
+        unresolved.get_or_insert_with(|| Finding::new(reason::INVALID_CA_CERTIFICATE_REF, why));
+    }
+    if certificates.is_empty() {
+        let text = "no certificate of an authority that pods could be verified with";
+        return Err(Untrusted {
+            refused: Finding::new(reason::NO_VALID_CA_CERTIFICATE, text),
+            unresolved,
+        });
+    }
+    let bundle = CaBundle {
+        name: names.join(", ").into(),
+        certificates,
+    };
+    Ok((Trust::Bundle(Arc::new(bundle)), unresolved))
+}
+
+/// The names of which a pod's certificate must have one; none means the policy's host.
+fn names(policy: &BackendTlsPolicy) -> Result<Vec<Arc<str>>, Finding> {
+    let name = |name: &SubjectAltName| {
+        let text = match name.type_.as_str() {
+            "Hostname" => name.hostname.as_deref(),
+            // What tells the two apart further on.
+            "URI" => name.uri.as_deref().filter(|uri| uri.contains(':')),
+            _ => None,
+        };
+        text.map(Arc::from).ok_or_else(|| {
+            let text = format!("subjectAltNames: {:?} has no usable name", name.type_);
+            Finding::new(reason::INVALID, text)
+        })
+    };
+    let names = policy.spec.validation.subject_alt_names.iter();
+    names.map(name).collect()
+}

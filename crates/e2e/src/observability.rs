@@ -1,0 +1,59 @@
+//! What those who run the gateway see of it: metrics, readiness, logs of requests.
+
+use crate::serving::hello;
+use crate::{Server, http};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_counted_by_revision_and_the_process_says_that_it_is_ready()
+-> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server
+        .eventually("it is ready", || async {
+            let ready = http::get(server.admin, "admin", "/ready").await?;
+            Ok((ready.status == 200).then_some(()))
+        })
+        .await?;
+    server.apply(&hello("counted", "Counted")).await?;
+    for _ in 0..3 {
+        assert_eq!(server.get("counted", "/").await?.status, 200);
+    }
+    let line = "kn_serving_invocation_duration_seconds_count{k8s_namespace_name=\"default\",\
+                kn_service_name=\"counted\",kn_configuration_name=\"counted\",\
+                kn_revision_name=\"counted-00001\"} 3";
+    server
+        .eventually("three requests of the revision", || async {
+            let metrics = http::get(server.admin, "admin", "/metrics").await?;
+            Ok(metrics.body.contains(line).then_some(()))
+        })
+        .await?;
+    let other = http::get(server.admin, "admin", "/config").await?;
+    assert_eq!(other.status, 404);
+    assert!(other.body.contains("/metrics"), "{}", other.body);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_to_revisions_are_logged_as_config_observability_says() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server.apply(&hello("logged", "Logged")).await?;
+    let config = |template: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-observability\n  \
+             namespace: knative-serving\ndata:\n  logging.enable-request-log: 'true'\n  \
+             logging.request-log-template: '{template}'\n"
+        )
+    };
+    let refused = server.try_apply(&config("{{.Request.Cookie}}")).await?;
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("logging.request-log-template"), "{why}");
+    assert!(why.contains(".Response.{Code, Size, Latency}"), "{why}");
+    let template = "{{.Revision.Name}} {{.Request.URL}} {{.Response.Code}}";
+    server.apply(&config(template)).await?;
+    server
+        .eventually("a line about a request", || async {
+            server.get("logged", "/seen?by=log").await?;
+            let line = "logged-00001 /seen?by=log 200\n";
+            Ok(server.printed().contains(line).then_some(()))
+        })
+        .await
+}

@@ -1,0 +1,93 @@
+//! Statuses of what is attached to Gateways or Services besides routes: ListenerSets and policies.
+
+use std::collections::BTreeMap;
+
+use api::gateway::v1::{BackendTlsPolicy, PolicyStatus};
+use api::gateway::v1alpha1::BackendTrafficPolicy;
+use dialects::Name;
+use dialects::gateway_api::{self, PolicyKey};
+use kube::Resource;
+use reconcile::{Error, Informer, Key};
+
+use super::Shared;
+use crate::index::PolicyTold;
+
+impl Shared {
+    pub(super) async fn write_set(&self, name: &Name) -> Result<(), Error> {
+        let outcome = self.held().sets.get(name).cloned();
+        let key = Key::new(&*name.namespace, &*name.name);
+        let (Some(outcome), Some(set)) = (outcome, self.caches.listener_sets.get(&key)) else {
+            return Ok(());
+        };
+        if set.metadata.generation.unwrap_or_default() != outcome.generation {
+            return Ok(());
+        }
+        let attached: BTreeMap<&str, usize> = outcome
+            .attached
+            .iter()
+            .map(|(name, count)| (&**name, *count))
+            .collect();
+        let next = gateway_api::listener_set_status(
+            &set,
+            &outcome.plan,
+            &attached,
+            &outcome.failed,
+            &reconcile::now(),
+        );
+        let current = set.status.as_ref();
+        reconcile::write::status(&self.client, set.as_ref(), current, &next).await?;
+        Ok(())
+    }
+
+    pub(super) async fn write_policy<K>(
+        &self,
+        policies: &Informer<K>,
+        key: &PolicyKey,
+        told: &PolicyTold,
+    ) -> Result<(), Error>
+    where
+        K: Governing,
+    {
+        let own = Key::new(&*key.name.namespace, &*key.name.name);
+        let Some(policy) = policies.get(&own) else {
+            return Ok(());
+        };
+        if policy.meta().generation.unwrap_or_default() != told.generation {
+            return Ok(());
+        }
+        let controllers = self.controllers();
+        let current = policy.status();
+        let next = gateway_api::policy_status(
+            current,
+            (key.kind, told.generation),
+            &told.outcome,
+            &told.ancestors,
+            |controller| controllers.iter().any(|it| it == controller),
+            &reconcile::now(),
+        );
+        if current.is_none() && next.ancestors.is_empty() {
+            return Ok(());
+        }
+        reconcile::write::status(&self.client, policy.as_ref(), current, &next).await?;
+        Ok(())
+    }
+}
+
+/// A kind of policy.
+pub(super) trait Governing:
+    reconcile::write::Object + Resource<DynamicType = ()> + Send + Sync + 'static
+{
+    fn status(&self) -> Option<&PolicyStatus>;
+}
+
+impl Governing for BackendTlsPolicy {
+    fn status(&self) -> Option<&PolicyStatus> {
+        self.status.as_ref()
+    }
+}
+
+impl Governing for BackendTrafficPolicy {
+    fn status(&self) -> Option<&PolicyStatus> {
+        self.status.as_ref()
+    }
+}
