@@ -3,7 +3,6 @@
 //! Clients write them freely, so without this they would fill memory and disk.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -50,17 +49,16 @@ impl Expiry {
     pub(crate) fn run(&mut self, store: &Store, now: Timestamp) {
         let events = store.entries(RESOURCE);
         let mut known = std::mem::take(&mut self.seen);
-        let mut seen: Vec<(Timestamp, &(Arc<str>, Arc<Object>))> = events
+        let mut seen: Vec<_> = events
             .iter()
-            .map(|entry| {
-                let (_, event) = entry;
+            .map(|(key, event)| {
                 let at = known.remove(&event.revision());
-                (at.unwrap_or_else(|| last_seen(event)), entry)
+                (at.unwrap_or_else(|| last_seen(event)), key, event)
             })
             .collect();
-        seen.sort_by_key(|(at, (_, event))| (*at, event.revision()));
+        seen.sort_by_key(|(at, _, event)| (*at, event.revision()));
         let surplus = seen.len().saturating_sub(MOST);
-        for (index, (at, (key, event))) in seen.into_iter().enumerate() {
+        for (index, (at, key, event)) in seen.into_iter().enumerate() {
             if index < surplus || now.duration_since(at) > KEPT {
                 remove(store, key, event);
             } else {

@@ -119,7 +119,7 @@ fn list(call: &Call, form: &Form, found: &List) -> Bytes {
             (call.kind.api_version(), call.kind.list_kind.to_string())
         }
     };
-    let size: usize = found.items.iter().map(|item| item.len() + 1).sum();
+    let size: usize = found.items.iter().map(|item| item.size() + 1).sum();
     let mut out = BytesMut::with_capacity(size + 256);
     out.put_slice(
         format!(

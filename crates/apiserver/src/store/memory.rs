@@ -425,7 +425,7 @@ impl Memory {
                 objects.remove(&key);
             }
         }
-        let weight = prev.as_ref().map_or(0, |prev| prev.len()) + 512;
+        let weight = prev.as_ref().map_or(0, |prev| prev.size()) + 512;
         let event = Arc::new(Event {
             revision,
             resource,

@@ -100,7 +100,7 @@ impl Object {
     }
 
     /// The length of [`Self::bytes`].
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         match &*self.form() {
             Form::Fresh { bytes, .. } => bytes.len(),
             Form::Packed(packed) => packed.len(),

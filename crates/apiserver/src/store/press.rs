@@ -79,23 +79,30 @@ impl Packer {
         }
     }
 
-    /// `None` if it cannot be made smaller.
+    /// `None` if it is not made smaller.
     fn pack(&mut self, bytes: &[u8], dictionary: &Arc<[u8]>) -> Option<Packed> {
         self.deflate.reset();
-        if !dictionary.is_empty() {
-            self.deflate.set_dictionary(dictionary).ok()?;
-        }
         self.out.clear();
-        self.out.reserve(bytes.len());
-        let progress = self
-            .deflate
-            .compress_vec(bytes, &mut self.out, FlushCompress::Finish)
-            .ok()?;
-        (progress == Progress::StreamEnd).then(|| Packed {
+        // What cannot be compressed gets a little longer, and a stream must always come to its end.
+        self.out.reserve(bytes.len() + bytes.len() / 8 + 64);
+        let ended = self.deflate(bytes, dictionary) == Some(Progress::StreamEnd);
+        if !ended {
+            // zlib-rs 0.6.8 panics if it is used again after a stream without an end.
+            *self = Self::new();
+        }
+        (ended && self.out.len() < bytes.len()).then(|| Packed {
             data: self.out.as_slice().into(),
             length: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
             dictionary: Arc::clone(dictionary),
         })
+    }
+
+    fn deflate(&mut self, bytes: &[u8], dictionary: &[u8]) -> Option<Progress> {
+        if !dictionary.is_empty() {
+            self.deflate.set_dictionary(dictionary).ok()?;
+        }
+        let Self { deflate, out } = self;
+        deflate.compress_vec(bytes, out, FlushCompress::Finish).ok()
     }
 }
 
@@ -106,14 +113,18 @@ impl Press {
             return None;
         }
         let dictionary = self.dictionary(resource);
-        let packed = packer.pack(bytes, &dictionary)?;
-        if packed.data.len() * POOR <= bytes.len() {
-            return Some(packed);
-        }
-        match self.grow(resource, bytes, &dictionary) {
-            Some(dictionary) => packer.pack(bytes, &dictionary),
-            None => Some(packed),
-        }
+        let packed = packer.pack(bytes, &dictionary);
+        let well = |packed: &Packed| packed.data.len() * POOR <= bytes.len();
+        let packed = match packed.as_ref().is_some_and(well) {
+            true => packed,
+            false => match self.grow(resource, bytes, &dictionary) {
+                Some(dictionary) => packer.pack(bytes, &dictionary),
+                None => packed,
+            },
+        };
+        // The compressed form takes the place of what was written, also on its way to the disk:
+        // a fault of the library must not become one of the store.
+        packed.filter(|packed| self.unpack(packed) == bytes)
     }
 
     /// The bytes as they were.
@@ -123,12 +134,11 @@ impl Press {
             .unwrap_or_else(|| Decompress::new(false));
         let mut out = Vec::with_capacity(packed.length as usize);
         inflate.reset(false);
-        // What this module compressed in this process it can read: nothing else gets here.
+        // What is kept was read once when it was compressed, so this cannot fail.
         if !packed.dictionary.is_empty() {
             let _ = inflate.set_dictionary(&packed.dictionary);
         }
         let _ = inflate.decompress_vec(&packed.data, &mut out, FlushDecompress::Finish);
-        debug_assert_eq!(out.len(), packed.length as usize);
         let mut spare = lock(&self.inflaters);
         if spare.len() < SPARE {
             spare.push(inflate);
@@ -253,6 +263,28 @@ mod tests {
             }
         }
         assert!(press.dictionary("noise").len() <= LONGEST);
+    }
+
+    #[test]
+    fn what_cannot_be_made_smaller_stays_and_harms_nothing_after_it() {
+        let press = Press::default();
+        let mut packer = Packer::new();
+        let mut noise = 7_u64;
+        for n in 0..100 {
+            let bytes: Vec<u8> = std::iter::repeat_with(|| {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                noise as u8
+            })
+            .take(3000)
+            .collect();
+            // The first ones enter the dictionary and are found there.
+            let packed = press.pack("noise", &bytes, &mut packer);
+            assert!(packed.is_none_or(|packed| press.unpack(&packed) == bytes));
+            let packed = press.pack("things", &object(n), &mut packer);
+            assert_eq!(press.unpack(&packed.expect("smaller")), object(n));
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn an_object_that_nobody_writes_is_kept_compressed_and_read_as_before() {
     }
     assert!(stored.is_packed());
     assert_eq!(stored.bytes(), bytes);
-    assert_eq!(stored.len(), bytes.len());
+    assert_eq!(stored.size(), bytes.len());
     assert_eq!(*stored.value(), *value);
     update(&store, "b", 2);
     let newest = store.get("configmaps", "b").expect("stored");
