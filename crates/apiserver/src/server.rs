@@ -5,12 +5,14 @@
 
 mod listener;
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
 use lifecycle::{Stage, Tasks};
@@ -203,12 +205,20 @@ fn look_after(store: &Store, tasks: &Tasks) {
     let open = store.clone();
     let mut stop = tasks.shutdown(Stage::Api);
     tasks.spawn("store-tidy", Stage::Api, async move {
+        let mut expiry = events::Expiry::default();
         while tokio::time::timeout(TIDY_EVERY, stop.requested())
             .await
             .is_err()
         {
-            events::expire(&open, Timestamp::now());
-            open.tidy();
+            expiry.run(&open, Timestamp::now());
+            // Compressing takes a while after a burst; nobody waits for it here.
+            let store = open.clone();
+            if tokio::task::spawn_blocking(move || store.tidy())
+                .await
+                .is_err()
+            {
+                tracing::error!("giving memory back has panicked");
+            }
         }
         open.close_watches();
         Ok::<(), Infallible>(())
@@ -284,6 +294,31 @@ impl Server {
             }
         });
         kube::Client::new(service, "default")
+    }
+
+    /// The newest state of an object, with its revision, for caches of this process: they share
+    /// it with the store instead of keeping their own. `None` if it is not stored in this version.
+    pub fn hold(
+        &self,
+        group: &str,
+        version: &str,
+        plural: &str,
+        key: &str,
+    ) -> Option<(u64, Arc<dyn Any + Send + Sync>)> {
+        let types = self.api.types();
+        let kind = types.get(group, version, plural)?;
+        let resource = crud::resource_id(&kind.storage.group, &kind.storage.plural);
+        let object = self.api.store.get(&resource, key)?;
+        let is_version = api_http::render::is_version(&object.bytes(), kind);
+        let revision = object.revision();
+        let handle: Arc<dyn Any + Send + Sync> = object;
+        is_version.then_some((revision, handle))
+    }
+
+    /// The JSON of what [`Self::hold`] returned.
+    pub fn json(held: &(dyn Any + Send + Sync)) -> Option<Bytes> {
+        held.downcast_ref::<store::Object>()
+            .map(store::Object::bytes)
     }
 
     /// Where the server listens.

@@ -162,7 +162,7 @@ impl Watch {
             && let Some(object) = self.initial.pop_front()
         {
             if self.selector.matches(&object) {
-                out.extend_from_slice(&self.object_frame(ADDED.1, object.bytes()));
+                out.extend_from_slice(&self.object_frame(ADDED.1, &object.bytes()));
             }
         }
         if self.initial.is_empty() && self.announce_end {
@@ -250,8 +250,8 @@ impl Watch {
             .as_ref()
             .filter(|prev| self.selector.matches(prev));
         let ((slot, kind), bytes, shared) = match (now, before) {
-            (Some(now), None) => (ADDED, now.bytes().clone(), event.prev.is_none()),
-            (Some(now), Some(_)) => (MODIFIED, now.bytes().clone(), true),
+            (Some(now), None) => (ADDED, now.bytes(), event.prev.is_none()),
+            (Some(now), Some(_)) => (MODIFIED, now.bytes(), true),
             (None, Some(_)) if event.object.is_none() => {
                 (DELETED, event.deleted_bytes().clone(), true)
             }

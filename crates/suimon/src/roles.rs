@@ -4,6 +4,7 @@ mod access;
 mod addresses;
 mod admin;
 mod admission;
+mod keeper;
 mod observability;
 mod pods;
 pub mod standalone;

@@ -8,6 +8,7 @@
 
 mod account;
 mod autoscaler;
+mod candidates;
 mod children;
 mod claim;
 mod cronjob;

@@ -13,7 +13,7 @@ use crate::types::ResourceType;
 /// Encodes an answer.
 pub(crate) fn content(call: &Call, form: &Form, content: &Content) -> Bytes {
     match content {
-        Content::Object(object) => one(call, form, object.bytes()),
+        Content::Object(object) => one(call, form, &object.bytes()),
         Content::Value(value) => {
             let bytes = encode(value);
             // A Status or a Scale has no rows.
@@ -107,7 +107,7 @@ fn list(call: &Call, form: &Form, found: &List) -> Bytes {
             let rows: Vec<_> = found
                 .items
                 .iter()
-                .map(|item| parse(&in_version(&call.kind, item.bytes())))
+                .map(|item| parse(&in_version(&call.kind, &item.bytes())))
                 .collect();
             return table(call, &rows, Some(metadata), true);
         }
@@ -119,7 +119,7 @@ fn list(call: &Call, form: &Form, found: &List) -> Bytes {
             (call.kind.api_version(), call.kind.list_kind.to_string())
         }
     };
-    let size: usize = found.items.iter().map(|item| item.bytes().len() + 1).sum();
+    let size: usize = found.items.iter().map(|item| item.size() + 1).sum();
     let mut out = BytesMut::with_capacity(size + 256);
     out.put_slice(
         format!(
@@ -134,8 +134,8 @@ fn list(call: &Call, form: &Form, found: &List) -> Bytes {
             out.put_u8(b',');
         }
         match form {
-            Form::Metadata => out.put_slice(&encode(&metadata_only(item.bytes()))),
-            _ => out.put_slice(&in_version(&call.kind, item.bytes())),
+            Form::Metadata => out.put_slice(&encode(&metadata_only(&item.bytes()))),
+            _ => out.put_slice(&in_version(&call.kind, &item.bytes())),
         }
     }
     out.put_slice(b"]}");

@@ -19,6 +19,7 @@ use routing::Visibility;
 use crate::gateway_view;
 use crate::roles::admin::Admin;
 use crate::roles::admission::Admission;
+use crate::roles::keeper;
 use crate::roles::observability;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
@@ -68,7 +69,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
         tasks,
     )
     .await?;
-    let cluster = Cluster::new(server.client());
+    let cluster = Cluster::beside(server.client(), keeper::of(&server));
 
     let (publish, snapshots) = snapshot_channel(routing::Snapshot::default());
     let (report, reports) = scaling::reports();
