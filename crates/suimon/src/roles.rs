@@ -3,6 +3,7 @@
 mod access;
 mod addresses;
 mod admin;
+mod kubelet;
 mod observability;
 mod pods;
 pub mod standalone;
