@@ -4,6 +4,7 @@ mod access;
 mod addresses;
 mod admin;
 mod admission;
+mod kubelet;
 mod observability;
 mod pods;
 pub mod standalone;

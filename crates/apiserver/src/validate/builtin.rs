@@ -24,6 +24,8 @@ const APPS: &str = "io.k8s.api.apps.v1.";
 const DEMANDS: &[(&str, &str, Demand)] = &[
     (CORE, "Pod", pod::pod),
     (CORE, "PodSpec", pod::spec),
+    (CORE, "PodTemplateSpec", pod::template),
+    (CORE, "EphemeralContainer", pod::container),
     (CORE, "Container", pod::container),
     (CORE, "ContainerPort", pod::port),
     (CORE, "EnvVar", pod::env),

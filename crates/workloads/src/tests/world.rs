@@ -93,6 +93,7 @@ impl World {
             },
             root_ca: Some("the CA".to_owned()),
             zone: None,
+            volumes: data.path().join("volumes"),
         };
         crate::start(&cluster, settings, &tasks);
         let changed = Arc::new(Notify::new());
