@@ -29,10 +29,9 @@ const BUCKETS_MS: [u64; 23] = [
 /// All counts of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// By labels, without the status code.
-    requests: Mutex<BTreeMap<String, Requests>>,
-    /// Open watches and streams, by labels.
-    long_running: Mutex<BTreeMap<String, Arc<AtomicI64>>>,
+    requests: Mutex<BTreeMap<About, Requests>>,
+    /// Open watches and streams.
+    long_running: Mutex<BTreeMap<About, Arc<AtomicI64>>>,
     /// By group, version and kind.
     watch_events: Mutex<BTreeMap<[String; 3], Arc<AtomicU64>>>,
 }
@@ -47,7 +46,7 @@ struct Requests {
 }
 
 /// What a request is about, in the words of the labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct About {
     verb: &'static str,
     group: String,
@@ -143,6 +142,14 @@ impl About {
         )
     }
 
+    /// The row of a table that it is counted in.
+    fn row<V>(&self, table: &BTreeMap<Self, V>) -> Self {
+        if table.len() >= MOST_ROWS && !table.contains_key(self) {
+            return self.other();
+        }
+        self.clone()
+    }
+
     /// The same, where there are too many.
     fn other(&self) -> Self {
         Self {
@@ -158,11 +165,14 @@ impl Metrics {
     /// A request was answered; `took` is `None` where the answer goes on for as long as it likes.
     pub(crate) fn answered(&self, about: &About, code: u16, took: Option<Duration>) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut labels = about.labels();
-        if requests.len() >= MOST_ROWS && !requests.contains_key(&labels) {
-            labels = about.other().labels();
-        }
-        let row = requests.entry(labels).or_default();
+        // A row that is there needs no copy of its key.
+        let row = match requests.get_mut(about) {
+            Some(row) => row,
+            None => {
+                let key = about.row(&requests);
+                requests.entry(key).or_default()
+            }
+        };
         *row.by_code.entry(code).or_default() += 1;
         let Some(took) = took else { return };
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -180,11 +190,13 @@ impl Metrics {
             .long_running
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let mut labels = about.long_labels();
-        if all.len() >= MOST_ROWS && !all.contains_key(&labels) {
-            labels = about.other().long_labels();
-        }
-        let count = Arc::clone(all.entry(labels).or_default());
+        // Not among these labels.
+        let about = About {
+            dry_run: false,
+            ..about.clone()
+        };
+        let key = about.row(&all);
+        let count = Arc::clone(all.entry(key).or_default());
         count.fetch_add(1, Ordering::Relaxed);
         LongRunning(count)
     }
@@ -229,7 +241,8 @@ impl Metrics {
             "Requests answered, by kind and status code.",
             "counter",
         );
-        for (labels, row) in requests.iter() {
+        for (about, row) in requests.iter() {
+            let labels = about.labels();
             for (code, count) in &row.by_code {
                 out.line(name, &format!("code=\"{code}\",{labels}"), count);
             }
@@ -240,7 +253,8 @@ impl Metrics {
             "Time from a request's head to its answer's, by kind.",
             "histogram",
         );
-        for (labels, row) in requests.iter().filter(|(_, row)| row.count > 0) {
+        for (about, row) in requests.iter().filter(|(_, row)| row.count > 0) {
+            let labels = about.labels();
             let bucket = format!("{name}_bucket");
             let mut sum = 0;
             for (bound, count) in BUCKETS_MS.iter().zip(row.buckets) {
@@ -249,8 +263,8 @@ impl Metrics {
                 out.line(&bucket, &format!("{labels},le=\"{bound}\""), sum);
             }
             out.line(&bucket, &format!("{labels},le=\"+Inf\""), row.count);
-            out.line(&format!("{name}_sum"), labels, text::seconds(row.micros));
-            out.line(&format!("{name}_count"), labels, row.count);
+            out.line(&format!("{name}_sum"), &labels, text::seconds(row.micros));
+            out.line(&format!("{name}_count"), &labels, row.count);
         }
     }
 
@@ -261,8 +275,8 @@ impl Metrics {
             .long_running
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for (labels, count) in open.iter() {
-            let labels = format!("component=\"apiserver\",{labels}");
+        for (about, count) in open.iter() {
+            let labels = format!("component=\"apiserver\",{}", about.long_labels());
             out.line(name, &labels, count.load(Ordering::Relaxed));
         }
         let name = "apiserver_watch_events_total";

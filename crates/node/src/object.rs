@@ -82,8 +82,13 @@ impl Objects {
             .map_err(|error| self.unreadable("secret", name, &error))
     }
 
-    /// The volume that a claim is bound to.
-    pub(crate) async fn volume(&self, claim: &str) -> Result<PersistentVolume, Failure> {
+    /// The volume that a claim is bound to. `owner` is the pod that the claim was made for, if it
+    /// must be one's own.
+    pub(crate) async fn volume(
+        &self,
+        claim: &str,
+        owner: Option<&str>,
+    ) -> Result<PersistentVolume, Failure> {
         let claims: Api<PersistentVolumeClaim> =
             Api::namespaced(self.client.clone(), &self.namespace);
         let kind = "persistentvolumeclaim";
@@ -94,15 +99,30 @@ impl Objects {
         let Some(found) = self.required(found, false, kind, claim)? else {
             return Err(Failure::config(format!("{kind} {claim:?} is missing")));
         };
+        let owners = found.metadata.owner_references.iter().flatten();
+        if owner.is_some_and(|uid| !owners.into_iter().any(|one| one.uid == uid)) {
+            return Err(Failure::config(format!(
+                "{kind} {claim:?} was not made for this pod; delete it, or rename the pod's volume"
+            )));
+        }
         let bound = found.status.and_then(|status| status.phase);
         let name = found.spec.and_then(|spec| spec.volume_name);
         let name = name.filter(|_| bound.as_deref() == Some("Bound"));
         let name = name
             .ok_or_else(|| Failure::config(format!("{kind} {claim:?} is not bound to a volume")))?;
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-        volumes.get(&name).await.map_err(|error| {
+        let volume = volumes.get(&name).await.map_err(|error| {
             Failure::config(format!("cannot read persistentvolume {name:?}: {error}"))
-        })
+        })?;
+        let spec = volume.spec.as_ref();
+        let kept = spec.and_then(|spec| spec.claim_ref.as_ref()?.uid.clone());
+        // What a claim says of itself gives nobody another's files.
+        if kept.is_none() || kept != found.metadata.uid {
+            return Err(Failure::config(format!(
+                "persistentvolume {name:?} is not bound to {kind} {claim:?}"
+            )));
+        }
+        Ok(volume)
     }
 
     /// A token of the pod's service account, bound to the pod.

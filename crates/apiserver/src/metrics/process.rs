@@ -6,8 +6,6 @@ use super::text::{Text, seconds};
 
 /// Kernel ticks per second in /proc (USER_HZ).
 const TICKS: u64 = 100;
-/// Bytes of a page, by which the kernel counts memory.
-const PAGE_BYTES: u64 = 4096;
 
 /// Writes what this system tells; nothing where it has no /proc.
 pub(super) fn render(out: &mut Text) {
@@ -24,9 +22,11 @@ pub(super) fn render(out: &mut Text) {
     let name = "process_cpu_seconds_total";
     out.head(name, "Processor time of the process.", "counter");
     out.line(name, "", seconds(found.ticks * 1_000_000 / TICKS));
-    let name = "process_resident_memory_bytes";
-    out.head(name, "Memory of the process.", "gauge");
-    out.line(name, "", found.pages * PAGE_BYTES);
+    if let Some(bytes) = resident_bytes() {
+        let name = "process_resident_memory_bytes";
+        out.head(name, "Memory of the process.", "gauge");
+        out.line(name, "", bytes);
+    }
     if let Some(boot) = boot_seconds() {
         let name = "process_start_time_seconds";
         out.head(name, "When the process started.", "gauge");
@@ -50,8 +50,6 @@ struct Stat {
     ticks: u64,
     /// After the machine's start, in ticks.
     started: u64,
-    /// Resident memory, in pages.
-    pages: u64,
 }
 
 impl Stat {
@@ -62,9 +60,16 @@ impl Stat {
         Some(Self {
             ticks: number(11)? + number(12)?,
             started: number(19)?,
-            pages: number(21)?,
         })
     }
+}
+
+/// Resident memory; the size of the pages that `stat` counts differs between machines.
+fn resident_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
 }
 
 /// When the machine started, in seconds of the epoch.
@@ -84,7 +89,6 @@ mod tests {
         let expected = Stat {
             ticks: 30,
             started: 500,
-            pages: 25,
         };
         assert_eq!(Stat::parse(text), Some(expected));
         assert_eq!(Stat::parse("cut"), None);

@@ -17,6 +17,8 @@ use crate::runtime::Failure;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     name: String,
+    /// The pod that it is made for, if it is.
+    owner: Option<String>,
     pub(super) read_only: bool,
 }
 
@@ -25,10 +27,12 @@ pub(super) fn of(pod: &Pod, volume: &Volume) -> Option<Claim> {
     match (&volume.persistent_volume_claim, &volume.ephemeral) {
         (Some(source), _) => Some(Claim {
             name: source.claim_name.clone(),
+            owner: None,
             read_only: source.read_only == Some(true),
         }),
         (None, Some(_)) => Some(Claim {
             name: format!("{}-{}", pod.name_any(), volume.name),
+            owner: Some(pod.uid().unwrap_or_default()),
             read_only: false,
         }),
         (None, None) => None,
@@ -37,7 +41,7 @@ pub(super) fn of(pod: &Pod, volume: &Volume) -> Option<Claim> {
 
 /// Finds the claim's volume and leaves a link to it at `place`.
 pub(super) async fn prepare(objects: &Objects, claim: &Claim, place: &Path) -> Result<(), Failure> {
-    let volume = objects.volume(&claim.name).await?;
+    let volume = objects.volume(&claim.name, claim.owner.as_deref()).await?;
     let name = volume.name_any();
     let spec = volume.spec.unwrap_or_default();
     let (path, kind) = match (spec.host_path, spec.local) {

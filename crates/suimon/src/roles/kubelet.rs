@@ -70,7 +70,16 @@ async fn page(node: &node::Node, mut request: ConnectRequest) -> Result<Response
             request.query.push(named);
             pods::logs(node, &request)
         }
-        ["logs", below @ ..] => logs::answer(node.log_dir(), below),
+        ["logs", below @ ..] => {
+            let below: Vec<String> = below.iter().map(|&part| part.to_owned()).collect();
+            let node = node.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                let below: Vec<&str> = below.iter().map(String::as_str).collect();
+                logs::answer(node.log_dir(), &below)
+            });
+            read.await
+                .map_err(|error| Status::internal(error.to_string()))?
+        }
         [
             "exec" | "attach" | "portForward" | "run" | "cri" | "checkpoint",
             ..,

@@ -164,8 +164,11 @@ async fn provision(
             .as_str()
             .unwrap_or_default(),
     );
+    let all = ctx.directory.clone();
     let made = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&path)?;
+        // Containers are shown a volume itself; nobody else has business here.
+        std::fs::set_permissions(&all, std::fs::Permissions::from_mode(0o700))?;
         // Whatever user the pod's programs are.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777))
     });

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{
+    PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec,
+};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -14,6 +16,8 @@ use crate::{quantity, selector};
 
 /// Marks a volume by who made it.
 pub(super) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// Keeps a volume while a claim has it, and until its directory is gone; Kubernetes' name.
+pub(super) const PROTECTION: &str = "kubernetes.io/pv-protection";
 
 /// What a decision looks at.
 pub(super) struct Around<'a> {
@@ -100,11 +104,44 @@ pub(super) fn next(claim: &PersistentVolumeClaim, around: &Around<'_>) -> Next {
         );
         return Next::Wait("ProvisioningFailed", text);
     }
-    if spec.volume_mode.as_deref() == Some("Block") {
-        let text = "block volumes are not provided here; use volumeMode Filesystem";
+    if let Some(text) = not_provided(&spec, class) {
         return Next::Wait("ProvisioningFailed", text.to_owned());
     }
     Next::Provision(provisioned(claim, class, around.directory))
+}
+
+/// What a directory of this machine is not, though it was asked for.
+fn not_provided(spec: &PersistentVolumeClaimSpec, class: &StorageClass) -> Option<&'static str> {
+    let asked = [
+        (
+            spec.volume_mode.as_deref() == Some("Block"),
+            "block volumes are not provided here; use volumeMode Filesystem",
+        ),
+        (
+            spec.data_source.is_some() || spec.data_source_ref.is_some(),
+            "volumes are not filled from others here; remove dataSource and dataSourceRef",
+        ),
+        (spec.selector.is_some(), "claim Selector is not supported"),
+        (
+            spec.volume_attributes_class_name
+                .as_ref()
+                .is_some_and(|name| !name.is_empty()),
+            "volumes have no attributes here; remove volumeAttributesClassName",
+        ),
+        (
+            class.parameters.as_ref().is_some_and(|all| !all.is_empty()),
+            "the class has parameters, and its provisioner knows none; remove them",
+        ),
+        (
+            class
+                .mount_options
+                .as_ref()
+                .is_some_and(|all| !all.is_empty()),
+            "the class has mountOptions, and directories have none; remove them",
+        ),
+    ];
+    let mut found = asked.into_iter().filter(|(asked, _)| *asked);
+    found.next().map(|(_, text)| text)
 }
 
 fn none_available() -> Next {
@@ -187,7 +224,11 @@ fn provisioned(claim: &PersistentVolumeClaim, class: &StorageClass, directory: &
     json!({
         "apiVersion": "v1",
         "kind": "PersistentVolume",
-        "metadata": { "name": name, "annotations": { PROVISIONED_BY: PROVISIONER } },
+        "metadata": {
+            "name": name,
+            "annotations": { PROVISIONED_BY: PROVISIONER },
+            "finalizers": [PROTECTION],
+        },
         "spec": {
             "accessModes": spec.access_modes,
             "capacity": { "storage": capacity.get("storage") },
@@ -327,6 +368,13 @@ mod tests {
             true,
         );
         assert!(matches!(&foreign, Next::Wait("ProvisioningFailed", text) if text.contains("ebs")));
+        let mut copy = asking(json!("standard"));
+        let source = json!({ "kind": "PersistentVolumeClaim", "name": "other" });
+        copy.spec.as_mut().expect("a spec").data_source = Some(from_value(source).expect("one"));
+        let copied = decide(&copy, &[], &[class(PROVISIONER)], true);
+        assert!(
+            matches!(&copied, Next::Wait("ProvisioningFailed", text) if text.contains("dataSource"))
+        );
         let missing = decide(&asking(json!("fast")), &[], &[], true);
         assert!(matches!(missing, Next::Wait("ProvisioningFailed", _)));
     }

@@ -84,5 +84,19 @@ async fn components_are_listed_as_healthy() {
         ("Healthy", "True")
     );
     assert_eq!(status_of(components.get("nothing").await).code, 404);
+    let request = Request::get("/api/v1/componentstatuses")
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Vec::new())
+        .expect("a request");
+    let table: Value = world
+        .server
+        .client()
+        .request(request)
+        .await
+        .expect("a table");
+    assert_eq!(
+        table["rows"][1]["cells"],
+        json!(["etcd-0", "Healthy", "ok", ""])
+    );
     world.stop().await;
 }
