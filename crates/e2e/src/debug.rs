@@ -88,8 +88,13 @@ async fn a_copy_of_a_pod_shares_its_processes_and_a_node_shows_the_machine() -> 
     let Some(rig) = Rig::start(true, ONE).await? else {
         return Ok(());
     };
-    // Shares processes unless told otherwise.
-    let flags = ["--copy-to=twin", "--container=look", "--attach=false"];
+    // Which profile is the default, and whether it shares processes, depends on the client.
+    let flags = [
+        "--copy-to=twin",
+        "--share-processes",
+        "--container=look",
+        "--attach=false",
+    ];
     // (The brackets keep it from finding itself.)
     let script = "until cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q '[e]xit 0'; \
         do sleep 0.2; done; echo found";

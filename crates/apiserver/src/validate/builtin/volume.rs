@@ -110,11 +110,10 @@ pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Vec<FieldError
 pub(super) fn volume_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     let source = |volume: &Value| {
         let spec = volume["spec"].as_object();
-        let found = spec.and_then(|spec| {
+        spec.and_then(|spec| {
             let (name, source) = sources(spec).next()?;
             Some((name.to_owned(), source.clone()))
-        });
-        found
+        })
     };
     if source(new) != source(old) {
         errors.push(FieldError::forbidden(
