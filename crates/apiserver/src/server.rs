@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
 use lifecycle::{Stage, Tasks};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::admission::Admission;
 use crate::auth::token::Tokens;
@@ -26,7 +26,7 @@ use crate::status::Status;
 use crate::store::{self, Limits, Store};
 use crate::stream::{self, Containers, Streams};
 use crate::types::TypeTable;
-use crate::{auth, crd, events, gc, http as api_http, kubeconfig, namespace, quota, tls};
+use crate::{auth, crd, events, flow, gc, http as api_http, kubeconfig, namespace, quota, tls};
 
 /// How the API server runs.
 pub struct Settings {
@@ -151,6 +151,13 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
             source,
         })?;
     auth::settle_roles(&api).await;
+    flow::create_initial(&api)
+        .await
+        .map_err(|source| Error::Initial {
+            what: "the initial flow schemas".into(),
+            source,
+        })?;
+    api.measure("componentstatuses", components(&store));
     for definition in &settings.crds {
         install_crd(&api, definition).await?;
     }
@@ -195,6 +202,33 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
         server.token = Some(token);
     }
     Ok(server)
+}
+
+/// The parts of a control plane that clients ask about. They are one process: whoever gets an
+/// answer knows that it runs; the store may refuse writes.
+fn components(store: &Store) -> Measure {
+    let store = store.clone();
+    Arc::new(move |_: String, wanted: String| {
+        let names = ["controller-manager", "etcd-0", "scheduler"];
+        let names = names
+            .into_iter()
+            .filter(|name| wanted.is_empty() || *name == wanted);
+        let all = names.map(|name| {
+            let healthy = name != "etcd-0" || store.accepts_writes();
+            let (status, field, text) = match healthy {
+                true => ("True", "message", "ok"),
+                false => ("False", "error", "the store does not accept writes"),
+            };
+            json!({
+                "kind": "ComponentStatus",
+                "apiVersion": "v1",
+                "metadata": { "name": name, "creationTimestamp": null },
+                "conditions": [{ "type": "Healthy", "status": status, field: text }],
+            })
+        });
+        let all: Vec<Value> = all.collect();
+        Box::pin(std::future::ready(all))
+    })
 }
 
 /// How often the store gives memory back.

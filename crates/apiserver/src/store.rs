@@ -12,6 +12,7 @@ mod press;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -319,6 +320,26 @@ impl Store {
             disk.queue(&event, durability);
         }
         Ok(event)
+    }
+
+    /// Whether writes are accepted now.
+    pub fn accepts_writes(&self) -> bool {
+        self.disk.as_ref().is_none_or(|disk| disk.accepts().is_ok())
+    }
+
+    /// Whether the server is on its way to its end.
+    pub fn is_closing(&self) -> bool {
+        self.read().is_closed()
+    }
+
+    /// How many objects there are, by resource.
+    pub fn counts(&self) -> BTreeMap<Arc<str>, usize> {
+        self.read().counts()
+    }
+
+    /// Size of the file, if there is one.
+    pub fn file_bytes(&self) -> Option<u64> {
+        self.disk.as_ref()?.file_bytes()
     }
 
     /// Waits until everything up to `revision` is on disk.

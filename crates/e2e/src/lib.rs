@@ -12,6 +12,8 @@ mod containers;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod debug;
+#[cfg(test)]
 mod durability;
 #[cfg(test)]
 mod foreign;
@@ -55,6 +57,8 @@ mod streams;
 mod tls;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod volumes;
 #[cfg(test)]
 mod workloads;
 

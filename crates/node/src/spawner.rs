@@ -19,6 +19,7 @@ mod remote;
 mod server;
 
 pub use client::{Process, Spawner, SpawnerCommand, Stdio};
+pub(crate) use protocol::Pids;
 pub use protocol::{Container, Exit, Launch, LaunchError, User};
 
 /// First argument of the binary that makes it the spawner process.

@@ -5,6 +5,7 @@ mod addresses;
 mod admin;
 mod admission;
 mod keeper;
+mod kubelet;
 mod observability;
 mod pods;
 pub mod standalone;

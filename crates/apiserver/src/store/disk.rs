@@ -152,6 +152,12 @@ impl Disk {
         ))
     }
 
+    /// Size of the file.
+    pub(super) fn file_bytes(&self) -> Option<u64> {
+        let found = std::fs::metadata(&self.shared.path);
+        found.ok().map(|metadata| metadata.len())
+    }
+
     /// Whether writes can be accepted now.
     pub(super) fn accepts(&self) -> Result<(), Refused> {
         if self.shared.closing.load(Ordering::Acquire) {

@@ -565,6 +565,16 @@ impl Memory {
         self.fresh.extend(fresh);
     }
 
+    pub(super) fn counts(&self) -> BTreeMap<Arc<str>, usize> {
+        let all = self.resources.iter();
+        all.map(|(resource, objects)| (Arc::clone(resource), objects.len()))
+            .collect()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     fn tell(&mut self, event: &Arc<Event>) {
         self.listeners.retain(|listener| {
             let wanted = listener
