@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use serde_json::{Value, json};
 
@@ -44,6 +44,7 @@ where
 {
     let start = Instant::now();
     let gzip = accepts_gzip(request.headers());
+    let is_http1 = request.version() < http::Version::HTTP_2;
     let (head, body) = request.into_parts();
     let mut body = Some(body);
     let mut about = About::path(&head.method);
@@ -54,7 +55,12 @@ where
     if let Some(unread) = body
         && response.status() != http::StatusCode::SWITCHING_PROTOCOLS
     {
-        discard(unread).await;
+        let taken = discard(unread).await;
+        if is_http1 && !taken {
+            // Said in time, so that the client sends nothing more here.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
     }
     if gzip { compress(response) } else { response }
 }

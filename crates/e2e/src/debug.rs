@@ -100,6 +100,19 @@ async fn a_copy_of_a_pod_shares_its_processes_and_a_node_shows_the_machine() -> 
         do sleep 0.2; done; echo found";
     rig.ok(&debug("tools", &flags, script)).await?;
     said(&rig, "twin", "look", "found").await?;
+    // What holds the shared processes has nothing that a container could take from it.
+    let script = "tr '\\0' ' ' < /proc/1/cmdline; cat /proc/1/status";
+    let inside = ["exec", "twin", "-c", "look", "--", "/bin/sh", "-c", script];
+    let first = rig.ok(&inside).await?;
+    let nobody = ["65535"; 4].join("\t");
+    for line in [
+        format!("Uid:\t{nobody}"),
+        "CapPrm:\t0000000000000000".to_owned(),
+        "CapBnd:\t0000000000000000".to_owned(),
+    ] {
+        let has = first.lines().any(|found| found == line);
+        assert!(first.starts_with("pause ") && has, "{line} in {first}");
+    }
     let script =
         "echo the machine is $(cat /host/proc/sys/kernel/ostype), first is $(cat /proc/1/comm)";
     let made = rig

@@ -12,6 +12,7 @@ mod client;
 #[cfg(target_os = "linux")]
 mod containers;
 mod local;
+pub mod pause;
 mod protocol;
 #[cfg(target_os = "linux")]
 mod remote;

@@ -23,15 +23,15 @@ const UNREAD_TIME: Duration = Duration::from_secs(1);
 const GZIP_FROM: usize = 128 << 10;
 
 /// Takes a short body in that nobody asked for. Otherwise an HTTP/1.1 connection ends after the
-/// answer, and a client that has sent its next request by then hears nothing.
-pub(super) async fn discard<B>(body: B)
+/// answer, and a client that has sent its next request by then hears nothing. `false` if it was
+/// too long or too slow: that costs the connection.
+pub(super) async fn discard<B>(body: B) -> bool
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let all = Box::pin(Limited::new(body, UNREAD).collect());
-    // What is longer or slower costs its connection.
-    let _ = tokio::time::timeout(UNREAD_TIME, all).await;
+    matches!(tokio::time::timeout(UNREAD_TIME, all).await, Ok(Ok(_)))
 }
 
 pub(super) async fn read<B>(body: &mut Option<B>, method: &Method) -> Result<Bytes, Status>

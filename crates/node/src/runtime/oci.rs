@@ -146,10 +146,11 @@ impl OciRuntime {
             .map_or(LOOPBACK, |network| network.ip.into());
         etc::write(pod, &directory, pod_ip, self.dns.get().copied())
             .map_err(|error| Failure::sandbox(format!("cannot write the pod's files: {error}")))?;
+        let sharing = Sharing::make(pod, network.as_ref(), &self.spawner).await?;
         let shared = Shared {
             network,
             cgroups: Mutex::default(),
-            sharing: Sharing::make(pod, &self.spawner).await?,
+            sharing,
         };
         Ok(Sandbox {
             pod_ip,
@@ -198,7 +199,7 @@ impl OciRuntime {
             join: None,
             pids: shared.sharing.pids(start),
             host_ipc: shared.sharing.host_ipc,
-            pause: false,
+            is_bare: false,
         };
         shared.keep(&start.container.name, group);
         self.run(start, &command, env, container, stdio).await

@@ -77,7 +77,7 @@ pub(super) fn start(
             (None, _) => container::Pids::Own,
         },
         host_ipc: container.host_ipc,
-        pause: container.pause,
+        is_bare: container.is_bare,
         stdio,
     };
     in_cgroups(&container.cgroup_tasks, || container::start(&plan))

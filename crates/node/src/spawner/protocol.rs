@@ -61,9 +61,9 @@ pub struct Container {
     /// Shared memory and semaphores are the machine's.
     #[serde(default)]
     pub(crate) host_ipc: bool,
-    /// No program: it does nothing until it is killed. Holds what containers of a pod share.
+    /// Namespaces only, for a program of ours that gives up the rest itself.
     #[serde(default)]
-    pub(crate) pause: bool,
+    pub(crate) is_bare: bool,
 }
 
 /// Whose processes a container sees, and who sees its own.

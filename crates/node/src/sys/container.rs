@@ -40,8 +40,8 @@ pub(crate) struct ContainerPlan<'a> {
     pub(crate) pids: Pids<'a>,
     /// Shared memory and semaphores are the machine's.
     pub(crate) host_ipc: bool,
-    /// No program is executed: the child does nothing until it is killed.
-    pub(crate) pause: bool,
+    /// Namespaces only: no steps, no other user, nothing given up. The program sees to that itself.
+    pub(crate) is_bare: bool,
     pub(crate) stdio: Stdio<'a>,
 }
 
@@ -113,10 +113,9 @@ pub(crate) fn start(plan: &ContainerPlan<'_>) -> Result<i32, Failed> {
     let page = SharedPage::new().map_err(|error| failed("share memory with", &error))?;
     let args = pointers(&plan.args);
     let env = pointers(&plan.env);
-    // CLONE_VFORK: this thread goes on when the child has called execve or has ended.
-    let wait = if plan.pause { 0 } else { libc::CLONE_VFORK };
     let mut clone = CloneArgs {
-        flags: namespaces(plan) as u64 | wait as u64,
+        // CLONE_VFORK: this thread goes on when the child has called execve or has ended.
+        flags: namespaces(plan) as u64 | libc::CLONE_VFORK as u64,
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArgs::default()
     };

@@ -4,11 +4,19 @@
 //! for the machine's; an ephemeral container may look at the processes of one other container.
 
 use std::fs::File;
+use std::io;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
 
+use super::network::Network;
 use crate::runtime::{Failure, Start};
-use crate::spawner::{self, Launch, Pids, Process, Spawner, Stdio};
+use crate::spawner::{self, Launch, Pids, Process, Spawner, Stdio, pause};
+
+/// Only a machine in trouble takes longer to start the process.
+const START_TIME: Duration = Duration::from_secs(30);
 
 /// What a pod's containers share.
 pub(super) struct Sharing {
@@ -26,13 +34,20 @@ enum PodPids {
 
 impl Sharing {
     /// Makes what the pod asks for.
-    pub(super) async fn make(pod: &Pod, spawner: &Spawner) -> Result<Self, Failure> {
+    pub(super) async fn make(
+        pod: &Pod,
+        network: Option<&Network>,
+        spawner: &Spawner,
+    ) -> Result<Self, Failure> {
         let asks =
             |field: fn(&PodSpec) -> Option<bool>| pod.spec.as_ref().and_then(field) == Some(true);
         let pids = if asks(|spec| spec.host_pid) {
             PodPids::Host
         } else if asks(|spec| spec.share_process_namespace) {
-            PodPids::Pod(pause(spawner).await?)
+            let first = first(network, spawner).await;
+            PodPids::Pod(first.map_err(|error| {
+                Failure::sandbox(format!("cannot share processes in the pod: {error}"))
+            })?)
         } else {
             PodPids::Own
         };
@@ -70,24 +85,36 @@ impl Drop for Sharing {
     }
 }
 
-async fn pause(spawner: &Spawner) -> Result<Process, Failure> {
-    let null = || {
-        let file = File::options().write(true).open("/dev/null");
-        file.map_err(|error| Failure::sandbox(format!("cannot open /dev/null: {error}")))
-    };
+/// Starts [`pause`], and waits until there is nothing left that others could take from it.
+async fn first(network: Option<&Network>, spawner: &Spawner) -> io::Result<Process> {
+    let (reader, stdout) = io::pipe()?;
     let stdio = Stdio::Fds {
         stdin: None,
-        stdout: null()?.into(),
-        stderr: null()?.into(),
+        stdout: stdout.into(),
+        stderr: File::options().write(true).open("/dev/null")?.into(),
     };
     let launch = Launch {
-        program: "/pause".to_owned(),
+        program: pause::PROGRAM.to_owned(),
+        args: vec!["pause".to_owned(), pause::ROLE.to_owned()],
         container: Some(spawner::Container {
-            pause: true,
+            programs: vec![pause::PROGRAM.to_owned()],
+            network: network.map(Network::path),
+            is_bare: true,
             ..spawner::Container::default()
         }),
         ..Launch::default()
     };
     let started = spawner.launch(launch, stdio).await;
-    started.map_err(|error| Failure::sandbox(format!("cannot share processes in the pod: {error}")))
+    let process = started.map_err(io::Error::other)?;
+    let guard = process.kill_on_drop();
+    let mut said = String::new();
+    let mut reader = Receiver::from_owned_fd(reader.into())?;
+    let read = tokio::time::timeout(START_TIME, reader.read_to_string(&mut said));
+    read.await
+        .map_err(|_| io::Error::other("no word of it"))??;
+    if said != pause::READY {
+        return Err(io::Error::other(said));
+    }
+    guard.disarm();
+    Ok(process)
 }

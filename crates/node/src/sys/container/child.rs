@@ -23,9 +23,6 @@ pub(super) unsafe fn child(
 ) -> ! {
     // SAFETY: the caller vouches for the pointers; only system calls follow.
     unsafe {
-        if plan.pause {
-            pause();
-        }
         let step = match prepare(plan) {
             Ok(()) => {
                 execute(plan, args, env);
@@ -35,27 +32,6 @@ pub(super) unsafe fn child(
         };
         parent.tell(step);
         libc::_exit(127)
-    }
-}
-
-/// Holds its namespaces, and takes in the orphans of those who share them, until it is killed.
-///
-/// # Safety
-/// The caller must be the child of [`super::start`].
-unsafe fn pause() -> ! {
-    // SAFETY: plain system calls with integers, and structures that live until each returns.
-    unsafe {
-        libc::setsid();
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        libc::prctl(libc::PR_SET_NAME, c"pause".as_ptr());
-        // The spawner's sockets and files: they must not stay open because of us.
-        libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
-        crate::sys::child::reset_signals();
-        // Whoever ignores it need not wait for its children.
-        libc::signal(libc::SIGCHLD, libc::SIG_IGN);
-        loop {
-            libc::pause();
-        }
     }
 }
 
@@ -117,6 +93,10 @@ unsafe fn prepare(plan: &ContainerPlan<'_>) -> Result<(), Name> {
                 libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET),
                 Name::Network,
             )?;
+        }
+        if plan.is_bare {
+            crate::sys::child::reset_signals();
+            return Ok(());
         }
         let private = libc::MS_REC | libc::MS_PRIVATE;
         ok(
