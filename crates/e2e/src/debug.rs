@@ -102,7 +102,7 @@ async fn a_copy_of_a_pod_shares_its_processes_and_a_node_shows_the_machine() -> 
     said(&rig, "twin", "look", "found").await?;
     // What holds the shared processes has nothing that a container could take from it.
     let script = "tr '\\0' ' ' < /proc/1/cmdline; cat /proc/1/status";
-    let inside = ["exec", "twin", "-c", "look", "--", "/bin/sh", "-c", script];
+    let inside = ["exec", "twin", "-c", "main", "--", "/bin/sh", "-c", script];
     let first = rig.ok(&inside).await?;
     let nobody = ["65535"; 4].join("\t");
     for line in [
