@@ -53,22 +53,30 @@ pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
-/// Resident memory of a process and its descendants in KiB, shared pages counted once per sharer.
-pub fn memory_kib(pid: u32) -> anyhow::Result<u64> {
-    let mut total = 0;
+/// Memory of a process and its descendants in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Proportional set size: a shared page counts in parts.
+    pub pss: u64,
+    /// The part that is no file: heaps and stacks.
+    pub anonymous: u64,
+}
+
+/// Memory of a process and its descendants.
+pub fn memory(pid: u32) -> anyhow::Result<Memory> {
+    let mut total = Memory::default();
     for pid in tree(pid) {
         let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
             continue;
         };
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("Pss:"))
-            .context("no Pss in smaps_rollup")?;
-        total += line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|kib| kib.parse::<u64>().ok())
-            .unwrap_or(0);
+        let field = |name: &str| -> anyhow::Result<u64> {
+            let line = text.lines().find(|line| line.starts_with(name));
+            let line = line.with_context(|| format!("no {name} in smaps_rollup"))?;
+            let kib = line.split_whitespace().nth(1);
+            Ok(kib.and_then(|kib| kib.parse().ok()).unwrap_or(0))
+        };
+        total.pss += field("Pss:")?;
+        total.anonymous += field("Pss_Anon:")?;
     }
     Ok(total)
 }

@@ -37,7 +37,22 @@ pub fn binary() -> anyhow::Result<PathBuf> {
 impl Suimon {
     /// Starts with these flags; `prefix` is put before the command (for example `taskset -c 0`).
     pub async fn start(prefix: &[&str], flags: &[&str]) -> anyhow::Result<Self> {
-        let data = tempfile::tempdir()?;
+        Self::start_on(tempfile::tempdir()?, prefix, flags).await
+    }
+
+    /// Stops it and keeps its data.
+    pub async fn stop(mut self) -> anyhow::Result<TempDir> {
+        let stopped = Command::new("kill")
+            .arg(self.pid().to_string())
+            .status()
+            .await?;
+        anyhow::ensure!(stopped.success(), "it is gone already");
+        tokio::time::timeout(Duration::from_secs(120), self.child.wait()).await??;
+        Ok(self.data)
+    }
+
+    /// Starts on the data of another run.
+    pub async fn start_on(data: TempDir, prefix: &[&str], flags: &[&str]) -> anyhow::Result<Self> {
         let binary = binary()?.display().to_string();
         let mut words: Vec<&str> = prefix.to_vec();
         words.extend([
@@ -65,7 +80,7 @@ impl Suimon {
         let mut lines = BufReader::new(child.stderr.take().context("piped")?).lines();
         let mut gateway = None;
         while let Some(line) =
-            tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await??
+            tokio::time::timeout(Duration::from_secs(120), lines.next_line()).await??
         {
             if let Some(address) = line.trim().strip_prefix("gateway") {
                 gateway = Some(address.trim().trim_start_matches("http://").parse()?);
@@ -115,7 +130,13 @@ impl Suimon {
 
     /// Waits until the Service is Ready, asking every half millisecond.
     pub async fn until_ready(&self, name: &str) -> anyhow::Result<()> {
-        for _ in 0..120_000 {
+        self.until_ready_by(name, Duration::from_micros(500)).await
+    }
+
+    /// The same with another pause between the questions, where many are asked about.
+    pub async fn until_ready_by(&self, name: &str, pause: Duration) -> anyhow::Result<()> {
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_secs(120) {
             let service = self.service(name).await?;
             let conditions = service["status"]["conditions"]
                 .as_array()
@@ -127,7 +148,7 @@ impl Suimon {
             {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_micros(500)).await;
+            tokio::time::sleep(pause).await;
         }
         bail!(
             "{name} did not become Ready: {}",
@@ -137,13 +158,35 @@ impl Suimon {
 
     /// Pods in namespace default.
     pub async fn pods(&self) -> anyhow::Result<usize> {
-        let object = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": {} });
-        Ok(self
-            .api("pods", &object)
-            .list(&kube::api::ListParams::default())
-            .await?
-            .items
-            .len())
+        let pods = self.count("v1", "pods").await?;
+        Ok(pods.0)
+    }
+
+    /// How many objects of a resource there are in namespace default, and the bytes of their JSON.
+    pub async fn count(&self, api_version: &str, plural: &str) -> anyhow::Result<(usize, usize)> {
+        let prefix = if api_version.contains('/') {
+            "apis"
+        } else {
+            "api"
+        };
+        let (mut objects, mut bytes, mut token) = (0, 0, String::new());
+        loop {
+            let path = format!(
+                "/{prefix}/{api_version}/namespaces/default/{plural}?limit=500&continue={token}"
+            );
+            let request = http::Request::get(path).body(Vec::new())?;
+            let text = self.client.request_text(request).await?;
+            bytes += text.len();
+            let page: Value = serde_json::from_str(&text)?;
+            objects += page["items"].as_array().map_or(0, Vec::len);
+            token = page["metadata"]["continue"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            if token.is_empty() {
+                return Ok((objects, bytes));
+            }
+        }
     }
 
     fn api(&self, plural: &str, object: &Value) -> Api<DynamicObject> {

@@ -28,6 +28,6 @@ for words, result in results.items():
 print()
 print("""## Not served
 
-- `kubectl debug` on a running pod (ephemeral containers); `kubectl debug --copy-to` works.
-- `/api/v1/nodes/NAME/proxy/...` and `/metrics` of the API server.
-- FlowSchemas, ComponentStatuses, CSIDrivers, VolumeAttachments: the kinds do not exist here.""")
+- Admission webhooks, mutating admission policies, CSI drivers, priority and fairness: their kinds can be stored, and every answer says that they have no effect. The kinds of dynamic resource allocation (`resource.k8s.io`) do not exist here.
+- `kubectl debug node/NAME` needs the `oci` runtime (Linux, root): with plain processes the pod is made and says that it cannot mount the machine's files. `--profile=sysadmin` asks for a privileged container, which is refused.
+- `kubectl get --raw /api/v1/nodes/NAME/proxy/...`: of a kubelet's pages those in the table, and `containerLogs`; others are refused with the names of those that are there.""")

@@ -25,7 +25,7 @@ pub use domain::Domain;
 pub use features::{Feature, Features, Flag};
 pub use gc::Gc;
 pub use network::{HttpProtocol, Network};
-pub use observability::Observability;
+pub use observability::{Observability, SpanTarget, Tracing};
 
 use std::collections::BTreeMap;
 

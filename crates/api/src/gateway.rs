@@ -19,12 +19,15 @@ pub const CONTROLLER: &str = "suimon.dev/gateway-controller";
 pub const CLASS: &str = "suimon";
 
 /// Kinds of the API that act on something here; the others are only stored.
-const SERVED: [&str; 8] = [
+const SERVED: [&str; 11] = [
     "GatewayClass",
     "Gateway",
     "ListenerSet",
     "HTTPRoute",
     "GRPCRoute",
+    "TLSRoute",
+    "TCPRoute",
+    "UDPRoute",
     "ReferenceGrant",
     "BackendTLSPolicy",
     "XBackendTrafficPolicy",

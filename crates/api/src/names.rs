@@ -12,6 +12,12 @@ pub const CLUSTER_DOMAIN: &str = "cluster.local";
 pub const INGRESS_CLASS: &str = "suimon.ingress.networking.knative.dev";
 /// Class of Certificates that the local authority answers.
 pub const CERTIFICATE_CLASS: &str = "suimon.certificate.networking.knative.dev";
+/// Classes of Certificates that a public authority signs by ACME: ours, and that of Knative's
+/// net-http01.
+pub const ACME_CERTIFICATE_CLASSES: [&str; 2] = [
+    "acme.certificate.networking.knative.dev",
+    "net-http01.certificate.networking.knative.dev",
+];
 /// Class of PodAutoscalers that the built-in autoscaler drives.
 pub const KPA_CLASS: &str = "kpa.autoscaling.knative.dev";
 /// Class of PodAutoscalers that a HorizontalPodAutoscaler drives.

@@ -43,9 +43,34 @@ impl Body {
         Self::Full(Some(bytes.into()))
     }
 
+    /// The same body, which keeps something until it has ended or nobody reads it any more.
+    pub(crate) fn holding<T: Send + Unpin + 'static>(self, kept: T) -> Self {
+        match self {
+            Self::Full(bytes) => Self::Full(bytes),
+            Self::Stream(stream) => Self::Stream(Box::pin(Holding {
+                stream,
+                _kept: kept,
+            })),
+        }
+    }
+
     /// A streamed body.
     pub fn stream(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
         Self::Stream(Box::pin(stream))
+    }
+}
+
+/// A stream and what ends with it.
+struct Holding<T> {
+    stream: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+    _kept: T,
+}
+
+impl<T: Unpin> Stream for Holding<T> {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.stream.as_mut().poll_next(cx)
     }
 }
 
@@ -119,6 +144,12 @@ impl ConnectRequest {
             Status::bad_request("this connection cannot be upgraded; use HTTP/1.1 over a socket")
         })?;
         Ok(Box::pin(async move { upgrade.await.map(TokioIo::new) }))
+    }
+
+    /// Method, and path with query, of the request for what is behind the object.
+    pub fn below(&self) -> Option<(&http::Method, &str)> {
+        let proxied = self.proxied.as_ref()?;
+        Some((&proxied.method, &proxied.path))
     }
 
     /// The first value of a query parameter.

@@ -6,6 +6,7 @@
 mod create;
 mod decode;
 mod delete;
+mod ephemeral;
 mod evict;
 mod list;
 mod measured;
@@ -27,6 +28,7 @@ use crate::auth::token::Tokens;
 use crate::connect::{Connector, Measure, Page};
 use crate::http::options::{FieldValidation, Options};
 use crate::inflight::Inflight;
+use crate::metrics::Metrics;
 use crate::status::{Named, Status};
 use crate::store::{Durability, Event, Object, Refused, Store};
 use crate::types::{ResourceType, TypeTable};
@@ -48,6 +50,7 @@ pub(crate) struct Api {
     pub(crate) quota: quota::Lock,
     pub(crate) policies: policy::Cache,
     pub(crate) inflight: Inflight,
+    pub(crate) metrics: Metrics,
     /// The CA that signs clients' certificates, once the server listens.
     pub(crate) issuer: OnceLock<Issuer<'static, KeyPair>>,
     measures: RwLock<HashMap<String, Measure>>,
@@ -205,6 +208,7 @@ impl Api {
             quota: quota::Lock::default(),
             policies: policy::Cache::default(),
             inflight: Inflight::standard(),
+            metrics: Metrics::default(),
             issuer: OnceLock::new(),
             measures: RwLock::default(),
         }

@@ -2,10 +2,12 @@
 //!
 //! Clients write them freely, so without this they would fill memory and disk.
 
-use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use std::collections::HashMap;
 
-use crate::store::{Durability, Expect, Guard, Object, Scope, Store, Write};
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use crate::store::{Durability, Expect, Guard, Object, Store, Write};
 
 const RESOURCE: &str = "events";
 /// How long an event is kept after it was last seen, as in Kubernetes.
@@ -14,42 +16,74 @@ const KEPT: SignedDuration = SignedDuration::from_hours(1);
 const MOST: usize = 10_000;
 
 /// Removes events that are old or too many.
-pub(crate) fn expire(store: &Store, now: Timestamp) {
-    let (_, events) = store.list(RESOURCE, &Scope::All);
-    let mut seen: Vec<_> = events
-        .iter()
-        .map(|event| (last_seen(event), event))
-        .collect();
-    seen.sort_by_key(|(at, event)| (*at, event.revision()));
-    let surplus = seen.len().saturating_sub(MOST);
-    for (index, (at, event)) in seen.into_iter().enumerate() {
-        if index < surplus || now.duration_since(at) > KEPT {
-            remove(store, event);
+#[derive(Default)]
+pub(crate) struct Expiry {
+    /// When the events were last seen, by revision: an event is read once, not every time.
+    seen: HashMap<u64, Timestamp>,
+}
+
+/// Where an event tells when it was seen, the best place first.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Times {
+    series: Option<Series>,
+    last_timestamp: Option<String>,
+    event_time: Option<String>,
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Series {
+    last_observed_time: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    creation_timestamp: Option<String>,
+}
+
+impl Expiry {
+    /// Looks once at all events.
+    pub(crate) fn run(&mut self, store: &Store, now: Timestamp) {
+        let events = store.entries(RESOURCE);
+        let mut known = std::mem::take(&mut self.seen);
+        let mut seen: Vec<_> = events
+            .iter()
+            .map(|(key, event)| {
+                let at = known.remove(&event.revision());
+                (at.unwrap_or_else(|| last_seen(event)), key, event)
+            })
+            .collect();
+        seen.sort_by_key(|(at, _, event)| (*at, event.revision()));
+        let surplus = seen.len().saturating_sub(MOST);
+        for (index, (at, key, event)) in seen.into_iter().enumerate() {
+            if index < surplus || now.duration_since(at) > KEPT {
+                remove(store, key, event);
+            } else {
+                self.seen.insert(event.revision(), at);
+            }
         }
     }
 }
 
 fn last_seen(event: &Object) -> Timestamp {
-    let value = event.value();
-    let places = [
-        "/series/lastObservedTime",
-        "/lastTimestamp",
-        "/eventTime",
-        "/metadata/creationTimestamp",
-    ];
-    let time = |place: &&str| value.pointer(place).and_then(Value::as_str)?.parse().ok();
-    places
-        .iter()
-        .find_map(time)
-        .unwrap_or(Timestamp::UNIX_EPOCH)
+    let times = event.read::<Times>().and_then(|times| {
+        let series = times.series.and_then(|series| series.last_observed_time);
+        let created = times.metadata.creation_timestamp;
+        [series, times.last_timestamp, times.event_time, created]
+            .into_iter()
+            .flatten()
+            .find_map(|text| text.parse().ok())
+    });
+    times.unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-fn remove(store: &Store, event: &Object) {
-    let value = event.value();
-    let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default();
+fn remove(store: &Store, key: &str, event: &Object) {
     let write = Write {
         resource: RESOURCE,
-        key: &crate::crud::object_key(text("namespace"), text("name")),
+        key,
         expect: Expect::Revision(event.revision()),
         guard: Guard::None,
         value: None,
@@ -88,7 +122,7 @@ mod tests {
             };
             store.write(write).expect("stored");
         }
-        expire(&store, "2026-01-01T01:10:00Z".parse().expect("time"));
+        Expiry::default().run(&store, "2026-01-01T01:10:00Z".parse().expect("time"));
         assert!(store.get(RESOURCE, "ns/old").is_none());
         assert!(store.get(RESOURCE, "ns/new").is_some());
     }

@@ -82,30 +82,16 @@ fn start_over(api: &Api, queue: &mut Queue) -> Subscription {
     loop {
         let revision = api.store.revision();
         for resource in api.store.populated(None) {
-            let (_, objects) = api.store.list(&resource, &Scope::All);
-            for object in objects
-                .iter()
-                .filter(|object| object.deleting() || !object.owners().is_empty())
-            {
-                let key = key_of(object);
-                note_object(&resource, &key, object, queue);
+            for (key, object) in api.store.entries(&resource) {
+                if object.deleting() || !object.owners().is_empty() {
+                    note_object(&resource, &key, &object, queue);
+                }
             }
         }
         if let Ok(subscription) = api.store.subscribe(None, &Scope::All, revision) {
             return subscription;
         }
     }
-}
-
-fn key_of(object: &Object) -> Arc<str> {
-    let value = object.value();
-    let text = |field: &str| {
-        value["metadata"][field]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    crud::object_key(&text("namespace"), &text("name")).into()
 }
 
 fn note(api: &Api, event: &Event, queue: &mut Queue) {
@@ -193,8 +179,7 @@ enum Owner {
     Waiting,
 }
 
-fn owner_state(api: &Api, namespace: Option<&str>, reference: &Value) -> Owner {
-    let uid = reference["uid"].as_str().unwrap_or_default();
+fn owner_state(api: &Api, namespace: Option<&str>, uid: &str) -> Owner {
     let Some((resource, key)) = api.store.by_uid(uid) else {
         return Owner::Absent;
     };
@@ -225,19 +210,24 @@ async fn check_owners(api: &Api, resource: &str, key: &str) -> Done {
     else {
         return Done::Whole;
     };
-    let value = object.value();
     let namespace = key.split_once('/').map(|(namespace, _)| namespace);
+    // The common case, told from what the store knows: nothing is parsed.
+    let present = |uid: &Arc<str>| owner_state(api, namespace, uid) == Owner::Present;
+    if object.owners().iter().all(present) {
+        return Done::Whole;
+    }
+    let value = object.value();
     let references = value["metadata"]["ownerReferences"]
         .as_array()
         .map(Vec::as_slice)
         .unwrap_or_default();
     let states: Vec<_> = references
         .iter()
-        .map(|reference| owner_state(api, namespace, reference))
+        .map(|reference| {
+            let uid = reference["uid"].as_str().unwrap_or_default();
+            owner_state(api, namespace, uid)
+        })
         .collect();
-    if states.iter().all(|state| *state == Owner::Present) {
-        return Done::Whole;
-    }
     if states.contains(&Owner::Present) {
         let kept: Vec<_> = references
             .iter()

@@ -2,19 +2,19 @@
 //!
 //! Sockets and the in-process client both end here; the caller has been identified before.
 
+mod body;
+mod health;
 pub(crate) mod negotiate;
 pub(crate) mod options;
 pub(crate) mod path;
 pub(crate) mod render;
 
-use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Value, json};
 
 use crate::admission::User;
@@ -22,22 +22,15 @@ use crate::auth;
 use crate::auth::token::Tokens;
 use crate::connect::{Body, ConnectRequest, Page};
 use crate::crud::{self, Api, Call, Reply};
+use crate::metrics::{self, About};
 use crate::status::Status;
 use crate::stream::proxy::{Proxied, split_name};
 use crate::{discovery, openapi, watch};
+pub(crate) use body::failure;
+use body::{accepts_gzip, compress, discard, document, header, media_type, read, respond, text};
 use negotiate::Form;
 use options::Options;
 use path::{ResourcePath, Target, percent_decode};
-
-/// Largest request body, as in Kubernetes.
-const MAX_BODY: usize = 3 << 20;
-/// A body that takes longer holds a place that others need.
-const BODY_TIME: Duration = Duration::from_secs(60);
-/// Bytes of a body that nobody asked for, and how long they are waited for.
-const UNREAD: usize = 256 << 10;
-const UNREAD_TIME: Duration = Duration::from_secs(1);
-/// Answers above this are compressed for clients that want it, as in Kubernetes.
-const GZIP_FROM: usize = 128 << 10;
 
 /// Answers one request. `user` is `None` for a caller without credentials.
 pub(crate) async fn handle<B>(
@@ -49,30 +42,27 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let start = Instant::now();
     let gzip = accepts_gzip(request.headers());
+    let is_http1 = request.version() < http::Version::HTTP_2;
     let (head, body) = request.into_parts();
     let mut body = Some(body);
-    let response = answer(api, head, &mut body, user)
+    let mut about = About::path(&head.method);
+    let mut response = answer(api, head, &mut body, user, &mut about)
         .await
         .unwrap_or_else(|status| failure(&status));
+    count(api, &about, start, &mut response);
     if let Some(unread) = body
         && response.status() != http::StatusCode::SWITCHING_PROTOCOLS
     {
-        discard(unread).await;
+        let taken = discard(unread).await;
+        if is_http1 && !taken {
+            // Said in time, so that the client sends nothing more here.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
     }
     if gzip { compress(response) } else { response }
-}
-
-/// Takes a short body in that nobody asked for. Otherwise an HTTP/1.1 connection ends after the
-/// answer, and a client that has sent its next request by then hears nothing.
-async fn discard<B>(body: B)
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let all = Box::pin(Limited::new(body, UNREAD).collect());
-    // What is longer or slower costs its connection.
-    let _ = tokio::time::timeout(UNREAD_TIME, all).await;
 }
 
 async fn answer<B>(
@@ -80,6 +70,7 @@ async fn answer<B>(
     head: http::request::Parts,
     body: &mut Option<B>,
     user: Option<&User>,
+    about: &mut About,
 ) -> Result<Response<Body>, Status>
 where
     B: http_body::Body<Data = Bytes> + Send,
@@ -88,7 +79,11 @@ where
     let path = percent_decode(head.uri.path(), false).ok_or_else(Status::no_such_path)?;
     let target = Target::parse(&path);
     match &target {
-        Some(Target::Health) => return Ok(text("ok")),
+        Some(Target::Health) => {
+            let found = health::answer(api, &path, head.uri.query().unwrap_or_default());
+            let (code, said) = found.ok_or_else(Status::no_such_path)?;
+            return Ok(text(code, said));
+        }
         Some(Target::ServerVersion) => return Ok(document(&version())),
         _ => {}
     }
@@ -103,9 +98,12 @@ where
         return ask(&page, &bytes);
     }
     let target = target.ok_or_else(Status::no_such_path)?;
-    if target == Target::OpenApiV2 {
+    if matches!(target, Target::OpenApiV2 | Target::Metrics) {
         auth::authorize_path(&api.store, user, &head.method, &path)?;
-        return Ok(openapi_v2(&head.headers));
+        return Ok(match target {
+            Target::Metrics => metrics(api),
+            _ => openapi_v2(&head.headers),
+        });
     }
     let form = Form::negotiate(header(&head.headers, ACCEPT.as_str()))?;
     let Target::Resource(resource) = target else {
@@ -117,6 +115,8 @@ where
     };
     let options = Options::parse(head.uri.query().unwrap_or_default())?;
     let call = call(api, &resource, options, user, &head.headers)?;
+    let apply = media_type(&head.headers) == "application/apply-patch+yaml";
+    *about = About::call(&call, &head.method, apply);
     auth::authorize(&api.store, &call, &head.method)?;
     if call.subresource == "proxy" {
         let body = read(body, &head.method).await?;
@@ -135,6 +135,24 @@ where
         bytes: read(body, &head.method).await?,
     };
     dispatch(api, call, &head.method, &form, body).await
+}
+
+/// Counts an answer, and one that goes on until it ends.
+fn count(api: &Api, about: &About, start: Instant, response: &mut Response<Body>) {
+    let code = response.status().as_u16();
+    let goes_on = matches!(response.body(), Body::Stream(_));
+    let took = (!goes_on && code != 101).then(|| start.elapsed());
+    api.metrics.answered(about, code, took);
+    if goes_on {
+        let open = api.metrics.begin(about);
+        let body = std::mem::replace(response.body_mut(), Body::Full(None));
+        *response.body_mut() = body.holding(open);
+    }
+}
+
+fn metrics(api: &Api) -> Response<Body> {
+    let text = api.metrics.render(&api.store, api.inflight.taken());
+    respond(200, metrics::CONTENT_TYPE, text.into())
 }
 
 fn ask(page: &Page, question: &[u8]) -> Result<Response<Body>, Status> {
@@ -185,7 +203,11 @@ fn describe(
             let keys = api.tokens.key_set().to_string().into();
             return Ok(respond(200, "application/jwk-set+json", keys));
         }
-        Target::Resource(_) | Target::OpenApiV2 | Target::ServerVersion | Target::Health => None,
+        Target::Resource(_)
+        | Target::OpenApiV2
+        | Target::ServerVersion
+        | Target::Health
+        | Target::Metrics => None,
     };
     found
         .map(|value| document(&value))
@@ -283,8 +305,8 @@ async fn proxy(
     head: http::request::Parts,
     body: Bytes,
 ) -> Result<Response<Body>, Status> {
-    /// `/api/v1/namespaces/NAMESPACE/RESOURCE/NAME/proxy`.
-    const SEGMENTS: usize = 8;
+    // `/api/v1/namespaces/NAMESPACE/RESOURCE/NAME/proxy`, `/api/v1/RESOURCE/NAME/proxy`.
+    let segments = if call.kind.namespaced { 8 } else { 6 };
     let Some((scheme, name, port)) = split_name(&call.name) else {
         let what = call.kind.singular.as_str();
         return Err(Status::bad_request(format!(
@@ -293,7 +315,7 @@ async fn proxy(
         )));
     };
     let raw = head.uri.path();
-    let end = raw.match_indices('/').nth(SEGMENTS - 1);
+    let end = raw.match_indices('/').nth(segments - 1);
     let (prefix, below) = raw.split_at(end.map_or(raw.len(), |(at, _)| at));
     let query = head.uri.query().map(|query| format!("?{query}"));
     let proxied = Proxied {
@@ -335,30 +357,6 @@ async fn connect(
     connector(request).await
 }
 
-async fn read<B>(body: &mut Option<B>, method: &Method) -> Result<Bytes, Status>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let Some(body) = body.take_if(|_| *method != Method::GET) else {
-        return Ok(Bytes::new());
-    };
-    let all = Box::pin(Limited::new(body, MAX_BODY).collect());
-    let Ok(all) = tokio::time::timeout(BODY_TIME, all).await else {
-        return Err(Status::bad_request(format!(
-            "the request body did not arrive within {} seconds",
-            BODY_TIME.as_secs()
-        )));
-    };
-    match all {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(MAX_BODY)),
-        Err(error) => Err(Status::bad_request(format!(
-            "cannot read the request body: {error}"
-        ))),
-    }
-}
-
 fn send(call: &Call, form: &Form, reply: &Reply) -> Response<Body> {
     let bytes = render::content(call, form, &reply.content);
     let media = if *form == Form::Yaml {
@@ -379,59 +377,10 @@ fn send(call: &Call, form: &Form, reply: &Reply) -> Response<Body> {
     response
 }
 
-fn respond(code: u16, media: &'static str, bytes: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::Full(Some(bytes)));
-    *response.status_mut() =
-        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    headers.insert(
-        http::header::CACHE_CONTROL,
-        HeaderValue::from_static("no-cache, private"),
-    );
-    response
-}
-
 fn watched(body: Body) -> Result<Response<Body>, Status> {
     let mut response = respond(200, "application/json", Bytes::new());
     *response.body_mut() = body;
     Ok(response)
-}
-
-fn document(value: &Value) -> Response<Body> {
-    respond(200, "application/json", value.to_string().into())
-}
-
-fn text(text: &'static str) -> Response<Body> {
-    respond(
-        200,
-        "text/plain; charset=utf-8",
-        Bytes::from_static(text.as_bytes()),
-    )
-}
-
-/// The answer for a failed request.
-pub(crate) fn failure(status: &Status) -> Response<Body> {
-    let mut response = respond(
-        status.code,
-        "application/json",
-        status.to_value().to_string().into(),
-    );
-    let headers = response.headers_mut();
-    if status.code == 401 {
-        headers.insert(
-            http::header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer realm=\"suimon\""),
-        );
-    }
-    let retry = status
-        .details
-        .as_ref()
-        .map_or(0, |details| details.retry_after_seconds);
-    if retry > 0 {
-        headers.insert(http::header::RETRY_AFTER, HeaderValue::from(retry));
-    }
-    response
 }
 
 /// By which name or address the client reached us.
@@ -439,56 +388,6 @@ fn host(head: &http::request::Parts) -> &str {
     match head.uri.authority() {
         Some(authority) => authority.as_str(),
         None => header(&head.headers, "host"),
-    }
-}
-
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
-}
-
-fn media_type(headers: &HeaderMap) -> String {
-    let value = header(headers, CONTENT_TYPE.as_str());
-    value
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase()
-}
-
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let accepted = header(headers, ACCEPT_ENCODING.as_str());
-    accepted
-        .split(',')
-        .any(|coding| coding.trim().split(';').next() == Some("gzip"))
-}
-
-fn compress(response: Response<Body>) -> Response<Body> {
-    let large = matches!(response.body(), Body::Full(Some(bytes)) if bytes.len() > GZIP_FROM);
-    if !large {
-        return response;
-    }
-    let (mut head, body) = response.into_parts();
-    let Body::Full(Some(bytes)) = body else {
-        return Response::from_parts(head, body);
-    };
-    // Level 1: on a local connection the time matters more than the size.
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1));
-    let zipped = encoder.write_all(&bytes).and_then(|()| encoder.finish());
-    match zipped {
-        Ok(zipped) => {
-            head.headers
-                .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            head.headers.append(
-                http::header::VARY,
-                HeaderValue::from_static("Accept-Encoding"),
-            );
-            Response::from_parts(head, Body::full(zipped))
-        }
-        Err(_) => Response::from_parts(head, Body::full(bytes)),
     }
 }
 

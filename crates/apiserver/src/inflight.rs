@@ -50,6 +50,14 @@ impl Inflight {
         }
     }
 
+    /// How many reads and writes are served now.
+    pub(crate) fn taken(&self) -> (usize, usize) {
+        (
+            READS.saturating_sub(self.reads.available_permits()),
+            WRITES.saturating_sub(self.writes.available_permits()),
+        )
+    }
+
     /// Takes all places, so that a test sees what happens then.
     #[cfg(test)]
     pub(crate) async fn fill(&self) -> [SemaphorePermit<'_>; 2] {

@@ -5,16 +5,18 @@
 
 mod listener;
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
 use jiff::Timestamp;
 use lifecycle::{Stage, Tasks};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::admission::Admission;
 use crate::auth::token::Tokens;
@@ -24,7 +26,7 @@ use crate::status::Status;
 use crate::store::{self, Limits, Store};
 use crate::stream::{self, Containers, Streams};
 use crate::types::TypeTable;
-use crate::{auth, crd, events, gc, http as api_http, kubeconfig, namespace, quota, tls};
+use crate::{auth, crd, events, flow, gc, http as api_http, kubeconfig, namespace, quota, tls};
 
 /// How the API server runs.
 pub struct Settings {
@@ -149,6 +151,13 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
             source,
         })?;
     auth::settle_roles(&api).await;
+    flow::create_initial(&api)
+        .await
+        .map_err(|source| Error::Initial {
+            what: "the initial flow schemas".into(),
+            source,
+        })?;
+    api.measure("componentstatuses", components(&store));
     for definition in &settings.crds {
         install_crd(&api, definition).await?;
     }
@@ -195,6 +204,33 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
     Ok(server)
 }
 
+/// The parts of a control plane that clients ask about. They are one process: whoever gets an
+/// answer knows that it runs; the store may refuse writes.
+fn components(store: &Store) -> Measure {
+    let store = store.clone();
+    Arc::new(move |_: String, wanted: String| {
+        let names = ["controller-manager", "etcd-0", "scheduler"];
+        let names = names
+            .into_iter()
+            .filter(|name| wanted.is_empty() || *name == wanted);
+        let all = names.map(|name| {
+            let healthy = name != "etcd-0" || store.accepts_writes();
+            let (status, field, text) = match healthy {
+                true => ("True", "message", "ok"),
+                false => ("False", "error", "the store does not accept writes"),
+            };
+            json!({
+                "kind": "ComponentStatus",
+                "apiVersion": "v1",
+                "metadata": { "name": name, "creationTimestamp": null },
+                "conditions": [{ "type": "Healthy", "status": status, field: text }],
+            })
+        });
+        let all: Vec<Value> = all.collect();
+        Box::pin(std::future::ready(all))
+    })
+}
+
 /// How often the store gives memory back.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 
@@ -203,12 +239,20 @@ fn look_after(store: &Store, tasks: &Tasks) {
     let open = store.clone();
     let mut stop = tasks.shutdown(Stage::Api);
     tasks.spawn("store-tidy", Stage::Api, async move {
+        let mut expiry = events::Expiry::default();
         while tokio::time::timeout(TIDY_EVERY, stop.requested())
             .await
             .is_err()
         {
-            events::expire(&open, Timestamp::now());
-            open.tidy();
+            expiry.run(&open, Timestamp::now());
+            // Compressing takes a while after a burst; nobody waits for it here.
+            let store = open.clone();
+            if tokio::task::spawn_blocking(move || store.tidy())
+                .await
+                .is_err()
+            {
+                tracing::error!("giving memory back has panicked");
+            }
         }
         open.close_watches();
         Ok::<(), Infallible>(())
@@ -284,6 +328,31 @@ impl Server {
             }
         });
         kube::Client::new(service, "default")
+    }
+
+    /// The newest state of an object, with its revision, for caches of this process: they share
+    /// it with the store instead of keeping their own. `None` if it is not stored in this version.
+    pub fn hold(
+        &self,
+        group: &str,
+        version: &str,
+        plural: &str,
+        key: &str,
+    ) -> Option<(u64, Arc<dyn Any + Send + Sync>)> {
+        let types = self.api.types();
+        let kind = types.get(group, version, plural)?;
+        let resource = crud::resource_id(&kind.storage.group, &kind.storage.plural);
+        let object = self.api.store.get(&resource, key)?;
+        let is_version = api_http::render::is_version(&object.bytes(), kind);
+        let revision = object.revision();
+        let handle: Arc<dyn Any + Send + Sync> = object;
+        is_version.then_some((revision, handle))
+    }
+
+    /// The JSON of what [`Self::hold`] returned.
+    pub fn json(held: &(dyn Any + Send + Sync)) -> Option<Bytes> {
+        held.downcast_ref::<store::Object>()
+            .map(store::Object::bytes)
     }
 
     /// Where the server listens.

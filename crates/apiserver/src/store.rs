@@ -8,9 +8,11 @@
 mod disk;
 mod memory;
 mod object;
+mod press;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -21,6 +23,7 @@ use disk::Disk;
 use memory::Memory;
 pub use memory::{Event, Page, Scope, Subscription};
 pub use object::Object;
+use press::{Packer, Press};
 
 /// Limits of the history that watches resume from and paged lists read.
 #[derive(Clone, Debug)]
@@ -161,6 +164,7 @@ pub enum Error {
 #[derive(Clone)]
 pub struct Store {
     memory: Arc<RwLock<Memory>>,
+    press: Arc<Press>,
     disk: Option<Arc<Disk>>,
 }
 
@@ -178,19 +182,26 @@ impl Store {
     /// # Errors
     /// If the file cannot be opened, has an unknown format or is damaged.
     pub fn open(path: &Path, limits: Limits) -> Result<Self, Error> {
-        let (disk, image) = Disk::open(path)?;
-        let memory = Memory::load(limits, image.revision, image.reserved, image.objects);
+        let press = Arc::new(Press::default());
+        let (disk, image) = Disk::open(path, &press)?;
+        let mut memory = Memory::new(limits, image.revision, image.reserved, Arc::clone(&press));
+        for (resource, key, object) in image.objects {
+            memory.add(&resource, &key, object);
+        }
         Ok(Self {
             memory: Arc::new(RwLock::new(memory)),
+            press,
             disk: Some(Arc::new(disk)),
         })
     }
 
     /// A store without a file, for tests and dry runs.
     pub fn in_memory(limits: Limits) -> Self {
-        let memory = Memory::load(limits, 1, Arc::new(u64::MAX.into()), Vec::new());
+        let press = Arc::new(Press::default());
+        let memory = Memory::new(limits, 1, Arc::new(u64::MAX.into()), Arc::clone(&press));
         Self {
             memory: Arc::new(RwLock::new(memory)),
+            press,
             disk: None,
         }
     }
@@ -209,6 +220,11 @@ impl Store {
     pub fn list(&self, resource: &str, scope: &Scope) -> (u64, Vec<Arc<Object>>) {
         let memory = self.read();
         (memory.revision(), memory.list(resource, scope))
+    }
+
+    /// Every object of a resource with its key.
+    pub fn entries(&self, resource: &str) -> Vec<(Arc<str>, Arc<Object>)> {
+        self.read().entries(resource)
     }
 
     /// The objects of a scope as they were at `revision`, after the key `after`.
@@ -252,16 +268,21 @@ impl Store {
         (revision, objects, subscription)
     }
 
-    /// Gives memory back that was not used for a while. The server calls it regularly.
+    /// Gives memory back that was not used for a while. The server calls it regularly; it looks
+    /// at what was written since, not at everything.
     pub fn tidy(&self) {
-        self.write_lock().tidy();
-        // One resource at a time, so that writers wait for none of it.
-        let resources = self.read().resources();
-        for resource in resources {
-            for object in self.list(&resource, &Scope::All).1 {
-                object.rest();
-            }
+        self.press.rest();
+        let fresh = self.write_lock().tidy();
+        if fresh.is_empty() {
+            return;
         }
+        let mut packer = Packer::new();
+        let left = fresh.into_iter().filter(|fresh| {
+            let object = fresh.object.upgrade();
+            object.is_some_and(|object| object.rest(&fresh.resource, &mut packer))
+        });
+        let left = left.collect();
+        self.write_lock().later(left);
     }
 
     /// Ends every subscription, and every new one at once.
@@ -299,6 +320,26 @@ impl Store {
             disk.queue(&event, durability);
         }
         Ok(event)
+    }
+
+    /// Whether writes are accepted now.
+    pub fn accepts_writes(&self) -> bool {
+        self.disk.as_ref().is_none_or(|disk| disk.accepts().is_ok())
+    }
+
+    /// Whether the server is on its way to its end.
+    pub fn is_closing(&self) -> bool {
+        self.read().is_closed()
+    }
+
+    /// How many objects there are, by resource.
+    pub fn counts(&self) -> BTreeMap<Arc<str>, usize> {
+        self.read().counts()
+    }
+
+    /// Size of the file, if there is one.
+    pub fn file_bytes(&self) -> Option<u64> {
+        self.disk.as_ref()?.file_bytes()
     }
 
     /// Waits until everything up to `revision` is on disk.

@@ -11,6 +11,7 @@ use crate::types::{Columns, CustomColumn, ResourceType};
 mod age;
 mod builtin;
 mod event;
+mod extension;
 mod network;
 mod node;
 mod pod;

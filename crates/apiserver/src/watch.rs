@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -47,6 +48,8 @@ struct Watch {
     columns_sent: bool,
     next_bookmark: Instant,
     deadline: Instant,
+    /// Events sent.
+    sent: Arc<AtomicU64>,
 }
 
 /// Starts a watch. Errors about its start are sent in the stream if they concern revisions, as
@@ -84,6 +87,7 @@ pub(crate) fn start(api: &Arc<Api>, call: Call, form: Form) -> Result<Body, Stat
     let watch = Watch {
         api: Arc::clone(api),
         announce_end: call.options.send_initial_events == Some(true),
+        sent: api.metrics.watch_events(&call.kind),
         call,
         form,
         selector,
@@ -162,7 +166,8 @@ impl Watch {
             && let Some(object) = self.initial.pop_front()
         {
             if self.selector.matches(&object) {
-                out.extend_from_slice(&self.object_frame(ADDED.1, object.bytes()));
+                self.sent.fetch_add(1, Ordering::Relaxed);
+                out.extend_from_slice(&self.object_frame(ADDED.1, &object.bytes()));
             }
         }
         if self.initial.is_empty() && self.announce_end {
@@ -250,8 +255,8 @@ impl Watch {
             .as_ref()
             .filter(|prev| self.selector.matches(prev));
         let ((slot, kind), bytes, shared) = match (now, before) {
-            (Some(now), None) => (ADDED, now.bytes().clone(), event.prev.is_none()),
-            (Some(now), Some(_)) => (MODIFIED, now.bytes().clone(), true),
+            (Some(now), None) => (ADDED, now.bytes(), event.prev.is_none()),
+            (Some(now), Some(_)) => (MODIFIED, now.bytes(), true),
             (None, Some(_)) if event.object.is_none() => {
                 (DELETED, event.deleted_bytes().clone(), true)
             }
@@ -259,6 +264,7 @@ impl Watch {
             (None, Some(prev)) => (DELETED, prev.at_revision(event.revision), false),
             (None, None) => return None,
         };
+        self.sent.fetch_add(1, Ordering::Relaxed);
         let plain = self.form == Form::Json && render::is_version(&bytes, &self.call.kind);
         if plain && shared {
             return Some(event.frame(slot, || frame(kind, &bytes)));

@@ -69,7 +69,7 @@ async fn reconcile_one(key: Key, ctx: Arc<Context>) -> Result<Action, Error> {
         }
     })?;
     if let Some(wanted) = &plan.secret {
-        apply(&ctx, wanted, secret.is_some()).await?;
+        apply(&ctx.client, &ctx.secrets, wanted, secret.is_some()).await?;
     }
     let stored = certificate.status.as_ref();
     let written =
@@ -82,11 +82,16 @@ async fn reconcile_one(key: Key, ctx: Arc<Context>) -> Result<Action, Error> {
 
 /// A Secret that appeared meanwhile is no error: the next look judges it, and until then nothing
 /// was promised.
-async fn apply(ctx: &Context, secret: &Secret, exists: bool) -> Result<(), Error> {
+pub(crate) async fn apply(
+    client: &kube::Client,
+    secrets: &Informer<Secret>,
+    secret: &Secret,
+    exists: bool,
+) -> Result<(), Error> {
     if !exists {
-        return match write::create_if_absent(&ctx.client, secret).await? {
+        return match write::create_if_absent(client, secret).await? {
             Some(created) => {
-                ctx.secrets.learn(created);
+                secrets.learn(created);
                 Ok(())
             }
             None => Err(Error::Missing {
@@ -100,8 +105,7 @@ async fn apply(ctx: &Context, secret: &Secret, exists: bool) -> Result<(), Error
         dry_run: false,
         field_manager: Some(MANAGER.to_owned()),
     };
-    let api = write::api::<Secret>(&ctx.client, &namespace);
-    ctx.secrets
-        .learn(api.replace(&secret.name_any(), &params, secret).await?);
+    let api = write::api::<Secret>(client, &namespace);
+    secrets.learn(api.replace(&secret.name_any(), &params, secret).await?);
     Ok(())
 }

@@ -20,8 +20,8 @@ use x509_parser::pem::parse_x509_pem;
 
 use crate::{Authority, Error};
 
-const CRT: &str = "tls.crt";
-const KEY: &str = "tls.key";
+pub(crate) const CRT: &str = "tls.crt";
+pub(crate) const KEY: &str = "tls.key";
 const CA: &str = "ca.crt";
 /// A certificate for more names than this is refused: its handshakes would be too large.
 const MAX_NAMES: usize = 100;
@@ -40,11 +40,19 @@ pub(crate) struct Plan {
 
 /// Whether this controller answers for a Certificate: its class says so.
 pub(crate) fn is_ours(certificate: &Certificate) -> bool {
+    class(certificate) == Some(api::names::CERTIFICATE_CLASS)
+}
+
+/// Whether a public authority is to sign it.
+pub(crate) fn is_acme(certificate: &Certificate) -> bool {
+    class(certificate).is_some_and(|class| api::names::ACME_CERTIFICATE_CLASSES.contains(&class))
+}
+
+fn class(certificate: &Certificate) -> Option<&str> {
     let annotations = certificate.annotations();
-    let class = annotation::CERTIFICATE_CLASSES
-        .iter()
-        .find_map(|key| annotations.get(*key));
-    class.is_some_and(|class| class == api::names::CERTIFICATE_CLASS)
+    let mut keys = annotation::CERTIFICATE_CLASSES.iter();
+    keys.find_map(|key| annotations.get(*key))
+        .map(String::as_str)
 }
 
 /// Decides. `secret` is the one that the Certificate names, if there is one.
@@ -103,37 +111,19 @@ fn decide(
 ) -> Result<Decision, Refusal> {
     let spec = &certificate.spec;
     let names = names(&spec.dns_names).map_err(|why| Refusal::Told("InvalidDNSNames", why))?;
-    if spec.secret_name.is_empty() {
-        let why = "spec.secretName is empty; name the Secret to write".to_owned();
-        return Err(Refusal::Told("SecretNameMissing", why));
-    }
-    if let Some(secret) = secret {
-        let owner = controller_of::<Certificate>(secret);
-        if owner.is_none_or(|owner| owner.name != certificate.name_any()) {
-            let why = format!(
-                "Secret {} exists and is not this Certificate's; delete it or name another",
-                spec.secret_name
-            );
-            return Err(Refusal::Told("SecretNotOwned", why));
-        }
-        let is_own = owner.is_some_and(|owner| Some(&owner.uid) == certificate.uid().as_ref());
-        if is_own
-            && let Some(not_after) = held(secret, &names, authority)
-            && until_renewal(not_after, now) > Duration::ZERO
-        {
-            return Ok(Decision {
-                not_after,
-                write: None,
-            });
-        }
+    let told = |(reason, why)| Refusal::Told(reason, why);
+    if is_own(certificate, secret).map_err(told)?
+        && let Some(not_after) = secret.and_then(|secret| of_authority(secret, &names, authority))
+        && until_renewal(not_after, now) > Duration::ZERO
+    {
+        return Ok(Decision {
+            not_after,
+            write: None,
+        });
     }
     let list: Vec<String> = names.into_iter().collect();
     let issued = authority.issue(&list, now).map_err(Refusal::Cannot)?;
-    let mut written = secret.cloned().unwrap_or_default();
-    written.metadata.name = Some(spec.secret_name.clone());
-    written.metadata.namespace = certificate.namespace();
-    written.metadata.owner_references = Some(vec![reconcile::write::owner_reference(certificate)]);
-    written.type_ = Some("kubernetes.io/tls".to_owned());
+    let mut written = secret_for(certificate, secret);
     let entries = [
         (CRT, issued.certificate_pem()),
         (KEY, issued.key_pem()),
@@ -147,8 +137,45 @@ fn decide(
     })
 }
 
+/// Whether the Secret that a Certificate names is its own, and not that of one before it of the
+/// same name. `false` as well if there is none.
+///
+/// # Errors
+/// Reason and message if it must not be written.
+pub(crate) fn is_own(
+    certificate: &Certificate,
+    secret: Option<&Secret>,
+) -> Result<bool, (&'static str, String)> {
+    let name = &certificate.spec.secret_name;
+    if name.is_empty() {
+        let why = "spec.secretName is empty; name the Secret to write".to_owned();
+        return Err(("SecretNameMissing", why));
+    }
+    let Some(secret) = secret else {
+        return Ok(false);
+    };
+    let owner = controller_of::<Certificate>(secret);
+    if owner.is_none_or(|owner| owner.name != certificate.name_any()) {
+        let why = format!(
+            "Secret {name} exists and is not this Certificate's; delete it or name another"
+        );
+        return Err(("SecretNotOwned", why));
+    }
+    Ok(owner.is_some_and(|owner| Some(&owner.uid) == certificate.uid().as_ref()))
+}
+
+/// The Secret that a Certificate names, as its own, without new data.
+pub(crate) fn secret_for(certificate: &Certificate, secret: Option<&Secret>) -> Secret {
+    let mut written = secret.cloned().unwrap_or_default();
+    written.metadata.name = Some(certificate.spec.secret_name.clone());
+    written.metadata.namespace = certificate.namespace();
+    written.metadata.owner_references = Some(vec![reconcile::write::owner_reference(certificate)]);
+    written.type_ = Some("kubernetes.io/tls".to_owned());
+    written
+}
+
 /// The distinct names, if each can stand in a certificate.
-fn names(given: &[String]) -> Result<BTreeSet<String>, String> {
+pub(crate) fn names(given: &[String]) -> Result<BTreeSet<String>, String> {
     let names: BTreeSet<String> = given.iter().map(|name| name.to_ascii_lowercase()).collect();
     if names.is_empty() {
         return Err("spec.dnsNames is empty; name the hosts".to_owned());
@@ -175,33 +202,49 @@ fn is_host(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label)
 }
 
-/// When the certificate in a Secret ends, if it is this authority's and for exactly these names.
-fn held(secret: &Secret, names: &BTreeSet<String>, authority: &Authority) -> Option<Timestamp> {
+/// What is in a Secret.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Held {
+    pub(crate) names: BTreeSet<String>,
+    pub(crate) not_before: Timestamp,
+    pub(crate) not_after: Timestamp,
+    /// The name of who signed it (DER).
+    issuer: Vec<u8>,
+}
+
+/// The certificate in a Secret that has a key, if its names are all of hosts.
+pub(crate) fn held(secret: &Secret) -> Option<Held> {
     let data = secret.data.as_ref()?;
     data.get(KEY).filter(|key| !key.0.is_empty())?;
-    let ca = data.get(CA)?;
-    if ca.0 != authority.certificate_pem().as_bytes() {
-        return None;
-    }
     let (_, pem) = parse_x509_pem(&data.get(CRT)?.0).ok()?;
     let parsed = pem.parse_x509().ok()?;
-    if parsed.issuer().as_raw() != authority.subject() {
-        return None;
-    }
     let alternative = parsed.subject_alternative_name().ok()??;
-    let held = alternative
-        .value
-        .general_names
-        .iter()
-        .map(|name| match name {
-            GeneralName::DNSName(name) => Some((*name).to_owned()),
-            _ => None,
-        });
-    let held: Option<BTreeSet<String>> = held.collect();
-    if held.as_ref() != Some(names) {
-        return None;
-    }
-    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+    let names = alternative.value.general_names.iter();
+    let names = names.map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    let validity = parsed.validity();
+    Some(Held {
+        names: names.collect::<Option<_>>()?,
+        not_before: Timestamp::from_second(validity.not_before.timestamp()).ok()?,
+        not_after: Timestamp::from_second(validity.not_after.timestamp()).ok()?,
+        issuer: parsed.issuer().as_raw().to_vec(),
+    })
+}
+
+/// When the certificate in a Secret ends, if it is this authority's and for exactly these names.
+fn of_authority(
+    secret: &Secret,
+    names: &BTreeSet<String>,
+    authority: &Authority,
+) -> Option<Timestamp> {
+    let ca = secret.data.as_ref()?.get(CA)?;
+    let held = held(secret)?;
+    let is_ours = ca.0 == authority.certificate_pem().as_bytes()
+        && held.issuer == authority.subject()
+        && held.names == *names;
+    is_ours.then_some(held.not_after)
 }
 
 fn until_renewal(not_after: Timestamp, now: Timestamp) -> Duration {

@@ -17,6 +17,7 @@ mod plugin;
 mod redirect;
 mod rule;
 mod split;
+mod stream;
 mod tls;
 mod upstream;
 mod vars;

@@ -18,7 +18,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointPort, E
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::{
     Activation, Backend, BackendId, BackendPolicy, Balancer, Endpoint, EndpointState, HashKey,
-    Protocol, RevisionId, Timeouts,
+    Protocol, RevisionId, Timeouts, Transport,
 };
 
 use crate::foreign::BackendSpec;
@@ -33,6 +33,9 @@ pub struct BackendRef {
     pub port: u16,
     /// Spoken to over HTTP/2 whatever the port says: gRPC has no other way.
     pub http2: bool,
+    /// Bytes are passed on as they are, so that it does not matter what the port says; datagrams
+    /// go to the port for them, which may have the same number as one for TCP.
+    pub stream: Option<Transport>,
     /// Sets apart the same port under another [`BackendSpec`](crate::foreign::BackendSpec): the
     /// objects that decide about it, for example `istio/default/reviews:v1`.
     pub variant: Option<Arc<str>>,
@@ -41,7 +44,12 @@ pub struct BackendRef {
 impl BackendRef {
     /// `namespace/service:port`, how it is spoken to if the port does not decide, and its variant.
     pub fn id(&self) -> BackendId {
-        let suffix = if self.http2 { "/h2c" } else { "" };
+        let suffix = match (self.stream, self.http2) {
+            (Some(Transport::Tcp), _) => "/tcp",
+            (Some(Transport::Udp), _) => "/udp",
+            (None, true) => "/h2c",
+            (None, false) => "",
+        };
         let mut id = format!("{}:{}{suffix}", self.service, self.port);
         if let Some(variant) = &self.variant {
             id.push('@');
@@ -88,7 +96,11 @@ pub fn translate_as(
 
 fn plain(reader: &Reader<'_>, reference: &BackendRef) -> Option<Backend> {
     let port = IntOrString::Int(i32::from(reference.port));
-    let target = resolve(reader, &reference.service, &port).ok()?;
+    let target = match reference.stream {
+        None => resolve(reader, &reference.service, &port),
+        Some(transport) => resolve_stream(reader, &reference.service, &port, transport),
+    };
+    let target = target.ok()?;
     let mut backend = backend(reader, target.over_http2(reference.http2));
     backend.id = reference.id();
     Some(backend)
@@ -208,7 +220,7 @@ pub(crate) fn resolve<'a>(
     service_name: &Name,
     port: &IntOrString,
 ) -> Result<Target<'a>, Unresolved> {
-    follow(reader, service_name, port, false)
+    follow(reader, service_name, port, Taken::Http)
 }
 
 /// The same for callers that say themselves how the pods are spoken to: a port that wants TLS is
@@ -218,14 +230,34 @@ pub(crate) fn resolve_any<'a>(
     service_name: &Name,
     port: &IntOrString,
 ) -> Result<Target<'a>, Unresolved> {
-    follow(reader, service_name, port, true)
+    follow(reader, service_name, port, Taken::Any)
+}
+
+/// The same for callers that pass bytes on as they are.
+pub(crate) fn resolve_stream<'a>(
+    reader: &Reader<'a>,
+    service_name: &Name,
+    port: &IntOrString,
+    transport: Transport,
+) -> Result<Target<'a>, Unresolved> {
+    follow(reader, service_name, port, Taken::Stream(transport))
+}
+
+/// What a caller can do with a port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// Speak HTTP to it as it says.
+    Http,
+    /// Speak HTTP to it in some way.
+    Any,
+    Stream(Transport),
 }
 
 fn follow<'a>(
     reader: &Reader<'a>,
     service_name: &Name,
     port: &IntOrString,
-    takes_tls: bool,
+    taken: Taken,
 ) -> Result<Target<'a>, Unresolved> {
     let service = reader
         .service(service_name)
@@ -233,19 +265,37 @@ fn follow<'a>(
     let spec = service.spec.as_ref();
     let alias = spec.filter(|spec| spec.type_.as_deref() == Some("ExternalName"));
     if let Some(target) = alias.and_then(|spec| spec.external_name.as_deref()) {
+        if let Taken::Stream(_) = taken {
+            // What it stands for speaks HTTP.
+            return Err(no_port(service_name, service, port));
+        }
         return resolve_alias(reader, service_name, service, port, target);
     }
-    let service_port =
-        find_port(service, port).ok_or_else(|| no_port(service_name, service, port))?;
+    let is_udp = taken == Taken::Stream(Transport::Udp);
+    let service_port = find_port(service, port, is_udp);
+    let service_port = service_port.ok_or_else(|| {
+        let mut error = no_port(service_name, service, port);
+        if let Unresolved::NoPort { port, .. } = &mut error
+            && is_udp
+        {
+            port.push_str(" (UDP)");
+        }
+        error
+    })?;
     let number =
         u16::try_from(service_port.port).map_err(|_| no_port(service_name, service, port))?;
     let reference = BackendRef {
         service: service_name.clone(),
         port: number,
         http2: false,
+        stream: match taken {
+            Taken::Http | Taken::Any => None,
+            Taken::Stream(transport) => Some(transport),
+        },
         variant: None,
     };
-    let protocol = protocol(service_port).or_else(|| takes_tls.then_some(Protocol::Http1));
+    let protocol =
+        protocol(service_port).or_else(|| (taken != Taken::Http).then_some(Protocol::Http1));
     let protocol = protocol.ok_or_else(|| Unresolved::Tls {
         service: service_name.clone(),
         port: number,
@@ -278,7 +328,7 @@ fn resolve_alias<'a>(
         target: target.to_owned(),
     })?;
     // An alias need not list ports: a number then stands for itself.
-    let service_port = find_port(service, port);
+    let service_port = find_port(service, port, false);
     let number = match (service_port, port) {
         (Some(found), _) => u16::try_from(found.port).ok(),
         (None, IntOrString::Int(number)) => u16::try_from(*number).ok(),
@@ -290,6 +340,7 @@ fn resolve_alias<'a>(
             service: service_name.clone(),
             port: number,
             http2: false,
+            stream: None,
             variant: None,
         },
         port_name: "",
@@ -298,8 +349,15 @@ fn resolve_alias<'a>(
     })
 }
 
-fn find_port<'a>(service: &'a Service, port: &IntOrString) -> Option<&'a ServicePort> {
-    ports(service).iter().find(|candidate| match port {
+fn find_port<'a>(
+    service: &'a Service,
+    port: &IntOrString,
+    is_udp: bool,
+) -> Option<&'a ServicePort> {
+    let ports = ports(service).iter();
+    let mut fitting =
+        ports.filter(|candidate| (candidate.protocol.as_deref() == Some("UDP")) == is_udp);
+    fitting.find(|candidate| match port {
         IntOrString::Int(number) => candidate.port == *number,
         IntOrString::String(name) => {
             candidate.name.as_deref() == Some(name) || name.parse() == Ok(candidate.port)
@@ -322,7 +380,10 @@ fn no_port(name: &Name, service: &Service, port: &IntOrString) -> Unresolved {
     };
     let known: Vec<_> = ports(service)
         .iter()
-        .map(|port| port.port.to_string())
+        .map(|port| match port.protocol.as_deref() {
+            Some("UDP") => format!("{} (UDP)", port.port),
+            _ => port.port.to_string(),
+        })
         .collect();
     let known = if known.is_empty() {
         "none".to_owned()

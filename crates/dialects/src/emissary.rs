@@ -22,6 +22,7 @@ mod refused;
 mod rewrite;
 mod service;
 mod spots;
+mod tcp;
 mod tls;
 
 use crate::foreign::{Kind, Role, no_keys};
@@ -86,7 +87,10 @@ static ENDPOINT_RESOLVER: Kind = kind(
     "kubernetesendpointresolvers",
     Role::Part(refused::resolver),
 );
-static TCP_MAPPING: Kind = kind("TCPMapping", "tcpmappings", Role::Part(refused::judge));
+static TCP_MAPPING: Kind = Kind {
+    keys: tcp::keys,
+    ..kind("TCPMapping", "tcpmappings", Role::Root(tcp::translate))
+};
 static RATE_LIMIT_SERVICE: Kind = kind(
     "RateLimitService",
     "ratelimitservices",

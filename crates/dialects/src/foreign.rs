@@ -14,7 +14,9 @@ use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::tls::{TlsHost, TlsId, UpstreamTls};
-use routing::model::{BackendPolicy, Bind, BindId, Protocol, Route, RouteId, Timeouts, Visibility};
+use routing::model::{
+    BackendPolicy, Bind, BindId, Protocol, Route, RouteId, Stream, StreamId, Timeouts, Visibility,
+};
 use serde_json::Value;
 
 use crate::backend::BackendRef;
@@ -187,6 +189,8 @@ pub struct Translation {
     /// Sockets besides the gateway's shared listeners. Objects that need the same one write the
     /// same record.
     pub binds: Vec<(BindId, Arc<Bind>)>,
+    /// Where what comes to a bind goes as it is.
+    pub streams: Vec<(StreamId, Arc<Stream>)>,
     /// What the routes send to, and how it differs from a plain Service's port. An empty one
     /// changes nothing; any other needs a reference with a variant, or it holds for everybody.
     pub backends: BTreeMap<BackendRef, Arc<BackendSpec>>,

@@ -24,14 +24,19 @@ mod session;
 mod sets;
 mod shared;
 mod status;
+mod streams;
+mod tcp;
+mod tls;
 mod traffic;
+mod udp;
 mod variant;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::gateway::v1::ParentReference;
-use routing::model::{Route, RouteId};
+use routing::model::tls::{TlsHost, TlsId};
+use routing::model::{Route, RouteId, Stream, StreamId};
 
 use crate::backend::BackendRef;
 use crate::objects::{Dependency, Name};
@@ -43,17 +48,24 @@ pub use grpc::translate_grpc;
 pub use http::translate_http;
 pub use known::AuthoritiesState;
 pub(crate) use known::Known;
-pub use plan::{Finding, ListenerPlan, Plan, Protocol, RouteKind};
+pub use plan::{Finding, ListenerPlan, Plan, Protocol, RouteKind, TlsMode};
 pub use policies::{Policy, PolicyKey, PolicyKind, PolicyOutcome, judge_policy, policy_status};
 pub use sets::{gateway_of, listener_set_status};
 pub use status::{BindFailure, gateway_status, route_status};
+pub use tcp::translate_tcp;
+pub use tls::translate_tls;
+pub use udp::translate_udp;
 pub(crate) use variant::spec;
 
 /// The records of one route.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTranslation {
     pub routes: Vec<(RouteId, Arc<Route>)>,
-    /// What the routes send to.
+    /// Of routes for TLS connections.
+    pub tls: Vec<(TlsId, Arc<TlsHost>)>,
+    /// Of routes for whatever comes to a bind.
+    pub streams: Vec<(StreamId, Arc<Stream>)>,
+    /// What the records send to.
     pub backends: BTreeSet<BackendRef>,
     /// One for each parent that is a Gateway of ours, in the order of the route.
     pub parents: Vec<ParentOutcome>,

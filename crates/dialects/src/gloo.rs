@@ -17,6 +17,7 @@ mod policy;
 mod root;
 mod select;
 mod status;
+mod tcp;
 mod tls;
 mod upstream;
 mod walk;
@@ -94,7 +95,7 @@ pub(crate) static GATEWAY: Kind = kind(
     "Gateway",
     "gateways",
     &["gw"],
-    Role::Part(gateway::judge),
+    Role::Root(gateway::translate),
     no_keys,
 );
 

@@ -26,6 +26,7 @@ mod resilience;
 pub(crate) mod security;
 mod service_entry;
 mod sni;
+mod tcp;
 mod tls;
 mod tokens;
 mod traffic;

@@ -145,6 +145,9 @@ impl<'i> Writer<'i> {
         for host in &input.tls {
             let names: Vec<_> = host.names.iter().map(ToString::to_string).collect();
             let names = names.join(", ");
+            if host.action == TlsAction::Refuse {
+                continue;
+            }
             let (verdict, text) = match &host.action {
                 TlsAction::Terminate(_) => (
                     Verdict::Lost,

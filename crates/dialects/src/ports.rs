@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use routing::model::{Bind, BindId};
+use routing::model::{Bind, BindId, Transport};
 
 /// The shared listeners for external clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,21 @@ impl GatewayPorts {
             address,
             is_tls,
             sealed: Vec::new(),
-            tcp: None,
+            stream: None,
+        }
+    }
+
+    /// The socket at a port whose connections or datagrams are passed on as they are.
+    pub fn stream_bind(&self, port: u16, transport: Transport) -> Bind {
+        let address = SocketAddr::new(self.address, port);
+        let suffix = match transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        Bind {
+            id: BindId(format!("{address}/{suffix}").into()),
+            stream: Some(transport),
+            ..self.bind(port, false)
         }
     }
 }
@@ -83,5 +97,7 @@ mod tests {
         assert_eq!(ports.bind(9000, false), ports.bind(9000, false));
         assert_ne!(ports.bind(9000, false).id, ports.bind(9000, true).id);
         assert_eq!(&*ports.bind(9000, true).id.0, "127.0.0.1:9000/tls");
+        let datagrams = ports.stream_bind(9000, Transport::Udp);
+        assert_eq!(&*datagrams.id.0, "127.0.0.1:9000/udp");
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod headers;
 pub(crate) mod host;
 pub(crate) mod retry_on;
 pub(crate) mod selector;
+pub(crate) mod stream;
 pub(crate) mod text;
 pub(crate) mod tls;
 pub(crate) mod upstream;

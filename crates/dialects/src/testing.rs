@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use routing::model::tls::{Certificate, PrivateKey, TlsHost, TlsId};
-use routing::model::{Bind, BindId, Model, Route, RouteId, Visibility};
+use routing::model::{Bind, BindId, Model, Route, RouteId, Stream, StreamId, Visibility};
 use routing::{RequestView, Snapshot};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -28,6 +28,8 @@ pub(crate) struct Records {
     pub(crate) routes: BTreeMap<RouteId, Arc<Route>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) tls: BTreeMap<TlsId, Arc<TlsHost>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) streams: BTreeMap<StreamId, Arc<Stream>>,
     pub(crate) backends: BTreeMap<String, Value>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) diagnostics: BTreeMap<String, Vec<Diagnostic>>,
@@ -144,6 +146,7 @@ fn translate_in(objects: &Objects, foreign: &[Object]) -> Records {
             records.routes.insert(id, route);
         }
         records.tls.extend(translation.tls);
+        records.streams.extend(translation.streams);
         records.binds.extend(translation.binds);
         for (reference, spec) in translation.backends {
             let id = reference.id().to_string();

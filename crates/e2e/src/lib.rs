@@ -14,6 +14,8 @@ mod containers;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod debug;
+#[cfg(test)]
 mod durability;
 #[cfg(test)]
 mod foreign;
@@ -23,6 +25,8 @@ mod fuzz;
 mod gateway_api;
 #[cfg(test)]
 mod gateway_policies;
+#[cfg(test)]
+mod gateway_streams;
 #[cfg(test)]
 mod guest;
 mod http;
@@ -55,6 +59,8 @@ mod streams;
 mod tls;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod volumes;
 #[cfg(test)]
 mod workloads;
 

@@ -1,5 +1,9 @@
 //! What those who run the gateway see of it: metrics, readiness, logs of requests.
 
+use std::sync::{Arc, Mutex};
+
+use testkit::http::{Body, RawServer};
+
 use crate::serving::hello;
 use crate::{Server, http};
 
@@ -54,6 +58,48 @@ async fn requests_to_revisions_are_logged_as_config_observability_says() -> anyh
             server.get("logged", "/seen?by=log").await?;
             let line = "logged-00001 /seen?by=log 200\n";
             Ok(server.printed().contains(line).then_some(()))
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_of_requests_reach_the_collector_that_config_observability_names()
+-> anyhow::Result<()> {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let bodies = Arc::clone(&taken);
+    let collector = RawServer::start(move |mut stream| {
+        let bodies = Arc::clone(&bodies);
+        async move {
+            while let Some(request) = stream.read_message(Body::Request).await {
+                bodies.lock().expect("no panic").extend(request.body);
+                stream
+                    .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                    .await;
+            }
+        }
+    })
+    .await;
+    let server = Server::start().await?;
+    server.apply(&hello("traced", "Traced")).await?;
+    let config = |endpoint: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-observability\n  \
+             namespace: knative-serving\ndata:\n  tracing-protocol: http/protobuf\n  \
+             tracing-sampling-rate: '1'\n  tracing-endpoint: '{endpoint}'\n"
+        )
+    };
+    let refused = server.try_apply(&config("collector:4318")).await?;
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("http://host:port"), "{why}");
+    let endpoint = format!("http://{}", collector.address);
+    server.apply(&config(&endpoint)).await?;
+    server
+        .eventually("a span of a request", || async {
+            server.get("traced", "/seen").await?;
+            let taken = taken.lock().expect("no panic");
+            let text = String::from_utf8_lossy(&taken);
+            let is_told = text.contains("traced-00001") && text.contains("/seen");
+            Ok(is_told.then_some(()))
         })
         .await
 }

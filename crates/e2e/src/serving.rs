@@ -6,6 +6,18 @@ mod rollout;
 mod scale;
 mod traffic;
 
+/// A document that follows a manifest: no grace before the last pod stops.
+pub(crate) const NO_GRACE: &str = "
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: config-autoscaler
+  namespace: knative-serving
+data:
+  scale-to-zero-grace-period: \"1s\"
+";
+
 /// A Service of the sample program.
 pub(crate) fn hello(name: &str, target: &str) -> String {
     hello_with(name, target, "", "")

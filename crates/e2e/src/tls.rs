@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,10 +20,10 @@ use crate::serving::hello;
 const HOST: &str = "secure.example.com";
 
 /// A certificate authority that the test's clients trust.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Ok(Self(CertifiedIssuer::self_signed(
@@ -33,7 +33,7 @@ impl Authority {
     }
 
     /// A Secret with a new certificate, and that certificate.
-    fn secret(&self, host: &str) -> anyhow::Result<(String, CertificateDer<'static>)> {
+    pub(crate) fn secret(&self, host: &str) -> anyhow::Result<(String, CertificateDer<'static>)> {
         let key = KeyPair::generate()?;
         let certificate =
             CertificateParams::new(vec![host.to_owned()])?.signed_by(&key, &self.0)?;
@@ -45,7 +45,25 @@ impl Authority {
         Ok((secret.to_string(), certificate.der().clone()))
     }
 
-    fn client(&self) -> anyhow::Result<Arc<ClientConfig>> {
+    /// How a server shows a new certificate, and that certificate.
+    pub(crate) fn server(
+        &self,
+        host: &str,
+    ) -> anyhow::Result<(Arc<ServerConfig>, CertificateDer<'static>)> {
+        let key = KeyPair::generate()?;
+        let certificate =
+            CertificateParams::new(vec![host.to_owned()])?.signed_by(&key, &self.0)?;
+        let shown = certificate.der().clone();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![shown.clone()], key)?;
+        Ok((Arc::new(config), shown))
+    }
+
+    pub(crate) fn client(&self) -> anyhow::Result<Arc<ClientConfig>> {
         client(self.0.der().clone())
     }
 }
@@ -96,7 +114,7 @@ pub(crate) async fn ask(stream: &mut TlsStream<TcpStream>, host: &str) -> anyhow
     }
 }
 
-fn shown(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'static>> {
+pub(crate) fn shown(stream: &TlsStream<TcpStream>) -> Option<CertificateDer<'static>> {
     let chain = stream.get_ref().1.peer_certificates()?;
     chain.first().map(|first| first.clone().into_owned())
 }

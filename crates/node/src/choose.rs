@@ -61,13 +61,16 @@ pub(crate) fn container(pod: &Pod, asked: Option<&str>) -> Result<String, Contai
         .flatten()
         .map(|container| container.name.clone())
         .collect();
+    let ephemeral = spec.ephemeral_containers.into_iter().flatten();
+    let ephemeral = ephemeral.map(|container| container.name);
     let default = pod
         .annotations()
         .get("kubectl.kubernetes.io/default-container")
         .map(String::as_str);
     match asked.or_else(|| default.filter(|name| main.iter().any(|known| known == name))) {
         Some(name) => {
-            let known = main.into_iter().chain(init).find(|known| known == name);
+            let mut known = main.into_iter().chain(init).chain(ephemeral);
+            let known = known.find(|known| known == name);
             known.ok_or_else(|| ContainerError::NoContainer {
                 pod: pod.name_any(),
                 container: name.to_owned(),
@@ -98,6 +101,7 @@ pub(crate) fn run(
             .container_statuses
             .iter()
             .chain(&status.init_container_statuses)
+            .chain(&status.ephemeral_container_statuses)
             .flatten()
     });
     let state = statuses

@@ -13,7 +13,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) pod_ip: IpAddr,
     pub(crate) node_name: &'a str,
-    pub(crate) host_ip: &'a str,
+    pub(crate) host_ip: IpAddr,
 }
 
 /// The value of a `fieldRef`.
@@ -32,7 +32,7 @@ pub(crate) fn field(facts: &Facts<'_>, path: &str) -> Result<String, Failure> {
             .and_then(|spec| spec.service_account_name.clone())
             .unwrap_or_else(|| "default".to_owned()),
         "status.podIP" | "status.podIPs" => facts.pod_ip.to_string(),
-        "status.hostIP" | "status.hostIPs" => facts.host_ip.to_owned(),
+        "status.hostIP" | "status.hostIPs" => facts.host_ip.to_string(),
         _ => {
             let map = match subscript(path) {
                 Some(("metadata.labels", key)) => metadata.labels.as_ref().map(|map| (map, key)),

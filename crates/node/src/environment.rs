@@ -4,7 +4,7 @@
 //! reference sees what is defined before it; an unknown one stays as it is written.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EnvVarSource, Pod};
 
@@ -44,7 +44,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) image_env: &'a [String],
     pub(crate) sandbox: &'a Sandbox,
     pub(crate) node_name: &'a str,
-    pub(crate) host_ip: &'a str,
+    pub(crate) host_ip: IpAddr,
     pub(crate) objects: &'a Objects,
     /// Where the API is.
     pub(crate) api: Option<SocketAddr>,

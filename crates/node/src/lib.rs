@@ -92,6 +92,7 @@ pub enum Error {
 /// A running node. Clone freely.
 #[derive(Clone)]
 pub struct Node {
+    name: Arc<str>,
     pods: Informer<Pod>,
     logs: Logs,
     sessions: Sessions,
@@ -122,6 +123,7 @@ pub async fn start(
     let pods = cluster.informer::<Pod>(tasks);
     pods.synced().await;
     forget_logs_of_unknown_pods(&logs, &pods);
+    let name = settings.name.as_str().into();
     let (client, renewed) = (cluster.client().clone(), settings.clone());
     let problems = machine.problems;
     let sessions = Sessions::default();
@@ -156,6 +158,7 @@ pub async fn start(
         registration::keep(client.clone(), renewed.clone(), problems.clone())
     });
     Ok(Node {
+        name,
         pods,
         logs,
         meter,
@@ -302,6 +305,21 @@ impl Node {
     /// Attaches to the program of a running container, named as for [`Self::exec`].
     pub fn attach(&self, container: (&str, &str), wanted: Wanted) -> Result<Session, String> {
         self.sessions.attach(container, wanted)
+    }
+
+    /// The pods of this node.
+    pub fn pods(&self) -> Vec<Arc<Pod>> {
+        let mut pods = self.pods.list();
+        pods.retain(|pod| {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            node == Some(&*self.name)
+        });
+        pods
+    }
+
+    /// Where the logs of its containers are.
+    pub fn log_dir(&self) -> &std::path::Path {
+        self.logs.dir()
     }
 
     /// What the pods use.

@@ -57,6 +57,10 @@ impl Logs {
         }
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The directory of a pod's logs.
     pub(crate) fn of_pod(&self, namespace: &str, pod: &str, uid: &str) -> PathBuf {
         self.dir.join(format!("{namespace}_{pod}_{uid}"))

@@ -1,4 +1,4 @@
-//! ConfigMaps and Secrets that pods refer to.
+//! ConfigMaps, Secrets and claims that pods refer to.
 //!
 //! They are read when a container needs them, not watched: few are used, and a node on a real
 //! cluster may only read those of its own pods.
@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, ServiceAccount,
+};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
@@ -80,6 +82,49 @@ impl Objects {
             .map_err(|error| self.unreadable("secret", name, &error))
     }
 
+    /// The volume that a claim is bound to. `owner` is the pod that the claim was made for, if it
+    /// must be one's own.
+    pub(crate) async fn volume(
+        &self,
+        claim: &str,
+        owner: Option<&str>,
+    ) -> Result<PersistentVolume, Failure> {
+        let claims: Api<PersistentVolumeClaim> =
+            Api::namespaced(self.client.clone(), &self.namespace);
+        let kind = "persistentvolumeclaim";
+        let found = claims
+            .get_opt(claim)
+            .await
+            .map_err(|error| self.unreadable(kind, claim, &error))?;
+        let Some(found) = self.required(found, false, kind, claim)? else {
+            return Err(Failure::config(format!("{kind} {claim:?} is missing")));
+        };
+        let owners = found.metadata.owner_references.iter().flatten();
+        if owner.is_some_and(|uid| !owners.into_iter().any(|one| one.uid == uid)) {
+            return Err(Failure::config(format!(
+                "{kind} {claim:?} was not made for this pod; delete it, or rename the pod's volume"
+            )));
+        }
+        let bound = found.status.and_then(|status| status.phase);
+        let name = found.spec.and_then(|spec| spec.volume_name);
+        let name = name.filter(|_| bound.as_deref() == Some("Bound"));
+        let name = name
+            .ok_or_else(|| Failure::config(format!("{kind} {claim:?} is not bound to a volume")))?;
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let volume = volumes.get(&name).await.map_err(|error| {
+            Failure::config(format!("cannot read persistentvolume {name:?}: {error}"))
+        })?;
+        let spec = volume.spec.as_ref();
+        let kept = spec.and_then(|spec| spec.claim_ref.as_ref()?.uid.clone());
+        // What a claim says of itself gives nobody another's files.
+        if kept.is_none() || kept != found.metadata.uid {
+            return Err(Failure::config(format!(
+                "persistentvolume {name:?} is not bound to {kind} {claim:?}"
+            )));
+        }
+        Ok(volume)
+    }
+
     /// A token of the pod's service account, bound to the pod.
     pub(crate) async fn token(
         &self,
@@ -121,13 +166,13 @@ impl Objects {
         }
     }
 
-    fn required(
+    fn required<T>(
         &self,
-        data: Option<Data>,
+        data: Option<T>,
         optional: bool,
         kind: &str,
         name: &str,
-    ) -> Result<Option<Data>, Failure> {
+    ) -> Result<Option<T>, Failure> {
         if data.is_none() && !optional {
             return Err(Failure::config(format!(
                 "{kind} {:?} not found in namespace {}",

@@ -7,6 +7,7 @@ pub(crate) mod attach;
 mod container;
 mod context;
 mod health;
+mod late;
 mod limit;
 mod record;
 mod report;
@@ -23,12 +24,12 @@ use kube::ResourceExt;
 pub(crate) use context::{Context, Run, Shared, Update, now};
 
 use crate::backoff::Backoff;
-use crate::downward::Facts;
 use crate::event;
 use crate::log;
 use crate::runtime::{Failure, Sandbox};
 use crate::volume;
 use container::End;
+use record::Role;
 use status::phase;
 
 /// How an ended pod's object is treated.
@@ -98,10 +99,13 @@ async fn live(context: &Context) {
     let Some(sandbox) = prepare(context).await else {
         return;
     };
+    let mut extra = late::Runs::default();
     tokio::select! {
         () = run_containers(context, sandbox) => {}
         never = Box::pin(volume::live::follow(context, &sandbox.directory)) => match never {},
+        never = Box::pin(late::follow(context, sandbox, &mut extra)) => match never {},
     }
+    late::end(context, extra).await;
 }
 
 async fn run_containers(context: &Context, sandbox: &Sandbox) {
@@ -110,12 +114,13 @@ async fn run_containers(context: &Context, sandbox: &Sandbox) {
         .borrow()
         .containers
         .iter()
-        .filter(|record| record.init)
+        .filter(|record| matches!(record.role, Role::Init | Role::Sidecar))
         .count();
+    let main = context.observed.borrow().main().count();
     let mut sidecars = FuturesUnordered::new();
     let mut prepared = true;
     for index in 0..init {
-        let sidecar = context.is_sidecar(index);
+        let sidecar = context.role(index) == Role::Sidecar;
         if sidecar {
             sidecars.push(container::run(context, index, sandbox));
         }
@@ -134,8 +139,8 @@ async fn run_containers(context: &Context, sandbox: &Sandbox) {
         }
     }
     if prepared {
-        let all = context.observed.borrow().containers.len();
-        let main = join_all((init..all).map(|index| container::run(context, index, sandbox)));
+        let all = init..init + main;
+        let main = join_all(all.map(|index| container::run(context, index, sandbox)));
         tokio::select! {
             _ = main => {}
             never = drive(&mut sidecars) => match never {},
@@ -149,7 +154,7 @@ async fn run_containers(context: &Context, sandbox: &Sandbox) {
     context.stop();
     let end = async {
         if alone {
-            stop::sidecars(context).await;
+            stop::rest(context).await;
         }
     };
     tokio::join!(end, async { while sidecars.next().await.is_some() {} });
@@ -201,14 +206,7 @@ async fn try_prepare(context: &Context) -> Result<&Sandbox, Failure> {
         .sandbox
         .get()
         .ok_or_else(|| Failure::sandbox("the sandbox is gone"))?;
-    let settings = &context.node.settings;
-    let host_ip = settings.address.to_string();
-    let facts = Facts {
-        pod: &context.pod,
-        pod_ip: sandbox.pod_ip,
-        node_name: &settings.name,
-        host_ip: &host_ip,
-    };
+    let facts = context.facts(sandbox);
     volume::create_all(&facts, &context.objects, &directory).await?;
     Ok(sandbox)
 }

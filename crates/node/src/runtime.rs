@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use images::Image;
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -53,6 +54,11 @@ pub trait Runtime: Send + Sync {
         command: &'a [String],
         stdio: Stdio,
     ) -> BoxFuture<'a, Result<Process, Failure>>;
+
+    /// A container's first process has ended: nothing else of it stays.
+    fn ended<'a>(&'a self, _sandbox: &'a Sandbox, _container: &'a str) -> BoxFuture<'a, ()> {
+        futures::future::ready(()).boxed()
+    }
 
     /// Why the kernel ended a container's program, if this runtime knows better than its exit
     /// code: `OOMKilled`.
@@ -121,6 +127,8 @@ pub struct Start<'a> {
     pub mounts: &'a [Mount],
     /// File that the runtime shows to the container at `terminationMessagePath`, if it can.
     pub termination_message: PathBuf,
+    /// First process of the container whose processes this one sees, beside its own.
+    pub target: Option<&'a Process>,
 }
 
 impl Start<'_> {

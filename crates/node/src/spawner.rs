@@ -12,6 +12,7 @@ mod client;
 #[cfg(target_os = "linux")]
 mod containers;
 mod local;
+pub mod pause;
 mod protocol;
 #[cfg(target_os = "linux")]
 mod remote;
@@ -19,6 +20,7 @@ mod remote;
 mod server;
 
 pub use client::{Process, Spawner, SpawnerCommand, Stdio};
+pub(crate) use protocol::Pids;
 pub use protocol::{Container, Exit, Launch, LaunchError, User};
 
 /// First argument of the binary that makes it the spawner process.

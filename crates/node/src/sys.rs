@@ -15,6 +15,8 @@ pub(crate) mod event;
 pub(crate) mod inside;
 pub(crate) mod mount;
 #[cfg(target_os = "linux")]
+pub(crate) mod pause;
+#[cfg(target_os = "linux")]
 pub(crate) mod signal;
 #[cfg(target_os = "linux")]
 pub(crate) mod socket;

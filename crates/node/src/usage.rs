@@ -36,6 +36,8 @@ pub struct Used {
 pub struct Usage {
     /// Billionths of a processor.
     pub cpu_nanos: u64,
+    /// Processor time since its start.
+    pub cpu_time: Duration,
     /// Memory that cannot be taken from it now.
     pub memory_bytes: u64,
 }
@@ -259,6 +261,7 @@ fn rate(before: Used, now: Used, time: Duration) -> Usage {
         // Far below 2^52, so the conversion is exact enough.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         cpu_nanos: (cpu / seconds * 1e9) as u64,
+        cpu_time: now.cpu,
         memory_bytes: now.memory_bytes,
     }
 }
@@ -328,6 +331,7 @@ mod tests {
         let found = rate(at(1000, 5), at(4000, 7), Duration::from_secs(15));
         let expected = Usage {
             cpu_nanos: 200_000_000,
+            cpu_time: Duration::from_secs(4),
             memory_bytes: 7,
         };
         assert_eq!(found, expected);

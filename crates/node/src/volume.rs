@@ -4,6 +4,7 @@
 //! when an object of theirs changes ([`live`]); a program sees either all of a version or none
 //! of it ([`files`]). What is not supported fails the container with a message, never silently.
 
+mod claim;
 mod files;
 mod host_path;
 pub(crate) mod live;
@@ -37,19 +38,24 @@ pub(crate) async fn create_all(
     let Some(spec) = &facts.pod.spec else {
         return Ok(());
     };
-    let containers = || {
-        spec.containers
+    let init = spec.init_containers.iter().flatten();
+    let containers: Vec<_> = spec.containers.iter().chain(init).collect();
+    create_for(facts, objects, &containers, directory).await
+}
+
+/// Makes the volumes that some of the pod's containers mount; what is there stays.
+pub(crate) async fn create_for(
+    facts: &Facts<'_>,
+    objects: &Objects,
+    containers: &[&Container],
+    directory: &Path,
+) -> Result<(), Failure> {
+    let spec = facts.pod.spec.iter();
+    for volume in spec.flat_map(|spec| spec.volumes.iter().flatten()) {
+        let mut mounts = containers
             .iter()
-            .chain(spec.init_containers.iter().flatten())
-    };
-    for volume in spec.volumes.iter().flatten() {
-        let mounted = containers().any(|c| {
-            c.volume_mounts
-                .iter()
-                .flatten()
-                .any(|mount| mount.name == volume.name)
-        });
-        if mounted {
+            .flat_map(|container| container.volume_mounts.iter().flatten());
+        if mounts.any(|mount| mount.name == volume.name) {
             let place = place(directory, &volume.name);
             create(facts, objects, volume, &place).await?;
         }
@@ -77,7 +83,7 @@ pub(crate) fn mounts(
         })?;
         let root = match &volume.host_path {
             Some(host) => PathBuf::from(&host.path),
-            None => place(directory, &volume.name),
+            None => claim::directory(place(directory, &volume.name)),
         };
         let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
             (_, Some(expression)) => {
@@ -87,7 +93,8 @@ pub(crate) fn mounts(
         };
         let inside = relative(&sub_path)
             .ok_or_else(|| Failure::config(format!("subPath {sub_path:?} leaves its volume")))?;
-        if volume.empty_dir.is_some() {
+        let claimed = claim::of(pod, volume);
+        if volume.empty_dir.is_some() || claimed.is_some() {
             sys::inside::make_dirs(&root, &inside)
                 .map_err(|error| failed(&root.join(&inside), &error))?;
         }
@@ -95,7 +102,9 @@ pub(crate) fn mounts(
             source: root,
             inside,
             target: PathBuf::from(&mount.mount_path),
-            read_only: mount.read_only == Some(true) || is_written(volume),
+            read_only: mount.read_only == Some(true)
+                || is_written(volume)
+                || claimed.is_some_and(|claim| claim.read_only),
         });
     }
     Ok(mounts)
@@ -171,9 +180,11 @@ async fn create(
                 volume.name, host.path
             ))
         });
+    } else if let Some(claim) = claim::of(facts.pod, volume) {
+        return claim::prepare(objects, &claim, place).await;
     } else {
         return Err(Failure::config(format!(
-            "volume {:?} is of a kind that is not supported; use configMap, secret, projected, downwardAPI or emptyDir",
+            "volume {:?} is of a kind that is not supported; use persistentVolumeClaim, configMap, secret, projected, downwardAPI, hostPath or emptyDir",
             volume.name
         )));
     }

@@ -127,9 +127,10 @@ impl AccessLogs {
     pub fn set_request_log(&self, log: Option<RequestLog>) {
         let own = self.0.logs.load().own.clone();
         if log.is_some() && self.0.stdout.get().is_none() {
-            // Standard output needs no opening.
-            if let Ok(sink) = Sink::start(&Destination::Stdout, &self.0.tasks) {
-                let _ = self.0.stdout.set(sink);
+            match Sink::start(&Destination::Stdout, &self.0.tasks) {
+                // Another call may have been first.
+                Ok(sink) => drop(self.0.stdout.set(sink)),
+                Err(error) => tracing::error!(%error, "requests to revisions are not logged"),
             }
         }
         let is_on = own.is_some() || log.is_some();

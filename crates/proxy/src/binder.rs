@@ -5,8 +5,9 @@
 //! kernel's queue.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
+use routing::model::{BindSocket, Transport};
 use routing::{BindId, BindKey};
 use tokio::sync::mpsc;
 
@@ -17,6 +18,7 @@ use crate::socket;
 #[derive(Debug)]
 pub(crate) enum Order {
     Open(BindId, TcpListener, Entry),
+    OpenDatagrams(BindKey, UdpSocket),
     /// The sender is dropped once the socket is closed.
     Close(BindId, mpsc::Sender<()>),
 }
@@ -32,19 +34,31 @@ impl Binder {
         Self { threads }
     }
 
-    /// Serves what snapshots say of this bind at an address, to clients that speak TLS or not.
+    /// Serves what snapshots say of this bind.
     ///
     /// # Errors
     /// Whatever the system says, for example that the address is not one of this machine.
-    pub fn open(&self, id: &BindId, address: SocketAddr, is_tls: bool) -> io::Result<SocketAddr> {
-        let sockets = socket::listen(address, self.threads.len())?;
-        let bound = sockets[0].local_addr()?;
-        for (thread, socket) in self.threads.iter().zip(sockets) {
-            let entry = Entry::bind(BindKey::new(id.clone()), bound.port(), is_tls);
-            // A thread that ended serves nothing any more, and the process ends with it.
-            let _ = thread.send(Order::Open(id.clone(), socket, entry));
+    pub fn open(&self, id: &BindId, mut socket: BindSocket) -> io::Result<SocketAddr> {
+        let key = BindKey::new(id.clone());
+        match socket.transport() {
+            Transport::Tcp => {
+                let sockets = socket::listen(socket.address, self.threads.len())?;
+                socket.address = sockets[0].local_addr()?;
+                for (thread, listener) in self.threads.iter().zip(sockets) {
+                    let entry = Entry::bind(key.clone(), socket);
+                    // A thread that ended serves nothing any more, and the process ends with it.
+                    let _ = thread.send(Order::Open(id.clone(), listener, entry));
+                }
+            }
+            Transport::Udp => {
+                let sockets = socket::datagrams(socket.address, self.threads.len())?;
+                socket.address = sockets[0].local_addr()?;
+                for (thread, socket) in self.threads.iter().zip(sockets) {
+                    let _ = thread.send(Order::OpenDatagrams(key.clone(), socket));
+                }
+            }
         }
-        Ok(bound)
+        Ok(socket.address)
     }
 
     /// Accepts nothing more for this bind; returns once its address is free. Connections that are

@@ -27,10 +27,10 @@ use crate::http1::source::{Http1Source, Input};
 use crate::http2::{self, PREFACE};
 use crate::message::Source;
 use crate::rare::rare;
-use crate::request;
 use crate::timeout::{Timer, once_pending};
 use crate::transport::Transport;
 use crate::worker::{ConnectionGuard, Worker, Workspace};
+use crate::{reply, request};
 
 /// What all requests of a connection have in common.
 pub(crate) struct Client {
@@ -152,7 +152,7 @@ async fn one<'s>(
         Err(failure) => {
             worker.counters.failures.add(1);
             downstream.responder.persistent = false;
-            let reply = request::failure_reply(&failure, false);
+            let reply = reply::of_failure(&failure, false);
             rare(downstream.reply(reply)).await;
         }
     }

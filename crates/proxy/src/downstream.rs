@@ -43,6 +43,14 @@ pub(crate) struct Reply {
     pub(crate) flag: &'static str,
 }
 
+impl Reply {
+    /// Bytes of the body that the client is sent.
+    pub(crate) fn body_bytes(&self, to_head: bool) -> u64 {
+        let is_bare = to_head || self.grpc.is_some() || matches!(self.status, 204 | 304);
+        if is_bare { 0 } else { self.body.len() as u64 }
+    }
+}
+
 /// One request and the way to answer it.
 pub(crate) trait Downstream {
     type Body: Source;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use routing::model::BindSocket;
 use routing::{
     BindKey, CompiledRoute, CompiledSplit, CompiledTls, RequestView, Snapshot, Visibility,
 };
@@ -16,6 +17,8 @@ pub(crate) struct Entry {
     pub(crate) is_tls: bool,
     /// Whether a PROXY protocol header comes first.
     pub(crate) has_preamble: bool,
+    /// Whether connections are passed on as they are.
+    pub(crate) is_stream: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -32,16 +35,18 @@ impl Entry {
             port,
             is_tls,
             has_preamble: false,
+            is_stream: false,
         }
     }
 
     /// A bind of the snapshot.
-    pub(crate) fn bind(key: BindKey, port: u16, is_tls: bool) -> Self {
+    pub(crate) fn bind(key: BindKey, socket: BindSocket) -> Self {
         Self {
             scope: Scope::Bind(key),
-            port,
-            is_tls,
+            port: socket.address.port(),
+            is_tls: socket.is_tls,
             has_preamble: false,
+            is_stream: socket.stream.is_some(),
         }
     }
 
@@ -74,11 +79,11 @@ impl Entry {
         matches!(self.scope, Scope::Bind(_))
     }
 
-    /// Where connections go as they are, if that is what this place is for.
-    pub(crate) fn tcp<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s CompiledSplit> {
+    /// Where connections go as they are. `None` if they go nowhere.
+    pub(crate) fn stream<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Arc<CompiledSplit>> {
         match &self.scope {
             Scope::Shared(_) => None,
-            Scope::Bind(key) => snapshot.tcp_at(key),
+            Scope::Bind(key) => snapshot.stream_at(key),
         }
     }
 

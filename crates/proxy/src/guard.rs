@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use routing::model::{Abort, Fault, Guards, HeaderOps};
+use routing::predicate::Predicates;
 use routing::{CompiledAction, CompiledGuards, CompiledRoute, RequestView, Snapshot};
 use tokio::time::Instant;
 
@@ -204,8 +205,7 @@ impl Asked<'_> {
         }
         if let Some(external) = &source.external {
             let seen = self.seen(downstream.view(), passage);
-            let when = &guards.external;
-            if when.is_empty() || when.iter().any(|when| when.hold(&seen)) {
+            if is_asked(&guards.external, &seen) {
                 let question = external::question(external, &seen);
                 let asking = external::check(self.worker, self.snapshot, external, question);
                 unless_gone(downstream, asking).await??.apply(passage);
@@ -334,6 +334,20 @@ impl Asked<'_> {
         passage.after.breakers.extend_from_slice(&states.breakers);
         Ok(())
     }
+}
+
+/// Whether one of the conditions holds, if there are any, for the path as it was sent or for what
+/// a backend may take it for: no spelling is a way around who is asked.
+fn is_asked(when: &[Predicates], seen: &Seen<'_>) -> bool {
+    let holds = |seen: &Seen<'_>| when.iter().any(|when| when.hold(seen));
+    when.is_empty()
+        || holds(seen)
+        || target::resolved(seen.view.path()).is_some_and(|path| {
+            holds(&Seen {
+                path: Some(&path),
+                ..*seen
+            })
+        })
 }
 
 /// Waits for a guard, but not longer than the client does.

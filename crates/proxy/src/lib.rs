@@ -2,16 +2,19 @@
 //!
 //! One OS thread per core, each with its own listeners, connections and upstream pool; they
 //! share the routing snapshot and the activator. The way of a request, top down:
-//! [`listener`] → [`connection`] → [`request`] (plans with the snapshot) → [`backend`] (slot and
-//! connection) → [`upstream::send`]. Knative's contract holds throughout: a request that may
+//! [`listener`] → [`connection`] → [`request`] (plans with the snapshot) → [`attempt`] → [`backend`]
+//! (slot and connection) → [`upstream::send`]. Knative's contract holds throughout: a request that may
 //! have reached a backend is not sent again, and one that was not sent is not lost.
 
 mod access;
+mod attempt;
 mod backend;
 mod binder;
 mod buffer;
+mod challenges;
 mod clock;
 mod connection;
+mod datagram;
 mod date;
 mod downstream;
 mod edits;
@@ -32,10 +35,12 @@ mod preamble;
 mod rare;
 mod record;
 mod relay;
+mod reply;
 mod request;
 mod seen;
 mod session;
 mod socket;
+mod spans;
 mod target;
 mod timeout;
 mod tls;
@@ -59,7 +64,9 @@ use scaling::Activator;
 
 pub use access::{AccessLog, AccessLogs, Destination, RequestLog, Rule, SinkError};
 pub use binder::Binder;
+pub use challenges::Challenges;
 pub use metrics::Metrics;
+pub use spans::{Traces, Tracing};
 pub use tls::Issuer;
 
 use entry::Entry;
@@ -124,6 +131,11 @@ pub struct Limits {
     pub handshakes: usize,
     /// How long a connection that is passed on as it is may be silent in both directions.
     pub relay_idle: Duration,
+    /// Clients that send datagrams to binds, all threads together; those of further ones are
+    /// dropped.
+    pub datagram_clients: usize,
+    /// How long such a client is remembered when nothing comes or goes.
+    pub datagram_idle: Duration,
     /// Open downstream connections, all threads together; further ones wait to be accepted.
     pub connections: usize,
     /// The same of one client address (of IPv6 its /64); further ones are closed at once. `None`
@@ -151,6 +163,8 @@ impl Limits {
         handshake: Duration::from_secs(10),
         handshakes: 1_000,
         relay_idle: Duration::from_secs(3600),
+        datagram_clients: 16_384,
+        datagram_idle: Duration::from_secs(60),
         connections: 100_000,
         client_connections: None,
         body_bytes: None,
@@ -168,6 +182,8 @@ pub struct Gateway {
     metrics: Metrics,
     binder: Binder,
     logs: AccessLogs,
+    traces: Traces,
+    challenges: Challenges,
 }
 
 impl Gateway {
@@ -184,6 +200,16 @@ impl Gateway {
     /// Which requests are logged, and how.
     pub fn access_logs(&self) -> &AccessLogs {
         &self.logs
+    }
+
+    /// Which requests are traced, and where to.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
+    /// What authorities that ask for a host are answered.
+    pub fn challenges(&self) -> &Challenges {
+        &self.challenges
     }
 
     /// Opens and closes the sockets of binds.
@@ -240,7 +266,10 @@ pub fn start(
     }
     let series = Arc::new(metrics::Registry::new(threads));
     let logs = AccessLogs::start(settings.access_log, tasks)?;
+    let (traces, challenges) = (Traces::default(), Challenges::default());
     let parts = worker::Parts {
+        challenges: challenges.clone(),
+        traces: traces.clone(),
         series: Arc::clone(&series),
         logs: logs.clone(),
         thread: 0,
@@ -248,6 +277,7 @@ pub fn start(
         activator: activator.clone(),
         max_connections: (settings.limits.connections / threads).max(1),
         max_handshakes: (settings.limits.handshakes / threads).max(1),
+        max_datagram_clients: (settings.limits.datagram_clients / threads).max(1),
         per_client: Arc::new(per_client::PerClient::new(
             settings.limits.client_connections,
         )),
@@ -265,8 +295,10 @@ pub fn start(
     Ok(Gateway {
         addresses,
         binder,
-        metrics: Metrics::new(counters).with(activator, series, logs.clone()),
+        metrics: Metrics::new(counters).with(activator, series, (logs.clone(), traces.clone())),
         logs,
+        traces,
+        challenges,
     })
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::{Stage, Tasks};
-use routing::BindId;
+use routing::{BindId, BindKey};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,7 +23,7 @@ use crate::forwarded::Peer;
 use crate::metrics::Counters;
 use crate::transport::Transport;
 use crate::worker::{Parts, Worker};
-use crate::{Error, health, opening};
+use crate::{Error, datagram, health, opening};
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -211,6 +211,7 @@ impl Binds {
             };
             match order {
                 Some(Order::Open(id, listener, entry)) => self.serve(id, listener, entry, closed),
+                Some(Order::OpenDatagrams(key, socket)) => self.pass_on(key, socket, closed),
                 Some(Order::Close(id, done)) => {
                     if let Some(stop) = self.open.remove(&id) {
                         let _ = stop.send(done);
@@ -247,6 +248,51 @@ impl Binds {
             // Those who are connected already are served.
             rest(&worker, &listener, &entry).await;
             drop((listener, closed, done));
+        });
+    }
+}
+
+impl Binds {
+    /// The same for datagrams.
+    fn pass_on(
+        &mut self,
+        key: BindKey,
+        socket: std::net::UdpSocket,
+        closed: &mpsc::UnboundedSender<()>,
+    ) {
+        let id = key.id().clone();
+        let door = match datagram::Door::new(&self.worker, key, socket) {
+            Ok(door) => door,
+            Err(error) => {
+                tracing::error!(bind = %id, %error, "cannot receive at a bind on this thread");
+                return;
+            }
+        };
+        let (stop, stopped) = oneshot::channel();
+        self.open.insert(id, stop);
+        let (mut phase, closed) = (self.phase.clone(), closed.clone());
+        tokio::task::spawn_local(async move {
+            let stopped = async {
+                match stopped.await {
+                    Ok(done) => done,
+                    // The drain has begun, and sessions have time until its end.
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            let closing = async {
+                reached(&mut phase, Phase::Close).await;
+                door.close();
+                drop(closed);
+                // Sessions go on; the thread's end ends this.
+                std::future::pending::<()>().await;
+            };
+            let done = tokio::select! {
+                done = stopped => Some(done),
+                () = door.serve() => None,
+                () = closing => None,
+            };
+            door.end().await;
+            drop(done);
         });
     }
 }

@@ -5,6 +5,7 @@
 
 mod backends;
 mod series;
+mod streams;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,8 +16,10 @@ use scaling::Activator;
 
 use crate::access::AccessLogs;
 use crate::guard::Kind;
+use crate::spans::Traces;
 use series::Outcomes;
 pub(crate) use series::{Registry, Series};
+pub(crate) use streams::Lost;
 
 /// A number that one thread writes and others read.
 #[derive(Debug, Default)]
@@ -67,6 +70,14 @@ pub(crate) struct Counters {
     pub(crate) sent_bytes: Counter,
     pub(crate) http2_errors: Counter,
     pub(crate) connections_refused: Counter,
+    pub(crate) streams: Counter,
+    pub(crate) streams_refused: Counter,
+    pub(crate) datagram_clients: Counter,
+    pub(crate) datagram_clients_open: Counter,
+    pub(crate) datagrams_received: Counter,
+    pub(crate) datagrams_sent: Counter,
+    /// By [`streams::Lost`].
+    pub(crate) datagrams_dropped: [Counter; Lost::COUNT],
     /// By [`Kind`].
     pub(crate) refused: [Counter; Kind::COUNT],
     pub(crate) breakers_opened: Counter,
@@ -90,6 +101,7 @@ pub struct Metrics {
     /// By route and backend.
     series: Option<Arc<Registry>>,
     logs: Option<AccessLogs>,
+    traces: Traces,
 }
 
 impl Metrics {
@@ -99,6 +111,7 @@ impl Metrics {
             activator: None,
             series: None,
             logs: None,
+            traces: Traces::default(),
         }
     }
 
@@ -107,12 +120,13 @@ impl Metrics {
         self,
         activator: Activator,
         series: Arc<Registry>,
-        logs: AccessLogs,
+        (logs, traces): (AccessLogs, Traces),
     ) -> Self {
         Self {
             activator: Some(activator),
             series: Some(series),
             logs: Some(logs),
+            traces,
             ..self
         }
     }
@@ -146,7 +160,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 17] = [
+        let counters: [(&str, &str, u64); 19] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
@@ -232,6 +246,16 @@ impl Metrics {
                 "Lines of access logs that were dropped because they could not be written in time.",
                 self.logs.as_ref().map_or(0, AccessLogs::dropped),
             ),
+            (
+                "suimon_gateway_spans_exported_total",
+                "Spans of requests that a collector took.",
+                self.traces.counts().exported(),
+            ),
+            (
+                "suimon_gateway_spans_dropped_total",
+                "Spans of requests that no collector took in time.",
+                self.traces.counts().dropped(),
+            ),
         ];
         for (name, help, value) in counters {
             metric(&mut out, name, help, "counter", value);
@@ -259,6 +283,7 @@ impl Metrics {
         self.render_responses(&mut out);
         self.render_refused(&mut out);
         self.render_durations(&mut out);
+        self.render_streams(&mut out);
         if let Some(activator) = &self.activator {
             backends::render(&mut out, activator.traffic());
         }

@@ -36,10 +36,18 @@ pub(crate) async fn serve(
     if entry.is_tls {
         return rare(tls::accept::serve(guard, socket, peer, entry)).await;
     }
-    let tcp = entry.tcp(&worker.snapshots.current()).cloned();
-    if let Some(split) = tcp {
-        let relayed = relay::serve(&worker, Transport::Plain(socket), &[], &split, Cargo::Plain);
-        rare(relayed).await;
+    if entry.is_stream {
+        let split = entry.stream(&worker.snapshots.current()).cloned();
+        let client = Transport::Plain(socket);
+        match split {
+            Some(split) => {
+                rare(relay::serve(&worker, client, &[], &split, Cargo::Plain)).await;
+            }
+            None => {
+                worker.counters.streams_refused.add(1);
+                client.reset_on_close();
+            }
+        }
         return drop(guard);
     }
     let client = Client {

@@ -12,7 +12,8 @@ use crate::connection::Client;
 use crate::http1::body::Framing;
 use crate::message::View;
 use crate::metrics::Series;
-use crate::request::PROBE;
+use crate::reply::PROBE;
+use crate::spans::Open;
 use crate::trace;
 use crate::worker::Worker;
 
@@ -50,12 +51,22 @@ pub(crate) struct End {
 }
 
 impl Record {
-    pub(crate) fn start(logs: &AccessLogs, client: &Client, view: View<'_>) -> Self {
+    /// The line names the trace of `span`, or else the one that the request names.
+    pub(crate) fn start(
+        logs: &AccessLogs,
+        client: &Client,
+        view: View<'_>,
+        span: Option<&Open>,
+    ) -> Self {
         let logs = logs.current();
         if logs.is_none() && !tracing::enabled!(target: "proxy::access", tracing::Level::DEBUG) {
             return Self(None);
         }
-        Self(Some(Box::new(Seen::new(logs, client, view))))
+        let mut seen = Seen::new(logs, client, view);
+        if let Some(span) = span {
+            seen.trace = span.trace();
+        }
+        Self(Some(Box::new(seen)))
     }
 
     /// The request was sent here.

@@ -27,7 +27,7 @@ const ATTEMPTS: u32 = 8;
 /// Pause after the first failed attempt; doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 /// How long a connection waits for a place at a backend that says nothing about it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose encryption the bytes have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +47,20 @@ pub(crate) async fn serve(
     cargo: Cargo,
 ) {
     let arm = split.at(worker.draw(split.total()));
+    if arm.instead.is_some() {
+        // Its backend cannot be used.
+        worker.counters.streams_refused.add(1);
+        return client.reset_on_close();
+    }
     let (slot, mut server) = match reach(worker, arm, cargo).await {
         Ok(reached) => reached,
         Err(failure) => {
             tracing::debug!(%failure, "a connection cannot be passed on");
+            worker.counters.streams_refused.add(1);
             return client.reset_on_close();
         }
     };
+    worker.counters.streams.add(1);
     let copied = copy_both(&mut client, &mut server, first, worker.limits.relay_idle).await;
     if let Err(error) = copied {
         tracing::debug!(%error, endpoint = %slot.endpoint().address, "a connection broke off");
@@ -138,7 +145,7 @@ async fn copy(
 }
 
 /// Resolves when nothing has moved for this long.
-async fn silence(moved: &Cell<Instant>, limit: Duration) {
+pub(crate) async fn silence(moved: &Cell<Instant>, limit: Duration) {
     loop {
         let end = moved.get() + limit;
         if Instant::now() >= end {

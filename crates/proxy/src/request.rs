@@ -4,18 +4,16 @@
 //! by one generation and edit by another. The slot is held until the answer's last byte.
 
 use std::cell::RefCell;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::model::{Protocol, Respond, Timeouts};
+use routing::model::{Protocol, Timeouts};
 use routing::{
     Backend, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledSplit,
     CompiledTls, CompiledTlsAction, RequestView, Snapshot,
 };
-use tokio::time::Instant;
 
-use crate::backend;
+use crate::attempt;
 use crate::connection::Client;
 use crate::downstream::{Downstream, Reply, Responder};
 use crate::edits::Edits;
@@ -27,25 +25,19 @@ use crate::filter::{Effects, Pair, cors, redirect};
 use crate::guard::{self, Guarded, Passage};
 use crate::http1::body::Framing;
 use crate::http1::edit;
-use crate::http2::client::over_http2;
 use crate::http2::encode;
 use crate::http2::frame::Reason;
 use crate::message::View;
 use crate::rare::rare;
 use crate::record::{End, Record};
+use crate::reply;
 use crate::seen::Seen;
 use crate::session;
+use crate::spans::Open;
 use crate::target;
 use crate::timeout::{Deadlines, Timer};
 use crate::traffic::Traffic;
-use crate::upstream::send::{Exchange, Progress, over_http1};
-use crate::upstream::{Connection, Freshness};
 use crate::worker::{Scratch, Worker};
-
-/// Says in a log that a probe was answered for a revision.
-pub(crate) const PROBE: &str = "probe";
-/// Times a request that was not acted on is sent again.
-const MAX_REPEATS: u32 = 2;
 
 /// What becomes of a request.
 pub(crate) enum Plan {
@@ -72,22 +64,22 @@ impl Chosen<'_> {
 
 /// A request that is ready to be sent.
 pub(crate) struct Forward {
-    backend: Arc<Backend>,
+    pub(crate) backend: Arc<Backend>,
     /// Of the request as it is sent.
-    framing: Framing,
-    is_idempotent: bool,
-    to_head: bool,
-    wants_upgrade: bool,
+    pub(crate) framing: Framing,
+    pub(crate) is_idempotent: bool,
+    pub(crate) to_head: bool,
+    pub(crate) wants_upgrade: bool,
     /// What the route's filters do from here on; most routes have none.
     pub(crate) effects: Option<Box<Effects>>,
     /// What the backend's policy wants; most have none.
-    traffic: Option<Box<Traffic>>,
+    pub(crate) traffic: Option<Box<Traffic>>,
     /// Copies that wait for the body.
-    copies: Option<Box<RefCell<Copies>>>,
+    pub(crate) copies: Option<Box<RefCell<Copies>>>,
 }
 
 impl Forward {
-    fn timeouts(&self) -> Timeouts {
+    pub(crate) fn timeouts(&self) -> Timeouts {
         let effects = self.effects.as_deref();
         effects.map_or(self.backend.timeouts, |effects| effects.timeouts)
     }
@@ -108,10 +100,17 @@ pub(crate) async fn handle<D: Downstream>(
 ) {
     let start = worker.clock.now();
     worker.counters.requests_open.add(1);
-    let mut record = Record::start(&worker.logs, client, downstream.view());
+    scratch.span = Open::start(worker, client, downstream.view());
+    let mut record = Record::start(
+        &worker.logs,
+        client,
+        downstream.view(),
+        scratch.span.as_deref(),
+    );
     scratch.series = None;
     scratch.answer_bytes = 0;
     let is_grpc = downstream.view().is_grpc();
+    let to_head = downstream.view().has_method("HEAD");
     let planned = match plan(worker, client, scratch, downstream) {
         Ok(Plan::Guarded(guarded)) => {
             rare(guard::pass(worker, client, scratch, downstream, guarded)).await
@@ -125,7 +124,7 @@ pub(crate) async fn handle<D: Downstream>(
         Ok(Plan::Reply(reply)) => {
             let status = reply.status;
             answered = reply.flag;
-            scratch.answer_bytes = reply.body.len() as u64;
+            scratch.answer_bytes = reply.body_bytes(to_head);
             rare(downstream.reply(reply)).await;
             Ok(status)
         }
@@ -139,12 +138,15 @@ pub(crate) async fn handle<D: Downstream>(
                 None => {
                     let deadlines = Deadlines::new(start, forward.timeouts(), worker.limits.stall);
                     let rest = (&mut record, &deadlines, Withheld::default());
-                    let sent = send(worker, forward, &mut tools, downstream, rest).await;
+                    let sent = attempt::send(worker, forward, &mut tools, downstream, rest).await;
                     sent.map_err(|(failure, _)| failure)
                 }
                 Some(tries) => {
                     let rest = (start, &mut record, tries);
-                    rare(try_often(worker, forward, &mut tools, downstream, rest)).await
+                    rare(attempt::try_often(
+                        worker, forward, &mut tools, downstream, rest,
+                    ))
+                    .await
                 }
             };
             let sent = sent.map(|()| scratch.response.status);
@@ -163,7 +165,8 @@ pub(crate) async fn handle<D: Downstream>(
     if let Err(failure) = result {
         worker.counters.failures.add(1);
         let is_ending = ends_late && !is_grpc;
-        rare(fail(worker, downstream, &failure, (is_grpc, is_ending))).await;
+        let how = (is_grpc, is_ending, to_head);
+        scratch.answer_bytes += rare(fail(worker, downstream, &failure, how)).await;
     }
     let took = worker.clock.now() - start;
     let series = scratch.series.take();
@@ -178,19 +181,23 @@ pub(crate) async fn handle<D: Downstream>(
         bytes: scratch.answer_bytes,
         took,
     };
+    if let Some(span) = scratch.span.take() {
+        span.finish(series.as_deref(), &end);
+    }
     record.finish(worker, series.as_deref(), &end);
 }
 
-/// Tells the client, as far as it can still be told.
+/// Tells the client, as far as it can still be told, and says how many bytes of a body it took.
 /// If `is_ending`, an answer that a limit cuts is ended rather than broken off.
 async fn fail<D: Downstream>(
     worker: &Worker,
     downstream: &mut D,
     failure: &Failure,
-    (is_grpc, is_ending): (bool, bool),
-) {
+    (is_grpc, is_ending, to_head): (bool, bool, bool),
+) -> u64 {
     if matches!(failure, Failure::ClientGone) {
-        return downstream.abort(Reason::CANCEL);
+        downstream.abort(Reason::CANCEL);
+        return 0;
     }
     if downstream.parts().1.has_begun() {
         if is_ending && matches!(failure, Failure::RequestTimeout | Failure::IdleTimeout) {
@@ -198,32 +205,20 @@ async fn fail<D: Downstream>(
             let ending = downstream.parts().1.end_with(&text);
             let ended = tokio::time::timeout(worker.limits.stall, ending).await;
             if matches!(ended, Ok(true)) {
-                return;
+                return text.len() as u64;
             }
         }
         let reason = match failure {
             Failure::Reset { reason, .. } => *reason,
             _ => Reason::INTERNAL_ERROR,
         };
-        return downstream.abort(reason);
+        downstream.abort(reason);
+        return 0;
     }
-    downstream.reply(failure_reply(failure, is_grpc)).await;
-}
-
-/// The answer that tells of a failure.
-pub(crate) fn failure_reply(failure: &Failure, is_grpc: bool) -> Reply {
-    let kind = ("Content-Type", "text/plain; charset=utf-8");
-    let fields = [kind].into_iter().chain(failure.field());
-    Reply {
-        status: failure.status(),
-        headers: fields
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect(),
-        body: format!("{failure}\n"),
-        grpc: is_grpc.then(|| failure.grpc_status()),
-        close: failure.closes_connection(),
-        flag: "",
-    }
+    let reply = reply::of_failure(failure, is_grpc);
+    let bytes = reply.body_bytes(to_head);
+    downstream.reply(reply).await;
+    bytes
 }
 
 /// Decides what becomes of a request and writes its head for the next hop. Does not wait.
@@ -245,6 +240,9 @@ fn plan<D: Downstream>(
         && length > limit
     {
         return Err(Failure::BodyTooLarge { limit });
+    }
+    if let Some(answer) = worker.challenges.answer(view.path()) {
+        return Ok(Plan::Reply(answer));
     }
     let snapshot = worker.snapshots.current();
     if let Some(tls) = &client.tls
@@ -296,7 +294,7 @@ pub(crate) fn plan_route<D: Downstream>(
         CompiledAction::Forward(split) => split.at(chosen.point(worker, split, view)),
         CompiledAction::Respond(respond) => {
             scratch.series = worker.series.of_route(route);
-            return Ok(Plan::Reply(reply(respond)));
+            return Ok(Plan::Reply(reply::of_route(respond)));
         }
         CompiledAction::Redirect(to) => {
             scratch.series = worker.series.of_route(route);
@@ -314,20 +312,21 @@ pub(crate) fn plan_route<D: Downstream>(
     };
     match &arm.instead {
         None => {}
-        Some(CompiledInstead::Respond(respond)) => return Ok(Plan::Reply(reply(respond))),
+        Some(CompiledInstead::Respond(respond)) => {
+            return Ok(Plan::Reply(reply::of_route(respond)));
+        }
         Some(CompiledInstead::Redirect(to)) => {
             return Ok(Plan::Reply(redirect::reply(to, view, client)));
         }
     }
     let backend = snapshot.backend_of(arm);
-    scratch.series = worker
-        .series
-        .of_arm(route, arm, backend.map(|backend| &**backend));
     let Some(backend) = backend else {
+        scratch.series = worker.series.of_route(route);
         return Err(Failure::NoBackend {
             backend: arm.backend.clone(),
         });
     };
+    scratch.series = worker.series.of_arm(route, arm, backend);
     // Dropping the request to switch would leave the client with an answer to something else.
     if backend.protocol == Protocol::H2c && downstream.wants_upgrade() && wants_websocket(view) {
         return Err(Failure::WebSocketToHttp2 {
@@ -336,12 +335,20 @@ pub(crate) fn plan_route<D: Downstream>(
     }
     let filters = Pair::new(route, arm);
     let extra = filters.extra(chosen.passage, view, client);
+    let extra = match &scratch.span {
+        None => extra,
+        Some(span) => {
+            let mut extra = extra.unwrap_or_default();
+            span.tell(&mut extra.to_mut().last);
+            Some(extra)
+        }
+    };
     let target = filters.target(view, chosen.passage);
     let edits = Edits {
         extra: extra.as_deref(),
         ..edits(route, arm, backend, client, target.as_deref())
     };
-    if let Some(reply) = probe(view, backend, &edits) {
+    if let Some(reply) = reply::to_probe(view, backend, &edits) {
         return Ok(Plan::Reply(reply));
     }
     let original = Original { view, edits };
@@ -397,10 +404,17 @@ fn is_misdirected(
             wanted.client != connection.client
         }
         // Its connections are no HTTP of ours.
-        (CompiledTlsAction::Passthrough(_) | CompiledTlsAction::Relay(..), _) => true,
+        (
+            CompiledTlsAction::Passthrough(_)
+            | CompiledTlsAction::Relay(..)
+            | CompiledTlsAction::Refuse,
+            _,
+        ) => true,
         (
             CompiledTlsAction::Terminate(_),
-            CompiledTlsAction::Passthrough(_) | CompiledTlsAction::Relay(..),
+            CompiledTlsAction::Passthrough(_)
+            | CompiledTlsAction::Relay(..)
+            | CompiledTlsAction::Refuse,
         ) => false,
     }
 }
@@ -422,198 +436,4 @@ fn edits<'a>(
         strip_internal: backend.activation.is_some(),
         peer: &client.peer,
     }
-}
-
-/// Sends a request as often as its route says.
-async fn try_often<D: Downstream>(
-    worker: &Rc<Worker>,
-    forward: &Forward,
-    tools: &mut (&mut Scratch, &mut Timer),
-    downstream: &mut D,
-    (start, record, tries): (Instant, &mut Record, &Tries),
-) -> Result<(), Failure> {
-    let timeouts = forward.timeouts();
-    let mut made = 0;
-    loop {
-        let limits = tries.limits(timeouts, start);
-        let deadlines = Deadlines::new(start, limits, worker.limits.stall);
-        let rest = (&mut *record, &deadlines, tries.withheld(made));
-        let Err((failure, body_taken)) = send(worker, forward, tools, downstream, rest).await
-        else {
-            return Ok(());
-        };
-        let is_over = timeouts
-            .request
-            .is_some_and(|total| start.elapsed() >= total);
-        let is_spared = !body_taken && !is_over && !downstream.parts().1.has_begun();
-        let Some(pause) = tries
-            .pause(&failure, made, worker.fraction())
-            .filter(|_| is_spared)
-        else {
-            return Err(exhausted(failure, made));
-        };
-        made += 1;
-        if let Some(traffic) = &forward.traffic {
-            traffic.again();
-        }
-        worker.counters.upstream_retries.add(1);
-        let end = timeouts.request.map(|total| start + total);
-        let pausing = tokio::time::sleep(pause);
-        if tools.1.limit(|| end, pin!(pausing)).await.is_err() {
-            return Err(Failure::RequestTimeout);
-        }
-    }
-}
-
-/// What is told after the last try.
-fn exhausted(failure: Failure, made: u32) -> Failure {
-    match failure {
-        Failure::Unanswered { .. } | Failure::Reset { .. } | Failure::Connect { .. }
-            if made > 0 =>
-        {
-            Failure::Exhausted {
-                tries: made + 1,
-                last: Box::new(failure),
-            }
-        }
-        other => other,
-    }
-}
-
-/// Sends a request until one connection has taken it. A failure comes with whether some of the
-/// client's body is gone.
-async fn send<D: Downstream>(
-    worker: &Rc<Worker>,
-    forward: &Forward,
-    (scratch, timer): &mut (&mut Scratch, &mut Timer),
-    downstream: &mut D,
-    (record, deadlines, withheld): (&mut Record, &Deadlines, Withheld<'_>),
-) -> Result<(), (Failure, bool)> {
-    let effects = forward.effects.as_deref();
-    let traffic = forward.traffic.as_deref();
-    let is_repeatable = forward.is_idempotent && !downstream.has_body();
-    let mut freshness = if is_repeatable {
-        Freshness::Pooled
-    } else {
-        Freshness::Checked
-    };
-    let mut repeats = 0;
-    loop {
-        let reached = async {
-            tokio::select! {
-                biased;
-                reached = backend::reach_for(worker, &forward.backend, freshness, traffic) => reached,
-                () = downstream.gone() => Err(Failure::ClientGone),
-            }
-        };
-        let reached = timer.limit(|| deadlines.next(), pin!(reached)).await;
-        let reached = reached.unwrap_or_else(|_| Err(deadlines.passed().into()));
-        let reached = reached.map_err(|failure| (failure, false))?;
-        let progress = Progress::default();
-        let endpoint = reached.slot.endpoint().address;
-        let edits = match effects {
-            Some(effects) => Some(&effects.answer),
-            None => traffic.and_then(Traffic::answer),
-        };
-        let told = traffic.and_then(|traffic| traffic.told(worker, endpoint, edits));
-        let exchange = Exchange {
-            worker,
-            endpoint,
-            slot: &reached.slot,
-            deadlines,
-            progress: &progress,
-            to_head: forward.to_head,
-            wants_upgrade: forward.wants_upgrade,
-            edits: told.as_deref().or(edits),
-            withheld,
-            max_body: effects.and_then(|effects| effects.after.max_body),
-            copies: forward.copies.as_deref(),
-        };
-        record.sent(reached.slot.endpoint());
-        let is_reused = reached.connection.is_reused();
-        let result = match reached.connection {
-            Connection::Http1(connection) => {
-                over_http1(
-                    &exchange,
-                    connection,
-                    (scratch, timer),
-                    downstream,
-                    forward.framing,
-                )
-                .await
-            }
-            Connection::Http2(sender) => {
-                let head = (&*scratch.upstream_head, &mut **timer);
-                let result = rare(over_http2(&exchange, sender, head, downstream)).await;
-                scratch.response.status = progress.status.get();
-                result
-            }
-        };
-        scratch.answer_bytes = progress.answer_bytes.get();
-        if let Some(traffic) = traffic {
-            traffic.ended(&reached.slot, progress.status.get(), result.as_ref().err());
-        }
-        let Err(failure) = result else { return Ok(()) };
-        if !matches!(failure, Failure::Unanswered { .. }) {
-            return Err((failure, progress.body_taken.get()));
-        }
-        if repeats == MAX_REPEATS
-            || !progress.is_repeatable(is_reused, forward.is_idempotent, downstream.has_body())
-        {
-            return Err((failure, progress.body_taken.get()));
-        }
-        repeats += 1;
-        worker.counters.upstream_retries.add(1);
-        freshness = Freshness::Fresh;
-    }
-}
-
-fn reply(respond: &Respond) -> Reply {
-    let headers = respond
-        .headers
-        .iter()
-        .map(|(name, value)| (name.to_string(), value.to_string()));
-    Reply {
-        status: respond.status,
-        headers: headers.collect(),
-        body: respond.body.to_string(),
-        ..Reply::default()
-    }
-}
-
-/// Knative's probes of a revision's data path are answered by whatever stands for activator and
-/// queue-proxy, which is us (knative/networking, `pkg/http/probe/handler.go`).
-fn probe(view: View<'_>, backend: &Backend, edits: &Edits<'_>) -> Option<Reply> {
-    backend.activation.as_ref()?;
-    if !view.head.fields.has_internal {
-        return None;
-    }
-    let probe = view.field("k-network-probe")?;
-    let hash = edits
-        .value("k-network-hash", view.field("k-network-hash"))
-        .unwrap_or_default();
-    let text = |status, body: &str| Reply {
-        status,
-        body: body.into(),
-        flag: PROBE,
-        ..Reply::default()
-    };
-    Some(match probe {
-        b"activator" => text(200, "activator"),
-        b"queue" => text(200, "queue"),
-        b"probe" if !hash.is_empty() => {
-            let hash = String::from_utf8_lossy(hash).into_owned();
-            Reply {
-                status: 200,
-                headers: vec![("K-Network-Hash".into(), hash)],
-                flag: PROBE,
-                ..Reply::default()
-            }
-        }
-        b"probe" => text(
-            400,
-            "a probe request must contain a non-empty \"K-Network-Hash\" header",
-        ),
-        _ => text(400, "unexpected probe header value"),
-    })
 }

@@ -1,5 +1,5 @@
-//! What tokio's sockets do not offer: listeners that several threads open, and looking at a
-//! socket without reading from it.
+//! What tokio's sockets do not offer: sockets of one address that several threads open, and
+//! looking at a socket without reading from it.
 //!
 //! The only module of this crate that may say `unsafe`: `SO_REUSEPORT` has to be set between
 //! `bind` and `listen`, and peeking needs a flag.
@@ -7,7 +7,7 @@
 
 use std::io;
 use std::mem::{size_of, size_of_val};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::from_ref;
 
@@ -15,6 +15,8 @@ use tokio::net::TcpStream;
 
 /// Connections that wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Whether sockets of one address cannot have queues of their own.
+const SHARES_QUEUE: bool = !cfg!(target_os = "linux");
 
 /// Binds `count` non-blocking listeners to one address: each with its own accept queue where the
 /// system balances between them, else sharing one.
@@ -24,18 +26,39 @@ const BACKLOG: i32 = 4096;
 pub(crate) fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     // Bound without `SO_REUSEPORT`, so that a port that somebody serves already is an error even
     // if they share it with themselves. Port 0 is resolved here.
-    let first = bind(address, false)?;
+    let first = TcpListener::from(bind(address, libc::SOCK_STREAM, false)?);
+    start(&first)?;
     let address = first.local_addr()?;
     let mut listeners = vec![first];
     while listeners.len() < count {
-        let shares_queue = !cfg!(target_os = "linux");
-        listeners.push(if shares_queue {
+        listeners.push(if SHARES_QUEUE {
             listeners[0].try_clone()?
         } else {
-            bind(address, true)?
+            let listener = TcpListener::from(bind(address, libc::SOCK_STREAM, true)?);
+            start(&listener)?;
+            listener
         });
     }
     Ok(listeners)
+}
+
+/// Binds `count` non-blocking sockets for datagrams to one address. Where the system balances
+/// between them, the datagrams of one client come to one of them as long as all are open.
+///
+/// # Errors
+/// Whatever `socket` and `bind` say, for example that the port is taken.
+pub(crate) fn datagrams(address: SocketAddr, count: usize) -> io::Result<Vec<UdpSocket>> {
+    let first = UdpSocket::from(bind(address, libc::SOCK_DGRAM, false)?);
+    first.set_nonblocking(true)?;
+    let address = first.local_addr()?;
+    let mut sockets = vec![first];
+    // Elsewhere one thread has them all: another would take the datagrams of its sessions.
+    while sockets.len() < count && !SHARES_QUEUE {
+        let socket = UdpSocket::from(bind(address, libc::SOCK_DGRAM, true)?);
+        socket.set_nonblocking(true)?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
 }
 
 /// Whether a read would find nothing: neither bytes nor the end of the stream.
@@ -70,19 +93,22 @@ pub(crate) fn is_closed_by_peer(stream: &TcpStream) -> bool {
     count > 0 && poll.revents & (CLOSED | libc::POLLERR | libc::POLLHUP) != 0
 }
 
-fn bind(address: SocketAddr, joins: bool) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, kind: i32, joins: bool) -> io::Result<OwnedFd> {
     let domain = if address.is_ipv4() {
         libc::AF_INET
     } else {
         libc::AF_INET6
     };
     // SAFETY: no pointers; the result is checked before it is owned.
-    let fd = check(unsafe { libc::socket(domain, libc::SOCK_STREAM, 0) })?;
+    let fd = check(unsafe { libc::socket(domain, kind, 0) })?;
     // SAFETY: `fd` was just made and nobody else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     // SAFETY: no pointers.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    enable(&socket, libc::SO_REUSEADDR)?;
+    // Of datagrams it would let several have one port.
+    if kind == libc::SOCK_STREAM {
+        enable(&socket, libc::SO_REUSEADDR)?;
+    }
     if joins {
         enable(&socket, libc::SO_REUSEPORT)?;
     }
@@ -122,11 +148,13 @@ fn bind(address: SocketAddr, joins: bool) -> io::Result<TcpListener> {
     if !joins && cfg!(target_os = "linux") {
         enable(&socket, libc::SO_REUSEPORT)?;
     }
+    Ok(socket)
+}
+
+fn start(listener: &TcpListener) -> io::Result<()> {
     // SAFETY: no pointers.
-    check(unsafe { libc::listen(fd, BACKLOG) })?;
-    let listener = TcpListener::from(socket);
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    check(unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) })?;
+    listener.set_nonblocking(true)
 }
 
 fn enable(socket: &OwnedFd, option: i32) -> io::Result<()> {
@@ -167,5 +195,19 @@ mod tests {
         );
         let error = listen(address, 2).expect_err("the port is taken");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn several_sockets_for_datagrams_share_a_port_but_not_with_strangers() {
+        let ours = datagrams(([127, 0, 0, 1], 0).into(), 3).expect("a free port");
+        let address = ours[0].local_addr().expect("bound");
+        assert!(
+            ours.iter()
+                .all(|socket| socket.local_addr().expect("bound") == address)
+        );
+        let error = datagrams(address, 2).expect_err("the port is taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        // TCP has ports of its own.
+        assert!(listen(address, 1).is_ok());
     }
 }

@@ -2,6 +2,8 @@
 
 mod access;
 mod bodies;
+mod challenges;
+mod datagram;
 mod drain;
 mod filters;
 mod floods;
@@ -18,6 +20,7 @@ mod relay;
 mod retries;
 mod smuggling;
 mod tls;
+mod traces;
 mod upgrade;
 mod upstream;
 mod waiting;
@@ -30,8 +33,9 @@ use std::time::Duration;
 
 use lifecycle::{Publish, Tasks, snapshot_channel};
 use routing::model::{
-    Action, Activation, Arm, Backend, BackendId, Endpoint, EndpointState, HeaderOps, HostPattern,
-    Origin, Protocol, Route, RouteId, SortKey, Split, Timeouts,
+    Action, Activation, Arm, Backend, BackendId, Bind, BindId, BindSocket, Endpoint, EndpointState,
+    HeaderOps, HostPattern, Origin, Protocol, Route, RouteId, SortKey, Split, Stream, StreamId,
+    Timeouts, Transport,
 };
 use routing::{Compiler, RevisionId, Snapshot, Visibility};
 use scaling::ReportReceiver;
@@ -209,6 +213,47 @@ fn endpoint(address: SocketAddr) -> Endpoint {
         pod: None,
         weight: 1,
         locality: None,
+    }
+}
+
+/// Where a bind is.
+fn socket(address: SocketAddr, stream: Option<Transport>) -> BindSocket {
+    BindSocket {
+        address,
+        is_tls: false,
+        stream,
+    }
+}
+
+impl Gateway {
+    /// Opens a bind that passes on what comes; nothing leads anywhere yet.
+    fn stream_bind(&mut self, name: &str, transport: Transport) -> SocketAddr {
+        let id = BindId(name.into());
+        let free = socket(([127, 0, 0, 1], 0).into(), Some(transport));
+        let opened = self.gateway.binder().open(&id, free);
+        let address = opened.expect("a free port");
+        self.compiler.put_bind(Arc::new(Bind {
+            id,
+            address,
+            is_tls: false,
+            sealed: Vec::new(),
+            stream: Some(transport),
+        }));
+        self.publish();
+        address
+    }
+
+    /// Says where a bind leads.
+    fn stream(&mut self, name: &str, split: Option<Split>) {
+        let stream = Stream {
+            origin: route("a", Action::Respond(tls::teapot())).origin,
+            bind: BindId(name.into()),
+            sort_key: SortKey::default(),
+            split,
+        };
+        let id = StreamId(name.into());
+        self.compiler.put_stream(id, Arc::new(stream));
+        self.publish();
     }
 }
 

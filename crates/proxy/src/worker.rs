@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::Limits;
 use crate::access::AccessLogs;
 use crate::buffer::Buffers;
+use crate::challenges::Challenges;
 use crate::clock::Clock;
 use crate::guard::{Registry, external};
 use crate::http1::head::{RequestHead, ResponseHead};
@@ -23,6 +24,7 @@ use crate::http2::hand::Hands;
 use crate::http2::memory::Memory;
 use crate::metrics::{Counters, Series};
 use crate::per_client::{Counted, PerClient};
+use crate::spans::{Open, Traces};
 use crate::timeout::Timer;
 use crate::tls::{Clients, Issuer};
 use crate::upstream::pool::Pool;
@@ -39,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) series: Arc<crate::metrics::Registry>,
     pub(crate) thread: usize,
     pub(crate) logs: AccessLogs,
+    pub(crate) traces: Traces,
+    pub(crate) challenges: Challenges,
     /// What guards remember; all threads share it.
     pub(crate) guards: Arc<Registry>,
     pub(crate) authorizers: external::Clients,
@@ -55,6 +59,10 @@ pub(crate) struct Worker {
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
     /// Connections that may be open at once on this thread.
     pub(crate) max_connections: usize,
+    /// Clients of binds for datagrams that this thread may have.
+    pub(crate) max_datagram_clients: usize,
+    /// Counted by its references: one more than there are such clients.
+    pub(crate) datagram_clients: Rc<()>,
     /// Connections of each client on all threads.
     pub(crate) per_client: Arc<PerClient>,
     open: Cell<usize>,
@@ -98,6 +106,8 @@ pub(crate) struct Scratch {
     pub(crate) response: ResponseHead,
     /// What the request is counted by, once its route is known.
     pub(crate) series: Option<Arc<Series>>,
+    /// The request's span, while requests are traced.
+    pub(crate) span: Option<Box<Open>>,
     /// Of the answer's body, as far as it was passed on.
     pub(crate) answer_bytes: u64,
     /// Head to send upstream; kept as it is, in case it must be sent again.
@@ -116,11 +126,14 @@ pub(crate) struct Parts {
     pub(crate) guards: Arc<Registry>,
     pub(crate) max_connections: usize,
     pub(crate) max_handshakes: usize,
+    pub(crate) max_datagram_clients: usize,
     pub(crate) https_port: Option<u16>,
     pub(crate) per_client: Arc<PerClient>,
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
     pub(crate) series: Arc<crate::metrics::Registry>,
     pub(crate) logs: AccessLogs,
+    pub(crate) traces: Traces,
+    pub(crate) challenges: Challenges,
     /// Its number, from 0.
     pub(crate) thread: usize,
 }
@@ -136,6 +149,8 @@ impl Worker {
             series: parts.series,
             thread: parts.thread,
             logs: parts.logs,
+            traces: parts.traces,
+            challenges: parts.challenges,
             guards: parts.guards,
             authorizers: external::Clients::default(),
             buffers: Rc::default(),
@@ -146,6 +161,8 @@ impl Worker {
             https_port: parts.https_port,
             issuer: parts.issuer,
             max_connections: parts.max_connections,
+            max_datagram_clients: parts.max_datagram_clients,
+            datagram_clients: Rc::default(),
             per_client: parts.per_client,
             open: Cell::new(0),
             closed: Notify::new(),
@@ -166,6 +183,15 @@ impl Worker {
         } else {
             self.random.borrow_mut().random_range(0..total)
         }
+    }
+
+    /// An id that is not zero, which would be none.
+    pub(crate) fn random_id<const N: usize>(&self) -> [u8; N] {
+        let mut id = [0; N];
+        while id == [0; N] {
+            self.random.borrow_mut().fill(&mut id[..]);
+        }
+        id
     }
 
     /// A number in `0.0..1.0`.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dialects::gateway_api::BindFailure;
 use futures::future::BoxFuture;
 use routing::BindId;
+use routing::model::{Bind, BindSocket};
 use tokio::time::Instant;
 
 /// When to try again what could not be opened.
@@ -16,24 +16,21 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Opens and closes the data plane's sockets.
 pub trait Sockets: Send + Sync {
-    /// Serves a bind at an address, to clients that speak TLS or not.
+    /// Serves a bind at an address.
     ///
     /// # Errors
     /// Whatever the system says.
-    fn open(&self, id: &BindId, address: SocketAddr, is_tls: bool) -> io::Result<()>;
+    fn open(&self, id: &BindId, socket: BindSocket) -> io::Result<()>;
 
     /// Accepts nothing more for a bind; its address is free afterwards.
     fn close<'s>(&'s self, id: &'s BindId) -> BoxFuture<'s, ()>;
 }
 
-/// Where a bind is, and whether its clients speak TLS.
-type Socket = (SocketAddr, bool);
-
 /// The state of every bind.
 pub(crate) struct Binds {
     sockets: Arc<dyn Sockets>,
-    wanted: BTreeMap<BindId, Socket>,
-    open: BTreeMap<BindId, Socket>,
+    wanted: BTreeMap<BindId, BindSocket>,
+    open: BTreeMap<BindId, BindSocket>,
     failed: BTreeMap<BindId, BindFailure>,
     retry: Option<Instant>,
 }
@@ -50,8 +47,8 @@ impl Binds {
     }
 
     /// Says what there should be.
-    pub(crate) fn want(&mut self, id: &BindId, address: SocketAddr, is_tls: bool) {
-        self.wanted.insert(id.clone(), (address, is_tls));
+    pub(crate) fn want(&mut self, bind: &Bind) {
+        self.wanted.insert(bind.id.clone(), bind.socket());
     }
 
     pub(crate) fn unwant(&mut self, id: &BindId) {
@@ -72,7 +69,7 @@ impl Binds {
     /// gone now and were not before.
     pub(crate) async fn settle(&mut self, now: Instant) -> Vec<BindId> {
         let mut changed = Vec::new();
-        let is_over = |(id, socket): (&BindId, &Socket)| {
+        let is_over = |(id, socket): (&BindId, &BindSocket)| {
             (self.wanted.get(id) != Some(socket)).then(|| id.clone())
         };
         let over: Vec<BindId> = self.open.iter().filter_map(is_over).collect();
@@ -108,16 +105,18 @@ impl Binds {
         changed
     }
 
-    fn attempt(&self, id: &BindId, socket: Socket) -> Result<(), BindFailure> {
-        let (address, is_tls) = socket;
+    fn attempt(&self, id: &BindId, socket: BindSocket) -> Result<(), BindFailure> {
+        let address = socket.address;
+        let is_same =
+            |open: &BindSocket| open.address == address && open.transport() == socket.transport();
         let mut others = self.open.iter();
-        if let Some((other, _)) = others.find(|(_, open)| open.0 == address) {
+        if let Some((other, _)) = others.find(|(_, open)| is_same(open)) {
             return Err(BindFailure {
                 is_address: false,
                 message: format!("{address} belongs to {other}"),
             });
         }
-        self.sockets.open(id, address, is_tls).map_err(|error| {
+        self.sockets.open(id, socket).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied if address.port() < 1024 => {
                     "; ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start"
@@ -136,7 +135,9 @@ impl Binds {
 mod tests {
     use super::*;
     use futures::FutureExt;
+    use routing::model::Transport;
     use std::collections::BTreeSet;
+    use std::net::SocketAddr;
     use std::sync::{Mutex, PoisonError};
 
     /// Addresses are free unless they are in use; `[::1]` is not one of this machine.
@@ -150,11 +151,13 @@ mod tests {
     }
 
     impl Sockets for Fake {
-        fn open(&self, _: &BindId, address: SocketAddr, _: bool) -> io::Result<()> {
-            if address.is_ipv6() {
+        fn open(&self, _: &BindId, socket: BindSocket) -> io::Result<()> {
+            if socket.address.is_ipv6() {
                 return Err(io::ErrorKind::AddrNotAvailable.into());
             }
-            if self.busy().insert(address) {
+            // Only TCP is kept here: the two have ports of their own.
+            let is_udp = socket.transport() == Transport::Udp;
+            if is_udp || self.busy().insert(socket.address) {
                 Ok(())
             } else {
                 Err(io::ErrorKind::AddrInUse.into())
@@ -174,13 +177,23 @@ mod tests {
         BindId(text.into())
     }
 
+    fn bind(text: &str, address: SocketAddr) -> Bind {
+        Bind {
+            id: id(text),
+            address,
+            is_tls: false,
+            sealed: Vec::new(),
+            stream: None,
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_fails_is_told_once_and_tried_again_later() {
         let fake = Arc::new(Fake::default());
         let mut binds = Binds::new(Arc::clone(&fake) as Arc<dyn Sockets>);
         let busy: SocketAddr = ([127, 0, 0, 1], 80).into();
         fake.busy().insert(busy);
-        binds.want(&id("127.0.0.1:80"), busy, false);
+        binds.want(&bind("127.0.0.1:80", busy));
         let now = Instant::now();
         assert_eq!(binds.settle(now).await, [id("127.0.0.1:80")]);
         assert!(!binds.failed()[&id("127.0.0.1:80")].is_address);
@@ -197,10 +210,10 @@ mod tests {
         let fake = Arc::new(Fake::default());
         let mut binds = Binds::new(fake);
         let address: SocketAddr = ([127, 0, 0, 1], 80).into();
-        binds.want(&id("127.0.0.1:80"), address, false);
+        binds.want(&bind("127.0.0.1:80", address));
         let now = Instant::now();
         binds.settle(now).await;
-        binds.want(&id("second"), address, false);
+        binds.want(&bind("second", address));
         binds.settle(now).await;
         assert!(
             binds.failed()[&id("second")]
@@ -214,10 +227,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_port_of_tcp_and_the_same_of_udp_are_two() {
+        let mut binds = Binds::new(Arc::new(Fake::default()));
+        let address: SocketAddr = ([127, 0, 0, 1], 53).into();
+        let datagrams = |name: &str| Bind {
+            stream: Some(Transport::Udp),
+            ..bind(name, address)
+        };
+        binds.want(&bind("tcp", address));
+        binds.want(&datagrams("udp"));
+        binds.settle(Instant::now()).await;
+        assert!(binds.failed().is_empty());
+        binds.want(&datagrams("udp 2"));
+        binds.settle(Instant::now()).await;
+        let message = &binds.failed()[&id("udp 2")].message;
+        assert!(message.contains("belongs to udp"), "{message}");
+    }
+
+    #[tokio::test]
     async fn an_address_of_another_machine_is_told_as_such() {
         let mut binds = Binds::new(Arc::new(Fake::default()));
         let address = "[2001:db8::1]:80".parse().expect("an address");
-        binds.want(&id("a"), address, false);
+        binds.want(&bind("a", address));
         binds.settle(Instant::now()).await;
         assert!(binds.failed()[&id("a")].is_address);
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use api::gateway::v1::Gateway;
-use dialects::gateway_api::Plan;
+use dialects::gateway_api::{Plan, Protocol};
 use k8s_openapi::api::core::v1::{
     LoadBalancerIngress, LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus,
 };
@@ -23,11 +23,15 @@ pub(crate) fn service(gateway: &Gateway, plan: &Plan) -> Service {
     let infrastructure = gateway.spec.infrastructure.clone().unwrap_or_default();
     let mut labels = infrastructure.labels;
     labels.insert(GATEWAY_NAME.to_owned(), short(&plan.name.name, LABEL_BYTES));
-    let mut ports: BTreeMap<u16, ServicePort> = BTreeMap::new();
+    let mut ports: BTreeMap<(u16, bool), ServicePort> = BTreeMap::new();
     for listener in &plan.listeners {
-        ports.entry(listener.port).or_insert_with(|| ServicePort {
-            name: Some(format!("port-{}", listener.port)),
+        let is_udp = listener.protocol == Some(Protocol::Udp);
+        let suffix = if is_udp { "-udp" } else { "" };
+        let place = (listener.port, is_udp);
+        ports.entry(place).or_insert_with(|| ServicePort {
+            name: Some(format!("port-{}{suffix}", listener.port)),
             port: i32::from(listener.port),
+            protocol: is_udp.then(|| "UDP".to_owned()),
             ..ServicePort::default()
         });
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::gateway::v1::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, RouteStatus,
+    TcpRoute, TlsRoute, UdpRoute,
 };
 use api::gateway::v1alpha1::BackendTrafficPolicy;
 use dialects::Name;
@@ -60,6 +61,9 @@ pub(crate) struct Caches {
     pub(crate) listener_sets: Informer<ListenerSet>,
     pub(crate) backend_tls: Informer<BackendTlsPolicy>,
     pub(crate) backend_traffic: Informer<BackendTrafficPolicy>,
+    pub(crate) tls_routes: Informer<TlsRoute>,
+    pub(crate) tcp_routes: Informer<TcpRoute>,
+    pub(crate) udp_routes: Informer<UdpRoute>,
 }
 
 /// Outcomes that are to be written. Clone freely; clones are one.
@@ -196,20 +200,22 @@ impl Shared {
             Due::Route(key) => {
                 let outcome = self.held().routes.get(key).cloned();
                 if let Some(outcome) = outcome {
-                    match key.kind {
-                        RouteKind::Http => {
-                            self.write_route(&self.caches.http_routes, key, &outcome)
-                                .await?;
-                        }
-                        RouteKind::Grpc => {
-                            self.write_route(&self.caches.grpc_routes, key, &outcome)
-                                .await?;
-                        }
-                    }
+                    self.write_route_of(key, &outcome).await?;
                 }
             }
         }
         Ok(Action::Await)
+    }
+
+    async fn write_route_of(&self, key: &RouteKey, outcome: &RouteOutcome) -> Result<(), Error> {
+        let caches = &self.caches;
+        match key.kind {
+            RouteKind::Http => self.write_route(&caches.http_routes, key, outcome).await,
+            RouteKind::Grpc => self.write_route(&caches.grpc_routes, key, outcome).await,
+            RouteKind::Tls => self.write_route(&caches.tls_routes, key, outcome).await,
+            RouteKind::Tcp => self.write_route(&caches.tcp_routes, key, outcome).await,
+            RouteKind::Udp => self.write_route(&caches.udp_routes, key, outcome).await,
+        }
     }
 
     async fn write_class(&self, name: &Arc<str>) -> Result<(), Error> {
@@ -334,6 +340,24 @@ impl Routed for HttpRoute {
 }
 
 impl Routed for GrpcRoute {
+    fn status(&self) -> Option<&RouteStatus> {
+        self.status.as_ref()
+    }
+}
+
+impl Routed for TlsRoute {
+    fn status(&self) -> Option<&RouteStatus> {
+        self.status.as_ref()
+    }
+}
+
+impl Routed for TcpRoute {
+    fn status(&self) -> Option<&RouteStatus> {
+        self.status.as_ref()
+    }
+}
+
+impl Routed for UdpRoute {
     fn status(&self) -> Option<&RouteStatus> {
         self.status.as_ref()
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::gateway::v1::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
+    TcpRoute, TlsRoute, UdpRoute,
 };
 use api::gateway::v1alpha1::BackendTrafficPolicy;
 use api::networking::v1alpha1::Ingress;
@@ -51,6 +52,9 @@ pub(crate) struct Pending {
     pub(crate) backend_traffic_policies: Changes<BackendTrafficPolicy>,
     pub(crate) http_routes: Changes<HttpRoute>,
     pub(crate) grpc_routes: Changes<GrpcRoute>,
+    pub(crate) tls_routes: Changes<TlsRoute>,
+    pub(crate) tcp_routes: Changes<TcpRoute>,
+    pub(crate) udp_routes: Changes<UdpRoute>,
     /// Objects of other gateways' kinds.
     pub(crate) foreign: HashMap<ForeignKey, Option<Arc<Object>>>,
     pub(crate) pods: HashMap<Name, Option<Labels>>,

@@ -217,6 +217,18 @@ impl Index {
             let kind = RouteKind::Grpc;
             self.put_route(RouteKey { kind, name }, route.map(Written::Grpc), now);
         }
+        for (name, route) in pending.tls_routes {
+            let kind = RouteKind::Tls;
+            self.put_route(RouteKey { kind, name }, route.map(Written::Tls), now);
+        }
+        for (name, route) in pending.tcp_routes {
+            let kind = RouteKind::Tcp;
+            self.put_route(RouteKey { kind, name }, route.map(Written::Tcp), now);
+        }
+        for (name, route) in pending.udp_routes {
+            let kind = RouteKind::Udp;
+            self.put_route(RouteKey { kind, name }, route.map(Written::Udp), now);
+        }
         for (name, labels) in pending.pods {
             let changed = self.objects.put_pod(&name, labels);
             self.mark(changed);

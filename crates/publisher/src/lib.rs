@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use api::gateway::v1::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
+    TcpRoute, TlsRoute, UdpRoute,
 };
 use api::gateway::v1alpha1::BackendTrafficPolicy;
 use api::names::{CLUSTER_DOMAIN, GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
@@ -199,6 +200,9 @@ fn follow_gateway_api(
         listener_sets: cluster.informer::<ListenerSet>(tasks),
         backend_tls: cluster.informer::<BackendTlsPolicy>(tasks),
         backend_traffic: cluster.informer::<BackendTrafficPolicy>(tasks),
+        tls_routes: cluster.informer::<TlsRoute>(tasks),
+        tcp_routes: cluster.informer::<TcpRoute>(tasks),
+        udp_routes: cluster.informer::<UdpRoute>(tasks),
     };
     inbox::follow(inbox, &namespaces, |pending| &mut pending.namespaces);
     inbox::follow_pods(inbox, &pods);
@@ -221,6 +225,9 @@ fn follow_gateway_api(
     inbox::follow(inbox, &caches.grpc_routes, |pending| {
         &mut pending.grpc_routes
     });
+    inbox::follow(inbox, &caches.tls_routes, |pending| &mut pending.tls_routes);
+    inbox::follow(inbox, &caches.tcp_routes, |pending| &mut pending.tcp_routes);
+    inbox::follow(inbox, &caches.udp_routes, |pending| &mut pending.udp_routes);
     let synced = vec![
         namespaces.synced().shared(),
         pods.synced().shared(),
@@ -233,6 +240,9 @@ fn follow_gateway_api(
         caches.listener_sets.synced().shared(),
         caches.backend_tls.synced().shared(),
         caches.backend_traffic.synced().shared(),
+        caches.tls_routes.synced().shared(),
+        caches.tcp_routes.synced().shared(),
+        caches.udp_routes.synced().shared(),
     ];
     (caches, synced)
 }

@@ -6,14 +6,13 @@
 mod attached;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use api::gateway::reason;
 use api::gateway::v1::{Gateway, GatewayClass, GatewayClassSpec};
 use api::names::INGRESS_CLASS;
 use dialects::foreign::{Kind, Object};
-use dialects::gateway_api::{self, Adopt, RouteKind};
+use dialects::gateway_api::{self, Adopt};
 use dialects::migrate::{self, Migration};
 use dialects::{Effect, GatewayPorts, Name};
 use futures::FutureExt;
@@ -22,6 +21,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use routing::BindId;
+use routing::model::BindSocket;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -125,7 +125,7 @@ fn settings(kinds: &'static [&'static Kind]) -> Settings {
 struct Unopened;
 
 impl Sockets for Unopened {
-    fn open(&self, _: &BindId, _: SocketAddr, _: bool) -> std::io::Result<()> {
+    fn open(&self, _: &BindId, _: BindSocket) -> std::io::Result<()> {
         Ok(())
     }
 
@@ -233,6 +233,15 @@ impl Reading<'_> {
             }
             ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy") => {
                 put(&mut pending.backend_traffic_policies, object).map(|_| true)
+            }
+            ("gateway.networking.k8s.io", "TLSRoute") => {
+                put(&mut pending.tls_routes, object).map(|_| true)
+            }
+            ("gateway.networking.k8s.io", "TCPRoute") => {
+                put(&mut pending.tcp_routes, object).map(|_| true)
+            }
+            ("gateway.networking.k8s.io", "UDPRoute") => {
+                put(&mut pending.udp_routes, object).map(|_| true)
             }
             ("gateway.networking.k8s.io", "ReferenceGrant") => {
                 put(&mut pending.grants, object).map(|_| false)
@@ -369,10 +378,7 @@ impl Findings<'_> {
     fn of_gateway_api(&mut self, index: &mut Index, gateways: &BTreeMap<Name, Arc<Gateway>>) {
         let outcomes = index.take_gateway_outcomes();
         for (key, outcome) in outcomes.routes {
-            let kind = match key.kind {
-                RouteKind::Http => "HTTPRoute",
-                RouteKind::Grpc => "GRPCRoute",
-            };
+            let kind = key.kind.name();
             let parents = outcome.map(|outcome| outcome.parents).unwrap_or_default();
             let found = parents
                 .into_iter()

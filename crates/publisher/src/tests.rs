@@ -94,7 +94,7 @@ fn endpoints(snapshots: &Snapshots<Snapshot>) -> Option<Vec<String>> {
 struct NoSockets;
 
 impl Sockets for NoSockets {
-    fn open(&self, _: &routing::BindId, _: SocketAddr, _: bool) -> std::io::Result<()> {
+    fn open(&self, _: &routing::BindId, _: routing::model::BindSocket) -> std::io::Result<()> {
         Ok(())
     }
 
@@ -123,7 +123,7 @@ pub(crate) fn settings() -> Settings {
 const KUBERNETES_INGRESSES: &str = "ingresses.networking.k8s.io";
 
 /// What the other dialects watch; nothing happens there.
-const OTHERS: [(&str, &str, &str); 12] = [
+const OTHERS: [(&str, &str, &str); 15] = [
     ("pods", "v1", "Pod"),
     (KUBERNETES_INGRESSES, "networking.k8s.io/v1", "Ingress"),
     ("configmaps", "v1", "ConfigMap"),
@@ -156,6 +156,9 @@ const OTHERS: [(&str, &str, &str); 12] = [
     ),
     ("httproutes", "gateway.networking.k8s.io/v1", "HTTPRoute"),
     ("grpcroutes", "gateway.networking.k8s.io/v1", "GRPCRoute"),
+    ("tlsroutes", "gateway.networking.k8s.io/v1", "TLSRoute"),
+    ("tcproutes", "gateway.networking.k8s.io/v1", "TCPRoute"),
+    ("udproutes", "gateway.networking.k8s.io/v1", "UDPRoute"),
 ];
 
 struct Rig {

@@ -12,12 +12,13 @@ use kube::{Api, Client, Resource};
 use lifecycle::Tasks;
 use serde::de::DeserializeOwned;
 
-use crate::Informer;
+use crate::{Informer, Keeper};
 
 /// Access to one API server. Clone freely.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    keeper: Option<Arc<dyn Keeper>>,
     informers: Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send>>>>,
 }
 
@@ -26,7 +27,17 @@ impl Cluster {
     pub fn new(client: Client) -> Self {
         Self {
             client,
+            keeper: None,
             informers: Arc::default(),
+        }
+    }
+
+    /// As [`Self::new`], for the server in this process: `keeper` holds the objects that nobody
+    /// uses.
+    pub fn beside(client: Client, keeper: Arc<dyn Keeper>) -> Self {
+        Self {
+            keeper: Some(keeper),
+            ..Self::new(client)
         }
     }
 
@@ -45,7 +56,8 @@ impl Cluster {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let entry = informers.entry(TypeId::of::<K>()).or_insert_with(|| {
-            Box::new(Informer::<K>::start(Api::all(self.client.clone()), tasks))
+            let api = Api::all(self.client.clone());
+            Box::new(Informer::<K>::start(api, self.keeper.clone(), tasks))
         });
         entry
             .downcast_ref::<Informer<K>>()

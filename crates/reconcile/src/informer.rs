@@ -3,10 +3,11 @@
 //! Handlers run after the cache holds the change, in the task of the watch: they must only put
 //! keys into queues or set flags, never wait.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -16,6 +17,7 @@ use lifecycle::{Stage, Tasks};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use crate::cache::{Held, Keeper, Kind, Objects, Source, State};
 use crate::{Key, Queue, controller_of};
 
 /// What happened to an object.
@@ -55,25 +57,8 @@ struct Shared<K> {
     objects: RwLock<Objects<K>>,
     handlers: Mutex<Vec<Handler<K>>>,
     synced: watch::Sender<bool>,
-}
-
-struct Objects<K> {
-    /// Ordered, so that a namespace is a range.
-    known: BTreeMap<Key, Arc<K>>,
-    /// Uid of the controlling owner (empty without one) → keys: a set of pods is found without
-    /// looking at all of its namespace.
-    by_controller: HashMap<String, BTreeSet<Key>>,
-    /// The newest revision that the watch has told of since the last full list.
-    seen: Option<u64>,
-}
-
-/// Where an object's state comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    List,
-    Watch,
-    /// A write of this process.
-    Own,
+    keeper: Option<Arc<dyn Keeper>>,
+    kind: Kind,
 }
 
 impl<K> Informer<K>
@@ -81,12 +66,9 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     /// Starts the watch. It is renewed for ever; its errors are logged and retried with backoff.
-    pub fn start(api: Api<K>, tasks: &Tasks) -> Self {
-        let shared = Arc::new(Shared {
-            objects: RwLock::new(Objects::new()),
-            handlers: Mutex::default(),
-            synced: watch::channel(false).0,
-        });
+    /// `keeper` holds what is not in use.
+    pub fn start(api: Api<K>, keeper: Option<Arc<dyn Keeper>>, tasks: &Tasks) -> Self {
+        let shared = Arc::new(Shared::new(keeper));
         let informer = Self {
             shared: Arc::clone(&shared),
         };
@@ -104,35 +86,47 @@ where
 
     /// The object of this key, if it exists.
     pub fn get(&self, key: &Key) -> Option<Arc<K>> {
-        self.read().known.get(key).cloned()
+        self.shared.get(&key.path())
     }
 
-    /// Every object, ordered by namespace and name.
+    /// Every object, ordered by namespace and name. Reads all of them: not for what happens often.
     pub fn list(&self) -> Vec<Arc<K>> {
-        self.read().known.values().cloned().collect()
+        let states: Vec<_> = {
+            let objects = self.shared.read();
+            objects.all().map(|(_, state)| state.clone()).collect()
+        };
+        states
+            .iter()
+            .filter_map(|state| self.shared.object(state))
+            .collect()
     }
 
-    /// The objects of one namespace for which `wanted` holds.
+    /// The objects of one namespace for which `wanted` holds. Reads all of the namespace: not for
+    /// what happens often with kinds of which there are many.
     pub fn in_namespace(&self, namespace: &str, wanted: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        let objects = self.read();
-        let range = objects
-            .known
-            .range(Key::new(namespace, "")..)
-            .take_while(|(key, _)| key.namespace == namespace);
-        range
-            .filter(|(_, object)| wanted(object))
-            .map(|(_, object)| Arc::clone(object))
+        let states: Vec<_> = {
+            let objects = self.shared.read();
+            objects.namespace(namespace).cloned().collect()
+        };
+        states
+            .iter()
+            .filter_map(|state| self.shared.object(state))
+            .filter(|object| wanted(object))
             .collect()
     }
 
     /// The objects of a namespace that the owner with this uid controls.
     pub fn owned_by(&self, namespace: &str, uid: &str) -> Vec<Arc<K>> {
-        self.read().controlled(namespace, uid)
+        let paths = self.shared.read().controlled(namespace, uid);
+        paths
+            .iter()
+            .filter_map(|path| self.shared.get(path))
+            .collect()
     }
 
     /// The objects of a namespace that nobody controls.
     pub fn orphans(&self, namespace: &str) -> Vec<Arc<K>> {
-        self.read().controlled(namespace, "")
+        self.owned_by(namespace, "")
     }
 
     /// Takes over what a write of this process returned, ahead of the watch: a reconcile that
@@ -184,14 +178,10 @@ where
         }
         .boxed()
     }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Objects<K>> {
-        self.shared
-            .objects
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
+
+/// How often objects that nobody used meanwhile are left with the keeper.
+const AGE_EVERY: Duration = Duration::from_secs(10);
 
 async fn follow<K>(api: Api<K>, shared: &Shared<K>)
 where
@@ -204,70 +194,92 @@ where
         backoff
     ));
     let mut listed = HashSet::new();
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => {
-                listed.clear();
-                shared.write().seen = None;
+    let mut age = tokio::time::interval(AGE_EVERY);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            _ = age.tick(), if shared.keeper.is_some() => {
+                shared.age();
+                continue;
             }
-            Ok(Event::InitApply(object)) => {
-                listed.insert(Key::of(&object));
+        };
+        match event {
+            Some(Ok(Event::Init)) => {
+                listed.clear();
+                shared.write().begin();
+            }
+            Some(Ok(Event::InitApply(object))) => {
+                listed.insert(Key::of(&object).path());
                 shared.apply(object, Source::List);
             }
-            Ok(Event::InitDone) => {
+            Some(Ok(Event::InitDone)) => {
                 shared.forget_all_but(&listed);
                 listed = HashSet::new();
                 shared.synced.send_replace(true);
             }
-            Ok(Event::Apply(object)) => shared.apply(object, Source::Watch),
-            Ok(Event::Delete(object)) => shared.delete(&Key::of(&object), Arc::new(object)),
-            Err(error) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed, renewing it"),
+            Some(Ok(Event::Apply(object))) => shared.apply(object, Source::Watch),
+            Some(Ok(Event::Delete(object))) => shared.delete(Arc::new(object)),
+            Some(Err(error)) => {
+                tracing::warn!(kind = %K::kind(&()), %error, "watch failed, renewing it");
+            }
+            None => return,
         }
     }
 }
 
 impl<K: Resource<DynamicType = ()>> Shared<K> {
+    fn new(keeper: Option<Arc<dyn Keeper>>) -> Self {
+        Self {
+            objects: RwLock::new(Objects::new()),
+            handlers: Mutex::default(),
+            synced: watch::channel(false).0,
+            keeper,
+            kind: Kind {
+                group: K::group(&()).into_owned(),
+                version: K::version(&()).into_owned(),
+                plural: K::plural(&()).into_owned(),
+            },
+        }
+    }
+
     fn apply(&self, mut object: K, source: Source) {
         // Half of most objects, and nothing that a controller looks at; a write that leaves it
         // out keeps it.
         object.meta_mut().managed_fields = None;
-        let (key, object) = (Key::of(&object), Arc::new(object));
+        let (path, object) = (Key::of(&object).path(), Arc::new(object));
         {
             let mut objects = self.write();
             if source == Source::Watch {
                 objects.saw(object.as_ref());
             }
-            if !objects.is_news(&key, object.as_ref(), source) {
+            if !objects.is_news(&path, object.as_ref(), source) {
                 return;
             }
-            objects.insert(key, Arc::clone(&object));
+            objects.insert(&path, Arc::clone(&object), self.keeper.is_some());
+            objects.trim(|path| self.hold(path));
         }
         self.tell(&Change::Applied(object));
     }
 
-    fn delete(&self, key: &Key, last: Arc<K>) {
+    fn delete(&self, last: Arc<K>) {
         {
             let mut objects = self.write();
             objects.saw(last.as_ref());
-            objects.remove(key);
+            objects.remove(&Key::of(last.as_ref()).path());
         }
         self.tell(&Change::Deleted(last));
     }
 
-    fn forget_all_but(&self, listed: &HashSet<Key>) {
-        let gone: HashMap<Key, Arc<K>> = {
-            let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
-            objects
-                .known
-                .iter()
-                .filter(|(key, _)| !listed.contains(key))
-                .map(|(k, o)| (k.clone(), Arc::clone(o)))
-                .collect()
-        };
-        for (key, object) in gone {
-            self.write().remove(&key);
-            self.tell(&Change::Deleted(object));
-        }
+    fn age(&self) {
+        self.write().age(|path| self.hold(path));
+    }
+
+    fn hold(&self, path: &str) -> Option<Held> {
+        self.keeper.as_ref()?.hold(&self.kind, &Key::at(path))
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Objects<K>> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Objects<K>> {
@@ -286,91 +298,53 @@ impl<K: Resource<DynamicType = ()>> Shared<K> {
     }
 }
 
-impl<K> Objects<K> {
-    fn new() -> Self {
-        Self {
-            known: BTreeMap::new(),
-            by_controller: HashMap::new(),
-            seen: None,
+impl<K: Resource<DynamicType = ()> + DeserializeOwned> Shared<K> {
+    fn get(&self, path: &str) -> Option<Arc<K>> {
+        let state = self.read().get(path)?;
+        let object = self.object(&state)?;
+        if let State::Held(held) = &state {
+            let mut objects = self.write();
+            objects.warm_up(path, held, &object);
+            objects.trim(|path| self.hold(path));
         }
-    }
-}
-
-impl<K: Resource<DynamicType = ()>> Objects<K> {
-    fn insert(&mut self, key: Key, object: Arc<K>) {
-        self.remove(&key);
-        let controller = controller_uid(object.as_ref()).to_owned();
-        self.by_controller
-            .entry(controller)
-            .or_default()
-            .insert(key.clone());
-        self.known.insert(key, object);
+        Some(object)
     }
 
-    fn remove(&mut self, key: &Key) {
-        let Some(old) = self.known.remove(key) else {
-            return;
+    /// The object, read again if it is held.
+    fn object(&self, state: &State<K>) -> Option<Arc<K>> {
+        let held = match state {
+            State::Here { object, .. } => return Some(Arc::clone(object)),
+            State::Held(held) => held,
         };
-        let controller = controller_uid(old.as_ref());
-        if let Some(keys) = self.by_controller.get_mut(controller) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.by_controller.remove(controller);
+        let json = self.keeper.as_ref()?.json(held)?;
+        match serde_json::from_slice::<K>(&json) {
+            Ok(mut object) => {
+                object.meta_mut().managed_fields = None;
+                Some(Arc::new(object))
+            }
+            // The watch has read the same bytes, so this cannot be.
+            Err(error) => {
+                tracing::error!(kind = %K::kind(&()), %error, "cannot read an object again");
+                None
             }
         }
     }
 
-    fn controlled(&self, namespace: &str, uid: &str) -> Vec<Arc<K>> {
-        let Some(keys) = self.by_controller.get(uid) else {
-            return Vec::new();
+    fn forget_all_but(&self, listed: &HashSet<String>) {
+        let gone: Vec<(Arc<str>, State<K>)> = {
+            let objects = self.read();
+            let gone = objects.all().filter(|(path, _)| !listed.contains(&***path));
+            gone.map(|(path, state)| (Arc::clone(path), state.clone()))
+                .collect()
         };
-        let range = keys.range(Key::new(namespace, "")..);
-        range
-            .take_while(|key| key.namespace == namespace)
-            .filter_map(|key| self.known.get(key).map(Arc::clone))
-            .collect()
-    }
-
-    fn saw(&mut self, object: &K) {
-        self.seen = self.seen.max(revision(object));
-    }
-
-    /// Whether handlers should hear of this state. The watch tells of our own writes again, and
-    /// a renewed watch lists what is known already.
-    fn is_news(&self, key: &Key, object: &K, source: Source) -> bool {
-        let known = self.known.get(key).map(AsRef::as_ref);
-        let differs = known
-            .is_none_or(|known| known.meta().resource_version != object.meta().resource_version);
-        let is_newer = match (known.and_then(revision), revision(object)) {
-            (Some(known), Some(object)) => object > known,
-            _ => true,
-        };
-        match source {
-            // After a restore from a backup, revisions may go back.
-            Source::List => differs,
-            Source::Watch => differs && is_newer,
-            // What the watch has passed it has told, and a deletion may have followed since. So
-            // the order of revisions must be known, and this one must be ahead of the watch.
-            Source::Own => {
-                differs && is_newer && self.seen.is_some_and(|seen| revision(object) > Some(seen))
+        for (path, state) in gone {
+            let last = self.object(&state);
+            self.write().remove(&path);
+            if let Some(last) = last {
+                self.tell(&Change::Deleted(last));
             }
         }
     }
-}
-
-fn controller_uid<K: Resource>(object: &K) -> &str {
-    let owners = object
-        .meta()
-        .owner_references
-        .as_deref()
-        .unwrap_or_default();
-    let controller = owners.iter().find(|owner| owner.controller == Some(true));
-    controller.map_or("", |owner| owner.uid.as_str())
-}
-
-/// The revision as a number, if the server writes numbers: then they order the writes of a kind.
-fn revision<K: Resource>(object: &K) -> Option<u64> {
-    object.meta().resource_version.as_ref()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -386,16 +360,11 @@ mod tests {
     }
 
     fn shared() -> Shared<ConfigMap> {
-        Shared {
-            objects: RwLock::new(Objects::new()),
-            handlers: Mutex::default(),
-            synced: watch::channel(true).0,
-        }
+        Shared::new(None)
     }
 
     fn known(shared: &Shared<ConfigMap>) -> Option<String> {
-        let objects = shared.objects.read().expect("not poisoned");
-        let found = objects.known.get(&Key::of(&at("0")));
+        let found = shared.get(&Key::of(&at("0")).path());
         found.and_then(|object| object.metadata.resource_version.clone())
     }
 
@@ -419,7 +388,7 @@ mod tests {
     fn a_write_that_the_watch_has_passed_never_brings_a_deleted_object_back() {
         let shared = shared();
         shared.apply(at("4"), Source::Watch);
-        shared.delete(&Key::of(&at("6")), Arc::new(at("6")));
+        shared.delete(Arc::new(at("6")));
         shared.apply(at("5"), Source::Own);
         assert_eq!(known(&shared), None);
     }
@@ -438,8 +407,7 @@ mod tests {
         let mut object = at("4");
         object.metadata.managed_fields = Some(vec![Default::default()]);
         shared.apply(object, Source::Watch);
-        let objects = shared.objects.read().expect("not poisoned");
-        let kept = objects.known.values().next().expect("known");
+        let kept = shared.get(&Key::of(&at("4")).path()).expect("known");
         assert_eq!(kept.metadata.managed_fields, None);
     }
 }

@@ -22,6 +22,17 @@ impl Key {
         }
     }
 
+    /// `namespace/name`, or `name` without a namespace.
+    pub fn path(&self) -> String {
+        self.to_string()
+    }
+
+    /// The key of a path.
+    pub fn at(path: &str) -> Self {
+        let (namespace, name) = path.split_once('/').unwrap_or(("", path));
+        Self::new(namespace, name)
+    }
+
     /// The key of an object.
     pub fn of<K: Resource>(object: &K) -> Self {
         Self::new(object.namespace().unwrap_or_default(), object.name_any())

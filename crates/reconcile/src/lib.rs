@@ -16,19 +16,23 @@
 //! }
 //! ```
 
+mod cache;
 mod cluster;
 pub mod dynamic;
 mod error;
 mod event;
+mod index;
 mod informer;
 mod key;
 mod queue;
 mod run;
 pub mod write;
 
+pub use cache::{Held, Keeper, Kind};
 pub use cluster::Cluster;
 pub use error::Error;
 pub use event::Recorder;
+pub use index::Index;
 pub use informer::{Change, Informer};
 pub use key::{Key, controller_of};
 pub use queue::Queue;

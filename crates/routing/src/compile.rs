@@ -13,9 +13,10 @@ use crate::matcher::RouteTable;
 use crate::model::tls::{TlsHost, TlsId};
 use crate::model::{
     Action, Backend, BackendId, Bind, BindId, Credentials, Guards, HostPattern, Model, Route,
-    RouteId, Visibility,
+    RouteId, Stream, StreamId, Visibility,
 };
-use crate::snapshot::{BindKey, BoundHosts, CompiledRoute, CompiledSplit, Host, Hosts, Snapshot};
+use crate::snapshot::{BindKey, BoundHosts, CompiledRoute, Host, Hosts, Snapshot};
+use crate::stream::StreamCompiler;
 use crate::tls::{TlsCompiler, TlsTables};
 
 /// Something in the model that cannot work as written.
@@ -57,6 +58,9 @@ pub fn compile(model: &Model, previous: Option<&Snapshot>) -> (Snapshot, Vec<Fin
     }
     for (id, host) in &model.tls {
         compiler.put_tls(id.clone(), Arc::clone(host));
+    }
+    for (id, stream) in &model.streams {
+        compiler.put_stream(id.clone(), Arc::clone(stream));
     }
     if let Some(previous) = previous {
         compiler.adopt(previous);
@@ -103,6 +107,7 @@ pub struct Compiler {
     dirty_routes: HashSet<RouteId>,
     dirty_backends: HashMap<BackendId, Option<Arc<Backend>>>,
     tls: TlsCompiler,
+    streams: StreamCompiler,
     snapshot: Snapshot,
 }
 
@@ -193,6 +198,18 @@ impl Compiler {
         self.tls.remove(id);
     }
 
+    /// Adds or replaces a stream. Nothing is dirty if it equals the one that is there.
+    pub fn put_stream(&mut self, id: StreamId, stream: Arc<Stream>) {
+        let changed = self.streams.put(id, stream);
+        self.dirty_binds.extend(changed);
+    }
+
+    /// Removes a stream, if it is there.
+    pub fn remove_stream(&mut self, id: &StreamId) {
+        let changed = self.streams.remove(id);
+        self.dirty_binds.extend(changed);
+    }
+
     /// Whether [`Self::compile`] would give a snapshot other than the last.
     pub fn is_dirty(&self) -> bool {
         !self.dirty_hosts.is_empty()
@@ -235,7 +252,10 @@ impl Compiler {
                 let changes = changes.remove(&Some(id.clone())).unwrap_or_default();
                 Arc::new(BoundHosts {
                     bind: Arc::clone(bind),
-                    tcp: bind.tcp.as_ref().map(CompiledSplit::new),
+                    stream: bind.stream.and_then(|_| {
+                        let before = held.and_then(|bound| bound.stream.as_ref());
+                        self.streams.compile(&id, before)
+                    }),
                     hosts: changes.apply(&hosts),
                 })
             });
@@ -371,7 +391,8 @@ impl Compiler {
         self.dirty_hosts.extend(gone);
         for entry in previous.binds.iter() {
             let bind = &entry.value.bind;
-            if self.binds.get(&bind.id) == Some(bind) {
+            // What streams do is not compared: they are few and made anew.
+            if self.binds.get(&bind.id) == Some(bind) && bind.stream.is_none() {
                 self.dirty_binds.remove(&bind.id);
             } else {
                 self.dirty_binds.insert(bind.id.clone());

@@ -18,6 +18,7 @@ mod query;
 pub mod reference;
 pub mod regex;
 mod snapshot;
+mod stream;
 mod table;
 pub mod template;
 mod tls;

@@ -18,7 +18,7 @@ mod guard;
 mod policy;
 mod predicate;
 
-pub use bind::{Bind, BindId};
+pub use bind::{Bind, BindId, BindSocket, Stream, StreamId, Transport};
 pub use filter::{
     Cors, Filters, Instead, Mirror, Origins, PathEdit, Redirect, RedirectPort, Retry, RetryWhen,
     Share, Template,
@@ -42,6 +42,8 @@ pub struct Model {
     pub routes: BTreeMap<RouteId, Arc<Route>>,
     pub backends: BTreeMap<BackendId, Arc<Backend>>,
     pub tls: BTreeMap<tls::TlsId, Arc<tls::TlsHost>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub streams: BTreeMap<StreamId, Arc<Stream>>,
 }
 
 /// Identity of a route: stable while its object and field keep their place.

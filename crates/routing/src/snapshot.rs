@@ -17,8 +17,9 @@ use crate::guards::{CompiledGuards, Slot};
 use crate::matcher::RouteTable;
 use crate::model::{
     Action, Arm, Backend, BackendId, Bind, BindId, Filters, HeaderOps, HostPattern, Origin,
-    Respond, Route, RouteId, Split, Visibility,
+    Respond, Route, RouteId, Split, Stream, Visibility,
 };
+use crate::stream::CompiledStream;
 use crate::table::Table;
 use crate::tls::TlsTables;
 
@@ -97,7 +98,7 @@ pub(crate) struct Hosts {
 /// A bind and what it serves.
 pub(crate) struct BoundHosts {
     pub(crate) bind: Arc<Bind>,
-    pub(crate) tcp: Option<CompiledSplit>,
+    pub(crate) stream: Option<CompiledStream>,
     pub(crate) hosts: Hosts,
 }
 
@@ -255,9 +256,15 @@ impl Snapshot {
         Some(&self.bound(bind)?.bind)
     }
 
-    /// Where connections to a bind go as they are, if that is what it is for.
-    pub fn tcp_at(&self, bind: &BindKey) -> Option<&CompiledSplit> {
-        self.bound(bind)?.tcp.as_ref()
+    /// Where what comes to a bind goes as it is. The same `Arc` as long as nothing about it
+    /// changed. `None` if it goes nowhere, or if the bind is for HTTP.
+    pub fn stream_at(&self, bind: &BindKey) -> Option<&Arc<CompiledSplit>> {
+        self.bound(bind)?.stream.as_ref()?.split.as_ref()
+    }
+
+    /// What users said about where such a bind leads.
+    pub fn stream_source_at(&self, bind: &BindKey) -> Option<&Arc<Stream>> {
+        Some(&self.bound(bind)?.stream.as_ref()?.source)
     }
 
     /// All binds, in no order that means anything.
@@ -523,6 +530,12 @@ impl CompiledSplit {
         Self {
             arms: arms.collect(),
         }
+    }
+
+    /// Whether some share goes to this backend.
+    pub fn leads_to(&self, backend: &BackendId) -> bool {
+        let mut arms = self.arms.iter().map(|(_, arm)| arm);
+        arms.any(|arm| arm.instead.is_none() && arm.backend == *backend)
     }
 
     /// The sum of all weights; never zero. One arm alone needs no draw.

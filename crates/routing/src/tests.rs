@@ -569,7 +569,7 @@ impl Edit {
                             address: ([127, 0, 0, 1], 80).into(),
                             is_tls: false,
                             sealed: route(&sealed, 0, vec![]).hosts,
-                            tcp: None,
+                            stream: None,
                         });
                         model.binds.insert(id, Arc::clone(&bind));
                         compiler.put_bind(bind);
@@ -629,7 +629,7 @@ fn a_bind_ends_the_search_at_its_listeners_hosts() {
             address: ([127, 0, 0, 2], 80).into(),
             sealed: route(sealed, 0, vec![]).hosts,
             is_tls: false,
-            tcp: None,
+            stream: None,
         })
     };
     let key = BindKey::new(id.clone());

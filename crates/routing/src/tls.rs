@@ -23,7 +23,7 @@ pub struct CompiledTls {
     prepared: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
-/// Whether the gateway ends a TLS connection or passes it on.
+/// Whether the gateway ends a TLS connection, passes it on or refuses it.
 #[derive(Debug)]
 pub enum CompiledTlsAction {
     /// With the certificates of all records for the name.
@@ -31,6 +31,8 @@ pub enum CompiledTlsAction {
     /// The same, and what was inside is passed on as it is.
     Relay(Termination, CompiledSplit),
     Passthrough(CompiledSplit),
+    /// Closed without a word.
+    Refuse,
 }
 
 impl CompiledTls {
@@ -39,12 +41,15 @@ impl CompiledTls {
             TlsAction::Passthrough(split) => {
                 CompiledTlsAction::Passthrough(CompiledSplit::new(split))
             }
+            TlsAction::Refuse => CompiledTlsAction::Refuse,
             TlsAction::Terminate(first) => {
                 let others = records[1..]
                     .iter()
                     .filter_map(|record| match &record.action {
                         TlsAction::Terminate(other) => Some(other),
-                        TlsAction::Relay(..) | TlsAction::Passthrough(_) => None,
+                        TlsAction::Relay(..) | TlsAction::Passthrough(_) | TlsAction::Refuse => {
+                            None
+                        }
                     });
                 CompiledTlsAction::Terminate(merged(first, others))
             }
@@ -53,7 +58,9 @@ impl CompiledTls {
                     .iter()
                     .filter_map(|record| match &record.action {
                         TlsAction::Relay(other, to) => (to == split).then_some(other),
-                        TlsAction::Terminate(_) | TlsAction::Passthrough(_) => None,
+                        TlsAction::Terminate(_) | TlsAction::Passthrough(_) | TlsAction::Refuse => {
+                            None
+                        }
                     });
                 CompiledTlsAction::Relay(merged(first, others), CompiledSplit::new(split))
             }

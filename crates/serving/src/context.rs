@@ -17,10 +17,10 @@ use reconcile::{Change, Cluster, Informer, Key, Queue};
 
 use crate::digest::Digests;
 use crate::event::Recorder;
-use crate::index::Index;
 use crate::object::{self, label, names_in};
 use crate::settings::{LiveConfig, Settings};
 use crate::{domain_mapping, route};
+use reconcile::Index;
 
 /// Shared by all controllers; cheap to reach through one `Arc`.
 pub(crate) struct Context {

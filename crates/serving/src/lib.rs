@@ -14,7 +14,6 @@ mod drain;
 mod event;
 #[cfg(test)]
 mod fixture;
-mod index;
 mod object;
 mod podautoscaler;
 mod revision;

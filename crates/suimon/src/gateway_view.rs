@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lifecycle::Snapshots;
-use routing::model::{BindId, Match, PathMatch, TextMatch};
+use routing::model::{Bind, BindId, Match, Origin, PathMatch, TextMatch, Transport};
 use routing::{
     Backend, BindKey, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledSplit,
     EndpointState, RequestView, Snapshot, Verdict, Visibility,
@@ -32,6 +32,7 @@ fn routes(snapshot: &Snapshot) -> Value {
     let mut rows = Vec::new();
     let mut binds: Vec<_> = snapshot.binds().collect();
     binds.sort_by_key(|bind| &bind.id);
+    rows.extend(binds.iter().filter_map(|bind| stream(snapshot, bind)));
     let bound = binds
         .into_iter()
         .flat_map(|bind| snapshot.routes_at(&BindKey::new(bind.id.clone())));
@@ -61,6 +62,26 @@ fn routes(snapshot: &Snapshot) -> Value {
         }
     }
     json!({ "routes": rows })
+}
+
+/// Where what comes to a bind goes as it is.
+fn stream(snapshot: &Snapshot, bind: &Bind) -> Option<Value> {
+    let transport = match bind.stream? {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    let key = BindKey::new(bind.id.clone());
+    let source = snapshot.stream_source_at(&key)?;
+    let action = snapshot
+        .stream_at(&key)
+        .map_or_else(|| "close".to_owned(), |split| shares(snapshot, split));
+    Some(json!({
+        "host": "*",
+        "visibility": format!("{}/{transport}", bind.address),
+        "match": "any",
+        "action": action,
+        "from": origin(&source.origin),
+    }))
 }
 
 /// Which route a request would take, and why not the others: on the bind with the address that
@@ -189,7 +210,10 @@ impl RequestView for Question {
 }
 
 fn from(route: &CompiledRoute) -> String {
-    let origin = route.origin();
+    origin(route.origin())
+}
+
+fn origin(origin: &Origin) -> String {
     format!(
         "{} {} {}/{} {}",
         origin.dialect, origin.kind, origin.namespace, origin.name, origin.field
@@ -237,14 +261,17 @@ fn one_match(one: &Match) -> String {
 
 fn action(snapshot: &Snapshot, route: &CompiledRoute) -> String {
     match &route.action {
-        CompiledAction::Forward(split) | CompiledAction::ForwardSecure(split) => split
-            .arms()
-            .map(|arm| share(snapshot, split, arm))
-            .collect::<Vec<_>>()
-            .join(", "),
+        CompiledAction::Forward(split) | CompiledAction::ForwardSecure(split) => {
+            shares(snapshot, split)
+        }
         CompiledAction::Respond(respond) => format!("answer {}", respond.status),
         CompiledAction::Redirect(redirect) => format!("redirect {}", redirect.status),
     }
+}
+
+fn shares(snapshot: &Snapshot, split: &CompiledSplit) -> String {
+    let shares = split.arms().map(|arm| share(snapshot, split, arm));
+    shares.collect::<Vec<_>>().join(", ")
 }
 
 fn share(snapshot: &Snapshot, split: &CompiledSplit, arm: &CompiledArm) -> String {

@@ -1,6 +1,6 @@
 //! The binary: flags, roles and commands.
 //!
-//! Hidden roles (the pods' spawner and the sample program) run before anything else is set up:
+//! Hidden roles (the pods' spawner, what holds a pod's shared processes, the sample program) run before anything else is set up:
 //! they must stay small and single-threaded.
 
 #![allow(clippy::disallowed_methods)] // This is the crate that reads the environment.
@@ -29,6 +29,7 @@ use cli::{Cli, Command};
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some(roles::system::SPAWNER_ROLE) => return node::spawner::main(),
+        Some(node::spawner::pause::ROLE) => return node::spawner::pause::main(),
         Some(sample::ROLE) => return sample::main(),
         _ => {}
     }

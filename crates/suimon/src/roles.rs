@@ -4,6 +4,8 @@ mod access;
 mod addresses;
 mod admin;
 mod admission;
+mod keeper;
+mod kubelet;
 mod observability;
 mod pods;
 pub mod standalone;

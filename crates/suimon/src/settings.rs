@@ -1,6 +1,7 @@
 //! Flags and file → settings of `suimon up`, validated; all mistakes are reported together.
 
 mod access_log;
+mod acme;
 mod limits;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub load_balancer_range: Option<services::Range>,
     pub limits: proxy::Limits,
     pub access_log: Option<proxy::AccessLog>,
+    /// A public authority that signs certificates.
+    pub acme: Option<authority::acme::Settings>,
 }
 
 /// The settings file: the flags' names without dashes and the gateway's limits, all optional.
@@ -73,6 +76,7 @@ struct File {
     #[serde(default)]
     limits: limits::Limits,
     access_log: Option<access_log::AccessLog>,
+    acme: Option<acme::Acme>,
 }
 
 impl Settings {
@@ -134,6 +138,10 @@ impl Settings {
         }
         let limits = file.limits.resolve(&mut mistakes);
         let access_log = file.access_log.and_then(|log| log.resolve(&mut mistakes));
+        let data_dir = data_dir(access.data_dir.as_deref().or(file.data_dir.as_deref()))?;
+        let acme = file
+            .acme
+            .and_then(|acme| acme.resolve(&data_dir, &mut mistakes));
         let files = if flags.files.is_empty() {
             file.file
         } else {
@@ -153,7 +161,7 @@ impl Settings {
         };
         Ok(Self {
             files,
-            data_dir: data_dir(access.data_dir.as_deref().or(file.data_dir.as_deref()))?,
+            data_dir,
             listen: flags
                 .listen
                 .or(file.listen)
@@ -177,6 +185,7 @@ impl Settings {
             load_balancer_range,
             limits,
             access_log,
+            acme,
         })
     }
 }

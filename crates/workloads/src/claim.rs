@@ -3,14 +3,15 @@
 //! A child that the selector does not find any more is released, an orphan that it finds is
 //! adopted; both by a write that names the child's uid, so a namesake is never touched.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{Resource, ResourceExt};
 use reconcile::write::{self, Object, owner_reference};
-use reconcile::{Error, Informer, Key, Queue};
+use reconcile::{Change, Error, Informer, Key, Queue};
 use serde_json::{Value, json};
 
+use crate::candidates::Candidates;
 use crate::selector;
 
 /// What to do about the children; pure.
@@ -95,6 +96,17 @@ pub(crate) fn enqueue_adopters<O, K>(
     K: Object + Send + Sync + 'static,
 {
     let (owners, queue) = (owners.clone(), queue.clone());
+    let selector = Arc::new(selector);
+    let candidates = Arc::new(Mutex::new(Candidates::default()));
+    let (known, of) = (Arc::clone(&candidates), Arc::clone(&selector));
+    owners.on_change(move |change| {
+        let selector = match change {
+            Change::Applied(owner) => of(owner),
+            Change::Deleted(_) => None,
+        };
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.set(&Key::of(change.object().as_ref()), selector.as_ref());
+    });
     children.on_change(move |change| {
         let child = change.object();
         let references = child.owner_references();
@@ -110,8 +122,15 @@ pub(crate) fn enqueue_adopters<O, K>(
                 !selector::is_empty(&selector) && selector::matches(&selector, child.labels())
             })
         };
-        for owner in owners.in_namespace(&child.namespace().unwrap_or_default(), found) {
-            queue.add(Key::of(owner.as_ref()));
+        let namespace = child.namespace().unwrap_or_default();
+        let candidates = {
+            let known = candidates.lock().unwrap_or_else(PoisonError::into_inner);
+            known.of(&namespace, child.labels())
+        };
+        for key in candidates {
+            if owners.get(&key).is_some_and(|owner| found(&owner)) {
+                queue.add(key);
+            }
         }
     });
 }

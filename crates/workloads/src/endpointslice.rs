@@ -59,9 +59,11 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Error> {
         return Ok(Action::Await);
     };
     let pods = plan::members(&service, &ctx.pods);
-    let existing = ctx.slices.in_namespace(&key.namespace, |slice| {
-        plan::service_of(slice).as_ref() == Some(&key)
-    });
+    let uid = service.metadata.uid.as_deref().unwrap_or_default();
+    let mut existing = ctx.slices.owned_by(&key.namespace, uid);
+    // Someone may have taken its owner from one of ours.
+    existing.extend(ctx.slices.orphans(&key.namespace));
+    existing.retain(|slice| plan::service_of(slice).as_ref() == Some(&key));
     let (now, zone) = (reconcile::now(), ctx.zone.as_deref());
     let plan = plan::plan(&service, &pods, &existing, &now, zone);
     let client = ctx.cluster.client();

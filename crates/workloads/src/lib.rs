@@ -8,6 +8,7 @@
 
 mod account;
 mod autoscaler;
+mod candidates;
 mod children;
 mod claim;
 mod cronjob;
@@ -29,8 +30,11 @@ mod selector;
 mod service;
 mod statefulset;
 mod template;
+mod volume;
 
 pub use service::{AddressRange, ServiceAddresses};
+
+use std::path::PathBuf;
 
 use lifecycle::Tasks;
 use reconcile::{Cluster, Recorder};
@@ -49,6 +53,8 @@ pub struct Settings {
     pub root_ca: Option<String>,
     /// The node's `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
+    /// Absolute path of the directory in which volumes for claims are made.
+    pub volumes: PathBuf,
 }
 
 /// Starts all controllers. They stop with the stage `Controllers`.
@@ -73,6 +79,7 @@ pub fn start(cluster: &Cluster, settings: Settings, tasks: &Tasks) {
     disruption::start(cluster, tasks);
     account::start(cluster, settings.root_ca, tasks);
     autoscaler::start(&shared, tasks);
+    volume::start(cluster, settings.volumes, &shared.recorder, tasks);
 }
 
 #[cfg(test)]

@@ -182,12 +182,6 @@ async fn make_claims(ctx: &Context, set: &StatefulSet, pod: &str) -> Result<(), 
             Ok(Some(_)) => {
                 let message = format!("{words} success");
                 ctx.recorder.normal(set, "SuccessfulCreate", message);
-                // Nothing here makes volumes: said once, where the user looks.
-                let message = format!(
-                    "nothing provisions volumes here: bind claim {name} to a PersistentVolume yourself, its pod waits until then"
-                );
-                ctx.recorder
-                    .warning(set, "ProvisioningUnavailable", message);
             }
             Ok(None) => {}
             Err(error) => {

@@ -1,6 +1,7 @@
 //! All controllers together against the embedded API server, with a node that only pretends.
 
 mod batch;
+mod volume;
 mod world;
 
 use std::collections::BTreeSet;

@@ -9,7 +9,7 @@ use super::ConfigError;
 use super::reader::{self, Reader};
 
 /// Parsed `config-observability`, as far as it has an effect here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observability {
     /// With `${REVISION_UID}` in it: where people find a revision's logs. Empty: nowhere.
     pub revision_url_template: String,
@@ -17,6 +17,26 @@ pub struct Observability {
     pub request_log: Option<Template>,
     /// Knative's probes have lines too.
     pub probe_request_log: bool,
+    /// Where spans of requests go; `None` if requests are not traced.
+    pub tracing: Option<Tracing>,
+}
+
+/// How requests are traced.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tracing {
+    pub to: SpanTarget,
+    /// Share of the requests that begin a trace of their own, `0.0..=1.0`.
+    pub rate: f64,
+}
+
+/// Where spans go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpanTarget {
+    Stdout,
+    /// The URL of a collector that speaks OTLP/gRPC.
+    Grpc(String),
+    /// The URL of a collector that speaks OTLP/HTTP.
+    Http(String),
 }
 
 /// Keys of exporters, by prefix, with the protocols that need an endpoint and those that do not.
@@ -48,7 +68,7 @@ impl Observability {
             "request-metrics-endpoint",
             "request-metrics-export-interval",
         );
-        tracing(reader);
+        let tracing = tracing(reader);
         let profiling = reader.string("runtime-profiling", "disabled");
         reader.ensure(
             ["enabled", "disabled"].contains(&profiling.as_str()),
@@ -74,19 +94,17 @@ impl Observability {
             revision_url_template: reader.string("logging.revision-url-template", ""),
             request_log,
             probe_request_log,
+            tracing,
         }
     }
 }
 
-const NO_EXPORT: &str = "nothing is sent to collectors yet, metrics are at the admin endpoint";
-const WITHOUT_EFFECT: [(&str, &str); 11] = [
+const NO_EXPORT: &str = "metrics are not sent to collectors, they are at the admin endpoint";
+const WITHOUT_EFFECT: [(&str, &str); 8] = [
     ("metrics-endpoint", NO_EXPORT),
     ("metrics-export-interval", NO_EXPORT),
     ("request-metrics-endpoint", NO_EXPORT),
     ("request-metrics-export-interval", NO_EXPORT),
-    ("tracing-protocol", NO_EXPORT),
-    ("tracing-endpoint", NO_EXPORT),
-    ("tracing-sampling-rate", NO_EXPORT),
     ("runtime-profiling", "it is for programs in Go"),
     ("runtime-export-interval", "it is for programs in Go"),
     (
@@ -120,9 +138,13 @@ fn metrics(
     reader.duration(interval, Duration::ZERO);
 }
 
-fn tracing(reader: &Reader<'_>) {
+fn tracing(reader: &Reader<'_>) -> Option<Tracing> {
     let chosen = reader.string("tracing-protocol", "none");
-    let has_endpoint = !reader.string("tracing-endpoint", "").is_empty();
+    let endpoint = reader.string("tracing-endpoint", "");
+    let has_endpoint = !endpoint.is_empty();
+    if let Some(problem) = not_a_collector(&endpoint).filter(|_| has_endpoint) {
+        reader.error("tracing-endpoint", problem);
+    }
     match chosen.as_str() {
         text if PUSHED.contains(&text) => reader.ensure(has_endpoint, "tracing-endpoint", || {
             format!("endpoint should be set for protocol {chosen:?}")
@@ -142,6 +164,33 @@ fn tracing(reader: &Reader<'_>) {
     reader.ensure(rate <= 1.0, "tracing-sampling-rate", || {
         format!("sampling rate {rate:.6} should be less than or equal to one")
     });
+    let to = match chosen.as_str() {
+        "stdout" => SpanTarget::Stdout,
+        "grpc" => SpanTarget::Grpc(endpoint),
+        "http/protobuf" => SpanTarget::Http(endpoint),
+        _ => return None,
+    };
+    Some(Tracing { to, rate })
+}
+
+/// What is wrong with the URL of a collector.
+fn not_a_collector(url: &str) -> Option<String> {
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| url.strip_prefix(scheme));
+    let authority = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    let (host, port) = match authority {
+        None | Some("") => (None, None),
+        Some(authority) => match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (Some(host), Some(port)),
+            _ => (Some(authority), None),
+        },
+    };
+    let is_written = url.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_host = host.is_some_and(|host| !host.is_empty() && !host.contains('@'));
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+    (!is_written || !is_host || !is_port)
+        .then(|| "write the collector's URL as http://host:port or https://host:port, without user and password".to_owned())
 }
 
 /// The template in force, checked even while it is not, and whether probes have lines.

@@ -262,6 +262,12 @@ fn bad_values_are_refused_in_knatives_words() {
         ),
         (
             name::OBSERVABILITY,
+            "tracing-sampling-rate",
+            "1.5",
+            "sampling rate 1.500000 should be less than or equal to one",
+        ),
+        (
+            name::OBSERVABILITY,
             "logging.request-log-template",
             "{{if .Request}}{{end}}",
             "logging.request-log-template: the action \"if .Request\" at byte 0 is not supported: write one value, with js, json, html, urlquery or print before it or behind |; conditions and loops do not exist here",
@@ -335,4 +341,39 @@ fn requests_are_logged_in_knatives_shape_if_asked_for() {
             .request_log
             .is_some_and(|log| log.headers().is_empty())
     );
+}
+
+#[test]
+fn a_collector_of_spans_is_named_by_its_url_or_refused() {
+    let parse = |protocol: &str, endpoint: &str| {
+        let given = [
+            ("tracing-protocol", protocol),
+            ("tracing-endpoint", endpoint),
+            ("tracing-sampling-rate", "0.25"),
+        ];
+        Observability::parse(&data(&given)).map(|config| config.tracing)
+    };
+    let (url, rate) = ("http://collector.default.svc:4318/v1/traces", 0.25);
+    let to = SpanTarget::Http(url.to_owned());
+    assert_eq!(parse("http/protobuf", url), Ok(Some(Tracing { to, rate })));
+    let to = SpanTarget::Grpc("https://[::1]".to_owned());
+    assert_eq!(
+        parse("grpc", "https://[::1]"),
+        Ok(Some(Tracing { to, rate }))
+    );
+    let to = SpanTarget::Stdout;
+    assert_eq!(parse("stdout", ""), Ok(Some(Tracing { to, rate })));
+    assert_eq!(parse("none", ""), Ok(None));
+    for bad in [
+        "collector:4317",
+        "http://",
+        "http://:4317",
+        "http://a:0",
+        "http://a:x",
+        "http://a b",
+        "http://me:pw@a",
+    ] {
+        let errors = parse("grpc", bad).expect_err(bad);
+        assert_eq!(errors[0].key, "tracing-endpoint", "{bad}");
+    }
 }

@@ -7,6 +7,10 @@ mod grpc_route;
 mod http_route;
 mod listener_set;
 mod reference_grant;
+mod stream_route;
+mod tcp_route;
+mod tls_route;
+mod udp_route;
 
 pub use backend_tls_policy::{
     BackendTlsPolicy, BackendTlsPolicySpec, BackendTlsValidation, PolicyAncestorStatus,
@@ -34,6 +38,10 @@ pub use listener_set::{ListenerSet, ListenerSetSpec, ListenerSetStatus, ParentGa
 pub use reference_grant::{
     ReferenceGrant, ReferenceGrantFrom, ReferenceGrantSpec, ReferenceGrantTo,
 };
+pub use stream_route::{BackendRef, StreamRule};
+pub use tcp_route::{TcpRoute, TcpRouteSpec};
+pub use tls_route::{TlsRoute, TlsRouteSpec};
+pub use udp_route::{UdpRoute, UdpRouteSpec};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::{Deserialize, Serialize};

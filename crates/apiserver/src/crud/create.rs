@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Api, Body, Call, Content, Reply, decode, metadata, shape, special};
+use super::{Api, Body, Call, Content, Reply, decode, ephemeral, metadata, shape, special};
 use crate::admission::Operation;
 use crate::status::{FieldError, Status};
 use crate::store::{Expect, Guard, Refused, Write};
@@ -157,6 +157,7 @@ impl Api {
         let mut errors = metadata::check(&call.kind, value, old);
         errors.extend(shape::validate(&call.kind, value, old));
         errors.extend(special::validate(&self.types(), &call.kind, value, old));
+        errors.extend(ephemeral::validate(call, value, old));
         shape::judge(&call.kind, value, old, &mut errors, warnings);
         if errors.is_empty() {
             return policy::judge(self, call, operation, (Some(&*value), old), warnings);

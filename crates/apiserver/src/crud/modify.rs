@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Api, Body, Call, Content, Reply, create, decode, metadata, shape, special};
+use super::{Api, Body, Call, Content, Reply, create, decode, ephemeral, metadata, shape, special};
 use crate::admission::Operation;
 use crate::csr;
 use crate::status::Status;
@@ -237,12 +237,14 @@ impl Api {
             "finalize" => {
                 restore(new, old, &["spec"]);
             }
+            "ephemeralcontainers" => ephemeral::separate(new, old),
             _ => {}
         }
     }
 
     fn bump_generation(&self, call: &Call, new: &mut Value, old: &Value) {
-        let counts = call.subresource.is_empty() && shape::has_generation(&call.kind);
+        let counts = ["", "ephemeralcontainers"].contains(&&*call.subresource)
+            && shape::has_generation(&call.kind);
         if counts && !same_intent(&call.kind, new, old) {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;
             metadata::of(new).insert("generation".into(), json!(generation));

@@ -152,7 +152,7 @@ pub(crate) fn known_subresource(call: &Call) -> bool {
         "" => true,
         "status" => subresources.status,
         "scale" => subresources.scale.is_some(),
-        "eviction" => super::special::is_pod(&call.kind),
+        "eviction" | "ephemeralcontainers" => super::special::is_pod(&call.kind),
         "finalize" => call.kind.group.is_empty() && call.kind.plural == "namespaces",
         "approval" => call.kind.group == "certificates.k8s.io",
         "token" => call.kind.group.is_empty() && call.kind.plural == "serviceaccounts",

@@ -30,6 +30,11 @@ fn is_crd(kind: &ResourceType) -> bool {
     &*kind.group == "apiextensions.k8s.io" && &*kind.plural == "customresourcedefinitions"
 }
 
+fn is_volume_or_claim(kind: &ResourceType) -> bool {
+    kind.group.is_empty()
+        && ["persistentvolumes", "persistentvolumeclaims"].contains(&&*kind.plural)
+}
+
 fn is_signing_request(kind: &ResourceType) -> bool {
     &*kind.group == "certificates.k8s.io"
 }
@@ -42,6 +47,8 @@ fn is_api_service(kind: &ResourceType) -> bool {
 pub(super) fn fill_in(kind: &ResourceType, user: &User, value: &mut Value) {
     if is_pod(kind) {
         value["status"] = json!({ "phase": "Pending", "qosClass": qos_class(&value["spec"]) });
+    } else if is_volume_or_claim(kind) {
+        value["status"] = json!({ "phase": "Pending" });
     } else if is_namespace(kind) {
         value["spec"] = json!({ "finalizers": ["kubernetes"] });
         value["status"] = json!({ "phase": "Active" });

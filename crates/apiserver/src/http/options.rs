@@ -47,13 +47,8 @@ impl Options {
     /// Reads a query string.
     pub(crate) fn parse(query: &str) -> Result<Self, Status> {
         let mut options = Self::default();
-        if query.is_empty() {
-            return Ok(options);
-        }
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decoded = (percent_decode(key, true), percent_decode(value, true));
-            let (Some(key), Some(value)) = decoded else {
+        for (pair, decoded) in pairs(query) {
+            let Some((key, value)) = decoded else {
                 return Err(Status::bad_request(format!(
                     "invalid query parameter {pair:?}: bad percent-encoding"
                 )));
@@ -172,6 +167,21 @@ impl Options {
             ))
         })
     }
+}
+
+/// The parameters of a query string as they are written, and decoded where they can be.
+fn pairs(query: &str) -> impl Iterator<Item = (&str, Option<(String, String)>)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let decoded = percent_decode(key, true).zip(percent_decode(value, true));
+        (pair, decoded)
+    })
+}
+
+/// The parameters of a query string that can be decoded.
+pub(crate) fn query(query: &str) -> Vec<(String, String)> {
+    pairs(query).filter_map(|(_, decoded)| decoded).collect()
 }
 
 fn unsupported(field: &str, value: &str, supported: &str) -> Status {

@@ -26,6 +26,8 @@ pub(crate) enum Target<'a> {
     ServerVersion,
     /// `/healthz`, `/livez` or `/readyz`, perhaps with a check below.
     Health,
+    /// `/metrics`.
+    Metrics,
 }
 
 /// Path of a resource, an object or a subresource.
@@ -48,6 +50,7 @@ impl<'a> Target<'a> {
         let target = match segments.next()? {
             "version" if segments.clone().next().is_none() => Self::ServerVersion,
             "healthz" | "livez" | "readyz" => Self::Health,
+            "metrics" if segments.clone().next().is_none() => Self::Metrics,
             ".well-known" if trimmed == ".well-known/openid-configuration" => Self::Issuer,
             "openid" if trimmed == "openid/v1/jwks" => Self::KeySet,
             "openapi" => match segments.next()? {
@@ -78,8 +81,10 @@ impl<'a> Target<'a> {
     ) -> Option<Self> {
         let mut rest: Vec<&str> = segments.take(8).collect();
         // Below a proxy the path is the program's.
-        if let ["namespaces", _, _, _, "proxy", _, ..] = rest.as_slice() {
-            rest.truncate(5);
+        match rest.as_slice() {
+            ["namespaces", _, _, _, "proxy", _, ..] => rest.truncate(5),
+            ["nodes", _, "proxy", _, ..] if group.is_empty() => rest.truncate(3),
+            _ => {}
         }
         if rest.iter().any(|segment| segment.is_empty()) {
             return None;
@@ -174,6 +179,15 @@ mod tests {
             (proxy.name, proxy.subresource),
             (Some("http:p:80"), Some("proxy"))
         );
+        let Some(Target::Resource(node)) = Target::parse("/api/v1/nodes/n/proxy/logs//a/b/c/d/e/f")
+        else {
+            panic!()
+        };
+        assert_eq!(
+            (node.resource, node.name, node.subresource),
+            ("nodes", Some("n"), Some("proxy"))
+        );
+        assert_eq!(Target::parse("/metrics"), Some(Target::Metrics));
         assert_eq!(Target::parse("/apis"), Some(Target::Groups { core: false }));
         assert_eq!(
             Target::parse("/openapi/v3/api/v1"),

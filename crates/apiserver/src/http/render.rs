@@ -13,15 +13,16 @@ use crate::types::ResourceType;
 /// Encodes an answer.
 pub(crate) fn content(call: &Call, form: &Form, content: &Content) -> Bytes {
     match content {
-        Content::Object(object) => one(call, form, object.bytes()),
+        Content::Object(object) => one(call, form, &object.bytes()),
         Content::Value(value) => {
-            let bytes = encode(value);
-            // A Status or a Scale has no rows.
-            let foreign = value["kind"].as_str() != Some(&*call.kind.kind);
-            if foreign {
-                finish(form, bytes)
+            let kind = value["kind"].as_str();
+            if kind == Some(&*call.kind.kind) {
+                one(call, form, &encode(value))
+            } else if kind == Some(&*call.kind.list_kind) {
+                measured(call, form, value)
             } else {
-                one(call, form, &bytes)
+                // A Status or a Scale has no rows.
+                finish(form, encode(value))
             }
         }
         Content::List(found) => list(call, form, found),
@@ -34,6 +35,27 @@ fn one(call: &Call, form: &Form, bytes: &Bytes) -> Bytes {
         Form::Yaml => finish(form, in_version(&call.kind, bytes)),
         Form::Metadata => encode(&metadata_only(bytes)),
         Form::Table => table(call, &[parse(&in_version(&call.kind, bytes))], None, true),
+    }
+}
+
+/// A list of objects that are not stored.
+fn measured(call: &Call, form: &Form, list: &Value) -> Bytes {
+    let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
+    match form {
+        Form::Table => table(call, items, Some(json!({})), true),
+        Form::Metadata => {
+            let items: Vec<_> = items
+                .iter()
+                .map(|item| metadata_only(&encode(item)))
+                .collect();
+            encode(&json!({
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": {},
+                "items": items,
+            }))
+        }
+        Form::Json | Form::Yaml | Form::Discovery => finish(form, encode(list)),
     }
 }
 
@@ -107,7 +129,7 @@ fn list(call: &Call, form: &Form, found: &List) -> Bytes {
             let rows: Vec<_> = found
                 .items
                 .iter()
-                .map(|item| parse(&in_version(&call.kind, item.bytes())))
+                .map(|item| parse(&in_version(&call.kind, &item.bytes())))
                 .collect();
             return table(call, &rows, Some(metadata), true);
         }
@@ -119,7 +141,7 @@ fn list(call: &Call, form: &Form, found: &List) -> Bytes {
             (call.kind.api_version(), call.kind.list_kind.to_string())
         }
     };
-    let size: usize = found.items.iter().map(|item| item.bytes().len() + 1).sum();
+    let size: usize = found.items.iter().map(|item| item.size() + 1).sum();
     let mut out = BytesMut::with_capacity(size + 256);
     out.put_slice(
         format!(
@@ -134,8 +156,8 @@ fn list(call: &Call, form: &Form, found: &List) -> Bytes {
             out.put_u8(b',');
         }
         match form {
-            Form::Metadata => out.put_slice(&encode(&metadata_only(item.bytes()))),
-            _ => out.put_slice(&in_version(&call.kind, item.bytes())),
+            Form::Metadata => out.put_slice(&encode(&metadata_only(&item.bytes()))),
+            _ => out.put_slice(&in_version(&call.kind, &item.bytes())),
         }
     }
     out.put_slice(b"]}");

@@ -19,8 +19,9 @@ use crate::{defaults, validate};
 
 static SCHEMAS: &[u8] = include_bytes!("schemas.json.z");
 static DESCRIPTIONS: &[u8] = include_bytes!("descriptions.json.z");
-/// Kinds that are not in Kubernetes' own document: usage figures (`metrics.k8s.io`).
-static FIGURES: &str = include_str!("figures.json");
+/// Kinds beside those: usage figures (`metrics.k8s.io`), which are not in Kubernetes' own document,
+/// and `flowcontrol.apiserver.k8s.io`, made from its Go types.
+static FURTHER: [&str; 2] = [include_str!("figures.json"), include_str!("flow.json")];
 
 /// Full name of the metadata that every object has.
 pub const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -35,7 +36,7 @@ pub fn fingerprint() -> u64 {
     static FINGERPRINT: OnceLock<u64> = OnceLock::new();
     *FINGERPRINT.get_or_init(|| {
         let mut hasher = DefaultHasher::new();
-        (SCHEMAS, DESCRIPTIONS, FIGURES).hash(&mut hasher);
+        (SCHEMAS, DESCRIPTIONS, FURTHER).hash(&mut hasher);
         hasher.finish()
     })
 }
@@ -43,7 +44,7 @@ pub fn fingerprint() -> u64 {
 /// The OpenAPI JSON of every definition, without texts.
 pub fn definitions() -> Map<String, Value> {
     let mut all = map(&inflate(SCHEMAS));
-    all.extend(map(FIGURES));
+    all.extend(FURTHER.into_iter().flat_map(map));
     all
 }
 
@@ -74,8 +75,10 @@ fn parsed() -> &'static HashMap<String, Arc<Schema>> {
         // One definition at a time becomes a tree: all of them would take megabytes for a moment.
         let mut definitions: BTreeMap<&str, &RawValue> =
             serde_json::from_str(&text).unwrap_or_default();
-        let figures: BTreeMap<&str, &RawValue> = serde_json::from_str(FIGURES).unwrap_or_default();
-        definitions.extend(figures);
+        for further in FURTHER {
+            let more: BTreeMap<&str, &RawValue> = serde_json::from_str(further).unwrap_or_default();
+            definitions.extend(more);
+        }
         let mut pack = Pack {
             definitions: &definitions,
             done: HashMap::new(),

@@ -32,7 +32,10 @@ use crate::crud::Api;
 const CONNECTIONS: usize = 1024;
 const STREAMS: u32 = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEADERS: Duration = Duration::from_secs(15);
+/// How long an HTTP/1.1 connection may go without a request's head. Longer than clients keep an
+/// idle connection (90 seconds in Go and in hyper), so that it is they who close it: a request on
+/// its way to a connection that we close is lost.
+const HEADERS: Duration = Duration::from_secs(100);
 /// How long open requests may take to end once the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
 

@@ -10,18 +10,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use redb::{Database, Durability as Sync, ReadableTable, TableDefinition};
 use tokio::sync::watch;
 
 use super::memory::Event;
 use super::object::Object;
+use super::press::{Packer, Press};
 use super::{Durability, Error, Refused};
 
 const OBJECTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("objects");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const FORMAT: u64 = 1;
 
+/// redb's cache. Everything is in memory already; this is for the pages that a commit changes.
+const CACHE_BYTES: usize = 2 << 20;
 /// Revisions reserved at a time. One reservation lasts for minutes of hard work.
 const RANGE: u64 = 100_000;
 /// How long a lazy write may wait.
@@ -35,8 +37,11 @@ type Batch = HashMap<(Arc<str>, Arc<str>), Option<Arc<Object>>>;
 pub(super) struct Image {
     pub(super) revision: u64,
     pub(super) reserved: Arc<AtomicU64>,
-    pub(super) objects: Vec<(Arc<str>, Arc<str>, Object)>,
+    pub(super) objects: Vec<Stored>,
 }
+
+/// Resource, key and object.
+pub(super) type Stored = (Box<str>, Box<str>, Object);
 
 /// Opens the database; again after an error, because redb refuses a database that had one.
 pub(super) type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send>;
@@ -74,24 +79,30 @@ struct Pending {
 }
 
 impl Disk {
-    pub(super) fn open(path: &Path) -> Result<(Self, Image), Error> {
+    pub(super) fn open(path: &Path, press: &Arc<Press>) -> Result<(Self, Image), Error> {
         let file = path.to_owned();
         let open = move || {
-            let database = Database::create(&file)?;
+            let database = Database::builder()
+                .set_cache_size(CACHE_BYTES)
+                .create(&file)?;
             protect(&file)?;
             Ok(database)
         };
-        Self::open_with(path, Box::new(open))
+        Self::open_with(path, press, Box::new(open))
     }
 
     /// Opens with another way to the database; `path` only names it.
-    pub(super) fn open_with(path: &Path, open: Opener) -> Result<(Self, Image), Error> {
+    pub(super) fn open_with(
+        path: &Path,
+        press: &Arc<Press>,
+        open: Opener,
+    ) -> Result<(Self, Image), Error> {
         let failed = |source: redb::Error| Error::Open {
             path: path.to_owned(),
             source: Box::new(source),
         };
         let database = open().map_err(failed)?;
-        let loaded = load(&database).map_err(failed)?;
+        let loaded = load(&database, press).map_err(failed)?;
         if loaded.format != FORMAT {
             return Err(Error::Format {
                 path: path.to_owned(),
@@ -99,13 +110,10 @@ impl Disk {
                 known: FORMAT,
             });
         }
-        let mut objects = Vec::with_capacity(loaded.objects.len());
-        for (key, bytes) in loaded.objects {
-            objects.push(decode(&key, bytes).ok_or_else(|| Error::Corrupt {
-                path: path.to_owned(),
-                key: String::from_utf8_lossy(&key).into_owned(),
-            })?);
-        }
+        let objects = loaded.objects.map_err(|key| Error::Corrupt {
+            path: path.to_owned(),
+            key,
+        })?;
         // After a clean close this is the last revision; after a crash, the end of the range.
         let revision = loaded.reserved.max(1);
         let reserved = revision + RANGE;
@@ -142,6 +150,12 @@ impl Disk {
             },
             image,
         ))
+    }
+
+    /// Size of the file.
+    pub(super) fn file_bytes(&self) -> Option<u64> {
+        let found = std::fs::metadata(&self.shared.path);
+        found.ok().map(|metadata| metadata.len())
     }
 
     /// Whether writes can be accepted now.
@@ -369,10 +383,11 @@ fn protect(path: &Path) -> std::io::Result<()> {
 struct Loaded {
     format: u64,
     reserved: u64,
-    objects: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Or the key of one that cannot be read.
+    objects: Result<Vec<Stored>, String>,
 }
 
-fn load(database: &Database) -> Result<Loaded, redb::Error> {
+fn load(database: &Database, press: &Arc<Press>) -> Result<Loaded, redb::Error> {
     let transaction = database.begin_write()?;
     let loaded = {
         let mut meta = transaction.open_table(META)?;
@@ -381,20 +396,37 @@ fn load(database: &Database) -> Result<Loaded, redb::Error> {
             meta.insert("format", FORMAT)?;
         }
         let reserved = meta.get("reserved")?.map_or(0, |value| value.value());
+        let format = format.unwrap_or(FORMAT);
         let table = transaction.open_table(OBJECTS)?;
-        let mut objects = Vec::new();
-        for entry in table.iter()? {
-            let (key, value) = entry?;
-            objects.push((key.value().to_vec(), value.value().to_vec()));
-        }
+        let objects = match format {
+            FORMAT => read(&table, press)?,
+            _ => Ok(Vec::new()),
+        };
         Loaded {
-            format: format.unwrap_or(FORMAT),
+            format,
             reserved,
             objects,
         }
     };
     transaction.commit()?;
     Ok(loaded)
+}
+
+/// Reads one object after the other, so that they are in memory in their compressed form only.
+fn read(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    press: &Arc<Press>,
+) -> Result<Result<Vec<Stored>, String>, redb::Error> {
+    let mut packer = Packer::new();
+    let mut objects = Vec::new();
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        match decode(key.value(), value.value(), press, &mut packer) {
+            Some(object) => objects.push(object),
+            None => return Ok(Err(String::from_utf8_lossy(key.value()).into_owned())),
+        }
+    }
+    Ok(Ok(objects))
 }
 
 fn reserve(database: &Database, reserved: u64) -> Result<(), redb::Error> {
@@ -409,11 +441,8 @@ fn disk_key(resource: &str, key: &str) -> Vec<u8> {
     out
 }
 
-fn decode(key: &[u8], bytes: Vec<u8>) -> Option<(Arc<str>, Arc<str>, Object)> {
+fn decode(key: &[u8], bytes: &[u8], press: &Arc<Press>, packer: &mut Packer) -> Option<Stored> {
     let (resource, key) = std::str::from_utf8(key).ok()?.split_once('\0')?;
-    Some((
-        resource.into(),
-        key.into(),
-        Object::decode(Bytes::from(bytes))?,
-    ))
+    let object = Object::decode(resource, bytes, press, packer)?;
+    Some((resource.into(), key.into(), object))
 }

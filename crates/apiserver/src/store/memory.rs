@@ -3,16 +3,17 @@
 //! Events reach their listeners under the same lock that orders the writes. So a listener
 //! sees every revision in order, and a list plus a subscription never has a gap.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::object::{Draft, Object};
+use super::press::Press;
 use super::{Expect, Expired, Guard, Limits, Refused};
 
 /// How long an event keeps its frames: watchers that are up to date have read them by then.
@@ -34,6 +35,9 @@ pub struct Event {
     at: Instant,
     deleted: OnceLock<Bytes>,
     frames: Mutex<[Option<Bytes>; 3]>,
+    /// Bytes that keeping it costs, roughly: the new object is usually in the map as well, the old
+    /// one lives only here.
+    weight: usize,
 }
 
 impl Event {
@@ -61,18 +65,8 @@ impl Event {
     }
 
     /// Drops what can be built again.
-    fn rest(&self, now: Instant) {
-        for object in [&self.object, &self.prev].into_iter().flatten() {
-            object.rest();
-        }
-        if now.duration_since(self.at) > FRAMES_KEPT {
-            *self.frames.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
-        }
-    }
-
-    fn weight(&self) -> usize {
-        // The new object is usually in the map as well; the old one lives only here.
-        self.prev.as_ref().map_or(0, |object| object.weight()) + 256
+    fn rest(&self) {
+        *self.frames.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
     }
 }
 
@@ -194,45 +188,60 @@ pub(super) struct Memory {
     revision: u64,
     reserved: Arc<AtomicU64>,
     resources: HashMap<Arc<str>, Objects>,
-    uids: HashMap<Box<str>, Place>,
-    dependents: HashMap<Box<str>, HashSet<Place>>,
+    uids: HashMap<Arc<str>, Place>,
+    /// Uid of an owner, resource and key of what it owns; the owner need not exist.
+    dependents: BTreeSet<(Arc<str>, Arc<str>, Arc<str>)>,
+    press: Arc<Press>,
+    /// Objects that are not compressed yet.
+    fresh: Vec<Fresh>,
     ring: VecDeque<Arc<Event>>,
     ring_bytes: usize,
     /// Events with a revision above this one are all in the ring.
     compacted: u64,
     listeners: Vec<Listener>,
+    /// Events up to this revision have no frames any more.
+    rested: u64,
     closed: bool,
 }
 
+/// An object that was written not long ago.
+pub(super) struct Fresh {
+    pub(super) resource: Arc<str>,
+    pub(super) object: Weak<Object>,
+}
+
 impl Memory {
-    pub(super) fn load(
+    pub(super) fn new(
         limits: Limits,
         revision: u64,
         reserved: Arc<AtomicU64>,
-        objects: Vec<(Arc<str>, Arc<str>, Object)>,
+        press: Arc<Press>,
     ) -> Self {
-        let mut memory = Self {
+        Self {
             limits,
             revision,
             reserved,
             resources: HashMap::new(),
             uids: HashMap::new(),
-            dependents: HashMap::new(),
+            dependents: BTreeSet::new(),
+            press,
+            fresh: Vec::new(),
             ring: VecDeque::new(),
             ring_bytes: 0,
             compacted: revision,
             listeners: Vec::new(),
+            rested: 0,
             closed: false,
-        };
-        for (resource, key, object) in objects {
-            memory.index(&resource, &key, &object);
-            memory
-                .resources
-                .entry(resource)
-                .or_default()
-                .insert(key, Arc::new(object));
         }
-        memory
+    }
+
+    /// Adds an object that was read from the disk.
+    pub(super) fn add(&mut self, resource: &str, key: &str, mut object: Object) {
+        object.share(|uid| Some(Arc::clone(self.uids.get_key_value(uid)?.0)));
+        let (resource, key) = self.intern(resource, key);
+        self.index(&resource, &key, &object);
+        let objects = self.resources.entry(resource).or_default();
+        objects.insert(key, Arc::new(object));
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -246,6 +255,12 @@ impl Memory {
     pub(super) fn list(&self, resource: &str, scope: &Scope) -> Vec<Arc<Object>> {
         self.range(resource, scope, "")
             .map(|(_, object)| Arc::clone(object))
+            .collect()
+    }
+
+    pub(super) fn entries(&self, resource: &str) -> Vec<(Arc<str>, Arc<Object>)> {
+        self.range(resource, &Scope::All, "")
+            .map(|(key, object)| (Arc::clone(key), Arc::clone(object)))
             .collect()
     }
 
@@ -387,7 +402,10 @@ impl Memory {
             ));
         }
         self.revision = revision;
-        let object = step.draft.map(|draft| Arc::new(draft.finish(revision)));
+        let known = |uid: &str| Some(Arc::clone(self.uids.get_key_value(uid)?.0));
+        let object = step
+            .draft
+            .map(|draft| Arc::new(draft.finish(revision, &self.press, known)));
         let (resource, key) = self.intern(step.resource, step.key);
         if let Some(prev) = &prev {
             self.unindex(&resource, &key, prev);
@@ -397,12 +415,17 @@ impl Memory {
         match &object {
             Some(object) => {
                 objects.insert(Arc::clone(&key), Arc::clone(object));
+                self.fresh.push(Fresh {
+                    resource: Arc::clone(&resource),
+                    object: Arc::downgrade(object),
+                });
                 self.index(&resource, &key, object);
             }
             None => {
                 objects.remove(&key);
             }
         }
+        let weight = prev.as_ref().map_or(0, |prev| prev.size()) + 512;
         let event = Arc::new(Event {
             revision,
             resource,
@@ -412,6 +435,7 @@ impl Memory {
             at: Instant::now(),
             deleted: OnceLock::new(),
             frames: Default::default(),
+            weight,
         });
         self.remember(&event);
         self.tell(&event);
@@ -447,33 +471,31 @@ impl Memory {
     }
 
     fn index(&mut self, resource: &Arc<str>, key: &Arc<str>, object: &Object) {
+        let place = || (Arc::clone(resource), Arc::clone(key));
         if !object.uid().is_empty() {
-            self.uids
-                .insert(object.uid().into(), (Arc::clone(resource), Arc::clone(key)));
+            self.uids.insert(Arc::clone(object.shared_uid()), place());
         }
         for owner in object.owners() {
-            let entry = self.dependents.entry(owner.clone()).or_default();
-            entry.insert((Arc::clone(resource), Arc::clone(key)));
+            let (resource, key) = place();
+            self.dependents.insert((Arc::clone(owner), resource, key));
         }
     }
 
     fn unindex(&mut self, resource: &Arc<str>, key: &Arc<str>, object: &Object) {
         self.uids.remove(object.uid());
         for owner in object.owners() {
-            if let Some(entry) = self.dependents.get_mut(owner) {
-                entry.remove(&(Arc::clone(resource), Arc::clone(key)));
-                if entry.is_empty() {
-                    self.dependents.remove(owner);
-                }
-            }
+            let entry = (Arc::clone(owner), Arc::clone(resource), Arc::clone(key));
+            self.dependents.remove(&entry);
         }
     }
 
-    pub(super) fn dependents(&self, uid: &str) -> Vec<(Arc<str>, Arc<str>)> {
-        self.dependents
-            .get(uid)
-            .map(|keys| keys.iter().cloned().collect())
-            .unwrap_or_default()
+    pub(super) fn dependents(&self, uid: &str) -> Vec<Place> {
+        let first: (Arc<str>, Arc<str>, Arc<str>) = (uid.into(), "".into(), "".into());
+        let range = self.dependents.range(first..);
+        range
+            .take_while(|(owner, _, _)| &**owner == uid)
+            .map(|(_, resource, key)| (Arc::clone(resource), Arc::clone(key)))
+            .collect()
     }
 
     pub(super) fn by_uid(&self, uid: &str) -> Option<(Arc<str>, Arc<str>)> {
@@ -501,7 +523,7 @@ impl Memory {
     }
 
     fn remember(&mut self, event: &Arc<Event>) {
-        self.ring_bytes += event.weight();
+        self.ring_bytes += event.weight;
         self.ring.push_back(Arc::clone(event));
         self.evict(event.at);
     }
@@ -515,23 +537,42 @@ impl Memory {
             if !over {
                 break;
             }
-            self.ring_bytes -= oldest.weight();
+            self.ring_bytes -= oldest.weight;
             self.compacted = oldest.revision;
             self.ring.pop_front();
         }
     }
 
-    /// Gives memory back: old events, and parsed forms that nobody used for a while.
-    pub(super) fn tidy(&mut self) {
-        self.evict(Instant::now());
+    /// Drops old events and what others need no more, and hands out what is to be compressed.
+    pub(super) fn tidy(&mut self) -> Vec<Fresh> {
         let now = Instant::now();
-        for event in &self.ring {
-            event.rest(now);
+        self.evict(now);
+        let read = self
+            .ring
+            .partition_point(|event| now.duration_since(event.at) > FRAMES_KEPT);
+        let first = self
+            .ring
+            .partition_point(|event| event.revision <= self.rested);
+        for event in self.ring.range(first.min(read)..read) {
+            event.rest();
+            self.rested = event.revision;
         }
+        std::mem::take(&mut self.fresh)
     }
 
-    pub(super) fn resources(&self) -> Vec<Arc<str>> {
-        self.resources.keys().cloned().collect()
+    /// Takes back what is to be compressed later.
+    pub(super) fn later(&mut self, fresh: Vec<Fresh>) {
+        self.fresh.extend(fresh);
+    }
+
+    pub(super) fn counts(&self) -> BTreeMap<Arc<str>, usize> {
+        let all = self.resources.iter();
+        all.map(|(resource, objects)| (Arc::clone(resource), objects.len()))
+            .collect()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     fn tell(&mut self, event: &Arc<Event>) {

@@ -1,63 +1,84 @@
 //! One stored object: its encoded form, and the few facts that the store itself needs.
 //!
-//! The encoded bytes are the truth and are shared with every reader. The parsed form takes many
-//! times their memory, so it is kept only while it is in use and made again when it is needed.
+//! The encoded bytes are the truth. A new object keeps them, and its parsed form as long as that
+//! is in use; after a while without a write it is compressed ([`super::press`]), and readers get
+//! copies.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde_json::Value;
+
+use super::press::{Packed, Packer, Press};
 
 /// A stored object at one revision. Immutable.
 pub struct Object {
     revision: u64,
-    bytes: Bytes,
-    parsed: Mutex<Parsed>,
-    uid: Box<str>,
-    owners: Box<[Box<str>]>,
-    deleting: bool,
+    form: Mutex<Form>,
+    facts: Facts,
+    press: Arc<Press>,
 }
 
-/// The parsed form, and whether it was used since the last [`Object::rest`].
-struct Parsed {
-    value: Option<Arc<Value>>,
-    used: bool,
+/// How an object is kept.
+enum Form {
+    /// As it was written; `used` tells whether its parsed form was since the last [`Object::rest`].
+    Fresh {
+        bytes: Bytes,
+        value: Option<Arc<Value>>,
+        used: bool,
+    },
+    Packed(Packed),
 }
 
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Object")
-            .field("uid", &self.uid)
+            .field("uid", &self.facts.uid)
             .field("revision", &self.revision)
             .finish_non_exhaustive()
     }
 }
 
 impl Object {
-    /// Reads an object from its stored form.
-    pub(super) fn decode(bytes: Bytes) -> Option<Self> {
-        let value: Value = serde_json::from_slice(&bytes).ok()?;
-        let revision = value["metadata"]["resourceVersion"]
-            .as_str()?
-            .parse()
-            .ok()?;
-        let facts = Facts::of(&value);
-        // Most objects are not looked at for a long time after a start, so the parsed form is dropped.
-        Some(Self::assemble(revision, bytes, None, facts))
+    /// Reads an object from its stored form and compresses it: most objects are not looked at for
+    /// a long time after a start.
+    pub(super) fn decode(
+        resource: &str,
+        bytes: &[u8],
+        press: &Arc<Press>,
+        packer: &mut Packer,
+    ) -> Option<Self> {
+        let Head { metadata } = serde_json::from_slice(bytes).ok()?;
+        let revision = metadata.resource_version.parse().ok()?;
+        let facts = Facts {
+            uid: metadata.uid.into(),
+            owners: metadata
+                .owner_references
+                .into_iter()
+                .flatten()
+                .map(|owner| owner.uid.into())
+                .collect(),
+            deleting: metadata.deletion_timestamp.is_some(),
+        };
+        let form = match press.pack(resource, bytes, packer) {
+            Some(packed) => Form::Packed(packed),
+            None => Form::Fresh {
+                bytes: Bytes::copy_from_slice(bytes),
+                value: None,
+                used: false,
+            },
+        };
+        Some(Self {
+            revision,
+            form: Mutex::new(form),
+            facts,
+            press: Arc::clone(press),
+        })
     }
 
-    fn assemble(revision: u64, bytes: Bytes, parsed: Option<Arc<Value>>, facts: Facts) -> Self {
-        Self {
-            revision,
-            bytes,
-            parsed: Mutex::new(Parsed {
-                value: parsed,
-                used: true,
-            }),
-            uid: facts.uid,
-            owners: facts.owners,
-            deleting: facts.deleting,
-        }
+    fn form(&self) -> MutexGuard<'_, Form> {
+        self.form.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The revision of the write that made it.
@@ -66,46 +87,93 @@ impl Object {
     }
 
     /// Its JSON, as stored.
-    pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+    pub fn bytes(&self) -> Bytes {
+        match &*self.form() {
+            Form::Fresh { bytes, .. } => bytes.clone(),
+            Form::Packed(packed) => self.press.unpack(packed),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(&*self.form(), Form::Packed(_))
+    }
+
+    /// The length of [`Self::bytes`].
+    pub fn size(&self) -> usize {
+        match &*self.form() {
+            Form::Fresh { bytes, .. } => bytes.len(),
+            Form::Packed(packed) => packed.len(),
+        }
     }
 
     /// Its parsed form.
     pub fn value(&self) -> Arc<Value> {
-        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
-        parsed.used = true;
-        // The bytes were encoded or checked by this module, so they parse.
-        let parse = || Arc::new(serde_json::from_slice(&self.bytes).unwrap_or_default());
-        Arc::clone(parsed.value.get_or_insert_with(parse))
+        match &mut *self.form() {
+            Form::Fresh { bytes, value, used } => {
+                *used = true;
+                Arc::clone(value.get_or_insert_with(|| Arc::new(parse(bytes))))
+            }
+            Form::Packed(packed) => self
+                .press
+                .value(self.revision, || parse(&self.press.unpack(packed))),
+        }
     }
 
-    /// Drops the parsed form if it was not used since the last call.
-    pub(super) fn rest(&self) {
-        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
-        if !std::mem::take(&mut parsed.used) {
-            parsed.value = None;
+    /// Reads a few fields without keeping anything.
+    pub(crate) fn read<T: serde::de::DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.bytes()).ok()
+    }
+
+    /// Drops the parsed form if it was not used since the last call, and compresses an object that
+    /// has none. Returns whether there is anything left to do.
+    pub(super) fn rest(&self, resource: &str, packer: &mut Packer) -> bool {
+        let plain = match &mut *self.form() {
+            Form::Packed(_) => return false,
+            Form::Fresh { value, used, .. } if value.is_some() => {
+                if !std::mem::take(used) {
+                    *value = None;
+                }
+                return true;
+            }
+            Form::Fresh { bytes, .. } => bytes.clone(),
+        };
+        if let Some(packed) = self.press.pack(resource, &plain, packer) {
+            *self.form() = Form::Packed(packed);
         }
+        false
+    }
+
+    /// Lets its uids be those that the store has already.
+    pub(super) fn share(&mut self, known: impl Fn(&str) -> Option<Arc<str>>) {
+        self.facts.share(known);
     }
 
     /// Drops the parsed form: a newer state has taken this one's place.
     pub(super) fn retire(&self) {
-        let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
-        parsed.value = None;
+        if let Form::Fresh { value, .. } = &mut *self.form() {
+            *value = None;
+        }
     }
 
     /// `metadata.uid`.
     pub fn uid(&self) -> &str {
-        &self.uid
+        &self.facts.uid
+    }
+
+    /// `metadata.uid`, shared.
+    pub(super) fn shared_uid(&self) -> &Arc<str> {
+        &self.facts.uid
     }
 
     /// The uids of its owners.
-    pub fn owners(&self) -> &[Box<str>] {
-        &self.owners
+    pub fn owners(&self) -> &[Arc<str>] {
+        &self.facts.owners
     }
 
     /// Whether `metadata.deletionTimestamp` is set.
     pub fn deleting(&self) -> bool {
-        self.deleting
+        self.facts.deleting
     }
 
     /// The same object with another resourceVersion, as a deletion event shows it.
@@ -117,17 +185,39 @@ impl Object {
             .map(Bytes::from)
             .unwrap_or_default()
     }
+}
 
-    /// Bytes that keeping this object costs, roughly.
-    pub(super) fn weight(&self) -> usize {
-        self.bytes.len() + 256
-    }
+/// What the bytes of an object say. They were encoded or checked by this module, so they parse.
+fn parse(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
+
+/// The fields that [`Facts`] are made of.
+#[derive(Deserialize)]
+struct Head {
+    metadata: HeadMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HeadMetadata {
+    #[serde(default)]
+    uid: String,
+    resource_version: String,
+    owner_references: Option<Vec<HeadOwner>>,
+    deletion_timestamp: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct HeadOwner {
+    #[serde(default)]
+    uid: String,
 }
 
 #[derive(Debug)]
 struct Facts {
-    uid: Box<str>,
-    owners: Box<[Box<str>]>,
+    uid: Arc<str>,
+    owners: Box<[Arc<str>]>,
     deleting: bool,
 }
 
@@ -148,6 +238,15 @@ impl Facts {
             deleting: metadata
                 .get("deletionTimestamp")
                 .is_some_and(|at| !at.is_null()),
+        }
+    }
+
+    /// Lets the uids be those that the store has already.
+    fn share(&mut self, known: impl Fn(&str) -> Option<Arc<str>>) {
+        for uid in self.owners.iter_mut().chain([&mut self.uid]) {
+            if let Some(known) = known(uid) {
+                *uid = known;
+            }
         }
     }
 }
@@ -183,19 +282,30 @@ impl Draft {
     }
 
     /// Fills in the revision; cheap, because it happens under the store's lock.
-    pub(super) fn finish(mut self, revision: u64) -> Object {
+    /// `known` finds a uid that the store has already, so that it is kept once.
+    pub(super) fn finish(
+        mut self,
+        revision: u64,
+        press: &Arc<Press>,
+        known: impl Fn(&str) -> Option<Arc<str>>,
+    ) -> Object {
         let text = revision.to_string();
         let mut bytes = Vec::with_capacity(self.encoded.len() + text.len());
         bytes.extend_from_slice(&self.encoded[..self.revision_at]);
         bytes.extend_from_slice(text.as_bytes());
         bytes.extend_from_slice(&self.encoded[self.revision_at..]);
         self.value["metadata"]["resourceVersion"] = Value::String(text);
-        Object::assemble(
+        self.facts.share(known);
+        Object {
             revision,
-            bytes.into(),
-            Some(Arc::new(self.value)),
-            self.facts,
-        )
+            form: Mutex::new(Form::Fresh {
+                bytes: bytes.into(),
+                value: Some(Arc::new(self.value)),
+                used: true,
+            }),
+            facts: self.facts,
+            press: Arc::clone(press),
+        }
     }
 }
 

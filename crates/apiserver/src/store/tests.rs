@@ -60,13 +60,57 @@ fn the_stored_bytes_carry_the_revision_of_the_write() {
     let store = memory();
     let revision = create(&store, "a", 1);
     let stored = store.get("configmaps", "a").expect("stored");
-    let parsed: Value = serde_json::from_slice(stored.bytes()).expect("JSON");
+    let parsed: Value = serde_json::from_slice(&stored.bytes()).expect("JSON");
     assert_eq!(parsed, *stored.value());
     assert_eq!(parsed["metadata"]["resourceVersion"], revision.to_string());
     assert!(stored.bytes().starts_with(b"{\"apiVersion\":\"v1\""));
-    stored.rest();
-    stored.rest();
-    assert_eq!(parsed, *stored.value());
+}
+
+#[test]
+fn an_object_that_nobody_writes_is_kept_compressed_and_read_as_before() {
+    let store = memory();
+    for name in ["a", "b", "c"] {
+        let mut value = object(name, 1);
+        for field in 0..100 {
+            value["data"][format!("field-{field}")] = json!("x".repeat(field));
+        }
+        let write = put("configmaps", name, Expect::Absent, value);
+        store.write(write).expect("absent");
+    }
+    let stored = store.get("configmaps", "b").expect("stored");
+    let (bytes, value) = (stored.bytes(), stored.value());
+    for _ in 0..3 {
+        store.tidy();
+    }
+    assert!(stored.is_packed());
+    assert_eq!(stored.bytes(), bytes);
+    assert_eq!(stored.size(), bytes.len());
+    assert_eq!(*stored.value(), *value);
+    update(&store, "b", 2);
+    let newest = store.get("configmaps", "b").expect("stored");
+    assert!(!newest.is_packed(), "it was just written");
+    assert_eq!(newest.value()["data"]["n"], 2);
+}
+
+#[test]
+fn what_an_object_owns_is_found_by_its_uid() {
+    let store = memory();
+    create(&store, "owner", 1);
+    for key in ["ns/a", "ns/b"] {
+        let mut value = object(key, 1);
+        value["metadata"]["ownerReferences"] = json!([{ "uid": "owner" }, { "uid": "nobody" }]);
+        let write = put("configmaps", key, Expect::Absent, value);
+        store.write(write).expect("absent");
+    }
+    let keys = |uid: &str| -> Vec<String> {
+        let found = store.dependents(uid).into_iter();
+        found.map(|(_, key)| key.to_string()).collect()
+    };
+    assert_eq!(keys("owner"), ["ns/a", "ns/b"]);
+    assert_eq!(keys("nobody"), ["ns/a", "ns/b"]);
+    delete(&store, "ns/a");
+    assert_eq!(keys("owner"), ["ns/b"]);
+    assert!(keys("own").is_empty());
 }
 
 #[test]
@@ -375,15 +419,13 @@ async fn a_full_disk_refuses_writes_until_there_is_space_and_loses_none_that_it_
         };
         Ok(redb::Database::builder().create_with_backend(backend)?)
     };
-    let (disk, image) = Disk::open_with(&path, Box::new(open)).expect("new store");
-    let memory = Memory::load(
-        Limits::standard(),
-        image.revision,
-        image.reserved,
-        image.objects,
-    );
+    let press = Arc::new(Press::default());
+    let (disk, image) = Disk::open_with(&path, &press, Box::new(open)).expect("new store");
+    let limits = Limits::standard();
+    let memory = Memory::new(limits, image.revision, image.reserved, Arc::clone(&press));
     let store = Store {
         memory: Arc::new(RwLock::new(memory)),
+        press,
         disk: Some(Arc::new(disk)),
     };
     full.store(true, Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! Columns of built-in kinds, as data.
 
-use super::{Cell, Column, Printer, event, network, node, pod, workload};
+use super::{Cell, Column, Printer, event, extension, network, node, pod, workload};
 
 use Cell::{Age, Compute, Count, CreatedAt, Flag, Name, Number, Text};
 
@@ -31,6 +31,16 @@ const fn int(name: &'static str, cell: Cell) -> Column {
         format: "",
         wide: false,
         cell,
+    }
+}
+
+const fn flag(name: &'static str, pointer: &'static str) -> Column {
+    Column {
+        name,
+        kind: "boolean",
+        format: "",
+        wide: false,
+        cell: Flag(pointer),
     }
 }
 
@@ -229,16 +239,16 @@ static PRINTERS: &[(&str, &str, Printer)] = &[
     ("scheduling.k8s.io", "PriorityClass", Printer { columns: &[
         NAME,
         int("Value", Number("/value")),
-        Column { name: "Global-Default", kind: "boolean", format: "", wide: false, cell: Flag("/globalDefault") },
+        flag("Global-Default", "/globalDefault"),
         AGE,
         text("PreemptionPolicy", Text("/preemptionPolicy", "")),
     ] }),
     ("storage.k8s.io", "StorageClass", Printer { columns: &[
-        NAME,
+        Column { cell: Compute(extension::class_name), ..NAME },
         text("Provisioner", Text("/provisioner", "")),
         text("ReclaimPolicy", Text("/reclaimPolicy", "Delete")),
         text("VolumeBindingMode", Text("/volumeBindingMode", "Immediate")),
-        Column { name: "AllowVolumeExpansion", kind: "boolean", format: "", wide: false, cell: Flag("/allowVolumeExpansion") },
+        flag("AllowVolumeExpansion", "/allowVolumeExpansion"),
         AGE,
     ] }),
     ("", "PersistentVolume", Printer { columns: &[
@@ -262,6 +272,86 @@ static PRINTERS: &[(&str, &str, Printer)] = &[
         text("StorageClass", Text("/spec/storageClassName", "")),
         AGE,
         wide("VolumeMode", Text("/spec/volumeMode", "<unset>")),
+    ] }),
+    ("", "ComponentStatus", Printer { columns: &[
+        NAME,
+        text("Status", Compute(extension::component_status)),
+        text("Message", Compute(extension::component_message)),
+        text("Error", Compute(extension::component_error)),
+    ] }),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", Printer { columns: &[
+        NAME,
+        int("Validations", Count("/spec/validations")),
+        text("ParamKind", Compute(extension::param_kind)),
+        AGE,
+    ] }),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy", Printer { columns: &[
+        NAME,
+        int("Mutations", Count("/spec/mutations")),
+        text("ParamKind", Compute(extension::param_kind)),
+        AGE,
+    ] }),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", Printer { columns: &[
+        NAME,
+        text("PolicyName", Text("/spec/policyName", "")),
+        text("ParamRef", Compute(extension::param_ref)),
+        AGE,
+    ] }),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding", Printer { columns: &[
+        NAME,
+        text("PolicyName", Text("/spec/policyName", "")),
+        text("ParamRef", Compute(extension::param_ref)),
+        AGE,
+    ] }),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", Printer { columns: &[
+        NAME, int("Webhooks", Count("/webhooks")), AGE,
+    ] }),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", Printer { columns: &[
+        NAME, int("Webhooks", Count("/webhooks")), AGE,
+    ] }),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema", Printer { columns: &[
+        NAME,
+        text("PriorityLevel", Text("/spec/priorityLevelConfiguration/name", "")),
+        int("MatchingPrecedence", Number("/spec/matchingPrecedence")),
+        text("DistinguisherMethod", Text("/spec/distinguisherMethod/type", "<none>")),
+        AGE,
+        text("MissingPL", Compute(extension::missing_level)),
+    ] }),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration", Printer { columns: &[
+        NAME,
+        text("Type", Text("/spec/type", "")),
+        text("NominalConcurrencyShares", Compute(extension::shares)),
+        text("Queues", Text("/spec/limited/limitResponse/queuing/queues", "<none>")),
+        text("HandSize", Text("/spec/limited/limitResponse/queuing/handSize", "<none>")),
+        text("QueueLengthLimit", Text("/spec/limited/limitResponse/queuing/queueLengthLimit", "<none>")),
+        AGE,
+    ] }),
+    ("storage.k8s.io", "CSIDriver", Printer { columns: &[
+        NAME,
+        flag("AttachRequired", "/spec/attachRequired"),
+        flag("PodInfoOnMount", "/spec/podInfoOnMount"),
+        flag("StorageCapacity", "/spec/storageCapacity"),
+        text("TokenRequests", Compute(extension::token_requests)),
+        flag("RequiresRepublish", "/spec/requiresRepublish"),
+        text("Modes", Compute(extension::modes)),
+        AGE,
+    ] }),
+    ("storage.k8s.io", "CSINode", Printer { columns: &[NAME, int("Drivers", Count("/spec/drivers")), AGE] }),
+    ("storage.k8s.io", "CSIStorageCapacity", Printer { columns: &[
+        NAME,
+        text("StorageClassName", Text("/storageClassName", "")),
+        text("Capacity", Text("/capacity", "<unset>")),
+    ] }),
+    ("storage.k8s.io", "VolumeAttachment", Printer { columns: &[
+        NAME,
+        text("Attacher", Text("/spec/attacher", "")),
+        text("PV", Text("/spec/source/persistentVolumeName", "")),
+        text("Node", Text("/spec/nodeName", "")),
+        flag("Attached", "/status/attached"),
+        AGE,
+    ] }),
+    ("storage.k8s.io", "VolumeAttributesClass", Printer { columns: &[
+        NAME, text("DriverName", Text("/driverName", "")), AGE,
     ] }),
 ];
 

@@ -78,11 +78,17 @@ const ALL: &[&str] = &["all"];
 const API: &[&str] = &["api-extensions"];
 const HOOKS: &str =
     "this server calls no admission webhooks: the configuration is stored and has no effect";
+const MUTATIONS: &str =
+    "this server applies no mutating admission policies: the object is stored and has no effect";
+const FLOWS: &str = "this server limits requests by their number only: the configuration is stored and has no effect";
+const DRIVERS: &str = "this server runs no CSI drivers: the object is stored and has no effect";
+const COMPONENTS: &str = "v1 ComponentStatus is deprecated in v1.19+";
 
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.core.v1.Namespace", plural: "namespaces", short: &["ns"], cluster: true, status: true, others: &[("finalize", &["update"])], selectable: &["status.phase"], rule: NameRule::Label, ..ROW },
-    Row { definition: "io.k8s.api.core.v1.Pod", plural: "pods", short: &["po"], categories: ALL, status: true, lazy: true, others: &[("attach", &["create", "get"]), ("eviction", &["create"]), ("exec", &["create", "get"]), ("log", &["get"]), ("portforward", &["create", "get"]), ("proxy", &["create", "delete", "get", "patch", "update"])], selectable: &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"], ..ROW },
+    Row { definition: "io.k8s.api.core.v1.ComponentStatus", plural: "componentstatuses", short: &["cs"], cluster: true, measured: true, warning: Some(COMPONENTS), ..ROW },
+    Row { definition: "io.k8s.api.core.v1.Pod", plural: "pods", short: &["po"], categories: ALL, status: true, lazy: true, others: &[("attach", &["create", "get"]), ("ephemeralcontainers", &["get", "patch", "update"]), ("eviction", &["create"]), ("exec", &["create", "get"]), ("log", &["get"]), ("portforward", &["create", "get"]), ("proxy", &["create", "delete", "get", "patch", "update"])], selectable: &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase", "status.podIP", "status.nominatedNodeName"], ..ROW },
     Row { definition: "io.k8s.api.core.v1.Service", plural: "services", short: &["svc"], categories: ALL, status: true, others: &[("proxy", &["create", "delete", "get", "patch", "update"])], selectable: &["spec.clusterIP", "spec.type"], rule: NameRule::Label1035, ..ROW },
     Row { definition: "io.k8s.api.core.v1.Endpoints", plural: "endpoints", short: &["ep"], lazy: true, warning: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"), ..ROW },
     Row { definition: "io.k8s.api.core.v1.ConfigMap", plural: "configmaps", short: &["cm"], ..ROW },
@@ -92,10 +98,12 @@ const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.core.v1.ReplicationController", plural: "replicationcontrollers", short: &["rc"], categories: ALL, status: true, scale: true, ..ROW },
     Row { definition: "io.k8s.api.core.v1.ResourceQuota", plural: "resourcequotas", short: &["quota"], status: true, ..ROW },
     Row { definition: "io.k8s.api.core.v1.LimitRange", plural: "limitranges", short: &["limits"], ..ROW },
-    Row { definition: "io.k8s.api.core.v1.Node", plural: "nodes", short: &["no"], cluster: true, status: true, selectable: &["spec.unschedulable"], ..ROW },
+    Row { definition: "io.k8s.api.core.v1.Node", plural: "nodes", short: &["no"], cluster: true, status: true, others: &[("proxy", &["create", "delete", "get", "patch", "update"])], selectable: &["spec.unschedulable"], ..ROW },
     Row { definition: "io.k8s.api.core.v1.Event", plural: "events", short: &["ev"], lazy: true, selectable: EVENT_FIELDS, ..ROW },
     Row { definition: "io.k8s.api.core.v1.PersistentVolume", plural: "persistentvolumes", short: &["pv"], cluster: true, status: true, ..ROW },
     Row { definition: "io.k8s.api.core.v1.PersistentVolumeClaim", plural: "persistentvolumeclaims", short: &["pvc"], status: true, ..ROW },
+    Row { definition: "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy", group: "admissionregistration.k8s.io", plural: "mutatingadmissionpolicies", categories: API, cluster: true, warning: Some(MUTATIONS), ..ROW },
+    Row { definition: "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding", group: "admissionregistration.k8s.io", plural: "mutatingadmissionpolicybindings", categories: API, cluster: true, warning: Some(MUTATIONS), ..ROW },
     Row { definition: "io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration", group: "admissionregistration.k8s.io", plural: "mutatingwebhookconfigurations", categories: API, cluster: true, warning: Some(HOOKS), ..ROW },
     Row { definition: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy", group: "admissionregistration.k8s.io", plural: "validatingadmissionpolicies", categories: API, cluster: true, status: true, ..ROW },
     Row { definition: "io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding", group: "admissionregistration.k8s.io", plural: "validatingadmissionpolicybindings", categories: API, cluster: true, ..ROW },
@@ -120,6 +128,8 @@ const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.coordination.v1.Lease", group: "coordination.k8s.io", plural: "leases", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.discovery.v1.EndpointSlice", group: "discovery.k8s.io", plural: "endpointslices", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.events.v1.Event", group: "events.k8s.io", plural: "events", lazy: true, ..ROW },
+    Row { definition: "io.k8s.api.flowcontrol.v1.FlowSchema", group: "flowcontrol.apiserver.k8s.io", plural: "flowschemas", cluster: true, status: true, warning: Some(FLOWS), ..ROW },
+    Row { definition: "io.k8s.api.flowcontrol.v1.PriorityLevelConfiguration", group: "flowcontrol.apiserver.k8s.io", plural: "prioritylevelconfigurations", cluster: true, status: true, warning: Some(FLOWS), ..ROW },
     Row { definition: "io.k8s.metrics.pkg.apis.metrics.v1beta1.NodeMetrics", group: "metrics.k8s.io", version: "v1beta1", plural: "nodes", cluster: true, measured: true, ..ROW },
     Row { definition: "io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics", group: "metrics.k8s.io", version: "v1beta1", plural: "pods", measured: true, ..ROW },
     Row { definition: "io.k8s.api.networking.v1.Ingress", group: "networking.k8s.io", plural: "ingresses", short: &["ing"], status: true, ..ROW },
@@ -132,7 +142,12 @@ const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.rbac.v1.ClusterRole", group: "rbac.authorization.k8s.io", plural: "clusterroles", cluster: true, rule: NameRule::PathSegment, ..ROW },
     Row { definition: "io.k8s.api.rbac.v1.ClusterRoleBinding", group: "rbac.authorization.k8s.io", plural: "clusterrolebindings", cluster: true, rule: NameRule::PathSegment, ..ROW },
     Row { definition: "io.k8s.api.scheduling.v1.PriorityClass", group: "scheduling.k8s.io", plural: "priorityclasses", short: &["pc"], cluster: true, ..ROW },
+    Row { definition: "io.k8s.api.storage.v1.CSIDriver", group: "storage.k8s.io", plural: "csidrivers", cluster: true, warning: Some(DRIVERS), ..ROW },
+    Row { definition: "io.k8s.api.storage.v1.CSINode", group: "storage.k8s.io", plural: "csinodes", cluster: true, warning: Some(DRIVERS), ..ROW },
+    Row { definition: "io.k8s.api.storage.v1.CSIStorageCapacity", group: "storage.k8s.io", plural: "csistoragecapacities", warning: Some(DRIVERS), ..ROW },
     Row { definition: "io.k8s.api.storage.v1.StorageClass", group: "storage.k8s.io", plural: "storageclasses", short: &["sc"], cluster: true, ..ROW },
+    Row { definition: "io.k8s.api.storage.v1.VolumeAttachment", group: "storage.k8s.io", plural: "volumeattachments", cluster: true, status: true, warning: Some(DRIVERS), ..ROW },
+    Row { definition: "io.k8s.api.storage.v1.VolumeAttributesClass", group: "storage.k8s.io", plural: "volumeattributesclasses", short: &["vac"], cluster: true, warning: Some(DRIVERS), ..ROW },
     Row { definition: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition", group: "apiextensions.k8s.io", plural: "customresourcedefinitions", short: &["crd", "crds"], categories: &["api-extensions"], cluster: true, status: true, ..ROW },
 ];
 

@@ -14,6 +14,7 @@ use crate::status::{Fault, FieldError};
 mod data;
 mod pod;
 mod service;
+mod volume;
 mod workload;
 
 type Object = Map<String, Value>;
@@ -24,6 +25,8 @@ const APPS: &str = "io.k8s.api.apps.v1.";
 const DEMANDS: &[(&str, &str, Demand)] = &[
     (CORE, "Pod", pod::pod),
     (CORE, "PodSpec", pod::spec),
+    (CORE, "PodTemplateSpec", pod::template),
+    (CORE, "EphemeralContainer", pod::container),
     (CORE, "Container", pod::container),
     (CORE, "ContainerPort", pod::port),
     (CORE, "EnvVar", pod::env),
@@ -32,6 +35,9 @@ const DEMANDS: &[(&str, &str, Demand)] = &[
     (CORE, "ServicePort", service::port),
     (CORE, "ConfigMap", data::config_map),
     (CORE, "Secret", data::secret),
+    (CORE, "PersistentVolume", volume::volume),
+    (CORE, "PersistentVolumeClaim", volume::claim),
+    ("io.k8s.api.storage.v1.", "StorageClass", volume::class),
     (APPS, "DeploymentSpec", workload::deployment),
     (APPS, "ReplicaSetSpec", workload::replica_set),
     (APPS, "StatefulSetSpec", workload::stateful_set),
@@ -62,6 +68,15 @@ const IMMUTABLE: &[(&str, &str, &str)] = &[
     ("io.k8s.api.batch.v1.", "Job", "/spec/template"),
     ("io.k8s.api.batch.v1.", "Job", "/spec/completionMode"),
     (CORE, "Secret", "/type"),
+    (CORE, "PersistentVolume", "/spec/volumeMode"),
+    ("io.k8s.api.storage.v1.", "StorageClass", "/provisioner"),
+    ("io.k8s.api.storage.v1.", "StorageClass", "/parameters"),
+    ("io.k8s.api.storage.v1.", "StorageClass", "/reclaimPolicy"),
+    (
+        "io.k8s.api.storage.v1.",
+        "StorageClass",
+        "/volumeBindingMode",
+    ),
     ("io.k8s.api.discovery.v1.", "EndpointSlice", "/addressType"),
     ("io.k8s.api.rbac.v1.", "RoleBinding", "/roleRef"),
     ("io.k8s.api.rbac.v1.", "ClusterRoleBinding", "/roleRef"),
@@ -118,6 +133,8 @@ pub fn update(definition: &str, new: &Value, old: &Value) -> Vec<FieldError> {
         Some("Pod") => pod::update(new, old, &mut errors),
         Some("Service") => service::update(new, old, &mut errors),
         Some("ConfigMap" | "Secret") => data::update(new, old, &mut errors),
+        Some("PersistentVolumeClaim") => volume::claim_update(new, old, &mut errors),
+        Some("PersistentVolume") => volume::volume_update(new, old, &mut errors),
         _ => {}
     }
     errors

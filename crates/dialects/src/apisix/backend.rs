@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use routing::model::{Arm, BackendId, Instead, Protocol, Respond};
+use routing::model::{Arm, BackendId, Instead, Protocol, Respond, Transport};
 
 use super::UPSTREAM;
 use super::upstream::{self, Host, Settings, Times};
@@ -35,6 +35,8 @@ pub(super) struct Resolver<'r, 'a> {
     pub(super) reader: &'r Reader<'a>,
     pub(super) namespace: &'r Arc<str>,
     pub(super) times: Times,
+    /// How bytes travel that are passed on as they are.
+    pub(super) stream: Option<Transport>,
     pub(super) backends: &'r mut Backends,
 }
 
@@ -62,7 +64,7 @@ impl Resolver<'_, '_> {
     }
 
     /// A Service of the rule's namespace.
-    fn service(&mut self, fields: &Fields<'_>) -> Option<Arm> {
+    pub(super) fn service(&mut self, fields: &Fields<'_>) -> Option<Arm> {
         let weight = fields.number("weight").unwrap_or(WEIGHT);
         match fields.text("resolveGranularity") {
             None | Some("endpoint" | "endpoints" | "service") => {}
@@ -98,7 +100,11 @@ impl Resolver<'_, '_> {
                 labels
             }
         };
-        let place = match place::find(self.reader, &name, &port) {
+        let found = match self.stream {
+            None => place::find(self.reader, &name, &port),
+            Some(transport) => place::find_stream(self.reader, &name, &port, transport),
+        };
+        let place = match found {
             Ok(place) => place,
             Err((effect, reason, text)) => {
                 let message = format!("{text}; the backend is left out");
@@ -231,7 +237,8 @@ impl Resolver<'_, '_> {
     }
 
     fn put(&mut self, place: Place, http2: bool, spec: BackendSpec) -> BackendId {
-        let (reference, spec) = place::reference("apisix", self.namespace, place, http2, spec);
+        let (mut reference, spec) = place::reference("apisix", self.namespace, place, http2, spec);
+        reference.stream = self.stream;
         let id = reference.id();
         self.backends.insert(reference, spec);
         id

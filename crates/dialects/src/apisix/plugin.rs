@@ -282,6 +282,7 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
             reader,
             namespace,
             times: Times::default(),
+            stream: None,
             backends: &mut backends,
         };
         let mut ctx = Context {

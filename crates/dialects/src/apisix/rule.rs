@@ -13,6 +13,7 @@ use super::backend::{Backends, Resolver, unavailable};
 use super::instance::{self, Outcome};
 use super::matching::{self, Matching};
 use super::plugin::{self, Context, Effects};
+use super::stream;
 use super::upstream::Times;
 use crate::diagnostic::Effect;
 use crate::fields::Fields;
@@ -31,15 +32,11 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             };
             writer.run(&mut backends, out);
         }
-        for stream in spec.objects("stream") {
-            stream.pass_over();
-            let message = "the gateway serves HTTP only: give the Service a port of its own (type \
-                 LoadBalancer or NodePort)";
-            let findings = stream.findings();
-            findings.refuse("StreamNotSupported", stream.path(), message);
+        for (at, rule) in spec.objects("stream").iter().enumerate() {
+            stream::translate(object, reader, (rule, at), &mut backends, out);
         }
         out.backends = backends;
-        if out.routes.is_empty() {
+        if out.routes.is_empty() && out.streams.is_empty() {
             if !spec.has("http") && !spec.has("stream") {
                 spec.refuse(
                     "http",
@@ -73,6 +70,7 @@ impl Writer<'_, '_, '_> {
             reader: self.reader,
             namespace: &self.object.name.namespace,
             times: Times::read(rule),
+            stream: None,
             backends,
         };
         let arms = resolver.arms(rule);

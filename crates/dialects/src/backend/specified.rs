@@ -8,7 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::{Backend, Endpoint, EndpointState, Protocol, Timeouts};
 
-use super::{BackendRef, backend, resolve, resolve_any};
+use super::{BackendRef, backend, resolve, resolve_any, resolve_stream};
 use crate::foreign::{BackendSpec, ExternalHost};
 use crate::objects::{Name, Reader};
 
@@ -45,10 +45,10 @@ pub(super) fn translate(
 fn of_service(reader: &Reader<'_>, reference: &BackendRef, spec: &BackendSpec) -> Option<Backend> {
     let port = IntOrString::Int(i32::from(reference.port));
     let says_how = spec.tls.is_some() || spec.protocol.is_some();
-    let target = if says_how {
-        resolve_any(reader, &reference.service, &port)
-    } else {
-        resolve(reader, &reference.service, &port)
+    let target = match (reference.stream, says_how) {
+        (Some(transport), _) => resolve_stream(reader, &reference.service, &port, transport),
+        (None, true) => resolve_any(reader, &reference.service, &port),
+        (None, false) => resolve(reader, &reference.service, &port),
     };
     let target = target.ok()?.over_http2(reference.http2);
     Some(backend(reader, target))

@@ -96,7 +96,15 @@ fn serve(
     };
     if let Some(tcp) = &spec.tcp {
         let split = tcp::resolve(object, tcp, host, walk)?;
-        out.tls.push(assembly.tls(TlsAction::Passthrough(split)));
+        out.tls
+            .push(assembly.tls(match prepared.termination.take() {
+                None => TlsAction::Passthrough(split),
+                Some(mut termination) => {
+                    // What is inside is the backend's business.
+                    termination.protocols.clear();
+                    TlsAction::Relay(termination, split)
+                }
+            }));
     }
     let routes = walk.routes(object, spec, &[], "");
     assembly.shared = host.shared(walk.judge(&object.name))?;

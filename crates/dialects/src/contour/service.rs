@@ -319,6 +319,7 @@ pub(super) fn find<'o>(
                 service: name.clone(),
                 port,
                 http2: false,
+                stream: None,
                 variant: None,
             },
             service,

@@ -1,7 +1,5 @@
-//! `tcpproxy`: TLS that is passed on as it is, by the name that the client asks for.
-//!
-//! TLS that would be ended here to be passed on as plain TCP is refused: the gateway ends TLS for
-//! HTTP only.
+//! `tcpproxy`: TLS by the name that the client asks for, passed on as it is, or ended here and what
+//! was inside passed on.
 
 use std::sync::Arc;
 
@@ -9,7 +7,8 @@ use routing::model::{Arm, Split};
 
 use super::balance::Balancing;
 use super::host::VirtualHost;
-use super::service::{self, Service};
+use super::policy::Times;
+use super::service::{self, Service, Way};
 use super::spec::{self, Spec};
 use super::status::{Problem, Told, kind};
 use super::tls;
@@ -17,6 +16,14 @@ use super::walk::Walk;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, Object};
 use crate::objects::Name;
+
+/// Connections have none of a request's times.
+const TIMES: Times = Times {
+    response: None,
+    idle: None,
+    is_idle_written: false,
+    idle_connection: None,
+};
 
 /// As it is written.
 pub(super) struct TcpProxy {
@@ -125,11 +132,6 @@ fn services(
         let text = "either services or inclusion must be specified";
         return Err(problem("NothingDefined", text));
     }
-    if !tls.passthrough {
-        let text = "TLS that is ended here is passed on as HTTP only; use tls.passthrough, or \
-                    routes for HTTP";
-        return Err(problem("TerminationNotSupported", text));
-    }
     if tcp.is_hashed {
         let text = "ignoring field \"Spec.TCPProxy.LoadBalancerPolicy\"; policies that hash are \
                     not supported for TCPProxies";
@@ -144,6 +146,16 @@ fn services(
         let port = u16::try_from(service.port).unwrap_or(0);
         let target = service::find(walk.reader, &service.name, port);
         let target = target.map_err(|error| unresolved(error.to_string()))?;
+        if !tls.passthrough {
+            let way = Way {
+                balancing: &Balancing::default(),
+                times: &TIMES,
+                health: None,
+                host: None,
+            };
+            arms.push(service.arm(target, &way, &mut walk.facts.backends)?);
+            continue;
+        }
         let policy = service::plain_policy(&target, None);
         let spec = BackendSpec {
             policy: Some(Arc::new(policy)),

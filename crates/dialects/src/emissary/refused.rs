@@ -8,10 +8,6 @@ use crate::objects::Objects;
 /// What each kind is answered with.
 fn remedy(kind: &str) -> &'static str {
     match kind {
-        "TCPMapping" => {
-            "the gateway serves HTTP only: give the Service a port of its own (type LoadBalancer \
-             or NodePort)"
-        }
         "RateLimitService" => {
             "limits are kept in the gateway itself: write a local rate limit for the route"
         }

@@ -10,6 +10,7 @@ use routing::model::HostPattern;
 
 use super::gateway::host;
 use super::plan::{Finding, ListenerPlan, Namespaces, Plan, RouteKind};
+use super::streams::Spot;
 use crate::objects::{Name, Reader};
 use crate::shared::selector;
 
@@ -40,6 +41,8 @@ pub(super) struct Places {
     pub(super) hosts: BTreeMap<BindId, BTreeSet<HostPattern>>,
     /// The Gateways of binds, for those that show a certificate to backends.
     pub(super) clients: BTreeMap<BindId, Name>,
+    /// The same apart for each listener, where there is no HTTP.
+    pub(super) spots: BTreeMap<(BindId, Arc<str>), Spot>,
 }
 
 /// Judges every parent.
@@ -65,7 +68,7 @@ pub(super) fn attach(applicant: &Applicant<'_>, reader: &Reader<'_>) -> Places {
         let refused = match admit(applicant, parent, plan, reader) {
             Ok(listeners) => {
                 for listener in listeners {
-                    places.add(plan, listener, applicant.hostnames);
+                    places.add(plan, listener, applicant);
                 }
                 None
             }
@@ -161,7 +164,7 @@ impl Places {
         clients
     }
 
-    fn add(&mut self, plan: &Plan, listener: &ListenerPlan, hostnames: &[String]) {
+    fn add(&mut self, plan: &Plan, listener: &ListenerPlan, applicant: &Applicant<'_>) {
         let of_kind = match plan.parent {
             None => &mut self.listeners,
             Some(_) => &mut self.sets,
@@ -174,7 +177,7 @@ impl Places {
         let others =
             others.filter(|other| **other != listener.host && covers(&listener.host, other));
         let narrower: Vec<_> = others.collect();
-        let hosts: BTreeSet<_> = intersection(&listener.host, hostnames)
+        let hosts: BTreeSet<_> = intersection(&listener.host, applicant.hostnames)
             .into_iter()
             .filter(|host| !narrower.iter().any(|other| covers(other, host)))
             .collect();
@@ -182,6 +185,15 @@ impl Places {
             return;
         }
         for bind in &listener.binds {
+            if applicant.kind.stream().is_some() {
+                let spot = Spot {
+                    hosts: hosts.clone(),
+                    tls: listener.tls.clone(),
+                };
+                let key = (bind.clone(), plan.listener_id(listener));
+                self.spots.insert(key, spot);
+                continue;
+            }
             let of_bind = self.hosts.entry(bind.clone()).or_default();
             of_bind.extend(hosts.iter().cloned());
             if plan.client.is_some() {

@@ -8,7 +8,7 @@ use api::gateway::filter::Filter;
 use api::gateway::reason;
 use api::gateway::v1::BackendObjectReference;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use routing::model::{Action, Arm, BackendId, Instead, Session, Split};
+use routing::model::{Action, Arm, BackendId, Instead, Session, Split, Transport};
 
 use super::attach::Applicant;
 use super::filters;
@@ -204,6 +204,10 @@ impl<'t, 'o> Resolver<'t, 'o> {
             };
             Some(Finding::new(reason, format!("{field}: {error}")))
         };
+        if let Some(transport) = self.kind.stream() {
+            let found = self.find_stream(&name, &port, transport);
+            return found.map_err(|error| error.and_then(unresolved));
+        }
         let target = backend::resolve_any(self.reader, &name, &port).map_err(unresolved)?;
         let governed = variant::of_port(self.reader, &name, target.port_name(), &self.from);
         let variant = governed.map_err(|variant::Unfit| None::<Finding>)?;
@@ -214,6 +218,24 @@ impl<'t, 'o> Resolver<'t, 'o> {
         let target = target.over_http2(over_http2);
         let mut reference = target.reference;
         reference.variant = variant.map(|variant| variant.name);
+        Ok(reference)
+    }
+
+    /// The same for what is passed on as it is.
+    fn find_stream(
+        &self,
+        name: &Name,
+        port: &IntOrString,
+        transport: Transport,
+    ) -> Result<BackendRef, Option<Unresolved>> {
+        let target = backend::resolve_stream(self.reader, name, port, transport)?;
+        let mut reference = target.reference;
+        if transport == Transport::Tcp {
+            let found = backend::resolve_any(self.reader, name, port)?;
+            let governed = variant::of_port(self.reader, name, found.port_name(), &self.from);
+            let variant = governed.map_err(|variant::Unfit| None::<Unresolved>)?;
+            reference.variant = variant.map(|variant| variant.name);
+        }
         Ok(reference)
     }
 

@@ -8,12 +8,12 @@ use api::gateway::v1::{AllowedRoutes, Gateway, Listener};
 use api::gateway::{GROUP, reason};
 use routing::BindId;
 use routing::model::tls::{TlsHost, TlsId};
-use routing::model::{Bind, HostPattern};
+use routing::model::{Bind, HostPattern, Transport};
 
 use super::plan::{Finding, ListenerPlan, Namespaces, Plan, Protocol, RouteKind};
 use super::secure::{Owner, Secured};
 use super::sets::{self, Merged};
-use super::{class, secure, shared};
+use super::{class, secure, shared, tls};
 use crate::objects::{Dependency, Name, Objects, Reader};
 
 /// The addresses that a Gateway has.
@@ -62,7 +62,8 @@ pub fn translate_gateway(
         .or_else(|| unsupported(gateway))
         .or_else(|| assigned.unsupported.clone());
     let owner = Owner::of(gateway);
-    let (listeners, secured) = listeners(gateway, owner, &gateway.spec.listeners, &reader);
+    let (mut listeners, secured) = listeners(gateway, owner, &gateway.spec.listeners, &reader);
+    find_conflicts(&mut listeners);
     let (client, unresolved) = secure::client(gateway, &reader);
     let plan = Plan {
         name: Name::of(&gateway.metadata),
@@ -95,8 +96,10 @@ pub fn translate_gateway(
         shared::settle(plans, visibility, ports);
     }
     let mut tls = secure::hosts(&gateway.metadata, &merged.plan, merged.secured);
+    tls.extend(tls::refusals(&gateway.metadata, &merged.plan, &binds));
     let sets = merged.sets.into_iter().map(|set| {
         tls.extend(secure::hosts(&set.metadata, &set.plan, set.secured));
+        tls.extend(tls::refusals(&set.metadata, &set.plan, &binds));
         (set.plan.name.clone(), Arc::new(set.plan))
     });
     let sets = sets.collect();
@@ -126,14 +129,16 @@ pub(super) fn listeners(
             Some(Protocol::Https) => {
                 Some(secure::judge(gateway, owner, written, &mut plan, reader))
             }
-            Some(Protocol::Http) | None => None,
+            Some(Protocol::Tls) => {
+                tls::judge(owner, written, &mut plan, reader);
+                None
+            }
+            Some(Protocol::Http | Protocol::Tcp | Protocol::Udp) | None => None,
         };
         secured.push(found);
         plan
     });
-    let mut plans: Vec<_> = plans.collect();
-    find_conflicts(&mut plans);
-    (plans, secured)
+    (plans.collect(), secured)
 }
 
 /// What the Gateway asks for that there is not.
@@ -162,11 +167,14 @@ fn listener(listener: &Listener) -> ListenerPlan {
     let protocol = match listener.protocol.as_str() {
         "HTTP" => Some(Protocol::Http),
         "HTTPS" => Some(Protocol::Https),
+        "TLS" => Some(Protocol::Tls),
+        "TCP" => Some(Protocol::Tcp),
+        "UDP" => Some(Protocol::Udp),
         _ => None,
     };
     let mut refused = protocol.is_none().then(|| {
         let text = format!(
-            "protocol {:?} is not supported; HTTP and HTTPS are",
+            "protocol {:?} is not supported; HTTP, HTTPS, TLS, TCP and UDP are",
             listener.protocol
         );
         Finding::new(reason::UNSUPPORTED_PROTOCOL, text)
@@ -176,7 +184,7 @@ fn listener(listener: &Listener) -> ListenerPlan {
         let text = format!("{} is not a port", listener.port);
         refused = Some(Finding::new(reason::PORT_UNAVAILABLE, text));
     }
-    let (kinds, unknown) = kinds(protocol, &listener.allowed_routes);
+    let (kinds, unknown) = kinds(protocol, listener);
     // Without any kind that it could take, a listener has nothing to serve.
     let can_serve = unknown.is_none() || !kinds.is_empty();
     ListenerPlan {
@@ -184,6 +192,7 @@ fn listener(listener: &Listener) -> ListenerPlan {
         host: host(listener.hostname.as_deref()),
         port: port.unwrap_or_default(),
         protocol,
+        tls: None,
         kinds,
         namespaces: namespaces(&listener.allowed_routes),
         refused,
@@ -209,9 +218,13 @@ pub(super) fn host(text: Option<&str>) -> HostPattern {
 }
 
 /// The kinds that a listener takes, and what is wrong with those that it asks for.
-fn kinds(protocol: Option<Protocol>, allowed: &AllowedRoutes) -> (Vec<RouteKind>, Option<Finding>) {
+fn kinds(protocol: Option<Protocol>, listener: &Listener) -> (Vec<RouteKind>, Option<Finding>) {
+    let allowed = &listener.allowed_routes;
     let fitting: &[RouteKind] = match protocol {
-        Some(Protocol::Http | Protocol::Https) => &RouteKind::ALL,
+        Some(Protocol::Http | Protocol::Https) => &RouteKind::OF_HTTP,
+        Some(Protocol::Tls) => tls::kinds(listener),
+        Some(Protocol::Tcp) => &[RouteKind::Tcp],
+        Some(Protocol::Udp) => &[RouteKind::Udp],
         None => &[],
     };
     if allowed.kinds.is_empty() || protocol.is_none() {
@@ -247,25 +260,36 @@ fn namespaces(allowed: &AllowedRoutes) -> Namespaces {
 }
 
 /// With which of the others at its port a listener cannot be, and why: the reason, and what must
-/// be changed.
+/// be changed. TCP and UDP have ports of their own.
 pub(super) fn conflict<'l>(
     listener: &ListenerPlan,
     others: impl Iterator<Item = &'l ListenerPlan> + Clone,
 ) -> Option<(&'static str, &'static str, &'l ListenerPlan)> {
-    let mut differing = others.clone();
-    let differing = differing.find(|other| other.protocol != listener.protocol);
-    let mut same = others;
-    let same = same.find(|other| other.host == listener.host);
-    let protocol = differing.map(|other| (reason::PROTOCOL_CONFLICT, "protocol", other));
-    protocol.or_else(|| same.map(|other| (reason::HOSTNAME_CONFLICT, "hostname", other)))
+    let transport = |it: &ListenerPlan| it.protocol.map(Protocol::transport);
+    let mut others = others.filter(|other| transport(other) == transport(listener));
+    let differs = |other: &&ListenerPlan| {
+        let protocols = (listener.protocol, other.protocol);
+        !matches!(protocols, (Some(one), Some(other)) if one.shares_ports_with(other))
+    };
+    let differing = others.clone().find(differs);
+    let protocol = differing.map(|other| {
+        let is_same = other.protocol == listener.protocol;
+        let what = if is_same { "port" } else { "protocol" };
+        (reason::PROTOCOL_CONFLICT, what, other)
+    });
+    protocol.or_else(|| {
+        let same = others.find(|other| other.host == listener.host);
+        same.map(|other| (reason::HOSTNAME_CONFLICT, "hostname", other))
+    })
 }
 
-/// Listeners of one port must speak one protocol and differ in their hosts. None of those that
-/// do not is served: the order of the list is no ranking.
-fn find_conflicts(listeners: &mut [ListenerPlan]) {
+/// Listeners of one port must speak protocols that can be told apart by host, and differ in their
+/// hosts. None of those that do not is served: the order of the list is no ranking. A listener
+/// that is in conflict already has no port to defend.
+pub(super) fn find_conflicts(listeners: &mut [ListenerPlan]) {
     let mut by_port: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
     for (at, listener) in listeners.iter().enumerate() {
-        if listener.refused.is_none() {
+        if listener.refused.is_none() && listener.conflict.is_none() {
             by_port.entry(listener.port).or_default().push(at);
         }
     }
@@ -290,42 +314,76 @@ fn binds(merged: &mut Merged) -> Vec<Arc<Bind>> {
     if merged.plan.refused.is_some() {
         return Vec::new();
     }
-    let mut sealed: BTreeMap<u16, Vec<HostPattern>> = BTreeMap::new();
-    let mut secure = BTreeSet::new();
     let mut plans = vec![&mut merged.plan];
     let sets = merged.sets.iter_mut().map(|set| &mut set.plan);
     plans.extend(sets.filter(|set| set.refused.is_none()));
-    let listeners = plans.iter().flat_map(|plan| &plan.listeners);
-    for listener in listeners.filter(|listener| listener.is_valid()) {
-        let hosts = sealed.entry(listener.port).or_default();
+    let mut served: BTreeMap<u16, Vec<HostPattern>> = BTreeMap::new();
+    let mut ports: BTreeMap<(Transport, u16), Port> = BTreeMap::new();
+    for listener in plans.iter().flat_map(|plan| &plan.listeners) {
+        let protocol = listener.protocol.filter(|_| listener.is_valid());
+        let Some(protocol) = protocol else { continue };
+        let place = (protocol.transport(), listener.port);
+        ports.entry(place).or_default().add(protocol, listener);
+        let hosts = served.entry(listener.port).or_default();
         hosts.push(listener.host.clone());
-        if listener.protocol == Some(Protocol::Https) {
-            secure.insert(listener.port);
-        }
     }
+    served.values_mut().for_each(|hosts| hosts.sort());
     let mut binds = Vec::new();
-    for (port, sealed) in &mut sealed {
-        sealed.sort();
+    for ((transport, number), port) in &mut ports {
+        port.sealed.sort();
         for address in &plans[0].addresses {
-            let address = SocketAddr::new(*address, *port);
-            binds.push(Arc::new(Bind {
-                id: BindId(format!("Gateway {} {address}", plans[0].name).into()),
-                address,
-                is_tls: secure.contains(port),
-                tcp: None,
-                sealed: sealed.clone(),
-            }));
+            let address = SocketAddr::new(*address, *number);
+            binds.push(Arc::new(port.bind(&plans[0].name, address, *transport)));
         }
     }
-    let served = Arc::new(sealed);
+    let served = Arc::new(served);
     for plan in plans {
         plan.served = Arc::clone(&served);
         for listener in plan.listeners.iter_mut().filter(|it| it.is_valid()) {
-            let of_port = binds
-                .iter()
-                .filter(|bind| bind.address.port() == listener.port);
-            listener.binds = of_port.map(|bind| bind.id.clone()).collect();
+            let is_here = |bind: &&Arc<Bind>| {
+                let own = listener.protocol.map(Protocol::transport);
+                let socket = bind.socket();
+                socket.address.port() == listener.port && own == Some(socket.transport())
+            };
+            let here = binds.iter().filter(is_here);
+            listener.binds = here.map(|bind| bind.id.clone()).collect();
         }
     }
     binds
+}
+
+/// What the listeners of one port make of it.
+#[derive(Default)]
+struct Port {
+    is_tls: bool,
+    sealed: Vec<HostPattern>,
+    stream: Option<Transport>,
+}
+
+impl Port {
+    fn add(&mut self, protocol: Protocol, listener: &ListenerPlan) {
+        match protocol {
+            Protocol::Http => self.sealed.push(listener.host.clone()),
+            Protocol::Https => {
+                self.is_tls = true;
+                self.sealed.push(listener.host.clone());
+            }
+            Protocol::Tls => self.is_tls = true,
+            Protocol::Tcp | Protocol::Udp => self.stream = Some(protocol.transport()),
+        }
+    }
+
+    fn bind(&self, gateway: &Name, address: SocketAddr, transport: Transport) -> Bind {
+        let suffix = match transport {
+            Transport::Tcp => "",
+            Transport::Udp => "/udp",
+        };
+        Bind {
+            id: BindId(format!("Gateway {gateway} {address}{suffix}").into()),
+            address,
+            is_tls: self.is_tls,
+            sealed: self.sealed.clone(),
+            stream: self.stream,
+        }
+    }
 }

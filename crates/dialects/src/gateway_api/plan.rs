@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use routing::BindId;
-use routing::model::HostPattern;
-use routing::model::tls::Certificate;
+use routing::model::tls::{Certificate, Termination};
+use routing::model::{HostPattern, Transport};
 
 use crate::objects::Name;
 
@@ -59,6 +59,14 @@ impl Plan {
         self.parent.as_ref().unwrap_or(&self.name)
     }
 
+    /// What tells a listener apart from all others at its port.
+    pub(super) fn listener_id(&self, listener: &ListenerPlan) -> Arc<str> {
+        match self.parent {
+            None => Arc::clone(&listener.name),
+            Some(_) => format!("{} {}", self.name, listener.name).into(),
+        }
+    }
+
     /// As the API calls it.
     pub fn kind(&self) -> &'static str {
         match self.parent {
@@ -76,6 +84,8 @@ pub struct ListenerPlan {
     pub port: u16,
     /// `None` if it is none that we speak.
     pub protocol: Option<Protocol>,
+    /// What happens to TLS here that is not HTTPS.
+    pub tls: Option<TlsMode>,
     /// Routes that may attach.
     pub kinds: Vec<RouteKind>,
     pub namespaces: Namespaces,
@@ -96,6 +106,36 @@ pub struct ListenerPlan {
 pub enum Protocol {
     Http,
     Https,
+    Tls,
+    Tcp,
+    Udp,
+}
+
+impl Protocol {
+    /// Which of the two spaces of port numbers it is in.
+    pub(super) fn transport(self) -> Transport {
+        match self {
+            Self::Http | Self::Https | Self::Tls | Self::Tcp => Transport::Tcp,
+            Self::Udp => Transport::Udp,
+        }
+    }
+
+    /// Whether listeners of both can have one port, if their hosts differ.
+    pub(super) fn shares_ports_with(self, other: Self) -> bool {
+        match self {
+            Self::Http => other == Self::Http,
+            Self::Https | Self::Tls => matches!(other, Self::Https | Self::Tls),
+            Self::Tcp | Self::Udp => false,
+        }
+    }
+}
+
+/// Who ends TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TlsMode {
+    /// The backend.
+    Passthrough,
+    Terminate(Termination),
 }
 
 /// A kind of route.
@@ -103,16 +143,32 @@ pub enum Protocol {
 pub enum RouteKind {
     Http,
     Grpc,
+    Tls,
+    Tcp,
+    Udp,
 }
 
 impl RouteKind {
-    pub(super) const ALL: [Self; 2] = [Self::Http, Self::Grpc];
+    /// For requests.
+    pub(super) const OF_HTTP: [Self; 2] = [Self::Http, Self::Grpc];
+
+    /// How bytes travel that are passed on as they are.
+    pub(super) fn stream(self) -> Option<Transport> {
+        match self {
+            Self::Http | Self::Grpc => None,
+            Self::Tls | Self::Tcp => Some(Transport::Tcp),
+            Self::Udp => Some(Transport::Udp),
+        }
+    }
 
     /// As the API calls it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "HTTPRoute",
             Self::Grpc => "GRPCRoute",
+            Self::Tls => "TLSRoute",
+            Self::Tcp => "TCPRoute",
+            Self::Udp => "UDPRoute",
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use api::gateway::reason;
 use api::gateway::v1::{
-    FrontendValidation, Gateway, Listener, ObjectReference, SecretObjectReference,
+    FrontendValidation, Gateway, Listener, ListenerTls, ObjectReference, SecretObjectReference,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::tls::{
@@ -19,6 +19,12 @@ use routing::model::{Origin, SortKey, Visibility};
 use super::known::Reference;
 use super::plan::{Finding, ListenerPlan, Plan};
 use crate::objects::{Name, Reader};
+
+/// Spoken with clients.
+pub(super) const VERSIONS: TlsVersions = TlsVersions {
+    min: TlsVersion::V1_2,
+    max: TlsVersion::V1_3,
+};
 
 /// What an HTTPS listener does in handshakes.
 pub(super) struct Secured {
@@ -61,6 +67,19 @@ pub(super) fn judge(
         )));
     }
     let client = clients(gateway, listener.port, plan, reader);
+    Secured {
+        certificates: certificates(owner, &tls, plan, reader),
+        client,
+    }
+}
+
+/// Those of a listener's certificates that can be used.
+pub(super) fn certificates(
+    owner: Owner<'_>,
+    tls: &ListenerTls,
+    plan: &mut ListenerPlan,
+    reader: &Reader<'_>,
+) -> Vec<Arc<Certificate>> {
     let mut certificates = Vec::new();
     for reference in &tls.certificate_refs {
         match certificate(owner, reference, reader) {
@@ -77,10 +96,7 @@ pub(super) fn judge(
             Finding::new(reason::INVALID_CERTIFICATE_REF, text)
         });
     }
-    Secured {
-        certificates,
-        client,
-    }
+    certificates
 }
 
 /// What backends are shown, and why not.
@@ -236,6 +252,19 @@ fn certificate(
     }
 }
 
+/// Where the TLS of a listener is written, in the object with this metadata.
+pub(super) fn origin(metadata: &ObjectMeta, plan: &Plan, at: usize) -> Origin {
+    Origin {
+        dialect: "gateway-api",
+        kind: plan.kind().into(),
+        namespace: Arc::clone(&plan.name.namespace),
+        name: Arc::clone(&plan.name.name),
+        uid: metadata.uid.as_deref().unwrap_or_default().into(),
+        generation: metadata.generation.unwrap_or_default(),
+        field: format!("spec.listeners[{at}].tls").into(),
+    }
+}
+
 /// What the binds of HTTPS listeners do; `secured` are in the order of the plan's listeners, which
 /// are written in the object with this metadata.
 pub(super) fn hosts(
@@ -248,34 +277,19 @@ pub(super) fn hosts(
         let Some(secured) = secured else { continue };
         for bind in &listener.binds {
             let host = TlsHost {
-                origin: Origin {
-                    dialect: "gateway-api",
-                    kind: plan.kind().into(),
-                    namespace: Arc::clone(&plan.name.namespace),
-                    name: Arc::clone(&plan.name.name),
-                    uid: metadata.uid.as_deref().unwrap_or_default().into(),
-                    generation: metadata.generation.unwrap_or_default(),
-                    field: format!("spec.listeners[{at}].tls").into(),
-                },
+                origin: origin(metadata, plan, at),
                 bind: Some(bind.clone()),
                 visibility: Visibility::External,
                 names: vec![listener.host.clone()],
                 sort_key: SortKey::default(),
                 action: TlsAction::Terminate(Termination {
                     certificates: secured.certificates.clone(),
-                    versions: TlsVersions {
-                        min: TlsVersion::V1_2,
-                        max: TlsVersion::V1_3,
-                    },
+                    versions: VERSIONS,
                     protocols: vec![Alpn::Http2, Alpn::Http1],
                     client: secured.client.clone(),
                 }),
             };
-            let id = match plan.parent {
-                None => format!("{bind} {}", listener.name),
-                Some(_) => format!("{bind} {} {}", plan.name, listener.name),
-            };
-            let id = TlsId(id.into());
+            let id = TlsId(format!("{bind} {}", plan.listener_id(listener)).into());
             hosts.push((id, Arc::new(host)));
         }
     }

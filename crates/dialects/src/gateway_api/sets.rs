@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use reason::condition;
 use routing::BindId;
 
-use super::gateway::{conflict, listeners};
+use super::gateway::{conflict, find_conflicts, listeners};
 use super::plan::{Finding, ListenerPlan, Plan};
 use super::secure::{Owner, Secured};
 use super::status::{self, BindFailure, Conditions};
@@ -164,8 +164,11 @@ pub(super) fn merge(gateway: &Gateway, merged: &mut Merged, reader: &Reader<'_>)
                 let finding = Finding::new(reason::TOO_MANY_LISTENERS, text);
                 listener.refused.get_or_insert(finding);
             }
-            judge_conflict(listener, taken.get(&listener.port));
+            if listener.refused.is_none() {
+                listener.conflict = conflict_with(listener, taken.get(&listener.port));
+            }
         }
+        find_conflicts(&mut listeners);
         take(&listeners, &mut taken);
         let is_accepted = refused.is_none() && listeners.iter().any(ListenerPlan::is_valid);
         merged.plan.sets += usize::from(is_accepted);
@@ -187,19 +190,6 @@ pub(super) fn merge(gateway: &Gateway, merged: &mut Merged, reader: &Reader<'_>)
 
 fn has_its_place(listener: &ListenerPlan) -> bool {
     listener.refused.is_none() && listener.conflict.is_none()
-}
-
-/// Says of a listener that another comes first, also of one whose protocol is not served: it could
-/// not be there in any case.
-fn judge_conflict(listener: &mut ListenerPlan, taken: Option<&Vec<ListenerPlan>>) {
-    let refused = listener.refused.as_ref();
-    let is_judged = refused.is_none_or(|it| it.reason == reason::UNSUPPORTED_PROTOCOL);
-    if is_judged && listener.conflict.is_none() {
-        listener.conflict = conflict_with(listener, taken);
-        if listener.conflict.is_some() {
-            listener.refused = None;
-        }
-    }
 }
 
 /// With which of those that come first a listener cannot be. Nothing is said about whose they are.

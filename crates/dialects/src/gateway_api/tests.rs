@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute};
+use api::gateway::v1::{Gateway, GatewayClass, GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use routing::model::tls::TlsAction;
 use routing::model::{Backend, Bind, Model};
 use serde::Serialize;
 use serde_json::Value;
@@ -24,18 +25,27 @@ struct Input {
     http_routes: Vec<HttpRoute>,
     grpc_routes: Vec<GrpcRoute>,
     extra: extra::Input,
+    tls_routes: Vec<TlsRoute>,
+    tcp_routes: Vec<TcpRoute>,
+    udp_routes: Vec<UdpRoute>,
 }
 
 #[derive(Debug, Default, PartialEq, Serialize)]
 struct Records {
     binds: Vec<Arc<Bind>>,
     routes: BTreeMap<RouteId, Arc<Route>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tls: BTreeMap<TlsId, Arc<TlsHost>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    streams: BTreeMap<StreamId, Arc<Stream>>,
     backends: Vec<Arc<Backend>>,
 }
 
 #[derive(Debug, Default, PartialEq)]
 struct Output {
     records: Records,
+    /// How HTTPS ends is the same everywhere, and not recorded.
+    https: BTreeMap<TlsId, Arc<TlsHost>>,
     statuses: BTreeMap<String, Value>,
 }
 
@@ -72,6 +82,9 @@ fn load(documents: &[Value]) -> Input {
             "Gateway" => input.gateways.push(read(document)),
             "HTTPRoute" => input.http_routes.push(read(document)),
             "GRPCRoute" => input.grpc_routes.push(read(document)),
+            "TLSRoute" => input.tls_routes.push(read(document)),
+            "TCPRoute" => input.tcp_routes.push(read(document)),
+            "UDPRoute" => input.udp_routes.push(read(document)),
             kind if input.extra.load(kind, &name, document, objects) => {}
             other => {
                 let mut kinds = crate::foreign::kinds().iter();
@@ -105,6 +118,13 @@ fn translate_all(documents: &[Value]) -> Output {
         };
         let translation = translate_gateway(gateway, &assigned, &input.objects);
         output.records.binds.extend(translation.binds);
+        for (id, host) in &translation.tls {
+            let records = match host.action {
+                TlsAction::Terminate(_) => &mut output.https,
+                _ => &mut output.records.tls,
+            };
+            records.insert(id.clone(), Arc::clone(host));
+        }
         let name = Name::of(&gateway.metadata);
         input.objects.put_plan(&name, translation.plan.clone());
         input
@@ -122,7 +142,20 @@ fn translate_all(documents: &[Value]) -> Output {
         let translation = translate_grpc(route, &input.objects);
         ("GRPCRoute", &route.metadata, translation)
     });
-    for (kind, metadata, translation) in http.chain(grpc) {
+    let tls = input.tls_routes.iter().map(|route| {
+        let translation = translate_tls(route, &input.objects);
+        ("TLSRoute", &route.metadata, translation)
+    });
+    let tcp = input.tcp_routes.iter().map(|route| {
+        let translation = translate_tcp(route, &input.objects);
+        ("TCPRoute", &route.metadata, translation)
+    });
+    let udp = input.udp_routes.iter().map(|route| {
+        let translation = translate_udp(route, &input.objects);
+        ("UDPRoute", &route.metadata, translation)
+    });
+    let streams = tls.chain(tcp).chain(udp);
+    for (kind, metadata, translation) in http.chain(grpc).chain(streams) {
         for (gateway, listener) in &translation.attached {
             let counts = attached.entry(gateway.clone()).or_default();
             *counts.entry(Arc::clone(listener)).or_default() += 1;
@@ -134,6 +167,8 @@ fn translate_all(documents: &[Value]) -> Output {
         let status = serde_json::to_value(status).expect("a status");
         output.statuses.insert(name, status);
         output.records.routes.extend(translation.routes);
+        output.records.tls.extend(translation.tls);
+        output.records.streams.extend(translation.streams);
         references.extend(translation.backends);
     }
     for (gateway, plan) in plans {
@@ -185,6 +220,8 @@ fn the_order_of_the_input_does_not_matter() {
         );
     });
 }
+
+mod streams;
 
 /// A request for a host and path.
 struct Get<'r>(&'r str, &'r str, Option<(&'r str, &'r str)>);

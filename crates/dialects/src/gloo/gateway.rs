@@ -12,7 +12,7 @@ use routing::model::Bind;
 use super::options::upgrades;
 use super::select::Selector;
 use super::status::Judgement;
-use super::{GATEWAY, reference};
+use super::{GATEWAY, reference, tcp};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
@@ -91,7 +91,7 @@ impl Spec {
             }
         }
         spec.ignore("proxyNames"); // There is one gateway.
-        spec.unsupported("tcpGateway", "only HTTP is served at Gateways");
+        spec.ignore("tcpGateway"); // Read by whoever serves it.
         spec.unsupported("hybridGateway", "write a Gateway for each kind of listener");
         spec.unsupported(
             "options",
@@ -156,19 +156,29 @@ impl Spec {
     }
 }
 
-/// The status of a Gateway.
-pub(super) fn judge(object: &Object, _: &Objects) -> Translation {
+/// The status of a Gateway, and its connections that are no HTTP.
+pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
+    let reader = Reader::new(objects);
     let findings = Findings::default();
     let mut judgement = Judgement::default();
+    let mut out = Translation::default();
     let spec = Spec::read(object, &findings);
-    judgement.absorb(&findings);
-    if !spec.serves_http {
-        let text = "the Gateway serves nothing: only httpGateway is supported";
+    let written = &object.spec()["tcpGateway"];
+    if written.is_object() {
+        let fields = Fields::new(written, "spec.tcpGateway".to_owned(), &findings);
+        let listener = tcp::Listener {
+            object,
+            port: spec.port,
+            https: spec.place(reader.gateway_ports()).bind.is_none() && spec.ssl,
+        };
+        listener.serve(&fields, &reader, &mut judgement, &mut out);
+    } else if !spec.serves_http {
+        let text = "the Gateway serves nothing: only httpGateway and tcpGateway are supported";
         judgement.error("GatewayNotSupported", "spec", text);
     }
-    Translation {
-        diagnostics: judgement.diagnostics(),
-        status: Some(judgement.status("gateway")),
-        ..Translation::default()
-    }
+    judgement.absorb(&findings);
+    out.diagnostics = judgement.diagnostics();
+    out.status = Some(judgement.status("gateway"));
+    out.reads = reader.into_read();
+    out
 }

@@ -223,6 +223,7 @@ fn service(reader: &Reader<'_>, name: &Name, port: u16) -> Result<Found, String>
                 service: name.clone(),
                 port,
                 http2: false,
+                stream: None,
                 variant: None,
             };
             (reference, false)
@@ -377,6 +378,7 @@ fn of_hosts(fields: &Fields<'_>, name: &Name) -> Result<Found, String> {
             service: name.clone(),
             port: first.port,
             http2: false,
+            stream: None,
             variant: None,
         },
         host,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use routing::model::{BackendId, Guards, HostPattern, Protocol};
+use routing::model::{BackendId, Guards, HostPattern, Protocol, Transport};
 
 use super::{destination_rule, names, service_entry};
 use crate::backend::{self, BackendRef, Unresolved};
@@ -26,6 +26,8 @@ pub(super) struct Finder<'t, 'o> {
     port: Option<u16>,
     /// Connections are passed on as they are: the client speaks TLS to the backend.
     pub(super) is_passthrough: bool,
+    /// The same, and rules about TLS to the backend hold: the client speaks none.
+    pub(super) is_stream: bool,
     /// What was found.
     pub(super) backends: RefCell<BTreeMap<BackendRef, Arc<BackendSpec>>>,
 }
@@ -54,6 +56,7 @@ impl<'t, 'o> Finder<'t, 'o> {
             namespace: Arc::clone(namespace),
             port,
             is_passthrough: false,
+            is_stream: false,
             backends: RefCell::default(),
         }
     }
@@ -113,15 +116,14 @@ impl<'t, 'o> Finder<'t, 'o> {
         let (variant, spec) = self.passed_on(variant, spec);
         let says_how = spec.tls.is_some() || spec.protocol.is_some();
         let port = IntOrString::Int(i32::from(number));
-        let target = if says_how {
-            backend::resolve_any(self.reader, name, &port)
-        } else {
-            backend::resolve(self.reader, name, &port)
+        let target = match (self.is_stream, says_how) {
+            (true, _) => backend::resolve_stream(self.reader, name, &port, Transport::Tcp),
+            (false, true) => backend::resolve_any(self.reader, name, &port),
+            (false, false) => backend::resolve(self.reader, name, &port),
         };
         let target = target.map_err(|error| unresolved(fields, &error))?;
-        let http2 = service
-            .and_then(|service| find_port(service, number))
-            .is_some_and(is_http2);
+        let service_port = service.and_then(|service| find_port(service, number));
+        let http2 = !self.is_stream && service_port.is_some_and(is_http2);
         let mut reference = target.over_http2(http2).reference;
         reference.variant = variant;
         let guards = overlay::by_service(self.reader, name, number);
@@ -184,7 +186,8 @@ impl<'t, 'o> Finder<'t, 'o> {
         let spec = destination_rule::spec(self.reader, &rules, host, found.port, subset);
         let (variant, spec) = spec.map_err(|wrong| subset_missing(fields, &wrong))?;
         let (variant, mut spec) = self.passed_on(variant, spec);
-        if found.wants_tls && spec.tls.is_none() && !self.is_passthrough {
+        let is_http = !self.is_passthrough && !self.is_stream;
+        if found.wants_tls && spec.tls.is_none() && is_http {
             let message = format!(
                 "port {} of ServiceEntry {} speaks TLS; write a DestinationRule with tls.mode \
                  SIMPLE for {host}, or requests are sent in plain",
@@ -200,7 +203,8 @@ impl<'t, 'o> Finder<'t, 'o> {
         let reference = BackendRef {
             service: Name::new(&entry.name.namespace, host),
             port: found.port,
-            http2: found.http2,
+            http2: found.http2 && !self.is_stream,
+            stream: self.is_stream.then_some(Transport::Tcp),
             variant: Some(format!("istio/{}{rule}", entry.name).into()),
         };
         self.backends

@@ -2,31 +2,38 @@
 //!
 //! Port 80 is the gateway's own port for plain HTTP and 443 the one for HTTPS, wherever those
 //! listen; every other port is a socket of its own. A server without hosts that a VirtualService
-//! shares serves nothing, but its certificate is shown and its redirect given.
+//! shares serves nothing, but its certificate is shown and its redirect given. What is not HTTP is
+//! passed on as VirtualServices say, and closed where none says anything.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use routing::model::tls::{TlsHost, TlsId};
+use routing::model::tls::{Termination, TlsAction, TlsHost, TlsId};
 use routing::model::{
     Action, Bind, BindId, HostPattern, Match, Redirect, RedirectPort, Route, RouteId, SortKey,
-    Visibility,
+    Transport, Visibility,
 };
 
-use super::place::{self, Place};
+use super::place::{self, Carries, Place};
 use super::tls::{self, ServerTls};
 use super::{conditions, names};
 use crate::classes;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
-use crate::objects::{Name, Objects, Reader};
+use crate::objects::{Objects, Reader};
 
 /// What a server does with its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    Http { redirects: bool },
+    Http {
+        redirects: bool,
+    },
     Https,
     Passthrough,
+    /// Connections of any protocol.
+    Tcp,
+    /// The same inside TLS that is ended here.
+    Ended,
 }
 
 /// One entry of `servers` that can be served.
@@ -56,13 +63,25 @@ impl ServerHost {
 
 impl Server {
     /// Where an object with these hosts is served.
-    pub(super) fn place(&self, gateway: &Name, hosts: BTreeSet<HostPattern>) -> Place {
+    pub(super) fn place(
+        &self,
+        gateway: &Object,
+        hosts: BTreeSet<HostPattern>,
+        reader: &Reader<'_>,
+    ) -> Place {
         let scheme = match self.mode {
             // Hosts without a certificate get one of the gateway's own.
             Mode::Http { redirects: false } if self.stands_for.is_some() => None,
             Mode::Http { .. } => Some("http"),
-            Mode::Https | Mode::Passthrough => Some("https"),
+            Mode::Https | Mode::Passthrough | Mode::Tcp | Mode::Ended => Some("https"),
         };
+        let carries = match self.mode {
+            Mode::Http { .. } | Mode::Https => None,
+            Mode::Passthrough => Some(Carries::Tls),
+            Mode::Tcp => Some(Carries::Tcp),
+            Mode::Ended => Some(Carries::Inside(self.termination(gateway, reader))),
+        };
+        let gateway = &gateway.name;
         Place {
             gateway: gateway.to_string(),
             bind: self.bind.clone(),
@@ -72,7 +91,20 @@ impl Server {
             scheme: scheme.filter(|_| self.bind.is_none()),
             redirects: self.mode == Mode::Http { redirects: true },
             id: format!("{gateway}[{}]", self.at),
-            is_passthrough: self.mode == Mode::Passthrough,
+            carries,
+        }
+    }
+
+    /// How TLS is ended whose inside is passed on. What is wrong stands at the Gateway.
+    fn termination(&self, gateway: &Object, reader: &Reader<'_>) -> Option<Termination> {
+        let written = self.tls.as_ref()?;
+        match tls::terminate(gateway, written, reader, &Findings::default())? {
+            TlsAction::Terminate(termination) => Some(Termination {
+                // What is inside is the backend's business.
+                protocols: Vec::new(),
+                ..termination
+            }),
+            TlsAction::Relay(..) | TlsAction::Passthrough(_) | TlsAction::Refuse => None,
         }
     }
 }
@@ -98,12 +130,17 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
         }
         if let Some(written) = &server.tls {
             let found = tls::terminate(object, written, &reader, &findings);
+            // Whoever has no VirtualService for what is inside is closed.
+            let ends_http = |action| match server.mode {
+                Mode::Ended => TlsAction::Refuse,
+                _ => action,
+            };
             out.tls
-                .extend(found.map(|action| host(object, server, action)));
+                .extend(found.map(|action| host(object, server, ends_http(action))));
         }
         if server.mode == (Mode::Http { redirects: true }) {
             let hosts = server.hosts.iter().map(|host| host.host.clone()).collect();
-            let place = server.place(&object.name, hosts);
+            let place = server.place(object, hosts, &reader);
             out.routes.push(redirect(object, &place, &field(server)));
         }
     }
@@ -120,14 +157,13 @@ fn field(server: &Server) -> String {
     format!("spec.servers[{}]", server.at)
 }
 
-fn host(
-    object: &Object,
-    server: &Server,
-    action: routing::model::tls::TlsAction,
-) -> (TlsId, Arc<TlsHost>) {
+fn host(object: &Object, server: &Server, action: TlsAction) -> (TlsId, Arc<TlsHost>) {
     let field = format!("{}.tls", field(server));
     let mut sort_key = conditions::order(object);
     sort_key.push(server.at as i64);
+    if action == TlsAction::Refuse {
+        sort_key.insert(0, i64::MAX);
+    }
     let record = TlsHost {
         origin: conditions::origin(object, &field),
         bind: server.bind.as_ref().map(|bind| bind.id.clone()),
@@ -246,19 +282,26 @@ fn server(at: usize, fields: &Fields<'_>, gateway: &Object, reader: &Reader<'_>)
         return None;
     }
     let ports = reader.gateway_ports();
-    let is_tls = !matches!(mode, Mode::Http { .. });
     let stands_for = classes::visibility(&gateway.labels);
-    let is_shared = stands_for.is_some()
-        || match is_tls {
-            true => ports.is_https(number),
-            false => ports.is_http(number),
-        };
+    let bind = match mode {
+        // The gateway's own listeners, whatever the port is.
+        Mode::Http { .. } | Mode::Https | Mode::Passthrough | Mode::Ended
+            if stands_for.is_some() =>
+        {
+            None
+        }
+        Mode::Http { .. } => (!ports.is_http(number)).then(|| ports.bind(number, false)),
+        Mode::Https | Mode::Passthrough | Mode::Ended => {
+            (!ports.is_https(number)).then(|| ports.bind(number, true))
+        }
+        Mode::Tcp => Some(ports.stream_bind(number, Transport::Tcp)),
+    };
     Some(Server {
         at,
         hosts,
         mode,
         port: number,
-        bind: (!is_shared).then(|| Arc::new(ports.bind(number, is_tls))),
+        bind: bind.map(Arc::new),
         stands_for,
         tls,
     })
@@ -275,7 +318,8 @@ fn mode(
             let redirects = redirects.unwrap_or(false);
             Some((Mode::Http { redirects }, None))
         }
-        "HTTPS" | "TLS" => {
+        "TCP" | "MONGO" if tls.is_none() => Some((Mode::Tcp, None)),
+        "HTTPS" | "TLS" | "TCP" | "MONGO" => {
             let Some(tls) = tls else {
                 port.refuse("protocol", "TLSMissing", "a server for TLS needs tls");
                 return None;
@@ -283,18 +327,13 @@ fn mode(
             match (tls::read(&tls)?, protocol) {
                 (None, _) => Some((Mode::Passthrough, None)),
                 (written, "HTTPS") => Some((Mode::Https, written)),
-                (Some(_), _) => {
-                    let message = "TLS that the gateway ends for other protocols than HTTP is \
-                                   not supported; use HTTPS, or tls.mode PASSTHROUGH";
-                    port.refuse("protocol", "ProtocolNotSupported", message);
-                    None
-                }
+                (written, _) => Some((Mode::Ended, written)),
             }
         }
         other => {
             let message = format!(
-                "protocol {other:?} is not supported; HTTP, HTTP2, GRPC, HTTPS and TLS with \
-                 PASSTHROUGH are"
+                "protocol {other:?} is not supported; HTTP, HTTP2, GRPC, HTTPS, TLS, TCP and \
+                 MONGO are"
             );
             port.refuse("protocol", "ProtocolNotSupported", message);
             tls.inspect(Fields::pass_over);

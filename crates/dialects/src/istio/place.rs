@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::names::CLUSTER_DOMAIN;
+use routing::model::tls::Termination;
 use routing::model::{Bind, BindId, HostPattern, Predicate, Subject, Test, TextTest, Visibility};
 
 use super::kinds::GATEWAY;
@@ -33,11 +34,27 @@ pub(super) struct Place {
     pub(super) redirects: bool,
     /// Tells places of one object apart.
     pub(super) id: String,
-    /// Connections are passed on as they are, or ended and passed on as bytes.
-    pub(super) is_passthrough: bool,
+    /// What becomes of connections where there is no HTTP.
+    pub(super) carries: Option<Carries>,
+}
+
+/// What is passed on as it is.
+#[derive(Clone, Debug)]
+pub(super) enum Carries {
+    /// TLS, to a backend by the name that clients ask for.
+    Tls,
+    /// Whatever connects.
+    Tcp,
+    /// What is inside the TLS that is ended here; `None` if that cannot be done.
+    Inside(Option<Termination>),
 }
 
 impl Place {
+    /// Whether it takes TLS for backends.
+    pub(super) fn is_passthrough(&self) -> bool {
+        matches!(self.carries, Some(Carries::Tls))
+    }
+
     pub(super) fn is_mesh(&self) -> bool {
         self.gateway == MESH
     }
@@ -148,7 +165,7 @@ fn at_gateway(
             })
             .collect();
         if !shared.is_empty() {
-            places.push(server.place(&gateway.name, shared));
+            places.push(server.place(gateway, shared, reader));
         }
     }
     if places.is_empty() {
@@ -163,7 +180,7 @@ fn at_gateway(
 
 /// Whether some condition is about the port, as far as the object itself says.
 fn tells_ports_apart(object: &Object) -> bool {
-    let lists = ["http", "tls"].map(|key| object.spec()[key].as_array());
+    let lists = ["http", "tls", "tcp"].map(|key| object.spec()[key].as_array());
     let mut rules = lists.into_iter().flatten().flatten();
     rules.any(|rule| {
         let matches = rule["match"].as_array().into_iter().flatten();
@@ -182,8 +199,8 @@ fn join_schemes(mut places: Vec<Place>) -> Vec<Place> {
             one.bind.is_none()
                 && other.bind.is_none()
                 && one.hosts == other.hosts
-                && !one.is_passthrough
-                && !other.is_passthrough
+                && one.carries.is_none()
+                && other.carries.is_none()
                 && one.gateway == other.gateway
                 && one.scheme.is_some()
                 && other.scheme.is_some()
@@ -227,6 +244,6 @@ fn mesh(hosts: &[HostPattern]) -> Option<Place> {
         scheme: None,
         redirects: false,
         id: MESH.to_owned(),
-        is_passthrough: false,
+        carries: None,
     })
 }

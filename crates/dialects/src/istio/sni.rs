@@ -13,6 +13,7 @@ use crate::backend::BackendRef;
 use crate::fields::Fields;
 use crate::foreign::{BackendSpec, Object, Translation};
 use crate::objects::Reader;
+use crate::shared::stream;
 
 /// Translates all rules.
 pub(super) fn translate(
@@ -25,7 +26,10 @@ pub(super) fn translate(
         &mut BTreeMap<BackendRef, Arc<BackendSpec>>,
     ),
 ) {
-    let places: Vec<_> = places.iter().filter(|place| place.is_passthrough).collect();
+    let places: Vec<_> = places
+        .iter()
+        .filter(|place| place.is_passthrough())
+        .collect();
     let rules = spec.objects("tls");
     if !rules.is_empty() && places.is_empty() && spec.has("hosts") {
         let message = "no server with tls.mode PASSTHROUGH has a host of this object; connections \
@@ -108,7 +112,8 @@ fn names_of(fields: &Fields<'_>, object: &Object) -> Wanted {
     }
 }
 
-fn split(rule: &Fields<'_>, finder: &Finder<'_, '_>) -> Option<Split> {
+/// Where a rule's connections go.
+pub(super) fn split(rule: &Fields<'_>, finder: &Finder<'_, '_>) -> Option<Split> {
     let routes = rule.objects("route");
     let alone = routes.len() == 1;
     let mut arms = Vec::new();
@@ -123,7 +128,14 @@ fn split(rule: &Fields<'_>, finder: &Finder<'_, '_>) -> Option<Split> {
             continue;
         };
         if let Ok(found) = finder.find(&destination) {
-            arms.push(Arm::new(if alone { 1 } else { weight }, found.id()));
+            let mut arm = Arm::new(if alone { 1 } else { weight }, found.id());
+            if found.guards.as_deref().is_some_and(stream::protects) {
+                let message = "policies say who may call this destination, and are for HTTP only: \
+                               its connections are closed";
+                route.refuse("destination", "PolicyForHttp", message);
+                stream::close(&mut arm);
+            }
+            arms.push(arm);
         }
     }
     if routes.is_empty() {

@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::destination::Finder;
 use super::kinds::VIRTUAL_SERVICE;
 use super::matches::Block;
-use super::place::{self, Place};
+use super::place::{self, Carries, Place};
 use super::security::Target;
-use super::{conditions, delegate, gateway, http, names, sni};
+use super::{conditions, delegate, gateway, http, names, sni, tcp};
 use crate::backend::BackendRef;
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::fields::{Fields, Findings};
@@ -69,12 +69,18 @@ fn run(object: &Object, spec: &Fields<'_>, reader: &Reader<'_>, out: &mut Transl
             .routes
             .push(gateway::redirect(object, place, "spec.gateways"));
     }
+    let is_bytes = |place: &Place| matches!(place.carries, Some(Carries::Tcp | Carries::Inside(_)));
+    if spec.has("http") && !places.is_empty() && places.iter().all(is_bytes) {
+        let message = "the servers with a host of this object are not for HTTP; write tcp";
+        spec.findings()
+            .refuse("NoHttpServer", &spec.at("http"), message);
+    }
     for rule in spec.objects("http") {
         translator.rule(&rule);
     }
     let mut backends = translator.finder.backends.take();
     sni::translate(object, spec, &places, reader, (out, &mut backends));
-    spec.unsupported("tcp", "expose the Service by a NodePort or a LoadBalancer");
+    tcp::translate(object, spec, &places, reader, (out, &mut backends));
     if ["http", "tls", "tcp"].iter().all(|key| !spec.has(key)) {
         spec.refuse("http", "RulesMissing", "no rules: nothing is served");
     }
@@ -276,7 +282,7 @@ impl Translator<'_, '_> {
             for at in 0..self.places.len() {
                 let place = &self.places[at];
                 let only_redirects = place.redirects && place.scheme != Some("https");
-                if place.is_passthrough || only_redirects || !block.is_for(place) {
+                if place.carries.is_some() || only_redirects || !block.is_for(place) {
                     continue;
                 }
                 let route = self.route(rule, (block, number), at);

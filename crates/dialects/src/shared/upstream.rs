@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use routing::model::Transport;
 
-use crate::backend::{self, BackendRef, Unresolved};
+use crate::backend::{self, BackendRef, Target, Unresolved};
 use crate::diagnostic::Effect;
 use crate::foreign::{BackendSpec, ExternalHost};
 use crate::objects::{Name, Reader};
@@ -27,9 +28,23 @@ pub(crate) type Nowhere = (Effect, &'static str, String);
 /// Finds a Service's port. A Service of type ExternalName is the host that it names, unless that
 /// is this gateway.
 pub(crate) fn find(reader: &Reader<'_>, name: &Name, port: &IntOrString) -> Result<Place, Nowhere> {
-    match backend::resolve(reader, name, port) {
+    found(backend::resolve(reader, name, port), port)
+}
+
+/// The same for what is passed on as it is.
+pub(crate) fn find_stream(
+    reader: &Reader<'_>,
+    name: &Name,
+    port: &IntOrString,
+    transport: Transport,
+) -> Result<Place, Nowhere> {
+    found(backend::resolve_stream(reader, name, port, transport), port)
+}
+
+fn found(target: Result<Target<'_>, Unresolved>, port: &IntOrString) -> Result<Place, Nowhere> {
+    match target {
         Ok(target) => Ok(Place::Service {
-            name: name.clone(),
+            name: target.reference.service,
             port: target.reference.port,
         }),
         // How it is spoken to is for the caller to say.
@@ -89,6 +104,7 @@ pub(crate) fn reference(
         service,
         port,
         http2,
+        stream: None,
         variant: Some(variant::always(dialect, &spec)),
     };
     (reference, Arc::new(spec))

@@ -16,6 +16,8 @@
 //! | WebSocket handshake | each message comes back |
 //! | gRPC `grpc.health.v1.Health/Check` | `SERVING` |
 //! | any other gRPC method | each message comes back as it arrives, then `grpc-status: 0` |
+//! | `echo TEXT` without HTTP | `NAME TEXT`, line by line, with the variable `NAME` |
+//! | a datagram at the same port | the same |
 //!
 //! `guest exists PATH` ends with 0 when the file is there: an exec probe.
 
@@ -30,11 +32,13 @@ use anyhow::Context;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Response};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 /// First bytes of an HTTP/2 connection (RFC 9113 §3.4), as far as they are needed to know it.
 const HTTP2: &[u8] = b"PRI * HTTP/2";
+/// First bytes of a connection that is no HTTP.
+const ECHO: &str = "echo ";
 /// Whether it was asked to fail.
 static BROKEN: AtomicBool = AtomicBool::new(false);
 /// Longest head of a request, in bytes.
@@ -60,7 +64,38 @@ async fn main() -> anyhow::Result<ExitCode> {
             Err(_) => TcpListener::bind("0.0.0.0:8080").await?,
         },
     };
+    // Somebody else on the machine may have it, and then nobody asks for it here.
+    if let Ok(socket) = UdpSocket::bind(listener.local_addr()?).await {
+        tokio::spawn(datagrams(socket));
+    }
     match serve(listener).await? {}
+}
+
+/// Answers datagrams.
+async fn datagrams(socket: UdpSocket) {
+    let mut buffer = vec![0; 65_535];
+    loop {
+        if let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            let _ = socket.send_to(named(&text).as_bytes(), peer).await;
+        }
+    }
+}
+
+/// The answer to `echo TEXT`.
+fn named(line: &str) -> String {
+    let name = std::env::var("NAME").unwrap_or_default();
+    format!("{name} {}", line.strip_prefix(ECHO).unwrap_or(line))
+}
+
+async fn echo(stream: TcpStream) -> anyhow::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while stream.read_line(&mut line).await? > 0 {
+        stream.write_all(named(&line).as_bytes()).await?;
+        line.clear();
+    }
+    Ok(())
 }
 
 async fn serve(listener: TcpListener) -> anyhow::Result<Infallible> {
@@ -86,6 +121,9 @@ async fn connection(stream: TcpStream) -> anyhow::Result<()> {
         }
         if start.starts_with(HTTP2) {
             return http2(stream).await;
+        }
+        if start.starts_with(ECHO.as_bytes()) {
+            return echo(stream).await;
         }
         if start.windows(4).any(|end| end == b"\r\n\r\n") {
             let text = String::from_utf8_lossy(start).to_ascii_lowercase();

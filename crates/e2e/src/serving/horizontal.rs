@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::Server;
-use crate::serving::hello_with;
+use crate::serving::{NO_GRACE, hello_with};
 
 const CLASS: &str = "        autoscaling.knative.dev/class: hpa.autoscaling.knative.dev
         autoscaling.knative.dev/metric: memory
@@ -12,16 +12,6 @@ const CLASS: &str = "        autoscaling.knative.dev/class: hpa.autoscaling.knat
 const WITH_ZERO: &str = "        autoscaling.knative.dev/class: hpa.autoscaling.knative.dev
         autoscaling.knative.dev/window: \"6s\"
         autoscaling.suimon.dev/scale-to-zero: \"true\"";
-const NO_GRACE: &str = "
----
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: config-autoscaler
-  namespace: knative-serving
-data:
-  scale-to-zero-grace-period: \"1s\"
-";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_of_the_class_hpa_grows_with_the_memory_that_its_pods_use() -> anyhow::Result<()>

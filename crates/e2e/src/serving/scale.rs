@@ -3,19 +3,9 @@
 use std::time::Duration;
 
 use crate::Server;
-use crate::serving::{hello, hello_with};
+use crate::serving::{NO_GRACE, hello, hello_with};
 
 const SHORT_WINDOW: &str = "        autoscaling.knative.dev/window: \"6s\"";
-const NO_GRACE: &str = "
----
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: config-autoscaler
-  namespace: knative-serving
-data:
-  scale-to-zero-grace-period: \"1s\"
-";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_becomes_ready_and_its_url_answers() -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! The zone over objects in memory, and one server over real sockets.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hickory_proto::rr::{Name, RData, RecordType};
@@ -41,7 +42,7 @@ impl View for Objects {
         ))
     }
 
-    fn services(&self) -> Vec<Arc<Service>> {
+    fn services_at(&self, _: IpAddr) -> Vec<Arc<Service>> {
         ["web", "db"]
             .into_iter()
             .filter_map(|name| self.service("shop", name))

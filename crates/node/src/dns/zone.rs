@@ -159,7 +159,7 @@ fn of_service(service: &Service, slices: &dyn Fn() -> Vec<Arc<EndpointSlice>>) -
     cluster_ips(service).map(Target::Address).collect()
 }
 
-fn is_headless(service: &Service) -> bool {
+pub(super) fn is_headless(service: &Service) -> bool {
     let ip = service
         .spec
         .as_ref()
@@ -167,7 +167,7 @@ fn is_headless(service: &Service) -> bool {
     ip == Some("None")
 }
 
-fn cluster_ips(service: &Service) -> impl Iterator<Item = IpAddr> {
+pub(super) fn cluster_ips(service: &Service) -> impl Iterator<Item = IpAddr> {
     let spec = service.spec.as_ref();
     let all = spec
         .and_then(|spec| spec.cluster_ips.as_deref())
@@ -312,7 +312,7 @@ fn data(target: Target, kind: RecordType) -> Option<RData> {
 /// PTR records of an address, if it is a Service's or a headless endpoint's.
 fn pointers(name: &Name, ip: IpAddr, kind: RecordType, view: &impl View) -> Outcome {
     let mut found = Vec::new();
-    for service in view.services() {
+    for service in view.services_at(ip) {
         let (Some(namespace), Some(short)) = (&service.metadata.namespace, &service.metadata.name)
         else {
             continue;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::attach::{self, Door, Tap};
 use super::context::{Attached, Context, Prepared, Run, now};
 use super::health::{self, Unhealthy};
-use super::record::Terminated;
+use super::record::{Role, Terminated};
 use super::{status, stop};
 use crate::backoff::Backoff;
 use crate::environment::{self, Sources};
@@ -46,12 +46,11 @@ pub(super) enum End {
 /// has succeeded.
 pub(super) async fn run(context: &Context, index: usize, sandbox: &Sandbox) -> End {
     let mut backoff = Backoff::of_restarts();
-    let sidecar = context.is_sidecar(index);
-    let init = context.observed.borrow().containers[index].init && !sidecar;
-    let policy = if sidecar {
-        Some("Always")
-    } else {
-        context.restart_policy()
+    let role = context.role(index);
+    let policy = match role {
+        Role::Sidecar => Some("Always"),
+        Role::Ephemeral => Some("Never"),
+        Role::Init | Role::Main => context.restart_policy(),
     };
     loop {
         let started = Instant::now();
@@ -63,7 +62,7 @@ pub(super) async fn run(context: &Context, index: usize, sandbox: &Sandbox) -> E
         if context.is_stopping() {
             return End::Stopped;
         }
-        if init && exit_code == 0 {
+        if role == Role::Init && exit_code == 0 {
             return End::Succeeded;
         }
         if !status::restarts(policy, exit_code) {
@@ -177,11 +176,16 @@ async fn resolve(
         image_env: &image.config.env,
         sandbox,
         node_name: &settings.name,
-        host_ip: &settings.address.to_string(),
+        host_ip: settings.address,
         objects: &context.objects,
         api: settings.api,
     };
     let env = environment::resolve(&sources).await?;
+    if context.role(index) == Role::Ephemeral {
+        // A volume that no other container mounts is not there yet.
+        let facts = context.facts(sandbox);
+        volume::create_for(&facts, &context.objects, &[container], &sandbox.directory).await?;
+    }
     let messages = sandbox.directory.join("messages");
     fs::create_dir_all(&messages).map_err(|error| {
         Failure::create(format!("cannot create {}: {error}", messages.display()))
@@ -278,7 +282,9 @@ async fn launch(
     };
     let (ours, theirs) =
         stdio::prepare(wanted).map_err(|error| failed("make the standard streams", error))?;
-    let start = context.start(index, prepared, sandbox);
+    let target = context.target(index)?;
+    let mut start = context.start(index, prepared, sandbox);
+    start.target = target.as_ref().map(|run| &run.process);
     let process = runtime.start(&start, theirs).await?;
     let guard = process.kill_on_drop();
     let streams = ours
@@ -362,6 +368,10 @@ async fn supervise(context: &Context, run: Arc<Run>, ends: Ends, mut writer: Wri
     };
     drop(writer);
     run.attached.tap.close();
+    if let (Ok(runtime), Some(sandbox)) = (&context.runtime, context.sandbox.get()) {
+        let name = &context.container(index).name;
+        runtime.ended(sandbox, name).await;
+    }
     context.set_running(index, None);
     terminated(
         context,

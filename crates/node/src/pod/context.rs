@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 
 use super::attach::{Door, Tap};
-use super::record::{Observed, Record};
+use super::late::{Extra, Late};
+use super::record::{Observed, Record, Role};
+use crate::downward::Facts;
 use crate::log::Logs;
 use crate::object::Objects;
 use crate::runtime::{Failure, Mount, Runtime, Sandbox, Start};
@@ -78,6 +80,8 @@ pub(crate) struct Context {
     /// Set once the pod has to end: nothing is started or restarted from then on.
     stopping: watch::Sender<bool>,
     running: Mutex<Vec<Option<Arc<Run>>>>,
+    /// Containers that came later; their indexes follow those of the others.
+    late: Late,
 }
 
 /// One run of a container.
@@ -124,6 +128,7 @@ impl Context {
             observed: watch::channel(observed).0,
             sandbox: OnceLock::new(),
             stopping: watch::channel(false).0,
+            late: Late::default(),
             node,
             pod,
             updates,
@@ -139,7 +144,8 @@ impl Context {
             .join(self.pod.metadata.uid.as_deref().unwrap_or_default())
     }
 
-    /// Init containers first, then containers: the order of [`Observed::containers`].
+    /// Init containers first, then containers, then ephemeral ones: the order of
+    /// [`Observed::containers`].
     pub(crate) fn container(&self, index: usize) -> &Container {
         let spec = self.pod.spec.as_ref();
         let init = spec
@@ -148,12 +154,45 @@ impl Context {
         let main = spec
             .map(|spec| spec.containers.as_slice())
             .unwrap_or_default();
-        init.get(index).unwrap_or_else(|| &main[index - init.len()])
+        let known = init.get(index).or_else(|| main.get(index - init.len()));
+        known.unwrap_or_else(|| &self.late.get(index - init.len() - main.len()).container)
     }
 
-    /// Whether a container is an init container that runs beside the others.
-    pub(crate) fn is_sidecar(&self, index: usize) -> bool {
-        self.observed.borrow().containers[index].sidecar
+    /// Takes an ephemeral container in, and returns its index.
+    pub(crate) fn add(&self, container: &EphemeralContainer) -> usize {
+        let late = self.late.push(Extra::new(container));
+        let record = Record::new(&late.container, Role::Ephemeral, None);
+        let mut index = 0;
+        self.observed.send_modify(|observed| {
+            index = observed.containers.len();
+            observed.containers.push(record);
+        });
+        index
+    }
+
+    /// The run whose processes a container sees: that of the container that it was made to look at.
+    pub(crate) fn target(&self, index: usize) -> Result<Option<Arc<Run>>, Failure> {
+        if self.role(index) != Role::Ephemeral {
+            return Ok(None);
+        }
+        let mut place = index;
+        for record in &self.observed.borrow().containers {
+            place -= usize::from(record.role != Role::Ephemeral);
+        }
+        let Some(name) = &self.late.get(place).target else {
+            return Ok(None);
+        };
+        match self.running(name) {
+            Some(run) => Ok(Some(run)),
+            None => Err(Failure::create(format!(
+                "container {name:?}, whose processes were asked for, does not run"
+            ))),
+        }
+    }
+
+    /// What a container is in its pod.
+    pub(crate) fn role(&self, index: usize) -> Role {
+        self.observed.borrow().containers[index].role
     }
 
     /// Resolves once a container has started, by its startup probe if it has one; `false` if the
@@ -232,7 +271,11 @@ impl Context {
 
     /// Remembers the run of a container, for stopping it.
     pub(crate) fn set_running(&self, index: usize, run: Option<Arc<Run>>) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)[index] = run;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.len() <= index {
+            running.resize(index + 1, None);
+        }
+        running[index] = run;
     }
 
     /// The run of a container that has not ended.
@@ -246,6 +289,17 @@ impl Context {
     pub(crate) fn all_running(&self) -> Vec<Arc<Run>> {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.iter().flatten().cloned().collect()
+    }
+
+    /// What volumes and environments may tell of the pod.
+    pub(crate) fn facts<'a>(&'a self, sandbox: &Sandbox) -> Facts<'a> {
+        let settings = &self.node.settings;
+        Facts {
+            pod: &self.pod,
+            pod_ip: sandbox.pod_ip,
+            node_name: &settings.name,
+            host_ip: settings.address,
+        }
     }
 
     /// What the runtime needs to start a container or a command in it.
@@ -265,6 +319,7 @@ impl Context {
             args: &prepared.args,
             mounts: &prepared.mounts,
             termination_message: prepared.termination_message.clone(),
+            target: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A pod as the node sees it.
@@ -13,7 +13,8 @@ pub(crate) struct Observed {
     pub(crate) host_ip: IpAddr,
     /// Known once the sandbox exists.
     pub(crate) pod_ip: Option<IpAddr>,
-    /// Init containers first, then containers, each in the spec's order.
+    /// Init containers first, then containers, each in the spec's order; then the ephemeral ones, in
+    /// the order in which they came.
     pub(crate) containers: Vec<Record>,
     /// Every process has ended because the node stops.
     pub(crate) stopped: bool,
@@ -30,13 +31,24 @@ pub(crate) struct Verdict {
     pub(crate) message: String,
 }
 
+/// What a container is in its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Prepares the others, and is over before they start.
+    Init,
+    /// An init container that runs beside the others.
+    Sidecar,
+    /// What the pod is for.
+    Main,
+    /// Came later, to look at the others; runs once.
+    Ephemeral,
+}
+
 /// A container as the node sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Record {
     pub(crate) name: String,
-    pub(crate) init: bool,
-    /// An init container that runs beside the others.
-    pub(crate) sidecar: bool,
+    pub(crate) role: Role,
     pub(crate) image: String,
     pub(crate) image_id: String,
     pub(crate) container_id: Option<String>,
@@ -73,44 +85,18 @@ impl Observed {
     pub(crate) fn new(pod: &Pod, host_ip: IpAddr, now: Time) -> Self {
         let spec = pod.spec.as_ref();
         let status = pod.status.as_ref();
-        let before = |statuses: Option<&Vec<ContainerStatus>>, name: &str| {
-            let known = statuses
-                .into_iter()
-                .flatten()
-                .find(|status| status.name == name);
-            known.map_or(0, |status| {
-                let ran = status
-                    .state
-                    .as_ref()
-                    .is_some_and(|state| state.waiting.is_none())
-                    || status
-                        .last_state
-                        .as_ref()
-                        .is_some_and(|state| state.terminated.is_some());
-                status.restart_count + i32::from(ran)
-            })
-        };
         let init = spec
             .into_iter()
             .flat_map(|spec| spec.init_containers.iter().flatten());
+        let init = init.map(|container| {
+            let role = match container.restart_policy.as_deref() {
+                Some("Always") => Role::Sidecar,
+                _ => Role::Init,
+            };
+            Record::new(container, role, status)
+        });
         let main = spec.into_iter().flat_map(|spec| &spec.containers);
-        let init = init.map(|c| {
-            Record::new(
-                c,
-                true,
-                before(
-                    status.and_then(|s| s.init_container_statuses.as_ref()),
-                    &c.name,
-                ),
-            )
-        });
-        let main = main.map(|c| {
-            Record::new(
-                c,
-                false,
-                before(status.and_then(|s| s.container_statuses.as_ref()), &c.name),
-            )
-        });
+        let main = main.map(|container| Record::new(container, Role::Main, status));
         let start_time = status
             .and_then(|status| status.start_time.clone())
             .unwrap_or(now);
@@ -127,12 +113,13 @@ impl Observed {
     /// The containers that the pod's readiness needs: all but those that prepare the others.
     pub(crate) fn serving(&self) -> impl Iterator<Item = &Record> {
         let all = self.containers.iter();
-        all.filter(|record| !record.init || record.sidecar)
+        all.filter(|record| matches!(record.role, Role::Sidecar | Role::Main))
     }
 
-    /// The containers that are not init containers.
+    /// The containers that the pod is for.
     pub(crate) fn main(&self) -> impl Iterator<Item = &Record> {
-        self.containers.iter().filter(|record| !record.init)
+        let all = self.containers.iter();
+        all.filter(|record| record.role == Role::Main)
     }
 
     /// Whether there is something to tell that will not change within milliseconds: everything is
@@ -145,11 +132,18 @@ impl Observed {
 }
 
 impl Record {
-    fn new(container: &Container, init: bool, restarts: i32) -> Self {
+    pub(crate) fn new(container: &Container, role: Role, status: Option<&PodStatus>) -> Self {
+        let init = matches!(role, Role::Init | Role::Sidecar);
+        let known = status.and_then(|status| match role {
+            Role::Init | Role::Sidecar => status.init_container_statuses.as_deref(),
+            Role::Main => status.container_statuses.as_deref(),
+            Role::Ephemeral => None,
+        });
+        let mut known = known.into_iter().flatten();
+        let known = known.find(|status| status.name == container.name);
         Self {
             name: container.name.clone(),
-            init,
-            sidecar: init && container.restart_policy.as_deref() == Some("Always"),
+            role,
             image: container.image.clone().unwrap_or_default(),
             image_id: String::new(),
             container_id: None,
@@ -163,7 +157,7 @@ impl Record {
                 message: String::new(),
             },
             last: None,
-            restarts,
+            restarts: known.map_or(0, runs_before),
             ready: false,
             started: false,
         }
@@ -173,7 +167,7 @@ impl Record {
         match &self.state {
             State::Waiting { message, .. } => !message.is_empty(),
             State::Running { .. } => false,
-            State::Terminated(end) => !self.init || self.sidecar || end.exit_code != 0,
+            State::Terminated(end) => self.role != Role::Init || end.exit_code != 0,
         }
     }
 
@@ -219,4 +213,13 @@ impl Record {
     pub(crate) fn has_run(&self) -> bool {
         !matches!(self.state, State::Waiting { .. }) || self.last.is_some()
     }
+}
+
+/// Restarts that an earlier life of this node told, and the run that ended with it.
+fn runs_before(status: &ContainerStatus) -> i32 {
+    let runs = status.state.as_ref();
+    let ran = runs.is_some_and(|state| state.waiting.is_none());
+    let before = status.last_state.as_ref();
+    let has_ended = before.is_some_and(|state| state.terminated.is_some());
+    status.restart_count + i32::from(ran || has_ended)
 }

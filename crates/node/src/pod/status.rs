@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::record::{Observed, Record, State, Terminated};
+use super::record::{Observed, Record, Role, State, Terminated};
 
 /// The phase of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,7 @@ pub(crate) fn phase(policy: Option<&str>, observed: &Observed) -> Phase {
         return Phase::Failed;
     }
     let init_failed = observed.containers.iter().any(|record| {
-        record.init
-            && !record.sidecar
+        record.role == Role::Init
             && record
                 .exit_code()
                 .is_some_and(|code| code != 0 && policy == Some("Never"))
@@ -82,11 +81,9 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, now: &Time) -> PodStatus {
     );
     let failed = observed.failed.as_ref();
     let ip = observed.pod_ip.map(|ip| ip.to_string());
-    let statuses = |init: bool| {
-        let records = observed
-            .containers
-            .iter()
-            .filter(|record| record.init == init);
+    let statuses = |roles: &[Role]| {
+        let records = observed.containers.iter();
+        let records = records.filter(|record| roles.contains(&record.role));
         let statuses: Vec<_> = records.map(container_status).collect();
         Some(statuses).filter(|statuses| !statuses.is_empty())
     };
@@ -104,8 +101,9 @@ pub(crate) fn status(pod: &Pod, observed: &Observed, now: &Time) -> PodStatus {
         qos_class: Some(qos_class(pod).to_owned()),
         start_time: Some(observed.start_time.clone()),
         observed_generation: pod.metadata.generation,
-        init_container_statuses: statuses(true),
-        container_statuses: statuses(false),
+        init_container_statuses: statuses(&[Role::Init, Role::Sidecar]),
+        container_statuses: statuses(&[Role::Main]),
+        ephemeral_container_statuses: statuses(&[Role::Ephemeral]),
         ..PodStatus::default()
     }
 }
@@ -156,9 +154,10 @@ fn initialized(observed: &Observed) -> Finding {
     let incomplete: Vec<_> = observed
         .containers
         .iter()
-        .filter(|record| match record.sidecar {
-            true => !record.started,
-            false => record.init && record.exit_code() != Some(0),
+        .filter(|record| match record.role {
+            Role::Sidecar => !record.started,
+            Role::Init => record.exit_code() != Some(0),
+            Role::Main | Role::Ephemeral => false,
         })
         .map(|record| record.name.as_str())
         .collect();
@@ -219,13 +218,16 @@ fn ready(pod: &Pod, before: &[PodCondition], containers_ready: &Finding) -> Find
 }
 
 fn container_status(record: &Record) -> ContainerStatus {
+    // Nobody waits for an ephemeral container: as with the kubelet it is never ready.
+    let ephemeral = record.role == Role::Ephemeral;
+    let prepared = record.role == Role::Init && record.exit_code() == Some(0);
     ContainerStatus {
         name: record.name.clone(),
         image: record.image.clone(),
         image_id: record.image_id.clone(),
         container_id: record.container_id.clone(),
-        ready: record.ready || (record.init && !record.sidecar && record.exit_code() == Some(0)),
-        started: Some(record.started),
+        ready: !ephemeral && (record.ready || prepared),
+        started: Some(record.started).filter(|_| !ephemeral),
         restart_count: record.restarts,
         state: Some(state(&record.state)),
         last_state: Some(

@@ -14,6 +14,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::context::{Context, Run, Update};
+use super::record::Role;
 use crate::event;
 use crate::probe::Action;
 use crate::spawner::Stdio;
@@ -67,7 +68,7 @@ pub(super) async fn pod(context: &Context, why: &Update) {
         let (sidecars, main): (Vec<_>, Vec<_>) = context
             .all_running()
             .into_iter()
-            .partition(|run| context.is_sidecar(run.index));
+            .partition(|run| context.role(run.index) == Role::Sidecar);
         join_all(main.iter().map(|run| container(context, run, deadline))).await;
         in_reverse(context, &sidecars, deadline).await;
     };
@@ -80,8 +81,8 @@ pub(super) async fn pod(context: &Context, why: &Update) {
     }
 }
 
-/// Ends the sidecars of a pod whose containers have all ended.
-pub(super) async fn sidecars(context: &Context) {
+/// Ends what is left of a pod whose containers have all ended.
+pub(super) async fn rest(context: &Context) {
     let running = context.all_running();
     let deadline = Instant::now() + grace(&context.pod);
     in_reverse(context, &running, deadline).await;

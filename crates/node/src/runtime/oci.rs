@@ -11,6 +11,7 @@ pub(crate) mod network;
 pub(crate) mod sandbox;
 pub(crate) mod seccomp;
 mod security;
+mod share;
 
 use std::collections::HashMap;
 use std::fs;
@@ -29,6 +30,7 @@ use tokio::net::TcpStream;
 use self::cgroup::{Cgroup, Limits};
 use self::network::{Network, NetworkError, Networks};
 use self::sandbox::{Bind, Root};
+use self::share::Sharing;
 use super::{DEFAULT_PATH, Failure, Runtime, Sandbox, Start, forward};
 use crate::identity;
 use crate::spawner::{self, Launch, Process, Spawner, Stdio};
@@ -58,6 +60,7 @@ struct Shared {
     network: Option<Network>,
     /// By container; a group outlives its container so that its counters can be read.
     cgroups: Mutex<HashMap<String, Cgroup>>,
+    sharing: Sharing,
 }
 
 impl Shared {
@@ -65,6 +68,14 @@ impl Shared {
     fn keep(&self, container: &str, group: Cgroup) {
         let mut groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.insert(container.to_owned(), group);
+    }
+
+    /// Ends what a container's first process left behind.
+    fn end_rest(&self, container: &str) {
+        let groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = groups.get(container) {
+            group.kill();
+        }
     }
 
     /// Where one more process of the container belongs.
@@ -135,9 +146,11 @@ impl OciRuntime {
             .map_or(LOOPBACK, |network| network.ip.into());
         etc::write(pod, &directory, pod_ip, self.dns.get().copied())
             .map_err(|error| Failure::sandbox(format!("cannot write the pod's files: {error}")))?;
+        let sharing = Sharing::make(pod, network.as_ref(), &self.spawner).await?;
         let shared = Shared {
             network,
             cgroups: Mutex::default(),
+            sharing,
         };
         Ok(Sandbox {
             pod_ip,
@@ -184,6 +197,9 @@ impl OciRuntime {
             cgroup_tasks: group.tasks_files(),
             cgroup_dir: group.clone_dir(),
             join: None,
+            pids: shared.sharing.pids(start),
+            host_ipc: shared.sharing.host_ipc,
+            is_bare: false,
         };
         shared.keep(&start.container.name, group);
         self.run(start, &command, env, container, stdio).await
@@ -268,6 +284,14 @@ impl Runtime for OciRuntime {
         .boxed()
     }
 
+    fn ended<'a>(&'a self, sandbox: &'a Sandbox, container: &'a str) -> BoxFuture<'a, ()> {
+        if let Ok(shared) = shared(sandbox) {
+            // Usually the kernel has ended the rest with the first process.
+            shared.end_rest(container);
+        }
+        futures::future::ready(()).boxed()
+    }
+
     fn cause(&self, sandbox: &Sandbox, container: &str) -> Option<&'static str> {
         let groups = shared(sandbox)
             .ok()?
@@ -308,14 +332,16 @@ impl Runtime for OciRuntime {
     }
 
     fn remove<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()> {
-        if let Ok(shared) = shared(sandbox) {
+        async move {
+            let Ok(shared) = shared(sandbox) else { return };
+            shared.sharing.remove().await;
             shared
                 .cgroups
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clear();
         }
-        futures::future::ready(()).boxed()
+        .boxed()
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::protocol::{Container, Launch};
+use super::protocol::{Container, Launch, Pids};
 use crate::runtime::oci::seccomp;
 use crate::sys;
 use crate::sys::child::{Failed, Stdio, User};
@@ -38,14 +38,17 @@ pub(super) fn start(
         .as_deref()
         .map(|path| open(path, "enter the control group of"))
         .transpose()?;
-    let join = container
-        .join
-        .map(sys::open_process)
-        .transpose()
-        .map_err(|error| Failed {
+    let process = |pid| {
+        sys::open_process(pid).map_err(|error| Failed {
             step: "enter the container of",
             errno: error.raw_os_error().unwrap_or(libc::EIO),
-        })?;
+        })
+    };
+    let join = container.join.map(process).transpose()?;
+    let shared = match container.pids {
+        Pids::Of(pid) => Some(process(pid)?),
+        Pids::Own | Pids::Host => None,
+    };
     let user = launch.user.clone().unwrap_or_default();
     let plan = ContainerPlan {
         programs: strings(&container.programs).ok_or(invalid)?,
@@ -68,6 +71,13 @@ pub(super) fn start(
         network: network.as_ref().map(AsFd::as_fd),
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
         join: join.as_ref().map(AsFd::as_fd),
+        pids: match (&shared, container.pids) {
+            (Some(process), _) => container::Pids::Of(process.as_fd()),
+            (None, Pids::Host) => container::Pids::Host,
+            (None, _) => container::Pids::Own,
+        },
+        host_ipc: container.host_ipc,
+        is_bare: container.is_bare,
         stdio,
     };
     in_cgroups(&container.cgroup_tasks, || container::start(&plan))

@@ -55,6 +55,27 @@ pub struct Container {
     pub(crate) cgroup_dir: Option<PathBuf>,
     /// Join the container whose first process this is, instead of making one.
     pub(crate) join: Option<i32>,
+    /// Whose processes it sees.
+    #[serde(default)]
+    pub(crate) pids: Pids,
+    /// Shared memory and semaphores are the machine's.
+    #[serde(default)]
+    pub(crate) host_ipc: bool,
+    /// Namespaces only, for a program of ours that gives up the rest itself.
+    #[serde(default)]
+    pub(crate) is_bare: bool,
+}
+
+/// Whose processes a container sees, and who sees its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Pids {
+    /// Nobody else's.
+    #[default]
+    Own,
+    /// Those where this process is.
+    Of(i32),
+    /// The machine's.
+    Host,
 }
 
 /// Identity that a program runs with.

@@ -73,13 +73,9 @@ async fn write_all(context: &Context, pod: &Pod, volumes: &[&Volume], directory:
     let Some(sandbox) = context.sandbox.get() else {
         return;
     };
-    let settings = &context.node.settings;
-    let host_ip = settings.address.to_string();
     let facts = Facts {
         pod,
-        pod_ip: sandbox.pod_ip,
-        node_name: &settings.name,
-        host_ip: &host_ip,
+        ..context.facts(sandbox)
     };
     for volume in volumes {
         let place = place(directory, &volume.name);

@@ -148,9 +148,9 @@ impl Registry {
         &self,
         route: &CompiledRoute,
         arm: &CompiledArm,
-        backend: Option<&Backend>,
+        backend: &Backend,
     ) -> Option<Arc<Series>> {
-        let activation = backend.and_then(|backend| backend.activation.as_ref());
+        let activation = backend.activation.as_ref();
         let fill = || self.find(route.id(), Some(&arm.backend), activation);
         arm.slot.shared_or_fill(fill)
     }

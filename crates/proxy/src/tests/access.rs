@@ -1,11 +1,12 @@
 //! Access logs, and counters by route, as those who read them find them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use accesslog::Template;
-use routing::model::{Action, Respond};
-use testkit::http::{RawServer, ask, eventually};
+use routing::model::{Action, Arm, Respond, Split};
+use testkit::http::{Body, RawServer, RawStream, ask, eventually};
 
 use super::{GET, Gateway, OK, backend, revision};
 use crate::{AccessLog, Destination, Limits, RequestLog, Rule};
@@ -48,14 +49,21 @@ async fn every_request_has_a_line_with_what_was_asked_and_what_became_of_it() {
     let size = answer.text().len();
     let lost = ask(gateway.address, "GET / HTTP/1.1\r\nHost: none\r\n\r\n").await;
     assert_eq!((answer.status(), lost.status()), (200, 404));
+    let mut client = RawStream::connect(gateway.address).await;
+    client.send("HEAD / HTTP/1.1\r\nHost: none\r\n\r\n").await;
+    let untold = client.read_message(Body::AnswerToHead).await;
+    assert_eq!(untold.expect("an answer").status(), 404);
+    let told = lost.text().len();
     let endpoint = server.address;
     let lines = lines(gateway, &path).await;
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert_eq!(lines.len(), 3, "{lines:?}");
     assert_eq!(
         lines[0],
         format!("GET /x?y 200 {size} b {endpoint} [1 2] {trace} ")
     );
-    assert!(lines[1].starts_with("GET / 404 "), "{lines:?}");
+    let of_gateway = format!("GET / 404 {told} ");
+    assert!(lines[1].starts_with(&of_gateway), "{lines:?}");
+    assert!(lines[2].starts_with("HEAD / 404 0 "), "{lines:?}");
     std::fs::remove_file(path).expect("removed");
 }
 
@@ -108,6 +116,24 @@ async fn requests_are_counted_by_route_backend_and_revision() {
     ];
     eventually("all are counted", || {
         wanted.iter().all(|line| text().contains(line))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revision_that_comes_after_its_route_is_counted_from_then_on() {
+    let server = RawServer::answering(OK).await;
+    let mut gateway = Gateway::start().await;
+    let late = revision("r", &[server.address]);
+    let split = Split::new(vec![Arm::new(1, late.id.clone())]).expect("a weight");
+    gateway.route("a", Action::Forward(split));
+    assert_eq!(ask(gateway.address, GET).await.status(), 503);
+    gateway.compiler.put_backend(Arc::new(late));
+    gateway.publish();
+    assert_eq!(ask(gateway.address, GET).await.status(), 200);
+    eventually("its revision is counted", || {
+        let text = gateway.gateway.metrics().render();
+        text.contains("kn_revision_name=\"r\"} 1")
     })
     .await;
 }

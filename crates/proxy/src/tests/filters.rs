@@ -9,7 +9,7 @@ use routing::model::{
 };
 use testkit::http::{RawServer, ask};
 
-use super::{GET, Gateway, backend, route};
+use super::{GET, Gateway, backend, route, socket};
 
 fn with(filters: Filters, arm: Arm) -> Route {
     Route {
@@ -313,14 +313,14 @@ async fn a_bind_serves_its_own_routes_until_it_is_closed() {
     let id = BindId("gw".into());
     let binder = gateway.gateway.binder().clone();
     let address = binder
-        .open(&id, ([127, 0, 0, 1], 0).into(), false)
+        .open(&id, socket(([127, 0, 0, 1], 0).into(), None))
         .expect("a free port");
     gateway.compiler.put_bind(Arc::new(Bind {
         id: id.clone(),
         address,
         is_tls: false,
         sealed: Vec::new(),
-        tcp: None,
+        stream: None,
     }));
     let mut route = with(Filters::default(), arm);
     route.bind = Some(id.clone());
@@ -328,12 +328,12 @@ async fn a_bind_serves_its_own_routes_until_it_is_closed() {
     assert_eq!(ask(address, GET).await.status(), 200);
     assert_eq!(ask(gateway.address, GET).await.status(), 404);
     assert!(
-        binder.open(&id, address, false).is_err(),
+        binder.open(&id, socket(address, None)).is_err(),
         "the address is taken"
     );
     binder.close(&id).await;
     let again = binder
-        .open(&id, address, false)
+        .open(&id, socket(address, None))
         .expect("the address is free again");
     assert_eq!(ask(again, GET).await.status(), 200);
 }

@@ -1,7 +1,7 @@
 //! Connections that are passed on as they are, and the PROXY protocol in front of others.
 
+use routing::model::Instead;
 use routing::model::tls::TlsAction;
-use routing::model::{Bind, BindId};
 use testkit::http::{RawServer, RawStream, ask};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,24 +52,54 @@ async fn exchange(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>>
 async fn a_tcp_bind_passes_on_every_byte_and_each_end_by_itself() {
     let mut gateway = Gateway::start().await;
     let split = to(&mut gateway, reversing().await);
-    let id = BindId("tcp".into());
-    let bind = gateway
-        .gateway
-        .binder()
-        .open(&id, ([127, 0, 0, 1], 0).into(), false);
-    let address = bind.expect("a free port");
-    gateway.compiler.put_bind(Arc::new(Bind {
-        id,
-        address,
-        is_tls: false,
-        sealed: Vec::new(),
-        tcp: Some(split),
-    }));
-    gateway.publish();
+    let address = gateway.stream_bind("tcp", Transport::Tcp);
+    gateway.stream("tcp", Some(split));
     let sent: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
     let mut got = exchange(address, &sent).await.expect("an exchange");
     got.reverse();
     assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+}
+
+#[tokio::test]
+async fn a_tcp_bind_without_a_backend_closes_what_connects() {
+    let mut gateway = Gateway::start().await;
+    let server = reversing().await;
+    let address = gateway.stream_bind("tcp", Transport::Tcp);
+    let closed = exchange(address, b"a").await;
+    assert!(closed.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+    let split = to(&mut gateway, server);
+    let backend = split.arms()[0].backend.clone();
+    gateway.stream("tcp", Some(split));
+    assert_eq!(exchange(address, b"ab").await.expect("an answer"), b"ba");
+    // A share that has no backend.
+    let lost = Arm {
+        instead: Some(Instead::Respond(tls::teapot())),
+        ..Arm::new(1, BackendId("".into()))
+    };
+    gateway.stream("tcp", Split::new(vec![lost, Arm::new(1, backend)]));
+    let (mut served, mut closed) = (0, 0);
+    while served == 0 || closed == 0 {
+        match exchange(address, b"ab").await {
+            Ok(_) => served += 1,
+            Err(_) => closed += 1,
+        }
+    }
+    gateway.stream("tcp", None);
+    assert!(exchange(address, b"a").await.is_err());
+    let text = gateway.gateway.metrics().render();
+    let streams = format!("suimon_gateway_streams_total {}", served + 1);
+    assert!(text.contains(&streams), "{text}");
+}
+
+#[tokio::test]
+async fn a_name_that_is_refused_gets_no_word_of_tls() {
+    let mut gateway = Gateway::start().await;
+    gateway.tls("a", TlsAction::Refuse);
+    let config = Arc::new(Authority::new().client());
+    let error = tls::connect(&gateway, "a", &config)
+        .await
+        .expect_err("it is refused");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
 }
 
 #[tokio::test]

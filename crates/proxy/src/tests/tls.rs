@@ -113,7 +113,7 @@ pub(super) fn termination(certificates: Vec<Certificate>) -> Termination {
 }
 
 impl Gateway {
-    fn terminate(&mut self, name: &str, termination: Termination) {
+    pub(super) fn terminate(&mut self, name: &str, termination: Termination) {
         self.tls(name, TlsAction::Terminate(termination));
     }
 

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use routing::{CompiledSplit, CompiledTls, CompiledTlsAction};
-use rustls::ServerConnection;
 use rustls::server::{Accepted, Acceptor};
+use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -49,6 +49,8 @@ enum HandshakeError {
     NotTls,
     #[error("no certificate for {}", .0.as_deref().unwrap_or("a client that names no host"))]
     UnknownName(Option<String>),
+    #[error("nobody is there for {}", .0.as_deref().unwrap_or("a client that names no host"))]
+    Refused(Option<String>),
     #[error("{0}")]
     Unusable(String),
 }
@@ -59,6 +61,8 @@ enum Opened {
     Ended(Box<TlsStream>, Arc<CompiledTls>),
     /// To be passed on, beginning with what was read.
     Passed(TcpStream, Vec<u8>, CompiledSplit),
+    /// An authority has seen the certificate that it asked for; that is all it wants.
+    Shown,
 }
 
 /// Serves a connection to a TLS listener until it ends.
@@ -99,6 +103,7 @@ pub(crate) async fn serve(
             .await;
             return drop(guard);
         }
+        Opened::Shown => return drop(guard),
         Opened::Ended(stream, tls) => (*stream, tls),
     };
     counters.tls_handshakes.add(1);
@@ -125,6 +130,10 @@ async fn accept(
     // Never closed, so this only waits.
     let _place = worker.handshakes.acquire().await;
     let (accepted, raw, fed) = hello(&mut socket).await?;
+    if let Some(config) = worker.challenges.handshake(&accepted.client_hello()) {
+        handshake(socket, accepted, config, &raw[fed..]).await?;
+        return Ok(Opened::Shown);
+    }
     let name = accepted.client_hello().server_name().map(str::to_owned);
     let found = {
         let snapshot = worker.snapshots.current();
@@ -134,10 +143,34 @@ async fn accept(
         socket.write_all(&UNRECOGNIZED_NAME).await?;
         return Err(HandshakeError::UnknownName(name));
     };
-    if let CompiledTlsAction::Passthrough(split) = &tls.action {
-        return Ok(Opened::Passed(socket, raw, split.clone()));
+    match &tls.action {
+        CompiledTlsAction::Passthrough(split) => {
+            return Ok(Opened::Passed(socket, raw, split.clone()));
+        }
+        CompiledTlsAction::Refuse => {
+            // Fails only if the connection is gone already.
+            let _ = socket.set_zero_linger();
+            return Err(HandshakeError::Refused(name));
+        }
+        CompiledTlsAction::Terminate(_) | CompiledTlsAction::Relay(..) => {}
     }
     let config = server_config(&tls, worker.issuer.as_ref()).map_err(HandshakeError::Unusable)?;
+    let stream = handshake(socket, accepted, config, &raw[fed..]).await?;
+    if let rustls::Connection::Server(session) = stream.session()
+        && session.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    {
+        worker.counters.tls_resumed.add(1);
+    }
+    Ok(Opened::Ended(Box::new(stream), tls))
+}
+
+/// Goes on after the hello; `rest` was read behind it.
+async fn handshake(
+    mut socket: TcpStream,
+    accepted: Accepted,
+    config: Arc<ServerConfig>,
+    rest: &[u8],
+) -> Result<TlsStream, HandshakeError> {
     let mut session = match accepted.into_connection(config) {
         Ok(session) => session,
         Err((error, mut alert)) => {
@@ -147,15 +180,10 @@ async fn accept(
             return Err(error.into());
         }
     };
-    feed(&mut session, &raw[fed..])?;
+    feed(&mut session, rest)?;
     let mut stream = TlsStream::new(socket, session);
     stream.handshake().await?;
-    if let rustls::Connection::Server(session) = stream.session()
-        && session.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
-    {
-        worker.counters.tls_resumed.add(1);
-    }
-    Ok(Opened::Ended(Box::new(stream), tls))
+    Ok(stream)
 }
 
 /// Reads the client hello. All that was read is returned with it, and how much of that it is.

@@ -14,7 +14,7 @@ use dialects::foreign::{BackendSpec, Kind, Object, Translation};
 use dialects::{Dependency, Diagnostic, Effect, Name, migrate};
 use k8s_openapi::api::core::v1::Secret;
 use routing::model::tls::{TlsHost, TlsId};
-use routing::model::{Bind, BindId, Origin, Route, RouteId};
+use routing::model::{Bind, BindId, Origin, Route, RouteId, Stream, StreamId};
 use routing::{BindKey, Snapshot, Visibility};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -59,6 +59,7 @@ struct Held {
     object: Arc<Object>,
     routes: Few<RouteId>,
     tls: Few<TlsId>,
+    streams: Few<StreamId>,
     binds: Few<BindId>,
     backends: Few<BackendRef>,
     reads: Few<Dependency>,
@@ -115,6 +116,7 @@ impl Index {
                     object,
                     routes: Few::default(),
                     tls: Few::default(),
+                    streams: Few::default(),
                     binds: Few::default(),
                     backends: Few::default(),
                     reads: Few::default(),
@@ -141,6 +143,9 @@ impl Index {
         for id in held.tls.iter() {
             self.compiler.remove_tls(id);
         }
+        for id in held.streams.iter() {
+            self.compiler.remove_stream(id);
+        }
         for id in held.binds.iter() {
             self.unwant_bind(key, id);
         }
@@ -158,6 +163,7 @@ impl Index {
             routes,
             tls,
             binds,
+            streams,
             backends,
             diagnostics,
             status,
@@ -169,6 +175,7 @@ impl Index {
         self.tell_maker(&MadeKey::Foreign(key.clone()));
         self.replace_foreign_records(key, routes, tls);
         self.replace_foreign_binds(key, binds);
+        self.replace_foreign_streams(key, streams);
         self.replace_foreign_backends(key, backends, now);
         // Last: what is read for the first time may translate this object again.
         let reads = Few::from(reads);
@@ -221,6 +228,20 @@ impl Index {
         }
     }
 
+    fn replace_foreign_streams(&mut self, key: &ForeignKey, streams: Vec<(StreamId, Arc<Stream>)>) {
+        let Some(held) = self.foreign.held.get_mut(key) else {
+            return;
+        };
+        let ids = streams.iter().map(|(id, _)| id.clone());
+        let before = std::mem::replace(&mut held.streams, ids.collect());
+        for id in before.minus(&held.streams) {
+            self.compiler.remove_stream(id);
+        }
+        for (id, stream) in streams {
+            self.compiler.put_stream(id, stream);
+        }
+    }
+
     fn unwant_bind(&mut self, key: &ForeignKey, id: &BindId) {
         if let Some(wanted) = self.foreign.binds.get_mut(id) {
             wanted.remove(key);
@@ -234,7 +255,7 @@ impl Index {
         let first = wanted.and_then(|wanted| wanted.values().next());
         if let Some(bind) = first {
             let binds = &mut self.gateway_api.binds;
-            binds.want(id, bind.address, bind.is_tls);
+            binds.want(bind);
             self.compiler.put_bind(Arc::clone(bind));
             return;
         }

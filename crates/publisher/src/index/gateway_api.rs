@@ -10,15 +10,15 @@ mod sets;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use api::gateway::v1::{Gateway, GrpcRoute, HttpRoute};
+use api::gateway::v1::{Gateway, GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
 use dialects::backend::BackendRef;
 use dialects::gateway_api::{
     self, BindFailure, ParentOutcome, Plan, PolicyKey, RouteKind, RouteTranslation,
 };
 use dialects::{Dependency, Diagnostic, Effect, Name};
 use routing::BindId;
-use routing::model::RouteId;
 use routing::model::tls::TlsId;
+use routing::model::{RouteId, StreamId};
 use tokio::time::Instant;
 
 use super::{Consumer, Index, MadeKey};
@@ -74,11 +74,16 @@ struct HeldGateway {
 pub(crate) enum Written {
     Http(Arc<HttpRoute>),
     Grpc(Arc<GrpcRoute>),
+    Tls(Arc<TlsRoute>),
+    Tcp(Arc<TcpRoute>),
+    Udp(Arc<UdpRoute>),
 }
 
 struct HeldRoute {
     written: Written,
     routes: Few<RouteId>,
+    tls: Few<TlsId>,
+    streams: Few<StreamId>,
     backends: Few<BackendRef>,
     attached: Few<(Name, Arc<str>)>,
     attached_sets: Few<(Name, Arc<str>)>,
@@ -182,6 +187,9 @@ impl Written {
         match self {
             Self::Http(route) => &route.metadata,
             Self::Grpc(route) => &route.metadata,
+            Self::Tls(route) => &route.metadata,
+            Self::Tcp(route) => &route.metadata,
+            Self::Udp(route) => &route.metadata,
         }
     }
 
@@ -194,7 +202,11 @@ impl Written {
         let same_spec = match (self, other) {
             (Self::Http(a), Self::Http(b)) => a.spec == b.spec,
             (Self::Grpc(a), Self::Grpc(b)) => a.spec == b.spec,
-            (Self::Http(_), Self::Grpc(_)) | (Self::Grpc(_), Self::Http(_)) => false,
+            (Self::Tls(a), Self::Tls(b)) => a.spec == b.spec,
+            (Self::Tcp(a), Self::Tcp(b)) => a.spec == b.spec,
+            (Self::Udp(a), Self::Udp(b)) => a.spec == b.spec,
+            // A key is of one kind.
+            _ => false,
         };
         same_spec
             && self.generation() == other.generation()
@@ -295,7 +307,7 @@ impl Index {
             state.binds.unwant(id);
         }
         for bind in translation.binds {
-            state.binds.want(&bind.id, bind.address, bind.is_tls);
+            state.binds.want(&bind);
             self.compiler.put_bind(bind);
         }
         let ids = translation.tls.iter().map(|(id, _)| id.clone()).collect();
@@ -340,6 +352,8 @@ impl Index {
                 let held = HeldRoute {
                     written,
                     routes: Few::default(),
+                    tls: Few::default(),
+                    streams: Few::default(),
                     backends: Few::default(),
                     attached: Few::default(),
                     attached_sets: Few::default(),
@@ -366,6 +380,12 @@ impl Index {
         for id in held.routes.iter() {
             self.compiler.remove_route(id);
         }
+        for id in held.tls.iter() {
+            self.compiler.remove_tls(id);
+        }
+        for id in held.streams.iter() {
+            self.compiler.remove_stream(id);
+        }
         let none = Few::default();
         self.count(&held.attached, &none);
         self.count_in_sets(&held.attached_sets, &none);
@@ -382,6 +402,9 @@ impl Index {
         let translation = match &held.written {
             Written::Http(route) => gateway_api::translate_http(route, &self.objects),
             Written::Grpc(route) => gateway_api::translate_grpc(route, &self.objects),
+            Written::Tls(route) => gateway_api::translate_tls(route, &self.objects),
+            Written::Tcp(route) => gateway_api::translate_tcp(route, &self.objects),
+            Written::Udp(route) => gateway_api::translate_udp(route, &self.objects),
         };
         self.replace_route(key, translation, now);
         if key.kind == RouteKind::Http {
@@ -389,7 +412,32 @@ impl Index {
         }
     }
 
-    fn replace_route(&mut self, key: &RouteKey, translation: RouteTranslation, now: Instant) {
+    /// What a route says of TLS connections and of whatever comes to a bind.
+    fn replace_streams(&mut self, key: &RouteKey, translation: &mut RouteTranslation) {
+        let Some(held) = self.gateway_api.routes.get_mut(key) else {
+            return;
+        };
+        let (tls, streams) = (&mut translation.tls, &mut translation.streams);
+        let ids = tls.iter().map(|(id, _)| id.clone()).collect();
+        let before = std::mem::replace(&mut held.tls, ids);
+        for id in before.minus(&held.tls) {
+            self.compiler.remove_tls(id);
+        }
+        for (id, host) in tls.drain(..) {
+            self.compiler.put_tls(id, host);
+        }
+        let ids = streams.iter().map(|(id, _)| id.clone()).collect();
+        let before = std::mem::replace(&mut held.streams, ids);
+        for id in before.minus(&held.streams) {
+            self.compiler.remove_stream(id);
+        }
+        for (id, stream) in streams.drain(..) {
+            self.compiler.put_stream(id, stream);
+        }
+    }
+
+    fn replace_route(&mut self, key: &RouteKey, mut translation: RouteTranslation, now: Instant) {
+        self.replace_streams(key, &mut translation);
         let Some(held) = self.gateway_api.routes.get_mut(key) else {
             return;
         };

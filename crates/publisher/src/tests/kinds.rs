@@ -80,6 +80,7 @@ fn thing(object: &Object, objects: &Objects) -> Translation {
         service: Name::new(&object.name.namespace, text(object, "service")),
         port: 80,
         http2: false,
+        stream: None,
         variant: has_spec.then(|| format!("test/{}", object.name).into()),
     };
     let mut out = Translation::default();

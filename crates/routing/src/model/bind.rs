@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{HostPattern, Split};
+use super::{HostPattern, Origin, SortKey, Split};
 
 /// Identity of a bind: one address and port of one user object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -28,7 +28,56 @@ pub struct Bind {
     /// Hosts at which a search for a route ends: a request that belongs to one of these patterns
     /// never gets a route of a wider one. Between them, routes of wider hosts are tried too.
     pub sealed: Vec<HostPattern>,
-    /// Connections are passed on as they are, and there is no HTTP.
+    /// What comes is passed on as it is, where the bind's first [`Stream`] says; there is no HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tcp: Option<Split>,
+    pub stream: Option<Transport>,
+}
+
+impl Bind {
+    /// What must be open for it.
+    pub fn socket(&self) -> BindSocket {
+        BindSocket {
+            address: self.address,
+            is_tls: self.is_tls,
+            stream: self.stream,
+        }
+    }
+}
+
+/// What a bind needs of the system. A bind for which this changes is closed and opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindSocket {
+    pub address: SocketAddr,
+    pub is_tls: bool,
+    pub stream: Option<Transport>,
+}
+
+impl BindSocket {
+    /// Which of the two spaces of port numbers it is in.
+    pub fn transport(&self) -> Transport {
+        self.stream.unwrap_or(Transport::Tcp)
+    }
+}
+
+/// How bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// Identity of a [`Stream`]: stable while its object and field keep their place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct StreamId(pub Arc<str>);
+
+/// Where the connections (or the datagrams of a client) of a bind go as they are.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stream {
+    pub origin: Origin,
+    pub bind: BindId,
+    /// Position among the streams of the bind: the first has everything, the others wait for it
+    /// to go away. Ties are broken by the id.
+    pub sort_key: SortKey,
+    /// `None` closes every connection. An arm with something `instead` closes its share.
+    pub split: Option<Split>,
 }

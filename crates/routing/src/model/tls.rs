@@ -30,7 +30,7 @@ pub struct TlsHost {
     pub action: TlsAction,
 }
 
-/// Whether the gateway ends a TLS connection or passes it on.
+/// Whether the gateway ends a TLS connection, passes it on or refuses it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum TlsAction {
     Terminate(Termination),
@@ -38,6 +38,8 @@ pub enum TlsAction {
     Relay(Termination, Split),
     /// To a backend, encrypted as it is.
     Passthrough(Split),
+    /// Closed without a word: nobody is there under these names.
+    Refuse,
 }
 
 /// How the gateway ends TLS.

@@ -65,6 +65,7 @@ fn offered(snapshot: &Snapshot, listener: Visibility, name: Option<&str>) -> Vec
             .map(|one| one.name.to_string())
             .collect(),
         Some(CompiledTlsAction::Passthrough(_)) => vec!["passthrough".into()],
+        Some(CompiledTlsAction::Refuse) => vec!["refused".into()],
         None => Vec::new(),
     }
 }

@@ -37,6 +37,9 @@ pub fn workloads(
         },
         root_ca: Some(root_ca(settings)?),
         zone: settings.zone.clone(),
+        volumes: std::path::absolute(&settings.data_dir)
+            .context("the data directory has no path")?
+            .join("volumes"),
     })
 }
 

@@ -160,12 +160,11 @@ fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
 
 /// What Prometheus' own clients tell of a process, as far as the kernel tells us.
 fn process(out: &mut String) {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).ok();
-    let pages = read("statm").and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-    if let Some(pages) = pages {
+    let status = std::fs::read_to_string("/proc/self/status").ok();
+    let kib = status.as_deref().and_then(resident_kib);
+    if let Some(kib) = kib {
         let name = "process_resident_memory_bytes";
-        // Pages of 4 KiB, as on every machine that Rust's tier 1 and 2 targets for Linux name.
-        let bytes = pages * 4096;
+        let bytes = kib * 1024;
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
@@ -180,4 +179,12 @@ fn process(out: &mut String) {
             "# HELP {name} File descriptors that are open.\n# TYPE {name} gauge\n{name} {count}"
         );
     }
+}
+
+/// The line `VmRSS:    1234 kB` of a process' status.
+fn resident_kib(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim_end().parse().ok()
 }

@@ -1,17 +1,28 @@
-//! `config-observability` as far as it is about the gateway: the log of requests to revisions.
+//! `config-observability` as far as it is about the gateway: the log of requests to revisions, and
+//! the traces of requests.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use api::config::Observability;
 use api::config::name;
+use api::config::{Observability, SpanTarget, Tracing};
 use api::names::SYSTEM_NAMESPACE;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use lifecycle::Tasks;
-use proxy::{AccessLogs, RequestLog};
-use reconcile::{Change, Cluster};
+use otlp::{Endpoint, EndpointError, Exporter, Protocol};
+use proxy::{AccessLogs, RequestLog, Traces};
+use reconcile::{Change, Cluster, Key};
+
+/// The resource's name in traces.
+const SERVICE: &str = "suimon-gateway";
 
 /// Follows the ConfigMap. Bad values keep the ones before; the Serving controllers tell of them.
-pub fn follow(cluster: &Cluster, logs: AccessLogs, tasks: &Tasks) {
+pub fn follow(cluster: &Cluster, gateway: &proxy::Gateway, tasks: &Tasks) {
+    let (logs, traces) = (gateway.access_logs().clone(), gateway.traces().clone());
+    let resolve = resolve(cluster, tasks);
+    let tasks_of_exporters = tasks.clone();
+    let in_force: Mutex<Option<Tracing>> = Mutex::default();
     let config_maps = cluster.informer::<ConfigMap>(tasks);
     config_maps.on_change(move |change| {
         let metadata = &change.object().metadata;
@@ -24,12 +35,88 @@ pub fn follow(cluster: &Cluster, logs: AccessLogs, tasks: &Tasks) {
             Change::Applied(config_map) => config_map.data.clone().unwrap_or_default(),
             Change::Deleted(_) => BTreeMap::new(),
         };
-        if let Ok(config) = Observability::parse(&data) {
-            let probes = config.probe_request_log;
-            let log = config
-                .request_log
-                .map(|template| RequestLog { template, probes });
-            logs.set_request_log(log);
+        let Ok(config) = Observability::parse(&data) else {
+            return;
+        };
+        set_log(&logs, &config);
+        let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        if *in_force != config.tracing {
+            let chosen = config.tracing.as_ref();
+            let started =
+                chosen.map(|chosen| start(chosen, &resolve, &traces, &tasks_of_exporters));
+            match started.transpose() {
+                Ok(tracing) => traces.set(tracing),
+                Err(error) => return tracing::error!(%error, "tracing-endpoint is not used"),
+            }
+            in_force.clone_from(&config.tracing);
         }
     });
+}
+
+fn set_log(logs: &AccessLogs, config: &Observability) {
+    let probes = config.probe_request_log;
+    let template = config.request_log.clone();
+    logs.set_request_log(template.map(|template| RequestLog { template, probes }));
+}
+
+fn start(
+    chosen: &Tracing,
+    resolve: &otlp::Resolve,
+    traces: &Traces,
+    tasks: &Tasks,
+) -> Result<proxy::Tracing, EndpointError> {
+    let endpoint = match &chosen.to {
+        SpanTarget::Stdout => None,
+        SpanTarget::Grpc(url) => Some(Endpoint::parse(url, Protocol::Grpc)?),
+        SpanTarget::Http(url) => Some(Endpoint::parse(url, Protocol::Http)?),
+    };
+    let settings = otlp::Settings {
+        endpoint,
+        service: SERVICE.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        resolve: Arc::clone(resolve),
+    };
+    Ok(proxy::Tracing {
+        rate: chosen.rate,
+        exporter: Exporter::start(settings, traces.counts().clone(), tasks),
+    })
+}
+
+/// A collector may be a Service of this cluster, whose names the machine does not know.
+fn resolve(cluster: &Cluster, tasks: &Tasks) -> otlp::Resolve {
+    let services = cluster.informer::<Service>(tasks);
+    Arc::new(move |host| {
+        let key = service(host)?;
+        let service = services.get(&key)?;
+        let address = service.spec.as_ref()?.cluster_ip.as_deref()?;
+        address.parse::<IpAddr>().ok()
+    })
+}
+
+/// `name.namespace`, `name.namespace.svc` or that with a cluster's domain.
+fn service(host: &str) -> Option<Key> {
+    let mut parts = host.split('.');
+    let (name, namespace) = (parts.next()?, parts.next()?);
+    let is_service = parts.next().is_none_or(|part| part == "svc");
+    is_service.then(|| Key::new(namespace, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_services_are_told_from_other_hosts() {
+        let key = Some(Key::new("observability", "jaeger"));
+        for host in [
+            "jaeger.observability",
+            "jaeger.observability.svc",
+            "jaeger.observability.svc.cluster.local",
+        ] {
+            assert_eq!(service(host), key, "{host}");
+        }
+        for host in ["localhost", "otel.example.com"] {
+            assert_eq!(service(host), None, "{host}");
+        }
+    }
 }

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+use crate::roles::kubelet;
 use crate::roles::system::NODE;
 
 const METRICS: &str = "metrics.k8s.io/v1beta1";
@@ -187,6 +188,7 @@ pub fn connect(server: &apiserver::Server, cluster: &Cluster, node: &node::Node,
         stream::Limits::STANDARD,
         tasks,
     );
+    server.connect("nodes", "proxy", kubelet::answer(node));
     server.measure("pods.metrics.k8s.io", pod_metrics(node));
     server.measure("nodes.metrics.k8s.io", node_metrics(node));
     let node = node.clone();
@@ -200,7 +202,10 @@ pub fn connect(server: &apiserver::Server, cluster: &Cluster, node: &node::Node,
     );
 }
 
-fn logs(node: &node::Node, request: &ConnectRequest) -> Result<http::Response<Body>, Status> {
+pub(super) fn logs(
+    node: &node::Node,
+    request: &ConnectRequest,
+) -> Result<http::Response<Body>, Status> {
     let options = log_options(request)?;
     let stream = node
         .logs(

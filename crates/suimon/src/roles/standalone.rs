@@ -19,6 +19,7 @@ use routing::Visibility;
 use crate::gateway_view;
 use crate::roles::admin::Admin;
 use crate::roles::admission::Admission;
+use crate::roles::keeper;
 use crate::roles::observability;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
@@ -68,7 +69,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
         tasks,
     )
     .await?;
-    let cluster = Cluster::new(server.client());
+    let cluster = Cluster::beside(server.client(), keeper::of(&server));
 
     let (publish, snapshots) = snapshot_channel(routing::Snapshot::default());
     let (report, reports) = scaling::reports();
@@ -116,9 +117,11 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let watching = system::publisher(&settings, &ports, &gateway);
     publisher::start(&cluster, watching, publish, tasks);
     authority::start(&cluster, Arc::clone(&authority), tasks);
+    let answers = tls::answers(gateway.challenges());
+    authority::acme::start(&cluster, settings.acme.clone(), answers, tasks);
     serving::start(&cluster, system::serving(&ports, images), reports, tasks);
 
-    observability::follow(&cluster, gateway.access_logs().clone(), tasks);
+    observability::follow(&cluster, &gateway, tasks);
 
     admin.started();
     system::hold_until_stopped(lock, claim, tasks);

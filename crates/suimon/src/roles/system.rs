@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use lifecycle::{Stage, Tasks};
 use routing::BindId;
+use routing::model::{BindSocket, Transport};
 use serde_json::{Value, json};
 
 use crate::cli::Runtime;
@@ -88,10 +89,13 @@ pub fn publisher(
 struct Sockets(proxy::Binder);
 
 impl publisher::Sockets for Sockets {
-    fn open(&self, id: &BindId, address: SocketAddr, is_tls: bool) -> io::Result<()> {
+    fn open(&self, id: &BindId, socket: BindSocket) -> io::Result<()> {
         // The proxy's own sockets share their port on purpose: a plain one tells who has it.
-        drop(TcpListener::bind(address)?);
-        self.0.open(id, address, is_tls).map(drop)
+        match socket.transport() {
+            Transport::Tcp => drop(TcpListener::bind(socket.address)?),
+            Transport::Udp => drop(UdpSocket::bind(socket.address)?),
+        }
+        self.0.open(id, socket).map(drop)
     }
 
     fn close<'s>(&'s self, id: &'s BindId) -> BoxFuture<'s, ()> {

@@ -1,10 +1,13 @@
-//! The local certificate authority: where it is kept, and how the gateway asks it.
+//! The local certificate authority: where it is kept, and how the gateway asks it; and how public
+//! authorities are answered.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use authority::Authority;
+use authority::acme::{Answers, SelfSigned};
+use proxy::Challenges;
 use routing::model::tls::{Certificate, PrivateKey};
 
 /// Opens the authority of a data directory.
@@ -31,5 +34,31 @@ impl proxy::Issuer for Issuer {
             chain: vec![issued.certificate_der().into()],
             key: PrivateKey::new(issued.key_der().into()),
         })
+    }
+}
+
+/// The gateway as ACME's.
+pub fn answers(challenges: &Challenges) -> Arc<dyn Answers> {
+    Arc::new(Gateway(challenges.clone()))
+}
+
+#[derive(Debug)]
+struct Gateway(Challenges);
+
+impl Answers for Gateway {
+    fn http(&self, token: &str, text: Option<&str>) {
+        self.0.set_http(token, text);
+    }
+
+    fn tls(&self, host: &str, certificate: Option<SelfSigned>) {
+        let certificate = certificate.map(|made| Certificate {
+            name: format!("of a challenge for {host}").into(),
+            chain: vec![made.certificate_der.into()],
+            key: PrivateKey::new(made.key_der.into()),
+        });
+        if let Err(error) = self.0.set_tls(host, certificate.as_ref()) {
+            // The authority will say that it saw something else.
+            tracing::error!(host, error, "a challenge of ACME is not answered");
+        }
     }
 }

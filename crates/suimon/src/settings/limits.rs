@@ -22,6 +22,8 @@ pub(super) struct Limits {
     handshake_time: Option<String>,
     handshakes: Option<usize>,
     relay_idle_time: Option<String>,
+    datagram_idle_time: Option<String>,
+    datagram_clients: Option<usize>,
     connections: Option<usize>,
     client_connections: Option<usize>,
     body_bytes: Option<u64>,
@@ -55,12 +57,23 @@ impl Limits {
             self.relay_idle_time,
             &mut limits.relay_idle,
         );
+        within.time(
+            "datagram-idle-time",
+            self.datagram_idle_time,
+            &mut limits.datagram_idle,
+        );
         let many = 1..=10_000_000;
         within.number(
             "handshakes",
             self.handshakes,
             many.clone(),
             &mut limits.handshakes,
+        );
+        within.number(
+            "datagram-clients",
+            self.datagram_clients,
+            many.clone(),
+            &mut limits.datagram_clients,
         );
         within.number(
             "connections",

@@ -4,18 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 use reconcile::{Change, Informer, Key, Queue};
 
-/// Namespace, label key and value: one requirement of a selector.
-type Requirement = (String, String, String);
+use crate::candidates::Candidates;
 
 #[derive(Default)]
 struct Index {
-    /// Services by the first requirement of their selector.
-    services: HashMap<Requirement, BTreeSet<Key>>,
-    /// What `services` knows of each Service.
-    selectors: HashMap<Key, BTreeMap<String, String>>,
+    services: Candidates,
     /// Services that each pod belonged to when last seen: it may leave them by new labels.
     members: HashMap<Key, BTreeSet<Key>>,
 }
@@ -39,12 +36,17 @@ pub(crate) fn watch_members(
         to.add(key);
     });
     let to = queue.clone();
+    let services = services.clone();
     pods.on_change(move |change| {
         let pod = change.object();
         let key = Key::of(pod.as_ref());
         let gone = matches!(change, Change::Deleted(_));
+        let selects = |service: &Key| {
+            let selector = services.get(service).and_then(|service| selector(&service));
+            selector.is_some_and(|selector| selects(&selector, pod.labels()))
+        };
         let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
-        for service in index.concerned(&key, pod.labels(), gone) {
+        for service in index.concerned(&key, pod.labels(), gone, selects) {
             to.add(service);
         }
     });
@@ -63,24 +65,11 @@ pub(super) fn selector(service: &Service) -> Option<BTreeMap<String, String>> {
 
 impl Index {
     fn set_selector(&mut self, service: &Key, selector: Option<BTreeMap<String, String>>) {
-        if let Some(old) = self.selectors.remove(service)
-            && let Some(requirement) = first(service, &old)
-            && let Some(services) = self.services.get_mut(&requirement)
-        {
-            services.remove(service);
-            if services.is_empty() {
-                self.services.remove(&requirement);
-            }
-        }
-        if let Some(selector) = selector {
-            if let Some(requirement) = first(service, &selector) {
-                self.services
-                    .entry(requirement)
-                    .or_default()
-                    .insert(service.clone());
-            }
-            self.selectors.insert(service.clone(), selector);
-        }
+        let selector = selector.map(|labels| LabelSelector {
+            match_labels: Some(labels),
+            match_expressions: None,
+        });
+        self.services.set(service, selector.as_ref());
     }
 
     fn concerned(
@@ -88,21 +77,10 @@ impl Index {
         pod: &Key,
         labels: &BTreeMap<String, String>,
         gone: bool,
+        selects: impl Fn(&Key) -> bool,
     ) -> BTreeSet<Key> {
-        let mut selected = BTreeSet::new();
-        for (key, value) in labels {
-            let requirement = (pod.namespace.clone(), key.clone(), value.clone());
-            for service in self.services.get(&requirement).into_iter().flatten() {
-                let selector = self.selectors.get(service);
-                if selector.is_some_and(|selector| {
-                    selector
-                        .iter()
-                        .all(|(key, value)| labels.get(key) == Some(value))
-                }) {
-                    selected.insert(service.clone());
-                }
-            }
-        }
+        let candidates = self.services.of(&pod.namespace, labels).into_iter();
+        let mut selected: BTreeSet<Key> = candidates.filter(selects).collect();
         let kept = if gone {
             BTreeSet::new()
         } else {
@@ -118,9 +96,10 @@ impl Index {
     }
 }
 
-fn first(service: &Key, selector: &BTreeMap<String, String>) -> Option<Requirement> {
-    let (key, value) = selector.first_key_value()?;
-    Some((service.namespace.clone(), key.clone(), value.clone()))
+fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    selector
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
 }
 
 #[cfg(test)]
@@ -138,32 +117,32 @@ mod tests {
     fn a_pod_concerns_the_services_that_select_it_or_did() {
         let mut index = Index::default();
         let (web, all) = (Key::new("default", "web"), Key::new("default", "all"));
-        index.set_selector(&web, Some(map(&[("app", "web"), ("tier", "front")])));
-        index.set_selector(&all, Some(map(&[("app", "web")])));
+        let mut selectors = HashMap::from([
+            (web.clone(), map(&[("app", "web"), ("tier", "front")])),
+            (all.clone(), map(&[("app", "web")])),
+        ]);
+        for (service, selector) in &selectors {
+            index.set_selector(service, Some(selector.clone()));
+        }
         let pod = Key::new("default", "p");
+        type Selectors = HashMap<Key, BTreeMap<String, String>>;
+        let mut check = |selectors: &Selectors, pod: &Key, labels: &[(&str, &str)], gone: bool| {
+            let labels = map(labels);
+            let selects = |service: &Key| selects(&selectors[service], &labels);
+            index.concerned(pod, &labels, gone, selects)
+        };
         let both = BTreeSet::from([web.clone(), all.clone()]);
-        assert_eq!(
-            index.concerned(&pod, &map(&[("app", "web"), ("tier", "front")]), false),
-            both
-        );
-        assert_eq!(
-            index.concerned(&pod, &map(&[("app", "web")]), false),
-            both,
-            "it left one of them"
-        );
-        assert_eq!(
-            index.concerned(&pod, &map(&[("app", "web")]), false),
-            BTreeSet::from([all.clone()])
-        );
-        assert!(
-            index
-                .concerned(&Key::new("other", "p"), &map(&[("app", "web")]), false)
-                .is_empty()
-        );
-        index.set_selector(&all, None);
-        assert_eq!(
-            index.concerned(&pod, &map(&[("app", "web")]), true),
-            BTreeSet::from([all])
-        );
+        let full = [("app", "web"), ("tier", "front")];
+        assert_eq!(check(&selectors, &pod, &full, false), both);
+        let less = [("app", "web")];
+        let left = check(&selectors, &pod, &less, false);
+        assert_eq!(left, both, "it left one of them");
+        let only = BTreeSet::from([all.clone()]);
+        assert_eq!(check(&selectors, &pod, &less, false), only);
+        let other = Key::new("other", "p");
+        assert!(check(&selectors, &other, &less, false).is_empty());
+        selectors.insert(all.clone(), map(&[("app", "none")]));
+        let gone = check(&selectors, &pod, &less, true);
+        assert_eq!(gone, only, "it was one of its members");
     }
 }

@@ -247,11 +247,35 @@ async fn a_stateful_set_keeps_its_names_through_an_update() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn claims_are_made_and_their_missing_volumes_are_reported() {
+async fn a_claim_of_a_set_gets_a_volume_once_its_pod_waits_for_it() {
     let world = World::start().await;
     let mut set = stateful("v1", 1);
     set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
         "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+    }}]);
+    world.create::<StatefulSet>(set).await;
+    world
+        .eventually("a bound claim", |world| {
+            let claim = world.get::<PersistentVolumeClaim>("default", "data-db-0");
+            let status = claim.and_then(|claim| claim.status.clone());
+            status.is_some_and(|status| status.phase.as_deref() == Some("Bound"))
+        })
+        .await;
+    world
+        .eventually("a pod that runs", |world| {
+            names(world) == ["db-0".to_owned()].into()
+        })
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_of_a_class_that_is_missing_are_made_and_reported() {
+    let world = World::start().await;
+    let mut set = stateful("v1", 1);
+    set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "fast",
     }}]);
     world.create::<StatefulSet>(set).await;
     world
@@ -269,10 +293,10 @@ async fn claims_are_made_and_their_missing_volumes_are_reported() {
         })
         .await;
     world
-        .eventually("the set too", |world| {
-            told(world, "db")
+        .eventually("the claim too", |world| {
+            told(world, "data-db-0")
                 .iter()
-                .any(|event| event.starts_with("ProvisioningUnavailable"))
+                .any(|event| event.starts_with("ProvisioningFailed"))
         })
         .await;
     world.stop().await;

@@ -39,7 +39,7 @@ pub(super) struct World {
     pub(super) most_pods: Arc<AtomicUsize>,
     /// Fewest ready pods seen since `watch_least_ready`.
     pub(super) least_ready: Arc<AtomicUsize>,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// A namespaced kind of Kubernetes.
@@ -93,6 +93,7 @@ impl World {
             },
             root_ca: Some("the CA".to_owned()),
             zone: None,
+            volumes: data.path().join("volumes"),
         };
         crate::start(&cluster, settings, &tasks);
         let changed = Arc::new(Notify::new());
@@ -102,7 +103,7 @@ impl World {
             changed,
             most_pods: Arc::default(),
             least_ready: Arc::new(AtomicUsize::new(usize::MAX)),
-            _data: data,
+            data,
         };
         world.follow::<Deployment>();
         world.follow::<ReplicaSet>();
@@ -128,6 +129,15 @@ impl World {
     /// Stops everything, so that nothing writes into the directory while it is removed.
     pub(super) async fn stop(self) {
         assert_eq!(self.tasks.drain(LIMIT).await, lifecycle::Outcome::Clean);
+    }
+
+    /// Where volumes are made.
+    pub(super) fn volumes(&self) -> PathBuf {
+        self.data.path().join("volumes")
+    }
+
+    pub(super) fn client(&self) -> kube::Client {
+        self.cluster.client().clone()
     }
 
     fn informer<K: Kind>(&self) -> Informer<K> {

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::gateway_report;
 
 const MODULE: &str = "sigs.k8s.io/gateway-api/conformance";
-const PROFILES: &str = "GATEWAY-HTTP,GATEWAY-GRPC";
+const PROFILES: &str = "GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP";
 /// Loopback outside of what Gateways get by themselves, and an address of nobody (RFC 5737).
 const USABLE: &str = "127.96.0.1";
 const UNUSABLE: &str = "192.0.2.1";

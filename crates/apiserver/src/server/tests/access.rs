@@ -30,7 +30,7 @@ impl World {
     }
 
     /// A client of somebody who has shown their credentials.
-    fn user(&self, name: &str, groups: &[&str]) -> Client {
+    pub(super) fn user(&self, name: &str, groups: &[&str]) -> Client {
         let mut groups: Vec<Arc<str>> = groups.iter().map(|group| (*group).into()).collect();
         groups.push("system:authenticated".into());
         let user = Arc::new(User {

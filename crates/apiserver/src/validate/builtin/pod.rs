@@ -8,6 +8,8 @@ use super::{Object, duplicate, list, name, one_of, port_number, port_reference, 
 use crate::schema::Path;
 use crate::status::{Fault, FieldError};
 
+mod ephemeral;
+
 /// Exactly one of them makes a probe.
 const HANDLERS: &[&str] = &["exec", "httpGet", "tcpSocket", "grpc"];
 
@@ -17,6 +19,15 @@ pub(super) fn pod(pod: &Object, path: &Path<'_>, errors: &mut Vec<FieldError>) {
             path.field("spec").field("containers").to_string(),
             "",
         ));
+    }
+}
+
+pub(super) fn template(template: &Object, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+    let spec = template.get("spec").and_then(Value::as_object);
+    if spec.is_some_and(|spec| !list(spec, "ephemeralContainers").is_empty()) {
+        let field = path.field("spec").field("ephemeralContainers").to_string();
+        let detail = "ephemeral containers not allowed in pod template";
+        errors.push(FieldError::forbidden(field, detail));
     }
 }
 
@@ -62,6 +73,7 @@ pub(super) fn spec(spec: &Object, path: &Path<'_>, errors: &mut Vec<FieldError>)
         }
     }
     volumes(spec, path, errors);
+    ephemeral::validate(spec, path, errors);
 }
 
 fn volumes(spec: &Object, path: &Path<'_>, errors: &mut Vec<FieldError>) {
@@ -84,7 +96,7 @@ fn volumes(spec: &Object, path: &Path<'_>, errors: &mut Vec<FieldError>) {
             errors.push(duplicate(here.field("name").to_string(), given));
         }
     }
-    for field in ["containers", "initContainers"] {
+    for field in ["containers", "initContainers", "ephemeralContainers"] {
         let here = path.field(field);
         for (index, container) in list(spec, field).iter().enumerate() {
             let here = here.index(index);

@@ -45,6 +45,7 @@ fn reference() -> BackendRef {
         service: Name::new("default", "app"),
         port: 80,
         http2: false,
+        stream: None,
         variant: Some("istio/default/app:v1".into()),
     }
 }

@@ -145,6 +145,13 @@ impl Cgroup {
         })
     }
 
+    /// Ends every process in the groups.
+    pub(crate) fn kill(&self) {
+        if let Some(dir) = self.dirs.first() {
+            kill_all(dir);
+        }
+    }
+
     fn write(&self, file: &str, value: &str) -> io::Result<()> {
         let Some(dir) = self.dirs.iter().find(|dir| dir.join(file).exists()) else {
             tracing::warn!(
@@ -212,13 +219,18 @@ fn remove(dir: &Path) {
             }
             _ => return,
         }
-        let inside = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        for pid in inside.lines().filter_map(|line| line.parse().ok()) {
-            let _ = crate::sys::kill(pid, libc::SIGKILL);
-        }
+        kill_all(dir);
         std::thread::sleep(Duration::from_millis(10));
     }
     tracing::warn!(dir = %dir.display(), "a control group stays behind: its processes do not end");
+}
+
+fn kill_all(dir: &Path) {
+    let inside = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    for pid in inside.lines().filter_map(|line| line.parse().ok()) {
+        // Gone already is what was wanted.
+        let _ = crate::sys::kill(pid, libc::SIGKILL);
+    }
 }
 
 /// The number after `name` at the begin of a line.

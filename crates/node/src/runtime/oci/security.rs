@@ -120,20 +120,11 @@ pub(super) fn is_unconfined(start: &Start<'_>) -> bool {
 
 /// What a pod may not ask for yet; silence would look like success.
 pub(super) fn refuse_unsupported_pod(pod: &Pod) -> Result<(), Failure> {
-    let Some(spec) = &pod.spec else { return Ok(()) };
-    let asked = [
-        ("hostPID", spec.host_pid),
-        ("hostIPC", spec.host_ipc),
-        ("shareProcessNamespace", spec.share_process_namespace),
-    ];
-    match asked.iter().find(|(_, value)| *value == Some(true)) {
-        Some((field, _)) => Err(Failure::config(format!(
-            "{field} is not supported; remove it from the pod"
-        ))),
-        None if spec.host_users == Some(false) => Err(Failure::config(
+    match pod.spec.as_ref().and_then(|spec| spec.host_users) {
+        Some(false) => Err(Failure::config(
             "hostUsers false is not supported: containers have no user namespace of their own; remove it from the pod",
         )),
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 

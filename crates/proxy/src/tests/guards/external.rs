@@ -103,6 +103,19 @@ async fn a_service_over_http_allows_and_refuses_with_its_own_answer() {
 }
 
 #[tokio::test]
+async fn no_spelling_of_a_path_evades_the_service() {
+    let (server, authorizer) = (RawServer::answering(OK).await, authorizer().await);
+    let guards = asking(ExternalAuthorization {
+        when: vec![prefix("/admin")],
+        ..over_http()
+    });
+    let gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    let paths = ["/admin", "/%61dmin", "//admin", "/x%2f../admin", "/public"];
+    let asked = paths.map(|path| get(path, ""));
+    assert_eq!(statuses(&gateway, &asked).await, [401, 401, 401, 400, 200]);
+}
+
+#[tokio::test]
 async fn when_the_service_cannot_be_asked_the_route_says_what_happens() {
     let (server, authorizer) = (RawServer::echoing().await, authorizer().await);
     let open = ExternalAuthorization {

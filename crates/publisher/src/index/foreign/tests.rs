@@ -1,10 +1,11 @@
 //! What a change of one object costs, and what the index has at hand for translations.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use routing::model::BindSocket;
 use routing::{CompiledAction, RequestView, Snapshot, Visibility};
 use serde_json::json;
 
@@ -38,8 +39,8 @@ impl RequestView for Get {
 struct Ports;
 
 impl Sockets for Ports {
-    fn open(&self, _: &BindId, address: SocketAddr, _: bool) -> io::Result<()> {
-        match address.port() {
+    fn open(&self, _: &BindId, socket: BindSocket) -> io::Result<()> {
+        match socket.address.port() {
             9 => Err(io::ErrorKind::AddrInUse.into()),
             _ => Ok(()),
         }

@@ -218,3 +218,5 @@ async fn sockets_are_opened_and_closed_with_their_gateways() {
     rig.index.settle_binds(rig.now).await;
     assert!(rig.index.gateway_api.binds.failed().is_empty());
 }
+
+mod streams;

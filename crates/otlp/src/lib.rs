@@ -1,0 +1,59 @@
+//! Spans of traces as the OpenTelemetry Protocol (OTLP 1.9) has them: what a span holds, its
+//! encoding, and the task that brings spans to a collector.
+//!
+//! Nobody waits for a collector: spans are taken at once or dropped and counted.
+
+mod encode;
+mod endpoint;
+mod export;
+mod send;
+
+pub use endpoint::{Endpoint, EndpointError, Protocol};
+pub use export::{Counts, Exporter, Resolve, Settings};
+
+/// A piece of work that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    pub trace: [u8; 16],
+    pub id: [u8; 8],
+    /// The span that asked for this one.
+    pub parent: Option<[u8; 8]>,
+    /// W3C's `tracestate`, passed on as it came.
+    pub state: String,
+    pub name: String,
+    /// Nanoseconds since the Unix epoch.
+    pub start: u64,
+    pub end: u64,
+    pub attributes: Vec<(&'static str, Value)>,
+    pub events: Vec<Event>,
+    /// It failed.
+    pub is_error: bool,
+}
+
+/// Something that happened in a span.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Nanoseconds since the Unix epoch.
+    pub time: u64,
+    pub name: &'static str,
+    pub attributes: Vec<(&'static str, Value)>,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    Text(String),
+    Number(i64),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}

@@ -1,0 +1,173 @@
+//! The tries of one request: each reaches an endpoint and streams both ways.
+//!
+//! What may have reached a backend is sent again only if the route asks for it. What was not
+//! acted on is, a bounded number of times, whatever the route says.
+
+use std::pin::pin;
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use crate::backend;
+use crate::downstream::{Downstream, Responder};
+use crate::failure::Failure;
+use crate::filter::retry::{Tries, Withheld};
+use crate::http2::client::over_http2;
+use crate::rare::rare;
+use crate::record::Record;
+use crate::request::Forward;
+use crate::timeout::{Deadlines, Timer};
+use crate::traffic::Traffic;
+use crate::upstream::send::{Exchange, Progress, over_http1};
+use crate::upstream::{Connection, Freshness};
+use crate::worker::{Scratch, Worker};
+
+/// Times a request that was not acted on is sent again.
+const MAX_REPEATS: u32 = 2;
+
+/// Sends a request as often as its route says.
+pub(crate) async fn try_often<D: Downstream>(
+    worker: &Rc<Worker>,
+    forward: &Forward,
+    tools: &mut (&mut Scratch, &mut Timer),
+    downstream: &mut D,
+    (start, record, tries): (Instant, &mut Record, &Tries),
+) -> Result<(), Failure> {
+    let timeouts = forward.timeouts();
+    let mut made = 0;
+    loop {
+        let limits = tries.limits(timeouts, start);
+        let deadlines = Deadlines::new(start, limits, worker.limits.stall);
+        let rest = (&mut *record, &deadlines, tries.withheld(made));
+        let Err((failure, body_taken)) = send(worker, forward, tools, downstream, rest).await
+        else {
+            return Ok(());
+        };
+        let is_over = timeouts
+            .request
+            .is_some_and(|total| start.elapsed() >= total);
+        let is_spared = !body_taken && !is_over && !downstream.parts().1.has_begun();
+        let Some(pause) = tries
+            .pause(&failure, made, worker.fraction())
+            .filter(|_| is_spared)
+        else {
+            return Err(exhausted(failure, made));
+        };
+        made += 1;
+        if let Some(traffic) = &forward.traffic {
+            traffic.again();
+        }
+        worker.counters.upstream_retries.add(1);
+        let end = timeouts.request.map(|total| start + total);
+        let pausing = tokio::time::sleep(pause);
+        if tools.1.limit(|| end, pin!(pausing)).await.is_err() {
+            return Err(Failure::RequestTimeout);
+        }
+    }
+}
+
+/// What is told after the last try.
+fn exhausted(failure: Failure, made: u32) -> Failure {
+    match failure {
+        Failure::Unanswered { .. } | Failure::Reset { .. } | Failure::Connect { .. }
+            if made > 0 =>
+        {
+            Failure::Exhausted {
+                tries: made + 1,
+                last: Box::new(failure),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Sends a request until one connection has taken it. A failure comes with whether some of the
+/// client's body is gone.
+pub(crate) async fn send<D: Downstream>(
+    worker: &Rc<Worker>,
+    forward: &Forward,
+    (scratch, timer): &mut (&mut Scratch, &mut Timer),
+    downstream: &mut D,
+    (record, deadlines, withheld): (&mut Record, &Deadlines, Withheld<'_>),
+) -> Result<(), (Failure, bool)> {
+    let effects = forward.effects.as_deref();
+    let traffic = forward.traffic.as_deref();
+    let is_repeatable = forward.is_idempotent && !downstream.has_body();
+    let mut freshness = if is_repeatable {
+        Freshness::Pooled
+    } else {
+        Freshness::Checked
+    };
+    let mut repeats = 0;
+    loop {
+        let reached = async {
+            tokio::select! {
+                biased;
+                reached = backend::reach_for(worker, &forward.backend, freshness, traffic) => reached,
+                () = downstream.gone() => Err(Failure::ClientGone),
+            }
+        };
+        let reached = timer.limit(|| deadlines.next(), pin!(reached)).await;
+        let reached = reached.unwrap_or_else(|_| Err(deadlines.passed().into()));
+        let reached = reached.map_err(|failure| (failure, false))?;
+        let progress = Progress::default();
+        let endpoint = reached.slot.endpoint().address;
+        let edits = match effects {
+            Some(effects) => Some(&effects.answer),
+            None => traffic.and_then(Traffic::answer),
+        };
+        let told = traffic.and_then(|traffic| traffic.told(worker, endpoint, edits));
+        let exchange = Exchange {
+            worker,
+            endpoint,
+            slot: &reached.slot,
+            deadlines,
+            progress: &progress,
+            to_head: forward.to_head,
+            wants_upgrade: forward.wants_upgrade,
+            edits: told.as_deref().or(edits),
+            withheld,
+            max_body: effects.and_then(|effects| effects.after.max_body),
+            copies: forward.copies.as_deref(),
+        };
+        record.sent(reached.slot.endpoint());
+        if let Some(span) = &mut scratch.span {
+            span.sent(reached.slot.endpoint());
+        }
+        let is_reused = reached.connection.is_reused();
+        let result = match reached.connection {
+            Connection::Http1(connection) => {
+                over_http1(
+                    &exchange,
+                    connection,
+                    (scratch, timer),
+                    downstream,
+                    forward.framing,
+                )
+                .await
+            }
+            Connection::Http2(sender) => {
+                let head = (&*scratch.upstream_head, &mut **timer);
+                let result = rare(over_http2(&exchange, sender, head, downstream)).await;
+                scratch.response.status = progress.status.get();
+                result
+            }
+        };
+        scratch.answer_bytes = progress.answer_bytes.get();
+        if let Some(traffic) = traffic {
+            traffic.ended(&reached.slot, progress.status.get(), result.as_ref().err());
+        }
+        let Err(failure) = result else { return Ok(()) };
+        if !matches!(failure, Failure::Unanswered { .. }) {
+            return Err((failure, progress.body_taken.get()));
+        }
+        if repeats == MAX_REPEATS
+            || !progress.is_repeatable(is_reused, forward.is_idempotent, downstream.has_body())
+        {
+            return Err((failure, progress.body_taken.get()));
+        }
+        repeats += 1;
+        worker.counters.upstream_retries.add(1);
+        freshness = Freshness::Fresh;
+    }
+}

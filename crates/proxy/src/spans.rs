@@ -1,0 +1,241 @@
+//! Spans of requests: whether one is recorded, what the next hop is told, what the collector gets.
+//!
+//! The decision of whoever came before holds; the share is drawn for requests that begin a trace
+//! (OpenTelemetry's `ParentBased(TraceIdRatioBased)`). While nobody traces, requests pass with the
+//! fields that they have.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use otlp::{Counts, Event, Exporter, Span, Value};
+use routing::RequestView;
+use routing::model::{Endpoint, HeaderOps};
+
+use crate::connection::Client;
+use crate::message::View;
+use crate::metrics::Series;
+use crate::record::End;
+use crate::trace::{Form, Parent, hex};
+use crate::worker::Worker;
+
+/// How requests are traced.
+#[derive(Debug)]
+pub struct Tracing {
+    /// Share of the requests without a trace that begin one, `0.0..=1.0`.
+    pub rate: f64,
+    pub exporter: Exporter,
+}
+
+/// The tracing that is in force. Clone freely.
+#[derive(Clone, Debug, Default)]
+pub struct Traces(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Spares requests the look at the rest.
+    is_on: AtomicBool,
+    tracing: ArcSwapOption<Tracing>,
+    counts: Counts,
+}
+
+impl Traces {
+    /// Traces requests that arrive from now on in this way, or not.
+    pub fn set(&self, tracing: Option<Tracing>) {
+        let is_on = tracing.is_some();
+        self.0.tracing.store(tracing.map(Arc::new));
+        self.0.is_on.store(is_on, Ordering::Release);
+    }
+
+    /// What became of the spans; exporters are started with it.
+    pub fn counts(&self) -> &Counts {
+        &self.0.counts
+    }
+
+    fn current(&self) -> Option<Arc<Tracing>> {
+        let is_on = self.0.is_on.load(Ordering::Acquire);
+        is_on.then(|| self.0.tracing.load_full()).flatten()
+    }
+}
+
+/// The span of a request that is being served.
+#[derive(Debug)]
+pub(crate) struct Open {
+    trace: [u8; 16],
+    id: [u8; 8],
+    parent: Option<Parent>,
+    /// `None` if it is not recorded.
+    recorded: Option<Recorded>,
+}
+
+#[derive(Debug)]
+struct Recorded {
+    tracing: Arc<Tracing>,
+    start: u64,
+    method: String,
+    state: String,
+    attributes: Vec<(&'static str, Value)>,
+    events: Vec<Event>,
+}
+
+impl Open {
+    /// `None` while nobody traces.
+    pub(crate) fn start(worker: &Worker, client: &Client, view: View<'_>) -> Option<Box<Self>> {
+        let tracing = worker.traces.current()?;
+        let parent = Parent::of(view);
+        let trace = match &parent {
+            Some(parent) => parent.trace,
+            None => worker.random_id(),
+        };
+        let said = parent.as_ref().and_then(|parent| parent.is_sampled);
+        let is_recorded = said.unwrap_or_else(|| worker.fraction() < tracing.rate);
+        Some(Box::new(Self {
+            trace,
+            id: worker.random_id(),
+            parent,
+            recorded: is_recorded.then(|| Recorded::start(tracing, client, view)),
+        }))
+    }
+
+    /// The trace's id in hex digits.
+    pub(crate) fn trace(&self) -> String {
+        hex(&self.trace)
+    }
+
+    /// Tells the next hop. Whoever spoke B3 is answered in B3 as well.
+    pub(crate) fn tell(&self, headers: &mut HeaderOps) {
+        let mut set = |name: &str, value: String| headers.set.push((name.into(), value.into()));
+        let (trace, id) = (hex(&self.trace), hex(&self.id));
+        let is_sampled = u8::from(self.recorded.is_some());
+        set("traceparent", format!("00-{trace}-{id}-0{is_sampled}"));
+        match self.parent.as_ref().map(|parent| parent.form) {
+            None | Some(Form::W3c) => {}
+            Some(Form::B3Single) => set("b3", format!("{trace}-{id}-{is_sampled}")),
+            Some(Form::B3Multiple) => {
+                let parent = self.parent.as_ref().map(|parent| hex(&parent.span));
+                set("x-b3-traceid", trace);
+                set("x-b3-spanid", id);
+                set("x-b3-parentspanid", parent.unwrap_or_default());
+                set("x-b3-sampled", is_sampled.to_string());
+            }
+        }
+    }
+
+    /// The request goes to this endpoint now: what came before was waiting for one.
+    pub(crate) fn sent(&mut self, endpoint: &Endpoint) {
+        let Some(recorded) = &mut self.recorded else {
+            return;
+        };
+        let mut attributes = vec![(
+            "network.peer.address",
+            Value::from(endpoint.address.to_string()),
+        )];
+        if let Some(pod) = &endpoint.pod {
+            let name = pod.split_once('/').map_or(&**pod, |(_, name)| name);
+            attributes.push(("k8s.pod.name", Value::from(name)));
+        }
+        recorded.events.push(Event {
+            time: now(),
+            name: "sent",
+            attributes,
+        });
+    }
+
+    pub(crate) fn finish(self, series: Option<&Series>, end: &End) {
+        let Some(mut recorded) = self.recorded else {
+            return;
+        };
+        let attributes = &mut recorded.attributes;
+        attributes.push((
+            "http.response.status_code",
+            Value::Number(end.status.into()),
+        ));
+        let is_error = end.status >= 500;
+        if is_error {
+            let kind = match end.flag {
+                "" => end.status.to_string(),
+                flag => flag.to_owned(),
+            };
+            attributes.push(("error.type", Value::Text(kind)));
+        }
+        let route = series.map(|series| &*series.route().0);
+        if let Some(route) = route {
+            attributes.push(("suimon.route", Value::from(route)));
+        }
+        if let Some(backend) = series.and_then(Series::backend) {
+            attributes.push(("suimon.backend", Value::from(&*backend.0)));
+        }
+        if let Some(activation) = series.and_then(Series::activation) {
+            let revision = &activation.revision;
+            attributes.extend([
+                ("k8s.namespace.name", Value::from(&*revision.namespace)),
+                ("kn.revision.name", Value::from(&*revision.name)),
+                ("kn.service.name", Value::from(&*activation.service)),
+                (
+                    "kn.configuration.name",
+                    Value::from(&*activation.configuration),
+                ),
+            ]);
+        }
+        recorded.tracing.exporter.take(Span {
+            trace: self.trace,
+            id: self.id,
+            parent: self.parent.map(|parent| parent.span),
+            state: recorded.state,
+            name: recorded.method,
+            start: recorded.start,
+            end: recorded.start + nanos(end.took),
+            attributes: recorded.attributes,
+            events: recorded.events,
+            is_error,
+        });
+    }
+}
+
+impl Recorded {
+    /// Names are those of OpenTelemetry's conventions for HTTP servers. The query is left out: it
+    /// may hold secrets.
+    fn start(tracing: Arc<Tracing>, client: &Client, view: View<'_>) -> Self {
+        let text = |name: &str| {
+            let value = view.field(name).unwrap_or_default();
+            String::from_utf8_lossy(value).into_owned()
+        };
+        let scheme = if client.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let protocol = view.protocol();
+        let version = protocol.strip_prefix("HTTP/").unwrap_or(protocol);
+        let mut attributes = vec![
+            ("http.request.method", Value::from(view.method())),
+            ("url.scheme", Value::from(scheme)),
+            ("url.path", Value::from(view.path())),
+            ("server.address", Value::from(view.authority())),
+            ("network.protocol.version", Value::from(version)),
+            ("client.address", Value::from(client.peer.text.as_str())),
+        ];
+        let agent = text("user-agent");
+        if !agent.is_empty() {
+            attributes.push(("user_agent.original", Value::Text(agent)));
+        }
+        Self {
+            tracing,
+            start: now(),
+            method: view.method().to_owned(),
+            state: text("tracestate"),
+            attributes,
+            events: Vec::new(),
+        }
+    }
+}
+
+fn now() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or_default()
+}
+
+/// Enough until the year 2554.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
