@@ -31,12 +31,14 @@ const FOLDERS: [&str; 6] = [
 const SILENT: &[(&str, &str)] = &[
     ("ASMLocalRateLimiter", ".configs[].name"),
     ("ASMLocalRateLimiter", ".isGateway"),
+    ("ApisixRoute", ".stream[].name"),
     ("ApisixRoute", ".http[].plugins[].config.encode_uri"),
     ("ApisixRoute", ".http[].plugins[].config.path_concat_mode"),
     ("ApisixUpstream", ".healthCheck.active.concurrency"),
     ("ExtensionService", ".protocolVersion"),
     ("Gateway", ".proxyNames[]"),
     ("Gateway", ".servers[].port.name"),
+    ("Gateway", ".tcpGateway.tcpHosts[].name"),
     (
         "HTTPProxy",
         ".virtualhost.authorization.httpSettings.allowedUpstreamHeaders[].ignoreCase",
@@ -48,6 +50,7 @@ const SILENT: &[(&str, &str)] = &[
     ("Mapping", ".docs"),
     ("Mapping", ".docs.path"),
     ("Mapping", ".stats_name"),
+    ("TCPMapping", ".cluster_tag"),
     (
         "RateLimitingPolicy",
         ".rate_limiter.parameters.max_idle_time",

@@ -182,6 +182,7 @@ impl Made {
         self.model.routes.extend(translation.routes);
         self.model.tls.extend(translation.tls);
         self.model.binds.extend(translation.binds);
+        self.model.streams.extend(translation.streams);
         for (reference, spec) in &translation.backends {
             self.backend(reference, Some(spec), objects);
         }
