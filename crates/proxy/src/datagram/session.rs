@@ -49,8 +49,9 @@ enum State {
     Open {
         upstream: Rc<UdpSocket>,
         endpoint: SocketAddr,
-        /// As it was last seen.
-        backend: Arc<Backend>,
+        /// As it was last seen to have the endpoint. `None` if it did not: endpoints are handed out
+        /// until a moment after a snapshot that has them no more.
+        backend: Option<Arc<Backend>>,
     },
 }
 
@@ -61,6 +62,11 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.datagram_clients_open.sub(1);
     }
+}
+
+fn has(backend: &Backend, endpoint: SocketAddr) -> bool {
+    let mut endpoints = backend.endpoints.iter();
+    endpoints.any(|it| it.address == endpoint)
 }
 
 impl Session {
@@ -111,12 +117,12 @@ impl Session {
                 let Some(now) = snapshot.backend_of(&self.arm) else {
                     return false;
                 };
-                if Arc::ptr_eq(now, backend) {
+                if backend.as_ref().is_some_and(|seen| Arc::ptr_eq(now, seen)) {
                     return true;
                 }
-                let is_there = now.endpoints.iter().any(|it| it.address == *endpoint);
+                let is_there = has(now, *endpoint);
                 if is_there {
-                    *backend = Arc::clone(now);
+                    *backend = Some(Arc::clone(now));
                 }
                 is_there
             }
@@ -165,10 +171,11 @@ impl Session {
         worker.counters.datagram_clients.add(1);
         worker.counters.datagram_clients_open.add(1);
         let _counted = Counted(&worker.counters);
+        let endpoint = slot.endpoint().address;
         let opened = State::Open {
             upstream: Rc::clone(&upstream),
-            endpoint: slot.endpoint().address,
-            backend,
+            endpoint,
+            backend: Some(backend).filter(|backend| has(backend, endpoint)),
         };
         if let State::Waiting(waiting) = self.state.replace(opened) {
             for datagram in waiting {
