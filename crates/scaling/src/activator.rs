@@ -111,7 +111,8 @@ impl Activator {
     /// the caller sets the deadline. Dropping the future or the slot frees the place.
     ///
     /// # Errors
-    /// [`AcquireError::NoEndpoint`] at once for a backend that is not woken by requests,
+    /// [`AcquireError::NoEndpoint`] at once for a backend that is not woken by requests (a quarter
+    /// of a second after it became known at the earliest),
     /// [`AcquireError::QueueFull`] beyond the queue's depth (Knative answers 503), and
     /// [`AcquireError::Gone`] if the backend is removed while the request waits.
     pub fn acquire(

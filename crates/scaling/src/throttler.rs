@@ -12,10 +12,12 @@ mod update;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use routing::{Backend, BackendId};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::balance::limits::{Limit, Ticket};
 use crate::balance::random::PerThread;
@@ -39,6 +41,13 @@ pub enum AcquireError {
     NobodyWell { backend: BackendId },
 }
 
+/// How long requests to a backend wait for its first endpoint although it is not woken by them. A
+/// route and the endpoints of its Service come by watches of their own, so that the route may be
+/// served some milliseconds before the endpoints that were there first.
+const NEW: Duration = Duration::from_millis(250);
+/// How often they look meanwhile.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// A backend as the activator sees it.
 #[derive(Debug)]
 pub(crate) struct Throttler {
@@ -48,6 +57,8 @@ pub(crate) struct Throttler {
     members: Mutex<Vec<Member>>,
     /// Whether requests may wait for a first endpoint.
     waits_for_endpoints: bool,
+    /// When it became known.
+    since: Instant,
     /// Fewest requests that may wait.
     depth: usize,
 }
@@ -121,6 +132,7 @@ impl Throttler {
             ready: ArcSwap::default(),
             members: Mutex::default(),
             waits_for_endpoints: backend.activation.is_some(),
+            since: Instant::now(),
             depth,
         })
     }
@@ -166,7 +178,14 @@ impl Throttler {
 
     /// Waits for a place, behind those who wait already.
     pub(crate) async fn wait(&self, ticket: Option<Ticket>) -> Result<Slot, AcquireError> {
-        let mut place = self.enqueue()?;
+        let mut place = loop {
+            match self.enqueue() {
+                Err(AcquireError::NoEndpoint { .. }) if self.since.elapsed() < NEW => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                other => break other?,
+            }
+        };
         // Places may have become free before the request was in the queue.
         self.dispatch();
         let gone = || {
