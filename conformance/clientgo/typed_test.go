@@ -107,13 +107,16 @@ func TestTypedObjectsComeBackAsTheyWereSent(t *testing.T) {
 	if !apierrors.IsInvalid(err) {
 		t.Errorf("a selector that does not fit: %v", err)
 	}
-	scale, err := deployments.GetScale(ctx, "web", metav1.GetOptions{})
-	must(t, err)
-	scale, err = deployments.UpdateScale(ctx, "web", &autoscalingv1.Scale{
-		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: ns, ResourceVersion: scale.ResourceVersion},
-		Spec:       autoscalingv1.ScaleSpec{Replicas: 0},
-	}, metav1.UpdateOptions{})
-	must(t, err)
+	var scale *autoscalingv1.Scale
+	must(t, retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		scale, err = deployments.GetScale(ctx, "web", metav1.GetOptions{})
+		must(t, err)
+		scale, err = deployments.UpdateScale(ctx, "web", &autoscalingv1.Scale{
+			ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: ns, ResourceVersion: scale.ResourceVersion},
+			Spec:       autoscalingv1.ScaleSpec{Replicas: 0},
+		}, metav1.UpdateOptions{})
+		return err
+	}))
 	if scale.Spec.Replicas != 0 {
 		t.Errorf("scale: %+v", scale)
 	}

@@ -15,11 +15,11 @@ pub const GROUP: &str = "gateway.networking.k8s.io";
 pub const BUNDLE_VERSION: &str = "v1.6.3";
 /// Controller name of the GatewayClasses that are ours by name.
 pub const CONTROLLER: &str = "suimon.dev/gateway-controller";
-/// The GatewayClass that is there from the start.
+/// The GatewayClass and the XMesh that are there from the start.
 pub const CLASS: &str = "suimon";
 
 /// Kinds of the API that act on something here; the others are only stored.
-const SERVED: [&str; 11] = [
+const SERVED: [&str; 12] = [
     "GatewayClass",
     "Gateway",
     "ListenerSet",
@@ -31,6 +31,7 @@ const SERVED: [&str; 11] = [
     "ReferenceGrant",
     "BackendTLSPolicy",
     "XBackendTrafficPolicy",
+    "XMesh",
 ];
 
 /// What the user of a kind is told that is stored but not served; its status says nothing.

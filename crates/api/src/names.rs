@@ -73,6 +73,8 @@ pub mod annotation {
         "networking.knative.dev/disable-auto-tls",
         "networking.knative.dev/disableAutoTLS",
     ];
+    /// Kourier's: backends of this Ingress are spoken to over HTTP/1.1, whatever their port says.
+    pub const DISABLE_HTTP2: &str = "kourier.knative.dev/disable-http2";
     pub const HTTP_PROTOCOL: &str = "networking.knative.dev/http-protocol";
     /// Ours, on a revision's template: which clients stay with one pod. Its values are
     /// [`SESSION_AFFINITIES`](super::SESSION_AFFINITIES).

@@ -13,6 +13,31 @@ pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=API
 /// Verbs of `status` and `scale`.
 const SUBRESOURCE_VERBS: &[&str] = &["get", "patch", "update"];
 
+/// `/`: every path that says what the server has or how it does, in order.
+pub fn index(table: &TypeTable) -> Value {
+    const FIXED: [&str; 11] = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ];
+    let mut paths: Vec<_> = FIXED.iter().map(|path| (*path).to_owned()).collect();
+    for group in table.groups().filter(|group| !group.is_empty()) {
+        paths.push(format!("/apis/{group}"));
+        let versions = table.versions(group).into_iter();
+        paths.extend(versions.map(|version| format!("/apis/{group}/{version}")));
+    }
+    paths.sort_unstable();
+    json!({ "paths": paths })
+}
+
 /// `/api`: `address` is where the server is reached, as `host:port`.
 pub fn api_versions(address: &str) -> Value {
     json!({

@@ -188,6 +188,7 @@ fn describe(
             response.headers_mut().insert(CONTENT_TYPE, media);
             return Ok(response);
         }
+        Target::Index => Some(discovery::index(&types)),
         Target::Groups { core: true } => Some(discovery::api_versions(host(head))),
         Target::Groups { core: false } => Some(discovery::group_list(&types)),
         Target::Group(group) => discovery::group(&types, group),

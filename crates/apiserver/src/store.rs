@@ -6,6 +6,7 @@
 //! lose the newest unacknowledged writes, never one from the middle.
 
 mod disk;
+mod load;
 mod memory;
 mod object;
 mod press;

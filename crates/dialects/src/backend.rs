@@ -11,8 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::names::{annotation, label};
-use api::serving::v1::Revision;
+use api::names::label;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -22,8 +21,12 @@ use routing::model::{
 };
 
 use crate::foreign::BackendSpec;
+use crate::lean::RevisionView;
 use crate::objects::{Dependency, Name, Objects, Reader};
 use crate::overlay;
+
+/// The variant of a backend that is spoken to over HTTP/1.1 whatever its port says.
+pub(crate) const HTTP1: &str = "http1";
 
 /// A port of a Service, as routes refer to it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -103,6 +106,9 @@ fn plain(reader: &Reader<'_>, reference: &BackendRef) -> Option<Backend> {
     let target = target.ok()?;
     let mut backend = backend(reader, target.over_http2(reference.http2));
     backend.id = reference.id();
+    if reference.variant.as_deref() == Some(HTTP1) {
+        backend.protocol = Protocol::Http1;
+    }
     Some(backend)
 }
 
@@ -168,7 +174,7 @@ pub(crate) enum TargetKind<'a> {
     /// Pods, or whatever the EndpointSlices name.
     Endpoints,
     /// Pods of a revision, which may be at zero.
-    Revision(&'a Arc<Revision>),
+    Revision(&'a RevisionView),
     /// This gateway itself.
     Gateway(&'a [SocketAddr]),
 }
@@ -433,12 +439,12 @@ fn backend(reader: &Reader<'_>, target: Target<'_>) -> Backend {
         policy: None,
     };
     if let TargetKind::Revision(revision) = target.kind {
-        let limit = revision.spec.container_concurrency.unwrap_or(0);
+        let limit = revision.container_concurrency.unwrap_or(0);
         backend.concurrency = u32::try_from(limit.max(0)).unwrap_or(u32::MAX);
         backend.timeouts = Timeouts {
-            request: seconds(revision.spec.timeout_seconds),
-            response_start: seconds(revision.spec.response_start_timeout_seconds),
-            idle: seconds(revision.spec.idle_timeout_seconds),
+            request: seconds(revision.timeout_seconds),
+            response_start: seconds(revision.response_start_timeout_seconds),
+            idle: seconds(revision.idle_timeout_seconds),
             ends_answer: true,
         };
         backend.activation = Some(activation(&target.reference.service.namespace, revision));
@@ -449,10 +455,10 @@ fn backend(reader: &Reader<'_>, target: Target<'_>) -> Backend {
 
 /// What an annotation of the revision's template asks for. A pod that is full or gone is no
 /// reason to refuse a request: then another pod has it.
-fn affinity(revision: &Revision) -> Option<BackendPolicy> {
+fn affinity(revision: &RevisionView) -> Option<BackendPolicy> {
     /// Large enough that each of a few hundred pods has its share.
     const TABLE: u64 = 65_537;
-    let key = match session_affinity(revision)? {
+    let key = match revision.session_affinity.as_deref()? {
         "Cookie" => HashKey::Cookie {
             name: "suimon-affinity".into(),
             path: Some("/".into()),
@@ -470,14 +476,6 @@ fn affinity(revision: &Revision) -> Option<BackendPolicy> {
     })
 }
 
-/// The annotation's value.
-pub(crate) fn session_affinity(revision: &Revision) -> Option<&str> {
-    let annotations = revision.metadata.annotations.as_ref()?;
-    annotations
-        .get(annotation::SESSION_AFFINITY)
-        .map(String::as_str)
-}
-
 /// Zero means no limit, as in Knative's queue-proxy; defaults are filled in at admission.
 fn seconds(value: Option<i64>) -> Option<Duration> {
     value
@@ -486,18 +484,15 @@ fn seconds(value: Option<i64>) -> Option<Duration> {
         .map(Duration::from_secs)
 }
 
-fn activation(namespace: &Arc<str>, revision: &Revision) -> Activation {
+fn activation(namespace: &Arc<str>, revision: &RevisionView) -> Activation {
     let label = |key: &str| -> Arc<str> {
-        let labels = revision.metadata.labels.as_ref();
-        labels
-            .and_then(|labels| labels.get(key))
-            .map_or("", String::as_str)
-            .into()
+        let value = revision.labels.get(key);
+        value.map_or("", String::as_str).into()
     };
     Activation {
         revision: RevisionId {
             namespace: Arc::clone(namespace),
-            name: revision.metadata.name.as_deref().unwrap_or_default().into(),
+            name: (*revision.name).into(),
         },
         service: label(label::SERVICE),
         configuration: label(label::CONFIGURATION),
@@ -520,10 +515,7 @@ fn endpoints(reader: &Reader<'_>, target: &Target<'_>) -> Vec<Endpoint> {
 
 /// Ready and draining endpoints, by address, each once. An address that is ready in one slice and
 /// draining in another (a slice was just replaced) counts as ready.
-fn merge<'a>(
-    slices: impl Iterator<Item = &'a Arc<EndpointSlice>>,
-    port_name: &str,
-) -> Vec<Endpoint> {
+fn merge<'a>(slices: impl Iterator<Item = &'a EndpointSlice>, port_name: &str) -> Vec<Endpoint> {
     let mut by_address: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
     for endpoint in slices.flat_map(|slice| slice_endpoints(slice, port_name)) {
         let known = by_address

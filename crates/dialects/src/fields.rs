@@ -110,6 +110,15 @@ impl<'v> Fields<'v> {
         (!value.is_null()).then_some(value)
     }
 
+    /// The value as it is, which may be wrapped as in protocol buffers: `{value: 1}` is 1.
+    pub(crate) fn unwrapped(&self, key: &str) -> Option<&'v Value> {
+        let value = self.raw(key)?;
+        if value.get("value").is_none() {
+            return Some(value);
+        }
+        Fields::new(value, self.at(key), self.findings).raw("value")
+    }
+
     /// All of this object, for joining it with another. Nothing counts as asked for.
     pub(crate) fn whole(&self) -> Value {
         Value::Object(self.map.clone())

@@ -237,6 +237,7 @@ pub fn kinds() -> &'static [&'static Kind] {
             crate::emissary::KINDS.as_slice(),
             crate::gloo::KINDS,
             crate::apisix::KINDS.as_slice(),
+            crate::traffic_policy::KINDS,
         ]
         .concat()
     });

@@ -16,6 +16,7 @@ mod gateway;
 mod grpc;
 mod http;
 mod known;
+mod mesh;
 mod plan;
 mod policies;
 mod rules;
@@ -41,13 +42,14 @@ use routing::model::{Route, RouteId, Stream, StreamId};
 use crate::backend::BackendRef;
 use crate::objects::{Dependency, Name};
 
-pub use class::{Adopt, class_status};
-pub use features::FEATURES;
+pub use class::{Adopt, class_status, mesh_status};
+pub use features::{CONSUMER_ROUTES, FEATURES, MESH_FEATURES};
 pub use gateway::{Assigned, GatewayTranslation, translate_gateway};
 pub use grpc::translate_grpc;
 pub use http::translate_http;
 pub use known::AuthoritiesState;
 pub(crate) use known::Known;
+pub use mesh::{Itself, ServiceBind, no_other, service_itself};
 pub use plan::{Finding, ListenerPlan, Plan, Protocol, RouteKind, TlsMode};
 pub use policies::{Policy, PolicyKey, PolicyKind, PolicyOutcome, judge_policy, policy_status};
 pub use sets::{gateway_of, listener_set_status};
@@ -65,9 +67,11 @@ pub struct RouteTranslation {
     pub tls: Vec<(TlsId, Arc<TlsHost>)>,
     /// Of routes for whatever comes to a bind.
     pub streams: Vec<(StreamId, Arc<Stream>)>,
+    /// At the Services that are parents. The same bind may be another route's, too.
+    pub binds: Vec<ServiceBind>,
     /// What the records send to.
     pub backends: BTreeSet<BackendRef>,
-    /// One for each parent that is a Gateway of ours, in the order of the route.
+    /// One for each parent that is a Gateway of ours or a Service, in the order of the route.
     pub parents: Vec<ParentOutcome>,
     /// Listeners that the route is attached to, by Gateway.
     pub attached: BTreeSet<(Name, Arc<str>)>,
@@ -83,7 +87,7 @@ pub struct RouteTranslation {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParentOutcome {
     pub parent: ParentReference,
-    /// Of the Gateway's class: whose entry in the status it is.
+    /// Of the Gateway's class, or our own: whose entry in the status it is.
     pub controller: Arc<str>,
     /// Why it is not accepted.
     pub refused: Option<Finding>,

@@ -6,7 +6,7 @@
 //! is one gateway, which stands for `istio: ingressgateway` in the root namespace `istio-system`;
 //! what sidecars would do for a workload is done by the gateway in front of it.
 
-mod authorization;
+pub(crate) mod authorization;
 mod client_tls;
 mod compare;
 pub(crate) mod conditions;
@@ -22,6 +22,7 @@ mod names;
 mod parts;
 mod patterns;
 mod place;
+mod reach;
 mod resilience;
 pub(crate) mod security;
 mod service_entry;

@@ -22,6 +22,7 @@ mod gloo;
 pub mod ingress;
 pub mod istio;
 pub mod knative;
+pub mod lean;
 pub mod migrate;
 mod objects;
 mod overlay;
@@ -31,6 +32,7 @@ mod same;
 mod shared;
 #[cfg(test)]
 mod testing;
+mod traffic_policy;
 
 pub use diagnostic::{Diagnostic, Effect};
 pub use objects::{CertificateState, Claimant, Dependency, GatewayAddress, Name, Objects, Reader};

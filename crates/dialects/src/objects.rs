@@ -4,6 +4,8 @@
 //! only if something changed that a translation can see: a status update of a Revision, for
 //! example, costs nothing further.
 
+mod dependency;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -12,108 +14,19 @@ use std::sync::Arc;
 use api::serving::v1::Revision;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::tls::Certificate;
 use routing::model::{BindId, HostPattern};
-use serde::Serialize;
 
-use crate::backend::session_affinity;
 use crate::foreign::{Kind, Object};
 use crate::gateway_api::Known;
+use crate::lean::{self, RevisionView};
 use crate::overlay;
 use crate::ports::GatewayPorts;
 
+pub use dependency::{Claimant, Dependency, Name};
+
 /// Label on an EndpointSlice: the Service that it belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
-
-/// Namespace and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Name {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-}
-
-impl Name {
-    /// From its parts.
-    pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
-    }
-
-    /// Of an object.
-    pub fn of(meta: &ObjectMeta) -> Self {
-        Self::new(
-            meta.namespace.as_deref().unwrap_or_default(),
-            meta.name.as_deref().unwrap_or_default(),
-        )
-    }
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// Something that a translation read.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Dependency {
-    Service(Name),
-    /// All EndpointSlices of this Service.
-    Endpoints(Name),
-    Revision(Name),
-    /// The certificate in this Secret.
-    Certificate(Name),
-    /// The certificates of authorities in this ConfigMap.
-    Authorities(Name),
-    /// Who claims this host first.
-    Host(HostPattern),
-    GatewayClass(Arc<str>),
-    /// What routes see of a Gateway.
-    Gateway(Name),
-    /// What routes see of a ListenerSet.
-    ListenerSet(Name),
-    /// The ListenerSets that name this Gateway.
-    SetsOf(Name),
-    /// The policies that name this Service.
-    PoliciesOf(Name),
-    /// Whether there is any policy for Services.
-    Policies,
-    /// All ReferenceGrants of this namespace.
-    Grants(Arc<str>),
-    /// The labels of this namespace.
-    Namespace(Arc<str>),
-    /// An object of another gateway's kind.
-    Foreign(&'static Kind, Name),
-    /// All objects of the kind that have this key.
-    ForeignKey(&'static Kind, Arc<str>),
-    /// All objects of the kind.
-    ForeignAll(&'static Kind),
-    /// Whether there is any object that says something about routes of other dialects.
-    Overlays,
-    /// The labels of this pod.
-    Pod(Name),
-    /// What is in this Secret.
-    Secret(Name),
-    /// The addresses of this host name.
-    Dns(Arc<str>),
-    /// Whether this socket could be had.
-    Bind(BindId),
-}
-
-/// A root object that claims a host. The first in order has it: by age, then those who had their
-/// hosts already, then by name. Ages are whole seconds, so the name alone would let a newcomer of
-/// the same second take the host of an object that is being served.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Claimant {
-    /// Creation time in microseconds since the epoch.
-    pub created: i64,
-    /// Its status does not say (yet) that it got its hosts.
-    pub is_newcomer: bool,
-    pub owner: Name,
-}
 
 /// What a Secret holds: a certificate with its key, or why it cannot be used as one.
 pub type CertificateState = Result<Arc<Certificate>, Arc<str>>;
@@ -130,12 +43,13 @@ pub struct GatewayAddress {
 #[derive(Debug, Default)]
 pub struct Objects {
     services: HashMap<Name, Arc<Service>>,
-    /// By Service, then by the slice's own name.
-    slices: HashMap<Name, BTreeMap<Arc<str>, Arc<EndpointSlice>>>,
+    /// By Service, sorted by the slice's own name; mostly one or two.
+    slices: HashMap<Name, Vec<(Arc<str>, EndpointSlice)>>,
     service_of_slice: HashMap<Name, Name>,
-    revisions: HashMap<Name, Arc<Revision>>,
+    revisions: HashMap<Name, Arc<RevisionView>>,
     certificates: HashMap<Name, CertificateState>,
-    claims: HashMap<HostPattern, BTreeSet<Claimant>>,
+    /// Sorted; mostly one.
+    claims: HashMap<HostPattern, Vec<Claimant>>,
     gateway: Vec<GatewayAddress>,
     ports: GatewayPorts,
     pub(crate) gateway_api: Known,
@@ -178,8 +92,12 @@ impl Objects {
 
     /// Sets (`Some`) or removes (`None`) a Service. Returns what changed.
     pub fn put_service(&mut self, name: &Name, object: Option<Arc<Service>>) -> Vec<Dependency> {
-        let same =
-            |a: &Service, b: &Service| a.spec == b.spec && a.metadata.labels == b.metadata.labels;
+        let same = |a: &Service, b: &Service| {
+            a.spec == b.spec
+                && a.metadata.labels == b.metadata.labels
+                && a.metadata.annotations == b.metadata.annotations
+        };
+        let object = object.map(|object| Arc::new(lean::service(&object)));
         let changed = put(&mut self.services, name, object, same);
         changed
             .then(|| Dependency::Service(name.clone()))
@@ -189,12 +107,8 @@ impl Objects {
 
     /// Sets or removes a Revision. Returns what changed.
     pub fn put_revision(&mut self, name: &Name, object: Option<Arc<Revision>>) -> Vec<Dependency> {
-        let same = |a: &Revision, b: &Revision| {
-            a.spec == b.spec
-                && a.metadata.labels == b.metadata.labels
-                && session_affinity(a) == session_affinity(b)
-        };
-        let changed = put(&mut self.revisions, name, object, same);
+        let object = object.map(|object| Arc::new(RevisionView::of(&object)));
+        let changed = put(&mut self.revisions, name, object, PartialEq::eq);
         changed
             .then(|| Dependency::Revision(name.clone()))
             .into_iter()
@@ -237,7 +151,7 @@ impl Objects {
         {
             self.service_of_slice.remove(name);
             if let Some(slices) = self.slices.get_mut(&before) {
-                slices.remove(&name.name);
+                slices.retain(|(known, _)| *known != name.name);
                 if slices.is_empty() {
                     self.slices.remove(&before);
                 }
@@ -247,13 +161,22 @@ impl Objects {
         if let (Some(service), Some(slice)) = (service, object) {
             self.service_of_slice.insert(name.clone(), service.clone());
             let slices = self.slices.entry(service.clone()).or_default();
-            let old = slices.insert(Arc::clone(&name.name), Arc::clone(&slice));
-            let same = |old: &EndpointSlice| {
-                old.endpoints == slice.endpoints
-                    && old.ports == slice.ports
-                    && old.address_type == slice.address_type
+            let slice = lean::slice(&slice);
+            let is_same = match slices.binary_search_by(|(known, _)| known.cmp(&name.name)) {
+                Ok(at) => {
+                    let is_same = slices[at].1 == slice;
+                    slices[at].1 = slice;
+                    is_same
+                }
+                Err(at) => {
+                    if slices.is_empty() {
+                        slices.reserve_exact(1);
+                    }
+                    slices.insert(at, (Arc::clone(&name.name), slice));
+                    false
+                }
             };
-            if !old.is_some_and(|old| same(&old)) {
+            if !is_same {
                 changed.push(Dependency::Endpoints(service));
             }
         }
@@ -379,10 +302,14 @@ impl Objects {
         let mut changed = Vec::new();
         for host in hosts {
             let claims = self.claims.entry(host.clone()).or_default();
-            let first = claims.first().cloned();
-            claims.insert(claimant.clone());
-            if claims.first() != first.as_ref() {
-                changed.push(Dependency::Host(host.clone()));
+            if let Err(at) = claims.binary_search(claimant) {
+                if claims.is_empty() {
+                    claims.reserve_exact(1);
+                }
+                claims.insert(at, claimant.clone());
+                if at == 0 {
+                    changed.push(Dependency::Host(host.clone()));
+                }
             }
         }
         changed
@@ -399,12 +326,14 @@ impl Objects {
             let Some(claims) = self.claims.get_mut(host) else {
                 continue;
             };
-            let was_first = claims.first() == Some(claimant);
-            claims.remove(claimant);
+            let found = claims.binary_search(claimant);
+            if let Ok(at) = found {
+                claims.remove(at);
+            }
             if claims.is_empty() {
                 self.claims.remove(host);
             }
-            if was_first {
+            if found == Ok(0) {
                 changed.push(Dependency::Host(host.clone()));
             }
         }
@@ -452,7 +381,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn slices(
         &self,
         service: &Name,
-    ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
+    ) -> impl Iterator<Item = &'a EndpointSlice> + use<'a> {
         self.note(Dependency::Endpoints(service.clone()));
         self.slices_unnoted(service)
     }
@@ -462,14 +391,14 @@ impl<'a> Reader<'a> {
     pub(crate) fn slices_unnoted(
         &self,
         service: &Name,
-    ) -> impl Iterator<Item = &'a Arc<EndpointSlice>> + use<'a> {
+    ) -> impl Iterator<Item = &'a EndpointSlice> + use<'a> {
         let slices = self.objects.slices.get(service);
-        slices.into_iter().flat_map(BTreeMap::values)
+        slices.into_iter().flatten().map(|(_, slice)| slice)
     }
 
-    pub(crate) fn revision(&self, name: &Name) -> Option<&'a Arc<Revision>> {
+    pub(crate) fn revision(&self, name: &Name) -> Option<&'a RevisionView> {
         self.note(Dependency::Revision(name.clone()));
-        self.objects.revisions.get(name)
+        self.objects.revisions.get(name).map(Arc::as_ref)
     }
 
     /// Whether the gateway can issue certificates itself.

@@ -19,9 +19,10 @@ use crate::gateway_api;
 use crate::istio::security::{self, Target};
 use crate::istio::{self, destination_rule};
 use crate::objects::{Name, Reader};
+use crate::traffic_policy;
 
 /// Kinds whose objects say something about routes of other dialects.
-const KINDS: [&Kind; 7] = [
+const KINDS: [&Kind; 8] = [
     &istio::DESTINATION_RULE,
     &istio::AUTHORIZATION_POLICY,
     &istio::REQUEST_AUTHENTICATION,
@@ -29,6 +30,7 @@ const KINDS: [&Kind; 7] = [
     &asm::CIRCUIT_BREAKER,
     &asm::QUOTA_SCHEDULING,
     &asm::RATE_LIMITING,
+    &traffic_policy::TRAFFIC_POLICY,
 ];
 
 /// Whether objects of this kind say something about routes of other dialects.
@@ -118,7 +120,7 @@ fn hoist(route: &mut Route) {
 }
 
 /// Adds what `other` asks; both must let a request pass.
-fn merge(into: &mut Guards, other: &Guards) {
+pub(crate) fn merge(into: &mut Guards, other: &Guards) {
     if into.fault.is_none() {
         into.fault.clone_from(&other.fault);
     }
@@ -187,6 +189,9 @@ pub(crate) fn by_service(reader: &Reader<'_>, name: &Name, port: u16) -> Option<
     );
     guards.authorization = asked.authorization.map(Arc::new);
     guards.tokens = asked.tokens.map(Arc::new);
+    if let Some(own) = traffic_policy::guards_of_service(reader, name) {
+        merge(&mut guards, &own);
+    }
     (!guards.is_empty()).then(|| Arc::new(guards))
 }
 
@@ -224,8 +229,9 @@ fn rule(reader: &Reader<'_>, reference: &BackendRef) -> Option<(Arc<str>, Backen
     let own = &service.namespace;
     let rules = destination_rule::find(reader, own, own, &hosts);
     let found = destination_rule::spec(reader, &rules, &hosts[0], reference.port, None);
-    let (variant, spec) = found.ok()?;
-    Some((variant?, spec))
+    let found = found.ok();
+    let found = found.and_then(|(variant, spec)| Some((variant?, spec)));
+    traffic_policy::backend_of_service(reader, service, found)
 }
 
 /// The Service's own port and the one of its pods.
@@ -257,7 +263,7 @@ fn labels(reader: &Reader<'_>, name: &Name) -> BTreeMap<String, String> {
     );
     if let Some(revision) = revision(service) {
         let object = reader.revision(&Name::new(&name.namespace, revision));
-        let own = object.and_then(|object| object.metadata.labels.clone());
+        let own = object.map(|object| object.labels.clone());
         labels.extend(own.unwrap_or_default());
         labels.insert("app".to_owned(), revision.clone());
     }

@@ -20,10 +20,13 @@ use crate::{Server, http};
 
 /// What a backend says to a request: status line without the version, and headers; the body is
 /// made of the request's head.
-type Say = Arc<dyn Fn(&str) -> (String, String) + Send + Sync>;
+pub(crate) type Say = Arc<dyn Fn(&str) -> (String, String) + Send + Sync>;
 
 /// A backend that gives every connection one answer.
-async fn backend(say: Say, tls: Option<Arc<ServerConfig>>) -> anyhow::Result<SocketAddr> {
+pub(crate) async fn backend(
+    say: Say,
+    tls: Option<Arc<ServerConfig>>,
+) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
@@ -69,12 +72,12 @@ async fn answer(
     stream.shutdown().await
 }
 
-fn always(status: &'static str) -> Say {
+pub(crate) fn always(status: &'static str) -> Say {
     Arc::new(move |_| (status.to_owned(), String::new()))
 }
 
 /// A Service with these endpoints.
-fn service(name: &str, endpoints: &[SocketAddr]) -> String {
+pub(crate) fn service(name: &str, endpoints: &[SocketAddr]) -> String {
     let slices = endpoints.iter().enumerate().map(|(at, address)| {
         json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
@@ -94,13 +97,13 @@ fn service(name: &str, endpoints: &[SocketAddr]) -> String {
     manifest(&all)
 }
 
-fn manifest(objects: &[Value]) -> String {
+pub(crate) fn manifest(objects: &[Value]) -> String {
     let texts: Vec<_> = objects.iter().map(Value::to_string).collect();
     texts.join("\n---\n") + "\n---\n"
 }
 
 /// A Gateway at this port, of the class that is there from the start.
-fn gateway(port: u16, more: &Value) -> String {
+pub(crate) fn gateway(port: u16, more: &Value) -> String {
     let mut spec = json!({
         "gatewayClassName": "suimon",
         "listeners": [{"name": "http", "protocol": "HTTP", "port": port}],
@@ -114,7 +117,7 @@ fn gateway(port: u16, more: &Value) -> String {
     })])
 }
 
-fn route(name: &str, parent: &Value, rule: &Value) -> String {
+pub(crate) fn route(name: &str, parent: &Value, rule: &Value) -> String {
     manifest(&[json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": name},
@@ -122,13 +125,13 @@ fn route(name: &str, parent: &Value, rule: &Value) -> String {
     })])
 }
 
-fn is(conditions: &Value, type_: &str, status: &str, reason: &str) -> bool {
+pub(crate) fn is(conditions: &Value, type_: &str, status: &str, reason: &str) -> bool {
     let mut all = conditions.as_array().into_iter().flatten();
     all.any(|it| it["type"] == type_ && it["status"] == status && it["reason"] == reason)
 }
 
 /// Where the Gateway listens, once it does.
-async fn address(server: &Server, port: u16) -> anyhow::Result<SocketAddr> {
+pub(crate) async fn address(server: &Server, port: u16) -> anyhow::Result<SocketAddr> {
     let wait = || async {
         let gateway = server.object(&["gateways", "edge"]).await?;
         let status = &gateway["status"];
@@ -143,7 +146,7 @@ async fn address(server: &Server, port: u16) -> anyhow::Result<SocketAddr> {
 }
 
 /// The first answer with this status.
-async fn answered(
+pub(crate) async fn answered(
     server: &Server,
     gateway: SocketAddr,
     host: &str,

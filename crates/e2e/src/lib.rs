@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod classes;
 #[cfg(test)]
 mod containers;
@@ -23,6 +25,8 @@ mod foreign;
 mod fuzz;
 #[cfg(test)]
 mod gateway_api;
+#[cfg(test)]
+mod gateway_edges;
 #[cfg(test)]
 mod gateway_policies;
 #[cfg(test)]
@@ -59,6 +63,8 @@ mod streams;
 mod tls;
 #[cfg(test)]
 mod tools;
+#[cfg(test)]
+mod traffic_policy;
 #[cfg(test)]
 mod volumes;
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! What those who run the gateway see of it: metrics, readiness, logs of requests.
 
-use std::sync::{Arc, Mutex};
-
-use testkit::http::{Body, RawServer};
+use testkit::http::RawServer;
 
 use crate::serving::hello;
 use crate::{Server, http};
@@ -65,20 +63,7 @@ async fn requests_to_revisions_are_logged_as_config_observability_says() -> anyh
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_of_requests_reach_the_collector_that_config_observability_names()
 -> anyhow::Result<()> {
-    let taken = Arc::new(Mutex::new(Vec::new()));
-    let bodies = Arc::clone(&taken);
-    let collector = RawServer::start(move |mut stream| {
-        let bodies = Arc::clone(&bodies);
-        async move {
-            while let Some(request) = stream.read_message(Body::Request).await {
-                bodies.lock().expect("no panic").extend(request.body);
-                stream
-                    .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                    .await;
-            }
-        }
-    })
-    .await;
+    let (collector, taken) = RawServer::keeping().await;
     let server = Server::start().await?;
     server.apply(&hello("traced", "Traced")).await?;
     let config = |endpoint: &str| {

@@ -104,11 +104,21 @@ async fn kubectl_reads_logs_as_it_asks_for_them() -> anyhow::Result<()> {
         );
     }
     // Following ends with the container, and has everything that was said until then.
-    let follow = async { rig.ok(&[&main[..], &["--follow"]].concat()).await };
-    let end = async { rig.ok(&["delete", "pod", "tools", "--wait=false"]).await };
-    let (followed, ended) = tokio::join!(follow, end);
-    ended?;
-    assert_eq!(followed?.lines().count(), 3);
+    let mut child = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(rig.server.kubeconfig())
+        .args([&main[..], &["--follow"]].concat())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let stdout = child.stdout.take().context("standard output is piped")?;
+    let mut said = BufReader::new(stdout).lines();
+    for _ in 0..3 {
+        said.next_line().await?.context("what was said before")?;
+    }
+    rig.ok(&["delete", "pod", "tools", "--wait=false"]).await?;
+    assert_eq!(said.next_line().await?, None);
+    assert!(child.wait().await?.success());
     Ok(())
 }
 

@@ -110,6 +110,13 @@ pub(crate) fn run(
         .and_then(|status| status.state.as_ref());
     let waiting = state.and_then(|state| state.waiting.as_ref());
     let Some(newest) = newest else {
+        // It ran, and its files went with the pod.
+        if state.is_some_and(|state| state.running.is_some() || state.terminated.is_some()) {
+            return Err(ContainerError::NotAvailable {
+                pod: pod.name_any(),
+                container: container.to_owned(),
+            });
+        }
         let reason = waiting.and_then(|waiting| waiting.reason.clone());
         return Err(ContainerError::NotStarted {
             pod: pod.name_any(),

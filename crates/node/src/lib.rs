@@ -5,6 +5,7 @@
 //! process of its own. The node meets everything else only in the API.
 
 mod backoff;
+mod callers;
 mod choose;
 mod dns;
 mod downward;
@@ -47,6 +48,7 @@ use reconcile::{Cluster, Informer, Key};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+pub use callers::Callers;
 pub use choose::ContainerError;
 pub use log::LogOptions;
 pub use session::Session;
@@ -195,7 +197,8 @@ impl Machine {
         };
         #[cfg(target_os = "linux")]
         if is_root() {
-            match runtime::oci::OciRuntime::start(spawner, tasks).await {
+            let callers = settings.callers.clone();
+            match runtime::oci::OciRuntime::start(spawner, callers, tasks).await {
                 Ok(oci) => machine.add_containers(oci, cluster, tasks).await,
                 Err(error) if settings.default_runtime == runtime::oci::NAME => {
                     return Err(Error::Containers {

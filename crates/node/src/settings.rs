@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::callers::Callers;
 use crate::spawner::SpawnerCommand;
 
 /// Settings of the node.
@@ -28,4 +29,6 @@ pub struct Settings {
     pub api: Option<SocketAddr>,
     /// Shown as `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
+    /// Is told which pods have which addresses.
+    pub callers: Callers,
 }

@@ -61,8 +61,28 @@ impl Binder {
         Ok(socket.address)
     }
 
+    /// Serves what snapshots say of this bind at a socket that somebody else listens with, too.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn open_lent(
+        &self,
+        id: &BindId,
+        listener: TcpListener,
+        socket: BindSocket,
+    ) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listeners: io::Result<Vec<_>> =
+            self.threads.iter().map(|_| listener.try_clone()).collect();
+        for (thread, listener) in self.threads.iter().zip(listeners?) {
+            let entry = Entry::bind(BindKey::new(id.clone()), socket);
+            let _ = thread.send(Order::Open(id.clone(), listener, entry));
+        }
+        Ok(())
+    }
+
     /// Accepts nothing more for this bind; returns once its address is free. Connections that are
-    /// open stay, and find no route once the bind is gone from the snapshot.
+    /// open end once they are idle; those that are passed on as they are stay.
     pub async fn close(&self, id: &BindId) {
         let (done, mut all_done) = mpsc::channel(1);
         for thread in &self.threads {

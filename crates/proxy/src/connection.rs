@@ -40,6 +40,8 @@ pub(crate) struct Client {
     pub(crate) tls: Option<Arc<CompiledTls>>,
     /// Who the client's verified certificate is for.
     pub(crate) principal: Option<Box<str>>,
+    /// Of the pod that calls, at binds.
+    pub(crate) namespace: Option<Arc<str>>,
     /// Rate limits that count for this connection alone.
     pub(crate) limits: OwnLimits,
 }
@@ -144,6 +146,7 @@ async fn one<'s>(
     let sent = sink.written;
     let speaks_http = read.is_ok() || names_http(source.buffer.filled());
     let mut downstream = Http1Downstream::new(worker, head, source, sink);
+    downstream.responder.persistent &= !client.entry.is_closed();
     match read {
         Ok(true) => request::handle(worker, client, (scratch, timer), &mut downstream).await,
         Ok(false) => return Next::Close,

@@ -1,5 +1,6 @@
 //! Which tables the requests of a connection are looked up in: the shared ones, or a bind's own.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use routing::model::BindSocket;
@@ -19,6 +20,8 @@ pub(crate) struct Entry {
     pub(crate) has_preamble: bool,
     /// Whether connections are passed on as they are.
     pub(crate) is_stream: bool,
+    /// Nobody accepts here any more: connections end once they are idle.
+    is_closed: Cell<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -36,6 +39,7 @@ impl Entry {
             is_tls,
             has_preamble: false,
             is_stream: false,
+            is_closed: Cell::new(false),
         }
     }
 
@@ -47,7 +51,17 @@ impl Entry {
             is_tls: socket.is_tls,
             has_preamble: false,
             is_stream: socket.stream.is_some(),
+            is_closed: Cell::new(false),
         }
+    }
+
+    /// Says so; those who wait must be woken.
+    pub(crate) fn close(&self) {
+        self.is_closed.set(true);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.get()
     }
 
     /// The route of a request that came in here.
@@ -84,6 +98,19 @@ impl Entry {
         match &self.scope {
             Scope::Shared(_) => None,
             Scope::Bind(key) => snapshot.stream_at(key),
+        }
+    }
+
+    /// Where connections that are not HTTP here go: those of pods, by their namespace, that this
+    /// place has no routes for.
+    pub(crate) fn passed_on<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        namespace: Option<&str>,
+    ) -> Option<&'s Arc<CompiledSplit>> {
+        match &self.scope {
+            Scope::Shared(_) => None,
+            Scope::Bind(key) => snapshot.passed_on_at(key, namespace),
         }
     }
 

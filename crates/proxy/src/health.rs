@@ -18,6 +18,7 @@ use routing::model::HealthCheck;
 use routing::{Backend, BackendId, EndpointState, Snapshot};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::worker::Worker;
 use verdict::Verdict;
@@ -81,7 +82,8 @@ struct Task {
 
 impl Task {
     async fn run(self) {
-        let mut verdicts: HashMap<SocketAddr, Verdict> = HashMap::new();
+        // With the time of the next check.
+        let mut verdicts: HashMap<SocketAddr, (Verdict, Instant)> = HashMap::new();
         loop {
             let snapshot = self.worker.snapshots.current_owned();
             let Some(backend) = snapshot.backend(&self.id) else {
@@ -93,41 +95,57 @@ impl Task {
                 .filter(|endpoint| endpoint.state == EndpointState::Ready);
             let addresses: Vec<_> = ready.map(|endpoint| endpoint.address).collect();
             verdicts.retain(|address, _| addresses.contains(address));
+            let now = Instant::now();
             let mut round = JoinSet::new();
             for address in addresses {
-                round.spawn_local(self.once(Arc::clone(backend), address));
+                if verdicts.get(&address).is_none_or(|(_, due)| *due <= now) {
+                    round.spawn_local(self.once(Arc::clone(backend), address));
+                }
             }
             while let Some(done) = round.join_next().await {
                 let Ok((address, passes)) = done else {
                     continue;
                 };
-                let verdict = verdicts.entry(address).or_default();
-                if let Some(is_well) = verdict.take(passes, &self.check) {
-                    tracing::info!(backend = %self.id, %address, is_well, "health of an endpoint");
+                let (verdict, due) = verdicts
+                    .entry(address)
+                    .or_insert_with(|| (Verdict::default(), now));
+                if let Some(passes) = passes {
+                    self.judge(verdict, address, passes);
                 }
-                // Each pass is told: it brings back what was ejected, too.
-                if verdict.is_well() == passes {
-                    self.worker.activator.checked(&self.id, address, passes);
-                }
+                *due = Instant::now() + self.pause(verdict.is_well());
             }
-            tokio::time::sleep(self.pause()).await;
+            // New endpoints are looked for as often as those that are well are checked.
+            let latest = Instant::now() + self.pause(true);
+            let next = verdicts.values().map(|(_, due)| *due).min();
+            tokio::time::sleep_until(next.map_or(latest, |due| due.min(latest))).await;
+        }
+    }
+
+    fn judge(&self, verdict: &mut Verdict, address: SocketAddr, passes: bool) {
+        if let Some(is_well) = verdict.take(passes, &self.check) {
+            tracing::info!(backend = %self.id, %address, is_well, "health of an endpoint");
+        }
+        // Each pass is told: it brings back what was ejected, too.
+        if verdict.is_well() == passes {
+            self.worker.activator.checked(&self.id, address, passes);
         }
     }
 
     /// The interval, up to a tenth longer: gateways that start together must not check together.
-    fn pause(&self) -> Duration {
-        let interval = self.check.interval.max(LEAST_PAUSE);
+    fn pause(&self, is_well: bool) -> Duration {
+        let other = self.check.unhealthy_interval.filter(|_| !is_well);
+        let interval = other.unwrap_or(self.check.interval).max(LEAST_PAUSE);
         let tenth = u64::try_from(interval.as_millis() / 10).unwrap_or(u64::MAX);
         let more = self.worker.draw(tenth.saturating_add(1));
         interval.saturating_add(Duration::from_millis(more))
     }
 
-    /// Checks one endpoint.
+    /// Checks one endpoint; `None` if the answer says nothing about it.
     fn once(
         &self,
         backend: Arc<Backend>,
         address: SocketAddr,
-    ) -> impl Future<Output = (SocketAddr, bool)> + use<> {
+    ) -> impl Future<Output = (SocketAddr, Option<bool>)> + use<> {
         let (worker, places) = (Rc::clone(&self.worker), Rc::clone(&self.places));
         let check = Rc::clone(&self.check);
         async move {
@@ -137,14 +155,14 @@ impl Task {
             target.set_port(check.port.unwrap_or_else(|| address.port()));
             let probe = probe::probe(&worker, &backend, target, &check.kind);
             let passes = match tokio::time::timeout(check.timeout, probe).await {
-                Ok(Ok(())) => true,
+                Ok(Ok(says)) => says.then_some(true),
                 Ok(Err(error)) => {
                     tracing::debug!(backend = %backend.id, %target, %error, "a health check failed");
-                    false
+                    Some(false)
                 }
                 Err(_) => {
                     tracing::debug!(backend = %backend.id, %target, "a health check took too long");
-                    false
+                    Some(false)
                 }
             };
             (address, passes)

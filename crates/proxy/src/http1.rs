@@ -9,6 +9,8 @@ pub(crate) mod chunked;
 pub(crate) mod downstream;
 pub(crate) mod edit;
 pub(crate) mod field;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod head;
 pub(crate) mod sink;
 pub(crate) mod source;

@@ -13,6 +13,8 @@ pub(crate) mod encode;
 mod flood;
 mod flow;
 pub(crate) mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod hand;
 mod head;
 pub(crate) mod hpack;

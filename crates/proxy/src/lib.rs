@@ -11,6 +11,7 @@ mod attempt;
 mod backend;
 mod binder;
 mod buffer;
+mod callers;
 mod challenges;
 mod clock;
 mod connection;
@@ -22,6 +23,8 @@ mod entry;
 mod failure;
 mod filter;
 mod forwarded;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod guard;
 mod health;
 mod http1;
@@ -64,6 +67,7 @@ use scaling::Activator;
 
 pub use access::{AccessLog, AccessLogs, Destination, RequestLog, Rule, SinkError};
 pub use binder::Binder;
+pub use callers::Callers;
 pub use challenges::Challenges;
 pub use metrics::Metrics;
 pub use spans::{Traces, Tracing};
@@ -86,6 +90,8 @@ pub struct Settings {
     pub https_port: Option<u16>,
     /// Signs certificates for hosts that the snapshots give none.
     pub issuer: Option<Arc<dyn Issuer>>,
+    /// Knows the pods that call; `None` if nobody does.
+    pub callers: Option<Arc<dyn Callers>>,
     /// The gateway's own log of requests; `None` writes none.
     pub access_log: Option<AccessLog>,
 }
@@ -289,6 +295,7 @@ pub fn start(
             .or(https_port)
             .filter(|port| *port != 443),
         issuer: settings.issuer,
+        callers: settings.callers,
     };
     let counters: Vec<_> = (0..threads).map(|_| Arc::default()).collect();
     let binder = listener::start(&parts, per_thread, &counters, tasks)?;

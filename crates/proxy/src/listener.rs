@@ -247,6 +247,10 @@ impl Binds {
             };
             // Those who are connected already are served.
             rest(&worker, &listener, &entry).await;
+            if done.is_some() {
+                entry.close();
+                worker.wake_idle();
+            }
             drop((listener, closed, done));
         });
     }
@@ -352,6 +356,7 @@ fn open(
     entry: &Rc<Entry>,
 ) {
     let mut guard = worker.enter();
+    guard.came_by(entry);
     // Behind a balancer, its header says who the client is.
     if !entry.has_preamble && !guard.belongs_to(peer.ip()) {
         return;
@@ -368,6 +373,7 @@ fn open(
         entry,
         tls: None,
         principal: None,
+        namespace: None,
         limits: Default::default(),
     };
     tokio::task::spawn_local(connection::serve(guard, Transport::Plain(stream), client));

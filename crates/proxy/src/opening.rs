@@ -50,11 +50,21 @@ pub(crate) async fn serve(
         }
         return drop(guard);
     }
+    let namespace = worker.namespace_of(peer.ip()).filter(|_| entry.is_strict());
+    let snapshot = worker.snapshots.current();
+    let passed_on = entry.passed_on(&snapshot, namespace.as_deref()).cloned();
+    drop(snapshot);
+    if let Some(split) = passed_on {
+        let client = Transport::Plain(socket);
+        rare(relay::serve(&worker, client, &[], &split, Cargo::Plain)).await;
+        return drop(guard);
+    }
     let client = Client {
         peer: Peer::new(peer.ip(), false),
         entry,
         tls: None,
         principal: None,
+        namespace,
         limits: OwnLimits::default(),
     };
     rare(connection::serve(guard, Transport::Plain(socket), client)).await;

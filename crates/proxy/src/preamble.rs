@@ -71,6 +71,27 @@ pub(crate) async fn read(socket: &mut TcpStream) -> Result<Option<SocketAddr>, P
     version1(&line[..line.len() - 2])
 }
 
+/// The same for a header that is there as a whole; called by tests and by a fuzz target.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(input: &[u8]) {
+    match input {
+        [0, line @ ..] => {
+            if let Ok(Some(address)) = version1(line) {
+                let family = if address.is_ipv4() { "TCP4" } else { "TCP6" };
+                let again = format!("PROXY {family} {0} {0} {1} 1", address.ip(), address.port());
+                let read = version1(again.as_bytes()).ok().flatten();
+                assert_eq!(read, Some(address), "{again}");
+            }
+        }
+        [_, command, family, rest @ ..] => {
+            let read = version2(*command, *family, rest);
+            let is_local = matches!(read, Ok(None)) && *command == 0x20;
+            assert!(is_local || *command == 0x21 || read.is_err());
+        }
+        _ => {}
+    }
+}
+
 fn version1(line: &[u8]) -> Result<Option<SocketAddr>, PreambleError> {
     let text = std::str::from_utf8(line).map_err(|_| Invalid("it is not text"))?;
     let fields: Vec<&str> = text.split(' ').collect();

@@ -75,6 +75,10 @@ impl RequestView for Seen<'_> {
         Some(self.client.entry.port)
     }
 
+    fn namespace(&self) -> Option<&str> {
+        self.client.namespace.as_deref()
+    }
+
     fn claims(&self, path: &[Arc<str>]) -> Vec<Cow<'_, str>> {
         self.token.map_or_else(Vec::new, |token| token.values(path))
     }

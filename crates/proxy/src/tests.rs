@@ -2,6 +2,7 @@
 
 mod access;
 mod bodies;
+mod callers;
 mod challenges;
 mod datagram;
 mod drain;
@@ -100,6 +101,7 @@ impl Gateway {
             limits,
             https_port: Some(8443),
             issuer: Some(Arc::new(tls::Own)),
+            callers: Some(Arc::new(callers::Pods)),
             access_log,
         };
         let gateway = crate::start(settings, snapshots, activator, &tasks).expect("free ports");
@@ -250,6 +252,7 @@ impl Gateway {
             bind: BindId(name.into()),
             sort_key: SortKey::default(),
             split,
+            but_for: Default::default(),
         };
         let id = StreamId(name.into());
         self.compiler.put_stream(id, Arc::new(stream));

@@ -16,8 +16,10 @@ use tokio::sync::{Notify, Semaphore};
 use crate::Limits;
 use crate::access::AccessLogs;
 use crate::buffer::Buffers;
+use crate::callers::Callers;
 use crate::challenges::Challenges;
 use crate::clock::Clock;
+use crate::entry::Entry;
 use crate::guard::{Registry, external};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::http2::hand::Hands;
@@ -57,6 +59,7 @@ pub(crate) struct Worker {
     pub(crate) https_port: Option<u16>,
     /// Signs certificates for hosts that have none.
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
+    pub(crate) callers: Option<Arc<dyn Callers>>,
     /// Connections that may be open at once on this thread.
     pub(crate) max_connections: usize,
     /// Clients of binds for datagrams that this thread may have.
@@ -130,6 +133,7 @@ pub(crate) struct Parts {
     pub(crate) https_port: Option<u16>,
     pub(crate) per_client: Arc<PerClient>,
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
+    pub(crate) callers: Option<Arc<dyn Callers>>,
     pub(crate) series: Arc<crate::metrics::Registry>,
     pub(crate) logs: AccessLogs,
     pub(crate) traces: Traces,
@@ -160,6 +164,7 @@ impl Worker {
             handshakes: Semaphore::new(parts.max_handshakes),
             https_port: parts.https_port,
             issuer: parts.issuer,
+            callers: parts.callers,
             max_connections: parts.max_connections,
             max_datagram_clients: parts.max_datagram_clients,
             datagram_clients: Rc::default(),
@@ -174,6 +179,11 @@ impl Worker {
             hands: Hands::default(),
             clock: Clock::default(),
         })
+    }
+
+    /// The namespace of the pod at an address, if it is one's.
+    pub(crate) fn namespace_of(&self, address: IpAddr) -> Option<Arc<str>> {
+        self.callers.as_ref()?.namespace(address)
     }
 
     /// A number in `0..total`, each as likely as the others.
@@ -230,6 +240,11 @@ impl Worker {
     pub(crate) fn drain(&self) {
         self.draining.set(true);
         self.pool.clear();
+        self.wake_idle();
+    }
+
+    /// Lets connections find out that they are to end.
+    pub(crate) fn wake_idle(&self) {
         for cell in self.idle.borrow().cells.iter().flatten() {
             if let Some(waker) = cell.take() {
                 waker.wake();
@@ -256,6 +271,7 @@ impl Worker {
             slot,
             cell,
             counted: Counted::default(),
+            entry: None,
         }
     }
 
@@ -279,9 +295,23 @@ pub(crate) struct ConnectionGuard {
     slot: usize,
     cell: Rc<Cell<Option<Waker>>>,
     counted: Counted,
+    /// Where it came in, if that may close before the gateway does.
+    entry: Option<Rc<Entry>>,
 }
 
 impl ConnectionGuard {
+    /// Ties the connection to the place where it came in.
+    pub(crate) fn came_by(&mut self, entry: &Rc<Entry>) {
+        if entry.is_strict() {
+            self.entry = Some(Rc::clone(entry));
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        let entry = self.entry.as_ref();
+        self.worker.is_draining() || entry.is_some_and(|entry| entry.is_closed())
+    }
+
     /// Counts the connection as one of this client's; `false` if the client has too many.
     pub(crate) fn belongs_to(&mut self, client: IpAddr) -> bool {
         let Some(counted) = self.worker.per_client.enter(client) else {
@@ -292,9 +322,10 @@ impl ConnectionGuard {
         true
     }
 
-    /// Asks to be woken when the drain begins. `true` if it has begun.
+    /// Asks to be woken when the drain begins, of the gateway or of the place where the connection
+    /// came in. `true` if it has begun.
     pub(crate) fn poll_drain(&self, cx: &mut std::task::Context<'_>) -> bool {
-        if self.worker.is_draining() {
+        if self.is_ending() {
             return true;
         }
         let waker = self.cell.take().filter(|waker| waker.will_wake(cx.waker()));

@@ -60,6 +60,11 @@ impl Binds {
         &self.failed
     }
 
+    /// Whether the data plane has the socket of a bind.
+    pub(crate) fn is_open(&self, id: &BindId) -> bool {
+        self.open.contains_key(id)
+    }
+
     /// When [`Self::settle`] must run again.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.retry

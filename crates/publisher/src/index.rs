@@ -19,7 +19,7 @@ use dialects::classes::Class;
 use dialects::foreign::BackendSpec;
 use dialects::gateway_api::{Policy, PolicyKey, PolicyKind, RouteKind};
 use dialects::knative::{self, Outcome, Translation};
-use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects};
+use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects, lean};
 use routing::model::tls::TlsId;
 use routing::model::{HostPattern, RouteId};
 use routing::{Compiler, Finding, Snapshot};
@@ -78,6 +78,7 @@ enum Consumer {
 
 /// One Ingress of our class.
 struct Held {
+    /// Without its status.
     ingress: Arc<Ingress>,
     class: Class,
     claimant: Claimant,
@@ -122,6 +123,7 @@ impl Index {
     pub(crate) fn new(settings: &Settings, gateway: Vec<GatewayAddress>) -> Self {
         let mut objects = Objects::new(gateway);
         objects.adopt(settings.adopt.clone());
+        objects.tell_callers(settings.tells_callers);
         if settings.issues_certificates {
             objects = objects.with_authority();
         }
@@ -345,8 +347,9 @@ impl Index {
         let class = self.class_of(&ingress).unwrap_or(Class::Direct);
         self.due.insert(name.clone());
         let hosts = knative::hosts(&ingress);
+        let claimant = knative::claimant(&ingress);
+        let ingress = Arc::new(lean::ingress(&ingress));
         let Some(held) = self.ingresses.get_mut(&name) else {
-            let claimant = knative::claimant(&ingress);
             let changed = self.objects.claim(&claimant, &hosts);
             let held = Held {
                 ingress,
@@ -369,7 +372,7 @@ impl Index {
             && held.class == class;
         held.ingress = ingress;
         held.class = class;
-        let changed = held.renew_claims(&mut self.objects);
+        let changed = held.renew_claims(claimant, &mut self.objects);
         if is_same {
             return self.mark(changed);
         }
@@ -560,6 +563,10 @@ impl Index {
         for new in now.minus(before) {
             let readers = self.readers.entry(new.clone()).or_default();
             let is_first = readers.is_empty();
+            if is_first {
+                // There is one for most of what is read, and a vector would begin with four.
+                readers.reserve_exact(1);
+            }
             if let Err(at) = readers.binary_search(consumer) {
                 readers.insert(at, consumer.clone());
             }
@@ -572,8 +579,7 @@ impl Index {
 
 impl Held {
     /// Claims as whom the Ingress is now: its status may have changed its rank.
-    fn renew_claims(&mut self, objects: &mut Objects) -> Vec<Dependency> {
-        let claimant = knative::claimant(&self.ingress);
+    fn renew_claims(&mut self, claimant: Claimant, objects: &mut Objects) -> Vec<Dependency> {
         if claimant == self.claimant {
             return Vec::new();
         }

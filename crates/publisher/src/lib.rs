@@ -6,6 +6,8 @@
 //! itself while the round before runs. Status is written only after the publish returned.
 
 mod addresses;
+#[cfg(test)]
+mod asked;
 mod binds;
 mod certificate;
 mod few;
@@ -18,6 +20,7 @@ mod inbox;
 mod index;
 mod ingress_status;
 mod lint;
+mod mesh_status;
 mod names;
 mod status;
 
@@ -73,6 +76,8 @@ pub struct Settings {
     pub adopt: Adopt,
     /// Addresses for Gateways that ask for none.
     pub gateway_range: GatewayRange,
+    /// Whether calls of pods come from addresses of their own, so that they can be told apart.
+    pub tells_callers: bool,
     /// Where their sockets are.
     pub sockets: Arc<dyn Sockets>,
     /// Whether the gateway issues certificates itself for hosts that have none.
@@ -126,6 +131,7 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
     gateways.start(again(&synced), tasks);
     let generated = GeneratedObjects::new(cluster.client().clone());
     generated.start(again(&synced), tasks);
+    mesh_status::start(cluster, settings.tells_callers, tasks);
     let told = Told {
         generated,
         knative,

@@ -113,6 +113,7 @@ fn settings(kinds: &'static [&'static Kind]) -> Settings {
         local_addresses: Vec::new(),
         adopt: Adopt::Everyone,
         gateway_range: GatewayRange::default(),
+        tells_callers: true,
         sockets: Arc::new(Unopened),
         ports: GatewayPorts::default(),
         kinds,

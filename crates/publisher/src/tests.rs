@@ -5,11 +5,12 @@ pub(crate) mod kinds;
 mod server;
 
 use super::*;
+use crate::asked::Get;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use lifecycle::{Snapshots, snapshot_channel};
-use routing::{CompiledAction, RequestView, Visibility};
+use routing::{CompiledAction, Visibility};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -26,26 +27,6 @@ struct Fake {
     /// Status writes, and whether the written Ingress was served at that moment.
     written: mpsc::UnboundedSender<(Value, bool)>,
     snapshots: Snapshots<Snapshot>,
-}
-
-struct Get(&'static str);
-
-impl RequestView for Get {
-    fn host(&self) -> &str {
-        self.0
-    }
-    fn path(&self) -> &str {
-        "/"
-    }
-    fn header(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn method(&self) -> &str {
-        "GET"
-    }
-    fn query(&self) -> &str {
-        ""
-    }
 }
 
 impl Fake {
@@ -81,7 +62,7 @@ impl Fake {
 /// The endpoints of the backend that `hello.example.com` is served by.
 fn endpoints(snapshots: &Snapshots<Snapshot>) -> Option<Vec<String>> {
     let snapshot = snapshots.current_owned();
-    let route = snapshot.select(Visibility::External, &Get("hello.example.com"))?;
+    let route = snapshot.select(Visibility::External, &Get::root("hello.example.com"))?;
     let CompiledAction::Forward(split) = &route.action else {
         return None;
     };
@@ -112,6 +93,7 @@ pub(crate) fn settings() -> Settings {
         issues_certificates: false,
         adopt: Adopt::Everyone,
         gateway_range: GatewayRange::default(),
+        tells_callers: true,
         sockets: Arc::new(NoSockets),
         ports: GatewayPorts::default(),
         kinds: &[],
@@ -123,7 +105,7 @@ pub(crate) fn settings() -> Settings {
 const KUBERNETES_INGRESSES: &str = "ingresses.networking.k8s.io";
 
 /// What the other dialects watch; nothing happens there.
-const OTHERS: [(&str, &str, &str); 15] = [
+const OTHERS: [(&str, &str, &str); 16] = [
     ("pods", "v1", "Pod"),
     (KUBERNETES_INGRESSES, "networking.k8s.io/v1", "Ingress"),
     ("configmaps", "v1", "ConfigMap"),
@@ -154,6 +136,7 @@ const OTHERS: [(&str, &str, &str); 15] = [
         "gateway.networking.x-k8s.io/v1alpha1",
         "XBackendTrafficPolicy",
     ),
+    ("xmeshes", "gateway.networking.x-k8s.io/v1alpha1", "XMesh"),
     ("httproutes", "gateway.networking.k8s.io/v1", "HTTPRoute"),
     ("grpcroutes", "gateway.networking.k8s.io/v1", "GRPCRoute"),
     ("tlsroutes", "gateway.networking.k8s.io/v1", "TLSRoute"),

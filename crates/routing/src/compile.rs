@@ -36,11 +36,6 @@ pub enum Finding {
         "route {route} has a password of user {user} in a form that is not known, make it with `htpasswd -B`"
     )]
     UnknownHash { route: RouteId, user: Arc<str> },
-    /// The service decides by the head alone.
-    #[error(
-        "route {route} asks {backend} for authorization with the body, which is not sent; let it decide by the head"
-    )]
-    BodyNotSent { route: RouteId, backend: BackendId },
 }
 
 /// Compiles a whole model. Host tables and backends that are unchanged since `previous` are shared
@@ -252,10 +247,10 @@ impl Compiler {
                 let changes = changes.remove(&Some(id.clone())).unwrap_or_default();
                 Arc::new(BoundHosts {
                     bind: Arc::clone(bind),
-                    stream: bind.stream.and_then(|_| {
+                    stream: {
                         let before = held.and_then(|bound| bound.stream.as_ref());
                         self.streams.compile(&id, before)
-                    }),
+                    },
                     hosts: changes.apply(&hosts),
                 })
             });
@@ -392,7 +387,8 @@ impl Compiler {
         for entry in previous.binds.iter() {
             let bind = &entry.value.bind;
             // What streams do is not compared: they are few and made anew.
-            if self.binds.get(&bind.id) == Some(bind) && bind.stream.is_none() {
+            let has_stream = entry.value.stream.is_some() || self.streams.has(&bind.id);
+            if self.binds.get(&bind.id) == Some(bind) && !has_stream {
                 self.dirty_binds.remove(&bind.id);
             } else {
                 self.dirty_binds.insert(bind.id.clone());
@@ -484,11 +480,6 @@ impl Changes {
 
 /// What guards ask for and nobody does.
 fn unenforced(route: &RouteId, guards: &Guards) -> Vec<Finding> {
-    let external = guards.external.iter().filter(|it| it.body.is_some());
-    let external = external.map(|external| Finding::BodyNotSent {
-        route: route.clone(),
-        backend: external.backend.clone(),
-    });
     let users = match guards.credentials.as_deref() {
         Some(Credentials::Basic { users, .. }) => users.as_slice(),
         Some(Credentials::Key { .. }) | None => &[],
@@ -498,7 +489,7 @@ fn unenforced(route: &RouteId, guards: &Guards) -> Vec<Finding> {
         route: route.clone(),
         user: Arc::clone(user),
     });
-    external.chain(unknown).collect()
+    unknown.collect()
 }
 
 /// Where a route is looked for.

@@ -58,6 +58,10 @@ pub trait RequestView {
     fn port(&self) -> Option<u16> {
         None
     }
+    /// The namespace of the pod that calls; `None` if it is no pod, or nobody knows.
+    fn namespace(&self) -> Option<&str> {
+        None
+    }
 
     // What was verified. Only guards know it; a route's match never holds by it.
 
@@ -260,6 +264,20 @@ impl Snapshot {
     /// changed. `None` if it goes nowhere, or if the bind is for HTTP.
     pub fn stream_at(&self, bind: &BindKey) -> Option<&Arc<CompiledSplit>> {
         self.bound(bind)?.stream.as_ref()?.split.as_ref()
+    }
+
+    /// Where connections to a bind for HTTP go as they are: those of pods, by their namespace, for
+    /// which it has no routes.
+    pub fn passed_on_at(
+        &self,
+        bind: &BindKey,
+        namespace: Option<&str>,
+    ) -> Option<&Arc<CompiledSplit>> {
+        let bound = self.bound(bind)?;
+        let stream = bound.stream.as_ref()?;
+        let has_routes = namespace.is_some_and(|it| stream.source.but_for.contains(it));
+        let is_http = bound.bind.stream.is_none();
+        stream.split.as_ref().filter(|_| is_http && !has_routes)
     }
 
     /// What users said about where such a bind leads.

@@ -58,6 +58,11 @@ impl StreamCompiler {
         Some(stream.bind.clone())
     }
 
+    /// Whether a bind has any.
+    pub(crate) fn has(&self, bind: &BindId) -> bool {
+        self.binds.contains_key(bind)
+    }
+
     /// What a bind does; the very same as before if nothing about it changed.
     pub(crate) fn compile(
         &self,
@@ -89,6 +94,7 @@ mod tests {
             bind: BindId(bind.into()),
             sort_key: SortKey(vec![key]),
             split: Some(Split::one(BackendId(backend.into()))),
+            but_for: Default::default(),
         })
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use routing::{Backend, BackendId};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::balance::limits::{Limit, Ticket};
@@ -45,8 +45,6 @@ pub enum AcquireError {
 /// route and the endpoints of its Service come by watches of their own, so that the route may be
 /// served some milliseconds before the endpoints that were there first.
 const NEW: Duration = Duration::from_millis(250);
-/// How often they look meanwhile.
-const LOOK: Duration = Duration::from_millis(2);
 
 /// A backend as the activator sees it.
 #[derive(Debug)]
@@ -59,6 +57,8 @@ pub(crate) struct Throttler {
     waits_for_endpoints: bool,
     /// When it became known.
     since: Instant,
+    /// Endpoints did.
+    came: Notify,
     /// Fewest requests that may wait.
     depth: usize,
 }
@@ -133,6 +133,7 @@ impl Throttler {
             members: Mutex::default(),
             waits_for_endpoints: backend.activation.is_some(),
             since: Instant::now(),
+            came: Notify::new(),
             depth,
         })
     }
@@ -179,9 +180,13 @@ impl Throttler {
     /// Waits for a place, behind those who wait already.
     pub(crate) async fn wait(&self, ticket: Option<Ticket>) -> Result<Slot, AcquireError> {
         let mut place = loop {
+            // From here on no endpoint comes unnoticed.
+            let came = self.came.notified();
+            let left = NEW.saturating_sub(self.since.elapsed());
             match self.enqueue() {
-                Err(AcquireError::NoEndpoint { .. }) if self.since.elapsed() < NEW => {
-                    tokio::time::sleep(LOOK).await;
+                Err(AcquireError::NoEndpoint { .. }) if !left.is_zero() => {
+                    // Too late is told by the next look.
+                    let _ = tokio::time::timeout(left, came).await;
                 }
                 other => break other?,
             }

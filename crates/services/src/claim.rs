@@ -58,6 +58,14 @@ impl Range {
         }
     }
 
+    /// Whether an address is one of these.
+    pub fn contains(self, address: std::net::IpAddr) -> bool {
+        match address {
+            std::net::IpAddr::V4(address) => self.overlaps(address.into(), u32::MAX),
+            std::net::IpAddr::V6(_) => false,
+        }
+    }
+
     fn mask(prefix: u8) -> u32 {
         u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::net::{TcpSocket, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::{Semaphore, watch};
 
 use crate::backends::Backends;
+use crate::handover::{Handover, Kept};
 use crate::plan::{Place, Transport};
 use crate::{tcp, udp};
 
@@ -20,6 +21,7 @@ const BACKLOG: u32 = 1024;
 #[derive(Debug)]
 pub(crate) struct Open {
     _close: watch::Sender<()>,
+    _kept: Option<Kept>,
 }
 
 /// Listens. The future serves and is to be driven.
@@ -27,24 +29,33 @@ pub(crate) fn open(
     place: Place,
     backends: Arc<Backends>,
     room: Arc<Semaphore>,
+    handover: &Handover,
 ) -> io::Result<(Open, BoxFuture<'static, ()>)> {
     let (close, closed) = watch::channel(());
-    let serve = match place.transport {
+    let (kept, serve) = match place.transport {
         Transport::Tcp => {
-            let listener = listen(place.address)?;
-            tcp::serve(listener, backends, room, closed).boxed()
+            let (kept, listener, is_lent) = handover.keep(place.address)?;
+            let listener = TcpListener::from_std(listener)?;
+            let serve = tcp::serve((listener, is_lent), backends, room, closed);
+            (Some(kept), serve.boxed())
         }
         Transport::Udp => {
             let socket = std::net::UdpSocket::bind(place.address)?;
             socket.set_nonblocking(true)?;
             let socket = UdpSocket::from_std(socket)?;
-            udp::serve(Arc::new(socket), backends, closed).boxed()
+            let serve = udp::serve(Arc::new(socket), backends, closed);
+            (None, serve.boxed())
         }
     };
-    Ok((Open { _close: close }, serve))
+    let open = Open {
+        _close: close,
+        _kept: kept,
+    };
+    Ok((open, serve))
 }
 
-fn listen(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+/// A socket that does not block.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -52,7 +63,7 @@ fn listen(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
     // A place that is closed and opened again has connections that linger.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.listen(BACKLOG)?.into_std()
 }
 
 /// Resolves once the place is closed.

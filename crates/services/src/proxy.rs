@@ -168,7 +168,8 @@ impl Context {
                 if running.open.contains_key(place) {
                     continue;
                 }
-                match front::open(*place, Arc::clone(backends), Arc::clone(&self.room)) {
+                let room = Arc::clone(&self.room);
+                match front::open(*place, Arc::clone(backends), room, &self.settings.handover) {
                     Ok((open, serve)) => {
                         running.open.insert(*place, open);
                         // The task is gone only when the process stops.

@@ -20,21 +20,32 @@ const MOST_TRIES: usize = 4;
 /// Pause after an accept that failed: descriptors may be short.
 const AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// Accepts until closed, then waits for the last connection.
+/// Accepts until closed, but for the time that the socket is lent; then waits for the last
+/// connection.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    (listener, mut is_lent): (TcpListener, watch::Receiver<bool>),
     backends: Arc<Backends>,
     room: Arc<Semaphore>,
     mut closed: watch::Receiver<()>,
 ) {
     let mut connections = JoinSet::new();
     loop {
+        if *is_lent.borrow_and_update() {
+            tokio::select! {
+                () = closing(&mut closed) => break,
+                // Nobody changes it any more: the place is closed, too.
+                Ok(()) = is_lent.changed() => {}
+                Some(_) = connections.join_next() => {}
+            }
+            continue;
+        }
         let accepted = async {
             let place = Arc::clone(&room).acquire_owned().await;
             (listener.accept().await, place)
         };
         tokio::select! {
             () = closing(&mut closed) => break,
+            Ok(()) = is_lent.changed() => {}
             Some(_) = connections.join_next() => {}
             (accepted, place) = accepted => {
                 let (Ok((client, peer)), Ok(place)) = (accepted, place) else {

@@ -11,6 +11,7 @@ mod access;
 mod cli;
 mod commands;
 mod gateway_view;
+mod heap;
 mod manifest;
 mod output;
 mod progress;

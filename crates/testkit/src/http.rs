@@ -7,8 +7,8 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -72,6 +72,25 @@ impl RawServer {
             }
         })
         .await
+    }
+
+    /// Answers every request with an empty 200, and keeps what the bodies hold, one after the other.
+    pub async fn keeping() -> (Self, Arc<Mutex<Vec<u8>>>) {
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let bodies = Arc::clone(&kept);
+        let server = Self::start(move |mut stream| {
+            let bodies = Arc::clone(&bodies);
+            async move {
+                while let Some(request) = stream.read_message(Body::Request).await {
+                    bodies.lock().expect("no panic").extend(request.body);
+                    stream
+                        .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                        .await;
+                }
+            }
+        })
+        .await;
+        (server, kept)
     }
 
     /// Answers every request with what it received, as the body of a 200.

@@ -1,11 +1,13 @@
 //! Development tasks: `cargo xtask tidy` checks what a machine can judge of the house style,
-//! `cargo xtask conformance` runs suites and clients of others against us, the packs are generated
-//! data.
+//! `cargo xtask conformance` runs suites and clients of others against us, `cargo xtask fuzz` the fuzz
+//! targets; the packs are generated data.
 
 #![allow(unreachable_pub)] // A binary has no public API.
 #![allow(clippy::print_stdout)]
 
 mod conformance;
+mod field_pack;
+mod fuzz;
 mod gateway_pack;
 mod protobuf_pack;
 mod schema_pack;
@@ -31,14 +33,19 @@ fn main() -> anyhow::Result<ExitCode> {
             protobuf_pack::run(directory)?;
             Ok(ExitCode::SUCCESS)
         }
+        ["fuzz", arguments @ ..] => fuzz::run(arguments),
         ["conformance", name, passed_on @ ..] => conformance::run(name, passed_on),
         ["gateway-pack", module] => {
             gateway_pack::run(module)?;
             Ok(ExitCode::SUCCESS)
         }
+        ["field-pack", dialect, files @ ..] => {
+            field_pack::run(dialect, files)?;
+            Ok(ExitCode::SUCCESS)
+        }
         _ => {
             println!(
-                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory> | gateway-pack <module directory> | conformance <name> [flags of the suite]"
+                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory> | gateway-pack <module directory> | field-pack <dialect> <definition files> | conformance <name> [flags of the suite] | fuzz [--seconds N] [door...]"
             );
             Ok(ExitCode::FAILURE)
         }

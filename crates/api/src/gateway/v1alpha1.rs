@@ -3,7 +3,9 @@
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
-use super::v1::{PolicyStatus, PolicyTarget, SessionPersistence};
+use super::v1::{
+    GatewayClassStatus, ParametersReference, PolicyStatus, PolicyTarget, SessionPersistence,
+};
 
 /// Their API group.
 pub const GROUP: &str = "gateway.networking.x-k8s.io";
@@ -30,6 +32,28 @@ pub struct BackendTrafficPolicySpec {
     pub retry_constraint: Option<RetryConstraint>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_persistence: Option<SessionPersistence>,
+}
+
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "gateway.networking.x-k8s.io",
+    version = "v1alpha1",
+    kind = "XMesh",
+    root = "Mesh",
+    plural = "xmeshes",
+    schema = "disabled",
+    status = "GatewayClassStatus",
+    derive = "PartialEq",
+    derive = "Default"
+)]
+#[serde(rename_all = "camelCase")]
+/// Who serves routes whose parent is a Service.
+pub struct MeshSpec {
+    pub controller_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters_ref: Option<ParametersReference>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
 }
 
 /// How many requests may be further tries.

@@ -3,6 +3,8 @@
 /// What a path names. The resource is not looked up yet.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Target<'a> {
+    /// `/`: what paths there are.
+    Index,
     /// `/api` or `/apis`.
     Groups {
         /// `/api`: the core group.
@@ -48,6 +50,7 @@ impl<'a> Target<'a> {
         let trimmed = trimmed.strip_suffix('/').unwrap_or(trimmed);
         let mut segments = trimmed.split('/');
         let target = match segments.next()? {
+            "" if path == "/" => Self::Index,
             "version" if segments.clone().next().is_none() => Self::ServerVersion,
             "healthz" | "livez" | "readyz" => Self::Health,
             "metrics" if segments.clone().next().is_none() => Self::Metrics,

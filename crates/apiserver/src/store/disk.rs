@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 use redb::{Database, Durability as Sync, ReadableTable, TableDefinition};
 use tokio::sync::watch;
 
+use super::load::load;
 use super::memory::Event;
 use super::object::Object;
-use super::press::{Packer, Press};
+use super::press::Press;
 use super::{Durability, Error, Refused};
 
-const OBJECTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("objects");
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const FORMAT: u64 = 1;
+pub(super) const OBJECTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("objects");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(super) const FORMAT: u64 = 1;
 
 /// redb's cache. Everything is in memory already; this is for the pages that a commit changes.
 const CACHE_BYTES: usize = 2 << 20;
@@ -380,55 +381,6 @@ fn protect(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-struct Loaded {
-    format: u64,
-    reserved: u64,
-    /// Or the key of one that cannot be read.
-    objects: Result<Vec<Stored>, String>,
-}
-
-fn load(database: &Database, press: &Arc<Press>) -> Result<Loaded, redb::Error> {
-    let transaction = database.begin_write()?;
-    let loaded = {
-        let mut meta = transaction.open_table(META)?;
-        let format = meta.get("format")?.map(|value| value.value());
-        if format.is_none() {
-            meta.insert("format", FORMAT)?;
-        }
-        let reserved = meta.get("reserved")?.map_or(0, |value| value.value());
-        let format = format.unwrap_or(FORMAT);
-        let table = transaction.open_table(OBJECTS)?;
-        let objects = match format {
-            FORMAT => read(&table, press)?,
-            _ => Ok(Vec::new()),
-        };
-        Loaded {
-            format,
-            reserved,
-            objects,
-        }
-    };
-    transaction.commit()?;
-    Ok(loaded)
-}
-
-/// Reads one object after the other, so that they are in memory in their compressed form only.
-fn read(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    press: &Arc<Press>,
-) -> Result<Result<Vec<Stored>, String>, redb::Error> {
-    let mut packer = Packer::new();
-    let mut objects = Vec::new();
-    for entry in table.iter()? {
-        let (key, value) = entry?;
-        match decode(key.value(), value.value(), press, &mut packer) {
-            Some(object) => objects.push(object),
-            None => return Ok(Err(String::from_utf8_lossy(key.value()).into_owned())),
-        }
-    }
-    Ok(Ok(objects))
-}
-
 fn reserve(database: &Database, reserved: u64) -> Result<(), redb::Error> {
     commit(database, &Batch::new(), reserved)
 }
@@ -439,10 +391,4 @@ fn disk_key(resource: &str, key: &str) -> Vec<u8> {
     out.push(0);
     out.extend_from_slice(key.as_bytes());
     out
-}
-
-fn decode(key: &[u8], bytes: &[u8], press: &Arc<Press>, packer: &mut Packer) -> Option<Stored> {
-    let (resource, key) = std::str::from_utf8(key).ok()?.split_once('\0')?;
-    let object = Object::decode(resource, bytes, press, packer)?;
-    Some((resource.into(), key.into(), object))
 }

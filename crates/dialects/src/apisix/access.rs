@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
 use routing::model::{
     AccessRule, Authorization, AuthorizationProtocol, ExternalAuthorization, Network, Predicate,
     Respond, Subject, Test, TokenPlace,
@@ -134,26 +135,29 @@ pub(super) fn forward(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Cont
         let message = "the service is asked with the method of the request, without its body";
         config.refuse("request_method", "FieldDiffers", message);
     }
-    for key in [
-        "keepalive",
-        "keepalive_timeout",
-        "keepalive_pool",
-        "ssl_verify",
-    ] {
+    // Connections to it are kept and shared as those to any backend are.
+    for key in ["keepalive", "keepalive_timeout", "keepalive_pool"] {
         config.ignore(key);
     }
+    let is_verified = config.bool("ssl_verify").unwrap_or(true);
     let [request_headers, upstream_headers, client_headers] =
         ["request_headers", "upstream_headers", "client_headers"].map(|key| names(config, key));
     let context = extra_headers(config);
     let why = match config.parse("uri", uri) {
         None => "forward-auth has no service to ask",
         Some(_) if effects.guards.external.is_some() => "forward-auth is there twice",
-        Some((host, port, path)) => {
+        Some(Service {
+            is_tls,
+            host,
+            port,
+            path,
+        }) => {
             if path != "/" {
                 let message = "the service is asked at this path followed by that of the request";
                 config.refuse("uri", "FieldDiffers", message);
             }
-            if let Some(backend) = ctx.resolver.host(&host, port) {
+            let tls = is_tls.then(|| secured(&host, is_verified));
+            if let Some(backend) = ctx.resolver.host(&host, port, tls) {
                 effects.guards.external = Some(Arc::new(ExternalAuthorization {
                     backend,
                     protocol: AuthorizationProtocol::Http {
@@ -165,7 +169,6 @@ pub(super) fn forward(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Cont
                     request_headers,
                     upstream_headers,
                     client_headers,
-                    body: None,
                     when: Vec::new(),
                     context,
                 }));
@@ -202,21 +205,54 @@ fn extra_headers(config: &Fields<'_>) -> Vec<(Arc<str>, Arc<str>)> {
     pairs
 }
 
-/// `http://host[:port]/path`.
-fn uri(text: &str) -> Result<(String, u16, String), String> {
-    let wrong =
-        || format!("{text:?} is not of the form http://host[:port]/path, TLS is not supported");
-    let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
+/// The service of `forward-auth`.
+struct Service {
+    is_tls: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+fn secured(host: &str, is_verified: bool) -> Arc<UpstreamTls> {
+    Arc::new(UpstreamTls {
+        server_name: host.into(),
+        accepted_names: Vec::new(),
+        trust: if is_verified {
+            Trust::System
+        } else {
+            Trust::Unverified
+        },
+        client: None,
+        versions: TlsVersions {
+            min: TlsVersion::V1_2,
+            max: TlsVersion::V1_3,
+        },
+    })
+}
+
+/// `http://host[:port]/path`, or the same with https.
+fn uri(text: &str) -> Result<Service, String> {
+    let wrong = || format!("{text:?} is not of the form http(s)://host[:port]/path");
+    let plain = text.strip_prefix("http://");
+    let is_tls = plain.is_none();
+    let rest = plain
+        .or_else(|| text.strip_prefix("https://"))
+        .ok_or_else(wrong)?;
     let (authority, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
-        None => (authority, 80),
+        None => (authority, if is_tls { 443 } else { 80 }),
     };
     if host.is_empty() || path.contains(['?', '$']) {
         return Err(wrong());
     }
-    Ok((host.to_ascii_lowercase(), port, path.to_owned()))
+    Ok(Service {
+        is_tls,
+        host: host.to_ascii_lowercase(),
+        port,
+        path: path.to_owned(),
+    })
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use routing::model::tls::UpstreamTls;
 use routing::model::{Arm, BackendId, Instead, Protocol, Respond, Transport};
 
 use super::UPSTREAM;
@@ -187,8 +188,12 @@ impl Resolver<'_, '_> {
         self.arm(fields, weight, place, &settings, spec)
     }
 
-    /// Hosts that a plugin names, as a backend with nothing special.
-    pub(super) fn hosts(&mut self, hosts: Vec<ExternalHost>) -> Option<BackendId> {
+    /// Hosts that a plugin names, as a backend with nothing special but TLS.
+    pub(super) fn hosts(
+        &mut self,
+        hosts: Vec<ExternalHost>,
+        tls: Option<Arc<UpstreamTls>>,
+    ) -> Option<BackendId> {
         let first = hosts.first()?;
         let (name, port) = (Arc::clone(&first.host), first.port);
         let place = Place::Service {
@@ -201,6 +206,7 @@ impl Resolver<'_, '_> {
         let (policy, timeouts) = Settings::default().policy(self.times);
         let spec = BackendSpec {
             hosts,
+            tls,
             policy: Some(Arc::new(policy)),
             timeouts: Some(timeouts),
             protocol: Some(Protocol::Http1),
@@ -210,7 +216,12 @@ impl Resolver<'_, '_> {
     }
 
     /// A host and port that a plugin names: a Service by its cluster name, or a host.
-    pub(super) fn host(&mut self, host: &str, port: u16) -> Option<BackendId> {
+    pub(super) fn host(
+        &mut self,
+        host: &str,
+        port: u16,
+        tls: Option<Arc<UpstreamTls>>,
+    ) -> Option<BackendId> {
         let name = host
             .strip_suffix(".svc.cluster.local")
             .or_else(|| host.strip_suffix(".svc"));
@@ -221,6 +232,7 @@ impl Resolver<'_, '_> {
             let place = place::find(self.reader, &name, &port).ok()?;
             let (policy, timeouts) = Settings::default().policy(self.times);
             let spec = BackendSpec {
+                tls,
                 policy: Some(Arc::new(policy)),
                 timeouts: Some(timeouts),
                 protocol: Some(Protocol::Http1),
@@ -228,12 +240,13 @@ impl Resolver<'_, '_> {
             };
             return Some(self.put(place, false, spec));
         }
-        self.hosts(vec![ExternalHost {
+        let host = ExternalHost {
             host: host.into(),
             port,
             weight: 1,
             locality: None,
-        }])
+        };
+        self.hosts(vec![host], tls)
     }
 
     fn put(&mut self, place: Place, http2: bool, spec: BackendSpec) -> BackendId {

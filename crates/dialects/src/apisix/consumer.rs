@@ -35,14 +35,19 @@ fn name(object: &Object) -> Arc<str> {
     name.replace('-', "_").into()
 }
 
-/// The fields of a kind of credentials, from the object or its Secret.
+/// The fields of a kind of credentials, from the object or its Secret. `known` are those that are
+/// read; what else the object says is reported.
 fn values(
     fields: &Fields<'_>,
+    known: &[&str],
     namespace: &str,
     reader: &Reader<'_>,
 ) -> Option<BTreeMap<String, String>> {
     if let Some(secret) = fields.object("secretRef") {
-        fields.ignore("value");
+        fields.unsupported(
+            "value",
+            "the Secret of secretRef is read, remove one of the two",
+        );
         let name = Name::new(namespace, secret.text("name").unwrap_or_default());
         let Some(data) = reader.secret(&name) else {
             let message = format!("Secret {name} does not exist: the consumer is not known");
@@ -55,9 +60,16 @@ fn values(
         return Some(values.collect());
     }
     let value = fields.object("value")?;
-    let keys: Vec<_> = value.keys().collect();
-    let read = |key: &str| Some((key.to_owned(), value.loose(key)?));
-    Some(keys.into_iter().filter_map(read).collect())
+    value.unsupported(
+        "exp",
+        "tokens are not issued here, who signs one says how long it lives",
+    );
+    value.unsupported("lifetime_grace_period", "clocks must not differ");
+    for key in ["public_key", "private_key"] {
+        value.unsupported(key, "tokens are verified with secret alone");
+    }
+    let read = |key: &&str| Some(((*key).to_owned(), value.loose(key)?));
+    Some(known.iter().filter_map(read).collect())
 }
 
 fn known(spec: &Fields<'_>, namespace: &str, reader: &Reader<'_>) -> Vec<Known> {
@@ -71,23 +83,24 @@ fn known(spec: &Fields<'_>, namespace: &str, reader: &Reader<'_>) -> Vec<Known> 
         let message = format!("{what} is missing: the consumer is not known by it");
         parameters.refuse(key, "FieldMissing", message);
     };
-    let read = |key: &str| {
+    let read = |key: &str, known: &[&str]| {
         let fields = parameters.object(key)?;
-        values(&fields, namespace, reader)
+        values(&fields, known, namespace, reader)
     };
-    if let Some(mut basic) = read("basicAuth") {
+    if let Some(mut basic) = read("basicAuth", &["username", "password"]) {
         match (basic.remove("username"), basic.remove("password")) {
             (Some(user), Some(password)) => all.push(Known::Basic { user, password }),
             _ => missing("basicAuth", "username or password"),
         }
     }
-    if let Some(mut key) = read("keyAuth") {
+    if let Some(mut key) = read("keyAuth", &["key"]) {
         match key.remove("key") {
             Some(key) => all.push(Known::Key(key)),
             None => missing("keyAuth", "key"),
         }
     }
-    if let Some(jwt) = read("jwtAuth") {
+    let known = ["key", "algorithm", "secret", "base64_secret"];
+    if let Some(jwt) = read("jwtAuth", &known) {
         match token(&jwt) {
             Ok(token) => all.push(token),
             Err(error) => parameters.refuse("jwtAuth", "KeyNotSupported", error),

@@ -218,7 +218,7 @@ pub(super) fn mirror(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Conte
     let Some(host) = config.parse("host", http_host) else {
         return;
     };
-    let backend = ctx.resolver.host(&host.0, host.1);
+    let backend = ctx.resolver.host(&host.0, host.1, None);
     let Some(backend) = backend else {
         let message = "host leads nowhere: nothing is copied";
         config.refuse("host", "BackendMissing", message);

@@ -83,7 +83,7 @@ pub(super) fn count(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Contex
             let message = format!("policy {other:?} is served as local: this gateway counts alone");
             config.refuse("policy", "FieldDiffers", message);
             for key in config.keys().filter(|key| key.starts_with("redis_")) {
-                config.ignore(key);
+                config.unsupported(key, "no Redis is asked");
             }
         }
     }

@@ -100,6 +100,7 @@ impl Writer<'_, '_, '_> {
             "keyAuth" => ("key-auth", Some("keyAuth")),
             "jwtAuth" => ("jwt-auth", Some("jwtAuth")),
             other => {
+                fields.unsupported("ldapAuth", "put a Service of forward-auth in front of LDAP");
                 fields.pass_over();
                 let message = format!(
                     "type {other:?} is not supported; use basicAuth, keyAuth or jwtAuth: the rule answers 503"
@@ -112,9 +113,9 @@ impl Writer<'_, '_, '_> {
         let none = Value::Object(Map::new());
         let config = own.and_then(|key| fields.raw(key)).unwrap_or(&none);
         let path = own.map_or_else(|| fields.path().to_owned(), |key| fields.at(key));
-        // What is of another kind says nothing.
-        for key in ["keyAuth", "jwtAuth", "ldapAuth"] {
-            fields.ignore(key);
+        let others = ["keyAuth", "jwtAuth", "ldapAuth"].into_iter();
+        for key in others.filter(|key| Some(*key) != own) {
+            fields.unsupported(key, "it belongs to another type, set type or remove it");
         }
         let config = Fields::new(config, path, fields.findings());
         access::consumers(plugin, &config, effects, ctx);

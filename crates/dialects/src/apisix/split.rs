@@ -87,15 +87,15 @@ fn share(fields: &Fields<'_>, ctx: &mut Context<'_, '_, '_>) -> Option<(u32, Opt
     let Some(upstream) = fields.object("upstream") else {
         return Some((weight, None));
     };
-    for key in ["name", "type"] {
-        upstream.ignore(key);
+    upstream.ignore("name");
+    if upstream.text("type").is_some_and(|it| it != "roundrobin") {
+        let message =
+            "roundrobin is used: name an ApisixUpstream in upstreams of the rule for others";
+        upstream.refuse("type", "FieldDiffers", message);
     }
-    let hosts = match upstream.raw("nodes") {
-        Some(nodes) => nodes_of(nodes),
-        None => Err("nodes are missing".to_owned()),
-    };
+    let hosts = nodes_of(&upstream);
     let backend = match hosts {
-        Ok(hosts) => ctx.resolver.hosts(hosts),
+        Ok(hosts) => ctx.resolver.hosts(hosts, None),
         Err(error) => {
             let message = format!("{error}; the upstream is left out");
             upstream.refuse("nodes", "NodesInvalid", message);
@@ -111,33 +111,39 @@ fn share(fields: &Fields<'_>, ctx: &mut Context<'_, '_, '_>) -> Option<(u32, Opt
 }
 
 /// A map of `host:port` to weights, or a list of nodes.
-fn nodes_of(nodes: &Value) -> Result<Vec<ExternalHost>, String> {
-    let host = |host: &str, port: u64, weight: Option<u64>| {
-        let port = u16::try_from(port).map_err(|_| format!("{port} is no port"))?;
-        Ok(ExternalHost {
-            host: host.to_ascii_lowercase().into(),
-            port,
-            weight: u32::try_from(weight.unwrap_or(1)).unwrap_or(u32::MAX),
-            locality: None,
-        })
+fn nodes_of(upstream: &Fields<'_>) -> Result<Vec<ExternalHost>, String> {
+    let host = |host: &str, port: u16, weight: Option<u32>| ExternalHost {
+        host: host.to_ascii_lowercase().into(),
+        port,
+        weight: weight.unwrap_or(1),
+        locality: None,
     };
-    match nodes {
-        Value::Object(map) => map
-            .iter()
-            .map(|(text, weight)| {
-                let (name, port) = text.rsplit_once(':').unwrap_or((text, "80"));
-                let port = port.parse().map_err(|_| format!("{text:?} is no node"))?;
-                host(name, port, weight.as_u64())
-            })
-            .collect(),
-        Value::Array(list) => list
-            .iter()
-            .map(|node| {
-                let name = node["host"].as_str().ok_or("a node has no host")?;
-                let port = node["port"].as_u64().unwrap_or(80);
-                host(name, port, node["weight"].as_u64())
-            })
-            .collect(),
-        _ => Err("nodes must be a map or a list".to_owned()),
+    match upstream.raw("nodes") {
+        None => Err("nodes are missing".to_owned()),
+        Some(Value::Object(_)) => {
+            let nodes = upstream.object("nodes");
+            let nodes = nodes
+                .iter()
+                .flat_map(|nodes| nodes.keys().map(move |key| (nodes, key)));
+            nodes
+                .map(|(nodes, text)| {
+                    let (name, port) = text.rsplit_once(':').unwrap_or((text, "80"));
+                    let port = port.parse().map_err(|_| format!("{text:?} is no node"))?;
+                    Ok(host(name, port, nodes.number(text)))
+                })
+                .collect()
+        }
+        Some(Value::Array(_)) => {
+            let nodes = upstream.objects("nodes").into_iter();
+            nodes
+                .map(|node| {
+                    node.unsupported("priority", "every node gets its share");
+                    let name = node.text("host").ok_or("a node has no host")?;
+                    let port = node.number("port").unwrap_or(80);
+                    Ok(host(name, port, node.number("weight")))
+                })
+                .collect()
+        }
+        Some(_) => Err("nodes must be a map or a list".to_owned()),
     }
 }

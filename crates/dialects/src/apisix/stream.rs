@@ -73,6 +73,7 @@ pub(super) fn translate(
         bind: bind.id.clone(),
         sort_key: SortKey(vec![object.created, at as i64]),
         split: Split::new(vec![arm]),
+        but_for: Default::default(),
     };
     let id = StreamId(format!("apisix/{}/{field}", object.name).into());
     out.binds.push((bind.id.clone(), bind));

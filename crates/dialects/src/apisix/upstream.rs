@@ -248,7 +248,16 @@ fn read(fields: &Fields<'_>, namespace: &str, settings: &mut Settings) {
 
 fn balance(fields: &Fields<'_>) -> (Balancer, Vec<HashKey>) {
     let (hash_on, key) = (fields.text("hashOn"), fields.text("key"));
-    let balancer = match fields.text("type").unwrap_or("roundrobin") {
+    let kind = fields.text("type").unwrap_or("roundrobin");
+    if kind != "chash" {
+        for key in ["hashOn", "key"] {
+            fields.unsupported(
+                key,
+                "it counts with type chash alone, remove it or set the type",
+            );
+        }
+    }
+    let balancer = match kind {
         "roundrobin" => Balancer::RoundRobin,
         "least_conn" => Balancer::LeastRequest,
         "ewma" => {
@@ -302,24 +311,38 @@ fn hash_key(on: &str, key: &str) -> Result<HashKey, String> {
     }
 }
 
+/// Whether the certificate that is shown to endpoints is there, and is shown.
+fn check_secret(fields: &Fields<'_>, settings: &Settings, reader: &Reader<'_>) {
+    if fields.has("tlsSecret") && !settings.is_tls {
+        let message = "it counts with scheme https or grpcs alone";
+        fields.refuse("tlsSecret", "FieldDiffers", message);
+    }
+    if let Err(error) = settings.tls("", reader) {
+        let message = format!("{error}: requests are answered 503");
+        fields.refuse("tlsSecret", "SecretInvalid", message);
+    }
+}
+
 pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
     instance::translate(object, objects, |spec, reader, _| {
         let namespace = &object.name.namespace;
         let mut settings = Settings::default();
         read(spec, namespace, &mut settings);
         for level in spec.objects("portLevelSettings") {
-            level.number::<u16>("port");
-            read(&level, namespace, &mut settings.clone());
+            if level.number::<u16>("port").is_none() {
+                let message = "port is missing: it is for no port";
+                level.refuse("port", "FieldMissing", message);
+            }
+            let mut settings = settings.clone();
+            read(&level, namespace, &mut settings);
+            check_secret(&level, &settings, reader);
         }
         for subset in spec.objects("subsets") {
             subset.text("name");
             subset.string_map("labels");
         }
         super::backend::external(spec);
-        if let Err(error) = settings.tls("", reader) {
-            let message = format!("{error}: requests are answered 503");
-            spec.refuse("tlsSecret", "SecretInvalid", message);
-        }
+        check_secret(spec, &settings, reader);
         if settings.unusable {
             Outcome::Refused
         } else {

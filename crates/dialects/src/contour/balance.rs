@@ -150,6 +150,7 @@ pub(super) fn health(fields: &Fields<'_>) -> Result<HealthCheck, String> {
     let mut out = HealthCheck {
         kind: HealthKind::Tcp,
         interval: seconds("intervalSeconds", 5),
+        unhealthy_interval: None,
         timeout: seconds("timeoutSeconds", 2),
         unhealthy: count("unhealthyThresholdCount", 3),
         healthy: count("healthyThresholdCount", 2),
@@ -180,6 +181,7 @@ pub(super) fn health(fields: &Fields<'_>) -> Result<HealthCheck, String> {
             .into(),
         path: fields.text("path").unwrap_or("/").into(),
         expected,
+        failing: Vec::new(),
     };
     error.map_or(Ok(out), |text| Err(text.to_owned()))
 }

@@ -28,8 +28,6 @@ use crate::objects::{Name, Objects, Reader};
 const TIMEOUT: Duration = Duration::from_millis(200);
 /// For those who say that it may take forever.
 const ENDLESS: Duration = Duration::from_secs(60 * 60);
-/// Bytes of a body, where bodies are asked for without a size.
-const BODY: u32 = 1024;
 const API_VERSION: &str = "projectcontour.io/v1alpha1";
 
 /// `authorization` as it is written.
@@ -43,7 +41,6 @@ pub(super) struct Asked {
     pub(super) choice: AuthorizationChoice,
     timeout: Result<Limit, String>,
     fail_open: bool,
-    body: Option<u32>,
 }
 
 struct HttpSettings {
@@ -68,30 +65,23 @@ impl Asked {
             let text = format!("{kind:?} is neither grpc nor http; grpc is used");
             fields.refuse("serviceType", "ServiceTypeUnknown", text);
         }
-        let body = fields.object("withRequestBody").map(|body| {
-            if !body.bool("allowPartialMessage").unwrap_or(false) {
-                let text = "a body that is larger is sent in part, not refused with 413";
-                body.refuse("allowPartialMessage", "PartialMessage", text);
-            }
-            body.ignore("packAsBytes"); // Bytes are always what is sent.
-            let most = body
-                .number::<u32>("maxRequestBytes")
-                .filter(|bytes| *bytes > 0);
-            most.unwrap_or(BODY)
-        });
+        let remedy = "the service is asked about the head of a request, without its body";
+        fields.unsupported("withRequestBody", remedy);
         let timeout = policy::limit(fields.str("responseTimeout").unwrap_or_default());
+        let is_http = kind == "http";
+        if !is_http {
+            fields.unsupported("httpSettings", "it counts with serviceType http alone");
+        }
+        let http = is_http.then(|| fields.object("httpSettings")).flatten();
         Self {
             field: fields.path().to_owned(),
             version: version.to_owned(),
             name: name.map(|name| Name::new(of, name)),
-            http: fields
-                .object("httpSettings")
-                .map(|it| HttpSettings::read(&it)),
-            is_http: kind == "http",
+            http: http.map(|it| HttpSettings::read(&it)),
+            is_http,
             choice: super::route::choice(fields.object("authPolicy").as_ref()),
             timeout,
             fail_open: fields.bool("failOpen").unwrap_or(false),
-            body,
         }
     }
 
@@ -168,7 +158,6 @@ impl Asked {
             request_headers,
             upstream_headers,
             client_headers: Vec::new(),
-            body: self.body,
             when: Vec::new(),
             context: Vec::new(),
         }))
@@ -358,9 +347,15 @@ impl Extension {
         namespace: &str,
     ) -> Option<service::Target<'o>> {
         let mut first = None;
-        for entry in spec.objects("services") {
+        let services = spec.objects("services");
+        let is_shared = services.len() > 1;
+        for entry in services {
             let name = Name::new(namespace, entry.str("name").unwrap_or_default());
-            entry.ignore("weight"); // Told below, if there is somebody to share with.
+            if is_shared {
+                entry.unsupported("weight", "the first service that is there is asked alone");
+            } else {
+                entry.ignore("weight");
+            }
             match service::find(reader, &name, entry.number("port").unwrap_or(0)) {
                 Ok(target) if first.is_none() => first = Some(target),
                 Ok(_) => {

@@ -89,6 +89,8 @@ fn read(
     let context = spec.string_map("add_auth_headers");
     let timeout = spec.number::<u32>("timeout_ms").unwrap_or(5000);
     let prefix = spec.text("path_prefix").unwrap_or_default();
+    let remedy = "the service is asked about the head of a request, without its body";
+    spec.unsupported("include_body", remedy);
     ExternalAuthorization {
         backend: id,
         protocol: if is_grpc {
@@ -104,7 +106,6 @@ fn read(
         request_headers,
         upstream_headers: answer.clone(),
         client_headers: answer,
-        body: body(spec),
         when: Vec::new(),
         context: context
             .into_iter()
@@ -117,15 +118,6 @@ fn status(spec: &Fields<'_>) -> u16 {
     let status = spec.object("status_on_error");
     let code = status.and_then(|status| status.number::<u16>("code"));
     code.filter(|code| (200..600).contains(code)).unwrap_or(403)
-}
-
-fn body(spec: &Fields<'_>) -> Option<u32> {
-    let body = spec.object("include_body")?;
-    if body.bool("allow_partial") != Some(true) {
-        let message = "longer bodies are cut, not refused, as with allow_partial true";
-        body.refuse("allow_partial", "FieldDiffers", message);
-    }
-    body.number("max_bytes")
 }
 
 fn backend(

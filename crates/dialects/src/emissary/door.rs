@@ -218,7 +218,10 @@ fn binding(spec: &Fields<'_>, name: &Name) -> Option<Binding> {
     let mut selector = None;
     if let Some(raw) = wanted.raw("selector") {
         match serde_json::from_value(raw.clone()) {
-            Ok(read) => selector = Some(read),
+            Ok(read) => {
+                selector = Some(read);
+                report_unknown(&wanted);
+            }
             Err(error) => {
                 let message = format!("not a label selector: {error}; no Host is served");
                 wanted.refuse("selector", "SelectorInvalid", message);
@@ -240,6 +243,18 @@ fn binding(spec: &Fields<'_>, name: &Name) -> Option<Binding> {
         namespace,
         selector,
     })
+}
+
+/// Keys of `selector` that are none of a label selector.
+fn report_unknown(binding: &Fields<'_>) {
+    if let Some(selector) = binding.object("selector") {
+        selector.ignore("matchLabels");
+        for expression in selector.objects("matchExpressions") {
+            for key in ["key", "operator", "values"] {
+                expression.ignore(key);
+            }
+        }
+    }
 }
 
 pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {

@@ -22,7 +22,7 @@ const DEFAULTS: [(&str, &str); 7] = [
 ];
 
 /// Keys that change nothing here, with what to do instead.
-const NOT_SERVED: [(&str, &str); 38] = [
+const NOT_SERVED: [(&str, &str); 39] = [
     ("admin_port", "there is no Envoy to administer"),
     ("buffer_limit_bytes", "bodies are streamed, never held"),
     (
@@ -42,6 +42,7 @@ const NOT_SERVED: [(&str, &str); 38] = [
         "diagnostics",
         "look at the status of Mappings and Hosts, and at `explain`",
     ),
+    ("enable_http10", "HTTP/1.0 is always understood"),
     (
         "enable_grpc_http11_bridge",
         "let clients speak gRPC over HTTP/2",
@@ -139,6 +140,7 @@ fn is_as_served(key: &str, value: &Value) -> bool {
             *value == json!(true)
         }
         "diagnostics" => value["enabled"] == json!(false),
+        "enable_http10" => *value == json!(true),
         "liveness_probe" | "readiness_probe" => value["enabled"] == json!(true),
         "headers_with_underscores_action" => *value == json!("ALLOW"),
         _ => *value == json!(false),
@@ -277,8 +279,7 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
                 _ => "the one that is served is called ambassador",
             };
             let message = format!("this Module changes nothing: {remedy}");
-            spec.findings()
-                .refuse("ModuleNotSupported", "spec", message);
+            spec.refuse("config", "ModuleNotSupported", message);
             spec.pass_over();
             return;
         }
@@ -321,7 +322,6 @@ fn judge_config(config: &Fields<'_>, object: &Object) {
         "regex_type",
         "enable_ipv4",
         "enable_ipv6",
-        "enable_http10",
         "allow_chunked_length",
         "prune_unreachable_routes",
         "service_port",

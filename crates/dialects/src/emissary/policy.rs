@@ -176,6 +176,7 @@ fn health(fields: &Fields<'_>) -> Option<HealthCheck> {
             } else {
                 expected
             },
+            failing: Vec::new(),
         }
     } else if let Some(grpc) = check.object("grpc") {
         grpc.unsupported("authority", "the backend's own name is sent");
@@ -197,6 +198,7 @@ fn health(fields: &Fields<'_>) -> Option<HealthCheck> {
     Some(HealthCheck {
         kind,
         interval: seconds("interval", 5),
+        unhealthy_interval: None,
         timeout: seconds("timeout", 3),
         unhealthy: fields.number("unhealthy_threshold").unwrap_or(2),
         healthy: fields.number("healthy_threshold").unwrap_or(1),

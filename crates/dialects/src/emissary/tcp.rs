@@ -57,6 +57,7 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             bind: bind.id.clone(),
             sort_key: SortKey(vec![object.created]),
             split: Split::new(arms(members)),
+            but_for: Default::default(),
         };
         let id = StreamId(format!("emissary/TCPMapping/{port}").into());
         out.binds.push((bind.id.clone(), bind));
@@ -89,8 +90,10 @@ impl Member {
             "set limits.relay-idle-time of the gateway",
         );
         spec.unsupported("resolver", "endpoints are those of the Service");
-        for key in ["enable_ipv4", "enable_ipv6"] {
-            spec.ignore(key);
+        for (key, as_served) in [("enable_ipv4", true), ("enable_ipv6", false)] {
+            if spec.bool(key).is_some_and(|value| value != as_served) {
+                spec.unsupported(key, "every address that a name has is used");
+            }
         }
         let has_host = spec.text("host").is_some();
         if has_host {
@@ -156,9 +159,12 @@ fn backend(
 }
 
 fn arms(members: Vec<Member>) -> Vec<Arm> {
-    let given: u32 = members.iter().filter_map(|it| it.weight).sum();
+    let given: u64 = members
+        .iter()
+        .filter_map(|it| it.weight.map(u64::from))
+        .sum();
     let without = members.iter().filter(|it| it.weight.is_none()).count();
-    let rest = 100_u32.saturating_sub(given);
+    let rest = u32::try_from(100_u64.saturating_sub(given)).unwrap_or_default();
     let share = match (given, u32::try_from(without)) {
         (0, _) | (_, Err(_) | Ok(0)) => 1,
         (_, Ok(without)) => rest / without,
@@ -166,4 +172,30 @@ fn arms(members: Vec<Member>) -> Vec<Arm> {
     let arms = members.into_iter();
     arms.map(|it| Arm::new(it.weight.unwrap_or(share), it.backend))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The weights of TCPMappings of one port.
+    fn shares(weights: &[Option<u32>]) -> Vec<u32> {
+        let member = |weight: &Option<u32>| Member {
+            port: 1,
+            weight: *weight,
+            backend: BackendId("b".into()),
+        };
+        let arms = arms(weights.iter().map(member).collect());
+        arms.iter().map(|arm| arm.weight).collect()
+    }
+
+    #[test]
+    fn who_has_no_weight_shares_what_is_left_of_a_hundred() {
+        assert_eq!(shares(&[None, None]), [1, 1]);
+        assert_eq!(shares(&[Some(60), None, None]), [60, 20, 20]);
+        assert_eq!(
+            shares(&[Some(u32::MAX), Some(u32::MAX), None]),
+            [u32::MAX, u32::MAX, 0]
+        );
+    }
 }

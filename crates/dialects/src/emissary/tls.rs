@@ -217,6 +217,9 @@ pub(super) fn of_host(
             let message = "tlsContext is there too, and decides; remove tls";
             spec.refuse("tls", "ContextTwice", message);
         } else {
+            let remedy =
+                "it is for TLS to Services: write it into a TLSContext that a Mapping names";
+            inline.unsupported("sni", remedy);
             found = Some(options(inline, namespace, reader));
         }
     }

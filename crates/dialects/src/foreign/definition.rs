@@ -14,7 +14,7 @@ pub const REPLACEABLE: &str = "suimon.dev/replaceable";
 pub const PRIORITY: &str = "suimon.dev/group-priority";
 
 /// Who shares a kind's name gets it in this order: `kubectl get virtualservices` means Istio's.
-const ORDER: [&str; 5] = ["istio", "contour", "emissary", "gloo", "apisix"];
+const ORDER: [&str; 6] = ["suimon", "istio", "contour", "emissary", "gloo", "apisix"];
 
 /// A printed column: its name and what it shows.
 type Column = (&'static str, &'static str);

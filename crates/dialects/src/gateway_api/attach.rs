@@ -1,14 +1,15 @@
-//! Which listeners a route is attached to, and for which hosts.
+//! Which listeners and Services a route is attached to, and for which hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::gateway::v1::ParentReference;
-use api::gateway::{GROUP, reason};
+use api::gateway::{CONTROLLER, GROUP, reason};
 use routing::BindId;
 use routing::model::HostPattern;
 
 use super::gateway::host;
+use super::mesh::{self, ServiceBind};
 use super::plan::{Finding, ListenerPlan, Namespaces, Plan, RouteKind};
 use super::streams::Spot;
 use crate::objects::{Name, Reader};
@@ -22,7 +23,7 @@ pub(super) struct Applicant<'r> {
     pub(super) hostnames: &'r [String],
 }
 
-/// A parent that is a Gateway of ours, or a ListenerSet of one.
+/// A parent that is a Gateway of ours, a ListenerSet of one, or a Service.
 pub(super) struct Attached {
     pub(super) parent: ParentReference,
     pub(super) controller: Arc<str>,
@@ -41,6 +42,8 @@ pub(super) struct Places {
     pub(super) hosts: BTreeMap<BindId, BTreeSet<HostPattern>>,
     /// The Gateways of binds, for those that show a certificate to backends.
     pub(super) clients: BTreeMap<BindId, Name>,
+    /// At Services.
+    pub(super) binds: Vec<ServiceBind>,
     /// The same apart for each listener, where there is no HTTP.
     pub(super) spots: BTreeMap<(BindId, Arc<str>), Spot>,
 }
@@ -49,6 +52,10 @@ pub(super) struct Places {
 pub(super) fn attach(applicant: &Applicant<'_>, reader: &Reader<'_>) -> Places {
     let mut places = Places::default();
     for parent in applicant.parents {
+        if mesh::is_service(parent) {
+            places.at_service(applicant, parent, reader);
+            continue;
+        }
         if parent.group != GROUP {
             continue;
         }
@@ -162,6 +169,38 @@ impl Places {
             clients.insert(None);
         }
         clients
+    }
+
+    /// The namespace whose calls alone the route is for, at a bind of a Service.
+    pub(super) fn callers(&self, bind: &BindId) -> Option<&Arc<str>> {
+        let mut places = self.binds.iter();
+        let place = places.find(|place| place.bind.id == *bind)?;
+        place.callers.as_ref()
+    }
+
+    /// Whether all the parents are Services.
+    pub(super) fn are_services(&self) -> bool {
+        self.parents.iter().all(|it| mesh::is_service(&it.parent))
+    }
+
+    fn at_service(
+        &mut self,
+        applicant: &Applicant<'_>,
+        parent: &ParentReference,
+        reader: &Reader<'_>,
+    ) {
+        let admitted = mesh::admit(applicant, parent, reader);
+        let refused = admitted.as_ref().err().cloned();
+        for place in admitted.unwrap_or_default() {
+            let hosts = BTreeSet::from([HostPattern::Any]);
+            self.hosts.insert(place.bind.id.clone(), hosts);
+            self.binds.push(place);
+        }
+        self.parents.push(Attached {
+            parent: parent.clone(),
+            controller: CONTROLLER.into(),
+            refused,
+        });
     }
 
     fn add(&mut self, plan: &Plan, listener: &ListenerPlan, applicant: &Applicant<'_>) {

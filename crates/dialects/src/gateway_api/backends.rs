@@ -42,10 +42,12 @@ pub(super) struct Resolver<'t, 'o> {
     from: Sender,
     /// Services that policies name.
     governed: BTreeSet<Name>,
+    /// Whether no grant is needed: whoever calls a Service can call every other one as well.
+    is_inside: bool,
 }
 
 impl<'t, 'o> Resolver<'t, 'o> {
-    pub(super) fn new(reader: &'t Reader<'o>, applicant: &Applicant<'t>) -> Self {
+    pub(super) fn new(reader: &'t Reader<'o>, applicant: &Applicant<'t>, is_inside: bool) -> Self {
         Self {
             reader,
             kind: applicant.kind,
@@ -54,6 +56,7 @@ impl<'t, 'o> Resolver<'t, 'o> {
             findings: Vec::new(),
             from: Sender::default(),
             governed: BTreeSet::new(),
+            is_inside,
         }
     }
 
@@ -256,7 +259,7 @@ impl<'t, 'o> Resolver<'t, 'o> {
             to_kind: wanted.kind,
             to: &name,
         };
-        if !self.reader.is_allowed(reference) {
+        if !self.is_inside && !self.reader.is_allowed(reference) {
             let text = format!("{field}: no ReferenceGrant allows the use of Service {name}");
             return Err(Finding::new(reason::REF_NOT_PERMITTED, text));
         }

@@ -1,4 +1,4 @@
-//! The features that a GatewayClass of ours says it has (GEP-2162).
+//! The features that a GatewayClass and an XMesh of ours say they have (GEP-2162).
 
 /// Sorted. A name stands here only if everything behind it is served.
 pub const FEATURES: &[&str] = &[
@@ -52,13 +52,38 @@ pub const FEATURES: &[&str] = &[
     "UDPRoute",
 ];
 
+/// What an XMesh says beside where pods can be told apart by their addresses.
+pub const CONSUMER_ROUTES: &str = "MeshConsumerRoute";
+
+/// The same of an XMesh, for routes whose parent is a Service.
+pub const MESH_FEATURES: &[&str] = &[
+    "GRPCRoute",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteParentRefPort",
+    "HTTPRouteResponseHeaderModification",
+    "Mesh",
+    "MeshClusterIPMatching",
+    "MeshHTTPRouteBackendRequestHeaderModification",
+    "MeshHTTPRouteNamedRouteRule",
+    "MeshHTTPRouteQueryParamMatching",
+    "MeshHTTPRouteRedirectPath",
+    "MeshHTTPRouteRedirectPort",
+    "MeshHTTPRouteRewritePath",
+    "MeshHTTPRouteSchemeRedirect",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn they_are_sorted_and_fit_into_a_status() {
-        assert!(FEATURES.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(FEATURES.len() <= 64);
+        for features in [FEATURES, MESH_FEATURES] {
+            assert!(features.windows(2).all(|pair| pair[0] < pair[1]));
+            assert!(features.len() <= 64);
+        }
     }
 }

@@ -237,7 +237,6 @@ fn external_auth(
         request_headers,
         upstream_headers,
         client_headers: Vec::new(),
-        body: None,
         when: Vec::new(),
         context: Vec::new(),
     })

@@ -1,6 +1,6 @@
 //! Objects of Gateway API that translations read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use api::gateway::v1::{GatewayClass, ReferenceGrant};
@@ -8,7 +8,7 @@ use routing::model::tls::CaBundle;
 
 use super::policies::Policies;
 use super::sets::Sets;
-use super::{Adopt, Plan};
+use super::{Adopt, Plan, RouteKind};
 use crate::objects::{Dependency, Name, Objects, Reader};
 
 type Labels = BTreeMap<String, String>;
@@ -20,8 +20,12 @@ pub type AuthoritiesState = Result<Arc<CaBundle>, Arc<str>>;
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     adopt: Adopt,
+    /// Whether pods that call can be told apart.
+    tells_callers: bool,
     classes: HashMap<Arc<str>, Arc<GatewayClass>>,
     plans: HashMap<Name, Arc<Plan>>,
+    /// Which routes there are.
+    routes: HashSet<(RouteKind, Name)>,
     /// By namespace, then by name.
     grants: HashMap<Arc<str>, BTreeMap<Arc<str>, Arc<ReferenceGrant>>>,
     namespaces: HashMap<Arc<str>, Labels>,
@@ -44,6 +48,11 @@ impl Objects {
     /// Says whose classes are ours. To be called before anything is put.
     pub fn adopt(&mut self, adopt: Adopt) {
         self.gateway_api.adopt = adopt;
+    }
+
+    /// Says whether calls of pods can be told apart. To be called before anything is put.
+    pub fn tell_callers(&mut self, can: bool) {
+        self.gateway_api.tells_callers = can;
     }
 
     /// Sets (`Some`) or removes (`None`) a class. Returns what changed.
@@ -96,6 +105,21 @@ impl Objects {
         };
         changed
             .then(|| Dependency::Gateway(name.clone()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Says whether there is a route. Returns what changed.
+    pub fn put_route(&mut self, kind: RouteKind, name: &Name, is_there: bool) -> Vec<Dependency> {
+        let routes = &mut self.gateway_api.routes;
+        let key = (kind, name.clone());
+        let changed = if is_there {
+            routes.insert(key)
+        } else {
+            routes.remove(&key)
+        };
+        changed
+            .then(|| Dependency::Route(kind, name.clone()))
             .into_iter()
             .collect()
     }
@@ -164,9 +188,16 @@ impl<'a> Reader<'a> {
         self.objects().our_class(name)
     }
 
-    pub(super) fn plan(&self, name: &Name) -> Option<&'a Arc<Plan>> {
+    pub(crate) fn plan(&self, name: &Name) -> Option<&'a Arc<Plan>> {
         self.note(Dependency::Gateway(name.clone()));
         self.objects().gateway_api.plans.get(name)
+    }
+
+    /// Whether there is a route.
+    pub(crate) fn has_route(&self, kind: RouteKind, name: &Name) -> bool {
+        self.note(Dependency::Route(kind, name.clone()));
+        let key = (kind, name.clone());
+        self.objects().gateway_api.routes.contains(&key)
     }
 
     /// What the ConfigMap of this name holds; `None` if there is no such ConfigMap.
@@ -179,6 +210,11 @@ impl<'a> Reader<'a> {
     pub(super) fn namespace(&self, name: &Arc<str>) -> Option<&'a Labels> {
         self.note(Dependency::Namespace(Arc::clone(name)));
         self.objects().gateway_api.namespaces.get(name)
+    }
+
+    /// Whether calls of pods can be told apart.
+    pub(super) fn tells_callers(&self) -> bool {
+        self.objects().gateway_api.tells_callers
     }
 
     /// Whether a reference is inside one namespace, or allowed by a grant where it leads.

@@ -21,7 +21,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { reason, message }
     }

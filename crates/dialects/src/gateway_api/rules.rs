@@ -18,10 +18,12 @@ use routing::model::{
 use super::attach::{self, Applicant, Places};
 use super::backends::{Resolver, Wanted};
 use super::filters::{self, Changes};
-use super::plan::Finding;
+use super::mesh;
+use super::plan::{Finding, RouteKind};
 use super::{ParentOutcome, RouteTranslation, shared};
 use crate::objects::{Name, Objects, Reader};
 use crate::overlay;
+use crate::traffic_policy::{self, TargetKind};
 
 /// A route of any kind.
 pub(super) struct Route<'r> {
@@ -82,7 +84,7 @@ pub(super) fn translate(route: Route<'_>, objects: &Objects) -> RouteTranslation
         };
     }
     let mut translator = Translator {
-        resolver: Resolver::new(&reader, &route.applicant),
+        resolver: Resolver::new(&reader, &route.applicant, places.are_services()),
         out: RouteTranslation::default(),
         dropped: Vec::new(),
         notes: Vec::new(),
@@ -92,6 +94,10 @@ pub(super) fn translate(route: Route<'_>, objects: &Objects) -> RouteTranslation
     };
     if route.default_gateways.is_some_and(|scope| scope != "None") {
         let text = "spec.useDefaultGateways is not supported".to_owned();
+        translator.notes.push(text);
+    }
+    if !places.binds.is_empty() && !route.applicant.hostnames.is_empty() {
+        let text = "spec.hostnames are not looked at in calls to Services".to_owned();
         translator.notes.push(text);
     }
     for (at, rule) in route.rules.iter().enumerate() {
@@ -196,7 +202,11 @@ impl Translator<'_, '_> {
                 ..record
             };
             self.policies(hosts).apply(&mut record);
+            self.attached(&mut record);
             shared::place(&mut record);
+            if let Some(callers) = self.places.callers(bind) {
+                mesh::confine(&mut record, callers);
+            }
             self.out.routes.push((RouteId(id.into()), Arc::new(record)));
         }
     }
@@ -205,6 +215,19 @@ impl Translator<'_, '_> {
     fn policies(&self, hosts: &BTreeSet<HostPattern>) -> overlay::Policies {
         let gateways: Vec<_> = self.places.gateways.iter().cloned().collect();
         overlay::of_hosts(self.resolver.reader(), hosts, &gateways)
+    }
+
+    /// What TrafficPolicies for the route and its Gateways say.
+    fn attached(&self, record: &mut routing::model::Route) {
+        let applicant = &self.route.applicant;
+        let kind = match applicant.kind {
+            RouteKind::Http => TargetKind::HttpRoute,
+            RouteKind::Grpc => TargetKind::GrpcRoute,
+            RouteKind::Tls | RouteKind::Tcp | RouteKind::Udp => return,
+        };
+        let gateways: Vec<_> = self.places.gateways.iter().cloned().collect();
+        let target = (kind, applicant.name);
+        traffic_policy::apply_to_route(self.resolver.reader(), target, &gateways, record);
     }
 
     fn record(
@@ -270,6 +293,7 @@ impl Translator<'_, '_> {
         if refused.is_none() {
             self.out.attached = self.places.listeners.clone();
             self.out.attached_sets = self.places.sets.clone();
+            self.out.binds = self.places.binds.clone();
             let governed = self.resolver.governed().iter();
             self.out.governed = governed
                 .flat_map(|service| {

@@ -46,7 +46,7 @@ pub(super) fn translate(route: &Route<'_>, objects: &Objects) -> RouteTranslatio
     let places = attach::attach(&route.applicant, &reader);
     let mut out = RouteTranslation::default();
     if !places.parents.is_empty() {
-        let mut resolver = Resolver::new(&reader, &route.applicant);
+        let mut resolver = Resolver::new(&reader, &route.applicant, false);
         let mut notes = Vec::new();
         let split = split(route, &mut resolver, &mut notes);
         for ((bind, listener), spot) in &places.spots {
@@ -157,6 +157,7 @@ fn record(
             bind: bind.clone(),
             sort_key,
             split: split.cloned(),
+            but_for: Default::default(),
         };
         out.streams.push((StreamId(id), Arc::new(stream)));
         return;

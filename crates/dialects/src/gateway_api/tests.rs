@@ -55,6 +55,7 @@ fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {
 
 fn load(documents: &[Value]) -> Input {
     let mut input = Input::default();
+    input.objects.tell_callers(true);
     input.objects.adopt(Adopt::Named(BTreeSet::from([
         "example.com/adopted".to_owned()
     ])));
@@ -133,6 +134,7 @@ fn translate_all(documents: &[Value]) -> Output {
         plans.push((gateway.clone(), translation.plan));
     }
     let mut references = BTreeSet::new();
+    let mut at_services = BTreeMap::new();
     let mut attached: BTreeMap<Name, BTreeMap<Arc<str>, usize>> = BTreeMap::new();
     let http = input.http_routes.iter().map(|route| {
         let translation = translate_http(route, &input.objects);
@@ -167,10 +169,16 @@ fn translate_all(documents: &[Value]) -> Output {
         let status = serde_json::to_value(status).expect("a status");
         output.statuses.insert(name, status);
         output.records.routes.extend(translation.routes);
+        for place in translation.binds {
+            // Several routes may want the same one.
+            at_services.insert(place.bind.id.clone(), place.bind);
+            references.insert(place.backend);
+        }
         output.records.tls.extend(translation.tls);
         output.records.streams.extend(translation.streams);
         references.extend(translation.backends);
     }
+    output.records.binds.extend(at_services.into_values());
     for (gateway, plan) in plans {
         let name = Name::of(&gateway.metadata);
         let Some(plan) = plan else { continue };

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::matcher::{Matcher, flag};
 use super::options::{prefix_edit, regex_edit};
+use super::policy;
 use super::reference;
 use super::select::Selector;
 use super::upstream::Destination;
@@ -181,9 +182,7 @@ impl Elsewhere {
         Self {
             host: text("hostRedirect"),
             https: fields.bool("httpsRedirect").unwrap_or(false),
-            port: fields
-                .raw("portRedirect")
-                .and_then(|port| u16::try_from(super::unwrapped(port).as_u64()?).ok()),
+            port: policy::number(fields, "portRedirect"),
             full: text("pathRedirect"),
             prefix: text("prefixRewrite"),
             regex: fields.object("regexRewrite").and_then(|it| regex_edit(&it)),

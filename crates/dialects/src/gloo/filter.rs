@@ -191,9 +191,16 @@ pub(super) fn retries(fields: &Fields<'_>) -> (Option<Arc<Retry>>, Option<Durati
     let attempts = fields
         .number::<u32>("numRetries")
         .filter(|count| *count > 0);
-    let codes = fields.list("retriableStatusCodes").into_iter();
-    let codes = codes.filter_map(|code| u16::try_from(code.as_u64()?).ok());
-    let codes: Vec<_> = codes.collect();
+    let mut codes = Vec::new();
+    for code in fields.list("retriableStatusCodes") {
+        match code.as_u64().and_then(|code| u16::try_from(code).ok()) {
+            Some(code) => codes.push(code),
+            None => {
+                let text = format!("{code} is not the status of an answer");
+                fields.refuse("retriableStatusCodes", "FieldInvalid", text);
+            }
+        }
+    }
     let mut retry = Retry {
         attempts: attempts.unwrap_or(1),
         statuses: Vec::new(),
@@ -213,6 +220,10 @@ pub(super) fn retries(fields: &Fields<'_>) -> (Option<Arc<Retry>>, Option<Durati
             let text = format!("{word:?} is not supported as a reason to try again");
             fields.refuse("retryOn", "RetryOnNotSupported", text);
         }
+    }
+    if !codes.is_empty() && !words.contains(&"retriable-status-codes") {
+        let text = "they count with retriable-status-codes in retryOn alone";
+        fields.refuse("retriableStatusCodes", "FieldDiffers", text);
     }
     let time = fields.text("perTryTimeout");
     let time = time.and_then(|text| duration(fields, "perTryTimeout", text));

@@ -251,7 +251,7 @@ pub(super) fn predicate(subject: Subject, test: Test, negate: bool) -> Predicate
 
 /// A flag, which may be wrapped.
 pub(super) fn flag(fields: &Fields<'_>, key: &str) -> Option<bool> {
-    let value = super::unwrapped(fields.raw(key)?).as_bool();
+    let value = fields.unwrapped(key)?.as_bool();
     if value.is_none() {
         fields.refuse(key, "FieldInvalid", "must be true or false");
     }

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::filter::{self, Headers, duration};
 use super::matcher::{Matcher, PathKind, flag};
+use super::policy;
 use super::status::CLOSED;
-use super::unwrapped;
 use crate::fields::Fields;
 use crate::objects::Name;
 use crate::shared::headers;
@@ -119,8 +119,7 @@ fn max_body(fields: &Fields<'_>) -> Option<u64> {
     let per_route = fields.object("bufferPerRoute")?;
     let is_off = per_route.bool("disabled").unwrap_or(false);
     let buffer = per_route.object("buffer")?;
-    let bytes = buffer.raw("maxRequestBytes").map(unwrapped)?;
-    bytes.as_u64().filter(|_| !is_off)
+    policy::number(&buffer, "maxRequestBytes").filter(|_| !is_off)
 }
 
 /// What the options of a route come to.
@@ -162,7 +161,7 @@ impl Options {
         };
         let timeout = time("timeout").unwrap_or(TIMEOUT);
         let text = |key: &str| {
-            let value = unwrapped(fields.raw(key)?).as_str();
+            let value = fields.unwrapped(key)?.as_str();
             if value.is_none() {
                 fields.refuse(key, "FieldInvalid", "must be a string");
             }

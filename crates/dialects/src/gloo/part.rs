@@ -100,7 +100,8 @@ pub(super) fn judge_listener_option(object: &Object, _: &Objects) -> Translation
     let findings = Findings::default();
     let root = Fields::new(&object.body, String::new(), &findings);
     if let Some(spec) = root.object("spec") {
-        spec.ignore("targetRefs");
+        let remedy = "listeners have settings of the gateway's own";
+        spec.unsupported("targetRefs", remedy);
         if let Some(options) = spec.object("options") {
             for key in options.keys() {
                 options.unsupported(key, "the gateway's listeners have settings of their own");

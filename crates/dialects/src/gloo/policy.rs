@@ -8,7 +8,6 @@ use routing::model::{
 };
 
 use super::filter::duration;
-use super::unwrapped;
 use crate::fields::Fields;
 
 /// Gloo's own default.
@@ -33,12 +32,23 @@ pub(super) fn plain() -> BackendPolicy {
     }
 }
 
-/// A whole number, which may be wrapped.
-fn number(fields: &Fields<'_>, key: &str) -> Option<u32> {
-    let value = unwrapped(fields.raw(key)?);
-    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+/// A whole number, which may be wrapped; large ones may be text, as in protocol buffers.
+pub(super) fn number<T: TryFrom<u64>>(fields: &Fields<'_>, key: &str) -> Option<T> {
+    let value = fields.unwrapped(key)?;
+    let text = || value.as_str()?.parse().ok();
+    let number = value.as_u64().or_else(text);
+    let number = number.and_then(|number| T::try_from(number).ok());
     if number.is_none() {
         fields.refuse(key, "FieldInvalid", "must be a whole number in range");
+    }
+    number
+}
+
+/// A number, which may be wrapped.
+fn float(fields: &Fields<'_>, key: &str) -> Option<f64> {
+    let number = fields.unwrapped(key)?.as_f64();
+    if number.is_none() {
+        fields.refuse(key, "FieldInvalid", "must be a number");
     }
     number
 }
@@ -79,7 +89,7 @@ pub(super) fn read(spec: &Fields<'_>) -> BackendPolicy {
         spec.findings().refuse("OneCheckOnly", more.path(), text);
     }
     out.outliers = spec.object("outlierDetection").map(|it| outliers(&it));
-    out.proxy_protocol = match spec.raw("proxyProtocolVersion").map(unwrapped) {
+    out.proxy_protocol = match spec.unwrapped("proxyProtocolVersion") {
         None => None,
         Some(version) if version == "V1" => Some(ProxyVersion::V1),
         Some(version) if version == "V2" => Some(ProxyVersion::V2),
@@ -98,7 +108,7 @@ fn balancer(config: &Fields<'_>, out: &mut BackendPolicy) {
     if let Some(least) = config.object("leastRequest") {
         out.balancer = Balancer::LeastRequest;
         out.slow_start = slow_start(&least);
-        if number(&least, "choiceCount").is_some_and(|count| count != 2) {
+        if number(&least, "choiceCount").is_some_and(|count: u32| count != 2) {
             least.refuse(
                 "choiceCount",
                 "ChoicesNotSupported",
@@ -113,13 +123,8 @@ fn balancer(config: &Fields<'_>, out: &mut BackendPolicy) {
     if let Some(ring) = config.object("ringHash") {
         let sizes = ring.object("ringHashConfig");
         let size = |key, default| {
-            let written = sizes
-                .as_ref()
-                .and_then(|sizes| sizes.raw(key))
-                .map(unwrapped);
-            written
-                .and_then(serde_json::Value::as_u64)
-                .unwrap_or(default)
+            let written = sizes.as_ref().and_then(|sizes| number(sizes, key));
+            written.unwrap_or(default)
         };
         out.balancer = Balancer::RingHash {
             min: size("minimumRingSize", 1024),
@@ -148,12 +153,8 @@ fn balancer(config: &Fields<'_>, out: &mut BackendPolicy) {
 
 fn slow_start(fields: &Fields<'_>) -> Option<SlowStart> {
     let slow = fields.object("slowStartConfig")?;
-    let aggression = slow
-        .raw("aggression")
-        .map(unwrapped)
-        .and_then(serde_json::Value::as_f64);
-    let percent = slow.raw("minWeightPercent").map(unwrapped);
-    let percent = percent.and_then(serde_json::Value::as_f64).unwrap_or(10.0);
+    let aggression = float(&slow, "aggression");
+    let percent = float(&slow, "minWeightPercent").unwrap_or(10.0);
     Some(SlowStart {
         window: time(&slow, "slowStartWindow")?,
         aggression: aggression.filter(|number| *number > 0.0).unwrap_or(1.0),
@@ -178,6 +179,7 @@ fn health(check: &Fields<'_>) -> Option<HealthCheck> {
                 host: http.str("host").unwrap_or_default().into(),
                 path: http.text("path").unwrap_or("/").into(),
                 expected,
+                failing: Vec::new(),
             }
         }
         (None, Some(tcp), _) => {
@@ -201,6 +203,7 @@ fn health(check: &Fields<'_>) -> Option<HealthCheck> {
     Some(HealthCheck {
         kind,
         interval: time(check, "interval").unwrap_or(Duration::from_secs(5)),
+        unhealthy_interval: time(check, "unhealthyInterval"),
         timeout: time(check, "timeout").unwrap_or(Duration::from_secs(5)),
         unhealthy: number(check, "unhealthyThreshold").unwrap_or(1),
         healthy: number(check, "healthyThreshold").unwrap_or(1),
@@ -210,7 +213,13 @@ fn health(check: &Fields<'_>) -> Option<HealthCheck> {
 
 /// With Envoy's defaults; enforcement is all or nothing here.
 fn outliers(fields: &Fields<'_>) -> OutlierDetection {
-    let enforced = |key, default: u32| number(fields, key).unwrap_or(default) > 0;
+    let enforced = |key: &str, default: u32| {
+        let percent = number(fields, key).unwrap_or(default);
+        if (1..100).contains(&percent) {
+            fields.refuse(key, "FieldDiffers", "enforced always, as with 100");
+        }
+        percent > 0
+    };
     let consecutive = number(fields, "consecutive5xx").unwrap_or(5);
     let gateway = number(fields, "consecutiveGatewayFailure").unwrap_or(5);
     let base = time(fields, "baseEjectionTime").unwrap_or(Duration::from_secs(30));

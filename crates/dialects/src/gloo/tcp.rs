@@ -75,8 +75,11 @@ impl Listener<'_> {
             (Some(single), _, _) => vec![Destination::read(&single, namespace, true)],
             (None, Some(multi), _) => {
                 let all = multi.objects("destinations").into_iter();
-                all.map(|it| Destination::read(&it, namespace, false))
-                    .collect()
+                let read = |it: Fields<'_>| {
+                    it.unsupported("options", "bytes are passed on as they are");
+                    Destination::read(&it, namespace, false)
+                };
+                all.map(read).collect()
             }
             (None, None, Some(group)) => {
                 let found = upstream::group(backends.reader, &group);
@@ -116,6 +119,7 @@ impl Listener<'_> {
             bind: bind.id.clone(),
             sort_key: SortKey(vec![self.object.created, at as i64]),
             split: Some(split),
+            but_for: Default::default(),
         };
         let id = StreamId(format!("gloo/Gateway/{}/{field}", self.object.name).into());
         if out.binds.iter().all(|(known, _)| *known != bind.id) {

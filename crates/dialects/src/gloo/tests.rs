@@ -2,8 +2,8 @@
 //! inputs does harm.
 
 use proptest::prelude::*;
-use routing::model::{Model, Visibility};
-use routing::{RequestView, Snapshot};
+use routing::Snapshot;
+use routing::model::Model;
 use serde_json::json;
 
 use super::*;
@@ -16,26 +16,6 @@ fn each_golden_case_translates_as_recorded() {
         let records = translate(&documents(&case.read("input.yaml")));
         case.check("records.yaml", &records);
     });
-}
-
-struct Get<'a>(&'a str);
-
-impl RequestView for Get<'_> {
-    fn method(&self) -> &str {
-        "GET"
-    }
-    fn host(&self) -> &str {
-        "shop.example"
-    }
-    fn path(&self) -> &str {
-        self.0
-    }
-    fn header(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn query(&self) -> &str {
-        ""
-    }
 }
 
 fn snapshot(records: &Records) -> Snapshot {
@@ -54,11 +34,7 @@ fn snapshot(records: &Records) -> Snapshot {
 }
 
 fn taken(snapshot: &Snapshot, path: &str) -> String {
-    let route = snapshot.select(Visibility::External, &Get(path));
-    route.map_or_else(String::new, |route| {
-        let origin = route.origin();
-        format!("{} {}", origin.name, origin.field)
-    })
+    testing::selected(snapshot, testing::Get("shop.example", path))
 }
 
 #[test]

@@ -40,7 +40,10 @@ pub(super) fn server(fields: &Fields<'_>, namespace: &str, reader: &Reader<'_>) 
         "handshakes have the gateway's own time",
     );
     fields.unsupported("ocspStaplePolicy", "no OCSP answers are stapled");
-    flag(fields, "disableTlsSessionResumption"); // A matter of speed only.
+    if flag(fields, "disableTlsSessionResumption") == Some(true) {
+        let text = "sessions are resumed, with keys that live as long as the gateway";
+        fields.refuse("disableTlsSessionResumption", "FieldNotSupported", text);
+    }
     let protocols = alpn(fields);
     let secret = fields
         .object("secretRef")
@@ -166,7 +169,10 @@ pub(super) fn upstream(
     other_sources(fields);
     let versions = parameters(fields);
     let one_way = flag(fields, "oneWayTls").unwrap_or(false);
-    fields.ignore("alpnProtocols"); // useHttp2 says what is spoken.
+    fields.unsupported(
+        "alpnProtocols",
+        "useHttp2 of the Upstream says what is spoken",
+    );
     fields.unsupported(
         "allowRenegotiation",
         "there is none in TLS 1.3, and none is allowed",

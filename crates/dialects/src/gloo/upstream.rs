@@ -16,7 +16,7 @@ use super::filter::Headers;
 use super::matcher::flag;
 use super::options::HostOptions;
 use super::status::Judgement;
-use super::{DIALECT, UPSTREAM, UPSTREAM_GROUP, policy, reference, tls, unwrapped};
+use super::{DIALECT, UPSTREAM, UPSTREAM_GROUP, policy, reference, tls};
 use crate::backend::{self, BackendRef, TargetKind, Unresolved};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, ExternalHost, Object, Translation};
@@ -50,12 +50,12 @@ impl Destination {
         if only {
             return Self::to(fields, namespace);
         }
-        let weight = fields.raw("weight").map(unwrapped);
-        let weight = weight.and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let weight = policy::number(fields, "weight").unwrap_or(0);
         let headers = fields.object("options").and_then(|options| {
             let headers = options
                 .object("headerManipulation")
                 .map(|it| Headers::read(&it));
+            options.unsupported("bufferPerRoute", "write it into the options of the route");
             HostOptions::read(&options); // What guards are asked for is refused.
             headers
         });
@@ -69,7 +69,7 @@ impl Destination {
                 headers: Headers::default(),
             },
         };
-        out.weight = u32::try_from(weight).unwrap_or(u32::MAX);
+        out.weight = weight;
         out.headers = headers.unwrap_or_default();
         out
     }
@@ -341,8 +341,7 @@ fn of_hosts(fields: &Fields<'_>, name: &Name) -> Result<Found, String> {
     let mut hosts = Vec::new();
     let mut sni = None;
     for host in fields.objects("hosts") {
-        let weight = host.raw("loadBalancingWeight").map(unwrapped);
-        let weight = weight.and_then(serde_json::Value::as_u64).unwrap_or(1);
+        let weight = policy::number(&host, "loadBalancingWeight").unwrap_or(1);
         sni = sni.or_else(|| host.text("sniAddr").map(Arc::from));
         host.unsupported(
             "healthCheckConfig",
@@ -351,7 +350,7 @@ fn of_hosts(fields: &Fields<'_>, name: &Name) -> Result<Found, String> {
         hosts.push(ExternalHost {
             host: host.str("addr").unwrap_or_default().into(),
             port: host.number("port").unwrap_or(0),
-            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            weight,
             locality: None,
         });
     }
@@ -359,7 +358,10 @@ fn of_hosts(fields: &Fields<'_>, name: &Name) -> Result<Found, String> {
         "serviceSpec",
         "functions are not called, requests are passed on",
     );
-    flag(fields, "autoSniRewrite"); // The name of the first host is asked for in any case.
+    if flag(fields, "autoSniRewrite") == Some(false) {
+        let text = "the name of the first host is asked for in any case; write sniAddr for another";
+        fields.refuse("autoSniRewrite", "FieldDiffers", text);
+    }
     let use_tls = flag(fields, "useTls").unwrap_or_else(|| hosts.iter().any(|it| it.port == 443));
     let first = hosts
         .first()

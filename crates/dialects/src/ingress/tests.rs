@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::networking::v1alpha1 as internal;
-use routing::model::{Backend, Model, Visibility};
-use routing::{RequestView, Snapshot};
+use routing::Snapshot;
+use routing::model::{Backend, Model};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -12,6 +12,7 @@ use super::*;
 use crate::backend;
 use crate::knative;
 use crate::objects::Name;
+use crate::testing;
 
 fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).expect("an object of this kind")
@@ -72,26 +73,6 @@ fn each_golden_case_translates_as_recorded() {
     });
 }
 
-struct Get<'a>(&'a str, &'a str);
-
-impl RequestView for Get<'_> {
-    fn host(&self) -> &str {
-        self.0
-    }
-    fn path(&self) -> &str {
-        self.1
-    }
-    fn header(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn method(&self) -> &str {
-        "GET"
-    }
-    fn query(&self) -> &str {
-        ""
-    }
-}
-
 fn snapshot(records: &Records) -> Snapshot {
     let model = Model {
         routes: records.routes.clone(),
@@ -101,11 +82,7 @@ fn snapshot(records: &Records) -> Snapshot {
 }
 
 fn field(snapshot: &Snapshot, host: &str, path: &str) -> String {
-    let route = snapshot.select(Visibility::External, &Get(host, path));
-    route.map_or_else(String::new, |route| {
-        let origin = route.origin();
-        format!("{} {}", origin.name, origin.field)
-    })
+    testing::selected(snapshot, testing::Get(host, path))
 }
 
 /// One Ingress with these paths; path `at` is answered by the route of its own field.

@@ -74,24 +74,33 @@ pub(super) fn read(object: &Object, spec: &Fields<'_>, place: &Place<'_>) -> Pol
         }
     };
     if let Some(provider) = spec.object("provider") {
-        provider.text("name");
+        let remedy = "write rules that allow or deny, or use the other gateways' kinds for \
+                      external authorization";
+        provider.unsupported("name", remedy);
     }
-    let mut rules = Vec::new();
-    for rule in spec.objects("rules") {
-        let reader = RuleReader {
-            place,
-            fails_closed: effect == Effect::Deny,
-        };
-        let all = reader.rule(&rule);
-        rules.extend(all.map(|all| AccessRule {
-            policy: object.name.to_string().into(),
-            all,
-        }));
-    }
+    let reader = RuleReader {
+        place,
+        fails_closed: effect == Effect::Deny,
+    };
+    let rules = reader.rules(spec, "rules", &object.name.to_string());
     Policy {
         effect: if is_trial { Effect::Audit } else { effect },
         rules,
     }
+}
+
+/// A list of rules of another kind that is written in the same way; `denies`: what cannot be judged
+/// counts as holding.
+pub(crate) fn rules(owner: &Fields<'_>, key: &str, policy: &str, denies: bool) -> Vec<AccessRule> {
+    let place = Place {
+        is_behind_gateway: false,
+        ports: None,
+    };
+    let reader = RuleReader {
+        place: &place,
+        fails_closed: denies,
+    };
+    reader.rules(owner, key, policy)
 }
 
 struct RuleReader<'p> {
@@ -103,6 +112,18 @@ struct RuleReader<'p> {
 type Groups = Vec<Vec<Vec<Predicate>>>;
 
 impl RuleReader<'_> {
+    fn rules(&self, owner: &Fields<'_>, key: &str, policy: &str) -> Vec<AccessRule> {
+        let mut rules = Vec::new();
+        for rule in owner.objects(key) {
+            let all = self.rule(&rule);
+            rules.extend(all.map(|all| AccessRule {
+                policy: policy.into(),
+                all,
+            }));
+        }
+        rules
+    }
+
     /// `None` if the rule can never hold.
     fn rule(&self, rule: &Fields<'_>) -> Option<Groups> {
         let mut groups: Groups = Vec::new();
@@ -219,7 +240,7 @@ impl RuleReader<'_> {
                 combine(values.iter().map(|value| path(value)), false),
             ),
             "hosts" => hosts(values),
-            "ports" => self.ports(values),
+            "ports" => self.ports(values, fields, key),
             _ => Condition::Unknown,
         }
     }
@@ -233,11 +254,22 @@ impl RuleReader<'_> {
         ask(Subject::Principal, test)
     }
 
-    fn ports(&self, values: &[&str]) -> Condition {
+    fn ports(&self, values: &[&str], fields: &Fields<'_>, key: &str) -> Condition {
+        let mut wanted = Vec::new();
+        for value in values {
+            match value.parse::<u16>() {
+                Ok(port) => wanted.push(port),
+                Err(_) => {
+                    let message = format!("{value:?} is no port");
+                    fields.refuse(key, "PortInvalid", message);
+                    return Condition::Unknown;
+                }
+            }
+        }
         let Some(ports) = self.place.ports else {
             return Condition::Holds;
         };
-        let mut wanted = values.iter().filter_map(|value| value.parse::<u16>().ok());
+        let mut wanted = wanted.into_iter();
         if wanted.any(|port| ports.contains(&port)) {
             Condition::Holds
         } else {
@@ -291,7 +323,7 @@ impl RuleReader<'_> {
             "request.auth.principal" => ask(Subject::RequestPrincipal, texts(values, false)),
             "request.auth.audiences" => ask(claim("aud"), texts(values, false)),
             "request.auth.presenter" => ask(claim("azp"), texts(values, false)),
-            "destination.port" => self.ports(values),
+            "destination.port" => self.ports(values, fields, list),
             other => {
                 let message = format!(
                     "{other:?} is not known here; a rule that allows does not hold with it, one \

@@ -53,6 +53,11 @@ pub(super) fn client_tls(fields: &Fields<'_>, about: &About<'_, '_>) -> Option<A
             let mut all = secrets(credential).into_iter();
             all.find_map(|name| about.reader.certificate(&name)?.as_ref().ok().cloned())
         });
+    if mode == "SIMPLE" && credential.is_some() && authorities.is_none() {
+        let message = "no Secret with authorities (ca.crt) is there under this name; those that \
+                       the machine trusts are trusted";
+        fields.refuse("credentialName", "CredentialMissing", message);
+    }
     if mode == "MUTUAL" && client.is_none() {
         let message = "no Secret with a certificate to show is named in credentialName, or it is \
                        not there";

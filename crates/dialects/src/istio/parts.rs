@@ -1,6 +1,6 @@
 //! Kinds that routes read, and kinds that are refused: what their own status says.
 
-use super::{authorization, conditions, destination_rule, service_entry, tokens};
+use super::{authorization, conditions, destination_rule, security, service_entry, tokens};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
@@ -65,45 +65,74 @@ fn target(spec: &Fields<'_>) {
     let mut references = spec.objects("targetRefs");
     references.extend(spec.object("targetRef"));
     for reference in references {
-        reference.text("group");
+        let group = reference.text("group").unwrap_or_default();
         reference.text("name");
         reference.unsupported(
             "namespace",
             "only objects of the policy's own namespace are targets",
         );
-        if let Some(kind) = reference.text("kind")
-            && !["Gateway", "Service"].contains(&kind)
-        {
+        let Some(kind) = reference.text("kind") else {
+            continue;
+        };
+        if !["Gateway", "Service"].contains(&kind) {
             let message = format!("{kind} is no target; Gateway and Service are");
             reference.refuse("kind", "TargetNotSupported", message);
+        } else if !security::is_group_of(kind, group) {
+            let message = format!("there is no {kind} in group {group:?}: the target is not found");
+            reference.refuse("group", "TargetNotSupported", message);
         }
     }
 }
 
 pub(super) fn peer_authentication(object: &Object, objects: &Objects) -> Translation {
     judge(object, objects, |spec, _| {
-        if let Some(selector) = spec.object("selector") {
-            selector.string_map("matchLabels");
-        }
+        let selector = spec.object("selector");
+        let mut is_strict = false;
         if let Some(mtls) = spec.object("mtls") {
-            mode(&mtls, "mode");
+            is_strict |= mode(&mtls);
         }
         if let Some(ports) = spec.object("portLevelMtls") {
             for port in ports.keys() {
                 if let Some(mtls) = ports.object(port) {
-                    mode(&mtls, "mode");
+                    is_strict |= mode(&mtls);
                 }
+            }
+        }
+        if let Some(selector) = selector {
+            let labels = selector.string_map("matchLabels");
+            if is_strict && !labels.is_empty() {
+                let labels: Vec<_> = labels
+                    .iter()
+                    .map(|(key, value)| format!("{key}={value}"))
+                    .collect();
+                let message = format!(
+                    "pods with {} are not closed to plain connections; use a NetworkPolicy for them",
+                    labels.join(",")
+                );
+                selector.refuse("matchLabels", "MutualTLSNotSupported", message);
             }
         }
     })
 }
 
-fn mode(fields: &Fields<'_>, key: &str) {
-    if let Some("STRICT") = fields.text(key) {
-        let message = "pods are spoken to in plain: STRICT is not enforced, and who reaches a pod's \
-                       address reaches the pod; there are no certificates of the mesh yet";
-        fields.refuse(key, "MutualTLSNotSupported", message);
+/// Whether it asks for what is held back.
+fn mode(fields: &Fields<'_>) -> bool {
+    let mode = fields.text("mode");
+    match mode {
+        None | Some("UNSET" | "PERMISSIVE" | "DISABLE") => {}
+        Some("STRICT") => {
+            let message = "held back: pods are spoken to in plain, STRICT is not enforced, and who \
+                           reaches a pod's address reaches the pod; there are no certificates of \
+                           the mesh yet: close the pods with a NetworkPolicy, or verify clients at \
+                           the gateway with a Gateway's tls.mode MUTUAL";
+            fields.refuse("mode", "MutualTLSNotSupported", message);
+        }
+        Some(other) => {
+            let message = format!("{other:?} is not STRICT, PERMISSIVE, DISABLE or UNSET");
+            fields.refuse("mode", "FieldInvalid", message);
+        }
     }
+    mode == Some("STRICT")
 }
 
 pub(super) fn sidecar(object: &Object, objects: &Objects) -> Translation {

@@ -104,10 +104,23 @@ fn selects(object: &Object, target: &Target<'_>) -> bool {
     }
 }
 
+/// Whether a group has the kind of a target.
+pub(super) fn is_group_of(kind: &str, group: &str) -> bool {
+    let groups: &[&str] = match kind {
+        "Gateway" => &["", "gateway.networking.k8s.io", "networking.istio.io"],
+        "Service" => &["", "core"],
+        _ => &[""],
+    };
+    groups.contains(&group)
+}
+
 /// Whether a `targetRef` names the target.
 fn names(reference: &Value, namespace: &str, target: &Target<'_>) -> bool {
     let text = |key: &str| reference[key].as_str().unwrap_or_default();
     let named = Name::new(namespace, text("name"));
+    if !is_group_of(text("kind"), text("group")) {
+        return false;
+    }
     match (target, text("kind")) {
         (Target::Gateway { gateways, .. }, "Gateway") => gateways.contains(&named),
         (Target::Workload { service, .. }, "Service") => **service == named,

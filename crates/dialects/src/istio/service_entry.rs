@@ -269,6 +269,13 @@ pub(super) fn judge(spec: &Fields<'_>) {
     }
     for endpoint in spec.objects("endpoints") {
         judge_workload(&endpoint);
+        if let Some(ports) = endpoint.object("ports") {
+            ports.pass_over();
+            for name in ports.keys().filter(|name| !names.contains(name)) {
+                let message = format!("the entry has no port of the name {name:?}");
+                ports.refuse(name, "PortMissing", message);
+            }
+        }
     }
     if let Some(selector) = spec.object("workloadSelector")
         && selector.string_map("labels").is_empty()

@@ -7,7 +7,8 @@ use routing::model::tls::{TlsAction, TlsHost, TlsId};
 use routing::model::{Arm, HostPattern, SortKey, Split};
 
 use super::destination::Finder;
-use super::place::{Place, gateway_name};
+use super::place::Place;
+use super::reach::Reach;
 use super::{conditions, names};
 use crate::backend::BackendRef;
 use crate::fields::Fields;
@@ -52,7 +53,7 @@ pub(super) fn translate(
         let Some(split) = split else { continue };
         backends.extend(finder.backends.take());
         for (number, wanted) in matches.iter().enumerate() {
-            for place in places.iter().filter(|place| wanted.is_for(place)) {
+            for place in places.iter().filter(|place| wanted.reach.has(place)) {
                 let key = (at, number);
                 out.tls.extend(record(object, place, wanted, key, &split));
             }
@@ -63,18 +64,7 @@ pub(super) fn translate(
 /// One match.
 struct Wanted {
     names: Vec<HostPattern>,
-    gateways: Option<Vec<String>>,
-    port: Option<u16>,
-    is_served: bool,
-}
-
-impl Wanted {
-    fn is_for(&self, place: &Place) -> bool {
-        let gateways = self.gateways.as_ref();
-        self.is_served
-            && gateways.is_none_or(|names| names.contains(&place.gateway))
-            && self.port.is_none_or(|port| place.port == Some(port))
-    }
+    reach: Reach,
 }
 
 fn names_of(fields: &Fields<'_>, object: &Object) -> Wanted {
@@ -89,27 +79,8 @@ fn names_of(fields: &Fields<'_>, object: &Object) -> Wanted {
             "write the names that clients ask for",
         );
     }
-    let namespace = &object.name.namespace;
-    let gateways = fields.has("gateways").then(|| {
-        let names = fields.strings("gateways").into_iter();
-        names.map(|name| gateway_name(name, namespace)).collect()
-    });
-    let mut is_served = true;
-    for key in [
-        "destinationSubnets",
-        "sourceSubnet",
-        "sourceLabels",
-        "sourceNamespace",
-    ] {
-        is_served &= !fields.has(key);
-        fields.unsupported(key, "the match is not served with it; remove it");
-    }
-    Wanted {
-        names,
-        gateways,
-        port: fields.number("port"),
-        is_served,
-    }
+    let reach = Reach::read(fields, object);
+    Wanted { names, reach }
 }
 
 /// Where a rule's connections go.

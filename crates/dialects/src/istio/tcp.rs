@@ -7,7 +7,8 @@ use routing::model::tls::{TlsAction, TlsHost, TlsId};
 use routing::model::{SortKey, Split, Stream, StreamId};
 
 use super::destination::Finder;
-use super::place::{Carries, Place, gateway_name};
+use super::place::{Carries, Place};
+use super::reach::Reach;
 use super::{conditions, sni};
 use crate::backend::BackendRef;
 use crate::fields::Fields;
@@ -39,67 +40,17 @@ pub(super) fn translate(
         finder.is_stream = true;
         let split = sni::split(rule, &finder);
         let written = rule.objects("match");
-        let mut matches: Vec<_> = written
-            .iter()
-            .map(|one| Wanted::read(one, object))
-            .collect();
+        let mut matches: Vec<_> = written.iter().map(|one| Reach::read(one, object)).collect();
         if written.is_empty() {
-            matches.push(Wanted::everything());
+            matches.push(Reach::everything());
         }
         let Some(split) = split else { continue };
         backends.extend(finder.backends.take());
-        for (number, wanted) in matches.iter().enumerate() {
-            for place in places.iter().filter(|place| wanted.is_for(place)) {
+        for (number, reach) in matches.iter().enumerate() {
+            for place in places.iter().filter(|place| reach.has(place)) {
                 record(object, place, (at, number), &split, out);
             }
         }
-    }
-}
-
-/// One match.
-struct Wanted {
-    gateways: Option<Vec<String>>,
-    port: Option<u16>,
-    is_served: bool,
-}
-
-impl Wanted {
-    fn everything() -> Self {
-        Self {
-            gateways: None,
-            port: None,
-            is_served: true,
-        }
-    }
-
-    fn read(fields: &Fields<'_>, object: &Object) -> Self {
-        let namespace = &object.name.namespace;
-        let gateways = fields.has("gateways").then(|| {
-            let names = fields.strings("gateways").into_iter();
-            names.map(|name| gateway_name(name, namespace)).collect()
-        });
-        let mut is_served = true;
-        for key in [
-            "destinationSubnets",
-            "sourceSubnet",
-            "sourceLabels",
-            "sourceNamespace",
-        ] {
-            is_served &= !fields.has(key);
-            fields.unsupported(key, "the match is not served with it; remove it");
-        }
-        Self {
-            gateways,
-            port: fields.number("port"),
-            is_served,
-        }
-    }
-
-    fn is_for(&self, place: &Place) -> bool {
-        let gateways = self.gateways.as_ref();
-        self.is_served
-            && gateways.is_none_or(|names| names.contains(&place.gateway))
-            && self.port.is_none_or(|port| place.port == Some(port))
     }
 }
 
@@ -123,6 +74,7 @@ fn record(
                 bind,
                 sort_key,
                 split: Some(split.clone()),
+                but_for: Default::default(),
             };
             out.streams.push((StreamId(id.into()), Arc::new(stream)));
         }

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use api::networking::v1alpha1 as internal;
 use k8s_openapi::api::networking::v1::Ingress;
+use routing::Snapshot;
 use routing::model::tls::{Certificate, PrivateKey, TlsHost, TlsId};
-use routing::model::{Backend, Bind, BindId, Model, Route, RouteId, Visibility};
-use routing::{RequestView, Snapshot};
+use routing::model::{Backend, Bind, BindId, Model, Route, RouteId};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::backend::{self, BackendRef};
 use crate::foreign::{BackendSpec, Kind, Object, Translation, kinds};
 use crate::objects::{Name, Objects};
-use crate::{ingress, knative};
+use crate::{ingress, knative, testing};
 
 mod properties;
 
@@ -218,33 +218,9 @@ fn there_are_enough_cases() {
     assert!(count >= 50, "{count}");
 }
 
-struct Get<'a>(&'a str, &'a str);
-
-impl RequestView for Get<'_> {
-    fn host(&self) -> &str {
-        self.0
-    }
-    fn path(&self) -> &str {
-        self.1
-    }
-    fn header(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn method(&self) -> &str {
-        "GET"
-    }
-    fn query(&self) -> &str {
-        ""
-    }
-}
-
 /// Field of the route that takes a request, with the object's name.
 fn selected(snapshot: &Snapshot, host: &str, path: &str) -> String {
-    let route = snapshot.select(Visibility::External, &Get(host, path));
-    route.map_or_else(String::new, |route| {
-        let origin = route.origin();
-        format!("{} {}", origin.name, origin.field)
-    })
+    testing::selected(snapshot, testing::Get(host, path))
 }
 
 #[test]

@@ -69,6 +69,10 @@ pub(super) fn read(tls: &Fields<'_>) -> Option<Option<ServerTls>> {
             "put the certificate into a Secret and name it in credentialName",
         );
     }
+    if clients == Clients::None {
+        let remedy = "clients are asked for certificates with mode MUTUAL alone";
+        tls.unsupported("caCertCredentialName", remedy);
+    }
     tls.unsupported("cipherSuites", "the gateway offers its own");
     tls.unsupported("workloadSelector", "there is one gateway");
     let unchecked = CHECKS.iter().filter(|key| tls.has(key)).count();

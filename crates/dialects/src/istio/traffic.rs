@@ -197,9 +197,23 @@ fn outliers(fields: &Fields<'_>) -> OutlierDetection {
         .bool("splitExternalLocalOriginErrors")
         .unwrap_or(false);
     let local = fields.number::<u32>("consecutiveLocalOriginFailures");
+    if local.is_some() && !split {
+        let message = "it counts with splitExternalLocalOriginErrors alone, set that to true";
+        fields.refuse(
+            "consecutiveLocalOriginFailures",
+            "FieldNotSupported",
+            message,
+        );
+    }
     let duration = |key: &str| fields.parse(key, values::duration);
     let base = duration("baseEjectionTime").unwrap_or(Duration::from_secs(30));
     let percent = |key: &str| fields.number::<u32>(key).map(|percent| percent.min(100));
+    if old.is_some() && fields.has("consecutive5xxErrors") {
+        fields.unsupported(
+            "consecutiveErrors",
+            "consecutive5xxErrors decides, remove it",
+        );
+    }
     fields.unsupported("outlierDetectionHttpErrorCodes", "5xx answers are errors");
     OutlierDetection {
         consecutive_5xx: errors.unwrap_or(5),
@@ -231,6 +245,9 @@ fn balancer(fields: &Fields<'_>, policy: &mut BackendPolicy) {
         consistent_hash(&hash, policy);
     }
     let old = fields.parse("warmupDurationSecs", values::duration);
+    if old.is_some() && fields.has("warmup") {
+        fields.unsupported("warmupDurationSecs", "warmup decides, remove it");
+    }
     let mut slow_start = old.map(|window| (window, 10.0, 1.0));
     if let Some(warmup) = fields.object("warmup") {
         let least = warmup.float("minimumPercent").unwrap_or(10.0);

@@ -6,14 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::names::annotation;
 use api::networking::v1alpha1 as networking;
 use routing::model::{
-    Action, Arm, Filters, HeaderMatch, HeaderOps, HostPattern, Match, Origin, PathMatch, Route,
-    RouteId, SortKey, Split, TextMatch, Visibility,
+    Action, Arm, Filters, HeaderMatch, HeaderOps, HostPattern, Match, Origin, PathMatch, Protocol,
+    Route, RouteId, SortKey, Split, TextMatch, Visibility,
 };
 
 use super::{Translation, hash, rule_hosts};
-use crate::backend;
+use crate::backend::{self, TargetKind};
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::objects::{Name, Objects, Reader};
 use crate::overlay::{self, Policies};
@@ -295,8 +296,15 @@ impl Translator<'_> {
             );
             self.out.diagnostics.push(diagnostic);
         }
+        // The pods of a revision speak what its port says, and nothing else.
+        let over_http1 = self.disables_http2()
+            && target.protocol() == Protocol::H2c
+            && !matches!(target.kind, TargetKind::Revision(_));
         let mut reference = target.reference;
         let guards = overlay::at_backend(&self.reader, &mut reference);
+        if over_http1 && reference.variant.is_none() {
+            reference.variant = Some(backend::HTTP1.into());
+        }
         let mut arm = Arm {
             request_headers,
             ..Arm::new(weight, reference.id())
@@ -304,6 +312,12 @@ impl Translator<'_> {
         arm.filters.guards = guards;
         self.out.backends.insert(reference);
         Ok(arm)
+    }
+
+    fn disables_http2(&self) -> bool {
+        let annotations = self.ingress.metadata.annotations.as_ref();
+        let value = annotations.and_then(|all| all.get(annotation::DISABLE_HTTP2));
+        value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     /// appendHeaders replace what the client sent.

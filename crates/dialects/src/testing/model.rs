@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::backend::{self, BackendRef};
 use crate::foreign::{self, BackendSpec, Object};
+use crate::gateway_api::RouteKind;
 use crate::objects::{Name, Objects};
 use crate::{gateway_api, ingress, knative};
 
@@ -71,6 +72,9 @@ pub(crate) fn of(documents: &[Value], objects: &mut Objects) -> Made {
         roots.take(document, objects);
     }
     let mut made = Made::default();
+    for route in &roots.routes {
+        objects.put_route(RouteKind::Http, &Name::of(&route.metadata), true);
+    }
     for object in &roots.foreign {
         made.foreign(object, objects);
     }

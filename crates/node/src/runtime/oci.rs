@@ -32,6 +32,7 @@ use self::network::{Network, NetworkError, Networks};
 use self::sandbox::{Bind, Root};
 use self::share::Sharing;
 use super::{DEFAULT_PATH, Failure, Runtime, Sandbox, Start, forward};
+use crate::callers::{Callers, Known};
 use crate::identity;
 use crate::spawner::{self, Launch, Process, Spawner, Stdio};
 use crate::sys;
@@ -46,6 +47,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 /// Containers of this machine. Needs root on Linux.
 pub struct OciRuntime {
     spawner: Spawner,
+    callers: Callers,
     networks: Networks,
     cgroup_v1: Vec<String>,
     /// Every run of a container has a group of its own: the last run's may still be around.
@@ -57,6 +59,8 @@ pub struct OciRuntime {
 /// What a pod's containers share beyond [`Sandbox`].
 struct Shared {
     /// `None` for a pod in the machine's network.
+    /// Before the network: its address is another pod's at once.
+    _known: Option<Known>,
     network: Option<Network>,
     /// By container; a group outlives its container so that its counters can be read.
     cgroups: Mutex<HashMap<String, Cgroup>>,
@@ -91,7 +95,11 @@ impl Shared {
 
 impl OciRuntime {
     /// Makes the pods' bridge and removes what an earlier process left behind.
-    pub(crate) async fn start(spawner: Spawner, tasks: &Tasks) -> Result<Self, NetworkError> {
+    pub(crate) async fn start(
+        spawner: Spawner,
+        callers: Callers,
+        tasks: &Tasks,
+    ) -> Result<Self, NetworkError> {
         let networks = Networks::start(tasks).await?;
         // The bridge's number is ours alone, so groups of that number are nobody's.
         let number = networks.number;
@@ -101,6 +109,7 @@ impl OciRuntime {
         }
         Ok(Self {
             spawner,
+            callers,
             networks,
             cgroup_v1: Cgroup::v1_controllers(),
             runs: AtomicU64::new(0),
@@ -147,7 +156,10 @@ impl OciRuntime {
         etc::write(pod, &directory, pod_ip, self.dns.get().copied())
             .map_err(|error| Failure::sandbox(format!("cannot write the pod's files: {error}")))?;
         let sharing = Sharing::make(pod, network.as_ref(), &self.spawner).await?;
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let own = network.as_ref().map(|network| network.ip.into());
         let shared = Shared {
+            _known: own.map(|address| self.callers.add(address, namespace)),
             network,
             cgroups: Mutex::default(),
             sharing,

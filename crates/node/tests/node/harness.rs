@@ -174,6 +174,7 @@ pub(crate) fn node_settings(dir: PathBuf) -> Settings {
         shutdown_grace: Duration::from_secs(5),
         api: Some(([10, 96, 0, 1], 443).into()),
         zone: None,
+        callers: Default::default(),
     }
 }
 

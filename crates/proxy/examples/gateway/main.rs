@@ -68,6 +68,7 @@ async fn gateway(
         limits: Limits::STANDARD,
         https_port: None,
         issuer: None,
+        callers: None,
         access_log: None,
     };
     let _gateway = proxy::start(settings, snapshots, activator, &tasks)?;

@@ -18,13 +18,14 @@ use crate::worker::Worker;
 /// A head that is longer than this is not one.
 const LONGEST_HEAD: usize = 16 * 1024;
 
-/// Whether the endpoint passes. The caller bounds the time.
+/// Whether the check says anything about the endpoint, which passes then. The caller bounds the
+/// time.
 pub(super) async fn probe(
     worker: &Worker,
     backend: &Backend,
     address: SocketAddr,
     kind: &HealthKind,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     let version = backend
         .policy
         .as_ref()
@@ -42,21 +43,27 @@ pub(super) async fn probe(
     };
     let mut stream = upstream::open(worker, backend, protocol, address, &opening).await?;
     match kind {
-        HealthKind::Tcp => Ok(()),
+        HealthKind::Tcp => Ok(true),
         HealthKind::Http {
             host,
             path,
             expected,
+            failing,
         } => {
             let status = http(&mut stream, host, path).await?;
-            let is_expected = |range: &(u16, u16)| (range.0..range.1).contains(&status);
-            if expected.iter().any(is_expected) {
-                Ok(())
-            } else {
+            let is_in = |range: &(u16, u16)| (range.0..range.1).contains(&status);
+            if expected.iter().any(is_in) {
+                Ok(true)
+            } else if failing.is_empty() || failing.iter().any(is_in) {
                 Err(io::Error::other(format!("it answered {status}")))
+            } else {
+                Ok(false)
             }
         }
-        HealthKind::Grpc { service } => grpc::check(&mut stream, address, service).await,
+        HealthKind::Grpc { service } => {
+            grpc::check(&mut stream, address, service).await?;
+            Ok(true)
+        }
     }
 }
 

@@ -49,6 +49,7 @@ mod tests {
         let rules = HealthCheck {
             kind: HealthKind::Tcp,
             interval: Duration::from_secs(1),
+            unhealthy_interval: None,
             timeout: Duration::from_secs(1),
             unhealthy: 3,
             healthy: 2,

@@ -337,5 +337,7 @@ impl Requests for NoRequests {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod steps;
 #[cfg(test)]
 mod tests;

@@ -117,9 +117,11 @@ fn target(
         head.target = pseudo.path.ok_or(Malformed)?;
         let path = text(head.target);
         let is_path = path.starts_with(b"/") || (path == b"*" && method == b"OPTIONS");
-        let is_clean = path
-            .iter()
-            .all(|byte| *byte > b' ' && *byte != 0x7f && *byte != b'#');
+        // As the parser of HTTP/1 has it: beyond ASCII what is UTF-8.
+        let is_clean = std::str::from_utf8(path).is_ok()
+            && path
+                .iter()
+                .all(|byte| *byte > b' ' && *byte != 0x7f && *byte != b'#');
         if !(is_path && is_clean && matches!(scheme, b"http" | b"https")) {
             return Err(Malformed);
         }

@@ -59,6 +59,12 @@ impl Default for Decoder {
 }
 
 impl Decoder {
+    /// Bytes that the table counts.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
     /// Decodes a whole block and hands every field, name and value, to `field`.
     pub(crate) fn decode(
         &mut self,

@@ -16,6 +16,7 @@ fn check(kind: HealthKind) -> HealthCheck {
     HealthCheck {
         kind,
         interval: Duration::from_millis(10),
+        unhealthy_interval: None,
         timeout: Duration::from_secs(5),
         unhealthy: 2,
         healthy: 2,
@@ -28,6 +29,7 @@ fn http() -> HealthKind {
         host: "check.example".into(),
         path: "/healthz".into(),
         expected: vec![(200, 201), (204, 205)],
+        failing: Vec::new(),
     }
 }
 
@@ -115,6 +117,40 @@ async fn a_check_may_ask_another_port() {
     };
     let gateway = gateway(check, &[server.address]).await;
     until_unhealthy(&gateway, 1).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_neither_expected_nor_failing_says_nothing() {
+    let (server, is_well) = checked().await;
+    is_well.store(false, Ordering::SeqCst);
+    let mut check = check(http());
+    if let HealthKind::Http { failing, .. } = &mut check.kind {
+        failing.push((503, 504));
+    }
+    let gateway = gateway(check, &[server.address, dead().await]).await;
+    until_unhealthy(&gateway, 1).await;
+    for _ in 0..10 {
+        assert_eq!(ask(gateway.address, GET).await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_well_is_checked_at_an_interval_of_its_own() {
+    let (server, is_well) = checked().await;
+    is_well.store(false, Ordering::SeqCst);
+    let check = HealthCheck {
+        interval: Duration::from_secs(3600),
+        unhealthy_interval: Some(Duration::from_millis(10)),
+        ..check(http())
+    };
+    let gateway = gateway(check, &[server.address]).await;
+    until_unhealthy(&gateway, 1).await;
+    is_well.store(true, Ordering::SeqCst);
+    let name = "suimon_gateway_endpoints_unhealthy{";
+    eventually("checks pass", || {
+        !gateway.gateway.metrics().render().contains(name)
+    })
+    .await;
 }
 
 /// A server of the test, which ends with the test's runtime.

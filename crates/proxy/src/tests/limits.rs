@@ -204,6 +204,7 @@ async fn a_port_that_is_taken_is_an_error_at_once() {
         limits: Limits::STANDARD,
         https_port: None,
         issuer: None,
+        callers: None,
         access_log: None,
     };
     let error =

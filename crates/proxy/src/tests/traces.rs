@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use otlp::{Counts, Endpoint, Exporter, Protocol, Settings};
-use testkit::http::{Body, Message, RawServer, ask, eventually};
+use testkit::http::{Message, RawServer, ask, eventually};
 
 use super::{Gateway, revision};
 use crate::Tracing;
@@ -27,20 +27,7 @@ impl Collector {
 
 /// A gateway in front of an echo that traces this share.
 async fn tracing(rate: f64) -> (Gateway, RawServer, Collector) {
-    let taken = Arc::new(Mutex::new(Vec::new()));
-    let bodies = Arc::clone(&taken);
-    let server = RawServer::start(move |mut stream| {
-        let bodies = Arc::clone(&bodies);
-        async move {
-            while let Some(request) = stream.read_message(Body::Request).await {
-                bodies.lock().expect("no panic").extend(request.body);
-                stream
-                    .send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                    .await;
-            }
-        }
-    })
-    .await;
+    let (server, taken) = RawServer::keeping().await;
     let backend = RawServer::echoing().await;
     let mut gateway = Gateway::start().await;
     gateway.serve(revision("r", &[backend.address]));

@@ -114,6 +114,7 @@ pub(crate) async fn serve(
     }
     let client = Client {
         principal: principal(&tls, stream.session()),
+        namespace: worker.namespace_of(peer.ip()).filter(|_| entry.is_strict()),
         peer: Peer::of(peer, own, true),
         entry,
         tls: Some(tls),
@@ -204,20 +205,60 @@ async fn hello(socket: &mut TcpStream) -> Result<(Accepted, Vec<u8>, usize), Han
             }
             return Err(HandshakeError::NotTls);
         }
-        while fed < raw.len() {
-            fed += acceptor.read_tls(&mut &raw[fed..])?;
-            match acceptor.accept() {
-                Ok(Some(accepted)) => return Ok((accepted, raw, fed)),
-                Ok(None) => {}
-                Err((error, mut alert)) => {
-                    let mut record = Vec::new();
-                    alert.write_all(&mut record)?;
-                    socket.write_all(&record).await?;
-                    return Err(error.into());
-                }
+        match greet(&mut acceptor, &raw, &mut fed)? {
+            Ok(Some(accepted)) => return Ok((accepted, raw, fed)),
+            Ok(None) => {}
+            Err((error, alert)) => {
+                socket.write_all(&alert).await?;
+                return Err(error.into());
             }
         }
     }
+}
+
+/// What the client hello came to, or what to tell the client and why.
+type Greeted = Result<Option<Accepted>, (rustls::Error, Vec<u8>)>;
+
+/// Hands over what was read since the last time, and not more than the hello needs.
+fn greet(acceptor: &mut Acceptor, raw: &[u8], fed: &mut usize) -> io::Result<Greeted> {
+    while *fed < raw.len() {
+        *fed += acceptor.read_tls(&mut &raw[*fed..])?;
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Ok(Ok(Some(accepted))),
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                let mut record = Vec::new();
+                alert.write_all(&mut record)?;
+                return Ok(Err((error, record)));
+            }
+        }
+    }
+    Ok(Ok(None))
+}
+
+/// A client hello in two parts: what it is does not depend on where it was cut. Called by tests and
+/// by a fuzz target; the first byte says where.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(input: &[u8]) {
+    let Some((cut, raw)) = input.split_first() else {
+        return;
+    };
+    let read = |cuts: &[usize]| {
+        let (mut acceptor, mut fed) = (Acceptor::default(), 0);
+        for cut in cuts {
+            match greet(&mut acceptor, &raw[..*cut], &mut fed) {
+                Ok(Ok(Some(accepted))) => {
+                    let hello = accepted.client_hello();
+                    return Some(hello.server_name().map(str::to_owned));
+                }
+                Ok(Ok(None)) => assert_eq!(fed, *cut, "not all was looked at"),
+                Ok(Err(_)) | Err(_) => return None,
+            }
+        }
+        None
+    };
+    let cut = usize::from(*cut).min(raw.len());
+    assert_eq!(read(&[raw.len()]), read(&[cut, raw.len()]));
 }
 
 /// Gives a session what was read before it existed.

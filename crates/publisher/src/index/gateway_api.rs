@@ -4,6 +4,7 @@
 //! translated again. A route is replaced in one step; nothing waits for what it names, because
 //! this API wants what is missing to be answered with 500.
 
+mod mesh;
 mod policies;
 mod sets;
 
@@ -46,6 +47,7 @@ pub(super) struct State {
     policies: policies::Policies,
     addresses: Addresses,
     pub(super) binds: Binds,
+    services: mesh::Services,
     due: Due,
 }
 
@@ -84,6 +86,8 @@ struct HeldRoute {
     routes: Few<RouteId>,
     tls: Few<TlsId>,
     streams: Few<StreamId>,
+    /// At Services.
+    binds: Few<BindId>,
     backends: Few<BackendRef>,
     attached: Few<(Name, Arc<str>)>,
     attached_sets: Few<(Name, Arc<str>)>,
@@ -128,6 +132,7 @@ impl State {
             sets: sets::ListenerSets::default(),
             policies: policies::Policies::default(),
             addresses: Addresses::new(range),
+            services: mesh::Services::default(),
             binds: Binds::new(sockets),
             due: Due::default(),
         }
@@ -354,6 +359,7 @@ impl Index {
                     routes: Few::default(),
                     tls: Few::default(),
                     streams: Few::default(),
+                    binds: Few::default(),
                     backends: Few::default(),
                     attached: Few::default(),
                     attached_sets: Few::default(),
@@ -362,6 +368,8 @@ impl Index {
                     reads: Few::default(),
                 };
                 state.routes.insert(key.clone(), held);
+                let changed = self.objects.put_route(key.kind, &key.name, true);
+                self.mark(changed);
             }
         }
         if !is_same {
@@ -374,6 +382,8 @@ impl Index {
             return;
         };
         self.gateway_api.due.routes.insert(key.clone());
+        let changed = self.objects.put_route(key.kind, &key.name, false);
+        self.mark(changed);
         let consumer = Consumer::Route(key.clone());
         self.dirty.remove(&consumer);
         self.set_reads(&consumer, &held.reads, &Few::default());
@@ -386,6 +396,7 @@ impl Index {
         for id in held.streams.iter() {
             self.compiler.remove_stream(id);
         }
+        self.unwant_service_binds(held.binds.iter(), key, now);
         let none = Few::default();
         self.count(&held.attached, &none);
         self.count_in_sets(&held.attached_sets, &none);
@@ -438,6 +449,8 @@ impl Index {
 
     fn replace_route(&mut self, key: &RouteKey, mut translation: RouteTranslation, now: Instant) {
         self.replace_streams(key, &mut translation);
+        let binds = std::mem::take(&mut translation.binds);
+        self.replace_service_binds(key, binds, now);
         let Some(held) = self.gateway_api.routes.get_mut(key) else {
             return;
         };
@@ -490,6 +503,7 @@ impl Index {
         for id in self.gateway_api.binds.settle(now).await {
             self.settle_foreign_bind(&id);
             let state = &mut self.gateway_api;
+            state.due.routes.extend(state.services.routes_at(&id));
             let of = state.gateways.iter();
             let owners = of.filter(|(_, held)| held.binds.iter().any(|bind| *bind == id));
             for (name, held) in owners {
@@ -497,6 +511,7 @@ impl Index {
                 state.due.sets.extend(held.sets.iter().cloned());
             }
         }
+        self.end_service_binds(now);
     }
 
     /// What is to be told now that everything so far is served.
@@ -524,7 +539,7 @@ impl Index {
         let routes = due.routes.into_iter().map(|key| {
             let outcome = state.routes.get(&key).map(|held| RouteOutcome {
                 generation: held.written.generation(),
-                parents: held.parents.clone(),
+                parents: state.parents(held),
             });
             (key, outcome)
         });

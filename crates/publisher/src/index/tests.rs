@@ -1,30 +1,11 @@
 //! What each change costs, and what is served while something is missing.
 
 use super::*;
+use crate::asked::Get;
 use proptest::prelude::*;
-use routing::{CompiledAction, RequestView, Visibility};
+use routing::{CompiledAction, Visibility};
 use serde_json::{Value, json};
 use std::collections::HashSet;
-
-struct Get(&'static str);
-
-impl RequestView for Get {
-    fn host(&self) -> &str {
-        self.0
-    }
-    fn path(&self) -> &str {
-        "/"
-    }
-    fn header(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn method(&self) -> &str {
-        "GET"
-    }
-    fn query(&self) -> &str {
-        ""
-    }
-}
 
 /// An index that is rebuilt after every change, and the snapshot it gave last.
 struct Rig {
@@ -54,7 +35,9 @@ impl Rig {
 
     /// The backend that a host's requests go to.
     fn backend(&self, host: &'static str) -> Option<String> {
-        let route = self.snapshot.select(Visibility::External, &Get(host))?;
+        let route = self
+            .snapshot
+            .select(Visibility::External, &Get::root(host))?;
         let CompiledAction::Forward(split) = &route.action else {
             panic!("not forwarded")
         };

@@ -1,6 +1,7 @@
 //! Objects in files are judged as the gateway would judge them.
 
 use super::*;
+use crate::asked::Get;
 use crate::tests::kinds::KINDS;
 use serde_json::json;
 
@@ -61,26 +62,6 @@ fn a_route_is_judged_at_the_gateway_that_the_files_have() {
     );
     let listener = "Gateway default/edge spec.listeners[http] Refused".to_owned();
     assert!(lines.contains(&listener), "{lines:?}");
-}
-
-struct Get(&'static str, &'static str);
-
-impl routing::RequestView for Get {
-    fn host(&self) -> &str {
-        self.0
-    }
-    fn path(&self) -> &str {
-        self.1
-    }
-    fn header(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn method(&self) -> &str {
-        "GET"
-    }
-    fn query(&self) -> &str {
-        ""
-    }
 }
 
 /// Where a request goes: the shared listeners' answer, or that of the only bind.

@@ -8,30 +8,11 @@ use kube::Api;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use lifecycle::{Snapshots, Tasks, snapshot_channel};
 use reconcile::Cluster;
-use routing::{RequestView, Snapshot, Visibility};
+use routing::{Snapshot, Visibility};
 use serde_json::{Value, json};
 
 use super::kinds::KINDS;
-
-struct Get(&'static str);
-
-impl RequestView for Get {
-    fn host(&self) -> &str {
-        self.0
-    }
-    fn path(&self) -> &str {
-        "/"
-    }
-    fn header(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn method(&self) -> &str {
-        "GET"
-    }
-    fn query(&self) -> &str {
-        ""
-    }
-}
+use crate::asked::Get;
 
 struct Rig {
     client: kube::Client,
@@ -95,7 +76,7 @@ impl Rig {
         let mut snapshots = self.snapshots.clone();
         let is_served = |snapshots: &Snapshots<Snapshot>| {
             let snapshot = snapshots.current_owned();
-            let route = snapshot.select(Visibility::External, &Get(host));
+            let route = snapshot.select(Visibility::External, &Get::root(host));
             route.is_some() == wanted
         };
         let reached = async {

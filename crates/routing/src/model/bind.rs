@@ -1,5 +1,6 @@
 //! Sockets that serve tables of their own, apart from the gateway's shared listeners.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub struct Bind {
     /// never gets a route of a wider one. Between them, routes of wider hosts are tried too.
     pub sealed: Vec<HostPattern>,
     /// What comes is passed on as it is, where the bind's first [`Stream`] says; there is no HTTP.
+    /// A stream of a bind without this is for whom the bind has no routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<Transport>,
 }
@@ -80,4 +82,8 @@ pub struct Stream {
     pub sort_key: SortKey,
     /// `None` closes every connection. An arm with something `instead` closes its share.
     pub split: Option<Split>,
+    /// At a bind for HTTP: the namespaces whose pods' connections are HTTP; all others' are passed
+    /// on.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub but_for: BTreeSet<Arc<str>>,
 }

@@ -223,11 +223,25 @@ pub enum Credentials {
 pub struct Secret(pub Arc<str>);
 
 impl Secret {
-    /// Whether passwords can be compared with it: `{PLAIN}`, `{SHA}`, `$apr1$` or bcrypt. Other
-    /// hashes match no password, so dialects report them.
+    /// Whether passwords can be compared with it: `{PLAIN}`, `{SHA}`, `$apr1$`, bcrypt, or SHA-crypt
+    /// (`$5$`, `$6$`) with at most a million rounds. Other hashes match no password, so they are
+    /// reported.
     pub fn is_password_hash(&self) -> bool {
+        const MOST_ROUNDS: u32 = 1_000_000;
         let known = ["{PLAIN}", "{SHA}", "$apr1$", "$2a$", "$2b$", "$2y$"];
-        known.iter().any(|kind| self.0.starts_with(kind))
+        let sha_crypt = ["$5$", "$6$"].iter();
+        let mut sha_crypt = sha_crypt.filter_map(|kind| self.0.strip_prefix(kind));
+        let is_sha_crypt = sha_crypt.any(|rest| {
+            let rounds = rest
+                .strip_prefix("rounds=")
+                .and_then(|rest| rest.split('$').next());
+            rounds.is_none_or(|rounds| {
+                rounds
+                    .parse()
+                    .is_ok_and(|rounds: u32| rounds <= MOST_ROUNDS)
+            })
+        });
+        is_sha_crypt || known.iter().any(|kind| self.0.starts_with(kind))
     }
 }
 
@@ -260,8 +274,6 @@ pub struct ExternalAuthorization {
     pub upstream_headers: Vec<Arc<str>>,
     /// Headers of its refusal that reach the client.
     pub client_headers: Vec<Arc<str>>,
-    /// So much of the body is sent along.
-    pub body: Option<u32>,
     /// Asked only about these requests; empty asks about all.
     pub when: Vec<Vec<Predicate>>,
     /// Context for the service (gRPC), or headers (HTTP).

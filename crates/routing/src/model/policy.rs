@@ -190,6 +190,8 @@ pub struct FailurePercentage {
 pub struct HealthCheck {
     pub kind: HealthKind,
     pub interval: Duration,
+    /// Between checks of an endpoint that is not well; `None` is the same.
+    pub unhealthy_interval: Option<Duration>,
     pub timeout: Duration,
     pub unhealthy: u32,
     pub healthy: u32,
@@ -206,6 +208,8 @@ pub enum HealthKind {
         path: Arc<str>,
         /// Half-open ranges of statuses that pass.
         expected: Vec<(u16, u16)>,
+        /// Those that fail; others say nothing then. Empty: all others fail.
+        failing: Vec<(u16, u16)>,
     },
     /// `grpc.health.v1.Health/Check` of this service.
     Grpc {

@@ -46,6 +46,8 @@ pub enum Subject {
     Client,
     /// The port of the listener that took the request.
     Port,
+    /// The namespace of the pod that calls, where pods can be told apart.
+    Namespace,
     /// A claim of the verified token, by its path; a claim of several values matches by any.
     Claim(Arc<[Arc<str>]>),
     /// The principal of the verified client certificate (`trust-domain/ns/x/sa/y` of its SPIFFE
@@ -150,6 +152,7 @@ impl fmt::Display for Subject {
             Self::Peer => f.write_str("peer address"),
             Self::Client => f.write_str("client address"),
             Self::Port => f.write_str("port"),
+            Self::Namespace => f.write_str("caller's namespace"),
             Self::Claim(path) => write!(f, "claim {}", path.join(".")),
             Self::Principal => f.write_str("principal"),
             Self::RequestPrincipal => f.write_str("request principal"),

@@ -40,6 +40,9 @@ impl RequestView for Request {
     fn port(&self) -> Option<u16> {
         Some(8443)
     }
+    fn namespace(&self) -> Option<&str> {
+        Some("shop")
+    }
     fn claims(&self, path: &[Arc<str>]) -> Vec<Cow<'_, str>> {
         let is_role = path.iter().map(|part| &**part).eq(["realm", "roles"]);
         let values = self.claims.iter().filter(|_| is_role);
@@ -103,6 +106,7 @@ fn every_part_of_a_request_can_be_asked_for() {
         (Subject::Peer, "10.1.2.3"),
         (Subject::Client, "10.1.2.3"),
         (Subject::Port, "8443"),
+        (Subject::Namespace, "shop"),
         (
             Subject::Claim(["realm".into(), "roles".into()].into()),
             "admin",

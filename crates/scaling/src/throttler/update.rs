@@ -107,8 +107,10 @@ impl Update {
             core,
             ready,
             waits_for_endpoints,
+            came,
             ..
         } = &*self.throttler;
+        came.notify_waiters();
         // Through the lock: a request that queues after this sees the new endpoints.
         if core.lock().waiters.is_empty() {
             return;

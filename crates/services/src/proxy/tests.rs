@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::backends::Backends;
 use crate::front;
+use crate::handover::Handover;
 use crate::plan::{Place, Transport};
 
 /// A server that says its name to each connection and then what it hears.
@@ -56,7 +57,8 @@ async fn connections_reach_endpoints_in_turn_and_outlive_their_listener() {
     backends.set(&[a, nobody, b], None);
     let place = free_place(Transport::Tcp).await;
     let room = Arc::new(Semaphore::new(8));
-    let (open, serve) = front::open(place, Arc::clone(&backends), room).expect("listens");
+    let (open, serve) =
+        front::open(place, Arc::clone(&backends), room, &Handover::default()).expect("listens");
     tasks.spawn(serve);
     let mut names = Vec::new();
     for _ in 0..4 {
@@ -87,8 +89,13 @@ async fn a_connection_without_a_living_endpoint_is_reset() {
     let backends = Arc::new(Backends::default());
     backends.set(&[free_place(Transport::Tcp).await.address], None);
     let place = free_place(Transport::Tcp).await;
-    let (_open, serve) =
-        front::open(place, backends, Arc::new(Semaphore::new(1))).expect("listens");
+    let (_open, serve) = front::open(
+        place,
+        backends,
+        Arc::new(Semaphore::new(1)),
+        &Handover::default(),
+    )
+    .expect("listens");
     tasks.spawn(serve);
     let mut stream = TcpStream::connect(place.address).await.expect("accepted");
     let error = stream.read(&mut [0; 1]).await.expect_err("no answer");
@@ -108,8 +115,13 @@ async fn datagrams_and_their_answers_find_their_way() {
         }
     });
     let place = free_place(Transport::Udp).await;
-    let (_open, serve) =
-        front::open(place, backends, Arc::new(Semaphore::new(1))).expect("listens");
+    let (_open, serve) = front::open(
+        place,
+        backends,
+        Arc::new(Semaphore::new(1)),
+        &Handover::default(),
+    )
+    .expect("listens");
     tasks.spawn(serve);
     for _ in 0..2 {
         let client = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
@@ -118,5 +130,44 @@ async fn datagrams_and_their_answers_find_their_way() {
         let mut buffer = [0; 64];
         let length = client.recv(&mut buffer).await.expect("an answer");
         assert_eq!(&buffer[..length], b"ping");
+    }
+}
+
+/// Answers one connection as `b`.
+async fn greet(listener: &TcpListener) {
+    let (mut stream, _) = listener.accept().await.expect("a connection");
+    stream.write_all(b"b").await.expect("written");
+}
+
+#[tokio::test]
+async fn a_place_that_is_lent_is_answered_by_its_borrower_until_it_is_given_back() {
+    let mut tasks = JoinSet::new();
+    let backends = Arc::new(Backends::default());
+    backends.set(&[endpoint("a", &mut tasks).await], None);
+    let (handover, room) = (Handover::default(), Arc::new(Semaphore::new(8)));
+    let place = free_place(Transport::Tcp).await;
+    // Also before the Service has endpoints.
+    let lent = handover.lend(place.address).expect("a socket");
+    let (open, serve) =
+        front::open(place, Arc::clone(&backends), Arc::clone(&room), &handover).expect("the same");
+    tasks.spawn(serve);
+    let borrower = TcpListener::from_std(lent).expect("a listener");
+    for _ in 0..8 {
+        let (name, ()) = tokio::join!(greeting(place.address), greet(&borrower));
+        assert_eq!(name, "b");
+    }
+    drop(borrower);
+    handover.take_back(place.address);
+    assert_eq!(greeting(place.address).await, "a");
+    let lent = handover.lend(place.address).expect("a socket");
+    drop(open);
+    // It is still the borrower's.
+    let borrower = TcpListener::from_std(lent).expect("a listener");
+    let (name, ()) = tokio::join!(greeting(place.address), greet(&borrower));
+    assert_eq!(name, "b");
+    drop(borrower);
+    handover.take_back(place.address);
+    while TcpStream::connect(place.address).await.is_ok() {
+        tokio::task::yield_now().await;
     }
 }

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::apply;
 use crate::cli;
+use crate::heap;
 use crate::manifest;
 use crate::output;
 use crate::roles::{self, standalone};
@@ -20,6 +21,7 @@ const READY_LIMIT: Duration = Duration::from_secs(600);
 
 pub async fn run(flags: cli::Up, access: &cli::Access) -> anyhow::Result<ExitCode> {
     roles::start_logging(access.log.as_deref().unwrap_or("warn"))?;
+    heap::give_back_at_rest();
     let settings = Settings::resolve(flags, access)?;
     // Read before anything starts: a typo in a manifest should not leave a running server.
     let documents = if settings.files.is_empty() {

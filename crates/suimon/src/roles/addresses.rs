@@ -54,6 +54,7 @@ pub fn services(settings: &Settings, claim: &services::Claim) -> services::Setti
     services::Settings {
         node_address: settings.listen,
         no_cluster_ips: claim.problem.clone(),
+        handover: services::Handover::default(),
     }
 }
 

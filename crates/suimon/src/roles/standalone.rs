@@ -24,7 +24,7 @@ use crate::roles::observability;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
 use crate::roles::tls;
-use crate::roles::{access, addresses};
+use crate::roles::{access, addresses, callers};
 use crate::settings::Settings;
 
 /// Why nothing was started.
@@ -77,8 +77,9 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     if let Some(zone) = &settings.zone {
         activator.locate(&format!("/{zone}/"));
     }
+    let pods = node::Callers::default();
     let gateway = proxy::start(
-        gateway_settings(&settings, &authority)?,
+        gateway_settings(&settings, &authority, &pods)?,
         snapshots.clone(),
         activator,
         tasks,
@@ -99,7 +100,9 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
 
     let workloads = addresses::workloads(&settings, claim.range)?;
     workloads::start(&cluster, workloads, tasks);
-    services::start(&cluster, addresses::services(&settings, &claim), tasks);
+    let answering = addresses::services(&settings, &claim);
+    let cluster_ips = (claim.range, answering.handover.clone());
+    services::start(&cluster, answering, tasks);
     // Cluster IPs need root; programs of the machine reach the API where it listens.
     let api = if root {
         Some(SocketAddr::new(addresses::api(claim.range).into(), 443))
@@ -108,13 +111,13 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     };
     let node = node::start(
         &cluster,
-        system::node(&settings, api)?,
+        system::node(&settings, api, pods)?,
         images.clone(),
         tasks,
     )
     .await?;
     pods::connect(&server, &cluster, &node, tasks);
-    let watching = system::publisher(&settings, &ports, &gateway);
+    let watching = system::publisher(&settings, &ports, &gateway, cluster_ips);
     publisher::start(&cluster, watching, publish, tasks);
     authority::start(&cluster, Arc::clone(&authority), tasks);
     let answers = tls::answers(gateway.challenges());
@@ -135,6 +138,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
 fn gateway_settings(
     settings: &Settings,
     authority: &Arc<authority::Authority>,
+    pods: &node::Callers,
 ) -> anyhow::Result<proxy::Settings> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let external =
@@ -159,6 +163,7 @@ fn gateway_settings(
         limits: settings.limits.clone(),
         https_port: None,
         issuer: Some(tls::issuer(authority)),
+        callers: Some(Arc::new(callers::Pods(pods.clone()))),
         access_log: settings.access_log.clone(),
     })
 }

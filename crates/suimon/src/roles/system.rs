@@ -2,8 +2,7 @@
 //! that keep the crates apart from each other.
 
 use std::fs::File;
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +16,11 @@ use futures::future::BoxFuture;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use lifecycle::{Stage, Tasks};
-use routing::BindId;
-use routing::model::{BindSocket, Transport};
 use serde_json::{Value, json};
 
 use crate::cli::Runtime;
 use crate::roles::addresses;
+use crate::roles::sockets::Sockets;
 use crate::sample;
 use crate::settings::Settings;
 
@@ -61,6 +59,7 @@ pub fn publisher(
     settings: &Settings,
     ports: &GatewayPorts,
     gateway: &proxy::Gateway,
+    (services, handover): (services::Range, services::Handover),
 ) -> publisher::Settings {
     let controllers = &settings.adopt_gateway_class;
     publisher::Settings {
@@ -74,7 +73,9 @@ pub fn publisher(
             Adopt::Named(controllers.iter().cloned().collect())
         },
         gateway_range: publisher::GatewayRange::default(),
-        sockets: Arc::new(Sockets(gateway.binder().clone())),
+        // Processes have the machine's address.
+        tells_callers: settings.runtime == Runtime::Oci,
+        sockets: Arc::new(Sockets::new(gateway.binder().clone(), services, handover)),
         ports: dialects::GatewayPorts {
             address: ports.external.ip(),
             http: ports.external.port(),
@@ -82,24 +83,6 @@ pub fn publisher(
         },
         kinds: foreign::kinds(),
         resolver: Arc::new(publisher::SystemResolver),
-    }
-}
-
-/// The gateway's sockets, for Gateways.
-struct Sockets(proxy::Binder);
-
-impl publisher::Sockets for Sockets {
-    fn open(&self, id: &BindId, socket: BindSocket) -> io::Result<()> {
-        // The proxy's own sockets share their port on purpose: a plain one tells who has it.
-        match socket.transport() {
-            Transport::Tcp => drop(TcpListener::bind(socket.address)?),
-            Transport::Udp => drop(UdpSocket::bind(socket.address)?),
-        }
-        self.0.open(id, socket).map(drop)
-    }
-
-    fn close<'s>(&'s self, id: &'s BindId) -> BoxFuture<'s, ()> {
-        self.0.close(id).boxed()
     }
 }
 
@@ -183,7 +166,11 @@ pub fn serving(ports: &GatewayPorts, images: images::Store) -> serving::Settings
 }
 
 /// How pods run here.
-pub fn node(settings: &Settings, api: Option<SocketAddr>) -> anyhow::Result<node::Settings> {
+pub fn node(
+    settings: &Settings,
+    api: Option<SocketAddr>,
+    callers: node::Callers,
+) -> anyhow::Result<node::Settings> {
     Ok(node::Settings {
         name: NODE.to_owned(),
         address: settings.listen,
@@ -201,6 +188,7 @@ pub fn node(settings: &Settings, api: Option<SocketAddr>) -> anyhow::Result<node
         shutdown_grace: Duration::from_secs(10),
         api,
         zone: settings.zone.clone(),
+        callers,
     })
 }
 
@@ -221,6 +209,7 @@ pub async fn prepare(
         addresses::lead_to(client, SYSTEM_NAMESPACE, name, "http2", address).await?;
     }
     create_gateway_class(client).await?;
+    create_mesh(client).await?;
     let names = [
         "config-autoscaler",
         "config-defaults",
@@ -299,6 +288,23 @@ async fn create_gateway_class(client: &Client) -> anyhow::Result<()> {
     let class = GatewayClass::new(api::gateway::CLASS, spec);
     let classes: Api<GatewayClass> = Api::all(client.clone());
     match classes.create(&Default::default(), &class).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The XMesh that is ours by name: what holds for calls between pods.
+async fn create_mesh(client: &Client) -> anyhow::Result<()> {
+    use api::gateway::v1alpha1::{Mesh, MeshSpec};
+    let spec = MeshSpec {
+        controller_name: api::gateway::CONTROLLER.to_owned(),
+        description: Some("Calls to Services of this process".to_owned()),
+        ..MeshSpec::default()
+    };
+    let mesh = Mesh::new(api::gateway::CLASS, spec);
+    let meshes: Api<Mesh> = Api::all(client.clone());
+    match meshes.create(&Default::default(), &mesh).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(error) => Err(error.into()),

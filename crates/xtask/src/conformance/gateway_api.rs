@@ -3,13 +3,16 @@
 //! The suite comes from its Go module, unmodified (`conformance/gateway-api/go.mod` names the
 //! release). Its pods' program is built from the same module and put into the image store under
 //! the names that the manifests use, so no registry is needed; the name server among them is a
-//! small one of ours, since the suite only wants any answer. `--write` puts the report into
+//! small one of ours, since the suite only wants any answer, and so are the callers of the mesh
+//! profiles, whose own program is no Go module. `--write` puts the report into
 //! `docs/conformance`; what else follows the command is passed on to the suite, for example
-//! `-run-test=HTTPRouteWeight`. Without Go or the modules the output says SKIPPED and why.
+//! `-run-test=HTTPRouteWeight`. Without Go, its modules or root the
+//! output says SKIPPED and why.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
@@ -19,7 +22,8 @@ use serde_json::Value;
 use super::gateway_report;
 
 const MODULE: &str = "sigs.k8s.io/gateway-api/conformance";
-const PROFILES: &str = "GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP";
+const PROFILES: &str = "GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP,\
+                        MESH-HTTP,MESH-GRPC";
 /// Loopback outside of what Gateways get by themselves, and an address of nobody (RFC 5737).
 const USABLE: &str = "127.96.0.1";
 const UNUSABLE: &str = "192.0.2.1";
@@ -42,18 +46,7 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
         fs::remove_dir_all(&data)?;
     }
     for image in images(&suite)? {
-        let program = if image.contains("coredns") {
-            &programs.names
-        } else {
-            &programs.echo
-        };
-        succeed(
-            Command::new(&programs.suimon)
-                .args(["image", "add", &image, "--binary"])
-                .arg(program)
-                .arg("--data-dir")
-                .arg(&data),
-        )?;
+        add(&programs, &image, &place, &data)?;
     }
     let server = Server::start(&programs.suimon, &data, &place.join("suimon.log"))?;
     let report = place.join("gateway-api.yaml");
@@ -62,7 +55,8 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
     }
     let mut test = Command::new(&programs.test);
     test.args(["-test.v", "-test.run=^TestConformance$", "-test.timeout=0"])
-        .args(["-gateway-class=suimon", "-cleanup-base-resources=false"])
+        .args(["-gateway-class=suimon", "-mesh-name=suimon"])
+        .arg("-cleanup-base-resources=false")
         .arg(format!("-conformance-profiles={PROFILES}"))
         .arg(format!("-usable-address={USABLE}"))
         .arg(format!("-unusable-address={UNUSABLE}"))
@@ -95,12 +89,33 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
     })
 }
 
+/// Puts what an image stands for into the store.
+fn add(programs: &Programs, image: &str, place: &Path, data: &Path) -> Result<()> {
+    let (kind, path) = if image.contains("coredns") {
+        ("--binary", programs.names.clone())
+    } else if image.contains("echo-advanced") {
+        let archive = place.join("calls.tar");
+        let mut pack = Command::new(&programs.pack);
+        succeed(pack.arg(&programs.calls).arg(image).arg(&archive))?;
+        ("--archive", archive)
+    } else {
+        ("--binary", programs.echo.clone())
+    };
+    let mut add = Command::new(&programs.suimon);
+    add.args(["image", "add", image, kind]).arg(path);
+    succeed(add.arg("--data-dir").arg(data))
+}
+
 /// What the suite cannot be built without.
 fn missing(suite: &Path) -> Option<&'static str> {
     let go = |arguments: &[&str]| {
         let mut go = Command::new("go");
         go.args(arguments).current_dir(suite).output()
     };
+    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    if !is_root {
+        return Some("its pods are containers, which need root on Linux");
+    }
     if go(&["version"]).is_err() {
         return Some("Go is not installed");
     }
@@ -114,6 +129,8 @@ struct Programs {
     test: PathBuf,
     echo: PathBuf,
     names: PathBuf,
+    calls: PathBuf,
+    pack: PathBuf,
 }
 
 fn build(root: &Path, suite: &Path, place: &Path) -> Result<Programs> {
@@ -122,6 +139,8 @@ fn build(root: &Path, suite: &Path, place: &Path) -> Result<Programs> {
         test: place.join("gateway-api.test"),
         echo: place.join("echo-basic"),
         names: place.join("names"),
+        calls: place.join("calls"),
+        pack: place.join("pack"),
     };
     succeed(
         Command::new("cargo")
@@ -140,6 +159,8 @@ fn build(root: &Path, suite: &Path, place: &Path) -> Result<Programs> {
     for (output, package) in [
         (&programs.echo, echo.as_str()),
         (&programs.names, "./names"),
+        (&programs.calls, "./calls"),
+        (&programs.pack, "./pack"),
     ] {
         succeed(
             Command::new("go")
@@ -162,7 +183,7 @@ fn images(suite: &Path) -> Result<BTreeSet<String>> {
     ensure!(output.status.success(), "go list does not find {MODULE}");
     let module = PathBuf::from(String::from_utf8(output.stdout)?.trim());
     let mut names = BTreeSet::new();
-    for folder in ["base", "tests"] {
+    for folder in ["base", "tests", "mesh"] {
         for entry in fs::read_dir(module.join(folder))? {
             let path = entry?.path();
             if path.extension().is_none_or(|extension| extension != "yaml") {

@@ -32,6 +32,7 @@ pub(super) fn totals(report: &str) -> Result<String> {
 /// Writes the report and its page.
 pub(super) fn write(folder: &Path, report: &str) -> Result<()> {
     fs::create_dir_all(folder)?;
+    let report = &sorted(report);
     fs::write(folder.join(REPORT), report)?;
     let path = folder.join(PAGE);
     let before = fs::read_to_string(&path).unwrap_or_default();
@@ -39,6 +40,34 @@ pub(super) fn write(folder: &Path, report: &str) -> Result<()> {
     let text = format!("{}\n{notes}", page(&parse(report)?)?);
     fs::write(&path, text.trim_end().to_owned() + "\n")
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// The same with the profiles by name: the suite writes them in another order each time.
+fn sorted(report: &str) -> String {
+    const PROFILES: &str = "\nprofiles:\n";
+    let Some(at) = report.find(PROFILES) else {
+        return report.to_owned();
+    };
+    let (head, rest) = report.split_at(at + PROFILES.len());
+    let (mut profiles, mut tail) = (Vec::<String>::new(), String::new());
+    for line in rest.split_inclusive('\n') {
+        match (profiles.last_mut(), line) {
+            (_, line) if line.starts_with("- ") && tail.is_empty() => {
+                profiles.push(line.to_owned());
+            }
+            (Some(profile), line) if line.starts_with(' ') && tail.is_empty() => {
+                profile.push_str(line);
+            }
+            _ => tail.push_str(line),
+        }
+    }
+    let name = |profile: &String| {
+        let mut lines = profile.lines();
+        let name = lines.find_map(|line| line.get(2..)?.strip_prefix("name: "));
+        name.unwrap_or_default().to_owned()
+    };
+    profiles.sort_by_key(name);
+    format!("{head}{}{tail}", profiles.concat())
 }
 
 fn parse(report: &str) -> Result<Value> {
@@ -153,5 +182,15 @@ mod tests {
             totals(report).expect("totals"),
             "A core: 2 passed, 1 failed, 0 skipped"
         );
+    }
+
+    #[test]
+    fn profiles_are_written_by_name() {
+        let report = "mode: m\nprofiles:\n- core:\n    result: success\n  name: B\n\
+                      - core:\n    result: failure\n  name: A\nsucceededProvisionalTests:\n- One\n";
+        let expected = "mode: m\nprofiles:\n- core:\n    result: failure\n  name: A\n\
+                        - core:\n    result: success\n  name: B\nsucceededProvisionalTests:\n- One\n";
+        assert_eq!(sorted(report), expected);
+        assert_eq!(sorted(expected), expected);
     }
 }

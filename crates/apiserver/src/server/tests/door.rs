@@ -91,6 +91,12 @@ async fn without_credentials_only_health_and_version_answer() {
 async fn the_token_opens_the_door_and_a_wrong_one_does_not() {
     let door = open().await;
     let token = door.server.token().expect("token").to_owned();
+    let index = door
+        .get("/", &format!("Authorization: Bearer {token}\r\n"))
+        .await;
+    for path in ["\"/apis/apps/v1\"", "\"/api/v1\"", "\"/openapi/v3\""] {
+        assert!(index.contains(path), "{path} in {index}");
+    }
     let right = door
         .get(
             "/api/v1/namespaces/default",

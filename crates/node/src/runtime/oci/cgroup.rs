@@ -190,20 +190,23 @@ pub(crate) fn prefix(process: u8) -> String {
 /// Removes the groups that an earlier process of this number left behind. What still runs in
 /// them is on its way to its end: a killed process's containers are killed with it.
 pub(crate) fn remove_left_over(process: u8) {
-    let mut parents: Vec<PathBuf> = CONTROLLERS
-        .iter()
-        .map(|c| Path::new(MOUNT).join(c).join(PARENT))
-        .collect();
-    parents.push(Path::new(MOUNT).join(PARENT));
-    for parent in parents {
-        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let ours = name.to_string_lossy().starts_with(&prefix(process));
-            if ours && entry.path().is_dir() {
-                remove(&entry.path());
-            }
-        }
+    for dir in left_over(process) {
+        remove(&dir);
     }
+}
+
+/// The groups that there are of a number, of every controller.
+pub(crate) fn left_over(process: u8) -> Vec<PathBuf> {
+    let mount = Path::new(MOUNT);
+    let of_controllers = CONTROLLERS.iter().map(|name| mount.join(name).join(PARENT));
+    let parents = of_controllers.chain([mount.join(PARENT)]);
+    let all = parents.flat_map(|parent| fs::read_dir(parent).into_iter().flatten().flatten());
+    all.filter(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with(&prefix(process)) && entry.path().is_dir()
+    })
+    .map(|entry| entry.path())
+    .collect()
 }
 
 /// A group can be removed once it is empty, so its processes are ended first.

@@ -1,4 +1,5 @@
-//! Hashes of passwords, as `htpasswd` writes them: bcrypt, apr1, SHA-1, and `{PLAIN}`.
+//! Hashes of passwords, as `htpasswd` and `crypt` write them: bcrypt, SHA-crypt (`$5$`, `$6$`),
+//! apr1, SHA-1, and `{PLAIN}`.
 //!
 //! What is of no kind that we know matches no password.
 
@@ -7,10 +8,12 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
+use routing::model::Secret;
+use sha_crypt::{PasswordVerifier as _, ShaCrypt};
 
 /// Whether a password costs more time than a request may.
 pub(super) fn is_slow(hash: &str) -> bool {
-    is_bcrypt(hash) || hash.starts_with(APR1)
+    is_bcrypt(hash) || is_sha_crypt(hash) || hash.starts_with(APR1)
 }
 
 const APR1: &str = "$apr1$";
@@ -19,6 +22,10 @@ fn is_bcrypt(hash: &str) -> bool {
     ["$2a$", "$2b$", "$2y$"]
         .iter()
         .any(|kind| hash.starts_with(kind))
+}
+
+fn is_sha_crypt(hash: &str) -> bool {
+    hash.starts_with("$5$") || hash.starts_with("$6$")
 }
 
 /// Whether a password has this hash.
@@ -37,6 +44,13 @@ pub(super) fn verify(hash: &str, password: &str) -> bool {
     {
         let own = apr1(password.as_bytes(), salt.as_bytes());
         return equal(hash.as_bytes(), format!("{APR1}{salt}${own}").as_bytes());
+    }
+    if is_sha_crypt(hash) {
+        // One with too many rounds is none that we know.
+        return Secret(hash.into()).is_password_hash()
+            && ShaCrypt::default()
+                .verify_password(password.as_bytes(), hash)
+                .is_ok();
     }
     is_bcrypt(hash) && bcrypt::verify(password, hash).unwrap_or(false)
 }
@@ -109,6 +123,10 @@ mod tests {
             "$apr1$r31.....$HqJZimcKQFAMYayBlzkrA/",
             "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC",
             "{PLAIN}myPassword",
+            // These are what OpenSSL and glibc make of it.
+            "$5$r31salt$PrOeD5tDC02mAuMNFxUpddo3wge3Ge8LDg9ScsTwdk6",
+            "$6$r31salt$IREPDRFM1AA/UPGABpDrkF.fpWj4zbU.Iixsu8dIR5crCetYjbpLZNP5ns9E529mlaM1jfN1S4dT7DcPCBh7o/",
+            "$6$rounds=10000$saltsalt$UqFSOOW.ESTZ0hJdPjeF/me1bDhNSm7ivL8y3s/msX7CgJS5a.vHVo4MPc849.c6H0C0fC6cR1g0cTEwLBKuE/",
         ] {
             assert!(verify(hash, "myPassword"), "{hash}");
             for wrong in ["", "myPassword ", "mypassword", hash] {
@@ -123,6 +141,9 @@ mod tests {
             "",
             "myPassword",
             "$6$salt$hash",
+            "$5$",
+            "$6$rounds=999999999$saltsalt$UqFSOOW.ESTZ0hJdPjeF/me1bDhNSm7ivL8y3s/msX7CgJS5a.vHVo4MPc849.c6H0C0fC6cR1g0cTEwLBKuE/",
+            "$6$rounds=x$saltsalt$UqFS",
             "$apr1$",
             "$2y$x",
             "{SSHA}x",

@@ -258,3 +258,17 @@ fn trailers_frame_and_route_nothing() {
     assert_eq!(read(&[("x", "a\nb")]), Err(Malformed));
     assert_eq!(read(&vec![("x", "y"); MAX_FIELDS + 1]), Err(TooLarge));
 }
+
+#[test]
+fn a_path_that_http1_would_refuse_is_malformed() {
+    // A request for `/` and the byte 0xf0, which begins a character that never ends.
+    let block = [&[0x82, 0x87, 0x04, 2][..], b"/\xf0", &[0x41, 1], b"a"].concat();
+    let (mut head, mut bytes) = (RequestHead::default(), Vec::new());
+    let fault = request(
+        &mut Decoder::default(),
+        (&block, 1000),
+        true,
+        (&mut head, &mut bytes),
+    );
+    assert_eq!(fault, Ok(Some(Malformed)));
+}

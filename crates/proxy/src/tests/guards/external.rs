@@ -19,7 +19,6 @@ fn external(protocol: AuthorizationProtocol) -> ExternalAuthorization {
         request_headers: vec!["authorization".into(), "x-team".into()],
         upstream_headers: vec!["x-user".into()],
         client_headers: vec!["x-why".into()],
-        body: None,
         when: Vec::new(),
         context: vec![("x-context".into(), "c".into())],
     }

@@ -4,35 +4,16 @@ use dialects::gateway_api::Adopt;
 use dialects::knative::Outcome;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use routing::{RequestView, Snapshot, Visibility};
+use routing::{Snapshot, Visibility};
 use serde_json::json;
 
 use super::*;
+use crate::asked::Get;
 use crate::inbox::Pending;
 
 const CONTOUR: &str = "contour.ingress.networking.knative.dev";
 const ISTIO: &str = "istio.ingress.networking.knative.dev";
 const GATEWAY_API: &str = "gateway-api.ingress.networking.knative.dev";
-
-struct Get(&'static str);
-
-impl RequestView for Get {
-    fn host(&self) -> &str {
-        self.0
-    }
-    fn path(&self) -> &str {
-        "/"
-    }
-    fn header(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn method(&self) -> &str {
-        "GET"
-    }
-    fn query(&self) -> &str {
-        ""
-    }
-}
 
 struct Rig {
     index: Index,
@@ -165,7 +146,7 @@ impl Rig {
 
     /// Dialect and backend of who answers.
     fn served(&self) -> String {
-        let get = Get("hello.example");
+        let get = Get::root("hello.example");
         let Some(route) = self.snapshot.select(Visibility::External, &get) else {
             return "nobody".to_owned();
         };

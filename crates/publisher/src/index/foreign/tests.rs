@@ -6,34 +6,15 @@ use std::net::IpAddr;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use routing::model::BindSocket;
-use routing::{CompiledAction, RequestView, Snapshot, Visibility};
+use routing::{CompiledAction, Snapshot, Visibility};
 use serde_json::json;
 
 use super::*;
 use crate::Sockets;
+use crate::asked::Get;
 use crate::inbox::Pending;
 use crate::index::Rebuilt;
 use crate::tests::kinds::{self, MUTE, POLICY, THING};
-
-struct Get(&'static str);
-
-impl RequestView for Get {
-    fn host(&self) -> &str {
-        self.0
-    }
-    fn path(&self) -> &str {
-        "/"
-    }
-    fn header(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn method(&self) -> &str {
-        "GET"
-    }
-    fn query(&self) -> &str {
-        ""
-    }
-}
 
 /// Port 9 is taken, all others are free.
 struct Ports;
@@ -92,7 +73,9 @@ impl Rig {
     }
 
     fn backend(&self, host: &'static str) -> Option<Arc<routing::Backend>> {
-        let route = self.snapshot.select(Visibility::External, &Get(host))?;
+        let route = self
+            .snapshot
+            .select(Visibility::External, &Get::root(host))?;
         let CompiledAction::Forward(split) = &route.action else {
             panic!("not forwarded")
         };

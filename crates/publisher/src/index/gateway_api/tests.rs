@@ -4,29 +4,10 @@ mod attached;
 
 use super::super::Rebuilt;
 use super::*;
+use crate::asked::Get;
 use crate::inbox::Pending;
-use routing::{BindKey, RequestView, Snapshot};
+use routing::{BindKey, Snapshot};
 use serde_json::{Value, json};
-
-struct Get(&'static str);
-
-impl RequestView for Get {
-    fn host(&self) -> &str {
-        self.0
-    }
-    fn path(&self) -> &str {
-        "/"
-    }
-    fn header(&self, _: &str) -> Option<&[u8]> {
-        None
-    }
-    fn method(&self) -> &str {
-        "GET"
-    }
-    fn query(&self) -> &str {
-        ""
-    }
-}
 
 /// An index that is rebuilt after every change.
 struct Rig {
@@ -98,7 +79,7 @@ impl Rig {
     fn selected(&mut self, host: &'static str) -> Option<String> {
         let bind = BindKey::new(BindId("Gateway default/g 127.64.0.1:80".into()));
         let snapshot = self.snapshot();
-        let route = snapshot.select_at(&bind, &Get(host))?;
+        let route = snapshot.select_at(&bind, &Get::root(host))?;
         Some(route.id().to_string())
     }
 
@@ -219,4 +200,5 @@ async fn sockets_are_opened_and_closed_with_their_gateways() {
     assert!(rig.index.gateway_api.binds.failed().is_empty());
 }
 
+mod services;
 mod streams;

@@ -317,6 +317,7 @@ fn check() -> HealthCheck {
     HealthCheck {
         kind: HealthKind::Tcp,
         interval: SECOND,
+        unhealthy_interval: None,
         timeout: SECOND,
         unhealthy: 2,
         healthy: 1,

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use rtnetlink::LinkBridge;
 
+use super::super::cgroup;
 use super::masquerade::Masquerade;
 use super::{LinkUnspec, NetworkError, PREFIX, block_on, connect, failed, index, set};
 
@@ -127,16 +128,20 @@ fn forward() -> std::io::Result<()> {
     std::fs::write(FORWARDING, "1")
 }
 
-/// The device of a number that nobody claims is left over. The claim is held meanwhile.
+/// The device and the control groups of a number that nobody claims are left over. The claim is
+/// held meanwhile. Whoever starts next does it: it may have got another number.
 fn remove_abandoned(ours: u8) {
     for number in (0..BRIDGES).filter(|number| *number != ours) {
         let name = name(number);
-        if !std::path::Path::new("/sys/class/net").join(&name).exists() {
+        let has_device = std::path::Path::new("/sys/class/net").join(&name).exists();
+        if !has_device && cgroup::left_over(number).is_empty() {
             continue;
         }
-        if let Ok(Some(_claim)) = lock(number)
-            && let Err(error) = block_on(remove(name))
-        {
+        let Ok(Some(_claim)) = lock(number) else {
+            continue;
+        };
+        cgroup::remove_left_over(number);
+        if has_device && let Err(error) = block_on(remove(name)) {
             tracing::warn!(number, %error, "a bridge of an ended process stays behind");
         }
     }

@@ -1,0 +1,185 @@
+//! What translations read of objects of which there are very many, and nothing else.
+//!
+//! They are kept for as long as the objects exist, mostly to compare the next state with. A whole
+//! object is several times as large; who needs the rest reads it where it came from.
+
+use std::collections::BTreeMap;
+
+use api::names::annotation;
+use api::networking::v1alpha1::Ingress;
+use api::serving::v1::{Revision, RevisionSpec};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// Annotations that say who wrote an object and how.
+const NOISE: [&str; 3] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "serving.knative.dev/creator",
+    "serving.knative.dev/lastModifier",
+];
+
+/// A Revision, as backends see it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RevisionView {
+    pub(crate) name: Box<str>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// The annotation's value.
+    pub(crate) session_affinity: Option<Box<str>>,
+    pub(crate) container_concurrency: Option<i64>,
+    pub(crate) timeout_seconds: Option<i64>,
+    pub(crate) response_start_timeout_seconds: Option<i64>,
+    pub(crate) idle_timeout_seconds: Option<i64>,
+}
+
+impl RevisionView {
+    pub(crate) fn of(revision: &Revision) -> Self {
+        let ObjectMeta {
+            name,
+            labels,
+            annotations,
+            ..
+        } = &revision.metadata;
+        let affinity = annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(annotation::SESSION_AFFINITY));
+        let RevisionSpec {
+            pod: _,
+            container_concurrency,
+            timeout_seconds,
+            response_start_timeout_seconds,
+            idle_timeout_seconds,
+        } = revision.spec;
+        Self {
+            name: name.as_deref().unwrap_or_default().into(),
+            labels: labels.clone().unwrap_or_default(),
+            session_affinity: affinity.map(|value| value.as_str().into()),
+            container_concurrency,
+            timeout_seconds,
+            response_start_timeout_seconds,
+            idle_timeout_seconds,
+        }
+    }
+}
+
+/// A Service without its status and without what others keep with it.
+pub(crate) fn service(service: &Service) -> Service {
+    Service {
+        metadata: metadata(&service.metadata),
+        spec: service.spec.clone(),
+        status: None,
+    }
+}
+
+/// An EndpointSlice without labels: whose it is must be known already.
+pub(crate) fn slice(slice: &EndpointSlice) -> EndpointSlice {
+    EndpointSlice {
+        metadata: ObjectMeta {
+            name: slice.metadata.name.clone(),
+            namespace: slice.metadata.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        address_type: slice.address_type.clone(),
+        endpoints: slice.endpoints.clone(),
+        ports: slice.ports.clone(),
+    }
+}
+
+/// A Knative Ingress without its status; as whom it claims its hosts must be known already.
+pub fn ingress(ingress: &Ingress) -> Ingress {
+    Ingress {
+        metadata: metadata(&ingress.metadata),
+        spec: ingress.spec.clone(),
+        status: None,
+    }
+}
+
+fn metadata(whole: &ObjectMeta) -> ObjectMeta {
+    let annotations: BTreeMap<_, _> = whole
+        .annotations
+        .iter()
+        .flatten()
+        .filter(|(name, _)| !NOISE.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    ObjectMeta {
+        name: whole.name.clone(),
+        namespace: whole.namespace.clone(),
+        uid: whole.uid.clone(),
+        generation: whole.generation,
+        creation_timestamp: whole.creation_timestamp.clone(),
+        labels: whole.labels.clone().filter(|labels| !labels.is_empty()),
+        annotations: (!annotations.is_empty()).then_some(annotations),
+        ..ObjectMeta::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+    use serde_json::json;
+
+    use super::*;
+    use crate::objects::{Dependency, Name, Objects};
+
+    fn parsed<T: serde::de::DeserializeOwned>(value: serde_json::Value) -> T {
+        serde_json::from_value(value).expect("it is one")
+    }
+
+    fn service_of(annotation: &str, value: &str) -> Service {
+        parsed(json!({
+            "metadata": {
+                "namespace": "ns", "name": "a", "uid": "1", "resourceVersion": "7",
+                "labels": { "app": "a" },
+                "annotations": { annotation: value },
+                "ownerReferences": [OwnerReference::default()],
+            },
+            "spec": { "clusterIP": "10.0.0.1", "ports": [{ "port": 80 }] },
+            "status": { "loadBalancer": {} },
+        }))
+    }
+
+    #[test]
+    fn of_a_service_only_what_is_read_is_kept() {
+        let whole = service_of("serving.knative.dev/creator", "jane");
+        let expected: Service = parsed(json!({
+            "metadata": {
+                "namespace": "ns", "name": "a", "uid": "1", "labels": { "app": "a" },
+            },
+            "spec": { "clusterIP": "10.0.0.1", "ports": [{ "port": 80 }] },
+        }));
+        assert_eq!(service(&whole), expected);
+    }
+
+    #[test]
+    fn a_service_has_changed_if_an_annotation_did_that_dialects_read() {
+        let mut objects = Objects::new(Vec::new());
+        let name = Name::new("ns", "a");
+        let mut put = |annotation: &str, value: &str| {
+            let service = service_of(annotation, value);
+            objects.put_service(&name, Some(service.into()))
+        };
+        let changed = [Dependency::Service(name.clone())];
+        assert_eq!(put("projectcontour.io/max-connections", "1"), changed);
+        assert_eq!(put("projectcontour.io/max-connections", "2"), changed);
+        assert_eq!(put("serving.knative.dev/creator", "jane"), changed);
+        assert_eq!(put("serving.knative.dev/creator", "joe"), []);
+    }
+
+    #[test]
+    fn a_revision_has_changed_if_its_limits_did_and_not_if_its_program_did() {
+        let mut objects = Objects::new(Vec::new());
+        let name = Name::new("ns", "a-00001");
+        let mut put = |image: &str, concurrency: i64| {
+            let revision: Revision = parsed(json!({
+                "metadata": { "namespace": "ns", "name": "a-00001" },
+                "spec": { "containers": [{ "image": image }], "containerConcurrency": concurrency },
+            }));
+            objects.put_revision(&name, Some(revision.into()))
+        };
+        let changed = [Dependency::Revision(name.clone())];
+        assert_eq!(put("one", 1), changed);
+        assert_eq!(put("two", 1), []);
+        assert_eq!(put("two", 2), changed);
+    }
+}

@@ -1,0 +1,130 @@
+//! `TrafficPolicy` (`gateway.suimon.dev`): what the routing model can say and Gateway API cannot,
+//! attached to a Gateway, an HTTPRoute, a GRPCRoute or a Service by `targetRefs`.
+//!
+//! A section is what counts: of a route's policy and its Gateway's, the route's section is in force
+//! where both have it. Of two policies for one target the older is in force, all of it, then the
+//! one whose name sorts first; the other is told so. What routes themselves say (timeouts, retries,
+//! CORS) comes before any policy. A Service's policy holds for whatever reaches that Service, in
+//! addition.
+
+mod guards;
+mod read;
+mod status;
+mod target;
+
+use std::sync::Arc;
+
+use routing::model::{BackendPolicy, Guards, Route};
+
+use crate::fields::{Fields, Findings};
+use crate::foreign::{BackendSpec, Kind, Object, Role};
+use crate::istio::conditions::oldest_first;
+use crate::objects::{Name, Reader};
+use crate::overlay;
+
+use read::Said;
+pub(crate) use target::TargetKind;
+
+pub(crate) static TRAFFIC_POLICY: Kind = Kind {
+    dialect: "suimon",
+    group: "gateway.suimon.dev",
+    versions: &["v1alpha1"],
+    kind: "TrafficPolicy",
+    plural: "trafficpolicies",
+    short: &["tp"],
+    is_cluster_scoped: false,
+    has_status: true,
+    role: Role::Part(status::judge),
+    keys: target::keys,
+};
+
+/// Every kind of the dialect.
+pub(crate) static KINDS: &[&Kind] = &[&TRAFFIC_POLICY];
+
+/// The policy in force on a target, if there is one.
+fn governing<'o>(reader: &Reader<'o>, kind: TargetKind, name: &Name) -> Option<&'o Arc<Object>> {
+    if !reader.any_foreign(&TRAFFIC_POLICY) {
+        return None;
+    }
+    let key = target::key(kind, name);
+    let mut all: Vec<_> = reader.foreign_by_key(&TRAFFIC_POLICY, &key).collect();
+    oldest_first(&mut all);
+    all.first().copied()
+}
+
+/// What a policy says to a target. What is wrong with it stands in its own status.
+fn said(object: &Object, kind: TargetKind, name: &Name) -> Said {
+    let findings = Findings::default();
+    let spec = Fields::new(object.spec(), "spec".to_owned(), &findings);
+    let id = format!("suimon/{}/{}", object.name, target::key(kind, name));
+    read::read(&spec, &object.name.to_string(), &id)
+}
+
+/// Puts on a route what the policies for it and for its Gateways say.
+pub(crate) fn apply_to_route(
+    reader: &Reader<'_>,
+    (kind, name): (TargetKind, &Name),
+    gateways: &[Name],
+    route: &mut Route,
+) {
+    if !reader.has_overlays() {
+        return;
+    }
+    let gateways = gateways
+        .iter()
+        .map(|gateway| (TargetKind::Gateway, gateway));
+    let mut found: Option<Said> = None;
+    for (kind, name) in [(kind, name)].into_iter().chain(gateways) {
+        let Some(policy) = governing(reader, kind, name) else {
+            continue;
+        };
+        let said = said(policy, kind, name);
+        found = Some(match found {
+            None => said,
+            Some(own) => own.or(said),
+        });
+    }
+    let Some(said) = found else { return };
+    let filters = &mut route.filters;
+    filters.cors = filters.cors.take().or(said.cors);
+    filters.request_timeout = filters.request_timeout.or(said.request_timeout);
+    filters.try_timeout = filters.try_timeout.or(said.try_timeout);
+    filters.retry = filters.retry.take().or(said.retry);
+    if !said.guards.is_empty() {
+        overlay::merge(overlay::guards_of(filters), &said.guards.all());
+    }
+}
+
+/// What is asked of requests for a Service, whatever route they come by.
+pub(crate) fn guards_of_service(reader: &Reader<'_>, service: &Name) -> Option<Guards> {
+    let policy = governing(reader, TargetKind::Service, service)?;
+    let guards = said(policy, TargetKind::Service, service).guards;
+    (!guards.is_empty()).then(|| guards.all())
+}
+
+/// How a Service's endpoints are used, over what other objects say; with what sets that apart.
+pub(crate) fn backend_of_service(
+    reader: &Reader<'_>,
+    service: &Name,
+    other: Option<(Arc<str>, BackendSpec)>,
+) -> Option<(Arc<str>, BackendSpec)> {
+    let Some(policy) = governing(reader, TargetKind::Service, service) else {
+        return other;
+    };
+    let backend = said(policy, TargetKind::Service, service).backend;
+    if backend.is_empty() {
+        return other;
+    }
+    let own = format!("suimon/{}", policy.name);
+    let (name, mut spec) = match other {
+        Some((name, spec)) => (format!("{name}&{own}"), spec),
+        None => (own, BackendSpec::default()),
+    };
+    let mut merged: BackendPolicy = spec.policy.as_deref().cloned().unwrap_or_default();
+    backend.apply(&mut merged);
+    spec.policy = Some(Arc::new(merged));
+    Some((name.into(), spec))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! What a policy's status says, for each of its targets.
+
+use serde_json::{Value, json};
+
+use super::target::{self, Target, TargetKind};
+use super::{TRAFFIC_POLICY, governing, read};
+use crate::diagnostic::Diagnostic;
+use crate::fields::{Fields, Findings};
+use crate::foreign::{Object, Translation};
+use crate::gateway_api::RouteKind;
+use crate::objects::{Objects, Reader};
+
+/// Bytes of a condition's message.
+const MOST_TEXT: usize = 4096;
+
+pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
+    let reader = Reader::new(objects);
+    let findings = Findings::default();
+    let mut targets = Vec::new();
+    {
+        let body = Fields::new(&object.body, String::new(), &findings);
+        body.ignore("spec");
+        let spec = Fields::new(object.spec(), "spec".to_owned(), &findings);
+        targets.extend(target::read(&spec, &object.name.namespace));
+        // For its findings; what it says is asked for by what it is in force on.
+        drop(read::read(&spec, "", ""));
+        let is_for = |kind| targets.iter().any(|target| target.kind == kind);
+        let for_services = is_for(TargetKind::Service);
+        let for_routes = targets
+            .iter()
+            .any(|target| target.kind != TargetKind::Service);
+        for key in read::OF_ROUTES {
+            if for_services && spec.has(key) {
+                let message = "it is for Gateways and routes: a Service's requests keep to what their route says";
+                spec.refuse(key, "TargetNotSupported", message);
+            }
+        }
+        for key in read::OF_SERVICES {
+            if for_routes && spec.has(key) {
+                let message = "it is for Services: write a policy whose targets are Services";
+                spec.refuse(key, "TargetNotSupported", message);
+            }
+        }
+    }
+    let diagnostics = findings.take();
+    let ancestors: Vec<_> = targets
+        .iter()
+        .map(|target| ancestor(object, target, &reader, &diagnostics))
+        .collect();
+    Translation {
+        status: Some(json!({"ancestors": ancestors})),
+        diagnostics,
+        reads: reader.into_read(),
+        ..Translation::default()
+    }
+}
+
+fn ancestor(
+    object: &Object,
+    target: &Target,
+    reader: &Reader<'_>,
+    diagnostics: &[Diagnostic],
+) -> Value {
+    let name = &target.name;
+    let first = governing(reader, target.kind, name);
+    let first = first.filter(|first| first.name != object.name);
+    let is_there = match target.kind {
+        TargetKind::Gateway => reader.plan(name).is_some(),
+        TargetKind::Service => reader.service(name).is_some(),
+        TargetKind::HttpRoute => reader.has_route(RouteKind::Http, name),
+        TargetKind::GrpcRoute => reader.has_route(RouteKind::Grpc, name),
+    };
+    let (status, reason, message) = if let Some(first) = first {
+        let kind = target.kind.name();
+        let text = format!(
+            "{} {} is about {kind} {name} too and comes first: nothing of this one is in force there",
+            TRAFFIC_POLICY.kind, first.name
+        );
+        ("False", "Conflicted", text)
+    } else if !is_there {
+        let text = format!("{} {name} does not exist", target.kind.name());
+        ("False", "TargetNotFound", text)
+    } else if diagnostics.is_empty() {
+        ("True", "Accepted", String::new())
+    } else {
+        ("False", "Invalid", told(diagnostics))
+    };
+    json!({
+        "ancestorRef": {
+            "group": target.kind.group(),
+            "kind": target.kind.name(),
+            "namespace": &*name.namespace,
+            "name": &*name.name,
+        },
+        "controllerName": api::gateway::CONTROLLER,
+        "conditions": [{
+            "type": "Accepted",
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "observedGeneration": object.generation,
+        }],
+    })
+}
+
+fn told(diagnostics: &[Diagnostic]) -> String {
+    let mut text = String::new();
+    for (at, one) in diagnostics.iter().enumerate() {
+        if text.len() > MOST_TEXT {
+            text.push_str(&format!("; and {} more", diagnostics.len() - at));
+            break;
+        }
+        if at > 0 {
+            text.push_str("; ");
+        }
+        text.push_str(&format!("{}: {}", one.field, one.message));
+    }
+    text.push_str("; the rest is in force");
+    text
+}
