@@ -239,7 +239,9 @@ impl Server {
         http::get(self.gateway, &format!("{service}.default.localhost"), path).await
     }
 
-    /// Polls until `done` answers `Some`; fails with the server's words when patience ends.
+    /// Polls until `done` answers `Some`. What cannot be asked yet (a connection refused by
+    /// something that just starts) is asked again; when patience ends, the last error and the
+    /// server's words tell why.
     pub async fn eventually<T, F, Fut>(&self, what: &str, done: F) -> anyhow::Result<T>
     where
         F: Fn() -> Fut,
@@ -247,11 +249,14 @@ impl Server {
     {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
-            if let Some(value) = done().await? {
+            let answer = done().await;
+            if let Ok(Some(value)) = answer {
                 return Ok(value);
             }
             if tokio::time::Instant::now() > end {
-                bail!("never: {what}\nserver said: {}", self.said());
+                let error = answer.err().map(|it| format!("\nlast error: {it:#}"));
+                let error = error.unwrap_or_default();
+                bail!("never: {what}{error}\nserver said: {}", self.said());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
