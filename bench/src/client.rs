@@ -31,3 +31,16 @@ pub async fn request(stream: &mut TcpStream, host: &str) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// The body of a `GET` on a connection of its own.
+pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+        _ => bail!("{path} answered: {answer}"),
+    }
+}

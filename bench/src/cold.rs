@@ -81,7 +81,29 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         "ratio of p50: {:.2}",
         percentile(&ours, 50.0) / percentile(&bare, 50.0)
     );
+    steps(&client::get(server.admin, "/metrics").await?);
     Ok(())
+}
+
+/// The mean of each step, as the product itself tells it.
+fn steps(metrics: &str) {
+    const NAME: &str = "suimon_cold_start_duration_seconds";
+    let values = |what: &str| {
+        let start = format!("{NAME}_{what}{{step=\"");
+        let lines = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix(&*start).map(str::to_owned));
+        lines
+            .filter_map(|line| {
+                let (step, value) = line.split_once("\"} ")?;
+                Some((step.to_owned(), value.parse::<f64>().ok()?))
+            })
+            .collect::<Vec<_>>()
+    };
+    println!("\nstep of a cold start      n    mean ms");
+    for ((step, sum), (_, count)) in values("sum").into_iter().zip(values("count")) {
+        println!("{step:<20} {count:>6} {:>10.3}", sum / count.max(1.0) * 1e3);
+    }
 }
 
 async fn until_no_pod(server: &Suimon) -> anyhow::Result<()> {

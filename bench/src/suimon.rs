@@ -19,6 +19,8 @@ pub struct Suimon {
     child: Child,
     data: TempDir,
     pub gateway: SocketAddr,
+    /// Where it tells its metrics.
+    pub admin: SocketAddr,
     pub client: Client,
 }
 
@@ -66,6 +68,8 @@ impl Suimon {
             "0",
             "--api-port",
             "0",
+            "--admin-port",
+            "0",
             "--data-dir",
         ]);
         let mut child = Command::new(words[0])
@@ -78,12 +82,15 @@ impl Suimon {
             .kill_on_drop(true)
             .spawn()?;
         let mut lines = BufReader::new(child.stderr.take().context("piped")?).lines();
-        let mut gateway = None;
+        let (mut gateway, mut admin) = (None, None);
         while let Some(line) =
             tokio::time::timeout(Duration::from_secs(120), lines.next_line()).await??
         {
             if let Some(address) = line.trim().strip_prefix("gateway") {
                 gateway = Some(address.trim().trim_start_matches("http://").parse()?);
+            }
+            if let Some(address) = line.trim().strip_prefix("admin") {
+                admin = Some(address.trim().trim_start_matches("http://").parse()?);
             }
             if line.trim().starts_with("kubeconfig") {
                 break;
@@ -98,6 +105,7 @@ impl Suimon {
             child,
             data,
             gateway,
+            admin: admin.context("it did not say where its metrics are")?,
             client: Client::try_from(config)?,
         })
     }

@@ -18,6 +18,7 @@ use crate::collector::{Collector, Meter};
 use crate::endpoint::{Pods, Slot};
 use crate::report::ReportSender;
 use crate::throttler::{AcquireError, Attempt, Throttler};
+use crate::wakes::Wakes;
 use directory::Directory;
 
 /// How the activator behaves.
@@ -187,6 +188,11 @@ impl Activator {
         } else if is_back {
             throttler.dispatch();
         }
+    }
+
+    /// What wakes from zero take. Whoever makes a step of them tells it there.
+    pub fn wakes(&self) -> &Wakes {
+        self.shared.collector.wakes()
     }
 
     /// What every backend with a policy has counted, in no order that means anything.

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::report::{Report, ReportSender};
 use crate::throttler::Throttler;
+use crate::wakes::{Step, Wakes};
 
 /// Knative's reporting period, and the width of the autoscaler's buckets.
 pub(crate) const PERIOD: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ pub(crate) struct Collector {
     active: Mutex<Vec<Active>>,
     activated: Notify,
     reports: ReportSender,
+    wakes: Wakes,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,12 @@ impl Collector {
             active: Mutex::default(),
             activated: Notify::new(),
             reports,
+            wakes: Wakes::default(),
         })
+    }
+
+    pub(crate) fn wakes(&self) -> &Wakes {
+        &self.wakes
     }
 
     pub(crate) fn meter(self: &Arc<Self>, revision: RevisionId) -> Arc<Meter> {
@@ -210,6 +217,16 @@ impl Meter {
         let now = self.collector.micros();
         self.word
             .fetch_add((now << COUNT_BITS).wrapping_sub(1), Ordering::SeqCst);
+    }
+
+    /// The first request waits, and no endpoint is there.
+    pub(crate) fn wakes(&self) {
+        self.collector.wakes.begin(&self.revision);
+    }
+
+    /// As far as this is the wake that [`Self::wakes`] began.
+    pub(crate) fn reached(&self, step: Step) {
+        self.collector.wakes.reached(&self.revision, step);
     }
 
     /// Tells the autoscaler at once how many requests there are: the first of a period, as

@@ -20,6 +20,7 @@ use crate::balance::limits::Ticket;
 use crate::link::{Link, Pending};
 use crate::report::{Report, ReportSender};
 use crate::throttler::{AcquireError, Core};
+use crate::wakes::Step;
 
 /// Set once the endpoint takes no new request.
 const CLOSED: u64 = 1 << 63;
@@ -103,6 +104,7 @@ impl Counted {
                         counted: Arc::clone(self),
                         counting: Counting::Endpoint,
                         is_tunnel: Cell::new(false),
+                        is_waking: Cell::new(false),
                     });
                 }
                 Err(actual) => state = actual,
@@ -211,6 +213,8 @@ pub struct Slot {
     counted: Arc<Counted>,
     counting: Counting,
     is_tunnel: Cell<bool>,
+    /// It waited for the first endpoint, and no answer came yet.
+    is_waking: Cell<bool>,
 }
 
 /// Where a slot's request is counted.
@@ -254,6 +258,20 @@ impl Slot {
         {
             core.refuse_all(|backend| AcquireError::NobodyWell { backend });
         }
+    }
+
+    /// The head of the answer is there.
+    pub fn answered(&self) {
+        if self.is_waking.replace(false) {
+            self.counted.core.reached(Step::FirstByte);
+        }
+    }
+
+    /// The request waited for the first endpoint.
+    pub(crate) fn waking(self) -> Self {
+        self.is_waking.set(true);
+        self.counted.core.reached(Step::Open);
+        self
     }
 
     /// Counts the request among those that wait for a connection.

@@ -16,6 +16,7 @@ mod endpoint;
 mod link;
 mod report;
 mod throttler;
+mod wakes;
 
 pub use activator::{Activator, Settings, start};
 pub use balance::health::{Cause, Outcome};
@@ -25,4 +26,6 @@ pub use balance::{Preference, endpoint_key, hash};
 pub use endpoint::Slot;
 pub use link::{Link, Pending};
 pub use report::{Report, ReportReceiver, ReportSender, reports};
+pub use routing::RevisionId;
 pub use throttler::AcquireError;
+pub use wakes::{Step, Wakes};

@@ -25,6 +25,7 @@ use crate::balance::traffic::Traffic;
 use crate::balance::{Balance, Pick, Preference};
 use crate::collector::Meter;
 use crate::endpoint::{Counted, Pods, Slot};
+use crate::wakes::Step;
 
 /// Why a request got no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -199,7 +200,11 @@ impl Throttler {
             })
         };
         let granted = (&mut place.granted).await.unwrap_or_else(|_| gone());
-        granted.map(|slot| slot.counting(ticket))
+        let slot = granted?.counting(ticket);
+        Ok(match place.is_cold {
+            true => slot.waking(),
+            false => slot,
+        })
     }
 
     fn enqueue(&self) -> Result<Place, AcquireError> {
@@ -243,6 +248,12 @@ impl Throttler {
         // Refused requests are not counted: they must not drive scaling.
         self.core.enter();
         drop(queue);
+        if ready == 0
+            && waiting == 0
+            && let Some(meter) = &self.core.meter
+        {
+            meter.wakes();
+        }
         // A short wait for a busy endpoint is what queues are for; as many who wait as the
         // endpoints hold is a burst.
         if waiting + 1 >= self.places(ready)
@@ -254,6 +265,7 @@ impl Throttler {
             core: Arc::clone(&self.core),
             ticket,
             granted,
+            is_cold: ready == 0,
         })
     }
 
@@ -319,6 +331,13 @@ impl Core {
         }
     }
 
+    /// A wake from zero is as far as this.
+    pub(crate) fn reached(&self, step: Step) {
+        if let Some(meter) = &self.meter {
+            meter.reached(step);
+        }
+    }
+
     /// Gives the place that was just left at an endpoint to the request that waits longest.
     pub(crate) fn hand_over(&self, counted: &Arc<Counted>) {
         let limit = self.limit.load(Ordering::SeqCst);
@@ -375,6 +394,8 @@ struct Place {
     core: Arc<Core>,
     ticket: u64,
     granted: oneshot::Receiver<Result<Slot, AcquireError>>,
+    /// No endpoint was there.
+    is_cold: bool,
 }
 
 impl Drop for Place {

@@ -27,16 +27,21 @@ pub use settings::Settings;
 
 use lifecycle::Tasks;
 use reconcile::Cluster;
-use scaling::ReportReceiver;
+use scaling::{ReportReceiver, Wakes};
 
 /// Starts the controllers. They stop in the stage `Controllers`. `reports` is what the gateways
-/// tell of requests and pods.
-pub fn start(cluster: &Cluster, settings: Settings, reports: ReportReceiver, tasks: &Tasks) {
+/// tell of requests and pods; what wakes from zero take is told to `wakes`.
+pub fn start(
+    cluster: &Cluster,
+    settings: Settings,
+    (reports, wakes): (ReportReceiver, Wakes),
+    tasks: &Tasks,
+) {
     let ctx = context::Context::new(cluster, settings, tasks);
     service::start(&ctx);
     configuration::start(&ctx);
     revision::start(&ctx);
     route::start(&ctx);
     domain_mapping::start(&ctx);
-    podautoscaler::start(&ctx, reports);
+    podautoscaler::start(&ctx, reports, wakes);
 }

@@ -21,6 +21,7 @@ mod shrink;
 mod siblings;
 mod spec;
 mod status;
+mod wake;
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ use api::autoscaling::v1alpha1::PodAutoscaler;
 use api::names::label;
 use api::serving::v1::Route;
 use kube::ResourceExt;
-use scaling::ReportReceiver;
+use scaling::{ReportReceiver, Wakes};
 
 use crate::context::Context;
 use crate::drain::Drain;
@@ -50,10 +51,11 @@ struct Autoscalers {
     handovers: Handovers,
     busy: Busy,
     pods: Arc<PodIndex>,
+    wakes: Wakes,
 }
 
 /// Starts the controller, the task that hears the gateways, and the drain controller.
-pub(crate) fn start(context: &Arc<Context>, reports: ReportReceiver) {
+pub(crate) fn start(context: &Arc<Context>, reports: ReportReceiver, wakes: Wakes) {
     let queue = Queue::new();
     let autoscalers = Arc::new(Autoscalers {
         context: Arc::clone(context),
@@ -61,7 +63,9 @@ pub(crate) fn start(context: &Arc<Context>, reports: ReportReceiver) {
         handovers: Handovers::default(),
         busy: Busy::default(),
         pods: PodIndex::follow(&context.pods, &queue),
+        wakes: wakes.clone(),
     });
+    wake::follow(&context.pods, wakes);
     wake_on_changes(context, &queue);
     let drain = Drain::start(context.client.clone(), &context.pods, &context.tasks);
     listen::start(&autoscalers, reports, drain, &queue);

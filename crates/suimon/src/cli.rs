@@ -109,6 +109,10 @@ pub struct Up {
     /// number follows that of the Services' addresses]
     #[arg(long, value_name = "CIDR")]
     pub load_balancer_range: Option<services::Range>,
+    /// Loopback addresses for Gateways, one each [default: 127.64.0.0/16, or the first below it
+    /// that no other Suimon on this machine has; a data directory keeps its own]
+    #[arg(long, value_name = "CIDR")]
+    pub gateway_range: Option<services::Range>,
     /// Threads of the gateway [default: one per core]
     #[arg(long, value_name = "N")]
     pub gateway_threads: Option<usize>,

@@ -7,6 +7,7 @@ mod admission;
 mod callers;
 mod keeper;
 mod kubelet;
+mod loopback;
 mod observability;
 mod pods;
 mod sockets;

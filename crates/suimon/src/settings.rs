@@ -44,6 +44,7 @@ pub struct Settings {
     /// Only set when the user named one.
     pub service_range: Option<services::Range>,
     pub load_balancer_range: Option<services::Range>,
+    pub gateway_range: Option<services::Range>,
     pub limits: proxy::Limits,
     pub access_log: Option<proxy::AccessLog>,
     /// A public authority that signs certificates.
@@ -73,6 +74,7 @@ struct File {
     adopt_gateway_class: Vec<String>,
     service_range: Option<String>,
     load_balancer_range: Option<String>,
+    gateway_range: Option<String>,
     #[serde(default)]
     limits: limits::Limits,
     access_log: Option<access_log::AccessLog>,
@@ -131,10 +133,14 @@ impl Settings {
             "load-balancer-range",
             file.load_balancer_range,
         );
-        if let Some(range) = load_balancer_range.filter(|range| !range.address.is_loopback()) {
-            mistakes.push(format!(
-                "load-balancer-range: {range} is not within 127.0.0.0/8"
-            ));
+        let gateway_range = range(flags.gateway_range, "gateway-range", file.gateway_range);
+        for (name, range) in [
+            ("load-balancer-range", load_balancer_range),
+            ("gateway-range", gateway_range),
+        ] {
+            if let Some(range) = range.filter(|range| !range.address.is_loopback()) {
+                mistakes.push(format!("{name}: {range} is not within 127.0.0.0/8"));
+            }
         }
         let limits = file.limits.resolve(&mut mistakes);
         let access_log = file.access_log.and_then(|log| log.resolve(&mut mistakes));
@@ -183,6 +189,7 @@ impl Settings {
             },
             service_range,
             load_balancer_range,
+            gateway_range,
             limits,
             access_log,
             acme,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::Server;
 use crate::serving::{NO_GRACE, hello, hello_with};
+use crate::{Server, http};
 
 const SHORT_WINDOW: &str = "        autoscaling.knative.dev/window: \"6s\"";
 
@@ -46,7 +46,27 @@ async fn silence_stops_every_pod_and_the_next_request_starts_one() -> anyhow::Re
         (answer.status, answer.body.as_str()),
         (200, "Hello Zero!\n")
     );
-    Ok(())
+    // The last step may be told a moment after the answer.
+    server
+        .eventually("the wake is told step by step", || async {
+            let metrics = http::get(server.admin, "admin", "/metrics").await?.body;
+            let steps = [
+                "queue",
+                "decide",
+                "create",
+                "start",
+                "ready",
+                "open",
+                "first_byte",
+                "all",
+            ];
+            let is_told = steps.iter().all(|step| {
+                let name = "suimon_cold_start_duration_seconds_count";
+                metrics.contains(&format!("{name}{{step=\"{step}\"}} 1\n"))
+            });
+            Ok(is_told.then_some(()))
+        })
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -293,6 +293,7 @@ async fn download(
             status if exchange.withholds(&answer) => return Err(Failure::Withheld { status }),
             status => {
                 exchange.progress.status.set(status);
+                exchange.slot.answered();
                 let late = exchange.edits.and_then(|edits| edits.with(&answer));
                 let edits = late.as_ref().or(exchange.edits);
                 responder

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ::reconcile::{Key, Queue};
 use lifecycle::Stage;
 use scaling::autoscaler::Metric;
-use scaling::{Report, ReportReceiver};
+use scaling::{Report, ReportReceiver, Step};
 use tokio::time::Instant;
 
 use super::brain::{Seen, Target};
@@ -44,6 +44,7 @@ pub(super) fn start(
                     concurrency,
                     requests,
                 } => {
+                    autoscalers.wakes.reached(&revision, Step::Queue);
                     let key = Key::new(&*revision.namespace, &*revision.name);
                     let seen = Seen {
                         at: Instant::now(),

@@ -8,6 +8,7 @@ use api::names::{HPA_CLASS, KPA_CLASS};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use scaling::Step;
 use scaling::autoscaler::scale::Activity;
 use scaling::autoscaler::{Decision, TICK};
 use serde_json::json;
@@ -17,7 +18,7 @@ use super::plan::{Observed, Plan, plan, plan_foreign};
 use super::serverless::is_ours;
 use super::spec::Resolved;
 use super::status::activity;
-use super::{Autoscalers, serverless, spec};
+use super::{Autoscalers, serverless, spec, wake};
 use crate::object::{is_deleting, perform_some, write_status};
 
 impl Autoscalers {
@@ -28,6 +29,7 @@ impl Autoscalers {
             self.brain.forget(key);
             self.handovers.forget(key);
             self.busy.forget(key);
+            self.wakes.forget(&wake::revision(key));
             return Ok(Action::Await);
         };
         let config = self.context.config.current();
@@ -132,6 +134,8 @@ impl Autoscalers {
             let patch = json!({"spec": {"replicas": replicas}});
             let scaled = write::merge(client, &target, &patch).await?;
             self.context.deployments.learn(scaled);
+            let revision = wake::revision(&Key::of(autoscaler));
+            self.wakes.reached(&revision, Step::Decide);
             tracing::info!(deployment = %target, replicas, "scaled");
         }
         if let Some(service) = &plan.service {

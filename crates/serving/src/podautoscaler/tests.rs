@@ -57,7 +57,7 @@ impl Rig {
         let (reports, receiver) = reports();
         let tasks = Tasks::new();
         let context = Context::new(&Cluster::new(api.client()), settings_for_test(), &tasks);
-        start(&context, receiver);
+        start(&context, receiver, Wakes::default());
         let rig = Self {
             api,
             reports,

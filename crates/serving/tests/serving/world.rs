@@ -125,7 +125,8 @@ impl World {
             default_domain: "example.com".into(),
             digests: Arc::new(Images),
         };
-        serving::start(&cluster, settings, receiver, &tasks);
+        let heard = (receiver, scaling::Wakes::default());
+        serving::start(&cluster, settings, heard, &tasks);
         instant_pods(&cluster, &tasks);
         instant_gateway(&cluster, &tasks);
         let world = Self {

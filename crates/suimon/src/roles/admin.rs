@@ -32,6 +32,7 @@ const INDEX: &str = "/metrics  counters in the Prometheus text format\n\
 /// What the endpoint tells of.
 pub struct Admin {
     metrics: proxy::Metrics,
+    wakes: scaling::Wakes,
     snapshots: Snapshots<Snapshot>,
     /// The one before the first real one.
     first: Arc<Snapshot>,
@@ -43,7 +44,7 @@ impl Admin {
     /// Serves on this socket until the API stops, so that the drain can be watched.
     pub async fn start(
         address: SocketAddr,
-        metrics: proxy::Metrics,
+        (metrics, wakes): (proxy::Metrics, scaling::Wakes),
         snapshots: Snapshots<Snapshot>,
         tasks: &Tasks,
     ) -> anyhow::Result<(Arc<Self>, SocketAddr)> {
@@ -53,6 +54,7 @@ impl Admin {
         let address = listener.local_addr()?;
         let admin = Arc::new(Self {
             metrics,
+            wakes,
             first: snapshots.current_owned(),
             snapshots,
             is_started: AtomicBool::new(false),
@@ -88,6 +90,7 @@ impl Admin {
             },
             "/metrics" => {
                 let mut body = self.metrics.render();
+                self.wakes.render(&mut body);
                 process(&mut body);
                 let mut answer = Response::new(Full::from(body));
                 let kind = "text/plain; version=0.0.4; charset=utf-8";

@@ -20,6 +20,7 @@ use crate::gateway_view;
 use crate::roles::admin::Admin;
 use crate::roles::admission::Admission;
 use crate::roles::keeper;
+use crate::roles::loopback;
 use crate::roles::observability;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
@@ -53,6 +54,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let images = system::open_images(&settings.data_dir)?;
     let root = cfg!(target_os = "linux") && node::is_root();
     let claim = services::Claim::take(&settings.data_dir, settings.service_range, root)?;
+    let gateways = loopback::Claim::take(&settings.data_dir, settings.gateway_range)?;
     let authority = tls::open(&settings.data_dir)?;
 
     let definitions = system::definitions();
@@ -77,6 +79,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     if let Some(zone) = &settings.zone {
         activator.locate(&format!("/{zone}/"));
     }
+    let wakes = activator.wakes().clone();
     let pods = node::Callers::default();
     let gateway = proxy::start(
         gateway_settings(&settings, &authority, &pods)?,
@@ -88,8 +91,13 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let admin_port = system::free_port(loopback, &settings.admin_ports).context("--admin-port")?;
     let metrics = gateway.metrics().clone();
-    let (admin, admin_address) =
-        Admin::start(admin_port, metrics, snapshots.clone(), tasks).await?;
+    let (admin, admin_address) = Admin::start(
+        admin_port,
+        (metrics, wakes.clone()),
+        snapshots.clone(),
+        tasks,
+    )
+    .await?;
     system::prepare(cluster.client(), &settings, &ports).await?;
     access::create(cluster.client(), &cluster_roles).await?;
     gateway_view::serve(&server, snapshots);
@@ -117,17 +125,19 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     )
     .await?;
     pods::connect(&server, &cluster, &node, tasks);
-    let watching = system::publisher(&settings, &ports, &gateway, cluster_ips);
+    let ranges = (gateways.range, cluster_ips);
+    let watching = system::publisher(&settings, &ports, &gateway, ranges);
     publisher::start(&cluster, watching, publish, tasks);
     authority::start(&cluster, Arc::clone(&authority), tasks);
     let answers = tls::answers(gateway.challenges());
     authority::acme::start(&cluster, settings.acme.clone(), answers, tasks);
-    serving::start(&cluster, system::serving(&ports, images), reports, tasks);
+    let heard = (reports, wakes);
+    serving::start(&cluster, system::serving(&ports, images), heard, tasks);
 
     observability::follow(&cluster, &gateway, tasks);
 
     admin.started();
-    system::hold_until_stopped(lock, claim, tasks);
+    system::hold_until_stopped((lock, claim, gateways), tasks);
     Ok(Running {
         client: server.client(),
         banner: banner(&ports, admin_address, &server, &authority, &kubeconfig),

@@ -1,7 +1,6 @@
 //! What the standalone role puts around the parts: the system's own objects, and the adapters
 //! that keep the crates apart from each other.
 
-use std::fs::File;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +58,10 @@ pub fn publisher(
     settings: &Settings,
     ports: &GatewayPorts,
     gateway: &proxy::Gateway,
-    (services, handover): (services::Range, services::Handover),
+    (gateway_range, (services, handover)): (
+        publisher::GatewayRange,
+        (services::Range, services::Handover),
+    ),
 ) -> publisher::Settings {
     let controllers = &settings.adopt_gateway_class;
     publisher::Settings {
@@ -72,7 +74,7 @@ pub fn publisher(
         } else {
             Adopt::Named(controllers.iter().cloned().collect())
         },
-        gateway_range: publisher::GatewayRange::default(),
+        gateway_range,
         // Processes have the machine's address.
         tells_callers: settings.runtime == Runtime::Oci,
         sockets: Arc::new(Sockets::new(gateway.binder().clone(), services, handover)),
@@ -358,11 +360,11 @@ fn core(kind: &str, plural: &str) -> ApiResource {
 }
 
 /// Keeps the data directory's lock, and the addresses, until the store is closed.
-pub fn hold_until_stopped(lock: File, claim: services::Claim, tasks: &Tasks) {
+pub fn hold_until_stopped<T: Send + 'static>(held: T, tasks: &Tasks) {
     let mut stop = tasks.shutdown(Stage::Store);
     tasks.spawn("data-directory-lock", Stage::Store, async move {
         stop.requested().await;
-        drop((claim, lock));
+        drop(held);
         Ok::<(), std::convert::Infallible>(())
     });
 }

@@ -35,7 +35,7 @@ impl Server {
         let client = server.client();
         let (reports, receiver) = reports();
         let context = Context::new(&Cluster::new(client.clone()), settings_for_test(), &tasks);
-        start(&context, receiver);
+        start(&context, receiver, Wakes::default());
         Self {
             client,
             reports,
