@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use routing::model::tls::{Certificate, PrivateKey, TlsHost, TlsId};
+use routing::model::tls::{Certificate, PrivateKey, Staple, TlsHost, TlsId};
 use routing::model::{Bind, BindId, Model, Route, RouteId, Stream, StreamId, Visibility};
 use routing::{RequestView, Snapshot};
 use serde::Serialize;
@@ -108,6 +108,11 @@ fn secret(objects: &mut Objects, name: &Name, document: &Value) {
             name: name.to_string().into(),
             chain: vec![Box::from(*b"chain")],
             key: PrivateKey::new(Box::from(*b"key")),
+            staple: data.get("tls.ocsp-staple").map(|response| Staple {
+                response: response.as_slice().into(),
+                until: None,
+                is_required: false,
+            }),
         }))
     } else {
         Err("it has no tls.crt".into())

@@ -20,6 +20,7 @@ mod policies;
 mod relay;
 mod retries;
 mod smuggling;
+mod staples;
 mod tls;
 mod traces;
 mod upgrade;

@@ -12,8 +12,12 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use crate::staple;
+
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+/// What the authority says about the certificate, in DER; the name is Istio's and Gloo's.
+const STAPLE: &str = "tls.ocsp-staple";
 /// In ConfigMaps.
 const AUTHORITIES: &str = "ca.crt";
 
@@ -65,10 +69,18 @@ fn parse(name: &Name, secret: &Secret) -> Result<Certificate, String> {
     }
     let key = PrivateKeyDer::from_pem_slice(field(KEY)?)
         .map_err(|_| format!("{KEY} holds no private key in PEM form"))?;
+    let staple = match (field(STAPLE), chain.first()) {
+        (Ok(response), Some(leaf)) => {
+            let staple = staple::read(response, leaf);
+            Some(staple.map_err(|why| format!("{STAPLE} {why}"))?)
+        }
+        _ => None,
+    };
     let certificate = Certificate {
         name: name.to_string().into(),
         chain: chain.iter().map(|der| der.to_vec().into()).collect(),
         key: PrivateKey::new(key.secret_der().into()),
+        staple,
     };
     match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
         Ok(_) => Ok(certificate),

@@ -22,6 +22,7 @@ mod ingress_status;
 mod lint;
 mod mesh_status;
 mod names;
+mod staple;
 mod status;
 
 use std::net::SocketAddr;

@@ -52,6 +52,7 @@ fn world() -> Objects {
             name: format!("default/{name}").into(),
             chain: vec![Box::from(*b"chain")],
             key: PrivateKey::new(Box::from(*b"key")),
+            staple: None,
         };
         let state = Some(Ok(Arc::new(certificate)));
         objects.put_certificate(&Name::new("default", name), state);

@@ -199,6 +199,7 @@ fn certificate() -> Arc<Certificate> {
         name: "default/cert".into(),
         chain: vec![Box::from(*b"chain")],
         key: PrivateKey::new(Box::from(*b"key")),
+        staple: None,
     })
 }
 

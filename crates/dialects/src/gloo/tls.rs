@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use routing::model::HostPattern;
 use routing::model::tls::{
-    Alpn, Certificate, ClientCertificates, Termination, TlsVersion, TlsVersions, Trust, UpstreamTls,
+    Alpn, Certificate, ClientCertificates, Staple, Termination, TlsVersion, TlsVersions, Trust,
+    UpstreamTls,
 };
 
 use super::matcher::flag;
@@ -39,7 +40,7 @@ pub(super) fn server(fields: &Fields<'_>, namespace: &str, reader: &Reader<'_>) 
         "transportSocketConnectTimeout",
         "handshakes have the gateway's own time",
     );
-    fields.unsupported("ocspStaplePolicy", "no OCSP answers are stapled");
+    let staples = Staples::read(fields);
     if flag(fields, "disableTlsSessionResumption") == Some(true) {
         let text = "sessions are resumed, with keys that live as long as the gateway";
         fields.refuse("disableTlsSessionResumption", "FieldNotSupported", text);
@@ -50,7 +51,7 @@ pub(super) fn server(fields: &Fields<'_>, namespace: &str, reader: &Reader<'_>) 
         .map(|it| reference(&it, namespace));
     let termination = secret.ok_or_else(|| "sslConfig names no Secret".to_owned());
     let termination = termination.and_then(|secret| {
-        let certificate = certificate(reader, &secret)?;
+        let certificate = staples.of(certificate(reader, &secret)?, &secret)?;
         let client = match authority(reader, &secret) {
             _ if one_way => ClientCertificates::None,
             None => ClientCertificates::None,
@@ -126,6 +127,51 @@ fn certificate(reader: &Reader<'_>, secret: &Name) -> Result<Arc<Certificate>, S
         None => Err(format!(
             "SSL secret not found: Secret {secret} does not exist"
         )),
+    }
+}
+
+/// What is asked of the OCSP response that a Secret may have beside its certificate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Staples {
+    Lenient,
+    /// A certificate whose response has ended is not used.
+    Strict,
+    /// The same, and there must be one.
+    Must,
+}
+
+impl Staples {
+    fn read(fields: &Fields<'_>) -> Self {
+        match fields.text("ocspStaplePolicy") {
+            None | Some("LENIENT_STAPLING") => Self::Lenient,
+            Some("STRICT_STAPLING") => Self::Strict,
+            Some("MUST_STAPLE") => Self::Must,
+            Some(other) => {
+                let text = format!(
+                    "{other:?} is not known: LENIENT_STAPLING, STRICT_STAPLING or MUST_STAPLE"
+                );
+                fields.refuse("ocspStaplePolicy", "FieldInvalid", text);
+                Self::Must
+            }
+        }
+    }
+
+    fn of(self, certificate: Arc<Certificate>, secret: &Name) -> Result<Arc<Certificate>, String> {
+        match &certificate.staple {
+            None if self == Self::Must => Err(format!(
+                "ocspStaplePolicy MUST_STAPLE: Secret {secret} has no tls.ocsp-staple"
+            )),
+            Some(staple) if self != Self::Lenient => {
+                let staple = Staple {
+                    is_required: true,
+                    ..staple.clone()
+                };
+                let mut certificate = Certificate::clone(&certificate);
+                certificate.staple = Some(staple);
+                Ok(Arc::new(certificate))
+            }
+            _ => Ok(certificate),
+        }
     }
 }
 

@@ -131,6 +131,7 @@ fn secret(objects: &mut Objects, name: &Name, document: &Value) {
             name: name.to_string().into(),
             chain: vec![Box::default()],
             key: PrivateKey::new(Box::default()),
+            staple: None,
         };
         objects.put_certificate(name, Some(Ok(Arc::new(certificate))));
     }

@@ -71,6 +71,7 @@ fn certificate(name: &Name, secret: &Value) -> CertificateState {
         name: name.to_string().into(),
         chain: vec![Box::default()],
         key: PrivateKey::new(Box::default()),
+        staple: None,
     }))
 }
 

@@ -164,6 +164,7 @@ fn put_secret(objects: &mut Objects, name: &Name, document: &Value) {
             name: name.to_string().into(),
             chain: vec![Box::from(*b"chain")],
             key: PrivateKey::new(Box::from(*b"key")),
+            staple: None,
         };
         objects.put_certificate(name, Some(Ok(Arc::new(certificate))));
     }

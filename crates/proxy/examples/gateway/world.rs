@@ -196,6 +196,7 @@ fn certificate(file: &str) -> Result<Certificate, Error> {
         name: file.into(),
         chain,
         key: PrivateKey::new(key.secret_der().into()),
+        staple: None,
     })
 }
 

@@ -81,6 +81,7 @@ fn proof(host: &str) -> Certificate {
         name: "a proof".into(),
         chain: vec![made.der().to_vec().into()],
         key: PrivateKey::new(key.serialize_der().into()),
+        staple: None,
     }
 }
 

@@ -41,6 +41,7 @@ impl Authority {
             name: "default/test".into(),
             chain: vec![certificate.der().to_vec().into()],
             key: PrivateKey::new(key.serialize_der().into()),
+            staple: None,
         }
     }
 

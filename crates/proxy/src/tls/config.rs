@@ -1,7 +1,6 @@
 //! Termination of TLS: a record of the snapshot → rustls' configuration, made once per record.
 
 use std::any::Any;
-use std::fmt;
 use std::sync::Arc;
 
 use routing::model::HostPattern;
@@ -66,12 +65,13 @@ fn certificates(
         };
         return Ok(Arc::new(OwnCertificate::new(name, Arc::clone(issuer))?));
     }
-    let keys = termination.certificates.iter().map(|one| {
-        certified_key(one).map_err(|error| format!("certificate {}: {error}", one.name))
-    });
+    let keys = termination
+        .certificates
+        .iter()
+        .map(|one| Offer::new(one).map_err(|error| format!("certificate {}: {error}", one.name)));
     let mut keys = keys.collect::<Result<Vec<_>, _>>()?;
     // The sort is stable: among certificates of one kind the first stays first.
-    keys.sort_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA);
+    keys.sort_by_key(|offer| offer.certified.key.algorithm() == SignatureAlgorithm::RSA);
     Ok(Arc::new(Certificates(keys)))
 }
 
@@ -135,19 +135,62 @@ fn client_verifier(wanted: &ClientCertificates) -> Result<Arc<dyn ClientCertVeri
 }
 
 /// The certificates of one name, those that are cheaper to sign with first.
-struct Certificates(Vec<Arc<CertifiedKey>>);
+#[derive(Debug)]
+struct Certificates(Vec<Offer>);
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let known = hello.signature_schemes();
-        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(known).is_some();
-        self.0.iter().find(fits).cloned()
+        let now = UnixTime::now().as_secs();
+        self.0
+            .iter()
+            .filter(|offer| offer.certified.key.choose_scheme(known).is_some())
+            .find_map(|offer| offer.at(now).cloned())
     }
 }
 
-impl fmt::Debug for Certificates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Certificates({})", self.0.len())
+/// A certificate with what its authority says about it, while that holds.
+#[derive(Debug)]
+struct Offer {
+    certified: Arc<CertifiedKey>,
+    stapled: Option<Stapled>,
+}
+
+#[derive(Debug)]
+struct Stapled {
+    certified: Arc<CertifiedKey>,
+    /// In seconds since 1970.
+    until: Option<i64>,
+    is_required: bool,
+}
+
+impl Offer {
+    fn new(certificate: &Certificate) -> Result<Self, Error> {
+        let certified = certified_key(certificate)?;
+        let stapled = certificate.staple.as_ref().map(|staple| {
+            let mut stapled = CertifiedKey::clone(&certified);
+            stapled.ocsp = Some(staple.response.to_vec());
+            Stapled {
+                certified: Arc::new(stapled),
+                until: staple.until,
+                is_required: staple.is_required,
+            }
+        });
+        Ok(Self { certified, stapled })
+    }
+
+    /// `None` if the certificate must not be used without what has ended.
+    fn at(&self, now: u64) -> Option<&Arc<CertifiedKey>> {
+        let Some(stapled) = &self.stapled else {
+            return Some(&self.certified);
+        };
+        let holds = stapled
+            .until
+            .is_none_or(|until| u64::try_from(until).is_ok_and(|until| now < until));
+        if holds {
+            return Some(&stapled.certified);
+        }
+        (!stapled.is_required).then_some(&self.certified)
     }
 }
 

@@ -116,6 +116,20 @@ pub struct Certificate {
     #[serde(serialize_with = "count")]
     pub chain: Vec<Box<[u8]>>,
     pub key: PrivateKey,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub staple: Option<Staple>,
+}
+
+/// What an authority says about a certificate of its own (an OCSP response in DER, RFC 6960),
+/// handed to clients that ask for it in the handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Staple {
+    #[serde(skip)]
+    pub response: Box<[u8]>,
+    /// When it ends, in seconds since 1970; never if the authority does not say.
+    pub until: Option<i64>,
+    /// Whether the certificate is not used any more once this has ended; else it is used without.
+    pub is_required: bool,
 }
 
 /// A private key (DER: PKCS #8, PKCS #1 or SEC 1).
@@ -201,6 +215,7 @@ mod tests {
             name: "default/hello".into(),
             chain: vec![Box::from(*b"chain")],
             key: PrivateKey::new(Box::from(*b"hidden")),
+            staple: None,
         };
         // The bytes of "hidden" as lists of numbers show them.
         let bytes = "104, 105, 100";

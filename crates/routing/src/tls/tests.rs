@@ -10,6 +10,7 @@ fn certificate(name: &str) -> Arc<Certificate> {
         name: name.into(),
         chain: vec![Box::from(name.as_bytes())],
         key: PrivateKey::new(Box::from(*b"key")),
+        staple: None,
     })
 }
 

@@ -33,6 +33,7 @@ impl proxy::Issuer for Issuer {
             name: format!("of the local authority for {name}").into(),
             chain: vec![issued.certificate_der().into()],
             key: PrivateKey::new(issued.key_der().into()),
+            staple: None,
         })
     }
 }
@@ -55,6 +56,7 @@ impl Answers for Gateway {
             name: format!("of a challenge for {host}").into(),
             chain: vec![made.certificate_der.into()],
             key: PrivateKey::new(made.key_der.into()),
+            staple: None,
         });
         if let Err(error) = self.0.set_tls(host, certificate.as_ref()) {
             // The authority will say that it saw something else.

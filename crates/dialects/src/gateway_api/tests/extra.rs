@@ -66,6 +66,7 @@ impl Input {
                         name: name.to_string().into(),
                         chain: vec![certificate.as_bytes().into()],
                         key: PrivateKey::new(Box::default()),
+                        staple: None,
                     })),
                     None => Err("it has no tls.crt".into()),
                 };
