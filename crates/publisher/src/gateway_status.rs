@@ -4,6 +4,7 @@
 //! the object's newest is not written: the newer one is on its way and will be told.
 
 mod attached;
+mod pace;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -23,6 +24,7 @@ use kube::{Api, Client, Resource};
 use lifecycle::Tasks;
 use reconcile::{Action, Error, Informer, Key, Queue};
 
+use self::pace::Pace;
 use crate::gateway_service;
 use crate::index::{GatewayOutcome, Outcomes, PolicyTold, RouteKey, RouteOutcome, SetOutcome};
 
@@ -79,6 +81,7 @@ struct Shared {
     outcomes: Mutex<Held>,
     /// Services as they were applied last.
     services: Mutex<HashMap<Name, Service>>,
+    pace: Pace,
     queue: Queue<Due>,
 }
 
@@ -99,6 +102,7 @@ impl GatewayStatuses {
                 caches,
                 outcomes: Mutex::default(),
                 services: Mutex::default(),
+                pace: Pace::default(),
                 queue: Queue::new(),
             }),
         }
@@ -135,6 +139,7 @@ impl GatewayStatuses {
                 }
                 None => {
                     held.gateways.remove(&name);
+                    self.shared.pace.forget(&Due::Gateway(name.clone()));
                     let services = self.shared.services.lock();
                     services
                         .unwrap_or_else(PoisonError::into_inner)
@@ -148,7 +153,10 @@ impl GatewayStatuses {
                     held.sets.insert(name.clone(), outcome);
                     self.shared.queue.add(Due::Set(name));
                 }
-                None => drop(held.sets.remove(&name)),
+                None => {
+                    held.sets.remove(&name);
+                    self.shared.pace.forget(&Due::Set(name));
+                }
             }
         }
         for (key, told) in outcomes.policies {
@@ -180,8 +188,8 @@ impl Shared {
     async fn write(&self, due: &Due) -> Result<Action, Error> {
         match due {
             Due::Class(name) => self.write_class(name).await?,
-            Due::Gateway(name) => self.write_gateway(name).await?,
-            Due::Set(name) => self.write_set(name).await?,
+            Due::Gateway(name) => return self.write_gateway(name).await,
+            Due::Set(name) => return self.write_set(name).await,
             Due::Policy(key) => {
                 let told = self.held().policies.get(key).cloned();
                 if let Some(told) = told {
@@ -235,17 +243,17 @@ impl Shared {
         Ok(())
     }
 
-    async fn write_gateway(&self, name: &Name) -> Result<(), Error> {
+    async fn write_gateway(&self, name: &Name) -> Result<Action, Error> {
         let outcome = self.held().gateways.get(name).cloned();
         let gateway = self
             .caches
             .gateways
             .get(&Key::new(&*name.namespace, &*name.name));
         let (Some(outcome), Some(gateway)) = (outcome, gateway) else {
-            return Ok(());
+            return Ok(Action::Await);
         };
         if gateway.metadata.generation.unwrap_or_default() != outcome.generation {
-            return Ok(());
+            return Ok(Action::Await);
         }
         let attached: BTreeMap<&str, usize> = outcome
             .attached
@@ -260,9 +268,18 @@ impl Shared {
             &reconcile::now(),
         );
         let current = gateway.status.as_ref();
-        reconcile::write::status(&self.client, gateway.as_ref(), current, &next).await?;
+        let due = Due::Gateway(name.clone());
+        if let Some(later) = self.pace.later(&due, current, &next) {
+            return Ok(Action::After(later));
+        }
+        let written =
+            reconcile::write::replaced_status(&self.client, &*gateway, current, &next).await?;
+        if let Some(written) = written {
+            self.caches.gateways.learn(written);
+        }
         self.apply_service(name, gateway_service::service(&gateway, &outcome.plan))
-            .await
+            .await?;
+        Ok(Action::Await)
     }
 
     /// Makes the Service of a Gateway what it should be; it goes with its Gateway.
@@ -323,7 +340,11 @@ impl Shared {
         if current.is_none() && next.parents.is_empty() {
             return Ok(());
         }
-        reconcile::write::status(&self.client, route.as_ref(), current, &next).await?;
+        let written =
+            reconcile::write::replaced_status(&self.client, &*route, current, &next).await?;
+        if let Some(written) = written {
+            routes.learn(written);
+        }
         Ok(())
     }
 }
