@@ -89,7 +89,8 @@ struct Shared {
 struct Held {
     classes: HashMap<Arc<str>, bool>,
     gateways: HashMap<Name, GatewayOutcome>,
-    routes: HashMap<RouteKey, RouteOutcome>,
+    /// Until they are written: most routes are told about once.
+    routes: HashMap<RouteKey, Arc<RouteOutcome>>,
     sets: HashMap<Name, SetOutcome>,
     policies: HashMap<PolicyKey, PolicyTold>,
 }
@@ -171,7 +172,7 @@ impl GatewayStatuses {
         for (key, outcome) in outcomes.routes {
             match outcome {
                 Some(outcome) => {
-                    held.routes.insert(key.clone(), outcome);
+                    held.routes.insert(key.clone(), Arc::new(outcome));
                     self.shared.queue.add(Due::Route(key));
                 }
                 None => drop(held.routes.remove(&key)),
@@ -209,6 +210,11 @@ impl Shared {
                 let outcome = self.held().routes.get(key).cloned();
                 if let Some(outcome) = outcome {
                     self.write_route_of(key, &outcome).await?;
+                    let is_written = |held: &Arc<RouteOutcome>| Arc::ptr_eq(held, &outcome);
+                    let mut held = self.held();
+                    if held.routes.get(key).is_some_and(is_written) {
+                        held.routes.remove(key);
+                    }
                 }
             }
         }

@@ -297,19 +297,17 @@ impl Eq for Place {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Action, HostPattern, Match, PathMatch, Respond, Route};
+    use crate::model::{Match, PathMatch, Route};
     use crate::{Compiler, Snapshot, Visibility};
 
     const ROUTES: usize = 5000;
 
     fn route(number: usize, path: &str) -> (RouteId, Arc<Route>) {
-        let mut route = crate::tests::route(&["*"], number as i64, Vec::new());
-        route.hosts = vec![HostPattern::Any];
-        route.matches = vec![Match {
+        let matches = vec![Match {
             path: Some(PathMatch::ElementPrefix(path.into())),
             ..Match::default()
         }];
-        route.action = Action::Respond(Respond::default());
+        let route = crate::tests::route(&["*"], 0, matches);
         (RouteId(format!("r{number}").into()), Arc::new(route))
     }
 

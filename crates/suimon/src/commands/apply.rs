@@ -86,7 +86,7 @@ pub async fn documents_of(
 /// Neighbors of one kind. A name that comes again begins a run of its own: of two documents for
 /// one object the later decides.
 fn runs(documents: &[Document]) -> Vec<&[Document]> {
-    let kind = |document: &'_ Document| {
+    let kind = |document: &Document| {
         let field = |pointer| document.field(pointer).map(str::to_owned);
         (field("/apiVersion"), field("/kind"))
     };
@@ -96,7 +96,8 @@ fn runs(documents: &[Document]) -> Vec<&[Document]> {
         let of = kind(first);
         let mut names = HashSet::new();
         let is_next = |document: &&Document| {
-            kind(document) == of && names.insert(document.field("/metadata/name"))
+            let name = document.field("/metadata/name");
+            kind(document) == of && names.insert(name.map(str::to_owned))
         };
         let length = rest.iter().take_while(is_next).count();
         let (run, others) = rest.split_at(length.max(1));
@@ -104,6 +105,49 @@ fn runs(documents: &[Document]) -> Vec<&[Document]> {
         rest = others;
     }
     runs
+}
+
+async fn one(
+    client: &Client,
+    resources: &Resources,
+    namespace: &str,
+    document: &Document,
+) -> anyhow::Result<Done> {
+    let (api_version, kind) = (
+        document.field("/apiVersion").unwrap_or_default(),
+        document.field("/kind").unwrap_or_default(),
+    );
+    let kind = resources.of(api_version, kind)?;
+    let name = document
+        .field("/metadata/name")
+        .context("metadata.name is missing")?;
+    let namespace = document.field("/metadata/namespace").unwrap_or(namespace);
+    let params = PatchParams {
+        field_validation: Some(kube::api::ValidationDirective::Strict),
+        ..PatchParams::apply("suimon-cli").force()
+    };
+    let patch = Patch::Apply(&document.value);
+    let applied: DynamicObject = kind
+        .api(client, namespace)
+        .patch(name, &params, &patch)
+        .await
+        .map_err(api_error)?;
+    let generation = applied.metadata.generation;
+    tracing::debug!(
+        kind = kind.display(),
+        namespace,
+        name,
+        ?generation,
+        "applied"
+    );
+    Ok(Done {
+        kind: kind.display(),
+        is_service: kind.resource.group == "serving.knative.dev" && kind.resource.kind == "Service",
+        object: Applied {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        },
+    })
 }
 
 /// Waits for every Service and prints its URL. `false` if one of them failed.
