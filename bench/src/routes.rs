@@ -143,6 +143,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         more(full.anonymous, empty.anonymous),
         full.pss.saturating_sub(empty.pss) as f64 / flags.routes as f64,
     );
+    work(&server, &flags, place).await?;
     println!(
         "\n                    change → served, ms               requests   failed  reconnected"
     );
