@@ -17,7 +17,6 @@ use api::gateway::v1::{
 use api::gateway::v1alpha1::BackendTrafficPolicy;
 use dialects::Name;
 use dialects::gateway_api::{self, PolicyKey, PolicyKind, RouteKind};
-use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::PostParams;
 use kube::{Api, Client, Resource};
@@ -27,8 +26,9 @@ use reconcile::{Action, Error, Informer, Key, Queue};
 use self::pace::Pace;
 use crate::gateway_service;
 use crate::index::{GatewayOutcome, Outcomes, PolicyTold, RouteKey, RouteOutcome, SetOutcome};
+use crate::{Synced, again};
 
-/// Status writes in flight at once.
+/// Status writes of each queue in flight at once.
 const WORKERS: usize = 4;
 
 /// An object whose status is due.
@@ -83,6 +83,8 @@ struct Shared {
     services: Mutex<HashMap<Name, Service>>,
     pace: Pace,
     queue: Queue<Due>,
+    /// Routes: thousands of them do not hold up what is said of their Gateway.
+    routes: Queue<Due>,
 }
 
 #[derive(Default)]
@@ -105,24 +107,25 @@ impl GatewayStatuses {
                 services: Mutex::default(),
                 pace: Pace::default(),
                 queue: Queue::new(),
+                routes: Queue::new(),
             }),
         }
     }
 
     /// Starts writing once the caches are complete.
-    pub(crate) fn start(&self, synced: Vec<BoxFuture<'static, ()>>, tasks: &Tasks) {
-        let shared = Arc::clone(&self.shared);
-        reconcile::run(
-            "gateway-status",
-            self.shared.queue.clone(),
-            WORKERS,
-            synced,
-            tasks,
-            move |due| {
+    pub(crate) fn start(&self, synced: &[Synced], tasks: &Tasks) {
+        let queues = [
+            ("gateway-status", &self.shared.queue),
+            ("route-status", &self.shared.routes),
+        ];
+        for (name, queue) in queues {
+            let shared = Arc::clone(&self.shared);
+            let (queue, synced) = (queue.clone(), again(synced));
+            reconcile::run(name, queue, WORKERS, synced, tasks, move |due| {
                 let shared = Arc::clone(&shared);
                 async move { shared.write(&due).await }
-            },
-        );
+            });
+        }
     }
 
     /// Takes what became of objects.
@@ -173,7 +176,7 @@ impl GatewayStatuses {
             match outcome {
                 Some(outcome) => {
                     held.routes.insert(key.clone(), Arc::new(outcome));
-                    self.shared.queue.add(Due::Route(key));
+                    self.shared.routes.add(Due::Route(key));
                 }
                 None => drop(held.routes.remove(&key)),
             }
