@@ -13,8 +13,10 @@ mod memory;
 mod origin;
 mod origin_http2;
 mod peers;
+mod policies;
 mod proxy;
 mod ready;
+mod routes;
 mod stats;
 mod store;
 mod suimon;
@@ -29,10 +31,14 @@ enum Bench {
     Proxy(proxy::Flags),
     /// CPU per proxied request over HTTP/2 and gRPC, against nginx and Envoy
     Http2(http2::Flags),
+    /// CPU per request with each policy in force, and with all of them, against the plain route
+    Policies(policies::Flags),
     /// Service applied → Ready → first 200
     Ready(ready::Flags),
     /// Memory of the idle product, and per idle Service
     Memory(memory::Flags),
+    /// One change among thousands of routes, under load; memory, and time to attach them
+    Routes(routes::Flags),
     /// Durable writes, reads, lists and watches of the API, against etcd
     Store(store::Flags),
     /// The origin behind every proxy of `proxy` (runs until killed)
@@ -48,7 +54,8 @@ fn main() -> anyhow::Result<()> {
     let bench = Bench::parse();
     if let Bench::Origin { port, protocol } = bench {
         return match protocol.as_str() {
-            "http1" => origin::serve(port),
+            "http1" => origin::serve(port, false),
+            "named" => origin::serve(port, true),
             protocol => origin_http2::serve(port, protocol == "grpc"),
         };
     }
@@ -64,8 +71,10 @@ fn main() -> anyhow::Result<()> {
             Bench::Cold(flags) => cold::run(flags).await,
             Bench::Proxy(flags) => proxy::run(flags).await,
             Bench::Http2(flags) => http2::run(flags).await,
+            Bench::Policies(flags) => policies::run(flags).await,
             Bench::Ready(flags) => ready::run(flags).await,
             Bench::Memory(flags) => memory::run(flags).await,
+            Bench::Routes(flags) => routes::run(flags).await,
             Bench::Store(flags) => store::run(flags).await,
             Bench::Origin { .. } => Ok(()),
         }

@@ -1,14 +1,24 @@
 //! The program behind every proxy: answers any request with 1 KB, one thread, kept alive.
 
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const BODY: usize = 1024;
 
-/// Serves until killed.
-pub fn serve(port: u16) -> anyhow::Result<()> {
+/// Serves until killed. `is_named`: answers say which port it is.
+pub fn serve(port: u16, is_named: bool) -> anyhow::Result<()> {
+    let name = if is_named {
+        format!("x-origin: {port}\r\n")
+    } else {
+        String::new()
+    };
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n{name}content-length: {BODY}\r\n\r\n"
+    );
+    let whole: Rc<[u8]> = [head.as_bytes(), &[b'x'; BODY]].concat().into();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -17,16 +27,13 @@ pub fn serve(port: u16) -> anyhow::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         loop {
             let (stream, _) = listener.accept().await?;
-            tokio::task::spawn_local(answer(stream));
+            tokio::task::spawn_local(answer(stream, Rc::clone(&whole)));
         }
     })
 }
 
-async fn answer(mut stream: TcpStream) {
+async fn answer(mut stream: TcpStream, answer: Rc<[u8]>) {
     let _ = stream.set_nodelay(true);
-    let head =
-        format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {BODY}\r\n\r\n");
-    let answer = [head.as_bytes(), &[b'x'; BODY]].concat();
     let mut buffer = vec![0; 16 * 1024];
     let mut filled = 0;
     loop {

@@ -208,7 +208,8 @@ async fn measure(target: &Target, flags: &Flags) -> anyhow::Result<Round> {
     })
 }
 
-fn number(text: &str, before: &str) -> anyhow::Result<f64> {
+/// The number before these words in what wrk says.
+pub fn number(text: &str, before: &str) -> anyhow::Result<f64> {
     let line = text
         .lines()
         .find(|line| line.contains(before))

@@ -6,7 +6,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use futures::StreamExt;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, WatchEvent,
+    WatchParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
@@ -128,6 +132,56 @@ impl Suimon {
         Ok(())
     }
 
+    /// Creates any object.
+    pub async fn create(&self, plural: &str, object: &Value) -> anyhow::Result<()> {
+        let value: DynamicObject = serde_json::from_value(object.clone())?;
+        let params = PostParams::default();
+        self.api(plural, object).create(&params, &value).await?;
+        Ok(())
+    }
+
+    /// Changes the spec of an object that exists; lists are replaced.
+    pub async fn merge_spec(&self, plural: &str, object: &Value) -> anyhow::Result<DynamicObject> {
+        let patch = Patch::Merge(json!({"spec": object["spec"]}));
+        let params = PatchParams::default();
+        let api = self.api(plural, object);
+        Ok(api.patch(name_of(object)?, &params, &patch).await?)
+    }
+
+    /// An object of this name and kind, as it is now.
+    pub async fn get(&self, plural: &str, object: &Value) -> anyhow::Result<DynamicObject> {
+        Ok(self.api(plural, object).get(name_of(object)?).await?)
+    }
+
+    pub async fn delete(&self, plural: &str, object: &Value) -> anyhow::Result<()> {
+        let params = DeleteParams::background();
+        self.api(plural, object)
+            .delete(name_of(object)?, &params)
+            .await?;
+        Ok(())
+    }
+
+    /// How often an object was written since this revision.
+    pub async fn writes_since(
+        &self,
+        plural: &str,
+        object: &Value,
+        revision: &str,
+    ) -> anyhow::Result<usize> {
+        let field = format!("metadata.name={}", name_of(object)?);
+        let params = WatchParams::default().fields(&field);
+        let api = self.api(plural, object);
+        let mut events = std::pin::pin!(api.watch(&params, revision).await?);
+        let mut writes = 0;
+        // Past events come at once.
+        while let Ok(Some(event)) =
+            tokio::time::timeout(Duration::from_secs(1), events.next()).await
+        {
+            writes += usize::from(matches!(event?, WatchEvent::Modified(_)));
+        }
+        Ok(writes)
+    }
+
     /// The Knative Service of this name, as it is now.
     pub async fn service(&self, name: &str) -> anyhow::Result<Value> {
         let object = hello(name, &json!({}));
@@ -212,6 +266,10 @@ impl Suimon {
             .unwrap_or("default");
         Api::namespaced_with(self.client.clone(), namespace, &resource)
     }
+}
+
+fn name_of(object: &Value) -> anyhow::Result<&str> {
+    object["metadata"]["name"].as_str().context("a name")
 }
 
 /// A Service of the sample program with these template annotations.

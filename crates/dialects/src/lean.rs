@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use api::gateway::v1::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
 use api::names::annotation;
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::{Revision, RevisionSpec};
@@ -18,6 +19,37 @@ const NOISE: [&str; 3] = [
     "serving.knative.dev/creator",
     "serving.knative.dev/lastModifier",
 ];
+
+/// A kind of route: what users wrote, and of the metadata what says whose record it is.
+macro_rules! route {
+    ($name:ident, $kind:ident) => {
+        #[doc = concat!("What translations read of a ", stringify!($kind), ".")]
+        pub fn $name(route: &$kind) -> $kind {
+            $kind {
+                metadata: identity(&route.metadata),
+                spec: route.spec.clone(),
+                status: None,
+            }
+        }
+    };
+}
+
+route!(http_route, HttpRoute);
+route!(grpc_route, GrpcRoute);
+route!(tls_route, TlsRoute);
+route!(tcp_route, TcpRoute);
+route!(udp_route, UdpRoute);
+
+fn identity(meta: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        generation: meta.generation,
+        creation_timestamp: meta.creation_timestamp.clone(),
+        ..ObjectMeta::default()
+    }
+}
 
 /// A Revision, as backends see it.
 #[derive(Clone, Debug, PartialEq)]

@@ -30,6 +30,7 @@ mod ports;
 #[cfg(test)]
 mod same;
 mod shared;
+mod small_set;
 #[cfg(test)]
 mod testing;
 mod traffic_policy;
@@ -37,3 +38,4 @@ mod traffic_policy;
 pub use diagnostic::{Diagnostic, Effect};
 pub use objects::{CertificateState, Claimant, Dependency, GatewayAddress, Name, Objects, Reader};
 pub use ports::GatewayPorts;
+pub use small_set::SmallSet;

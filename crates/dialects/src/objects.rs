@@ -9,6 +9,7 @@ mod dependency;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use api::serving::v1::Revision;
@@ -22,11 +23,15 @@ use crate::gateway_api::Known;
 use crate::lean::{self, RevisionView};
 use crate::overlay;
 use crate::ports::GatewayPorts;
+use crate::small_set::SmallSet;
 
 pub use dependency::{Claimant, Dependency, Name};
 
 /// Label on an EndpointSlice: the Service that it belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Ends the family of a key; see [`Reader::foreign_keys`].
+const FAMILY: char = ' ';
 
 /// What a Secret holds: a certificate with its key, or why it cannot be used as one.
 pub type CertificateState = Result<Arc<Certificate>, Arc<str>>;
@@ -66,7 +71,7 @@ pub struct Objects {
 #[derive(Debug, Default)]
 struct ForeignKind {
     by_name: BTreeMap<Name, Arc<Object>>,
-    by_key: HashMap<Arc<str>, BTreeSet<Name>>,
+    by_key: BTreeMap<Arc<str>, SmallSet<Name>>,
 }
 
 impl Objects {
@@ -206,22 +211,30 @@ impl Objects {
             keys.into_iter().flatten().collect()
         };
         let (old, new) = (keys(&before), keys(&object));
+        let mut changed = vec![
+            Dependency::Foreign(kind, name.clone()),
+            Dependency::ForeignAll(kind),
+        ];
+        let family = |key: &str| {
+            let (family, _) = key.split_once(FAMILY)?;
+            Some(Dependency::ForeignKeys(kind, family.into()))
+        };
         for key in old.difference(&new) {
             if let Some(names) = known.by_key.get_mut(key) {
                 names.remove(name);
                 if names.is_empty() {
                     known.by_key.remove(key);
+                    changed.extend(family(key));
                 }
             }
         }
         for key in new.difference(&old) {
             let names = known.by_key.entry(Arc::clone(key)).or_default();
+            if names.is_empty() {
+                changed.extend(family(key));
+            }
             names.insert(name.clone());
         }
-        let mut changed = vec![
-            Dependency::Foreign(kind, name.clone()),
-            Dependency::ForeignAll(kind),
-        ];
         let keys = old.union(&new).cloned();
         changed.extend(keys.map(|key| Dependency::ForeignKey(kind, key)));
         if was_empty != known.by_name.is_empty() && overlay::is_overlay(kind) {
@@ -441,6 +454,23 @@ impl<'a> Reader<'a> {
         let names = known.and_then(|known| known.by_key.get(key));
         let names = names.into_iter().flatten();
         names.filter_map(move |name| known?.by_name.get(name))
+    }
+
+    /// What follows `family` in the keys `family rest` that objects of the kind have, in order.
+    /// Which objects have them does not matter: changes of those cost nothing.
+    pub(crate) fn foreign_keys(
+        &self,
+        kind: &'static Kind,
+        family: &'static str,
+    ) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.note(Dependency::ForeignKeys(kind, family.into()));
+        let known = self.objects.foreign.get(kind);
+        let from = (Bound::Included(family), Bound::Unbounded);
+        let keys = known.map(|known| known.by_key.range::<str, _>(from));
+        let keys = keys.into_iter().flatten().map(|(key, _)| &**key);
+        // Other families may begin the same: `host` and `host-only`.
+        let of_family = keys.take_while(move |key| key.starts_with(family));
+        of_family.filter_map(move |key| key.strip_prefix(family)?.strip_prefix(FAMILY))
     }
 
     /// All objects of the kind, by name. Every change of one costs a translation: prefer keys.

@@ -17,7 +17,7 @@ const RULES: usize = 16;
 const NAME: usize = 253;
 const LABEL: usize = 63;
 
-fn manifest(objects: &[Value]) -> String {
+pub(crate) fn manifest(objects: &[Value]) -> String {
     let texts: Vec<_> = objects.iter().map(Value::to_string).collect();
     texts.join("\n---\n") + "\n---\n"
 }
@@ -58,7 +58,11 @@ fn has(conditions: &Value, type_: &str, status: &str, reason: &str) -> bool {
 }
 
 /// Where a Gateway listens, once all of it does that this generation asks for.
-async fn programmed(server: &Server, name: &str, port: u16) -> anyhow::Result<SocketAddr> {
+pub(crate) async fn programmed(
+    server: &Server,
+    name: &str,
+    port: u16,
+) -> anyhow::Result<SocketAddr> {
     let wait = || async {
         let gateway = server.object(&["gateways", name]).await?;
         let status = &gateway["status"];
@@ -80,7 +84,7 @@ async fn programmed(server: &Server, name: &str, port: u16) -> anyhow::Result<So
 }
 
 /// Whom a request is sent to; nothing if it is nobody's.
-async fn sent_to(gateway: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
+pub(crate) async fn sent_to(gateway: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
     let answer = http::get(gateway, host, path).await?;
     let location = answer.head.lines().find_map(|line| {
         let to = line.strip_prefix("location: http://")?;
@@ -89,7 +93,7 @@ async fn sent_to(gateway: SocketAddr, host: &str, path: &str) -> anyhow::Result<
     Ok(location.unwrap_or_default().to_owned())
 }
 
-async fn eventually_sent_to(
+pub(crate) async fn eventually_sent_to(
     server: &Server,
     gateway: SocketAddr,
     (host, path): (&str, &str),
@@ -104,7 +108,7 @@ async fn eventually_sent_to(
 }
 
 /// Routes of a Gateway, by listener, as its status says.
-async fn attached(server: &Server, name: &str) -> anyhow::Result<Vec<u64>> {
+pub(crate) async fn attached(server: &Server, name: &str) -> anyhow::Result<Vec<u64>> {
     let gateway = server.object(&["gateways", name]).await?;
     let listeners = gateway["status"]["listeners"].as_array();
     let counts = listeners.into_iter().flatten();

@@ -30,6 +30,8 @@ mod gateway_edges;
 #[cfg(test)]
 mod gateway_policies;
 #[cfg(test)]
+mod gateway_scale;
+#[cfg(test)]
 mod gateway_streams;
 #[cfg(test)]
 mod guest;

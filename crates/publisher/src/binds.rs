@@ -1,6 +1,6 @@
 //! Sockets of Gateways: which are wanted, which are open, and which cannot be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,8 @@ pub(crate) struct Binds {
     wanted: BTreeMap<BindId, BindSocket>,
     open: BTreeMap<BindId, BindSocket>,
     failed: BTreeMap<BindId, BindFailure>,
+    /// What was said about since sockets were settled: most rounds are about something else.
+    touched: BTreeSet<BindId>,
     retry: Option<Instant>,
 }
 
@@ -42,17 +44,24 @@ impl Binds {
             wanted: BTreeMap::new(),
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
+            touched: BTreeSet::new(),
             retry: None,
         }
     }
 
     /// Says what there should be.
     pub(crate) fn want(&mut self, bind: &Bind) {
-        self.wanted.insert(bind.id.clone(), bind.socket());
+        let socket = bind.socket();
+        if self.wanted.get(&bind.id) != Some(&socket) {
+            self.wanted.insert(bind.id.clone(), socket);
+            self.touched.insert(bind.id.clone());
+        }
     }
 
     pub(crate) fn unwant(&mut self, id: &BindId) {
-        self.wanted.remove(id);
+        if self.wanted.remove(id).is_some() {
+            self.touched.insert(id.clone());
+        }
     }
 
     /// What cannot be had.
@@ -74,10 +83,12 @@ impl Binds {
     /// gone now and were not before.
     pub(crate) async fn settle(&mut self, now: Instant) -> Vec<BindId> {
         let mut changed = Vec::new();
-        let is_over = |(id, socket): (&BindId, &BindSocket)| {
-            (self.wanted.get(id) != Some(socket)).then(|| id.clone())
+        let mut touched = std::mem::take(&mut self.touched);
+        let is_over = |id: &&BindId| {
+            let open = self.open.get(id);
+            open.is_some_and(|open| self.wanted.get(id) != Some(open))
         };
-        let over: Vec<BindId> = self.open.iter().filter_map(is_over).collect();
+        let over: Vec<BindId> = touched.iter().filter(is_over).cloned().collect();
         for id in over {
             self.sockets.close(&id).await;
             self.open.remove(&id);
@@ -85,7 +96,13 @@ impl Binds {
         }
         self.failed.retain(|id, _| self.wanted.contains_key(id));
         let is_due = self.retry.is_none_or(|at| at <= now);
-        for (id, socket) in &self.wanted {
+        if is_due {
+            touched.extend(self.failed.keys().cloned());
+        }
+        for id in &touched {
+            let Some(socket) = self.wanted.get(id) else {
+                continue;
+            };
             if self.open.contains_key(id) || (self.failed.contains_key(id) && !is_due) {
                 continue;
             }
@@ -141,7 +158,6 @@ mod tests {
     use super::*;
     use futures::FutureExt;
     use routing::model::Transport;
-    use std::collections::BTreeSet;
     use std::net::SocketAddr;
     use std::sync::{Mutex, PoisonError};
 

@@ -4,6 +4,7 @@
 //! the object's newest is not written: the newer one is on its way and will be told.
 
 mod attached;
+mod pace;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -16,17 +17,18 @@ use api::gateway::v1::{
 use api::gateway::v1alpha1::BackendTrafficPolicy;
 use dialects::Name;
 use dialects::gateway_api::{self, PolicyKey, PolicyKind, RouteKind};
-use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::PostParams;
 use kube::{Api, Client, Resource};
 use lifecycle::Tasks;
 use reconcile::{Action, Error, Informer, Key, Queue};
 
+use self::pace::Pace;
 use crate::gateway_service;
 use crate::index::{GatewayOutcome, Outcomes, PolicyTold, RouteKey, RouteOutcome, SetOutcome};
+use crate::{Synced, again};
 
-/// Status writes in flight at once.
+/// Status writes of each queue in flight at once.
 const WORKERS: usize = 4;
 
 /// An object whose status is due.
@@ -79,14 +81,18 @@ struct Shared {
     outcomes: Mutex<Held>,
     /// Services as they were applied last.
     services: Mutex<HashMap<Name, Service>>,
+    pace: Pace,
     queue: Queue<Due>,
+    /// Routes: thousands of them do not hold up what is said of their Gateway.
+    routes: Queue<Due>,
 }
 
 #[derive(Default)]
 struct Held {
     classes: HashMap<Arc<str>, bool>,
     gateways: HashMap<Name, GatewayOutcome>,
-    routes: HashMap<RouteKey, RouteOutcome>,
+    /// Until they are written: most routes are told about once.
+    routes: HashMap<RouteKey, Arc<RouteOutcome>>,
     sets: HashMap<Name, SetOutcome>,
     policies: HashMap<PolicyKey, PolicyTold>,
 }
@@ -99,25 +105,27 @@ impl GatewayStatuses {
                 caches,
                 outcomes: Mutex::default(),
                 services: Mutex::default(),
+                pace: Pace::default(),
                 queue: Queue::new(),
+                routes: Queue::new(),
             }),
         }
     }
 
     /// Starts writing once the caches are complete.
-    pub(crate) fn start(&self, synced: Vec<BoxFuture<'static, ()>>, tasks: &Tasks) {
-        let shared = Arc::clone(&self.shared);
-        reconcile::run(
-            "gateway-status",
-            self.shared.queue.clone(),
-            WORKERS,
-            synced,
-            tasks,
-            move |due| {
+    pub(crate) fn start(&self, synced: &[Synced], tasks: &Tasks) {
+        let queues = [
+            ("gateway-status", &self.shared.queue),
+            ("route-status", &self.shared.routes),
+        ];
+        for (name, queue) in queues {
+            let shared = Arc::clone(&self.shared);
+            let (queue, synced) = (queue.clone(), again(synced));
+            reconcile::run(name, queue, WORKERS, synced, tasks, move |due| {
                 let shared = Arc::clone(&shared);
                 async move { shared.write(&due).await }
-            },
-        );
+            });
+        }
     }
 
     /// Takes what became of objects.
@@ -135,6 +143,7 @@ impl GatewayStatuses {
                 }
                 None => {
                     held.gateways.remove(&name);
+                    self.shared.pace.forget(&Due::Gateway(name.clone()));
                     let services = self.shared.services.lock();
                     services
                         .unwrap_or_else(PoisonError::into_inner)
@@ -148,7 +157,10 @@ impl GatewayStatuses {
                     held.sets.insert(name.clone(), outcome);
                     self.shared.queue.add(Due::Set(name));
                 }
-                None => drop(held.sets.remove(&name)),
+                None => {
+                    held.sets.remove(&name);
+                    self.shared.pace.forget(&Due::Set(name));
+                }
             }
         }
         for (key, told) in outcomes.policies {
@@ -163,8 +175,8 @@ impl GatewayStatuses {
         for (key, outcome) in outcomes.routes {
             match outcome {
                 Some(outcome) => {
-                    held.routes.insert(key.clone(), outcome);
-                    self.shared.queue.add(Due::Route(key));
+                    held.routes.insert(key.clone(), Arc::new(outcome));
+                    self.shared.routes.add(Due::Route(key));
                 }
                 None => drop(held.routes.remove(&key)),
             }
@@ -180,8 +192,8 @@ impl Shared {
     async fn write(&self, due: &Due) -> Result<Action, Error> {
         match due {
             Due::Class(name) => self.write_class(name).await?,
-            Due::Gateway(name) => self.write_gateway(name).await?,
-            Due::Set(name) => self.write_set(name).await?,
+            Due::Gateway(name) => return self.write_gateway(name).await,
+            Due::Set(name) => return self.write_set(name).await,
             Due::Policy(key) => {
                 let told = self.held().policies.get(key).cloned();
                 if let Some(told) = told {
@@ -201,6 +213,11 @@ impl Shared {
                 let outcome = self.held().routes.get(key).cloned();
                 if let Some(outcome) = outcome {
                     self.write_route_of(key, &outcome).await?;
+                    let is_written = |held: &Arc<RouteOutcome>| Arc::ptr_eq(held, &outcome);
+                    let mut held = self.held();
+                    if held.routes.get(key).is_some_and(is_written) {
+                        held.routes.remove(key);
+                    }
                 }
             }
         }
@@ -235,17 +252,17 @@ impl Shared {
         Ok(())
     }
 
-    async fn write_gateway(&self, name: &Name) -> Result<(), Error> {
+    async fn write_gateway(&self, name: &Name) -> Result<Action, Error> {
         let outcome = self.held().gateways.get(name).cloned();
         let gateway = self
             .caches
             .gateways
             .get(&Key::new(&*name.namespace, &*name.name));
         let (Some(outcome), Some(gateway)) = (outcome, gateway) else {
-            return Ok(());
+            return Ok(Action::Await);
         };
         if gateway.metadata.generation.unwrap_or_default() != outcome.generation {
-            return Ok(());
+            return Ok(Action::Await);
         }
         let attached: BTreeMap<&str, usize> = outcome
             .attached
@@ -260,9 +277,18 @@ impl Shared {
             &reconcile::now(),
         );
         let current = gateway.status.as_ref();
-        reconcile::write::status(&self.client, gateway.as_ref(), current, &next).await?;
+        let due = Due::Gateway(name.clone());
+        if let Some(later) = self.pace.later(&due, current, &next) {
+            return Ok(Action::After(later));
+        }
+        let written =
+            reconcile::write::replaced_status(&self.client, &*gateway, current, &next).await?;
+        if let Some(written) = written {
+            self.caches.gateways.learn(written);
+        }
         self.apply_service(name, gateway_service::service(&gateway, &outcome.plan))
-            .await
+            .await?;
+        Ok(Action::Await)
     }
 
     /// Makes the Service of a Gateway what it should be; it goes with its Gateway.
@@ -323,7 +349,11 @@ impl Shared {
         if current.is_none() && next.parents.is_empty() {
             return Ok(());
         }
-        reconcile::write::status(&self.client, route.as_ref(), current, &next).await?;
+        let written =
+            reconcile::write::replaced_status(&self.client, &*route, current, &next).await?;
+        if let Some(written) = written {
+            routes.learn(written);
+        }
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use dialects::classes::Class;
 use dialects::foreign::BackendSpec;
 use dialects::gateway_api::{Policy, PolicyKey, PolicyKind, RouteKind};
 use dialects::knative::{self, Outcome, Translation};
-use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects, lean};
+use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects, SmallSet, lean};
 use routing::model::tls::TlsId;
 use routing::model::{HostPattern, RouteId};
 use routing::{Compiler, Finding, Snapshot};
@@ -49,8 +49,7 @@ pub(crate) struct Index {
     objects: Objects,
     ingresses: HashMap<Name, Held>,
     backends: HashMap<BackendRef, Used>,
-    /// Sorted; mostly one or two.
-    readers: HashMap<Dependency, Vec<Consumer>>,
+    readers: HashMap<Dependency, SmallSet<Consumer>>,
     dirty: BTreeSet<Consumer>,
     /// Backends without users, by the time they are dropped.
     retired: BTreeSet<(Instant, BackendRef)>,
@@ -552,9 +551,7 @@ impl Index {
             let Some(readers) = self.readers.get_mut(gone) else {
                 continue;
             };
-            if let Ok(at) = readers.binary_search(consumer) {
-                readers.remove(at);
-            }
+            readers.remove(consumer);
             if readers.is_empty() {
                 self.readers.remove(gone);
                 self.stop_showing(gone);
@@ -563,13 +560,7 @@ impl Index {
         for new in now.minus(before) {
             let readers = self.readers.entry(new.clone()).or_default();
             let is_first = readers.is_empty();
-            if is_first {
-                // There is one for most of what is read, and a vector would begin with four.
-                readers.reserve_exact(1);
-            }
-            if let Err(at) = readers.binary_search(consumer) {
-                readers.insert(at, consumer.clone());
-            }
+            readers.insert(consumer.clone());
             if is_first {
                 self.start_showing(new);
             }

@@ -129,7 +129,7 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
     let knative = Statuses::new(cluster.client().clone(), ingresses, names);
     knative.start(again(&synced), tasks);
     let gateways = GatewayStatuses::new(cluster.client().clone(), caches);
-    gateways.start(again(&synced), tasks);
+    gateways.start(&synced, tasks);
     let generated = GeneratedObjects::new(cluster.client().clone());
     generated.start(again(&synced), tasks);
     mesh_status::start(cluster, settings.tells_callers, tasks);

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::authority;
-use crate::matcher::RouteTable;
+use crate::hosts::{Built, Edits, Ordered, is_external};
 use crate::model::tls::{TlsHost, TlsId};
 use crate::model::{
     Action, Backend, BackendId, Bind, BindId, Credentials, Guards, HostPattern, Model, Route,
@@ -63,31 +63,6 @@ pub fn compile(model: &Model, previous: Option<&Snapshot>) -> (Snapshot, Vec<Fin
     compiler.compile()
 }
 
-/// The routes of one host in sort order. A vector: most hosts have a handful, and a host's table
-/// is made anew with every change of it anyway.
-#[derive(Default)]
-struct Ordered(Vec<Arc<CompiledRoute>>);
-
-impl Ordered {
-    fn insert(&mut self, route: Arc<CompiledRoute>) {
-        if let Err(at) = self.position(&route) {
-            self.0.insert(at, route);
-        }
-    }
-
-    fn remove(&mut self, route: &CompiledRoute) {
-        if let Ok(at) = self.position(route) {
-            self.0.remove(at);
-        }
-    }
-
-    fn position(&self, route: &CompiledRoute) -> Result<usize, usize> {
-        let key = (&route.source().sort_key, route.id());
-        self.0
-            .binary_search_by(|held| (&held.source().sort_key, held.id()).cmp(&key))
-    }
-}
-
 /// A host of the shared listeners (`None`) or of a bind.
 type Spot = (Option<BindId>, HostPattern);
 
@@ -97,7 +72,7 @@ pub struct Compiler {
     routes: HashMap<RouteId, Arc<CompiledRoute>>,
     hosts: HashMap<Spot, Ordered>,
     binds: HashMap<BindId, Arc<Bind>>,
-    dirty_hosts: HashSet<Spot>,
+    dirty_hosts: HashMap<Spot, Edits>,
     dirty_binds: HashSet<BindId>,
     dirty_routes: HashSet<RouteId>,
     dirty_backends: HashMap<BackendId, Option<Arc<Backend>>>,
@@ -119,7 +94,8 @@ impl Compiler {
         for host in spots(&compiled) {
             let ordered = self.hosts.entry(host.clone()).or_default();
             ordered.insert(Arc::clone(&compiled));
-            self.dirty_hosts.insert(host);
+            let edits = self.dirty_hosts.entry(host).or_default();
+            edits.add(&compiled, ordered.len());
         }
         self.dirty_routes.insert(id.clone());
         self.routes.insert(id, compiled);
@@ -131,10 +107,10 @@ impl Compiler {
             return;
         };
         for host in spots(&held) {
-            if let Some(ordered) = self.hosts.get_mut(&host) {
-                ordered.remove(&held);
-            }
-            self.dirty_hosts.insert(host);
+            let ordered = self.hosts.entry(host.clone()).or_default();
+            ordered.remove(&held);
+            let edits = self.dirty_hosts.entry(host).or_default();
+            edits.remove(&held, ordered.len());
         }
         self.dirty_routes.remove(id);
     }
@@ -158,8 +134,10 @@ impl Compiler {
 
     fn mark_sealed(&mut self, bind: &Bind) {
         let sealed = bind.sealed.iter().map(authority::normal);
-        let spots = sealed.map(|pattern| (Some(bind.id.clone()), pattern));
-        self.dirty_hosts.extend(spots);
+        for pattern in sealed {
+            let spot = (Some(bind.id.clone()), pattern);
+            self.dirty_hosts.entry(spot).or_default();
+        }
         self.dirty_binds.insert(bind.id.clone());
     }
 
@@ -225,8 +203,10 @@ impl Compiler {
         next.backends = next.backends.with(backends);
         let mut built = Built::default();
         let mut changes: HashMap<Option<BindId>, Changes> = HashMap::new();
-        for spot in std::mem::take(&mut self.dirty_hosts) {
-            let host = self.host(&spot, &mut built);
+        for (spot, edits) in std::mem::take(&mut self.dirty_hosts) {
+            let before = self.snapshot.hosts_of(spot.0.as_ref());
+            let before = before.and_then(|hosts| hosts.pattern(&spot.1));
+            let host = self.host(&spot, before.as_deref(), &edits, &mut built);
             changes.entry(spot.0).or_default().add(spot.1, host);
         }
         if let Some(shared) = changes.remove(&None) {
@@ -272,24 +252,33 @@ impl Compiler {
             .keys()
             .filter(|(of, _)| of.as_ref() == Some(bind));
         for spot in of_bind {
-            changes.add(spot.1.clone(), self.tables(spot, built));
+            let host = self.tables(spot, None, &Edits::Many, built);
+            changes.add(spot.1.clone(), host);
         }
         changes.apply(&Hosts::default())
     }
 
     /// The host's tables, or `None` if it has neither a route nor an end any more.
-    fn host(&mut self, spot: &Spot, built: &mut Built) -> Option<Arc<Host>> {
-        if self
-            .hosts
-            .get(spot)
-            .is_some_and(|ordered| ordered.0.is_empty())
-        {
+    fn host(
+        &mut self,
+        spot: &Spot,
+        before: Option<&Host>,
+        edits: &Edits,
+        built: &mut Built,
+    ) -> Option<Arc<Host>> {
+        if self.hosts.get(spot).is_some_and(Ordered::is_empty) {
             self.hosts.remove(spot);
         }
-        self.tables(spot, built)
+        self.tables(spot, before, edits, built)
     }
 
-    fn tables(&self, spot: &Spot, built: &mut Built) -> Option<Arc<Host>> {
+    fn tables(
+        &self,
+        spot: &Spot,
+        before: Option<&Host>,
+        edits: &Edits,
+        built: &mut Built,
+    ) -> Option<Arc<Host>> {
         let (bind, pattern) = spot;
         let is_sealed = match bind {
             None => true,
@@ -300,22 +289,29 @@ impl Compiler {
                     .any(|sealed| authority::normal(sealed) == *pattern)
             }
         };
-        let local = self.hosts.get(spot).map(|ordered| ordered.0.clone());
-        if local.is_none() && (bind.is_none() || !is_sealed) {
+        let ordered = self.hosts.get(spot);
+        if ordered.is_none() && (bind.is_none() || !is_sealed) {
             return None;
         }
-        let local = local.unwrap_or_default();
-        let external: Vec<_> = local
-            .iter()
-            .filter(|route| route.source().visibility == Visibility::External)
-            .cloned()
-            .collect();
-        let external = (!external.is_empty() && bind.is_none()).then(|| built.table(external));
+        let nothing = Ordered::default();
+        let ordered = ordered.unwrap_or(&nothing);
+        let of = |visibility| before.and_then(|host| host.shared_table(visibility));
+        let local = built.table(of(Visibility::ClusterLocal), edits, ordered, |_| true);
+        let external = match ordered.external() {
+            // The listeners of binds serve whatever there is.
+            _ if bind.is_some() => None,
+            0 => None,
+            all if all == ordered.len() => Some(Arc::clone(&local)),
+            _ => {
+                let before = of(Visibility::External);
+                Some(built.table(before, edits, ordered, is_external))
+            }
+        };
         Some(Arc::new(Host {
             pattern: pattern.clone(),
             is_sealed,
             external,
-            local: Some(built.table(local)),
+            local: Some(local),
         }))
     }
 
@@ -362,15 +358,9 @@ impl Compiler {
     /// Continues from a snapshot that another compiler made: what equals it is taken from it,
     /// what it has and the model has not is removed.
     fn adopt(&mut self, previous: &Snapshot) {
-        let unchanged: Vec<_> = self
-            .dirty_hosts
-            .iter()
-            .filter(|host| self.serves_same(previous, host))
-            .cloned()
-            .collect();
-        for host in &unchanged {
-            self.dirty_hosts.remove(host);
-        }
+        let hosts = std::mem::take(&mut self.dirty_hosts).into_keys();
+        let changed = hosts.filter(|host| !self.serves_same(previous, host));
+        self.dirty_hosts = changed.map(|host| (host, Edits::Many)).collect();
         let shared = previous.hosts.iter().map(|host| (None, host));
         let bound = previous.binds.iter().flat_map(|entry| {
             let bound = &entry.value;
@@ -380,10 +370,9 @@ impl Compiler {
         let spots = shared
             .chain(bound)
             .map(|(bind, host)| (bind.cloned(), host.pattern.clone()));
-        let gone: Vec<Spot> = spots
-            .filter(|spot| !self.hosts.contains_key(spot))
-            .collect();
-        self.dirty_hosts.extend(gone);
+        let gone = spots.filter(|spot| !self.hosts.contains_key(spot));
+        self.dirty_hosts
+            .extend(gone.map(|spot| (spot, Edits::Many)));
         for entry in previous.binds.iter() {
             let bind = &entry.value.bind;
             // What streams do is not compared: they are few and made anew.
@@ -424,28 +413,9 @@ impl Compiler {
         let (Some(host), Some(ordered)) = (host, self.hosts.get(spot)) else {
             return false;
         };
-        let Some(table) = &host.local else {
-            return false;
-        };
-        let same = |(a, b): (&Arc<CompiledRoute>, &Arc<CompiledRoute>)| {
-            a.id() == b.id() && (Arc::ptr_eq(a.source(), b.source()) || a.source() == b.source())
-        };
-        ordered.0.len() == table.routes.len() && ordered.0.iter().zip(&table.routes).all(same)
-    }
-}
-
-/// Route tables made in one compilation, so that hosts with the same routes share one.
-#[derive(Default)]
-struct Built(HashMap<Vec<*const CompiledRoute>, Arc<RouteTable>>);
-
-impl Built {
-    fn table(&mut self, routes: Vec<Arc<CompiledRoute>>) -> Arc<RouteTable> {
-        let key = routes.iter().map(Arc::as_ptr).collect();
-        Arc::clone(
-            self.0
-                .entry(key)
-                .or_insert_with(|| Arc::new(RouteTable::new(routes))),
-        )
+        host.local
+            .as_ref()
+            .is_some_and(|table| ordered.is_same(&table.routes()))
     }
 }
 

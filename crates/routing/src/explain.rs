@@ -5,10 +5,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::matcher::{RouteTable, text_holds};
+use crate::matcher::RouteTable;
 use crate::model::{HostPattern, Match, PathMatch, Predicate, TextMatch, Visibility};
 use crate::predicate::Predicates;
 use crate::query;
+use crate::rule::text_holds;
 use crate::snapshot::{BindKey, CompiledRoute, Host, Hosts, RequestView, Snapshot};
 
 /// Everything selection looked at for one request.
@@ -140,19 +141,16 @@ fn explain(hosts: &Hosts, listener: Visibility, request: &impl RequestView) -> E
         host.is_sealed
     });
     let mut selected = false;
-    let routes = found.iter().flat_map(|(_, table)| &table.routes);
+    let routes = found.iter().flat_map(|(_, table)| table.routes());
     let considered = routes.map(|route| {
-        let missed = missed(route, request);
+        let missed = missed(&route, request);
         let verdict = match missed {
             Some(missed) => Verdict::Missed(missed),
             None if selected => Verdict::Later,
             None => Verdict::Selected,
         };
         selected |= verdict == Verdict::Selected;
-        Considered {
-            route: Arc::clone(route),
-            verdict,
-        }
+        Considered { route, verdict }
     });
     let considered = considered.collect();
     Explanation {

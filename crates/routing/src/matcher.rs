@@ -1,283 +1,346 @@
 //! The routes of one host, arranged so that a request finds the first that matches.
 //!
-//! A route's alternatives are flattened into rules; a rule's position is its rank. Few rules are
-//! tried in order. Many are found by their path (exact, or any prefix of the request's path) and
-//! only those candidates are compared, lowest rank first.
+//! A few routes are tried in order. Many are found by their path (exact, or any prefix of the
+//! request's path) and only those candidates are compared, the first in the order winning. Rules
+//! of one path are a group; a table with one route more or less copies that route's groups and
+//! shares all others with the table before.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::authority::Hash;
-use crate::model::{Match, PathMatch, TextMatch};
-use crate::predicate::Predicates;
-use crate::query;
-use crate::regex;
+use crate::model::{RouteId, SortKey};
+use crate::rule::{PathRule, Rule};
 use crate::snapshot::{CompiledRoute, RequestView};
+use crate::table::Table;
 
 /// Up to this many rules are tried one after another: less work than any index.
 const LINEAR: usize = 6;
 
-pub(crate) struct RouteTable {
+pub(crate) enum RouteTable {
     /// In sort order.
-    pub(crate) routes: Box<[Arc<CompiledRoute>]>,
-    rules: Box<[Rule]>,
-    index: Option<PathIndex>,
-}
-
-/// One alternative of a route.
-struct Rule {
-    route: u32,
-    path: PathRule,
-    headers: Box<[(Arc<str>, TextRule)]>,
-    rare: Option<Box<RareRule>>,
-}
-
-/// Predicates that few routes have.
-struct RareRule {
-    method: Option<Arc<str>>,
-    query: Box<[(Arc<str>, TextRule)]>,
-    other: Predicates,
-}
-
-/// A [`TextMatch`], ready to be compared.
-enum TextRule {
-    Exact(Arc<str>),
-    /// `None` if it does not compile, which dialects refuse: then nothing matches.
-    Regex(Option<Box<::regex::bytes::Regex>>),
-}
-
-enum PathRule {
-    Any,
-    Exact(Arc<str>),
-    Prefix(Arc<str>),
-    /// Without trailing slashes; what follows the prefix is nothing or a slash.
-    Element(Arc<str>),
-    Text(TextRule),
+    Few(Box<[Arc<CompiledRoute>]>),
+    Many(Box<PathIndex>),
 }
 
 impl RouteTable {
     /// `routes` are in sort order.
     pub(crate) fn new(routes: Vec<Arc<CompiledRoute>>) -> Self {
-        let mut rules = Vec::with_capacity(routes.len());
-        for (at, route) in (0u32..).zip(&routes) {
-            let matches = &route.source().matches;
-            if matches.is_empty() {
-                rules.push(Rule {
-                    route: at,
-                    path: PathRule::Any,
-                    headers: Box::new([]),
-                    rare: None,
-                });
-            }
-            rules.extend(matches.iter().map(|one| Rule::new(at, one)));
+        // A route without alternatives counts: it applies to every request.
+        let rules: usize = routes.iter().map(|route| route.rules().len().max(1)).sum();
+        if rules <= LINEAR {
+            return Self::Few(routes.into());
         }
-        let index = (rules.len() > LINEAR).then(|| PathIndex::new(&rules));
-        Self {
-            routes: routes.into(),
-            rules: rules.into(),
-            index,
+        Self::Many(Box::new(PathIndex::default().with(&[], &routes)))
+    }
+
+    /// The same without some routes and with others, at the cost of their groups. `None` if the
+    /// table is so small that it is made anew.
+    pub(crate) fn with(
+        &self,
+        removed: &[Arc<CompiledRoute>],
+        added: &[Arc<CompiledRoute>],
+    ) -> Option<Self> {
+        match self {
+            Self::Few(_) => None,
+            Self::Many(index) => Some(Self::Many(Box::new(index.with(removed, added)))),
         }
     }
 
     pub(crate) fn select(&self, request: &impl RequestView) -> Option<&Arc<CompiledRoute>> {
-        let rule = match &self.index {
-            None => self.rules.iter().find(|rule| rule.holds(request)),
-            Some(index) => index.first(&self.rules, request),
-        };
-        rule.map(|rule| &self.routes[rule.route as usize])
-    }
-}
-
-impl Rule {
-    fn new(route: u32, one: &Match) -> Self {
-        let path = match &one.path {
-            None => PathRule::Any,
-            Some(PathMatch::Exact(path)) => PathRule::Exact(Arc::clone(path)),
-            Some(PathMatch::StringPrefix(prefix)) if prefix.is_empty() => PathRule::Any,
-            Some(PathMatch::StringPrefix(prefix)) => PathRule::Prefix(Arc::clone(prefix)),
-            Some(PathMatch::ElementPrefix(prefix)) => {
-                PathRule::Element(prefix.trim_end_matches('/').into())
-            }
-            Some(PathMatch::Regex(expression)) => PathRule::Text(TextRule::regex(expression)),
-        };
-        let headers = one.headers.iter();
-        let query = one.query.iter();
-        let is_rare = one.method.is_some() || !one.query.is_empty() || !one.other.is_empty();
-        Self {
-            route,
-            path,
-            headers: headers
-                .map(|header| (Arc::clone(&header.name), TextRule::new(&header.value)))
-                .collect(),
-            rare: is_rare.then(|| {
-                Box::new(RareRule {
-                    method: one.method.clone(),
-                    query: query
-                        .map(|wanted| (Arc::clone(&wanted.name), TextRule::new(&wanted.value)))
-                        .collect(),
-                    other: Predicates::of_route(&one.other),
-                })
-            }),
-        }
-    }
-
-    fn holds(&self, request: &impl RequestView) -> bool {
-        let path_holds = match &self.path {
-            PathRule::Any => true,
-            PathRule::Exact(exact) => **exact == *request.path(),
-            PathRule::Prefix(prefix) => request.path().starts_with(&**prefix),
-            PathRule::Element(prefix) => request
-                .path()
-                .strip_prefix(&**prefix)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
-            PathRule::Text(rule) => rule.holds(request.path().as_bytes()),
-        };
-        let header_holds = |(name, rule): &(Arc<str>, TextRule)| {
-            request.header(name).is_some_and(|value| rule.holds(value))
-        };
-        path_holds
-            && self.headers.iter().all(header_holds)
-            && self.rare.as_ref().is_none_or(|rare| rare.holds(request))
-    }
-}
-
-impl RareRule {
-    fn holds(&self, request: &impl RequestView) -> bool {
-        let query_holds = |(name, rule): &(Arc<str>, TextRule)| {
-            query::first(request.query(), name).is_some_and(|value| rule.holds(&value))
-        };
-        self.method
-            .as_ref()
-            .is_none_or(|method| **method == *request.method())
-            && self.query.iter().all(query_holds)
-            && self.other.hold(request)
-    }
-}
-
-impl TextRule {
-    fn new(wanted: &TextMatch) -> Self {
-        match wanted {
-            TextMatch::Exact(exact) => Self::Exact(Arc::clone(exact)),
-            TextMatch::Regex(expression) => Self::regex(expression),
-        }
-    }
-
-    fn regex(expression: &str) -> Self {
-        Self::Regex(regex::compile(expression).ok().map(Box::new))
-    }
-
-    fn holds(&self, value: &[u8]) -> bool {
         match self {
-            Self::Exact(exact) => exact.as_bytes() == value,
-            Self::Regex(expression) => expression.as_ref().is_some_and(|it| it.is_match(value)),
+            Self::Few(routes) => routes.iter().find(|route| route.applies(request)),
+            Self::Many(index) => index.first(request),
+        }
+    }
+
+    /// All routes in sort order. For listings: it sorts.
+    pub(crate) fn routes(&self) -> Vec<Arc<CompiledRoute>> {
+        match self {
+            Self::Few(routes) => routes.to_vec(),
+            Self::Many(index) => index.routes(),
         }
     }
 }
 
-/// Whether a value is such, for explanations: compiles what it needs.
-pub(crate) fn text_holds(wanted: &TextMatch, value: &[u8]) -> bool {
-    TextRule::new(wanted).holds(value)
-}
-
-/// Ranks by path. Every rule is in exactly one list.
-struct PathIndex {
-    any: Vec<u32>,
-    exact: Vec<Group>,
-    longest_exact: usize,
+/// Rules by path. Every rule is in exactly one group.
+pub(crate) struct PathIndex {
+    any: Group,
+    exact: Groups,
     /// String and element prefixes alike.
-    prefixes: Vec<Group>,
-    /// Distinct lengths of `prefixes`, ascending: the only places to look at in a request's path.
-    lengths: Vec<usize>,
+    prefixes: Groups,
 }
 
-/// Rules with one path, ranks ascending. Groups are sorted by hash.
-struct Group {
-    hash: u64,
-    path: Arc<str>,
-    ranks: Vec<u32>,
+/// Rules with one path, in the order in which they are tried.
+type Group = Arc<[Place]>;
+
+/// One rule of a route.
+#[derive(Clone)]
+struct Place {
+    route: Arc<CompiledRoute>,
+    /// Which of its alternatives; a route without any has one that always holds.
+    at: u32,
+}
+
+/// Groups by their path.
+struct Groups {
+    by_path: Table<Group>,
+    /// Distinct lengths of paths, ascending, with how many paths have each: the only places to
+    /// look at in a request's path.
+    lengths: Arc<[(usize, usize)]>,
+}
+
+impl Default for PathIndex {
+    fn default() -> Self {
+        Self {
+            any: Arc::new([]),
+            exact: Groups::default(),
+            prefixes: Groups::default(),
+        }
+    }
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self {
+            by_path: Table::new(|path| Hash::EMPTY.push(path.as_bytes()).finish()),
+            lengths: Arc::new([]),
+        }
+    }
 }
 
 impl PathIndex {
-    fn new(rules: &[Rule]) -> Self {
-        let mut any = Vec::new();
-        let mut exact: BTreeMap<&Arc<str>, Vec<u32>> = BTreeMap::new();
-        let mut prefixes: BTreeMap<&Arc<str>, Vec<u32>> = BTreeMap::new();
-        for (rank, rule) in (0u32..).zip(rules) {
-            match &rule.path {
-                // An expression may match anything; how often there is one does not matter yet.
-                PathRule::Any | PathRule::Text(_) => any.push(rank),
-                PathRule::Exact(path) => exact.entry(path).or_default().push(rank),
-                PathRule::Prefix(path) | PathRule::Element(path) => {
-                    prefixes.entry(path).or_default().push(rank)
-                }
-            }
+    fn with(&self, removed: &[Arc<CompiledRoute>], added: &[Arc<CompiledRoute>]) -> Self {
+        let gone: HashSet<*const CompiledRoute> = removed.iter().map(Arc::as_ptr).collect();
+        let mut changes = Changes::default();
+        for route in removed {
+            each_place(route, |place| {
+                changes.of(&place);
+            });
         }
-        let mut lengths: Vec<usize> = prefixes.keys().map(|path| path.len()).collect();
-        lengths.sort_unstable();
-        lengths.dedup();
-        let longest_exact = exact.keys().map(|path| path.len()).max().unwrap_or(0);
+        for route in added {
+            each_place(route, |place| changes.of(&place).push(place));
+        }
+        let any = changes.any.map(|added| edited(&self.any, &gone, added));
         Self {
-            any,
-            exact: groups(exact),
-            longest_exact,
-            prefixes: groups(prefixes),
-            lengths,
+            any: any.unwrap_or_else(|| Arc::clone(&self.any)),
+            exact: self.exact.with(changes.exact, &gone),
+            prefixes: self.prefixes.with(changes.prefixes, &gone),
         }
     }
 
-    /// The rule of lowest rank that holds.
-    fn first<'a>(&self, rules: &'a [Rule], request: &impl RequestView) -> Option<&'a Rule> {
-        let mut best: Option<u32> = None;
-        let mut consider = |ranks: &[u32]| {
-            let before = ranks
+    /// The route of the first rule that holds.
+    fn first<'a>(&'a self, request: &impl RequestView) -> Option<&'a Arc<CompiledRoute>> {
+        let mut best: Option<&'a Place> = None;
+        let mut consider = |group: &'a Group| {
+            let mut before = group
                 .iter()
-                .take_while(|rank| best.is_none_or(|best| **rank < best));
-            let mut holding = before.filter(|rank| rules[**rank as usize].holds(request));
-            if let Some(rank) = holding.next() {
-                best = Some(*rank);
+                .take_while(|place| best.is_none_or(|best| place.rank() < best.rank()));
+            if let Some(place) = before.find(|place| place.holds(request)) {
+                best = Some(place);
             }
         };
         let path = request.path().as_bytes();
         let (mut hash, mut hashed) = (Hash::EMPTY, 0);
-        for length in self
-            .lengths
-            .iter()
-            .take_while(|length| **length <= path.len())
-        {
-            hash = hash.push(&path[hashed..*length]);
-            hashed = *length;
-            if let Some(ranks) = find(&self.prefixes, hash.finish(), &path[..hashed]) {
-                consider(ranks);
+        let lengths = self.prefixes.lengths.iter().map(|(length, _)| *length);
+        for length in lengths.take_while(|length| *length <= path.len()) {
+            hash = hash.push(&path[hashed..length]);
+            hashed = length;
+            if let Some(group) = self.prefixes.find(hash, &path[..hashed]) {
+                consider(group);
             }
         }
-        if !self.exact.is_empty() && path.len() <= self.longest_exact {
+        if self.exact.has_length(path.len()) {
             let hash = hash.push(&path[hashed..]);
-            if let Some(ranks) = find(&self.exact, hash.finish(), path) {
-                consider(ranks);
+            if let Some(group) = self.exact.find(hash, path) {
+                consider(group);
             }
         }
         consider(&self.any);
-        best.map(|rank| &rules[rank as usize])
+        best.map(|place| &place.route)
+    }
+
+    fn routes(&self) -> Vec<Arc<CompiledRoute>> {
+        let groups = [&self.exact, &self.prefixes];
+        let by_path = groups.into_iter().flat_map(|it| it.by_path.iter());
+        let groups = by_path.map(|entry| &entry.value).chain([&self.any]);
+        let places: BTreeSet<&Place> = groups.flat_map(|group| group.iter()).collect();
+        let mut routes: Vec<_> = places.into_iter().map(|it| Arc::clone(&it.route)).collect();
+        routes.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        routes
     }
 }
 
-fn groups(by_path: BTreeMap<&Arc<str>, Vec<u32>>) -> Vec<Group> {
-    let group = |(path, ranks): (&Arc<str>, _)| Group {
-        hash: Hash::EMPTY.push(path.as_bytes()).finish(),
-        path: Arc::clone(path),
-        ranks,
-    };
-    let mut groups: Vec<Group> = by_path.into_iter().map(group).collect();
-    groups.sort_by_key(|group| group.hash);
-    groups
+impl Groups {
+    fn find(&self, hash: Hash, path: &[u8]) -> Option<&Group> {
+        self.by_path
+            .find(hash.finish(), |key| key.as_bytes() == path)
+    }
+
+    fn has_length(&self, length: usize) -> bool {
+        let found = self.lengths.binary_search_by_key(&length, |(it, _)| *it);
+        found.is_ok()
+    }
+
+    fn with(
+        &self,
+        changes: HashMap<Arc<str>, Vec<Place>>,
+        gone: &HashSet<*const CompiledRoute>,
+    ) -> Self {
+        let mut lengths: HashMap<usize, isize> = HashMap::new();
+        let mut groups = Vec::with_capacity(changes.len());
+        for (path, added) in changes {
+            let hash = Hash::EMPTY.push(path.as_bytes());
+            let before = self.find(hash, path.as_bytes());
+            let now = edited(before.map_or(&[], |group| group), gone, added);
+            let change = isize::from(!now.is_empty()) - isize::from(before.is_some());
+            *lengths.entry(path.len()).or_default() += change;
+            groups.push((path, (!now.is_empty()).then_some(now)));
+        }
+        lengths.retain(|_, change| *change != 0);
+        Self {
+            by_path: self.by_path.with(groups),
+            lengths: counted(&self.lengths, lengths),
+        }
+    }
 }
 
-fn find<'a>(groups: &'a [Group], hash: u64, path: &[u8]) -> Option<&'a [u32]> {
-    let first = groups.partition_point(|group| group.hash < hash);
-    let mut equal = groups[first..]
-        .iter()
-        .take_while(|group| group.hash == hash);
-    equal
-        .find(|group| group.path.as_bytes() == path)
-        .map(|group| group.ranks.as_slice())
+/// Lengths with these changes of how many paths have them.
+fn counted(
+    before: &Arc<[(usize, usize)]>,
+    changes: HashMap<usize, isize>,
+) -> Arc<[(usize, usize)]> {
+    if changes.is_empty() {
+        return Arc::clone(before);
+    }
+    let mut counts: HashMap<usize, usize> = before.iter().copied().collect();
+    for (length, change) in changes {
+        let count = counts.entry(length).or_default();
+        *count = count.saturating_add_signed(change);
+    }
+    let mut counts: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+    counts.sort_unstable();
+    counts.into()
+}
+
+/// Rules to add, by the group that they belong to; a group that only loses some is there as well.
+#[derive(Default)]
+struct Changes {
+    any: Option<Vec<Place>>,
+    exact: HashMap<Arc<str>, Vec<Place>>,
+    prefixes: HashMap<Arc<str>, Vec<Place>>,
+}
+
+impl Changes {
+    fn of(&mut self, place: &Place) -> &mut Vec<Place> {
+        match place.rule().map(|rule| &rule.path) {
+            // An expression may match anything; how often there is one does not matter yet.
+            None | Some(PathRule::Any | PathRule::Text(_)) => self.any.get_or_insert_default(),
+            Some(PathRule::Exact(path)) => self.exact.entry(Arc::clone(path)).or_default(),
+            Some(PathRule::Prefix(path) | PathRule::Element(path)) => {
+                self.prefixes.entry(Arc::clone(path)).or_default()
+            }
+        }
+    }
+}
+
+fn edited(before: &[Place], gone: &HashSet<*const CompiledRoute>, added: Vec<Place>) -> Group {
+    let stays = |place: &&Place| !gone.contains(&Arc::as_ptr(&place.route));
+    let mut places: Vec<Place> = before.iter().filter(stays).cloned().collect();
+    places.extend(added);
+    places.sort_unstable();
+    places.into()
+}
+
+fn each_place(route: &Arc<CompiledRoute>, mut each: impl FnMut(Place)) {
+    for (at, _) in (0u32..).zip(0..route.rules().len().max(1)) {
+        let route = Arc::clone(route);
+        each(Place { route, at });
+    }
+}
+
+impl Place {
+    fn rule(&self) -> Option<&Rule> {
+        self.route.rules().get(self.at as usize)
+    }
+
+    fn holds(&self, request: &impl RequestView) -> bool {
+        self.rule().is_none_or(|rule| rule.holds(request))
+    }
+
+    fn rank(&self) -> (&SortKey, &RouteId, u32) {
+        (&self.route.source().sort_key, self.route.id(), self.at)
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Place {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Match, PathMatch, Route};
+    use crate::{Compiler, Snapshot, Visibility};
+
+    const ROUTES: usize = 5000;
+
+    fn route(number: usize, path: &str) -> (RouteId, Arc<Route>) {
+        let matches = vec![Match {
+            path: Some(PathMatch::ElementPrefix(path.into())),
+            ..Match::default()
+        }];
+        let route = crate::tests::route(&["*"], 0, matches);
+        (RouteId(format!("r{number}").into()), Arc::new(route))
+    }
+
+    fn groups(snapshot: &Snapshot) -> HashSet<*const Place> {
+        let host = snapshot.hosts.any.as_ref().expect("the host");
+        let table = host.table(Visibility::External).expect("a table");
+        let RouteTable::Many(index) = table else {
+            panic!("few routes")
+        };
+        let entries = index.prefixes.by_path.iter();
+        entries.map(|entry| entry.value.as_ptr()).collect()
+    }
+
+    #[test]
+    fn one_route_of_thousands_on_a_host_changes_alone() {
+        let mut compiler = Compiler::default();
+        for number in 0..ROUTES {
+            let (id, route) = route(number, &format!("/{number}"));
+            compiler.put_route(id, route);
+        }
+        let (first, _) = compiler.compile();
+        let before = groups(&first);
+        assert_eq!(before.len(), ROUTES);
+        let (id, changed) = route(7, "/seven");
+        compiler.put_route(id, changed);
+        let (second, _) = compiler.compile();
+        let now = groups(&second);
+        assert_eq!(now.len(), ROUTES);
+        assert_eq!(now.difference(&before).count(), 1);
+        compiler.remove_route(&RouteId("r8".into()));
+        let (third, _) = compiler.compile();
+        let gone = groups(&third);
+        assert_eq!(gone.len(), ROUTES - 1);
+        assert!(gone.is_subset(&now));
+    }
 }

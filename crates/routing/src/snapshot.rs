@@ -19,6 +19,7 @@ use crate::model::{
     Action, Arm, Backend, BackendId, Bind, BindId, Filters, HeaderOps, HostPattern, Origin,
     Respond, Route, RouteId, Split, Stream, Visibility,
 };
+use crate::rule::Rule;
 use crate::stream::CompiledStream;
 use crate::table::Table;
 use crate::tls::TlsTables;
@@ -142,6 +143,8 @@ pub(crate) struct Host {
 pub struct CompiledRoute {
     id: RouteId,
     source: Arc<Route>,
+    /// Its alternatives; none if it is for every request of its hosts.
+    rules: Box<[Rule]>,
     filters: Option<Arc<CompiledFilters>>,
     is_guarded: bool,
     /// What happens to a request that selected this route.
@@ -195,11 +198,11 @@ impl CompiledArm {
 }
 
 /// The routes that one listener serves for one host, for listings.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct HostRoutes<'a> {
     pub host: &'a HostPattern,
     /// In the order in which they are tried.
-    pub routes: &'a [Arc<CompiledRoute>],
+    pub routes: Vec<Arc<CompiledRoute>>,
 }
 
 impl Default for Hosts {
@@ -290,6 +293,15 @@ impl Snapshot {
         self.binds.iter().map(|entry| &entry.value.bind)
     }
 
+    /// The host tables of a bind, or of the shared listeners.
+    pub(crate) fn hosts_of(&self, bind: Option<&BindId>) -> Option<&Hosts> {
+        let Some(id) = bind else {
+            return Some(&self.hosts);
+        };
+        let bound = self.binds.find(authority::hash(&id.0), |key| key == &*id.0);
+        bound.map(|bound| &bound.hosts)
+    }
+
     pub(crate) fn bound(&self, bind: &BindKey) -> Option<&Arc<BoundHosts>> {
         self.binds.find(bind.hash, |key| key == &*bind.id.0)
     }
@@ -339,6 +351,11 @@ impl Snapshot {
         })
     }
 
+    /// Whether both have the very same backends (and not equal copies).
+    pub fn shares_backends_with(&self, other: &Self) -> bool {
+        self.backends.is_same(&other.backends)
+    }
+
     /// Whether both have the very same host tables (and not equal copies).
     #[cfg(test)]
     pub(crate) fn shares_host_tables_with(&self, other: &Self) -> bool {
@@ -376,7 +393,7 @@ impl Hosts {
         let mut listed: Vec<_> = visible
             .map(|(host, table)| HostRoutes {
                 host: &host.pattern,
-                routes: &table.routes,
+                routes: table.routes(),
             })
             .collect();
         listed.sort_by(|a, b| a.host.cmp(b.host));
@@ -453,11 +470,15 @@ fn lookup<'a>(
 }
 
 impl Host {
-    pub(crate) fn table(&self, listener: Visibility) -> Option<&RouteTable> {
+    pub(crate) fn shared_table(&self, listener: Visibility) -> Option<&Arc<RouteTable>> {
         match listener {
-            Visibility::External => self.external.as_deref(),
-            Visibility::ClusterLocal => self.local.as_deref(),
+            Visibility::External => self.external.as_ref(),
+            Visibility::ClusterLocal => self.local.as_ref(),
         }
+    }
+
+    pub(crate) fn table(&self, listener: Visibility) -> Option<&RouteTable> {
+        self.shared_table(listener).map(Arc::as_ref)
     }
 }
 
@@ -484,6 +505,7 @@ impl CompiledRoute {
             };
         Self {
             id,
+            rules: source.matches.iter().map(Rule::new).collect(),
             source,
             filters,
             is_guarded,
@@ -500,6 +522,15 @@ impl CompiledRoute {
     /// The record it was made from.
     pub fn source(&self) -> &Arc<Route> {
         &self.source
+    }
+
+    pub(crate) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Whether a request of one of its hosts is for it, as far as the request says.
+    pub(crate) fn applies(&self, request: &impl RequestView) -> bool {
+        self.rules.is_empty() || self.rules.iter().any(|rule| rule.holds(request))
     }
 
     /// The user's object and field.

@@ -17,7 +17,7 @@ pub(crate) struct Entry<V> {
     pub(crate) value: V,
 }
 
-type Shard<V> = Arc<Vec<Entry<V>>>;
+type Shard<V> = Arc<[Entry<V>]>;
 
 /// Hash, key, and the new value or `None` for a removal.
 type Change<V> = (u64, Arc<str>, Option<V>);
@@ -58,7 +58,6 @@ impl<V: Clone> Table<V> {
     }
 
     /// Whether both are one table, not equal copies.
-    #[cfg(test)]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shards, &other.shards)
     }
@@ -100,7 +99,7 @@ impl<V: Clone> Table<V> {
         }
         let mut shards = next.shards.as_ref().clone();
         for (at, changes) in by_shard {
-            let mut shard = shards[at].as_ref().clone();
+            let mut shard = shards[at].to_vec();
             next.len -= shard.len();
             for (hash, key, value) in changes {
                 shard.retain(|entry| entry.hash != hash || entry.key != key);
@@ -110,7 +109,7 @@ impl<V: Clone> Table<V> {
             }
             shard.sort_by(|a, b| a.hash.cmp(&b.hash).then_with(|| a.key.cmp(&b.key)));
             next.len += shard.len();
-            shards[at] = Arc::new(shard);
+            shards[at] = shard.into();
         }
         next.shards = Arc::new(shards);
         next
@@ -160,7 +159,7 @@ impl<V: Clone> Table<V> {
         for shard in &mut shards {
             shard.sort_by(|a, b| a.hash.cmp(&b.hash).then_with(|| a.key.cmp(&b.key)));
         }
-        self.shards = Arc::new(shards.into_iter().map(Arc::new).collect());
+        self.shards = Arc::new(shards.into_iter().map(Arc::from).collect());
     }
 }
 

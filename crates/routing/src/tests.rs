@@ -58,7 +58,7 @@ fn get(host: &str, path: &str) -> Request {
     }
 }
 
-fn route(hosts: &[&str], sort_key: i64, matches: Vec<Match>) -> Route {
+pub(crate) fn route(hosts: &[&str], sort_key: i64, matches: Vec<Match>) -> Route {
     // `?.` stands for one label here.
     let pattern = |host: &&str| match (*host, host.strip_prefix("*.")) {
         (label, None) if label.starts_with("?.") => HostPattern::Label(label[2..].into()),

@@ -56,8 +56,8 @@ fn routes(snapshot: &Snapshot) -> Value {
                 "host": listed.host.to_string(),
                 "visibility": visibility,
                 "match": matches(&route.source().matches),
-                "action": action(snapshot, route),
-                "from": from(route),
+                "action": action(snapshot, &route),
+                "from": from(&route),
             }));
         }
     }

@@ -50,10 +50,24 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Document>> {
     Ok(documents)
 }
 
+/// A file may have as many objects as it has room for; what aliases may make of it stays bounded.
+fn options(text: &str) -> serde_saphyr::Options {
+    // None of them is shorter than a byte.
+    let most = text.len();
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: most.max(1024),
+            max_nodes: most.max(250_000),
+            max_events: most.saturating_mul(4).max(1_000_000),
+            max_total_scalar_bytes: most.max(64 * 1024 * 1024),
+        },
+    }
+}
+
 /// The objects of one YAML or JSON text.
 pub fn parse(place: &str, text: &str) -> anyhow::Result<Vec<Document>> {
-    let values: Vec<Value> =
-        serde_saphyr::from_multiple(text).with_context(|| format!("{place} is not valid YAML"))?;
+    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options(text))
+        .with_context(|| format!("{place} is not valid YAML"))?;
     let many = values.len() > 1;
     let mut documents = Vec::new();
     for (index, value) in values.into_iter().enumerate() {
@@ -132,6 +146,20 @@ mod tests {
             .map(|d| d.field("/kind").unwrap_or_default().to_owned())
             .collect();
         assert_eq!(kinds, ["A", "B", "C"]);
+    }
+
+    #[test]
+    fn a_file_has_room_for_thousands_of_documents_and_aliases_stay_bounded() {
+        let one = "kind: A\nspec: {a: [1, 2, 3, 4], b: {c: d}}\n---\n";
+        let many = parse("f.yaml", &one.repeat(20_000)).expect("valid");
+        assert_eq!(many.len(), 20_000);
+        let mut bomb = "kind: A\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..9 {
+            let item = format!("*a{}", level - 1);
+            let items = [item.as_str(); 10].join(", ");
+            bomb.push_str(&format!("a{level}: &a{level} [{items}]\n"));
+        }
+        assert!(parse("f.yaml", &bomb).is_err());
     }
 
     #[test]

@@ -10,16 +10,14 @@ use crate::fields::Fields;
 use crate::foreign::Object;
 use crate::objects::Reader;
 
-/// Key of routes with a rule that names a host.
-const NAMED: &str = "named";
+/// Family of the keys of routes with a rule that names a host; the hosts follow.
+const HOSTS: &str = "host";
 
-/// A route is found if it names a host.
+/// A route is found by the hosts that it names.
 pub(super) fn keys(object: &Object) -> Vec<Arc<str>> {
-    if named(object).next().is_some() {
-        vec![NAMED.into()]
-    } else {
-        Vec::new()
-    }
+    let hosts: BTreeSet<_> = named(object).collect();
+    let keys = hosts.iter().map(|host| format!("{HOSTS} {host}").into());
+    keys.collect()
 }
 
 /// The hosts that an object's rules name.
@@ -215,9 +213,9 @@ pub(super) fn spread(reader: &Reader<'_>, own: &HostPattern) -> BTreeSet<HostPat
     if matches!(own, HostPattern::Exact(_)) {
         return all;
     }
-    for object in reader.foreign_by_key(&ROUTE, NAMED) {
-        all.extend(named(object).filter(|other| contains(own, other)));
-    }
+    let named = reader.foreign_keys(&ROUTE, HOSTS);
+    let named = named.filter_map(|host| pattern(host).ok());
+    all.extend(named.filter(|other| contains(own, other)));
     all
 }
 

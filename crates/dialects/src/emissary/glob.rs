@@ -46,6 +46,32 @@ impl Glob {
         Ok(glob)
     }
 
+    /// As a text that [`Self::of_key`] reads.
+    pub(super) fn key(&self) -> String {
+        match self {
+            Self::Any => "any".to_owned(),
+            Self::Exact(text) => format!("exact {text}"),
+            Self::Suffix(text) => format!("suffix {text}"),
+            Self::Start(text) => format!("start {text}"),
+            Self::End(text) => format!("end {text}"),
+            Self::Regex(text) => format!("regex {text}"),
+        }
+    }
+
+    pub(super) fn of_key(key: &str) -> Option<Self> {
+        let (form, text) = key.split_once(' ').unwrap_or((key, ""));
+        let text = text.to_owned();
+        match form {
+            "any" => Some(Self::Any),
+            "exact" => Some(Self::Exact(text)),
+            "suffix" => Some(Self::Suffix(text)),
+            "start" => Some(Self::Start(text)),
+            "end" => Some(Self::End(text)),
+            "regex" => Some(Self::Regex(text)),
+            _ => None,
+        }
+    }
+
     /// As the model says it; `None` if it needs a predicate.
     pub(super) fn pattern(&self) -> Option<HostPattern> {
         match self {

@@ -16,6 +16,9 @@ use crate::objects::{Name, Objects, Reader};
 
 /// Key that every Host of this instance has.
 const ALL: &str = "all";
+/// Family of the key of Hosts that users wrote, and what follows it: there is no other.
+const WRITTEN: &str = "written";
+const BY_USERS: &str = "by-users";
 /// Key of Hosts whose names are no patterns of the model.
 const GLOBS: &str = "globs";
 
@@ -50,7 +53,11 @@ pub(super) fn keys(object: &Object) -> Vec<Arc<str>> {
     };
     let pattern = glob.pattern();
     let key = pattern.map_or_else(|| GLOBS.into(), |pattern| pattern.to_string().into());
-    vec![ALL.into(), key]
+    let mut keys = vec![ALL.into(), key];
+    if object.maker.is_none() {
+        keys.push(format!("{WRITTEN} {BY_USERS}").into());
+    }
+    keys
 }
 
 /// Every Host; one for all hosts if there is none.
@@ -75,8 +82,8 @@ pub(super) fn around(reader: &Reader<'_>, name: &str) -> Vec<Host> {
 
 /// The Host for all hosts, if users have none: those of Knative's Ingresses are for theirs only.
 fn otherwise(reader: &Reader<'_>) -> Option<Host> {
-    let mut all = reader.foreign_by_key(&HOST, ALL);
-    all.all(|host| host.maker.is_some()).then(|| Host {
+    let is_any = reader.foreign_keys(&HOST, WRITTEN).next().is_some();
+    (!is_any).then(|| Host {
         name: Name::new("", ""),
         glob: Glob::Any,
         labels: BTreeMap::new(),

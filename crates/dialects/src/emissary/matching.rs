@@ -14,8 +14,8 @@ use crate::fields::Fields;
 use crate::foreign::Object;
 use crate::shared::headers;
 
-/// Key of Mappings that are not for every host.
-pub(super) const NAMED: &str = "named";
+/// Family of the keys of Mappings that are not for every host; their hosts follow.
+pub(super) const HOSTS: &str = "host";
 
 /// The header that is the host.
 const AUTHORITY: &str = ":authority";
@@ -34,14 +34,16 @@ const GROUPED: [&str; 10] = [
     "case_sensitive",
 ];
 
-/// The keys under which a Mapping is found: its group, and whether it names a host.
+/// The keys under which a Mapping is found: its group, and the hosts that it names.
 pub(super) fn keys(object: &Object) -> Vec<Arc<str>> {
     if !instance::is_ours(object) {
         return Vec::new();
     }
     let mut keys = vec![group(object.spec())];
-    if glob(object.spec()).is_ok_and(|glob| glob != Glob::Any) {
-        keys.push(NAMED.into());
+    if let Ok(glob) = glob(object.spec())
+        && glob != Glob::Any
+    {
+        keys.push(format!("{HOSTS} {}", glob.key()).into());
     }
     keys
 }

@@ -43,8 +43,8 @@ pub(super) fn of(
     let mut globs = BTreeSet::from([own.clone()]);
     if !matches!(own, Glob::Exact(_)) {
         globs.extend(hosts.iter().map(|host| host.glob.clone()));
-        let named = reader.foreign_by_key(&MAPPING, matching::NAMED);
-        globs.extend(named.filter_map(|mapping| matching::glob(mapping.spec()).ok()));
+        let named = reader.foreign_keys(&MAPPING, matching::HOSTS);
+        globs.extend(named.filter_map(Glob::of_key));
     }
     let mut spots = Vec::new();
     for door in door::doors(reader, hops) {

@@ -74,6 +74,8 @@ pub enum Dependency {
     Foreign(&'static Kind, Name),
     /// All objects of the kind that have this key.
     ForeignKey(&'static Kind, Arc<str>),
+    /// Which keys of this family objects of the kind have.
+    ForeignKeys(&'static Kind, Arc<str>),
     /// All objects of the kind.
     ForeignAll(&'static Kind),
     /// Whether there is any object that says something about routes of other dialects.

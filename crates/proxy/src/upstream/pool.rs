@@ -239,16 +239,32 @@ impl Pool {
         });
     }
 
-    /// Sweeps whenever the snapshot changes, and now and then while something is pooled.
+    /// Sweeps whenever the backends change, and now and then while something is pooled.
     pub(crate) async fn maintain(&self, mut snapshots: lifecycle::Snapshots<Snapshot>) {
         let mut is_published = true;
+        let mut before = snapshots.current_owned();
+        let mut due: Option<Instant> = None;
         loop {
-            let pause = if self.is_empty() { None } else { Some(SWEEP) };
-            tokio::select! {
-                changed = snapshots.changed(), if is_published => is_published = changed,
-                () = self.used.notified(), if pause.is_none() => {}
-                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            if self.is_empty() {
+                due = None;
+            } else if due.is_none() {
+                due = Some(Instant::now() + SWEEP);
             }
+            tokio::select! {
+                changed = snapshots.changed(), if is_published => {
+                    is_published = changed;
+                    // Most changes are about routes, and no connection is judged by those.
+                    let now = snapshots.current_owned();
+                    let is_same = now.shares_backends_with(&before);
+                    before = now;
+                    if is_same {
+                        continue;
+                    }
+                }
+                () = self.used.notified(), if due.is_none() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+            due = None;
             self.sweep(&snapshots.current_owned());
         }
     }

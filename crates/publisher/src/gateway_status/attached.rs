@@ -7,20 +7,20 @@ use api::gateway::v1alpha1::BackendTrafficPolicy;
 use dialects::Name;
 use dialects::gateway_api::{self, PolicyKey};
 use kube::Resource;
-use reconcile::{Error, Informer, Key};
+use reconcile::{Action, Error, Informer, Key};
 
-use super::Shared;
+use super::{Due, Shared};
 use crate::index::PolicyTold;
 
 impl Shared {
-    pub(super) async fn write_set(&self, name: &Name) -> Result<(), Error> {
+    pub(super) async fn write_set(&self, name: &Name) -> Result<Action, Error> {
         let outcome = self.held().sets.get(name).cloned();
         let key = Key::new(&*name.namespace, &*name.name);
         let (Some(outcome), Some(set)) = (outcome, self.caches.listener_sets.get(&key)) else {
-            return Ok(());
+            return Ok(Action::Await);
         };
         if set.metadata.generation.unwrap_or_default() != outcome.generation {
-            return Ok(());
+            return Ok(Action::Await);
         }
         let attached: BTreeMap<&str, usize> = outcome
             .attached
@@ -35,8 +35,16 @@ impl Shared {
             &reconcile::now(),
         );
         let current = set.status.as_ref();
-        reconcile::write::status(&self.client, set.as_ref(), current, &next).await?;
-        Ok(())
+        let due = Due::Set(name.clone());
+        if let Some(later) = self.pace.later(&due, current, &next) {
+            return Ok(Action::After(later));
+        }
+        let written =
+            reconcile::write::replaced_status(&self.client, &*set, current, &next).await?;
+        if let Some(written) = written {
+            self.caches.listener_sets.learn(written);
+        }
+        Ok(Action::Await)
     }
 
     pub(super) async fn write_policy<K>(

@@ -16,7 +16,7 @@ use dialects::backend::BackendRef;
 use dialects::gateway_api::{
     self, BindFailure, ParentOutcome, Plan, PolicyKey, RouteKind, RouteTranslation,
 };
-use dialects::{Dependency, Diagnostic, Effect, Name};
+use dialects::{Dependency, Diagnostic, Effect, Name, lean};
 use routing::BindId;
 use routing::model::tls::TlsId;
 use routing::model::{RouteId, StreamId};
@@ -202,6 +202,17 @@ impl Written {
         self.metadata().generation.unwrap_or_default()
     }
 
+    /// What translations read of it, and nothing else.
+    fn lean(&self) -> Self {
+        match self {
+            Self::Http(route) => Self::Http(Arc::new(lean::http_route(route))),
+            Self::Grpc(route) => Self::Grpc(Arc::new(lean::grpc_route(route))),
+            Self::Tls(route) => Self::Tls(Arc::new(lean::tls_route(route))),
+            Self::Tcp(route) => Self::Tcp(Arc::new(lean::tcp_route(route))),
+            Self::Udp(route) => Self::Udp(Arc::new(lean::udp_route(route))),
+        }
+    }
+
     /// Whether a translation gives the same.
     fn is_same(&self, other: &Self) -> bool {
         let same_spec = match (self, other) {
@@ -352,10 +363,12 @@ impl Index {
             .as_ref()
             .is_some_and(|held| held.written.is_same(&written));
         match held {
-            Some(held) => held.written = written,
+            // Nothing that is read differs: what is held is as good, and smaller.
+            Some(_) if is_same => {}
+            Some(held) => held.written = written.lean(),
             None => {
                 let held = HeldRoute {
-                    written,
+                    written: written.lean(),
                     routes: Few::default(),
                     tls: Few::default(),
                     streams: Few::default(),

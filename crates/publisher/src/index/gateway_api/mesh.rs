@@ -20,7 +20,11 @@ use crate::index::Index;
 
 /// Which routes want which bind. Those that no route wants stay until their sockets are closed.
 #[derive(Default)]
-pub(super) struct Services(HashMap<BindId, AtService>);
+pub(super) struct Services {
+    at: HashMap<BindId, AtService>,
+    /// Those that lost their last route: they end when their sockets are closed.
+    over: BTreeSet<BindId>,
+}
 
 struct AtService {
     /// The Service's own endpoints.
@@ -42,7 +46,7 @@ struct Records {
 impl Services {
     /// The routes of a bind; none if it is no Service's.
     pub(super) fn routes_at(&self, id: &BindId) -> Vec<RouteKey> {
-        let at = self.0.get(id);
+        let at = self.at.get(id);
         at.map_or_else(Vec::new, |at| at.routes.keys().cloned().collect())
     }
 }
@@ -93,7 +97,7 @@ impl Index {
         for place in places {
             let state = &mut self.gateway_api;
             let id = place.bind.id.clone();
-            let at = state.services.0.entry(id.clone());
+            let at = state.services.at.entry(id.clone());
             let at = at.or_insert_with(|| AtService::new(place.backend));
             at.routes.insert(key.clone(), place.callers);
             state.binds.want(&place.bind);
@@ -110,12 +114,13 @@ impl Index {
     ) {
         for id in ids {
             let state = &mut self.gateway_api;
-            let Some(at) = state.services.0.get_mut(id) else {
+            let Some(at) = state.services.at.get_mut(id) else {
                 continue;
             };
             at.routes.remove(key);
             if at.routes.is_empty() {
                 state.binds.unwant(id);
+                state.services.over.insert(id.clone());
             }
             self.settle_service_records(id, now);
         }
@@ -123,7 +128,7 @@ impl Index {
 
     /// Puts and removes the records of a bind itself.
     fn settle_service_records(&mut self, id: &BindId, now: Instant) {
-        let Some(at) = self.gateway_api.services.0.get_mut(id) else {
+        let Some(at) = self.gateway_api.services.at.get_mut(id) else {
             return;
         };
         let wanted = at.wanted(id);
@@ -131,7 +136,7 @@ impl Index {
     }
 
     fn replace_records(&mut self, id: &BindId, wanted: Records, now: Instant) {
-        let Some(at) = self.gateway_api.services.0.get_mut(id) else {
+        let Some(at) = self.gateway_api.services.at.get_mut(id) else {
             return;
         };
         let backends = wanted.backends.clone();
@@ -160,13 +165,19 @@ impl Index {
 
     /// Forgets the binds that no route wants and that are closed by now.
     pub(super) fn end_service_binds(&mut self, now: Instant) {
-        let state = &self.gateway_api;
-        let all = state.services.0.iter();
-        let over = all.filter(|(id, at)| at.routes.is_empty() && !state.binds.is_open(id));
-        let over: Vec<_> = over.map(|(id, _)| id.clone()).collect();
+        let state = &mut self.gateway_api;
+        let (services, binds) = (&mut state.services, &state.binds);
+        let is_back = |id: &BindId| {
+            let at = services.at.get(id);
+            at.is_none_or(|at| !at.routes.is_empty())
+        };
+        services.over.retain(|id| !is_back(id));
+        let closed = services.over.iter().filter(|id| !binds.is_open(id));
+        let over: Vec<_> = closed.cloned().collect();
         for id in over {
             self.replace_records(&id, Records::default(), now);
-            self.gateway_api.services.0.remove(&id);
+            self.gateway_api.services.at.remove(&id);
+            self.gateway_api.services.over.remove(&id);
             self.compiler.remove_bind(&id);
         }
     }
