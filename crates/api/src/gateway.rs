@@ -12,7 +12,7 @@ pub mod v1alpha1;
 /// The API group.
 pub const GROUP: &str = "gateway.networking.k8s.io";
 /// The release whose fields and rules are served.
-pub const BUNDLE_VERSION: &str = "v1.6.3";
+pub const BUNDLE_VERSION: &str = "v1.7.0";
 /// Controller name of the GatewayClasses that are ours by name.
 pub const CONTROLLER: &str = "suimon.dev/gateway-controller";
 /// The GatewayClass and the XMesh that are there from the start.

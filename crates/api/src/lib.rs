@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod autoscaling;
 pub mod caching;
+pub mod certificates;
 pub mod condition;
 pub mod config;
 pub mod crd;

@@ -12,6 +12,7 @@ mod backends;
 mod class;
 mod features;
 mod filters;
+mod gates;
 mod gateway;
 mod grpc;
 mod http;
@@ -44,6 +45,7 @@ use crate::objects::{Dependency, Name};
 
 pub use class::{Adopt, class_status, mesh_status};
 pub use features::{CONSUMER_ROUTES, FEATURES, MESH_FEATURES};
+pub use gates::GatePlan;
 pub use gateway::{Assigned, GatewayTranslation, translate_gateway};
 pub use grpc::translate_grpc;
 pub use http::translate_http;

@@ -50,6 +50,7 @@ impl GatewayPorts {
             is_tls,
             sealed: Vec::new(),
             stream: None,
+            gates: Vec::new(),
         }
     }
 
@@ -63,6 +64,7 @@ impl GatewayPorts {
         Bind {
             id: BindId(format!("{address}/{suffix}").into()),
             stream: Some(transport),
+            gates: Vec::new(),
             ..self.bind(port, false)
         }
     }

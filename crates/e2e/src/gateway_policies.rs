@@ -162,14 +162,19 @@ pub(crate) async fn answered(
 }
 
 /// A certificate authority, with a server that has a certificate of it and asks for one.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> anyhow::Result<Self> {
+    pub(crate) fn new() -> anyhow::Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate()?;
         Ok(Self(CertifiedIssuer::self_signed(params, key)?))
+    }
+
+    /// The certificate, in PEM form.
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
     }
 
     fn config_map(&self, name: &str) -> Value {
@@ -198,7 +203,7 @@ impl Authority {
     }
 
     /// Of a backend with these names, that asks clients who they are and takes those without.
-    fn server(&self, names: Vec<SanType>) -> anyhow::Result<Arc<ServerConfig>> {
+    pub(crate) fn server(&self, names: Vec<SanType>) -> anyhow::Result<Arc<ServerConfig>> {
         let (certificate, key) = self.issue(names)?;
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone())?;
@@ -219,7 +224,7 @@ impl Authority {
     }
 }
 
-fn backend_tls(name: &str, validation: &Value) -> Value {
+pub(crate) fn backend_tls(name: &str, validation: &Value) -> Value {
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "BackendTLSPolicy",
         "metadata": {"name": name},

@@ -28,6 +28,8 @@ mod gateway_api;
 #[cfg(test)]
 mod gateway_edges;
 #[cfg(test)]
+mod gateway_listeners;
+#[cfg(test)]
 mod gateway_policies;
 #[cfg(test)]
 mod gateway_scale;

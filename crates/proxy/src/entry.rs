@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use routing::model::BindSocket;
+use routing::model::{BindSocket, Gate};
 use routing::{
     BindKey, CompiledRoute, CompiledSplit, CompiledTls, RequestView, Snapshot, Visibility,
 };
@@ -73,6 +73,18 @@ impl Entry {
         match &self.scope {
             Scope::Shared(visibility) => snapshot.select(*visibility, request),
             Scope::Bind(key) => snapshot.select_at(key, request),
+        }
+    }
+
+    /// What a request for this host has to pass here before its route is looked for.
+    pub(crate) fn gate<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        authority: &str,
+    ) -> Option<&'s Arc<Gate>> {
+        match &self.scope {
+            Scope::Shared(_) => None,
+            Scope::Bind(key) => snapshot.gate_at(key, authority),
         }
     }
 

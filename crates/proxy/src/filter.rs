@@ -110,14 +110,16 @@ impl<'s> Pair<'s> {
         both.flat_map(|filters| &filters.mirrors)
     }
 
-    /// `None` if there are no filters at all.
+    /// `None` if there are no filters at all, and the passage changes nothing of the answer.
     pub(crate) fn effects(
         &self,
         view: View<'_>,
         client: &Client,
         backend: Timeouts,
+        passage: Option<&Passage>,
     ) -> Option<Box<Effects>> {
-        if self.route.is_none() && self.arm.is_none() {
+        let changes = passage.is_some_and(Passage::changes_answer);
+        if self.route.is_none() && self.arm.is_none() && !changes {
             return None;
         }
         Some(Box::new(Effects {

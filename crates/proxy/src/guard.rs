@@ -8,6 +8,7 @@ mod ask;
 pub(crate) mod body;
 mod credential;
 pub(crate) mod external;
+mod gate;
 mod limit;
 mod quota;
 mod refusal;
@@ -34,6 +35,7 @@ use crate::session;
 use crate::target;
 use crate::worker::{Scratch, Worker};
 
+pub(crate) use gate::{Gated, enter};
 pub(crate) use limit::OwnLimits;
 pub(crate) use refusal::{Held, Kind, Refusal};
 pub(crate) use state::Registry;
@@ -58,10 +60,20 @@ pub(crate) struct Passage {
     token: Option<Verified>,
     /// Changes to the answer.
     answer: HeaderOps,
+    /// Whether headers were changed before the route was looked for: then its guards see them so.
+    entered: bool,
     pub(crate) after: After,
 }
 
 impl Passage {
+    pub(crate) fn changes_answer(&self) -> bool {
+        !self.answer.is_empty()
+    }
+
+    fn edits(&self) -> Option<&HeaderOps> {
+        self.entered.then_some(&self.extra.first)
+    }
+
     /// Sets a header of the request, whatever the client and earlier guards say.
     fn set(&mut self, name: Arc<str>, value: Arc<str>) {
         let ops = &mut self.extra.first;
@@ -103,26 +115,60 @@ pub(crate) async fn pass<D: Downstream>(
     downstream: &mut D,
     guarded: Guarded,
 ) -> Result<Plan, Failure> {
+    pass_on(
+        worker,
+        client,
+        scratch,
+        downstream,
+        (guarded, Passage::default()),
+    )
+    .await
+}
+
+/// The same for a request that was let in at its listener.
+async fn pass_on<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    scratch: &mut Scratch,
+    downstream: &mut D,
+    (guarded, mut passage): (Guarded, Passage),
+) -> Result<Plan, Failure> {
     let Guarded { snapshot, route } = &guarded;
-    let mut passage = Passage::default();
     let asked = Asked {
         worker,
         client,
         snapshot,
         route,
     };
-    match asked.route_and_arm(downstream, &mut passage).await {
-        Ok(()) => {}
-        Err(Held::Answered(reply)) => return Ok(Plan::Reply(*reply)),
-        Err(Held::Refused(refusal)) => {
-            worker.counters.refused[refusal.kind as usize].add(1);
-            return Ok(Plan::Reply(refusal.reply(downstream.view().is_grpc())));
-        }
-        Err(Held::Failed(failure)) => return Err(failure),
+    if let Err(held) = asked.route_and_arm(downstream, &mut passage).await {
+        return answer(worker, downstream, held);
     }
+    plan(worker, client, scratch, downstream, (&guarded, passage))
+}
+
+/// What a client gets whose request does not pass.
+fn answer(worker: &Worker, downstream: &impl Downstream, held: Held) -> Result<Plan, Failure> {
+    match held {
+        Held::Answered(reply) => Ok(Plan::Reply(*reply)),
+        Held::Refused(refusal) => {
+            worker.counters.refused[refusal.kind as usize].add(1);
+            Ok(Plan::Reply(refusal.reply(downstream.view().is_grpc())))
+        }
+        Held::Failed(failure) => Err(failure),
+    }
+}
+
+/// Plans a request that passed.
+fn plan<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    scratch: &mut Scratch,
+    downstream: &mut D,
+    (guarded, passage): (&Guarded, Passage),
+) -> Result<Plan, Failure> {
     let chosen = Chosen {
-        snapshot,
-        route,
+        snapshot: &guarded.snapshot,
+        route: &guarded.route,
         passage: Some(&passage),
     };
     let mut planned = request::plan_route(worker, client, scratch, downstream, &chosen)?;
@@ -233,6 +279,7 @@ impl Asked<'_> {
             client: self.client,
             token: passage.token.as_ref(),
             path: None,
+            edits: passage.edits(),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::filter::mirror::{self, Copies, Original};
 use crate::filter::retry::{Tries, Withheld};
 use crate::filter::{Effects, Pair, cors, redirect};
-use crate::guard::{self, Guarded, Passage};
+use crate::guard::{self, Gated, Guarded, Passage};
 use crate::http1::body::Framing;
 use crate::http1::edit;
 use crate::http2::encode;
@@ -45,6 +45,8 @@ pub(crate) enum Plan {
     Forward(Forward),
     /// Its route asks more of it first.
     Guarded(Guarded),
+    /// Its listener does, before a route is looked for.
+    Gated(Gated),
 }
 
 /// A request's route, and what its guards found out if it has any.
@@ -115,6 +117,9 @@ pub(crate) async fn handle<D: Downstream>(
         Ok(Plan::Guarded(guarded)) => {
             rare(guard::pass(worker, client, scratch, downstream, guarded)).await
         }
+        Ok(Plan::Gated(gated)) => {
+            rare(guard::enter(worker, client, scratch, downstream, gated)).await
+        }
         other => other,
     };
     downstream.begin_body();
@@ -129,7 +134,7 @@ pub(crate) async fn handle<D: Downstream>(
             Ok(status)
         }
         // Passed its guards above.
-        Ok(Plan::Guarded(_)) => Ok(0),
+        Ok(Plan::Guarded(_) | Plan::Gated(_)) => Ok(0),
         // Not moved: what is moved counts twice in the future.
         Ok(Plan::Forward(ref forward)) => {
             ends_late = forward.backend.timeouts.ends_answer && !forward.wants_upgrade;
@@ -250,6 +255,12 @@ fn plan<D: Downstream>(
     {
         return Err(Failure::Misdirected);
     }
+    if let Some(gate) = client.entry.gate(&snapshot, view.authority()) {
+        return Ok(Plan::Gated(Gated {
+            gate: Arc::clone(gate),
+            snapshot: Arc::clone(&snapshot),
+        }));
+    }
     let Some(route) = client.entry.select(&snapshot, &Seen::new(view, client)) else {
         return Err(Failure::NoRoute {
             method: view.method().to_owned(),
@@ -362,7 +373,7 @@ pub(crate) fn plan_route<D: Downstream>(
         Protocol::H2c => encode::request(out, view, edits, backend.tls.is_some()),
         Protocol::Http1 => edit::request(out, view.head, view.bytes, edits),
     }
-    let mut effects = filters.effects(view, client, backend.timeouts);
+    let mut effects = filters.effects(view, client, backend.timeouts, chosen.passage);
     let traffic = Traffic::plan(worker, backend, (view, client), effects.as_deref_mut());
     Ok(Plan::Forward(Forward {
         backend: Arc::clone(backend),

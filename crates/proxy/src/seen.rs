@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use routing::RequestView;
+use routing::model::HeaderOps;
 
 use crate::connection::Client;
 use crate::guard::token::Verified;
@@ -20,6 +21,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) token: Option<&'a Verified>,
     /// The path that rules compare, if not the one that was sent.
     pub(crate) path: Option<&'a str>,
+    /// Headers that were changed before a route was looked for.
+    pub(crate) edits: Option<&'a HeaderOps>,
 }
 
 impl<'a> Seen<'a> {
@@ -30,7 +33,24 @@ impl<'a> Seen<'a> {
             client,
             token: None,
             path: None,
+            edits: None,
         }
+    }
+
+    /// All fields, with names in lower case.
+    pub(crate) fn fields(&self) -> Vec<(String, String)> {
+        let mut fields = self.view.fields();
+        let Some(edits) = self.edits else {
+            return fields;
+        };
+        let is_gone = |name: &str| {
+            let mut set = edits.set.iter().map(|(name, _)| name);
+            edits.remove.iter().any(|it| **it == *name) || set.any(|it| **it == *name)
+        };
+        fields.retain(|(name, _)| !is_gone(name));
+        let more = edits.set.iter().chain(&edits.add);
+        fields.extend(more.map(|(name, value)| (name.to_string(), value.to_string())));
+        fields
     }
 }
 
@@ -44,7 +64,19 @@ impl RequestView for Seen<'_> {
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
-        self.view.header(name)
+        let Some(edits) = self.edits else {
+            return self.view.header(name);
+        };
+        let named = |list: &'_ [(Arc<str>, Arc<str>)]| {
+            list.iter()
+                .position(|(it, _)| it.eq_ignore_ascii_case(name))
+        };
+        if let Some(at) = named(&edits.set) {
+            return Some(edits.set[at].1.as_bytes());
+        }
+        let is_gone = edits.remove.iter().any(|it| it.eq_ignore_ascii_case(name));
+        let sent = self.view.header(name).filter(|_| !is_gone);
+        sent.or_else(|| Some(edits.add[named(&edits.add)?].1.as_bytes()))
     }
 
     fn method(&self) -> &str {
@@ -56,7 +88,18 @@ impl RequestView for Seen<'_> {
     }
 
     fn each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        self.view.each_value(name, each);
+        let Some(edits) = self.edits else {
+            return self.view.each_value(name, each);
+        };
+        let is = |it: &Arc<str>| it.eq_ignore_ascii_case(name);
+        let is_set = edits.set.iter().any(|(it, _)| is(it));
+        if !is_set && !edits.remove.iter().any(is) {
+            self.view.each_value(name, each);
+        }
+        let more = edits.set.iter().chain(&edits.add);
+        for (_, value) in more.filter(|(it, _)| is(it)) {
+            each(value.as_bytes());
+        }
     }
 
     fn scheme(&self) -> &str {

@@ -1,8 +1,9 @@
 //! A Secret of type `kubernetes.io/tls` → a certificate for the gateway, checked as far as a
-//! handshake will need it; and a ConfigMap → the certificates of authorities.
+//! handshake will need it; a ConfigMap or a ClusterTrustBundle → the certificates of authorities.
 
 use std::sync::{Arc, LazyLock};
 
+use api::certificates::ClusterTrustBundle;
 use dialects::gateway_api::AuthoritiesState;
 use dialects::{CertificateState, Name};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -25,19 +26,29 @@ const AUTHORITIES: &str = "ca.crt";
 pub(crate) fn authorities(name: &Name, map: &ConfigMap) -> AuthoritiesState {
     let data = map.data.as_ref().and_then(|data| data.get(AUTHORITIES));
     let data = data.ok_or_else(|| format!("it has no {AUTHORITIES}"))?;
-    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(data.as_bytes()).collect();
-    let certificates = parsed.map_err(|_| format!("{AUTHORITIES} is not PEM"))?;
+    bundle(name.to_string(), AUTHORITIES, data)
+}
+
+/// The same of a ClusterTrustBundle.
+pub(crate) fn trust_bundle(name: &Name, object: &ClusterTrustBundle) -> AuthoritiesState {
+    let text = &object.spec.trust_bundle;
+    bundle(name.name.to_string(), "spec.trustBundle", text)
+}
+
+fn bundle(name: String, field: &str, text: &str) -> AuthoritiesState {
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let certificates = parsed.map_err(|_| format!("{field} is not PEM"))?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in &certificates {
         roots
             .add(certificate.clone())
-            .map_err(|error| format!("{AUTHORITIES} holds what is no certificate: {error}"))?;
+            .map_err(|error| format!("{field} holds what is no certificate: {error}"))?;
     }
     if certificates.is_empty() {
-        return Err(format!("{AUTHORITIES} holds no certificate in PEM form").into());
+        return Err(format!("{field} holds no certificate in PEM form").into());
     }
     Ok(Arc::new(CaBundle {
-        name: name.to_string().into(),
+        name: name.into(),
         certificates: certificates.iter().map(|der| der.to_vec().into()).collect(),
     }))
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::Ipv4Addr;
 
 use api::gateway::v1::Gateway;
 use dialects::gateway_api::{Plan, Protocol};
@@ -15,6 +16,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// Class of load balancers that are Gateways.
 const CLASS: &str = "suimon.dev/gateway";
+/// Addresses that are cluster IPs, as the API calls them.
+const CLUSTER: &str = "Cluster";
 /// Longest label value and Service name.
 const LABEL_BYTES: usize = 63;
 
@@ -35,7 +38,11 @@ pub(crate) fn service(gateway: &Gateway, plan: &Plan) -> Service {
             ..ServicePort::default()
         });
     }
-    let ingress = plan.addresses.iter().map(|address| LoadBalancerIngress {
+    let addresses = plan.addresses.iter();
+    // What it is reached at inside of the cluster is its cluster IP.
+    let balanced =
+        addresses.filter(|it| plan.routability.get(*it).is_none_or(|it| **it != *CLUSTER));
+    let ingress = balanced.map(|address| LoadBalancerIngress {
         ip: Some(address.to_string()),
         ..LoadBalancerIngress::default()
     });
@@ -50,6 +57,7 @@ pub(crate) fn service(gateway: &Gateway, plan: &Plan) -> Service {
         },
         spec: Some(ServiceSpec {
             type_: Some("LoadBalancer".to_owned()),
+            cluster_ip: plan.cluster_ip.map(|address| address.to_string()),
             // The gateway itself is what listens there: nobody else is to act on this Service.
             load_balancer_class: Some(CLASS.to_owned()),
             allocate_load_balancer_node_ports: Some(false),
@@ -65,8 +73,19 @@ pub(crate) fn service(gateway: &Gateway, plan: &Plan) -> Service {
     }
 }
 
+/// The cluster IP of a Service that stands for a Gateway.
+pub(crate) fn cluster_ip(service: &Service) -> Option<Ipv4Addr> {
+    let spec = service.spec.as_ref()?;
+    let is_gateway = spec.load_balancer_class.as_deref() == Some(CLASS);
+    spec.cluster_ip
+        .as_deref()
+        .filter(|_| is_gateway)?
+        .parse()
+        .ok()
+}
+
 /// Services have no dots in their names.
-fn service_name(gateway: &str) -> String {
+pub(crate) fn service_name(gateway: &str) -> String {
     let room = LABEL_BYTES - "gateway-".len();
     let name = if gateway.contains('.') {
         hashed(gateway, room).replace('.', "-")

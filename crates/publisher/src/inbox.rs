@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::certificates::ClusterTrustBundle;
 use api::gateway::v1::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
     TcpRoute, TlsRoute, UdpRoute,
@@ -44,6 +45,7 @@ pub(crate) struct Pending {
     pub(crate) secrets: Changes<Secret>,
     pub(crate) namespaces: Changes<Namespace>,
     pub(crate) config_maps: Changes<ConfigMap>,
+    pub(crate) trust_bundles: Changes<ClusterTrustBundle>,
     pub(crate) grants: Changes<ReferenceGrant>,
     pub(crate) classes: Changes<GatewayClass>,
     pub(crate) gateways: Changes<Gateway>,

@@ -136,7 +136,10 @@ impl Index {
             dirty: BTreeSet::new(),
             retired: BTreeSet::new(),
             due: BTreeSet::new(),
-            gateway_api: State::new(settings.gateway_range, Arc::clone(&settings.sockets)),
+            gateway_api: State::new(
+                (settings.gateway_range, settings.cluster_ips),
+                Arc::clone(&settings.sockets),
+            ),
             kubernetes: ingress::Ingresses::default(),
             foreign: foreign::Foreign::default(),
             classes: classes::Classes::default(),
@@ -147,6 +150,7 @@ impl Index {
     /// Takes in what changed. Ingresses and routes come last, so that they find what they name.
     pub(crate) fn apply(&mut self, pending: Pending, now: Instant) {
         for (name, service) in pending.services {
+            self.note_cluster_ip(&name, service.as_deref());
             let changed = self.objects.put_service(&name, service);
             self.mark(changed);
         }
@@ -182,6 +186,11 @@ impl Index {
             let changed = self.objects.put_authorities(&name, state);
             self.mark(changed);
         }
+        for (name, bundle) in pending.trust_bundles {
+            let state = bundle.map(|bundle| certificate::trust_bundle(&name, &bundle));
+            let changed = self.objects.put_authorities(&name, state);
+            self.mark(changed);
+        }
         for (name, grant) in pending.grants {
             let changed = self.objects.put_grant(&name, grant);
             self.mark(changed);
@@ -203,7 +212,7 @@ impl Index {
         for (name, gateway) in pending.gateways {
             let made = gateway.clone().map(Made::Gateway);
             if !self.stage(&MadeKey::Gateway(name.clone()), made) {
-                self.put_gateway(name, gateway);
+                self.put_gateway(name, gateway, now);
             }
         }
         for (name, route) in pending.http_routes {
@@ -253,7 +262,7 @@ impl Index {
             match consumer {
                 Consumer::Gateway(name) => {
                     rebuilt.gateways += 1;
-                    self.translate_gateway(&name);
+                    self.translate_gateway(&name, now);
                 }
                 Consumer::Policy(key) => self.judge_policy(&key),
                 Consumer::Route(key) => {

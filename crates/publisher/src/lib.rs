@@ -28,6 +28,7 @@ mod status;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use api::certificates::ClusterTrustBundle;
 use api::gateway::v1::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
     TcpRoute, TlsRoute, UdpRoute,
@@ -77,6 +78,8 @@ pub struct Settings {
     pub adopt: Adopt,
     /// Addresses for Gateways that ask for none.
     pub gateway_range: GatewayRange,
+    /// Cluster IPs that Gateways may ask for; none if they cannot be answered here.
+    pub cluster_ips: Option<GatewayRange>,
     /// Whether calls of pods come from addresses of their own, so that they can be told apart.
     pub tells_callers: bool,
     /// Where their sockets are.
@@ -198,6 +201,7 @@ fn follow_gateway_api(
     let namespaces = cluster.informer::<Namespace>(tasks);
     let pods = cluster.informer::<Pod>(tasks);
     let config_maps = cluster.informer::<ConfigMap>(tasks);
+    let trust_bundles = cluster.informer::<ClusterTrustBundle>(tasks);
     let grants = cluster.informer::<ReferenceGrant>(tasks);
     let caches = Caches {
         classes: cluster.informer::<GatewayClass>(tasks),
@@ -214,6 +218,7 @@ fn follow_gateway_api(
     inbox::follow(inbox, &namespaces, |pending| &mut pending.namespaces);
     inbox::follow_pods(inbox, &pods);
     inbox::follow(inbox, &config_maps, |pending| &mut pending.config_maps);
+    inbox::follow(inbox, &trust_bundles, |pending| &mut pending.trust_bundles);
     inbox::follow(inbox, &grants, |pending| &mut pending.grants);
     inbox::follow(inbox, &caches.classes, |pending| &mut pending.classes);
     inbox::follow(inbox, &caches.gateways, |pending| &mut pending.gateways);
@@ -239,6 +244,7 @@ fn follow_gateway_api(
         namespaces.synced().shared(),
         pods.synced().shared(),
         config_maps.synced().shared(),
+        trust_bundles.synced().shared(),
         grants.synced().shared(),
         caches.classes.synced().shared(),
         caches.gateways.synced().shared(),

@@ -113,6 +113,7 @@ fn settings(kinds: &'static [&'static Kind]) -> Settings {
         local_addresses: Vec::new(),
         adopt: Adopt::Everyone,
         gateway_range: GatewayRange::default(),
+        cluster_ips: None,
         tells_callers: true,
         sockets: Arc::new(Unopened),
         ports: GatewayPorts::default(),
@@ -201,6 +202,9 @@ impl Reading<'_> {
             ("", "Service") => put(&mut pending.services, object).map(|_| false),
             ("", "Secret") => put_secret(&mut pending.secrets, object).map(|()| false),
             ("", "ConfigMap") => put(&mut pending.config_maps, object).map(|_| false),
+            ("certificates.k8s.io", "ClusterTrustBundle") => {
+                put(&mut pending.trust_bundles, object).map(|_| false)
+            }
             ("", "Namespace") => put(&mut pending.namespaces, object).map(|_| false),
             ("discovery.k8s.io", "EndpointSlice") => {
                 put(&mut pending.slices, object).map(|_| false)

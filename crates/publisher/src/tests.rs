@@ -93,6 +93,7 @@ pub(crate) fn settings() -> Settings {
         issues_certificates: false,
         adopt: Adopt::Everyone,
         gateway_range: GatewayRange::default(),
+        cluster_ips: None,
         tells_callers: true,
         sockets: Arc::new(NoSockets),
         ports: GatewayPorts::default(),
@@ -105,11 +106,16 @@ pub(crate) fn settings() -> Settings {
 const KUBERNETES_INGRESSES: &str = "ingresses.networking.k8s.io";
 
 /// What the other dialects watch; nothing happens there.
-const OTHERS: [(&str, &str, &str); 16] = [
+const OTHERS: [(&str, &str, &str); 17] = [
     ("pods", "v1", "Pod"),
     (KUBERNETES_INGRESSES, "networking.k8s.io/v1", "Ingress"),
     ("configmaps", "v1", "ConfigMap"),
     ("namespaces", "v1", "Namespace"),
+    (
+        "clustertrustbundles",
+        "certificates.k8s.io/v1",
+        "ClusterTrustBundle",
+    ),
     (
         "referencegrants",
         "gateway.networking.k8s.io/v1",

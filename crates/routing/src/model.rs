@@ -18,7 +18,7 @@ mod guard;
 mod policy;
 mod predicate;
 
-pub use bind::{Bind, BindId, BindSocket, Stream, StreamId, Transport};
+pub use bind::{Bind, BindId, BindSocket, Gate, Stream, StreamId, Transport};
 pub use filter::{
     Cors, Filters, Instead, Mirror, Origins, PathEdit, Redirect, RedirectPort, Retry, RetryWhen,
     Share, Template,

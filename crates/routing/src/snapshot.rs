@@ -16,7 +16,7 @@ use crate::filters::{CompiledFilters, CompiledInstead, CompiledRedirect};
 use crate::guards::{CompiledGuards, Slot};
 use crate::matcher::RouteTable;
 use crate::model::{
-    Action, Arm, Backend, BackendId, Bind, BindId, Filters, HeaderOps, HostPattern, Origin,
+    Action, Arm, Backend, BackendId, Bind, BindId, Filters, Gate, HeaderOps, HostPattern, Origin,
     Respond, Route, RouteId, Split, Stream, Visibility,
 };
 use crate::rule::Rule;
@@ -256,6 +256,23 @@ impl Snapshot {
     ) -> Option<&Arc<CompiledRoute>> {
         let bound = self.bound(bind)?;
         bound.hosts.select(Visibility::ClusterLocal, request)
+    }
+
+    /// What a request for this host has to pass at a bind before its route is looked for.
+    pub fn gate_at(&self, bind: &BindKey, authority: &str) -> Option<&Arc<Gate>> {
+        let bound = self.bound(bind)?;
+        if bound.bind.gates.is_empty() {
+            return None;
+        }
+        let mut listener = None;
+        bound
+            .hosts
+            .visit(Visibility::ClusterLocal, authority, |host, _| {
+                listener = host.is_sealed.then_some(&host.pattern);
+                host.is_sealed
+            });
+        let mut gates = bound.bind.gates.iter();
+        gates.find(|gate| Some(&authority::normal(&gate.host)) == listener)
     }
 
     /// The bind as this snapshot has it.

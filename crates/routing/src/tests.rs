@@ -571,6 +571,7 @@ impl Edit {
                             is_tls: false,
                             sealed: route(&sealed, 0, vec![]).hosts,
                             stream: None,
+                            gates: Vec::new(),
                         });
                         model.binds.insert(id, Arc::clone(&bind));
                         compiler.put_bind(bind);
@@ -631,6 +632,7 @@ fn a_bind_ends_the_search_at_its_listeners_hosts() {
             sealed: route(sealed, 0, vec![]).hosts,
             is_tls: false,
             stream: None,
+            gates: Vec::new(),
         })
     };
     let key = BindKey::new(id.clone());

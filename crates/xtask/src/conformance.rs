@@ -4,6 +4,7 @@
 mod clientgo;
 mod gateway_api;
 mod gateway_report;
+mod gateway_suite;
 mod h2spec;
 
 use std::path::Path;

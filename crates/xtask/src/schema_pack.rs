@@ -65,12 +65,66 @@ pub(crate) fn run(input: &str) -> Result<()> {
             special(&name).unwrap_or_else(|| clean(definition)),
         );
     }
+    for (name, definition) in newer() {
+        let entry = descriptions.entry(name.clone());
+        entry.or_insert_with(|| texts(&definition));
+        schemas.entry(name).or_insert_with(|| clean(&definition));
+    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../apiserver/src/schema");
     write(&folder.join("schemas.json.z"), &Value::Object(schemas))?;
     write(
         &folder.join("descriptions.json.z"),
         &Value::Object(descriptions),
     )
+}
+
+/// Kinds that became stable after the release that the input is of.
+fn newer() -> Vec<(String, Value)> {
+    let name = |kind: &str| format!("io.k8s.api.certificates.v1.{kind}");
+    let gvk = |kind: &str| json!([{"group": "certificates.k8s.io", "kind": kind, "version": "v1"}]);
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1";
+    let text = json!({"type": "string"});
+    // Kubernetes 1.37.
+    let bundle = json!({
+        "description": "ClusterTrustBundle is a cluster-scoped container for certificates of authorities.",
+        "properties": {
+            "apiVersion": text, "kind": text, "metadata": {"$ref": format!("{meta}.ObjectMeta")},
+            "spec": {
+                "$ref": name("ClusterTrustBundleSpec"),
+                "description": "The certificates, and who signs for them.",
+            },
+        },
+        "required": ["spec"], "type": "object",
+        "x-kubernetes-group-version-kind": gvk("ClusterTrustBundle"),
+    });
+    let list = json!({
+        "description": "A list of ClusterTrustBundles.",
+        "properties": {
+            "apiVersion": text, "kind": text, "metadata": {"$ref": format!("{meta}.ListMeta")},
+            "items": {
+                "items": {"$ref": name("ClusterTrustBundle")}, "type": "array",
+                "description": "The bundles.",
+            },
+        },
+        "required": ["items"], "type": "object",
+        "x-kubernetes-group-version-kind": gvk("ClusterTrustBundleList"),
+    });
+    let spec = json!({
+        "description": "What a ClusterTrustBundle holds.",
+        "properties": {
+            "signerName": {
+                "type": "string",
+                "description": "The signer that the bundle belongs to, if it belongs to one; its name begins the bundle's.",
+            },
+            "trustBundle": {"type": "string", "description": "The certificates, in PEM form."},
+        },
+        "required": ["trustBundle"], "type": "object",
+    });
+    vec![
+        (name("ClusterTrustBundle"), bundle),
+        (name("ClusterTrustBundleList"), list),
+        (name("ClusterTrustBundleSpec"), spec),
+    ]
 }
 
 /// Names in [`PACKAGES`] and everything they refer to.

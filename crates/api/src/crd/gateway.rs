@@ -82,6 +82,7 @@ mod tests {
                 "XBackend",
                 "XBackendTrafficPolicy",
                 "XMesh",
+                "XTelemetryPolicy",
             ]
         );
     }

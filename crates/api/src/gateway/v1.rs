@@ -19,8 +19,8 @@ pub use backend_tls_policy::{
 pub use gateway::{
     AddressSpec, AllowedListeners, AllowedRoutes, Frontend, FrontendTls, FrontendValidation,
     Gateway, GatewayBackendTls, GatewayInfrastructure, GatewaySpec, GatewayStatus, GatewayTls,
-    Listener, ListenerNamespaces, ListenerStatus, ListenerTls, LocalParametersReference,
-    PortFrontend, RouteGroupKind, RouteNamespaces, StatusAddress,
+    Listener, ListenerFilters, ListenerNamespaces, ListenerStatus, ListenerTls,
+    LocalParametersReference, PortFrontend, RouteGroupKind, RouteNamespaces, StatusAddress,
 };
 pub use gateway_class::{
     GatewayClass, GatewayClassSpec, GatewayClassStatus, ParametersReference, SupportedFeature,

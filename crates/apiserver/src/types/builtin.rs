@@ -125,6 +125,7 @@ const ROWS: &[Row] = &[
     Row { definition: "io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler", group: "autoscaling", plural: "horizontalpodautoscalers", short: &["hpa"], categories: ALL, status: true, ..ROW },
     Row { definition: "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler", group: "autoscaling", version: "v2", plural: "horizontalpodautoscalers", short: &["hpa"], categories: ALL, status: true, ..ROW },
     Row { definition: "io.k8s.api.certificates.v1.CertificateSigningRequest", group: "certificates.k8s.io", plural: "certificatesigningrequests", short: &["csr"], cluster: true, status: true, others: &[("approval", &["get", "patch", "update"])], selectable: &["spec.signerName"], ..ROW },
+    Row { definition: "io.k8s.api.certificates.v1.ClusterTrustBundle", group: "certificates.k8s.io", plural: "clustertrustbundles", cluster: true, selectable: &["spec.signerName"], rule: NameRule::PathSegment, ..ROW },
     Row { definition: "io.k8s.api.coordination.v1.Lease", group: "coordination.k8s.io", plural: "leases", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.discovery.v1.EndpointSlice", group: "discovery.k8s.io", plural: "endpointslices", lazy: true, ..ROW },
     Row { definition: "io.k8s.api.events.v1.Event", group: "events.k8s.io", plural: "events", lazy: true, ..ROW },

@@ -15,6 +15,10 @@ use super::streams::Spot;
 use crate::objects::{Name, Reader};
 use crate::shared::selector;
 
+/// Hosts that belong to both a listener and a route, with how much wider the hostname is that the
+/// route has them by: 0 for the host itself. Of the routes of one host the narrowest come first.
+pub(super) type Hosts = BTreeMap<HostPattern, i64>;
+
 /// What a route says about where it wants to be.
 pub(super) struct Applicant<'r> {
     pub(super) kind: RouteKind,
@@ -39,7 +43,7 @@ pub(super) struct Places {
     pub(super) sets: BTreeSet<(Name, Arc<str>)>,
     pub(super) gateways: BTreeSet<Name>,
     /// Hosts by bind; never empty.
-    pub(super) hosts: BTreeMap<BindId, BTreeSet<HostPattern>>,
+    pub(super) hosts: BTreeMap<BindId, Hosts>,
     /// The Gateways of binds, for those that show a certificate to backends.
     pub(super) clients: BTreeMap<BindId, Name>,
     /// At Services.
@@ -192,7 +196,7 @@ impl Places {
         let admitted = mesh::admit(applicant, parent, reader);
         let refused = admitted.as_ref().err().cloned();
         for place in admitted.unwrap_or_default() {
-            let hosts = BTreeSet::from([HostPattern::Any]);
+            let hosts = Hosts::from([(HostPattern::Any, 0)]);
             self.hosts.insert(place.bind.id.clone(), hosts);
             self.binds.push(place);
         }
@@ -216,9 +220,9 @@ impl Places {
         let others =
             others.filter(|other| **other != listener.host && covers(&listener.host, other));
         let narrower: Vec<_> = others.collect();
-        let hosts: BTreeSet<_> = intersection(&listener.host, applicant.hostnames)
+        let hosts: Hosts = intersection(&listener.host, applicant.hostnames)
             .into_iter()
-            .filter(|host| !narrower.iter().any(|other| covers(other, host)))
+            .filter(|(host, _)| !narrower.iter().any(|other| covers(other, host)))
             .collect();
         if hosts.is_empty() {
             return;
@@ -234,7 +238,10 @@ impl Places {
                 continue;
             }
             let of_bind = self.hosts.entry(bind.clone()).or_default();
-            of_bind.extend(hosts.iter().cloned());
+            for (host, wider) in &hosts {
+                let known = of_bind.entry(host.clone()).or_insert(*wider);
+                *known = (*known).min(*wider);
+            }
             if plan.client.is_some() {
                 self.clients.insert(bind.clone(), plan.gateway().clone());
             }
@@ -243,21 +250,34 @@ impl Places {
 }
 
 /// Hosts that belong to both a listener and a route. A route without hostnames has all.
-fn intersection(listener: &HostPattern, hostnames: &[String]) -> BTreeSet<HostPattern> {
-    if hostnames.is_empty() {
-        return BTreeSet::from([listener.clone()]);
-    }
-    let common = hostnames.iter().filter_map(|text| {
+fn intersection(listener: &HostPattern, hostnames: &[String]) -> Hosts {
+    let every = [String::new()];
+    let hostnames = if hostnames.is_empty() {
+        &every
+    } else {
+        hostnames
+    };
+    let mut common = Hosts::new();
+    for text in hostnames {
         let wanted = host(Some(text));
-        if covers(listener, &wanted) {
-            Some(wanted)
+        let (shared, wider) = if covers(listener, &wanted) {
+            (wanted, 0)
         } else if covers(&wanted, listener) {
-            Some(listener.clone())
+            (listener.clone(), WIDEST - length(text))
         } else {
-            None
-        }
-    });
-    common.collect()
+            continue;
+        };
+        let known = common.entry(shared).or_insert(wider);
+        *known = (*known).min(wider);
+    }
+    common
+}
+
+/// How much wider all hosts are; a hostname has less characters.
+const WIDEST: i64 = 1024;
+
+fn length(hostname: &str) -> i64 {
+    i64::try_from(hostname.len()).unwrap_or(WIDEST).min(WIDEST)
 }
 
 /// Whether every host of `narrow` is one of `wide`.
@@ -293,9 +313,10 @@ mod tests {
         let check = |listener: &str, route: &str, expected: &str| {
             let listener = host(Some(listener));
             let found = intersection(&listener, &[route.to_owned()]);
-            let expected: BTreeSet<_> = match expected {
-                "none" => BTreeSet::new(),
-                text => BTreeSet::from([host(Some(text))]),
+            let found: Vec<_> = found.into_keys().collect();
+            let expected = match expected {
+                "none" => Vec::new(),
+                text => vec![host(Some(text))],
             };
             assert_eq!(found, expected, "{listener:?} {route}");
         };
@@ -310,9 +331,25 @@ mod tests {
         check("*.example.com", "*.a.example.com", "*.a.example.com");
         check("*.example.com", "badexample.com", "none");
         check("*.example.com", "*.badexample.com", "none");
-        assert_eq!(
-            intersection(&HostPattern::Any, &[]),
-            BTreeSet::from([HostPattern::Any])
-        );
+        let all = Hosts::from([(HostPattern::Any, 0)]);
+        assert_eq!(intersection(&HostPattern::Any, &[]), all);
+    }
+
+    #[test]
+    fn a_route_that_has_a_host_by_a_narrower_name_is_nearer() {
+        let listener = host(Some("a.b.example.com"));
+        let wider = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            let hosts = intersection(&listener, &names);
+            hosts.into_values().next().expect("a host")
+        };
+        let order = [
+            wider(&["a.b.example.com", "*.com"]),
+            wider(&["*.b.example.com", "*.com"]),
+            wider(&["*.example.com"]),
+            wider(&["*.com"]),
+            wider(&[]),
+        ];
+        assert!(order.is_sorted_by(|a, b| a < b), "{order:?}");
     }
 }

@@ -11,7 +11,8 @@ use routing::model::tls::{CaBundle, Certificate, TlsVersion, TlsVersions, Trust,
 
 use super::plan::Finding;
 use super::policies::PolicyOutcome;
-use crate::objects::{Name, Reader};
+use super::secure::AuthoritySource;
+use crate::objects::Reader;
 
 /// What a policy's fields come to, whoever else names the same Service.
 pub(super) fn judge(policy: &BackendTlsPolicy, reader: &Reader<'_>) -> PolicyOutcome {
@@ -96,27 +97,23 @@ fn trust(
         None => {}
     }
     let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
-    let (mut names, mut certificates, mut unresolved) = (Vec::new(), Vec::new(), None);
+    let (mut names, mut certificates, mut unresolved) = (Vec::new(), Vec::new(), None::<Finding>);
     for reference in &validation.ca_certificate_refs {
-        if !reference.group.is_empty() || reference.kind != "ConfigMap" {
-            let text = format!(
-                "{}/{} holds no certificates of authorities, a ConfigMap does",
-                reference.group, reference.kind
-            );
-            unresolved.get_or_insert_with(|| Finding::new(reason::INVALID_KIND, text));
-            continue;
-        }
-        let name = Name::new(namespace, &reference.name);
-        let why = match reader.authorities(&name) {
-            Some(Ok(bundle)) => {
+        let (group, kind) = (reference.group.as_str(), reference.kind.as_str());
+        let found = match AuthoritySource::of(group, kind) {
+            Some(source) => source.find(&source.name(namespace, &reference.name), reader),
+            None => {
+                let text = AuthoritySource::none(group, kind);
+                Err(Finding::new(reason::INVALID_KIND, text))
+            }
+        };
+        match found {
+            Ok(bundle) => {
                 names.push(bundle.name.to_string());
                 certificates.extend(bundle.certificates.iter().cloned());
-                continue;
             }
-            Some(Err(why)) => format!("ConfigMap {name} cannot be used: {why}"),
-            None => format!("ConfigMap {name} does not exist"),
-        };
-        unresolved.get_or_insert_with(|| Finding::new(reason::INVALID_CA_CERTIFICATE_REF, why));
+            Err(finding) => drop(unresolved.get_or_insert(finding)),
+        }
     }
     if certificates.is_empty() {
         let text = "no certificate of an authority that pods could be verified with";

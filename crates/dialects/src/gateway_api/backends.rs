@@ -15,6 +15,7 @@ use super::filters;
 use super::known::Reference;
 use super::plan::{Finding, RouteKind};
 use super::policies;
+use super::secure::Owner;
 use super::variant::{self, Sender};
 use crate::backend::{self, BackendRef, Unresolved};
 use crate::objects::{Name, Reader};
@@ -35,6 +36,8 @@ pub(super) struct Wanted<'r> {
 pub(super) struct Resolver<'t, 'o> {
     reader: &'t Reader<'o>,
     kind: RouteKind,
+    /// Of the object that names backends, as grants call it.
+    from_kind: &'static str,
     namespace: &'t str,
     backends: BTreeSet<BackendRef>,
     findings: Vec<Finding>,
@@ -48,10 +51,32 @@ pub(super) struct Resolver<'t, 'o> {
 
 impl<'t, 'o> Resolver<'t, 'o> {
     pub(super) fn new(reader: &'t Reader<'o>, applicant: &Applicant<'t>, is_inside: bool) -> Self {
+        let namespace = &applicant.name.namespace;
+        let whose = (applicant.kind, applicant.kind.name());
+        Self::of(reader, whose, namespace, is_inside)
+    }
+
+    /// For what a listener itself asks for.
+    pub(super) fn of_listener(reader: &'t Reader<'o>, owner: Owner<'t>) -> Self {
+        Self::of(
+            reader,
+            (RouteKind::Http, owner.kind),
+            owner.namespace,
+            false,
+        )
+    }
+
+    fn of(
+        reader: &'t Reader<'o>,
+        (kind, from_kind): (RouteKind, &'static str),
+        namespace: &'t str,
+        is_inside: bool,
+    ) -> Self {
         Self {
             reader,
-            kind: applicant.kind,
-            namespace: &applicant.name.namespace,
+            kind,
+            from_kind,
+            namespace,
             backends: BTreeSet::new(),
             findings: Vec::new(),
             from: Sender::default(),
@@ -253,7 +278,7 @@ impl<'t, 'o> Resolver<'t, 'o> {
         }
         let name = Name::new(wanted.namespace.unwrap_or(self.namespace), wanted.name);
         let reference = Reference {
-            from_kind: self.kind.name(),
+            from_kind: self.from_kind,
             from_namespace: self.namespace,
             to_group: wanted.group,
             to_kind: wanted.kind,

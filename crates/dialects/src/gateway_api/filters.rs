@@ -187,7 +187,7 @@ fn translate_redirect(
 const DECISION: Duration = Duration::from_secs(5);
 
 /// Who decides. A service that cannot be asked lets nobody pass.
-fn external_auth(
+pub(super) fn external_auth(
     auth: &filter::ExternalAuth,
     resolver: &mut Resolver<'_, '_>,
     field: &str,

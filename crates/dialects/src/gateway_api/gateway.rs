@@ -1,19 +1,21 @@
 //! Gateways: which listeners there are, where, and what is wrong with them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use api::gateway::v1::{AllowedRoutes, Gateway, Listener};
 use api::gateway::{GROUP, reason};
 use routing::BindId;
 use routing::model::tls::{TlsHost, TlsId};
-use routing::model::{Bind, HostPattern, Transport};
+use routing::model::{Bind, Gate, HostPattern, Transport};
 
+use super::gates::{self, GatePlan};
 use super::plan::{Finding, ListenerPlan, Namespaces, Plan, Protocol, RouteKind};
 use super::secure::{Owner, Secured};
 use super::sets::{self, Merged};
 use super::{class, secure, shared, tls};
+use crate::backend::BackendRef;
 use crate::objects::{Dependency, Name, Objects, Reader};
 
 /// The addresses that a Gateway has.
@@ -24,6 +26,27 @@ pub struct Assigned {
     pub unsupported: Option<Finding>,
     /// Addresses that were asked for and cannot be had.
     pub unusable: Option<Finding>,
+    /// From where addresses are reached that have a guarantee about it.
+    pub routability: BTreeMap<IpAddr, Arc<str>>,
+    /// Entries of `spec.addresses` without an address, and why.
+    pub missed: Vec<String>,
+    /// The cluster IP that the Gateway's Service is to ask for when it is made.
+    pub cluster_ip: Option<Ipv4Addr>,
+}
+
+impl Assigned {
+    /// Adds an address that is reached from where the text says.
+    pub fn add(&mut self, address: IpAddr, routability: &str) {
+        self.addresses.push(address);
+        if !routability.is_empty() {
+            self.routability.insert(address, routability.into());
+        }
+    }
+
+    /// Notes an entry of `spec.addresses` that gets none.
+    pub fn miss(&mut self, at: usize, why: &str) {
+        self.missed.push(format!("spec.addresses[{at}]: {why}"));
+    }
 }
 
 /// The records of one Gateway.
@@ -35,6 +58,10 @@ pub struct GatewayTranslation {
     pub tls: Vec<(TlsId, Arc<TlsHost>)>,
     /// The ListenerSets that name it.
     pub sets: Vec<(Name, Arc<Plan>)>,
+    /// What its listeners ask about requests.
+    pub backends: BTreeSet<BackendRef>,
+    /// Services among them that policies name, each with the Gateway.
+    pub governed: BTreeSet<(Name, Name)>,
     pub reads: BTreeSet<Dependency>,
 }
 
@@ -72,6 +99,9 @@ pub fn translate_gateway(
         refused,
         addresses: assigned.addresses.clone(),
         unusable: assigned.unusable.clone(),
+        routability: assigned.routability.clone(),
+        missed: assigned.missed.clone(),
+        cluster_ip: assigned.cluster_ip,
         allows_anybody: secure::allows_anybody(gateway),
         client,
         unresolved,
@@ -95,6 +125,7 @@ pub fn translate_gateway(
         plans.push(&mut merged.plan);
         shared::settle(plans, visibility, ports);
     }
+    let (backends, governed) = asked(&merged);
     let mut tls = secure::hosts(&gateway.metadata, &merged.plan, merged.secured);
     tls.extend(tls::refusals(&gateway.metadata, &merged.plan, &binds));
     let sets = merged.sets.into_iter().map(|set| {
@@ -111,8 +142,24 @@ pub fn translate_gateway(
         binds,
         tls,
         sets,
+        backends,
+        governed,
         reads: reader.into_read(),
     }
+}
+
+/// What the listeners of a Gateway and its sets ask about requests.
+fn asked(merged: &Merged) -> (BTreeSet<BackendRef>, BTreeSet<(Name, Name)>) {
+    let sets = merged.sets.iter().map(|set| &set.plan);
+    let plans = sets.chain([&merged.plan]);
+    let listeners = plans.flat_map(|plan| &plan.listeners);
+    let (mut backends, mut governed) = (BTreeSet::new(), BTreeSet::new());
+    for listener in listeners.filter(|it| !it.binds.is_empty()) {
+        backends.extend(listener.gate.backends.iter().cloned());
+        let services = listener.gate.governed.iter().cloned();
+        governed.extend(services.map(|service| (service, merged.plan.name.clone())));
+    }
+    (backends, governed)
 }
 
 /// The listeners of one object, and what they do in handshakes.
@@ -135,6 +182,7 @@ pub(super) fn listeners(
             }
             Some(Protocol::Http | Protocol::Tcp | Protocol::Udp) | None => None,
         };
+        gates::judge(owner, written, &mut plan, reader);
         secured.push(found);
         plan
     });
@@ -199,6 +247,7 @@ fn listener(listener: &Listener) -> ListenerPlan {
         conflict: None,
         unresolved: unknown,
         can_serve,
+        gate: GatePlan::default(),
         binds: Vec::new(),
     }
 }
@@ -358,10 +407,12 @@ struct Port {
     is_tls: bool,
     sealed: Vec<HostPattern>,
     stream: Option<Transport>,
+    gates: Vec<Arc<Gate>>,
 }
 
 impl Port {
     fn add(&mut self, protocol: Protocol, listener: &ListenerPlan) {
+        self.gates.extend(listener.gate.gate.clone());
         match protocol {
             Protocol::Http => self.sealed.push(listener.host.clone()),
             Protocol::Https => {
@@ -384,6 +435,7 @@ impl Port {
             is_tls: self.is_tls,
             sealed: self.sealed.clone(),
             stream: self.stream,
+            gates: self.gates.clone(),
         }
     }
 }

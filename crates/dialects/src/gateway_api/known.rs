@@ -13,7 +13,8 @@ use crate::objects::{Dependency, Name, Objects, Reader};
 
 type Labels = BTreeMap<String, String>;
 
-/// What a ConfigMap holds: certificates of authorities, or why it cannot be used for them.
+/// What a ConfigMap or a ClusterTrustBundle holds: certificates of authorities, or why it cannot be
+/// used for them.
 pub type AuthoritiesState = Result<Arc<CaBundle>, Arc<str>>;
 
 /// What there is.
@@ -147,7 +148,8 @@ impl Objects {
             .collect()
     }
 
-    /// Sets or removes what a ConfigMap holds. Returns what changed.
+    /// Sets or removes what a ConfigMap holds, or a ClusterTrustBundle, whose namespace is empty.
+    /// Returns what changed.
     pub fn put_authorities(
         &mut self,
         name: &Name,
@@ -200,7 +202,8 @@ impl<'a> Reader<'a> {
         self.objects().gateway_api.routes.contains(&key)
     }
 
-    /// What the ConfigMap of this name holds; `None` if there is no such ConfigMap.
+    /// What the ConfigMap of this name holds, or the ClusterTrustBundle of none if the namespace is
+    /// empty; `None` if there is no such object.
     pub(super) fn authorities(&self, name: &Name) -> Option<&'a AuthoritiesState> {
         self.note(Dependency::Authorities(name.clone()));
         self.objects().gateway_api.authorities.get(name)

@@ -106,6 +106,7 @@ fn bind(name: &Name, address: SocketAddr) -> Bind {
         is_tls: false,
         sealed: vec![HostPattern::Any],
         stream: None,
+        gates: Vec::new(),
     }
 }
 

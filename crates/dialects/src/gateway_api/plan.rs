@@ -1,7 +1,7 @@
 //! What routes and statuses see of a Gateway.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -9,6 +9,7 @@ use routing::BindId;
 use routing::model::tls::{Certificate, Termination};
 use routing::model::{HostPattern, Transport};
 
+use super::gates::GatePlan;
 use crate::objects::Name;
 
 /// Why something is not as it was asked for.
@@ -40,6 +41,12 @@ pub struct Plan {
     pub addresses: Vec<IpAddr>,
     /// Why addresses that were asked for cannot be had.
     pub unusable: Option<Finding>,
+    /// From where addresses are reached that have a guarantee about it.
+    pub routability: BTreeMap<IpAddr, Arc<str>>,
+    /// Entries of `spec.addresses` without an address, and why.
+    pub missed: Vec<String>,
+    /// The cluster IP that its Service is to ask for.
+    pub cluster_ip: Option<Ipv4Addr>,
     /// Some port takes clients whose certificates nobody verified.
     pub allows_anybody: bool,
     /// What backends are shown that ask who we are.
@@ -97,6 +104,8 @@ pub struct ListenerPlan {
     pub unresolved: Option<Finding>,
     /// Whether it could serve if the rest is well: nothing that it needs is missing.
     pub can_serve: bool,
+    /// What its filters come to.
+    pub gate: GatePlan,
     /// Where it is served, one per address; nowhere if it is not valid.
     pub binds: Vec<BindId>,
 }

@@ -3,7 +3,7 @@
 //! One record per match of a rule and per bind. Its id is `KIND ns/name RR.MM BIND`, and ids are
 //! compared as text, so that what ties otherwise is in the API's order: by name, then by rule.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use routing::model::{
     Action, HostPattern, Match, Origin, Retry, RouteId, Session, SortKey, Visibility,
 };
 
-use super::attach::{self, Applicant, Places};
+use super::attach::{self, Applicant, Hosts, Places};
 use super::backends::{Resolver, Wanted};
 use super::filters::{self, Changes};
 use super::mesh;
@@ -71,6 +71,32 @@ pub(super) struct Limits {
     pub(super) request: Option<Duration>,
     pub(super) one_try: Option<Duration>,
     pub(super) retry: Option<Retry>,
+}
+
+/// More than any first part of a precedence: routes with narrower hostnames come before it.
+const WIDER: i64 = 1 << 20;
+
+/// The hosts with the same nearness together.
+pub(super) fn by_nearness(hosts: &Hosts) -> BTreeMap<i64, BTreeSet<HostPattern>> {
+    let mut groups: BTreeMap<i64, BTreeSet<HostPattern>> = BTreeMap::new();
+    for (host, wider) in hosts {
+        groups.entry(*wider).or_default().insert(host.clone());
+    }
+    groups
+}
+
+fn record_id(
+    kind: &str,
+    name: &Name,
+    (rule, number): (usize, usize),
+    bind: &BindId,
+    wider: i64,
+) -> Arc<str> {
+    let id = format!("{kind} {name} {rule:02}.{number:02} {bind}");
+    match wider {
+        0 => id.into(),
+        wider => format!("{id} +{wider}").into(),
+    }
 }
 
 /// Translates a route against the Gateways that it names.
@@ -192,22 +218,20 @@ impl Translator<'_, '_> {
             if hosts.is_empty() {
                 continue;
             }
-            let hosts = &hosts;
-            let id = format!("{kind} {} {rule:02}.{number:02} {bind}", applicant.name);
-            let record = self.record((rule, number), alternative, (bind, hosts));
-            let mut record = routing::model::Route {
-                request_headers: changes.request_headers.clone(),
-                filters: changes.filters.clone(),
-                action: action.clone(),
-                ..record
-            };
-            self.policies(hosts).apply(&mut record);
-            self.attached(&mut record);
-            shared::place(&mut record);
-            if let Some(callers) = self.places.callers(bind) {
-                mesh::confine(&mut record, callers);
+            for (wider, hosts) in &by_nearness(&hosts) {
+                let id = record_id(kind, applicant.name, (rule, number), bind, *wider);
+                let mut record = self.record((rule, number), alternative, (bind, hosts, *wider));
+                record.request_headers = changes.request_headers.clone();
+                record.filters = changes.filters.clone();
+                record.action = action.clone();
+                self.policies(hosts).apply(&mut record);
+                self.attached(&mut record);
+                shared::place(&mut record);
+                if let Some(callers) = self.places.callers(bind) {
+                    mesh::confine(&mut record, callers);
+                }
+                self.out.routes.push((RouteId(id), Arc::new(record)));
             }
-            self.out.routes.push((RouteId(id.into()), Arc::new(record)));
         }
     }
 
@@ -234,11 +258,14 @@ impl Translator<'_, '_> {
         &self,
         (rule, number): (usize, usize),
         alternative: &Alternative,
-        (bind, hosts): (&BindId, &BTreeSet<HostPattern>),
+        (bind, hosts, wider): (&BindId, &BTreeSet<HostPattern>, i64),
     ) -> routing::model::Route {
         let (applicant, metadata) = (&self.route.applicant, self.route.metadata);
         let created = metadata.creation_timestamp.as_ref();
         let mut key = alternative.precedence.clone();
+        if let Some(first) = key.first_mut() {
+            *first += wider * WIDER;
+        }
         key.push(created.map_or(i64::MAX, |time| time.0.as_second()));
         let is_everything = alternative.matches == Match::default();
         routing::model::Route {

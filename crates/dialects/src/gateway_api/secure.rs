@@ -186,17 +186,13 @@ fn authority<'o>(
     reader: &Reader<'o>,
 ) -> Result<&'o Arc<CaBundle>, Finding> {
     let own = gateway.metadata.namespace.as_deref().unwrap_or_default();
-    if !reference.group.is_empty() || reference.kind != "ConfigMap" {
-        let text = format!(
-            "{}/{} holds no certificates of authorities, a ConfigMap does",
-            reference.group, reference.kind
-        );
+    let (group, kind) = (reference.group.as_str(), reference.kind.as_str());
+    let Some(source) = AuthoritySource::of(group, kind) else {
+        let text = AuthoritySource::none(group, kind);
         return Err(Finding::new(reason::INVALID_CA_CERTIFICATE_KIND, text));
-    }
-    let name = Name::new(
-        reference.namespace.as_deref().unwrap_or(own),
-        &reference.name,
-    );
+    };
+    let namespace = reference.namespace.as_deref().unwrap_or(own);
+    let name = source.name(namespace, &reference.name);
     let allowed = reader.is_allowed(Reference {
         from_kind: "Gateway",
         from_namespace: own,
@@ -204,16 +200,61 @@ fn authority<'o>(
         to_kind: &reference.kind,
         to: &name,
     });
-    if !allowed {
+    if source == AuthoritySource::ConfigMap && !allowed {
         let text = format!("no ReferenceGrant allows the use of ConfigMap {name}");
         return Err(Finding::new(reason::REF_NOT_PERMITTED, text));
     }
-    let why = match reader.authorities(&name) {
-        Some(Ok(bundle)) => return Ok(bundle),
-        Some(Err(why)) => format!("ConfigMap {name} cannot be used: {why}"),
-        None => format!("ConfigMap {name} does not exist"),
-    };
-    Err(Finding::new(reason::INVALID_CA_CERTIFICATE_REF, why))
+    source.find(&name, reader)
+}
+
+/// A kind of object that holds certificates of authorities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AuthoritySource {
+    ConfigMap,
+    ClusterTrustBundle,
+}
+
+impl AuthoritySource {
+    pub(super) fn of(group: &str, kind: &str) -> Option<Self> {
+        match (group, kind) {
+            ("", "ConfigMap") => Some(Self::ConfigMap),
+            (api::certificates::GROUP, "ClusterTrustBundle") => Some(Self::ClusterTrustBundle),
+            _ => None,
+        }
+    }
+
+    /// What is said of all other kinds.
+    pub(super) fn none(group: &str, kind: &str) -> String {
+        format!(
+            "{group}/{kind} holds no certificates of authorities, a ConfigMap and a \
+             ClusterTrustBundle of certificates.k8s.io do"
+        )
+    }
+
+    /// The object's name. What is the whole cluster's is in no namespace.
+    pub(super) fn name(self, namespace: &str, name: &str) -> Name {
+        match self {
+            Self::ConfigMap => Name::new(namespace, name),
+            Self::ClusterTrustBundle => Name::new("", name),
+        }
+    }
+
+    pub(super) fn find<'o>(
+        self,
+        name: &Name,
+        reader: &Reader<'o>,
+    ) -> Result<&'o Arc<CaBundle>, Finding> {
+        let what = match self {
+            Self::ConfigMap => format!("ConfigMap {name}"),
+            Self::ClusterTrustBundle => format!("ClusterTrustBundle {}", name.name),
+        };
+        let why = match reader.authorities(name) {
+            Some(Ok(bundle)) => return Ok(bundle),
+            Some(Err(why)) => format!("{what} cannot be used: {why}"),
+            None => format!("{what} does not exist"),
+        };
+        Err(Finding::new(reason::INVALID_CA_CERTIFICATE_REF, why))
+    }
 }
 
 fn certificate(

@@ -5,16 +5,17 @@
 //! each are for its scheme; otherwise for both, since hosts without a certificate get one of the
 //! gateway's own.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::gateway::reason;
 use api::gateway::v1::Gateway;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::BindId;
 use routing::model::tls::{TlsHost, TlsId};
-use routing::model::{HostPattern, Match, Predicate, Route, Subject, Test, TextTest, Visibility};
+use routing::model::{Match, Predicate, Route, Subject, Test, TextTest, Visibility};
 
-use super::plan::{Plan, Protocol};
+use super::attach::Hosts;
+use super::plan::{Finding, Plan, Protocol};
 use crate::classes;
 use crate::objects::Reader;
 use crate::ports::GatewayPorts;
@@ -39,6 +40,9 @@ pub(super) fn settle(plans: Vec<&mut Plan>, visibility: Visibility, ports: &Gate
     for plan in plans {
         plan.addresses = vec![ports.address];
         plan.unusable = None;
+        plan.routability.clear();
+        plan.missed.clear();
+        plan.cluster_ip = None;
         let is_refused = plan.refused.is_some();
         for listener in &mut plan.listeners {
             let scheme = match listener.protocol {
@@ -47,6 +51,11 @@ pub(super) fn settle(plans: Vec<&mut Plan>, visibility: Visibility, ports: &Gate
                 _ => "any",
             };
             listener.binds.clear();
+            if listener.gate.gate.is_some() {
+                let text = "filters are not supported at the shared listeners";
+                let finding = Finding::new(reason::UNSUPPORTED_VALUE, text);
+                listener.refused.get_or_insert(finding);
+            }
             if !is_refused && listener.is_valid() {
                 let id = format!("{MARK} {side} {scheme}");
                 listener.binds.push(BindId(id.into()));
@@ -71,16 +80,16 @@ pub(super) fn settle_tls(tls: &mut [(TlsId, Arc<TlsHost>)], visibility: Visibili
 /// for; and whose the others are.
 pub(super) fn own_hosts(
     bind: &BindId,
-    hosts: &BTreeSet<HostPattern>,
+    hosts: &Hosts,
     metadata: &ObjectMeta,
     reader: &Reader<'_>,
-) -> (BTreeSet<HostPattern>, Vec<String>) {
+) -> (Hosts, Vec<String>) {
     if !bind.0.starts_with(MARK) {
         return (hosts.clone(), Vec::new());
     }
     let maker = classes::maker_of(metadata);
-    let (mut own, mut taken) = (BTreeSet::new(), Vec::new());
-    for host in hosts {
+    let (mut own, mut taken) = (Hosts::new(), Vec::new());
+    for (host, wider) in hosts {
         match reader.host_owner(host) {
             Some(owner) if Some(&owner.owner) != maker.as_ref() => {
                 let owner = &owner.owner;
@@ -89,7 +98,7 @@ pub(super) fn own_hosts(
                 ));
             }
             _ => {
-                own.insert(host.clone());
+                own.insert(host.clone(), *wider);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! keeps its time, so a status with no news equals the stored one.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use api::gateway::v1::{
     Gateway, GatewayStatus, ListenerStatus, RouteGroupKind, RouteParentStatus, RouteStatus,
@@ -91,8 +92,11 @@ impl<'s> Conditions<'s> {
         });
     }
 
-    /// Sorted by type.
+    /// Sorted by type. Conditions of somebody else stay as they are.
     pub(super) fn into_vec(mut self) -> Vec<Condition> {
+        let foreign = |it: &&Condition| !condition::OURS.contains(&it.type_.as_str());
+        let foreign = self.stored.iter().filter(foreign);
+        self.entries.extend(foreign.cloned());
         self.entries.sort_by(|a, b| a.type_.cmp(&b.type_));
         self.entries
     }
@@ -120,6 +124,13 @@ pub fn gateway_status(
     }
     let problem = not_programmed(plan, failed);
     conditions.unless(condition::PROGRAMMED, problem.as_ref(), reason::PROGRAMMED);
+    let addresses = addresses(plan, failed);
+    let missed = not_assigned(plan, &addresses);
+    conditions.unless(
+        condition::ADDRESSES_ASSIGNED,
+        missed.as_ref(),
+        reason::ADDRESSES_ASSIGNED,
+    );
     let unresolved = plan.unresolved.clone().or_else(|| not_resolved(plan));
     conditions.unless(
         condition::RESOLVED_REFS,
@@ -143,7 +154,7 @@ pub fn gateway_status(
     });
     GatewayStatus {
         listeners: listeners.collect(),
-        addresses: addresses(plan, failed),
+        addresses,
         conditions: conditions.into_vec(),
         attached_listener_sets: gateway
             .spec
@@ -193,7 +204,7 @@ fn not_programmed(plan: &Plan, failed: &BTreeMap<BindId, BindFailure>) -> Option
         return Some(unusable.clone());
     }
     if plan.addresses.is_empty() {
-        let text = "no address is left in the range of this gateway";
+        let text = plan.missed.join("; ");
         return Some(Finding::new(reason::ADDRESS_NOT_ASSIGNED, text));
     }
     let binds = || plan.listeners.iter().flat_map(|it| &it.binds);
@@ -215,8 +226,21 @@ fn not_programmed(plan: &Plan, failed: &BTreeMap<BindId, BindFailure>) -> Option
     ))
 }
 
+/// Which entries of `spec.addresses` have no address, if any has none.
+fn not_assigned(plan: &Plan, had: &[StatusAddress]) -> Option<Finding> {
+    let is_missed = |it: &&IpAddr| had.iter().all(|had| had.value != it.to_string());
+    let lost = plan.addresses.iter().filter(is_missed);
+    let lost = lost.map(|address| format!("{address} is not served"));
+    let missed: Vec<_> = plan.missed.iter().cloned().chain(lost).collect();
+    let reason = match had {
+        [] => reason::NOT_ASSIGNED,
+        _ => reason::PARTIALLY_ASSIGNED,
+    };
+    (!missed.is_empty() || had.is_empty()).then(|| Finding::new(reason, missed.join("; ")))
+}
+
 fn addresses(plan: &Plan, failed: &BTreeMap<BindId, BindFailure>) -> Vec<StatusAddress> {
-    let is_usable = |address: &String| {
+    let is_usable = |address: &str| {
         let of_address = |bind: &&BindId| bind.0.contains(&format!(" {address}:"));
         let mut binds = plan.listeners.iter().flat_map(|it| &it.binds);
         !binds.any(|bind| of_address(&bind) && failed.get(bind).is_some_and(|it| it.is_address))
@@ -224,16 +248,21 @@ fn addresses(plan: &Plan, failed: &BTreeMap<BindId, BindFailure>) -> Vec<StatusA
     if plan.refused.is_some() {
         return Vec::new();
     }
-    let texts = plan
+    let usable = plan
         .addresses
         .iter()
-        .map(ToString::to_string)
-        .filter(is_usable);
-    let address = |value| StatusAddress {
+        .filter(|it| is_usable(&it.to_string()));
+    let address = |address: &IpAddr| StatusAddress {
         type_: "IPAddress".to_owned(),
-        value,
+        value: address.to_string(),
+        routability: Some(
+            plan.routability
+                .get(address)
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        ),
     };
-    texts.map(address).collect()
+    usable.map(address).collect()
 }
 
 pub(super) fn supported_kinds(listener: &ListenerPlan) -> Vec<RouteGroupKind> {

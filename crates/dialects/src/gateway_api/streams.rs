@@ -5,7 +5,6 @@
 //! next takes over when it goes away. A backend that cannot be used takes its share of the
 //! connections and closes them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::gateway::reason;
@@ -13,14 +12,12 @@ use api::gateway::v1::StreamRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::BindId;
 use routing::model::tls::{TlsAction, TlsHost, TlsId};
-use routing::model::{
-    Action, Arm, HostPattern, Origin, SortKey, Split, Stream, StreamId, Visibility,
-};
+use routing::model::{Action, Arm, Origin, SortKey, Split, Stream, StreamId, Visibility};
 
-use super::attach::{self, Applicant};
+use super::attach::{self, Applicant, Hosts};
 use super::backends::{Resolver, Wanted};
 use super::plan::{Finding, TlsMode};
-use super::{ParentOutcome, RouteTranslation};
+use super::{ParentOutcome, RouteTranslation, rules};
 use crate::objects::{Objects, Reader};
 use crate::shared::stream;
 
@@ -35,7 +32,7 @@ pub(super) struct Route<'r> {
 /// What a listener has for a route at one bind.
 pub(super) struct Spot {
     /// Never empty.
-    pub(super) hosts: BTreeSet<HostPattern>,
+    pub(super) hosts: Hosts,
     /// `None` where there is no TLS.
     pub(super) tls: Option<TlsMode>,
 }
@@ -141,7 +138,6 @@ fn record(
     .into();
     let created = route.metadata.creation_timestamp.as_ref();
     let created = created.map_or(i64::MAX, |time| time.0.as_second());
-    let sort_key = SortKey(vec![created]);
     let origin = Origin {
         dialect: "gateway-api",
         kind: applicant.kind.name().into(),
@@ -155,7 +151,7 @@ fn record(
         let stream = Stream {
             origin,
             bind: bind.clone(),
-            sort_key,
+            sort_key: SortKey(vec![created]),
             split: split.cloned(),
             but_for: Default::default(),
         };
@@ -169,15 +165,22 @@ fn record(
             TlsAction::Relay(termination.clone(), split.clone())
         }
     };
-    let host = TlsHost {
-        origin,
-        bind: Some(bind.clone()),
-        visibility: Visibility::External,
-        names: spot.hosts.iter().cloned().collect(),
-        sort_key,
-        action,
-    };
-    out.tls.push((TlsId(id), Arc::new(host)));
+    for (wider, names) in rules::by_nearness(&spot.hosts) {
+        let host = TlsHost {
+            origin: origin.clone(),
+            bind: Some(bind.clone()),
+            visibility: Visibility::External,
+            names: names.into_iter().collect(),
+            // Of the routes of one name the one with the narrowest hostname has it.
+            sort_key: SortKey(vec![wider, created]),
+            action: action.clone(),
+        };
+        let id = match wider {
+            0 => TlsId(Arc::clone(&id)),
+            wider => TlsId(format!("{id} +{wider}").into()),
+        };
+        out.tls.push((id, Arc::new(host)));
+    }
 }
 
 /// What is served otherwise than written.

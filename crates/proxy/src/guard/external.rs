@@ -122,7 +122,7 @@ pub(super) fn question(external: &ExternalAuthorization, seen: &Seen<'_>) -> Ask
         ))
     };
     let headers = if names.is_empty() {
-        seen.view.fields()
+        seen.fields()
     } else {
         names.into_iter().filter_map(value).collect()
     };

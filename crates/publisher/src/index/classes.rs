@@ -292,7 +292,7 @@ impl Index {
                     Made::Gateway(gateway) => Some(gateway),
                     Made::Route(_) | Made::Foreign(_) => None,
                 });
-                self.put_gateway(name, gateway);
+                self.put_gateway(name, gateway, now);
             }
             (MadeKey::Route(name), made) => {
                 let kind = RouteKind::Http;

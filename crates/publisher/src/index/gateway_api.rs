@@ -9,6 +9,7 @@ mod policies;
 mod sets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use api::gateway::v1::{Gateway, GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute};
@@ -17,6 +18,7 @@ use dialects::gateway_api::{
     self, BindFailure, ParentOutcome, Plan, PolicyKey, RouteKind, RouteTranslation,
 };
 use dialects::{Dependency, Diagnostic, Effect, Name, lean};
+use k8s_openapi::api::core::v1::Service;
 use routing::BindId;
 use routing::model::tls::TlsId;
 use routing::model::{RouteId, StreamId};
@@ -26,6 +28,7 @@ use super::{Consumer, Index, MadeKey};
 use crate::addresses::{Addresses, GatewayRange};
 use crate::binds::{Binds, Sockets};
 use crate::few::Few;
+use crate::gateway_service;
 
 pub(crate) use policies::PolicyTold;
 pub(crate) use sets::SetOutcome;
@@ -46,6 +49,8 @@ pub(super) struct State {
     sets: sets::ListenerSets,
     policies: policies::Policies,
     addresses: Addresses,
+    /// Of the Services that stand for Gateways.
+    cluster_ips: HashMap<Name, Ipv4Addr>,
     pub(super) binds: Binds,
     services: mesh::Services,
     due: Due,
@@ -68,6 +73,9 @@ struct HeldGateway {
     binds: Few<BindId>,
     tls: Few<TlsId>,
     sets: Few<Name>,
+    /// What its listeners ask about requests.
+    backends: Few<BackendRef>,
+    governed: Few<(Name, Name)>,
     reads: Few<Dependency>,
 }
 
@@ -124,14 +132,18 @@ pub(crate) struct Outcomes {
 }
 
 impl State {
-    pub(super) fn new(range: GatewayRange, sockets: Arc<dyn Sockets>) -> Self {
+    pub(super) fn new(
+        (range, cluster): (GatewayRange, Option<GatewayRange>),
+        sockets: Arc<dyn Sockets>,
+    ) -> Self {
         Self {
             gateways: HashMap::new(),
             routes: HashMap::new(),
             attached: HashMap::new(),
             sets: sets::ListenerSets::default(),
             policies: policies::Policies::default(),
-            addresses: Addresses::new(range),
+            addresses: Addresses::new(range, cluster),
+            cluster_ips: HashMap::new(),
             services: mesh::Services::default(),
             binds: Binds::new(sockets),
             due: Due::default(),
@@ -241,14 +253,14 @@ impl Index {
         self.mark(changed);
     }
 
-    pub(super) fn put_gateway(&mut self, name: Name, gateway: Option<Arc<Gateway>>) {
+    pub(super) fn put_gateway(&mut self, name: Name, gateway: Option<Arc<Gateway>>, now: Instant) {
         let held = self.gateway_api.gateways.get(&name);
         let is_other = |held: &HeldGateway| {
             let uid = gateway.as_ref().map(|gateway| &gateway.metadata.uid);
             uid != Some(&held.gateway.metadata.uid)
         };
         if held.is_some_and(is_other) {
-            self.remove_gateway(&name);
+            self.remove_gateway(&name, now);
         }
         let Some(gateway) = gateway else { return };
         let state = &mut self.gateway_api;
@@ -263,6 +275,8 @@ impl Index {
                 binds: Few::default(),
                 tls: Few::default(),
                 sets: Few::default(),
+                backends: Few::default(),
+                governed: Few::default(),
                 reads: Few::default(),
             });
         let is_same = held.gateway.spec == gateway.spec
@@ -273,7 +287,43 @@ impl Index {
         }
     }
 
-    fn remove_gateway(&mut self, name: &Name) {
+    /// Notes the cluster IP of a Service that stands for a Gateway, and its loss.
+    pub(super) fn note_cluster_ip(&mut self, service: &Name, object: Option<&Service>) {
+        let state = &mut self.gateway_api;
+        let before = match object.and_then(gateway_service::cluster_ip) {
+            Some(address) => {
+                let before = state.cluster_ips.insert(service.clone(), address);
+                if before == Some(address) {
+                    return;
+                }
+                before
+            }
+            None => match state.cluster_ips.remove(service) {
+                None => return,
+                before => before,
+            },
+        };
+        tracing::debug!(%service, ?before, "cluster IP of a Gateway");
+        let asks = |gateway: &Gateway| {
+            let mut entries = gateway.spec.addresses.iter();
+            entries.any(|entry| {
+                entry
+                    .routability
+                    .as_deref()
+                    .is_some_and(|it| !it.is_empty())
+            })
+        };
+        let of_service = |(name, held): &(&Name, &HeldGateway)| {
+            name.namespace == service.namespace
+                && asks(&held.gateway)
+                && gateway_service::service_name(&name.name) == *service.name
+        };
+        let found = state.gateways.iter().filter(of_service);
+        let found: Vec<_> = found.map(|(name, _)| name.clone()).collect();
+        self.dirty.extend(found.into_iter().map(Consumer::Gateway));
+    }
+
+    fn remove_gateway(&mut self, name: &Name, now: Instant) {
         let Some(held) = self.gateway_api.gateways.remove(name) else {
             return;
         };
@@ -292,11 +342,15 @@ impl Index {
         for set in held.sets.iter() {
             self.orphan(set, name);
         }
+        self.count_governed(&held.governed, &Few::default());
+        for reference in held.backends.iter() {
+            self.release_backend(reference, now);
+        }
         let changed = self.objects.put_plan(name, None);
         self.mark(changed);
     }
 
-    pub(super) fn translate_gateway(&mut self, name: &Name) {
+    pub(super) fn translate_gateway(&mut self, name: &Name, now: Instant) {
         let state = &mut self.gateway_api;
         let Some(held) = state.gateways.get_mut(name) else {
             return;
@@ -306,7 +360,10 @@ impl Index {
             .our_class(&held.gateway.spec.gateway_class_name)
             .is_some();
         let assigned = if is_ours {
-            state.addresses.assign(name, &held.gateway)
+            let service = gateway_service::service_name(&name.name);
+            let service = Name::new(&name.namespace, &service);
+            let cluster_ip = state.cluster_ips.get(&service).copied();
+            state.addresses.assign(name, &held.gateway, cluster_ip)
         } else {
             state.addresses.release(name);
             gateway_api::Assigned::default()
@@ -338,12 +395,23 @@ impl Index {
         let ids = translation.sets.iter().map(|(id, _)| id.clone()).collect();
         let sets_before = std::mem::replace(&mut held.sets, ids);
         let lost: Vec<_> = sets_before.minus(&held.sets).cloned().collect();
+        let backends = Few::from(translation.backends);
+        let backends_before = std::mem::replace(&mut held.backends, backends.clone());
+        let governed = Few::from(translation.governed);
+        let governed_before = std::mem::replace(&mut held.governed, governed.clone());
         let reads = Few::from(translation.reads);
         let before = std::mem::replace(&mut held.reads, reads.clone());
         state.due.gateways.insert(name.clone());
         self.set_reads(&Consumer::Gateway(name.clone()), &before, &reads);
         let changed = self.objects.put_plan(name, translation.plan);
         self.mark(changed);
+        self.count_governed(&governed_before, &governed);
+        for reference in backends.minus(&backends_before) {
+            self.use_backend(reference);
+        }
+        for reference in backends_before.minus(&backends) {
+            self.release_backend(reference, now);
+        }
         for set in lost {
             self.orphan(&set, name);
         }

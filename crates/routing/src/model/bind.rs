@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{HostPattern, Origin, SortKey, Split};
+use super::{ExternalAuthorization, HostPattern, Origin, SortKey, Split};
 
 /// Identity of a bind: one address and port of one user object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -33,6 +33,18 @@ pub struct Bind {
     /// A stream of a bind without this is for whom the bind has no routes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<Transport>,
+    /// Who is asked about requests before a route is looked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<Arc<Gate>>,
+}
+
+/// What every request has to pass that belongs to one of a bind's [`Bind::sealed`] hosts. What the
+/// services change of a request's headers, routes see; they cannot change its host.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Gate {
+    pub host: HostPattern,
+    /// Asked in this order; the first that refuses ends it.
+    pub asks: Vec<ExternalAuthorization>,
 }
 
 impl Bind {

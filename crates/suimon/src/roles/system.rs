@@ -1,7 +1,7 @@
 //! What the standalone role puts around the parts: the system's own objects, and the adapters
 //! that keep the crates apart from each other.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,14 @@ pub fn publisher(
             Adopt::Named(controllers.iter().cloned().collect())
         },
         gateway_range,
+        cluster_ips: (cfg!(target_os = "linux") && node::is_root()).then(|| {
+            let first = u32::from(services.address);
+            let size = u32::MAX.checked_shr(services.prefix.into()).unwrap_or(0);
+            publisher::GatewayRange {
+                first: Ipv4Addr::from(first + 1),
+                last: Ipv4Addr::from(first.saturating_add(size.saturating_sub(1))),
+            }
+        }),
         // Processes have the machine's address.
         tells_callers: settings.runtime == Runtime::Oci,
         sockets: Arc::new(Sockets::new(gateway.binder().clone(), services, handover)),

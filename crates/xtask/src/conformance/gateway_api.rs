@@ -1,13 +1,13 @@
 //! `cargo xtask conformance gateway-api`: the Gateway API project's suite against `suimon up`.
 //!
 //! The suite comes from its Go module, unmodified (`conformance/gateway-api/go.mod` names the
-//! release). Its pods' program is built from the same module and put into the image store under
-//! the names that the manifests use, so no registry is needed; the name server among them is a
-//! small one of ours, since the suite only wants any answer, and so are the callers of the mesh
-//! profiles, whose own program is no Go module. `--write` puts the report into
-//! `docs/conformance`; what else follows the command is passed on to the suite, for example
-//! `-run-test=HTTPRouteWeight`. Without Go, its modules or root the
-//! output says SKIPPED and why.
+//! release, `gateway_suite` finds out what can be built). Its pods' programs are Go modules too
+//! and are put into the image store under the names that the manifests use, so no registry is
+//! needed; the callers of the mesh profiles are a small program of ours, since theirs is no Go
+//! module, and so is the name server of the release before. `--standard` replaces the definitions
+//! with those of the standard channel first, `--write` puts the report into `docs/conformance`;
+//! what else follows the command is passed on to the suite, for example
+//! `-run-test=HTTPRouteWeight`. Without Go, its modules or root the output says SKIPPED and why.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -20,13 +20,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::gateway_report;
+use super::gateway_suite::{MODULE, Suite};
 
-const MODULE: &str = "sigs.k8s.io/gateway-api/conformance";
 const PROFILES: &str = "GATEWAY-HTTP,GATEWAY-GRPC,GATEWAY-TLS,GATEWAY-TCP,GATEWAY-UDP,\
                         MESH-HTTP,MESH-GRPC";
 /// Loopback outside of what Gateways get by themselves, and an address of nobody (RFC 5737).
 const USABLE: &str = "127.96.0.1";
 const UNUSABLE: &str = "192.0.2.1";
+
+/// What is not for the suite.
+const OWN: [&str; 2] = ["--write", "--standard"];
 
 pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -34,12 +37,19 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
         .canonicalize()?;
     let place = target_directory(&root)?.join("conformance");
     fs::create_dir_all(&place)?;
-    let suite = root.join("conformance/gateway-api");
-    if let Some(why) = missing(&suite) {
-        println!("SKIPPED: {why}; the Gateway API suite was not run");
-        return Ok(ExitCode::SUCCESS);
+    let folder = root.join("conformance/gateway-api");
+    let suite = match find(&folder, &place) {
+        Ok(suite) => suite,
+        Err(why) => {
+            println!("SKIPPED: {why}; the Gateway API suite was not run");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    for note in &suite.notes {
+        println!("NOTE: {note}");
     }
-    let is_kept = passed_on.contains(&"--write");
+    let is_kept = passed_on.contains(&"--write") && suite.is_newest;
+    let is_standard = passed_on.contains(&"--standard");
     let programs = build(&root, &suite, &place)?;
     let data = place.join("data");
     if data.exists() {
@@ -49,6 +59,15 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
         add(&programs, &image, &place, &data)?;
     }
     let server = Server::start(&programs.suimon, &data, &place.join("suimon.log"))?;
+    let kubeconfig = data.join("kubeconfig");
+    if is_standard {
+        let channel = suite.api()?.join("config/crd/standard");
+        succeed(
+            Command::new(&programs.channel)
+                .arg(channel)
+                .env("KUBECONFIG", &kubeconfig),
+        )?;
+    }
     let report = place.join("gateway-api.yaml");
     if report.exists() {
         fs::remove_file(&report)?;
@@ -69,15 +88,20 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
         ])
         .arg(format!("-version={}", env!("CARGO_PKG_VERSION")))
         .arg(format!("-report-output={}", report.display()))
-        .args(passed_on.iter().filter(|argument| **argument != "--write"))
-        .env("KUBECONFIG", data.join("kubeconfig"))
-        .current_dir(&suite);
+        .args(passed_on.iter().filter(|it| !OWN.contains(it)))
+        .env("KUBECONFIG", &kubeconfig)
+        .current_dir(&folder);
+    if !suite.is_newest {
+        // The definitions are those of the newest release.
+        test.arg("-allow-crds-mismatch");
+    }
     let status = test.status().context("cannot run the suite")?;
     drop(server);
     if let Ok(text) = fs::read_to_string(&report) {
         println!("{}", gateway_report::totals(&text)?);
         if is_kept {
-            gateway_report::write(&root.join("docs/conformance"), &text)?;
+            let channel = if is_standard { "standard" } else { "" };
+            gateway_report::write(&root.join("docs/conformance"), channel, &text)?;
         }
     }
     println!("report: {}", report.display());
@@ -106,22 +130,13 @@ fn add(programs: &Programs, image: &str, place: &Path, data: &Path) -> Result<()
     succeed(add.arg("--data-dir").arg(data))
 }
 
-/// What the suite cannot be built without.
-fn missing(suite: &Path) -> Option<&'static str> {
-    let go = |arguments: &[&str]| {
-        let mut go = Command::new("go");
-        go.args(arguments).current_dir(suite).output()
-    };
+/// The release that can be built.
+fn find(folder: &Path, place: &Path) -> Result<Suite, String> {
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     if !is_root {
-        return Some("its pods are containers, which need root on Linux");
+        return Err("its pods are containers, which need root on Linux".to_owned());
     }
-    if go(&["version"]).is_err() {
-        return Some("Go is not installed");
-    }
-    let downloaded = go(&["mod", "download"]);
-    let is_there = downloaded.is_ok_and(|output| output.status.success());
-    (!is_there).then_some("its Go modules cannot be fetched")
+    Suite::find(folder, place)
 }
 
 struct Programs {
@@ -131,9 +146,10 @@ struct Programs {
     names: PathBuf,
     calls: PathBuf,
     pack: PathBuf,
+    channel: PathBuf,
 }
 
-fn build(root: &Path, suite: &Path, place: &Path) -> Result<Programs> {
+fn build(root: &Path, suite: &Suite, place: &Path) -> Result<Programs> {
     let programs = Programs {
         suimon: place.join("../debug/suimon"),
         test: place.join("gateway-api.test"),
@@ -141,6 +157,7 @@ fn build(root: &Path, suite: &Path, place: &Path) -> Result<Programs> {
         names: place.join("names"),
         calls: place.join("calls"),
         pack: place.join("pack"),
+        channel: place.join("channel"),
     };
     succeed(
         Command::new("cargo")
@@ -148,40 +165,23 @@ fn build(root: &Path, suite: &Path, place: &Path) -> Result<Programs> {
             .args(["build", "--workspace", "--bins"])
             .current_dir(root),
     )?;
-    succeed(
-        Command::new("go")
-            .args(["test", "-c", "-o"])
-            .arg(&programs.test)
-            .arg(".")
-            .current_dir(suite),
-    )?;
-    let echo = format!("{MODULE}/echo-basic");
+    succeed(suite.go(&["test", "-c", "-o"]).arg(&programs.test).arg("."))?;
     for (output, package) in [
-        (&programs.echo, echo.as_str()),
+        (&programs.echo, suite.echo.as_str()),
         (&programs.names, "./names"),
         (&programs.calls, "./calls"),
         (&programs.pack, "./pack"),
+        (&programs.channel, "./channel"),
     ] {
-        succeed(
-            Command::new("go")
-                .args(["build", "-o"])
-                .arg(output)
-                .arg(package)
-                .env("CGO_ENABLED", "0")
-                .current_dir(suite),
-        )?;
+        let mut build = suite.go(&["build", "-o"]);
+        succeed(build.arg(output).arg(package).env("CGO_ENABLED", "0"))?;
     }
     Ok(programs)
 }
 
 /// Names of all images in the suite's manifests.
-fn images(suite: &Path) -> Result<BTreeSet<String>> {
-    let output = Command::new("go")
-        .args(["list", "-m", "-f", "{{.Dir}}", MODULE])
-        .current_dir(suite)
-        .output()?;
-    ensure!(output.status.success(), "go list does not find {MODULE}");
-    let module = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+fn images(suite: &Suite) -> Result<BTreeSet<String>> {
+    let module = suite.module(MODULE)?;
     let mut names = BTreeSet::new();
     for folder in ["base", "tests", "mesh"] {
         for entry in fs::read_dir(module.join(folder))? {

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// Where the report stands under `docs/conformance`, named as the project names them.
 const REPORT: &str = "gateway-api-standalone-report.yaml";
+/// The same of the standard channel.
+const STANDARD: &str = "gateway-api-standard-report.yaml";
 const PAGE: &str = "gateway-api.md";
 /// Where the page's hand-written end begins; it is kept.
 const NOTES: &str = "## Notes";
@@ -29,10 +31,13 @@ pub(super) fn totals(report: &str) -> Result<String> {
     Ok(out.trim_end().to_owned())
 }
 
-/// Writes the report and its page.
-pub(super) fn write(folder: &Path, report: &str) -> Result<()> {
+/// Writes the report and, of the experimental channel, its page.
+pub(super) fn write(folder: &Path, channel: &str, report: &str) -> Result<()> {
     fs::create_dir_all(folder)?;
     let report = &sorted(report);
+    if channel == "standard" {
+        return Ok(fs::write(folder.join(STANDARD), report)?);
+    }
     fs::write(folder.join(REPORT), report)?;
     let path = folder.join(PAGE);
     let before = fs::read_to_string(&path).unwrap_or_default();

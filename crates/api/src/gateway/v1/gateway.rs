@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
+use super::super::filter::Filter;
 use super::{ObjectReference, SecretObjectReference, gateway_group};
 
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,17 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
     #[serde(default)]
     pub allowed_routes: AllowedRoutes,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filters: Option<ListenerFilters>,
+}
+
+/// What happens to requests before a route is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerFilters {
+    /// In this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Filter>,
 }
 
 /// How TLS is handled at a listener.
@@ -114,6 +126,10 @@ pub struct AddressSpec {
     /// Any address of the type if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
+    /// From where it is to be reached: anywhere that we like if empty, `Cluster`, or a name with a
+    /// domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routability: Option<String>,
 }
 
 /// What is put on objects that are made for the Gateway.
@@ -237,6 +253,9 @@ pub struct StatusAddress {
     #[serde(rename = "type", default = "ip_address")]
     pub type_: String,
     pub value: String,
+    /// Empty without a guarantee.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routability: Option<String>,
 }
 
 /// What a listener reports.

@@ -1,0 +1,88 @@
+//! What a request has to pass at its listener, before its route is looked for.
+//!
+//! Services are asked in order. What they change of the headers is what routes compare and what
+//! the next service is told; the host stays what the client sent, or else another listener's
+//! routes could be reached.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use routing::{RequestView as _, Snapshot};
+use routing::model::Gate;
+
+use super::{Guarded, Held, Passage, answer, external, pass_on, plan, unless_gone};
+use crate::connection::Client;
+use crate::downstream::Downstream;
+use crate::failure::Failure;
+use crate::request::Plan;
+use crate::seen::Seen;
+use crate::worker::{Scratch, Worker};
+
+/// Names of the host.
+const HOST: [&str; 2] = ["host", ":authority"];
+
+/// A request whose listener asks others about it.
+pub(crate) struct Gated {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) gate: Arc<Gate>,
+}
+
+/// Asks all, then looks for the route and plans the request.
+pub(crate) async fn enter<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    scratch: &mut Scratch,
+    downstream: &mut D,
+    gated: Gated,
+) -> Result<Plan, Failure> {
+    let mut passage = Passage {
+        entered: true,
+        ..Passage::default()
+    };
+    if let Err(held) = ask(worker, client, downstream, (&gated, &mut passage)).await {
+        return answer(worker, downstream, held);
+    }
+    let view = downstream.view();
+    let seen = Seen {
+        edits: passage.edits(),
+        ..Seen::new(view, client)
+    };
+    let Some(route) = client.entry.select(&gated.snapshot, &seen) else {
+        return Err(Failure::NoRoute {
+            method: view.method().to_owned(),
+            host: view.authority().to_owned(),
+            path: view.path().to_owned(),
+        });
+    };
+    let guarded = Guarded {
+        route: Arc::clone(route),
+        snapshot: gated.snapshot,
+    };
+    if guarded.route.is_guarded() {
+        scratch.series = worker.series.of_route(&guarded.route);
+        return pass_on(worker, client, scratch, downstream, (guarded, passage)).await;
+    }
+    plan(worker, client, scratch, downstream, (&guarded, passage))
+}
+
+async fn ask<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    downstream: &mut D,
+    (gated, passage): (&Gated, &mut Passage),
+) -> Result<(), Held> {
+    for service in &gated.gate.asks {
+        let seen = Seen {
+            edits: passage.edits(),
+            ..Seen::new(downstream.view(), client)
+        };
+        let question = external::question(service, &seen);
+        let asking = external::check(worker, &gated.snapshot, service, question);
+        unless_gone(downstream, asking).await??.apply(passage);
+        let ops = &mut passage.extra.first;
+        ops.remove.retain(|name| !HOST.contains(&&**name));
+        ops.set.retain(|(name, _)| !HOST.contains(&&**name));
+        ops.add.retain(|(name, _)| !HOST.contains(&&**name));
+    }
+    Ok(())
+}
