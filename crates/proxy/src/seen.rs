@@ -20,6 +20,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) token: Option<&'a Verified>,
     /// The path that rules compare, if not the one that was sent.
     pub(crate) path: Option<&'a str>,
+    /// The client's address, if trusted proxies said it.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl<'a> Seen<'a> {
@@ -30,6 +32,7 @@ impl<'a> Seen<'a> {
             client,
             token: None,
             path: None,
+            address: None,
         }
     }
 }
@@ -69,6 +72,10 @@ impl RequestView for Seen<'_> {
 
     fn peer(&self) -> Option<IpAddr> {
         Some(self.client.peer.address)
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.address.or_else(|| self.peer())
     }
 
     fn port(&self) -> Option<u16> {

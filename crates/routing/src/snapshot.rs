@@ -16,8 +16,8 @@ use crate::filters::{CompiledFilters, CompiledInstead, CompiledRedirect};
 use crate::guards::{CompiledGuards, Slot};
 use crate::matcher::RouteTable;
 use crate::model::{
-    Action, Arm, Backend, BackendId, Bind, BindId, Filters, HeaderOps, HostPattern, Origin,
-    Respond, Route, RouteId, Split, Stream, Visibility,
+    Action, Arm, Backend, BackendId, Bind, BindId, ClientSource, Filters, HeaderOps, HostPattern,
+    Origin, Respond, Route, RouteId, Split, Stream, Visibility,
 };
 use crate::stream::CompiledStream;
 use crate::table::Table;
@@ -520,6 +520,11 @@ impl CompiledRoute {
     /// What else the route changes or limits; most have nothing.
     pub fn filters(&self) -> Option<&Arc<CompiledFilters>> {
         self.filters.as_ref()
+    }
+
+    /// Where the client's address is, if not at the other end of the connection.
+    pub fn client(&self) -> Option<&ClientSource> {
+        self.filters.as_ref()?.client.as_deref()
     }
 
     /// Whether the route or one of its arms asks anything of a request.
