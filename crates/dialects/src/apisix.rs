@@ -14,6 +14,7 @@ mod instance;
 mod limit;
 mod matching;
 mod plugin;
+mod real_ip;
 mod redirect;
 mod rule;
 mod split;

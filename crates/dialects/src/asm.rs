@@ -6,6 +6,7 @@
 //! gateway process, as they are those of one proxy there.
 
 mod breaker;
+pub(crate) mod concurrency;
 mod kinds;
 mod labels;
 mod limiter;
@@ -23,7 +24,9 @@ use crate::istio::conditions;
 use crate::objects::{Objects, Reader};
 
 pub use kinds::KINDS;
-pub(crate) use kinds::{CIRCUIT_BREAKER, LOCAL_RATE_LIMITER, QUOTA_SCHEDULING, RATE_LIMITING};
+pub(crate) use kinds::{
+    ADAPTIVE_CONCURRENCY, CIRCUIT_BREAKER, LOCAL_RATE_LIMITER, QUOTA_SCHEDULING, RATE_LIMITING,
+};
 
 use target::Target;
 
@@ -119,8 +122,8 @@ fn refused(object: &Object, objects: &Objects) -> Translation {
         "ASMGlobalRateLimiter" => {
             "use ASMLocalRateLimiter: there is one gateway, so its limits hold for all"
         }
-        "ASMAdaptiveConcurrency" | "ConcurrencyLimitingPolicy" => {
-            "use connectionPool.http.http2MaxRequests of a DestinationRule, or containerConcurrency \
+        "ConcurrencyLimitingPolicy" => {
+            "use ASMAdaptiveConcurrency, connectionPool.http.http2MaxRequests of a DestinationRule, or containerConcurrency \
              of a Knative Service"
         }
         "ConcurrencySchedulingPolicy" | "AverageLatencySchedulingPolicy" => {

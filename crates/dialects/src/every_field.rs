@@ -19,13 +19,14 @@ use crate::testing::model;
 /// Object, field and reason.
 type Fields = BTreeSet<(String, String, &'static str)>;
 
-const FOLDERS: [&str; 6] = [
+const FOLDERS: [&str; 7] = [
     "golden/istio",
     "golden/asm",
     "golden/contour",
     "golden/emissary",
     "golden/gloo",
     "golden/apisix",
+    "golden/traffic_policy",
 ];
 
 /// Fields that change nothing that is served, whatever they say: names for metrics, what is so in any
@@ -220,6 +221,7 @@ fn cases() -> Vec<Case> {
             let others = match folder {
                 "golden/istio" | "golden/asm" => base.clone(),
                 "golden/emissary" | "golden/apisix" => model::services(),
+                "golden/traffic_policy" => crate::traffic_policy::base(),
                 _ => Vec::new(),
             };
             let own = own.into_iter().filter(|one| one["kind"].is_string());

@@ -10,19 +10,22 @@ use std::sync::Arc;
 
 use api::names::label;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use routing::model::{Action, Arm, Filters, Guards, HostPattern, Route, Split};
+use routing::model::{
+    Action, Arm, ExternalAuthorization, Filters, Guards, HostPattern, Route, Split,
+};
 
 use crate::asm;
 use crate::backend::BackendRef;
 use crate::foreign::{BackendSpec, Kind};
 use crate::gateway_api;
+use crate::istio::custom::{self, Custom};
 use crate::istio::security::{self, Target};
 use crate::istio::{self, destination_rule};
 use crate::objects::{Name, Reader};
 use crate::traffic_policy;
 
 /// Kinds whose objects say something about routes of other dialects.
-const KINDS: [&Kind; 8] = [
+const KINDS: [&Kind; 9] = [
     &istio::DESTINATION_RULE,
     &istio::AUTHORIZATION_POLICY,
     &istio::REQUEST_AUTHENTICATION,
@@ -30,6 +33,7 @@ const KINDS: [&Kind; 8] = [
     &asm::CIRCUIT_BREAKER,
     &asm::QUOTA_SCHEDULING,
     &asm::RATE_LIMITING,
+    &asm::ADAPTIVE_CONCURRENCY,
     &traffic_policy::TRAFFIC_POLICY,
 ];
 
@@ -60,7 +64,35 @@ pub(crate) fn of_hosts<'h>(
         gateways,
         port: None,
     };
-    of_target(reader, hosts, &target)
+    of_target(reader, hosts, &target, &mut |_| None)
+}
+
+/// Puts the backend of who is asked for authorization to those of a translation; `None` if nobody
+/// can be asked.
+pub(crate) type Ask<'a> = &'a mut dyn FnMut(&Custom) -> Option<ExternalAuthorization>;
+
+/// What one provider decides is asked of it; what others would is denied, as in Istio.
+fn asked(guards: &mut Guards, found: security::Asked, ask: Ask<'_>) {
+    let security::Asked {
+        mut authorization,
+        tokens,
+        custom: all,
+    } = found;
+    for one in &all {
+        if guards.external.is_none()
+            && let Some(external) = ask(one)
+        {
+            guards.external = Some(Arc::new(external));
+            continue;
+        }
+        let denial = custom::denial(one);
+        authorization = Some(match authorization {
+            Some(own) => security::both(own, &denial),
+            None => denial,
+        });
+    }
+    guards.authorization = authorization.map(Arc::new);
+    guards.tokens = tokens.map(Arc::new);
 }
 
 /// The same for one target.
@@ -68,15 +100,14 @@ pub(crate) fn of_target<'h>(
     reader: &Reader<'_>,
     hosts: impl IntoIterator<Item = &'h HostPattern>,
     target: &Target<'_>,
+    ask: Ask<'_>,
 ) -> Policies {
     if !reader.has_overlays() {
         return Policies::default();
     }
     let hosts: Vec<_> = hosts.into_iter().map(ToString::to_string).collect();
     let mut guards = asm::guards(reader, &hosts, None);
-    let asked = security::find(reader, target);
-    guards.authorization = asked.authorization.map(Arc::new);
-    guards.tokens = asked.tokens.map(Arc::new);
+    asked(&mut guards, security::find(reader, target), ask);
     Policies { guards }
 }
 
@@ -121,6 +152,9 @@ fn hoist(route: &mut Route) {
 
 /// Adds what `other` asks; both must let a request pass.
 pub(crate) fn merge(into: &mut Guards, other: &Guards) {
+    if into.external.is_none() {
+        into.external.clone_from(&other.external);
+    }
     if into.fault.is_none() {
         into.fault.clone_from(&other.fault);
     }
@@ -148,6 +182,9 @@ pub(crate) fn merge(into: &mut Guards, other: &Guards) {
             into.breakers.push(Arc::clone(breaker));
         }
     }
+    if into.concurrency.is_none() {
+        into.concurrency.clone_from(&other.concurrency);
+    }
     for quota in &other.quotas {
         if into.quotas.iter().all(|own| own.id != quota.id) {
             into.quotas.push(Arc::clone(quota));
@@ -172,23 +209,27 @@ fn revision(service: &k8s_openapi::api::core::v1::Service) -> Option<&String> {
 }
 
 /// What is asked of requests for a Service's port, whatever route they come by.
-pub(crate) fn by_service(reader: &Reader<'_>, name: &Name, port: u16) -> Option<Arc<Guards>> {
+pub(crate) fn by_service(
+    reader: &Reader<'_>,
+    name: &Name,
+    port: u16,
+    ask: Ask<'_>,
+) -> Option<Arc<Guards>> {
     if !reader.has_overlays() {
         return None;
     }
     let ports = ports(reader, name, port);
     let mut guards = asm::guards(reader, &names(reader, name), Some(&ports));
     let labels = labels(reader, name);
-    let asked = security::find(
-        reader,
-        &Target::Workload {
-            service: name,
-            labels: &labels,
-            ports: &ports,
-        },
-    );
-    guards.authorization = asked.authorization.map(Arc::new);
-    guards.tokens = asked.tokens.map(Arc::new);
+    let target = Target::Workload {
+        service: name,
+        labels: &labels,
+        ports: &ports,
+    };
+    asked(&mut guards, security::find(reader, &target), ask);
+    guards.concurrency = asm::concurrency::of_service(reader, name, |key, value| {
+        labels.get(key).is_some_and(|own| own == value)
+    });
     if let Some(own) = traffic_policy::guards_of_service(reader, name) {
         merge(&mut guards, &own);
     }
@@ -213,7 +254,7 @@ pub(crate) fn at_backend(reader: &Reader<'_>, reference: &mut BackendRef) -> Opt
     if let Some((variant, _)) = rule(reader, reference) {
         reference.variant = Some(variant);
     }
-    by_service(reader, &reference.service, reference.port)
+    by_service(reader, &reference.service, reference.port, &mut |_| None)
 }
 
 /// How a backend of another dialect differs from what its Service says.

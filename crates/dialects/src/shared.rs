@@ -2,6 +2,7 @@
 
 pub(crate) mod authorities;
 pub(crate) mod authority;
+pub(crate) mod client;
 pub(crate) mod envoy_format;
 pub(crate) mod go_duration;
 pub(crate) mod headers;

@@ -89,6 +89,7 @@ fn put(documents: &[Value], objects: &mut Objects) -> Vec<Object> {
             "EndpointSlice" => drop(objects.put_slice(&name, Some(read(document)))),
             "Revision" => drop(objects.put_revision(&name, Some(read(document)))),
             "Secret" => secret(objects, &name, document),
+            "ConfigMap" => model::put_config(objects, &name, document),
             other => panic!("unexpected kind {other:?}"),
         }
     }

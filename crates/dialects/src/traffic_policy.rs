@@ -7,14 +7,18 @@
 //! CORS) comes before any policy. A Service's policy holds for whatever reaches that Service, in
 //! addition.
 
+mod client;
+mod external;
 mod guards;
+mod load;
 mod read;
+pub(crate) mod schema;
 mod status;
 mod target;
 
 use std::sync::Arc;
 
-use routing::model::{BackendPolicy, Guards, Route};
+use routing::model::{BackendId, BackendPolicy, Guards, Route};
 
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, Kind, Object, Role};
@@ -66,6 +70,7 @@ pub(crate) fn apply_to_route(
     (kind, name): (TargetKind, &Name),
     gateways: &[Name],
     route: &mut Route,
+    ask: &dyn Fn(&Name, u16, bool) -> Option<BackendId>,
 ) {
     if !reader.has_overlays() {
         return;
@@ -74,11 +79,22 @@ pub(crate) fn apply_to_route(
         .iter()
         .map(|gateway| (TargetKind::Gateway, gateway));
     let mut found: Option<Said> = None;
+    let mut asked = None;
     for (kind, name) in [(kind, name)].into_iter().chain(gateways) {
         let Some(policy) = governing(reader, kind, name) else {
             continue;
         };
         let said = said(policy, kind, name);
+        if asked.is_none()
+            && let Some(external) = &said.external
+        {
+            let service = external.service.as_ref();
+            let backend = service.and_then(|(name, port)| {
+                let name = Name::new(&policy.name.namespace, name);
+                ask(&name, *port, external.is_grpc)
+            });
+            asked = Some(external.with(backend));
+        }
         found = Some(match found {
             None => said,
             Some(own) => own.or(said),
@@ -90,6 +106,13 @@ pub(crate) fn apply_to_route(
     filters.request_timeout = filters.request_timeout.or(said.request_timeout);
     filters.try_timeout = filters.try_timeout.or(said.try_timeout);
     filters.retry = filters.retry.take().or(said.retry);
+    filters.client = filters.client.take().or(said.client);
+    let own = filters.guards.as_ref();
+    if let Some(external) = asked
+        && own.is_none_or(|guards| guards.external.is_none())
+    {
+        overlay::guards_of(filters).external = Some(Arc::new(external));
+    }
     if !said.guards.is_empty() {
         overlay::merge(overlay::guards_of(filters), &said.guards.all());
     }
@@ -124,6 +147,15 @@ pub(crate) fn backend_of_service(
     backend.apply(&mut merged);
     spec.policy = Some(Arc::new(merged));
     Some((name.into(), spec))
+}
+
+/// What every golden case has: Services, a Gateway and a route.
+#[cfg(test)]
+pub(crate) fn base() -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string("golden/traffic_policy.yaml").expect("a file");
+    let mut documents = crate::testing::model::services();
+    documents.extend(crate::testing::documents(&text));
+    documents
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods)] // Tests read the environment and end with their tasks.
 
 #[cfg(test)]
+mod asked;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod calls;

@@ -21,15 +21,15 @@ fn failing(status: u16) -> Value {
 }
 
 async fn accepted(server: &Server, name: &str, reason: &str) -> anyhow::Result<()> {
-    let status = if reason == "Accepted" {
-        "True"
-    } else {
-        "False"
+    let (kind, status, reason) = match reason {
+        "Accepted" => ("Accepted", "True", reason),
+        "PartiallyInvalid" => (reason, "True", "UnsupportedValue"),
+        _ => ("Accepted", "False", reason),
     };
     let wait = || async {
         let policy = server.object(&["trafficpolicies", name]).await?;
         let conditions = &policy["status"]["ancestors"][0]["conditions"];
-        Ok(is(conditions, "Accepted", status, reason).then_some(()))
+        Ok(is(conditions, kind, status, reason).then_some(()))
     };
     let what = format!("policy {name} is {reason}");
     server.eventually(&what, wait).await
@@ -87,5 +87,5 @@ async fn a_policy_is_in_force_on_what_it_names_and_the_more_specific_one_first()
     server.apply(&policy("web", services, &limit)).await?;
     answered(&server, edge, host, 429).await?;
     // What is not for Services is told.
-    accepted(&server, "web", "Invalid").await
+    accepted(&server, "web", "PartiallyInvalid").await
 }

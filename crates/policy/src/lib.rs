@@ -9,10 +9,12 @@
 pub mod backoff;
 mod breaker;
 mod bucket;
+mod gradient;
 mod keyed;
 mod scheduler;
 
 pub use breaker::{Breaker, BreakerRule};
 pub use bucket::{Bucket, Rate};
+pub use gradient::{Gradient, GradientRule};
 pub use keyed::Keyed;
 pub use scheduler::{Ask, Offer, Scheduler, Shares};

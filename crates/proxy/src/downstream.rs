@@ -4,6 +4,7 @@
 //! [`crate::http1`] and [`crate::http2`] implement them.
 
 use crate::filter::answer::AnswerEdits;
+use crate::held::{Held, HoldError, Room};
 use crate::http1::head::ResponseHead;
 use crate::http2::frame::Reason;
 use crate::message::{Sink, SinkError, Source, View};
@@ -63,6 +64,12 @@ pub(crate) trait Downstream {
     fn wants_upgrade(&self) -> bool;
     /// Starts the body; the head cannot be read any more.
     fn begin_body(&mut self);
+    /// Reads the body on until its end or until `most` bytes of it are there, telling a client
+    /// that waits for it to go on. The head can still be read, and whoever takes the body later
+    /// gets all of it.
+    async fn hold_body(&mut self, most: usize, room: &Room<'_>) -> Result<(), HoldError>;
+    /// What was read of the body so far.
+    fn held(&self) -> Option<&Held>;
     fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder);
     /// Resolves when the client goes away before it was answered. Cancel-safe.
     async fn gone(&mut self);

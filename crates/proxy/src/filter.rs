@@ -13,10 +13,10 @@ use std::time::Duration;
 use routing::model::{Mirror, Timeouts};
 use routing::{CompiledArm, CompiledFilters, CompiledRoute, RequestView};
 
-use crate::connection::Client;
 use crate::edits::Extra;
 use crate::filter::answer::AnswerEdits;
 use crate::filter::retry::Tries;
+use crate::filter::template::Sender;
 use crate::guard::{After, Passage};
 use crate::message::View;
 
@@ -85,8 +85,7 @@ impl<'s> Pair<'s> {
     pub(crate) fn extra<'p>(
         &self,
         passage: Option<&'p Passage>,
-        view: View<'_>,
-        client: &Client,
+        sender: &Sender<'_>,
     ) -> Option<Cow<'p, Extra>> {
         let verified = passage.map(|passage| Cow::Borrowed(&passage.extra));
         let both = [self.route, self.arm].into_iter().flatten();
@@ -98,7 +97,7 @@ impl<'s> Pair<'s> {
         }
         let mut extra = verified.unwrap_or_default().into_owned();
         for template in templates {
-            let value = template::request(&template.parts, view, client);
+            let value = template::request(&template.parts, sender);
             template::put(&mut extra.last, template, value);
         }
         Some(Cow::Owned(extra))
@@ -113,8 +112,7 @@ impl<'s> Pair<'s> {
     /// `None` if there are no filters at all, and the passage changes nothing of the answer.
     pub(crate) fn effects(
         &self,
-        view: View<'_>,
-        client: &Client,
+        sender: &Sender<'_>,
         backend: Timeouts,
         passage: Option<&Passage>,
     ) -> Option<Box<Effects>> {
@@ -124,7 +122,7 @@ impl<'s> Pair<'s> {
         }
         Some(Box::new(Effects {
             timeouts: self.timeouts(backend),
-            answer: self.answer(view, client),
+            answer: self.answer(sender),
             tries: Tries {
                 limit: self.inner(|filters| filters.try_timeout),
                 retry: self.inner(|filters| filters.retry.clone()),
@@ -144,18 +142,18 @@ impl<'s> Pair<'s> {
     }
 
     /// What changes in the answer.
-    fn answer(&self, view: View<'_>, client: &Client) -> AnswerEdits {
+    fn answer(&self, sender: &Sender<'_>) -> AnswerEdits {
         let mut edits = AnswerEdits::default();
         let cors = self.inner(|filters| Some((filters, filters.cors.as_deref()?)));
         if let Some((filters, cors)) = cors {
-            edits.extend(cors::answer(filters, cors, view));
+            edits.extend(cors::answer(filters, cors, sender.view));
             // Caches must not give one origin's answer to another.
             edits.append("vary", "Origin");
         }
         for filters in [self.route, self.arm].into_iter().flatten() {
             edits.apply(&filters.response_headers);
             for template in &filters.response_templates {
-                edits.template(template, |part| template::known(part, view, client));
+                edits.template(template, |part| template::known(part, sender));
             }
         }
         edits

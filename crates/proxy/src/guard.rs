@@ -6,6 +6,7 @@
 
 mod ask;
 pub(crate) mod body;
+mod concurrency;
 mod credential;
 pub(crate) mod external;
 mod gate;
@@ -15,6 +16,8 @@ mod refusal;
 mod state;
 pub(crate) mod token;
 
+use std::cell::RefCell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -29,6 +32,7 @@ use crate::edits::Extra;
 use crate::failure::Failure;
 use crate::filter::cors;
 use crate::message::View;
+use crate::rare::rare;
 use crate::request::{self, Chosen, Plan};
 use crate::seen::Seen;
 use crate::session;
@@ -87,6 +91,8 @@ impl Passage {
 pub(crate) struct After {
     breakers: Vec<Arc<state::BreakerState>>,
     since: Option<Instant>,
+    /// What the request has a place in until it ends.
+    places: RefCell<Vec<concurrency::Place>>,
     /// The most bytes that the request's body may have.
     pub(crate) max_body: Option<u64>,
 }
@@ -94,6 +100,12 @@ pub(crate) struct After {
 impl After {
     /// The request that passed has ended.
     pub(crate) fn ended(&self, worker: &Worker, status: u16) {
+        for place in self.places.take() {
+            // Whoever went away says nothing of the Service.
+            if status != 101 && status != 499 {
+                place.ended(&worker.guards, worker.fraction());
+            }
+        }
         // A tunnel lasts as long as both sides like.
         let Some(since) = self.since.filter(|_| status != 101) else {
             return;
@@ -139,6 +151,7 @@ async fn pass_on<D: Downstream>(
         client,
         snapshot,
         route,
+        address: scratch.client,
     };
     if let Err(held) = asked.route_and_arm(downstream, &mut passage).await {
         return answer(worker, downstream, held);
@@ -188,6 +201,8 @@ struct Asked<'a> {
     client: &'a Client,
     snapshot: &'a Snapshot,
     route: &'a CompiledRoute,
+    /// The client's, if trusted proxies said it.
+    address: Option<IpAddr>,
 }
 
 impl Asked<'_> {
@@ -250,9 +265,14 @@ impl Asked<'_> {
             unless_gone(downstream, checking).await??.apply(passage);
         }
         if let Some(external) = &source.external {
-            let seen = self.seen(downstream.view(), passage);
-            if is_asked(&guards.external, &seen) {
-                let question = external::question(external, &seen);
+            let is_asked = is_asked(&guards.external, &self.seen(downstream.view(), passage));
+            if is_asked {
+                if let Some(asked) = &external.body {
+                    let holding = body::hold(asked, self.worker, downstream, passage);
+                    rare(holding).await?;
+                }
+                let seen = self.seen(downstream.view(), passage);
+                let question = external::question(external, &seen, downstream.held());
                 let asking = external::check(self.worker, self.snapshot, external, question);
                 unless_gone(downstream, asking).await??.apply(passage);
             }
@@ -264,6 +284,12 @@ impl Asked<'_> {
             let ask = quota::ask(&source.quotas[at], &guards.quotas[at], &seen);
             let waiting = quota.wait(&self.worker.guards, ask);
             unless_gone(downstream, waiting).await??;
+        }
+        if let (Some(limit), Some(state)) = (&source.concurrency, &states.concurrency) {
+            match state.take(limit, self.worker.guards.now()) {
+                Some(place) => passage.after.places.get_mut().push(place),
+                None => return Err(Refusal::with(Kind::Concurrency, &limit.respond).into()),
+            }
         }
         body::check(source, downstream, passage)
     }
@@ -280,6 +306,7 @@ impl Asked<'_> {
             token: passage.token.as_ref(),
             path: None,
             edits: passage.edits(),
+            address: self.address,
         }
     }
 

@@ -27,6 +27,7 @@ mod forwarded;
 pub mod fuzz;
 mod guard;
 mod health;
+mod held;
 mod http1;
 mod http2;
 mod listener;

@@ -64,6 +64,20 @@ pub(crate) trait Source {
     async fn gone(&mut self);
 }
 
+impl<S: Source> Source for &mut S {
+    async fn next(&mut self) -> Result<Chunk<'_>, SourceError> {
+        (**self).next().await
+    }
+
+    fn has_input(&self) -> bool {
+        (**self).has_input()
+    }
+
+    async fn gone(&mut self) {
+        (**self).gone().await;
+    }
+}
+
 /// Where a body goes to.
 pub(crate) trait Sink {
     /// Sends a chunk, after whatever head is still pending.

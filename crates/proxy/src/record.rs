@@ -1,7 +1,7 @@
 //! What is remembered of a request for its lines in the access logs; nothing at all while nobody
 //! reads them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub(crate) struct End {
     /// Of the answer's body.
     pub(crate) bytes: u64,
     pub(crate) took: Duration,
+    /// The client's address, if trusted proxies said it.
+    pub(crate) client: Option<IpAddr>,
 }
 
 impl Record {
@@ -79,7 +81,10 @@ impl Record {
 
     /// Writes the lines. `series` knows the request's route, if it has one.
     pub(crate) fn finish(self, worker: &Worker, series: Option<&Series>, end: &End) {
-        let Some(seen) = self.0 else { return };
+        let Some(mut seen) = self.0 else { return };
+        if let Some(client) = end.client {
+            seen.client = client.to_string();
+        }
         tracing::debug!(
             target: "proxy::access",
             peer = seen.client,

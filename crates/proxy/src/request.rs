@@ -21,6 +21,7 @@ use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::filter::mirror::{self, Copies, Original};
 use crate::filter::retry::{Tries, Withheld};
+use crate::filter::template::Sender;
 use crate::filter::{Effects, Pair, cors, redirect};
 use crate::guard::{self, Gated, Guarded, Passage};
 use crate::http1::body::Framing;
@@ -110,6 +111,7 @@ pub(crate) async fn handle<D: Downstream>(
         scratch.span.as_deref(),
     );
     scratch.series = None;
+    scratch.client = None;
     scratch.answer_bytes = 0;
     let is_grpc = downstream.view().is_grpc();
     let to_head = downstream.view().has_method("HEAD");
@@ -185,6 +187,7 @@ pub(crate) async fn handle<D: Downstream>(
         flag,
         bytes: scratch.answer_bytes,
         took,
+        client: scratch.client,
     };
     if let Some(span) = scratch.span.take() {
         span.finish(series.as_deref(), &end);
@@ -268,6 +271,9 @@ fn plan<D: Downstream>(
             path: view.path().to_owned(),
         });
     };
+    if let Some(source) = route.client() {
+        scratch.client = routing::client::address(source, &Seen::new(view, client));
+    }
     if route.is_guarded() {
         // Should it be refused, nobody but the route is to be counted.
         scratch.series = worker.series.of_route(route);
@@ -345,7 +351,12 @@ pub(crate) fn plan_route<D: Downstream>(
         });
     }
     let filters = Pair::new(route, arm);
-    let extra = filters.extra(chosen.passage, view, client);
+    let origin = Sender {
+        view,
+        client,
+        address: scratch.client,
+    };
+    let extra = filters.extra(chosen.passage, &origin);
     let extra = match &scratch.span {
         None => extra,
         Some(span) => {
@@ -373,8 +384,8 @@ pub(crate) fn plan_route<D: Downstream>(
         Protocol::H2c => encode::request(out, view, edits, backend.tls.is_some()),
         Protocol::Http1 => edit::request(out, view.head, view.bytes, edits),
     }
-    let mut effects = filters.effects(view, client, backend.timeouts, chosen.passage);
-    let traffic = Traffic::plan(worker, backend, (view, client), effects.as_deref_mut());
+    let mut effects = filters.effects(&origin, backend.timeouts, chosen.passage);
+    let traffic = Traffic::plan(worker, backend, &origin, effects.as_deref_mut());
     Ok(Plan::Forward(Forward {
         backend: Arc::clone(backend),
         framing: view.head.framing,

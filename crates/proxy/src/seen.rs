@@ -23,6 +23,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) path: Option<&'a str>,
     /// Headers that were changed before a route was looked for.
     pub(crate) edits: Option<&'a HeaderOps>,
+    /// The client's address, if trusted proxies said it.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl<'a> Seen<'a> {
@@ -34,6 +36,7 @@ impl<'a> Seen<'a> {
             token: None,
             path: None,
             edits: None,
+            address: None,
         }
     }
 
@@ -112,6 +115,10 @@ impl RequestView for Seen<'_> {
 
     fn peer(&self) -> Option<IpAddr> {
         Some(self.client.peer.address)
+    }
+
+    fn client(&self) -> Option<IpAddr> {
+        self.address.or_else(|| self.peer())
     }
 
     fn port(&self) -> Option<u16> {

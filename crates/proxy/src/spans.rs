@@ -151,6 +151,10 @@ impl Open {
             "http.response.status_code",
             Value::Number(end.status.into()),
         ));
+        if let Some(client) = end.client {
+            attributes.retain(|(name, _)| *name != "client.address");
+            attributes.push(("client.address", Value::Text(client.to_string())));
+        }
         let is_error = end.status >= 500;
         if is_error {
             let kind = match end.flag {

@@ -15,7 +15,7 @@ use crate::connection::Client;
 use crate::failure::Failure;
 use crate::filter::Effects;
 use crate::filter::answer::AnswerEdits;
-use crate::message::View;
+use crate::filter::template::Sender;
 use crate::session::Kept;
 use crate::upstream::proxy_protocol;
 use crate::worker::Worker;
@@ -43,7 +43,7 @@ impl Traffic {
     pub(crate) fn plan(
         worker: &Worker,
         backend: &Backend,
-        (view, client): (View<'_>, &Client),
+        sender: &Sender<'_>,
         effects: Option<&mut Effects>,
     ) -> Option<Box<Self>> {
         let retry = effects
@@ -62,17 +62,17 @@ impl Traffic {
             avoids_tried,
             opening: policy
                 .proxy_protocol
-                .map(|version| opening(version, client)),
+                .map(|version| opening(version, sender.client)),
             ..Self::default()
         };
         if !policy.hash.is_empty() {
-            traffic.session = Kept::plan(worker, policy, view);
+            traffic.session = Kept::plan(worker, policy, sender.view);
         }
         if matches!(
             policy.balancer,
             Balancer::RingHash { .. } | Balancer::Maglev { .. }
         ) {
-            traffic.decide(worker, policy, (view, client), effects);
+            traffic.decide(worker, policy, sender, effects);
         }
         Some(Box::new(traffic))
     }
@@ -82,14 +82,15 @@ impl Traffic {
         &mut self,
         worker: &Worker,
         policy: &BackendPolicy,
-        (view, client): (View<'_>, &Client),
+        sender: &Sender<'_>,
         effects: Option<&mut Effects>,
     ) {
+        let (view, address) = (sender.view, sender.address());
         for key in &policy.hash {
             let value = match key {
                 HashKey::Header(name) => view.field(&name.to_ascii_lowercase()),
                 HashKey::Query(name) => parameter(view.query(), name).map(str::as_bytes),
-                HashKey::Client => Some(client.peer.text.as_bytes()),
+                HashKey::Client => Some(address.as_bytes()),
                 HashKey::Cookie { name, .. } => {
                     view.field("cookie").and_then(|field| cookie(field, name))
                 }

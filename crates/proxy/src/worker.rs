@@ -111,6 +111,8 @@ pub(crate) struct Scratch {
     pub(crate) series: Option<Arc<Series>>,
     /// The request's span, while requests are traced.
     pub(crate) span: Option<Box<Open>>,
+    /// The client's address, if trusted proxies said it.
+    pub(crate) client: Option<IpAddr>,
     /// Of the answer's body, as far as it was passed on.
     pub(crate) answer_bytes: u64,
     /// Head to send upstream; kept as it is, in case it must be sent again.

@@ -181,6 +181,7 @@ impl Index {
             self.mark(changed);
         }
         for (name, map) in pending.config_maps {
+            self.put_mesh_config(&name, map.as_deref());
             // Most hold something else, and nobody asks for those.
             let state = map.map(|map| certificate::authorities(&name, &map));
             let changed = self.objects.put_authorities(&name, state);

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod authority;
+pub mod client;
 mod compile;
 mod explain;
 mod filters;

@@ -6,7 +6,7 @@
 //! shares all others with the table before.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::authority::Hash;
@@ -165,7 +165,8 @@ impl PathIndex {
         let groups = [&self.exact, &self.prefixes];
         let by_path = groups.into_iter().flat_map(|it| it.by_path.iter());
         let groups = by_path.map(|entry| &entry.value).chain([&self.any]);
-        let places: BTreeSet<&Place> = groups.flat_map(|group| group.iter()).collect();
+        let mut places: Vec<&Place> = groups.flat_map(|group| group.iter()).collect();
+        places.sort();
         let mut routes: Vec<_> = places.into_iter().map(|it| Arc::clone(&it.route)).collect();
         routes.dedup_by(|a, b| Arc::ptr_eq(a, b));
         routes

@@ -20,13 +20,13 @@ mod predicate;
 
 pub use bind::{Bind, BindId, BindSocket, Gate, Stream, StreamId, Transport};
 pub use filter::{
-    Cors, Filters, Instead, Mirror, Origins, PathEdit, Redirect, RedirectPort, Retry, RetryWhen,
-    Share, Template,
+    ClientPlace, ClientSource, Cors, Filters, Instead, Mirror, Origins, PathEdit, Redirect,
+    RedirectPort, Retry, RetryWhen, Share, Template, TrustedProxies,
 };
 pub use guard::{
-    Abort, AccessRule, Authorization, AuthorizationProtocol, Breaker, Credentials,
-    ExternalAuthorization, Fault, Guards, KeySource, LimitKey, Quota, RateLimit, Secret,
-    TokenPlace, TokenProvider, Tokens, Workload,
+    Abort, AccessRule, AdaptiveConcurrency, AskedBody, Authorization, AuthorizationProtocol,
+    Breaker, Credentials, ExternalAuthorization, Fault, Guards, KeySource, LimitKey, Quota,
+    RateLimit, Secret, TokenPlace, TokenProvider, Tokens, Workload,
 };
 pub use policy::{
     BackendPolicy, Balancer, FailurePercentage, HashKey, HealthCheck, HealthKind, Limits, Locality,

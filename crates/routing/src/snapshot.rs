@@ -16,8 +16,8 @@ use crate::filters::{CompiledFilters, CompiledInstead, CompiledRedirect};
 use crate::guards::{CompiledGuards, Slot};
 use crate::matcher::RouteTable;
 use crate::model::{
-    Action, Arm, Backend, BackendId, Bind, BindId, Filters, Gate, HeaderOps, HostPattern, Origin,
-    Respond, Route, RouteId, Split, Stream, Visibility,
+    Action, Arm, Backend, BackendId, Bind, BindId, ClientSource, Filters, Gate, HeaderOps,
+    HostPattern, Origin, Respond, Route, RouteId, Split, Stream, Visibility,
 };
 use crate::rule::Rule;
 use crate::stream::CompiledStream;
@@ -568,6 +568,11 @@ impl CompiledRoute {
     /// What else the route changes or limits; most have nothing.
     pub fn filters(&self) -> Option<&Arc<CompiledFilters>> {
         self.filters.as_ref()
+    }
+
+    /// Where the client's address is, if not at the other end of the connection.
+    pub fn client(&self) -> Option<&ClientSource> {
+        self.filters.as_ref()?.client.as_deref()
     }
 
     /// Whether the route or one of its arms asks anything of a request.

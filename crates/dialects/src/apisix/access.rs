@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
 use routing::model::{
-    AccessRule, Authorization, AuthorizationProtocol, ExternalAuthorization, Network, Predicate,
-    Respond, Subject, Test, TokenPlace,
+    AccessRule, AskedBody, Authorization, AuthorizationProtocol, ExternalAuthorization, Network,
+    Predicate, Respond, Subject, Test, TokenPlace,
 };
 
 use super::consumer;
@@ -123,18 +123,22 @@ pub(super) fn consumers(
     guards.tokens = Some(Arc::new(consumer::tokens(reader, places, forwards)));
 }
 
+/// Bytes of a body that `forward-auth` passes on; APISIX has the bound of its server.
+const LONGEST_BODY: u32 = 10 * 1024 * 1024;
+
 /// `forward-auth`: another service decides.
 pub(super) fn forward(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Context<'_, '_, '_>) {
     let timeout = config.number::<u32>("timeout").unwrap_or(3000);
     let fail_open = config.bool("allow_degradation").unwrap_or(false);
     let status_on_error = config.number("status_on_error").unwrap_or(403);
-    if config
-        .text("request_method")
-        .is_some_and(|method| method != "GET")
-    {
-        let message = "the service is asked with the method of the request, without its body";
-        config.refuse("request_method", "FieldDiffers", message);
-    }
+    let method = config.text("request_method").unwrap_or("GET");
+    let method = if matches!(method, "GET" | "POST") {
+        method
+    } else {
+        let message = format!("{method:?} is neither GET nor POST: the service is asked with GET");
+        config.refuse("request_method", "MethodInvalid", message);
+        "GET"
+    };
     // Connections to it are kept and shared as those to any backend are.
     for key in ["keepalive", "keepalive_timeout", "keepalive_pool"] {
         config.ignore(key);
@@ -152,16 +156,14 @@ pub(super) fn forward(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Cont
             port,
             path,
         }) => {
-            if path != "/" {
-                let message = "the service is asked at this path followed by that of the request";
-                config.refuse("uri", "FieldDiffers", message);
-            }
             let tls = is_tls.then(|| secured(&host, is_verified));
             if let Some(backend) = ctx.resolver.host(&host, port, tls) {
                 effects.guards.external = Some(Arc::new(ExternalAuthorization {
                     backend,
-                    protocol: AuthorizationProtocol::Http {
-                        path_prefix: path.trim_end_matches('/').into(),
+                    protocol: AuthorizationProtocol::HttpAt {
+                        method: method.into(),
+                        host: named(&host, port, is_tls).into(),
+                        target: path.into(),
                     },
                     timeout: Duration::from_millis(timeout.into()),
                     fail_open,
@@ -171,6 +173,12 @@ pub(super) fn forward(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Cont
                     client_headers,
                     when: Vec::new(),
                     context,
+                    // Only a POST has a body.
+                    body: (method == "POST").then_some(AskedBody {
+                        most: LONGEST_BODY,
+                        partial: false,
+                        as_bytes: true,
+                    }),
                 }));
                 return;
             }
@@ -178,6 +186,16 @@ pub(super) fn forward(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Cont
         }
     };
     close(config, effects, "ServiceInvalid", why);
+}
+
+/// As a `Host` header names it.
+fn named(host: &str, port: u16, is_tls: bool) -> String {
+    let usual = if is_tls { 443 } else { 80 };
+    if port == usual {
+        host.to_owned()
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 fn names(config: &Fields<'_>, key: &str) -> Vec<Arc<str>> {
@@ -246,7 +264,7 @@ fn uri(text: &str) -> Result<Service, String> {
         Some((host, port)) => (host, port.parse().map_err(|_| wrong())?),
         None => (authority, if is_tls { 443 } else { 80 }),
     };
-    if host.is_empty() || path.contains(['?', '$']) {
+    if host.is_empty() || path.contains(['$', '#', ' ']) {
         return Err(wrong());
     }
     Ok(Service {

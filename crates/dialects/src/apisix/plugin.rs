@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::backend::{Backends, Resolver};
 use super::instance::{self, Outcome};
 use super::upstream::Times;
-use super::{GLOBAL_RULE, PLUGIN_CONFIG, access, edit, limit, redirect, split};
+use super::{GLOBAL_RULE, PLUGIN_CONFIG, access, edit, limit, real_ip, redirect, split};
 use crate::diagnostic::Effect;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
@@ -75,7 +75,6 @@ fn remedy(name: &str) -> &'static str {
         "zipkin" | "skywalking" | "opentelemetry" | "datadog" => {
             "traces are configured for the gateway"
         }
-        "real-ip" => "which proxies may say the client's address is a setting of the gateway",
         _ if name.ends_with("-logger") => "the access log is the gateway's own",
         _ => "leave it out, or do its work in the Service",
     }
@@ -255,6 +254,7 @@ fn one(name: &str, config: &Fields<'_>, effects: &mut Effects, ctx: &mut Context
         "ip-restriction" => access::networks(config, effects),
         "key-auth" | "basic-auth" | "jwt-auth" => access::consumers(name, config, effects, ctx),
         "forward-auth" => access::forward(config, effects, ctx),
+        "real-ip" => real_ip::read(config, effects),
         "traffic-split" => split::read(config, effects, ctx),
         other => {
             config.pass_over();

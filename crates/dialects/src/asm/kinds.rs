@@ -1,6 +1,6 @@
 //! The kinds, and under which keys their objects are found: the hosts that they name.
 
-use super::{judge, keys, refused};
+use super::{concurrency, judge, keys, refused};
 use crate::foreign::{Kind, Role, no_keys};
 
 /// What the served kinds have in common.
@@ -60,10 +60,12 @@ static CONCURRENCY_SCHEDULING: Kind = Kind {
     ..REFUSED
 };
 
-static ADAPTIVE_CONCURRENCY: Kind = Kind {
+pub(crate) static ADAPTIVE_CONCURRENCY: Kind = Kind {
     kind: "ASMAdaptiveConcurrency",
     plural: "asmadaptiveconcurrencies",
-    ..REFUSED
+    role: Role::Part(concurrency::judge),
+    keys: concurrency::keys,
+    ..SERVED
 };
 
 static GLOBAL_RATE_LIMITER: Kind = Kind {

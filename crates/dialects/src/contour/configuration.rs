@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
+use routing::model::ClientSource;
+
 use super::CONFIGURATION;
 use super::extension::Asked;
 use super::status::Judgement;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
+use crate::shared::client;
 
 /// What HTTPProxies must know.
 #[derive(Default)]
@@ -18,6 +21,8 @@ pub(super) struct Settings {
     pub(super) forbids_insecure: bool,
     /// Who decides about hosts that do not say so themselves.
     pub(super) authorization: Option<Asked>,
+    /// Who may say the client's address.
+    pub(super) client: Option<Arc<ClientSource>>,
 }
 
 impl Settings {
@@ -56,12 +61,17 @@ impl Settings {
             spec.refuse("enableExternalNameService", "FieldNotSupported", text);
         }
         let own = "the gateway has settings of its own";
+        if let Some(envoy) = spec.object("envoy") {
+            out.client = envoy.object("network").and_then(|it| network(&it));
+            for key in envoy.keys().filter(|key| *key != "network") {
+                envoy.unsupported(key, own);
+            }
+        }
         for key in [
             "xdsServer",
             "ingress",
             "debug",
             "health",
-            "envoy",
             "gateway",
             "metrics",
         ] {
@@ -73,6 +83,15 @@ impl Settings {
         spec.unsupported("featureFlags", own);
         out
     }
+}
+
+/// `envoy.network`: how many proxies are in front.
+fn network(fields: &Fields<'_>) -> Option<Arc<ClientSource>> {
+    let own = "the gateway has settings of its own";
+    for key in fields.keys().filter(|key| *key != "numTrustedHops") {
+        fields.unsupported(key, own);
+    }
+    client::behind(fields.number("numTrustedHops").unwrap_or(0))
 }
 
 /// The status of a configuration.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use routing::model::tls::{Trust, UpstreamTls};
 use routing::model::{
-    AuthorizationProtocol, BackendId, BackendPolicy, Balancer, ExternalAuthorization, Limits,
-    Protocol,
+    AskedBody, AuthorizationProtocol, BackendId, BackendPolicy, Balancer, ExternalAuthorization,
+    Limits, Protocol,
 };
 
 use super::EXTENSION_SERVICE;
@@ -41,6 +41,7 @@ pub(super) struct Asked {
     pub(super) choice: AuthorizationChoice,
     timeout: Result<Limit, String>,
     fail_open: bool,
+    body: Option<AskedBody>,
 }
 
 struct HttpSettings {
@@ -65,15 +66,15 @@ impl Asked {
             let text = format!("{kind:?} is neither grpc nor http; grpc is used");
             fields.refuse("serviceType", "ServiceTypeUnknown", text);
         }
-        let remedy = "the service is asked about the head of a request, without its body";
-        fields.unsupported("withRequestBody", remedy);
         let timeout = policy::limit(fields.str("responseTimeout").unwrap_or_default());
         let is_http = kind == "http";
         if !is_http {
             fields.unsupported("httpSettings", "it counts with serviceType http alone");
         }
         let http = is_http.then(|| fields.object("httpSettings")).flatten();
+        let body = fields.object("withRequestBody");
         Self {
+            body: body.map(|it| body_settings(&it, is_http)),
             field: fields.path().to_owned(),
             version: version.to_owned(),
             name: name.map(|name| Name::new(of, name)),
@@ -160,6 +161,7 @@ impl Asked {
             client_headers: Vec::new(),
             when: Vec::new(),
             context: Vec::new(),
+            body: self.body,
         }))
     }
 
@@ -181,6 +183,20 @@ impl HttpSettings {
             request: allowed(fields, "allowedAuthorizationHeaders"),
             upstream: allowed(fields, "allowedUpstreamHeaders"),
         }
+    }
+}
+
+/// `withRequestBody`; the defaults are those of Contour's definition.
+fn body_settings(fields: &Fields<'_>, is_http: bool) -> AskedBody {
+    let as_bytes = fields.bool("packAsBytes").unwrap_or(false);
+    if is_http && as_bytes {
+        let text = "over HTTP a body is always sent as it is";
+        fields.refuse("packAsBytes", "FieldWithoutEffect", text);
+    }
+    AskedBody {
+        most: fields.number("maxRequestBytes").unwrap_or(1024),
+        partial: fields.bool("allowPartialMessage").unwrap_or(false),
+        as_bytes,
     }
 }
 

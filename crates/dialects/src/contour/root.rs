@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use routing::model::tls::{TlsAction, TlsHost, TlsId};
 use routing::model::{
-    Action, Guards, HostPattern, Match, Predicate, Redirect, RedirectPort, Route, RouteId, SortKey,
-    Subject, Test, TextTest, Tokens, Visibility,
+    Action, ClientSource, Guards, HostPattern, Match, Predicate, Redirect, RedirectPort, Route,
+    RouteId, SortKey, Subject, Test, TextTest, Tokens, Visibility,
 };
 
 use super::configuration::Settings;
@@ -85,6 +85,7 @@ fn serve(
         object,
         host,
         authorization: settings.authorization.as_ref(),
+        client: settings.client.as_ref(),
         visibility: if spec::is_internal(object) {
             Visibility::ClusterLocal
         } else {
@@ -147,6 +148,7 @@ struct Assembly<'a> {
     host: &'a VirtualHost,
     /// For everybody who does not say who decides.
     authorization: Option<&'a Asked>,
+    client: Option<&'a Arc<ClientSource>>,
     visibility: Visibility,
     pattern: HostPattern,
     prepared: Prepared,
@@ -173,6 +175,7 @@ impl Assembly<'_> {
         let mut filters = planned.filters.clone();
         filters.rewrite_path = planned.edit();
         filters.cors = self.shared.cors.clone();
+        filters.client = self.client.cloned();
         let guards = self.guards(&planned);
         filters.guards = (!guards.is_empty()).then(|| Arc::new(guards));
         let action = match planned.action {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    AuthorizationProtocol, BackendPolicy, Balancer, ExternalAuthorization, Protocol,
+    AskedBody, AuthorizationProtocol, BackendPolicy, Balancer, ExternalAuthorization, Protocol,
 };
 
 use super::mapping::Backends;
@@ -89,8 +89,11 @@ fn read(
     let context = spec.string_map("add_auth_headers");
     let timeout = spec.number::<u32>("timeout_ms").unwrap_or(5000);
     let prefix = spec.text("path_prefix").unwrap_or_default();
-    let remedy = "the service is asked about the head of a request, without its body";
-    spec.unsupported("include_body", remedy);
+    let body = spec.object("include_body").map(|body| AskedBody {
+        most: body.number("max_bytes").unwrap_or(0),
+        partial: body.bool("allow_partial").unwrap_or(false),
+        as_bytes: false,
+    });
     ExternalAuthorization {
         backend: id,
         protocol: if is_grpc {
@@ -111,6 +114,7 @@ fn read(
             .into_iter()
             .map(|(name, value)| (name.to_ascii_lowercase().into(), value.into()))
             .collect(),
+        body,
     }
 }
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use routing::model::{
-    Action, Predicate, Redirect, RedirectPort, Route, RouteId, SortKey, Split, Subject, Test,
-    TextTest, Visibility,
+    Action, ClientSource, Filters, Predicate, Redirect, RedirectPort, Route, RouteId, SortKey,
+    Split, Subject, Test, TextTest, Visibility,
 };
 use serde_json::json;
 
@@ -96,6 +96,7 @@ fn run(object: &Object, reader: &Reader<'_>, findings: &Findings, out: &mut Tran
         object,
         first,
         content,
+        client: settings.client.as_ref(),
     };
     for spot in &spots {
         writer.spot(spot, reader, findings, out);
@@ -174,6 +175,8 @@ struct Writer<'w> {
     object: &'w Object,
     first: &'w Member,
     content: &'w Content,
+    /// Who may say the client's address.
+    client: Option<&'w Arc<ClientSource>>,
 }
 
 impl Writer<'_> {
@@ -221,7 +224,10 @@ impl Writer<'_> {
                 matches: vec![one],
                 request_headers: self.content.request_headers.clone(),
                 rewrite_host: None,
-                filters: self.content.filters.clone(),
+                filters: Filters {
+                    client: self.client.cloned(),
+                    ..self.content.filters.clone()
+                },
                 action: self.action(way),
             };
             out.routes.push((RouteId(id.into()), Arc::new(route)));

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use routing::model::{AccessRule, Authorization, Network, Predicate, Subject, Test};
+use routing::model::{AccessRule, Authorization, ClientSource, Network, Predicate, Subject, Test};
 use serde_json::{Map, Value, json};
 
 use super::{MODULE, headers, instance, policy};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
+use crate::shared::client;
 
 /// Keys of `config` that are defaults of Mappings: there, and in a Mapping.
 const DEFAULTS: [(&str, &str); 7] = [
@@ -154,6 +155,8 @@ pub(super) struct Settings {
     pub(super) defaults: Value,
     /// Proxies in front may say that a request is secure.
     pub(super) trusts_proxies: bool,
+    /// Who may say the client's address.
+    pub(super) client: Option<Arc<ClientSource>>,
     pub(super) access: Option<Arc<Authorization>>,
     /// Bytes.
     pub(super) max_body: Option<u64>,
@@ -190,10 +193,15 @@ pub(super) fn settings(reader: &Reader<'_>) -> Settings {
     }
     Settings {
         defaults: Value::Object(defaults),
-        trusts_proxies: fields.int("xff_num_trusted_hops").unwrap_or(0) > 0,
+        trusts_proxies: hops(&fields) > 0,
+        client: client::behind(hops(&fields)),
         access: access(&fields, &module.name.to_string()),
         max_body: max_body(&fields),
     }
+}
+
+fn hops(config: &Fields<'_>) -> u32 {
+    config.number("xff_num_trusted_hops").unwrap_or(0)
 }
 
 fn max_body(config: &Fields<'_>) -> Option<u64> {
@@ -309,11 +317,7 @@ fn judge_config(config: &Fields<'_>, object: &Object) {
     }
     access(config, &object.name.to_string());
     max_body(config);
-    if config.int("xff_num_trusted_hops").unwrap_or_default() > 0 {
-        let message = "of xff_num_trusted_hops only X-Forwarded-Proto is taken: which proxies may \
-             say the client's address is a setting of the gateway";
-        config.refuse("xff_num_trusted_hops", "FieldDiffers", message);
-    }
+    hops(config);
     // Authorities are always compared without their port; long expressions are bounded by what
     // they compile to.
     for key in [

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Kind;
+use crate::traffic_policy::{self, schema};
 
 /// On definitions that users may replace by the published ones: the API server then leaves those.
 pub const REPLACEABLE: &str = "suimon.dev/replaceable";
@@ -146,12 +147,16 @@ fn definition(kind: &Kind) -> Value {
     } else {
         "Namespaced"
     };
+    let mut labels = json!({"app.kubernetes.io/managed-by": "suimon"});
+    if *kind != traffic_policy::TRAFFIC_POLICY {
+        labels[REPLACEABLE] = json!("true");
+    }
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
             "name": kind.id(),
-            "labels": {"app.kubernetes.io/managed-by": "suimon", REPLACEABLE: "true"},
+            "labels": labels,
             "annotations": {PRIORITY: priority(kind.dialect).to_string()},
         },
         "spec": {
@@ -187,6 +192,15 @@ fn version(kind: &Kind, name: &str, is_stored: bool) -> Value {
             "x-kubernetes-preserve-unknown-fields": true,
         })
     };
+    let (spec, status) = if *kind == traffic_policy::TRAFFIC_POLICY {
+        // Ours, and nobody else publishes it.
+        (schema::spec(), schema::status())
+    } else {
+        (
+            free("As the gateway whose kind this is documents it."),
+            free("What became of it."),
+        )
+    };
     let mut version = json!({
         "name": name,
         "served": true,
@@ -195,8 +209,8 @@ fn version(kind: &Kind, name: &str, is_stored: bool) -> Value {
             "type": "object",
             "description": describe(kind),
             "properties": {
-                "spec": free("As the gateway whose kind this is documents it."),
-                "status": free("What became of it."),
+                "spec": spec,
+                "status": status,
             },
         }},
         "additionalPrinterColumns": columns(kind),
@@ -211,6 +225,9 @@ fn version(kind: &Kind, name: &str, is_stored: bool) -> Value {
 
 /// Tells our definition from the published one: never changed, or stored ones become somebody's.
 fn describe(kind: &Kind) -> String {
+    if *kind == traffic_policy::TRAFFIC_POLICY {
+        return "What the gateway can do and Gateway API cannot say.".to_owned();
+    }
     let told = if kind.has_status {
         "in the status"
     } else {

@@ -1,6 +1,7 @@
 //! Backends of rules and mirrors: which Service is meant, whether it may be, and what its share
 //! of the requests gets if it cannot be used.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -40,6 +41,8 @@ pub(super) struct Resolver<'t, 'o> {
     from_kind: &'static str,
     namespace: &'t str,
     backends: BTreeSet<BackendRef>,
+    /// Those that policies have asked.
+    asked: RefCell<BTreeSet<BackendRef>>,
     findings: Vec<Finding>,
     /// Whose requests are spoken of.
     from: Sender,
@@ -78,6 +81,7 @@ impl<'t, 'o> Resolver<'t, 'o> {
             from_kind,
             namespace,
             backends: BTreeSet::new(),
+            asked: RefCell::default(),
             findings: Vec::new(),
             from: Sender::default(),
             governed: BTreeSet::new(),
@@ -116,7 +120,18 @@ impl<'t, 'o> Resolver<'t, 'o> {
         Some(Finding::new(first.reason, texts.join("; ")))
     }
 
-    pub(super) fn into_backends(self) -> BTreeSet<BackendRef> {
+    /// A Service that a policy of its own namespace has asked; `None` if it is not there.
+    pub(super) fn asked_by_policy(&self, name: &Name, port: u16, http2: bool) -> Option<BackendId> {
+        let port = IntOrString::Int(i32::from(port));
+        let target = backend::resolve(self.reader, name, &port).ok()?;
+        let reference = target.over_http2(http2).reference;
+        let id = reference.id();
+        self.asked.borrow_mut().insert(reference);
+        Some(id)
+    }
+
+    pub(super) fn into_backends(mut self) -> BTreeSet<BackendRef> {
+        self.backends.append(self.asked.get_mut());
         self.backends
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use api::gateway::filter::{self, Filter, PathModifier};
 use api::gateway::reason;
 use routing::model::{
-    Action, AuthorizationProtocol, BackendId, Cors, ExternalAuthorization, Filters, HeaderOps,
-    Mirror, Origins, PathEdit, Redirect, RedirectPort, Respond, Share,
+    Action, AskedBody, AuthorizationProtocol, BackendId, Cors, ExternalAuthorization, Filters,
+    HeaderOps, Mirror, Origins, PathEdit, Redirect, RedirectPort, Respond, Share,
 };
 
 use super::backends::Resolver;
@@ -193,10 +193,12 @@ pub(super) fn external_auth(
     field: &str,
 ) -> Result<ExternalAuthorization, Finding> {
     let body = auth.forward_body.as_ref().and_then(|body| body.max_size);
-    if body.is_some_and(|bytes| bytes > 0) {
-        let text = "externalAuth.forwardBody is not supported, leave it out";
-        return Err(unsupported(field, text));
-    }
+    // Gateway API: what is longer is cut, and nothing is sent if the size is 0.
+    let body = body.filter(|bytes| *bytes > 0).map(|bytes| AskedBody {
+        most: u32::try_from(bytes).unwrap_or(u32::MAX),
+        partial: true,
+        as_bytes: true,
+    });
     let names = |list: &[String]| -> Result<Vec<Arc<str>>, Finding> {
         let name = |text: &String| headers::name(text).map_err(|text| unsupported(field, &text));
         list.iter().map(name).collect()
@@ -239,6 +241,7 @@ pub(super) fn external_auth(
         client_headers: Vec::new(),
         when: Vec::new(),
         context: Vec::new(),
+        body,
     })
 }
 

@@ -251,7 +251,8 @@ impl Translator<'_, '_> {
         };
         let gateways: Vec<_> = self.places.gateways.iter().cloned().collect();
         let target = (kind, applicant.name);
-        traffic_policy::apply_to_route(self.resolver.reader(), target, &gateways, record);
+        let ask = |name: &Name, port, http2| self.resolver.asked_by_policy(name, port, http2);
+        traffic_policy::apply_to_route(self.resolver.reader(), target, &gateways, record, &ask);
     }
 
     fn record(

@@ -25,6 +25,8 @@ pub(super) enum Effect {
     Allow,
     Deny,
     Audit,
+    /// Somebody else decides.
+    Custom,
 }
 
 /// What is known where the policy is in force.
@@ -38,6 +40,8 @@ pub(super) struct Place<'p> {
 /// A policy that was read.
 pub(super) struct Policy {
     pub(super) effect: Effect,
+    /// Who decides, with [`Effect::Custom`].
+    pub(super) provider: Arc<str>,
     pub(super) rules: Vec<AccessRule>,
 }
 
@@ -60,12 +64,7 @@ pub(super) fn read(object: &Object, spec: &Fields<'_>, place: &Place<'_>) -> Pol
         None | Some("ALLOW") => Effect::Allow,
         Some("DENY") => Effect::Deny,
         Some("AUDIT") => Effect::Audit,
-        Some("CUSTOM") => {
-            let message = "the providers of MeshConfig are not read, so what the rules are about \
-                           is denied, as Istio does with a provider that it does not know";
-            spec.refuse("action", "ProviderUnknown", message);
-            Effect::Deny
-        }
+        Some("CUSTOM") => Effect::Custom,
         Some(other) => {
             let message =
                 format!("{other:?} is not ALLOW, DENY, AUDIT or CUSTOM; nobody is allowed");
@@ -73,17 +72,25 @@ pub(super) fn read(object: &Object, spec: &Fields<'_>, place: &Place<'_>) -> Pol
             Effect::Allow
         }
     };
-    if let Some(provider) = spec.object("provider") {
-        let remedy = "write rules that allow or deny, or use the other gateways' kinds for \
-                      external authorization";
-        provider.unsupported("name", remedy);
+    let provider = spec.object("provider");
+    let provider = provider.and_then(|provider| provider.text("name").map(Arc::from));
+    if effect == Effect::Custom && provider.is_none() {
+        let message = "CUSTOM needs the name of a provider; what the rules are about is denied";
+        spec.refuse("provider", "ProviderMissing", message);
+    } else if effect != Effect::Custom && provider.is_some() {
+        spec.refuse(
+            "provider",
+            "FieldWithoutEffect",
+            "it counts with action CUSTOM alone",
+        );
     }
     let reader = RuleReader {
         place,
-        fails_closed: effect == Effect::Deny,
+        fails_closed: matches!(effect, Effect::Deny | Effect::Custom),
     };
     let rules = reader.rules(spec, "rules", &object.name.to_string());
     Policy {
+        provider: provider.unwrap_or_else(|| "".into()),
         effect: if is_trial { Effect::Audit } else { effect },
         rules,
     }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::{BackendId, Guards, HostPattern, Protocol, Transport};
 
-use super::{destination_rule, names, service_entry};
+use super::{custom, destination_rule, names, service_entry};
 use crate::backend::{self, BackendRef, Unresolved};
 use crate::diagnostic::Effect;
 use crate::fields::Fields;
@@ -126,7 +126,9 @@ impl<'t, 'o> Finder<'t, 'o> {
         let http2 = !self.is_stream && service_port.is_some_and(is_http2);
         let mut reference = target.over_http2(http2).reference;
         reference.variant = variant;
-        let guards = overlay::by_service(self.reader, name, number);
+        let guards = overlay::by_service(self.reader, name, number, &mut |custom| {
+            custom::external(self.reader, custom, &self.backends)
+        });
         self.backends
             .borrow_mut()
             .insert(reference.clone(), Arc::new(spec));

@@ -1,6 +1,6 @@
 //! Kinds that routes read, and kinds that are refused: what their own status says.
 
-use super::{authorization, conditions, destination_rule, security, service_entry, tokens};
+use super::{authorization, conditions, custom, destination_rule, security, service_entry, tokens};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
@@ -40,13 +40,16 @@ pub(super) fn workload_entry(object: &Object, objects: &Objects) -> Translation 
 }
 
 pub(super) fn authorization_policy(object: &Object, objects: &Objects) -> Translation {
-    judge(object, objects, |spec, _| {
+    judge(object, objects, |spec, reader| {
         target(spec);
         let place = authorization::Place {
             is_behind_gateway: false,
             ports: None,
         };
-        authorization::read(object, spec, &place);
+        let policy = authorization::read(object, spec, &place);
+        if policy.effect == authorization::Effect::Custom && !policy.provider.is_empty() {
+            custom::judge(reader, &policy.provider, spec.findings());
+        }
     })
 }
 

@@ -7,6 +7,7 @@ use routing::model::{AccessRule, Authorization, Tokens};
 use serde_json::Value;
 
 use super::authorization::{self, Effect};
+use super::custom::Custom;
 use super::kinds::{AUTHORIZATION_POLICY, REQUEST_AUTHENTICATION};
 use super::{ROOT_NAMESPACE, conditions, is_gateway_label, tokens, values};
 use crate::fields::{Fields, Findings};
@@ -38,13 +39,17 @@ pub(crate) enum Target<'t> {
 pub(crate) struct Asked {
     pub(crate) authorization: Option<Authorization>,
     pub(crate) tokens: Option<Tokens>,
+    /// Who else decides, the provider of the oldest policy first.
+    pub(crate) custom: Vec<Custom>,
 }
 
 /// Everything that is asked of requests for the target.
 pub(crate) fn find(reader: &Reader<'_>, target: &Target<'_>) -> Asked {
+    let (authorization, custom) = authorization(reader, target);
     Asked {
-        authorization: authorization(reader, target),
+        authorization,
         tokens: tokens(reader, target),
+        custom,
     }
 }
 
@@ -128,8 +133,9 @@ fn names(reference: &Value, namespace: &str, target: &Target<'_>) -> bool {
     }
 }
 
-fn authorization(reader: &Reader<'_>, target: &Target<'_>) -> Option<Authorization> {
+fn authorization(reader: &Reader<'_>, target: &Target<'_>) -> (Option<Authorization>, Vec<Custom>) {
     let mut found = Authorization::default();
+    let mut custom: Vec<Custom> = Vec::new();
     for object in policies(reader, &AUTHORIZATION_POLICY, target) {
         let place = match target {
             Target::Gateway { port, .. } => authorization::Place {
@@ -153,10 +159,23 @@ fn authorization(reader: &Reader<'_>, target: &Target<'_>) -> Option<Authorizati
             Effect::Allow => found.allow.get_or_insert_default().extend(policy.rules),
             Effect::Deny => found.deny.extend(policy.rules),
             Effect::Audit => found.audit.extend(policy.rules),
+            // Without a rule it is about nothing.
+            Effect::Custom if policy.rules.is_empty() => {}
+            Effect::Custom => {
+                let known = custom.iter_mut().find(|it| it.provider == policy.provider);
+                match known {
+                    Some(known) => known.rules.extend(policy.rules),
+                    None => custom.push(Custom {
+                        provider: policy.provider,
+                        rules: policy.rules,
+                    }),
+                }
+            }
         }
     }
     let denied = Some(values::plain(403, "RBAC: access denied"));
-    (found != Authorization::default()).then_some(Authorization { denied, ..found })
+    let is_any = found != Authorization::default();
+    (is_any.then_some(Authorization { denied, ..found }), custom)
 }
 
 fn tokens(reader: &Reader<'_>, target: &Target<'_>) -> Option<Tokens> {

@@ -11,7 +11,7 @@ use super::kinds::VIRTUAL_SERVICE;
 use super::matches::Block;
 use super::place::{self, Carries, Place};
 use super::security::Target;
-use super::{conditions, delegate, gateway, http, names, sni, tcp};
+use super::{conditions, custom, delegate, gateway, http, mesh, names, sni, tcp};
 use crate::backend::BackendRef;
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::fields::{Fields, Findings};
@@ -143,7 +143,10 @@ impl Translator<'_, '_> {
             },
             None => Target::Mesh,
         };
-        overlay::of_target(self.finder.reader(), &place.hosts, &target)
+        let reader = self.finder.reader();
+        overlay::of_target(reader, &place.hosts, &target, &mut |custom| {
+            custom::external(reader, custom, &self.finder.backends)
+        })
     }
 
     fn rule(&mut self, rule: &Fields<'_>) {
@@ -319,6 +322,9 @@ impl Translator<'_, '_> {
             action,
         };
         self.policies[at].apply(&mut route);
+        if !place.is_mesh() {
+            route.filters.client = mesh::client(self.finder.reader());
+        }
         route
     }
 }

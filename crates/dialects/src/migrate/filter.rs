@@ -36,6 +36,10 @@ pub(super) fn filters(filters: &Filters, route: &Route, input: &Input) -> Result
         let text = "headers whose values depend on the request have no filter there";
         written.lost.push(text.to_owned());
     }
+    if filters.client.is_some() {
+        let text = "Gateway API has no place for who may say the client's address";
+        written.lost.push(text.to_owned());
+    }
     if let Some(guards) = filters.guards.as_ref().filter(|guards| !guards.is_empty()) {
         let parts = [
             ("fault injection", guards.fault.is_some()),
@@ -46,6 +50,7 @@ pub(super) fn filters(filters: &Filters, route: &Route, input: &Input) -> Result
             ("rate limits", !guards.rate_limits.is_empty()),
             ("circuit breakers", !guards.breakers.is_empty()),
             ("quotas", !guards.quotas.is_empty()),
+            ("adaptive concurrency", guards.concurrency.is_some()),
             ("the limit of the body", guards.max_body.is_some()),
             ("the refusal of upgrades", guards.no_upgrade),
         ];

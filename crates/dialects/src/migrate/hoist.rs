@@ -57,5 +57,6 @@ fn joined(route: &Filters, arm: Filters) -> Filters {
         request_templates: templates(&route.request_templates, arm.request_templates),
         response_templates: templates(&route.response_templates, arm.response_templates),
         guards: arm.guards.or_else(|| route.guards.clone()),
+        client: route.client.clone(),
     }
 }

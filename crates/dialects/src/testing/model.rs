@@ -55,6 +55,12 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}: {value}"))
 }
 
+/// What dialects read of ConfigMaps.
+pub(crate) fn put_config(objects: &mut Objects, name: &Name, document: &Value) {
+    let data = serde_json::from_value(document["data"].clone()).ok();
+    crate::istio::mesh::put(objects, name, data.as_ref()).expect("a mesh configuration");
+}
+
 /// What is a root, in the order of the documents.
 #[derive(Default)]
 struct Roots {
@@ -127,7 +133,8 @@ impl Roots {
             ("serving.knative.dev", "Revision") => {
                 drop(objects.put_revision(&name, Some(read(document))));
             }
-            ("", "Pod" | "ConfigMap" | "Namespace" | "Node") => {}
+            ("", "ConfigMap") => put_config(objects, &name, document),
+            ("", "Pod" | "Namespace" | "Node") => {}
             ("", "Secret") => put_secret(objects, &name, document),
             ("gateway.networking.k8s.io", "GatewayClass") => {
                 let class: GatewayClass = read(document);

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    Abort, Authorization, Breaker, Fault, Guards, KeySource, LimitKey, RateLimit, Respond, Share,
-    TokenPlace, TokenProvider, Tokens,
+    Abort, AdaptiveConcurrency, Authorization, Breaker, Fault, Guards, KeySource, LimitKey, Quota,
+    RateLimit, Respond, Share, TokenPlace, TokenProvider, Tokens,
 };
 
+use super::load;
 use super::read::time;
 use crate::fields::Fields;
 use crate::istio::{authorization, values};
@@ -21,6 +22,8 @@ pub(super) struct Sections {
     fault: Option<Arc<Fault>>,
     tokens: Option<Arc<Tokens>>,
     authorization: Option<Arc<Authorization>>,
+    quota: Option<Arc<Quota>>,
+    concurrency: Option<Arc<AdaptiveConcurrency>>,
 }
 
 impl Sections {
@@ -35,6 +38,8 @@ impl Sections {
             fault: self.fault.or(other.fault),
             tokens: self.tokens.or(other.tokens),
             authorization: self.authorization.or(other.authorization),
+            quota: self.quota.or(other.quota),
+            concurrency: self.concurrency.or(other.concurrency),
         }
     }
 
@@ -45,6 +50,8 @@ impl Sections {
             authorization: self.authorization,
             rate_limits: self.rate_limits.unwrap_or_default(),
             breakers: self.breaker.into_iter().collect(),
+            quotas: self.quota.into_iter().collect(),
+            concurrency: self.concurrency,
             ..Guards::default()
         }
     }
@@ -58,6 +65,7 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Sections {
     });
     let limits: Vec<_> = limits.collect();
     let breaker = spec.object("circuitBreaker");
+    let (quota, concurrency) = (spec.object("quota"), spec.object("adaptiveConcurrency"));
     Sections {
         rate_limits: spec.has("rateLimits").then_some(limits),
         breaker: breaker.and_then(|it| self::breaker(&it, id)).map(Arc::new),
@@ -66,11 +74,13 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Sections {
         authorization: spec
             .object("authorization")
             .map(|it| Arc::new(authorize(&it, policy))),
+        quota: quota.and_then(|it| load::quota(&it, id)).map(Arc::new),
+        concurrency: concurrency.map(|it| Arc::new(load::concurrency(&it, id))),
     }
 }
 
 /// `response`: what is answered in place of the Service.
-fn response(fields: &Fields<'_>, status: u16, body: &str) -> Respond {
+pub(super) fn response(fields: &Fields<'_>, status: u16, body: &str) -> Respond {
     let Some(written) = fields.object("response") else {
         return values::plain(status, body);
     };

@@ -5,16 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    BackendPolicy, Balancer, Cors, HashKey, Limits, Origins, OutlierDetection, Retry, RetryWhen,
-    SlowStart,
+    BackendPolicy, Balancer, ClientSource, Cors, HashKey, Limits, Origins, OutlierDetection, Retry,
+    RetryWhen, SlowStart,
 };
 
+use super::client;
+use super::external::{self, External};
 use super::guards::{self, Sections};
+use super::target::TargetKind;
 use crate::fields::Fields;
 use crate::shared::{headers, retry_on, text};
 
 /// Sections that are about the way of a request to a Service, not about the Service.
-pub(super) const OF_ROUTES: [&str; 3] = ["cors", "timeouts", "retries"];
+pub(super) const OF_ROUTES: [&str; 5] = [
+    "cors",
+    "timeouts",
+    "retries",
+    "externalAuthorization",
+    "clientAddress",
+];
 /// Sections that are about the endpoints of a Service.
 pub(super) const OF_SERVICES: [&str; 4] = [
     "loadBalancer",
@@ -31,10 +40,26 @@ pub(super) struct Said {
     pub(super) request_timeout: Option<Duration>,
     pub(super) try_timeout: Option<Duration>,
     pub(super) retry: Option<Arc<Retry>>,
+    pub(super) external: Option<External>,
+    pub(super) client: Option<Arc<ClientSource>>,
     pub(super) backend: Backend,
 }
 
 impl Said {
+    /// Whether any of it holds on a target of this kind.
+    pub(super) fn is_in_force(&self, kind: TargetKind) -> bool {
+        if kind == TargetKind::Service {
+            return !self.guards.is_empty() || !self.backend.is_empty();
+        }
+        !self.guards.is_empty()
+            || self.cors.is_some()
+            || self.request_timeout.is_some()
+            || self.try_timeout.is_some()
+            || self.retry.is_some()
+            || self.external.is_some()
+            || self.client.is_some()
+    }
+
     /// Its own sections, and those of `other` that it does not have.
     pub(super) fn or(self, other: Self) -> Self {
         let has_times = self.request_timeout.is_some() || self.try_timeout.is_some();
@@ -46,6 +71,8 @@ impl Said {
             request_timeout,
             try_timeout,
             retry: self.retry.or(other.retry),
+            external: self.external.or(other.external),
+            client: self.client.or(other.client),
             backend: self.backend,
         }
     }
@@ -101,8 +128,8 @@ pub(super) fn time(fields: &Fields<'_>, key: &str) -> Option<Duration> {
 /// Reads every section. `policy` is the object's name, `id` says whose buckets they are.
 pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Said {
     spec.ignore("targetRefs");
-    let remedy = "write a filter of type ExternalAuth into the HTTPRoute";
-    spec.unsupported("externalAuthorization", remedy);
+    let asked = spec.object("externalAuthorization");
+    let address = spec.object("clientAddress");
     let times = spec.object("timeouts");
     let limit = |key| times.as_ref().and_then(|times| time(times, key));
     let slow_start = spec.object("slowStart");
@@ -113,6 +140,8 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Said {
         request_timeout: limit("request"),
         try_timeout: limit("perTry"),
         retry: spec.object("retries").map(|it| Arc::new(retry(&it))),
+        external: asked.map(|it| external::read(&it)),
+        client: address.and_then(|it| client::read(&it)),
         backend: Backend {
             balancer: spec.object("loadBalancer").map(|it| balancer(&it)),
             slow_start: slow_start.and_then(|it| {

@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::target::{self, Target, TargetKind};
-use super::{TRAFFIC_POLICY, governing, read};
-use crate::diagnostic::Diagnostic;
+use super::{TRAFFIC_POLICY, governing, read, said};
+use crate::diagnostic::{Diagnostic, Effect};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::gateway_api::RouteKind;
-use crate::objects::{Objects, Reader};
+use crate::objects::{Name, Objects, Reader};
 
 /// Bytes of a condition's message.
 const MOST_TEXT: usize = 4096;
@@ -23,7 +23,16 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
         let spec = Fields::new(object.spec(), "spec".to_owned(), &findings);
         targets.extend(target::read(&spec, &object.name.namespace));
         // For its findings; what it says is asked for by what it is in force on.
-        drop(read::read(&spec, "", ""));
+        let said = read::read(&spec, "", "");
+        if let Some((name, _)) = said.external.and_then(|external| external.service) {
+            let service = Name::new(&object.name.namespace, &name);
+            if reader.service(&service).is_none() {
+                let message = format!("Service {service} does not exist: nobody can be asked");
+                let field = spec.at("externalAuthorization.service");
+                spec.findings()
+                    .say(Effect::Waiting, "ServiceMissing", &field, message);
+            }
+        }
         let is_for = |kind| targets.iter().any(|target| target.kind == kind);
         let for_services = is_for(TargetKind::Service);
         let for_routes = targets
@@ -70,6 +79,7 @@ fn ancestor(
         TargetKind::HttpRoute => reader.has_route(RouteKind::Http, name),
         TargetKind::GrpcRoute => reader.has_route(RouteKind::Grpc, name),
     };
+    let mut partial = None;
     let (status, reason, message) = if let Some(first) = first {
         let kind = target.kind.name();
         let text = format!(
@@ -82,9 +92,30 @@ fn ancestor(
         ("False", "TargetNotFound", text)
     } else if diagnostics.is_empty() {
         ("True", "Accepted", String::new())
+    } else if said(object, target.kind, name).is_in_force(target.kind) {
+        // Gateway API has a condition for it beside Accepted.
+        partial = Some(format!("{}; the rest is in force", told(diagnostics)));
+        ("True", "Accepted", String::new())
     } else {
-        ("False", "Invalid", told(diagnostics))
+        let text = format!("{}; nothing is in force", told(diagnostics));
+        ("False", "Invalid", text)
     };
+    let mut conditions = vec![json!({
+        "type": "Accepted",
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "observedGeneration": object.generation,
+    })];
+    conditions.extend(partial.map(|message| {
+        json!({
+            "type": "PartiallyInvalid",
+            "status": "True",
+            "reason": "UnsupportedValue",
+            "message": message,
+            "observedGeneration": object.generation,
+        })
+    }));
     json!({
         "ancestorRef": {
             "group": target.kind.group(),
@@ -93,13 +124,7 @@ fn ancestor(
             "name": &*name.name,
         },
         "controllerName": api::gateway::CONTROLLER,
-        "conditions": [{
-            "type": "Accepted",
-            "status": status,
-            "reason": reason,
-            "message": message,
-            "observedGeneration": object.generation,
-        }],
+        "conditions": conditions,
     })
 }
 
@@ -115,6 +140,5 @@ fn told(diagnostics: &[Diagnostic]) -> String {
         }
         text.push_str(&format!("{}: {}", one.field, one.message));
     }
-    text.push_str("; the rest is in force");
     text
 }

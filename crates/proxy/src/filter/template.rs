@@ -1,5 +1,8 @@
 //! Header values put together for one request.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
 use routing::RequestView;
 use routing::model::HeaderOps;
 use routing::predicate;
@@ -9,23 +12,41 @@ use crate::connection::Client;
 use crate::downstream::Answer;
 use crate::message::View;
 
+/// Who sent a request.
+pub(crate) struct Sender<'a> {
+    pub(crate) view: View<'a>,
+    pub(crate) client: &'a Client,
+    /// The client's address, if trusted proxies said it.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl Sender<'_> {
+    /// The client's address.
+    pub(crate) fn address(&self) -> Cow<'_, str> {
+        match self.address {
+            None => Cow::Borrowed(&self.client.peer.text),
+            Some(address) => Cow::Owned(address.to_string()),
+        }
+    }
+}
+
 /// The value for a request. What it does not have is left out, and so is what only its answer
 /// will have.
-pub(crate) fn request(parts: &[Part], view: View<'_>, client: &Client) -> String {
+pub(crate) fn request(parts: &[Part], sender: &Sender<'_>) -> String {
     let mut value = String::new();
     for part in parts {
-        write(&mut value, part, view, client);
+        write(&mut value, part, sender);
     }
     value
 }
 
 /// A part of an answer's value as far as the request decides it.
-pub(crate) fn known(part: &Part, view: View<'_>, client: &Client) -> Part {
+pub(crate) fn known(part: &Part, sender: &Sender<'_>) -> Part {
     match part {
         Part::Response(name) => Part::Response(name.clone()),
         other => {
             let mut text = String::new();
-            write(&mut text, other, view, client);
+            write(&mut text, other, sender);
             Part::Text(text.into())
         }
     }
@@ -48,7 +69,8 @@ pub(crate) fn answer(parts: &[Part], answer: &Answer<'_>) -> String {
 }
 
 /// Appends one part.
-fn write(value: &mut String, part: &Part, view: View<'_>, client: &Client) {
+fn write(value: &mut String, part: &Part, sender: &Sender<'_>) {
+    let Sender { view, client, .. } = *sender;
     let scheme = || {
         if client.peer.is_secure {
             "https"
@@ -69,7 +91,7 @@ fn write(value: &mut String, part: &Part, view: View<'_>, client: &Client) {
             }
         },
         Part::Response(_) => {}
-        Part::RemoteAddress => value.push_str(&client.peer.text),
+        Part::RemoteAddress => value.push_str(&sender.address()),
         Part::Protocol => value.push_str(view.protocol()),
         Part::Host => value.push_str(&predicate::host(&view)),
         Part::Path => value.push_str(view.target()),

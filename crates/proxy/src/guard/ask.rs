@@ -36,8 +36,37 @@ pub(crate) async fn exchange(
     to_head: bool,
     bounds: Bounds,
 ) -> io::Result<Answer> {
-    stream.write_all(request).await?;
-    stream.flush().await?;
+    /// A socket's buffer takes so much at once, even if nobody reads it.
+    const SMALL: usize = 16 * 1024;
+    if request.len() <= SMALL {
+        stream.write_all(request).await?;
+        stream.flush().await?;
+        return answer(stream, to_head, bounds).await;
+    }
+    // A server may answer before it has read everything, and not read on.
+    let (mut read, mut write) = tokio::io::split(stream);
+    let sending = async {
+        write.write_all(request).await?;
+        write.flush().await
+    };
+    let mut sending = std::pin::pin!(sending);
+    let mut answering = std::pin::pin!(answer(&mut read, to_head, bounds));
+    let (sent, answer) = tokio::select! {
+        biased;
+        answer = &mut answering => (false, answer?),
+        sent = &mut sending => (sent.is_ok(), answering.await?),
+    };
+    Ok(Answer {
+        is_reusable: answer.is_reusable && sent,
+        ..answer
+    })
+}
+
+async fn answer(
+    stream: &mut (impl AsyncRead + Unpin),
+    to_head: bool,
+    bounds: Bounds,
+) -> io::Result<Answer> {
     let mut bytes = Vec::new();
     let mut head = ResponseHead::default();
     loop {

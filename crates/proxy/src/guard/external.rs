@@ -1,4 +1,5 @@
-//! Another service decides: it is asked with the head of a request, and what it answers counts.
+//! Another service decides: it is asked with the head of a request, and with its body where the
+//! route says so, and what it answers counts.
 //!
 //! When it cannot be asked, the route says whether requests pass.
 
@@ -13,6 +14,7 @@ use routing::model::{AuthorizationProtocol, ExternalAuthorization};
 use routing::{RequestView, Snapshot};
 
 use super::{Held, Kind, Passage, Refusal};
+use crate::held::Held as HeldBody;
 use crate::seen::Seen;
 use crate::worker::Worker;
 
@@ -31,7 +33,13 @@ struct Question {
     port: u16,
     /// Lower-case names.
     headers: Vec<(String, String)>,
+    /// What the service sees of the body.
+    body: Vec<u8>,
+    as_bytes: bool,
 }
+
+/// Tells the service whether it sees all of the body.
+const PARTIAL: &str = "x-envoy-auth-partial-body";
 
 /// What the service says.
 #[derive(Debug, Default)]
@@ -66,8 +74,8 @@ pub(super) async fn check(
             .backend(&external.backend)
             .ok_or_else(|| format!("backend {} is not known", external.backend))?;
         match &external.protocol {
-            AuthorizationProtocol::Http { path_prefix } => {
-                http::ask(worker, backend, external, path_prefix, &question).await
+            AuthorizationProtocol::Http { .. } | AuthorizationProtocol::HttpAt { .. } => {
+                http::ask(worker, backend, external, &question).await
             }
             AuthorizationProtocol::Grpc => grpc::ask(worker, backend, external, &question).await,
         }
@@ -102,10 +110,15 @@ pub(super) async fn check(
 /// A question that was put together.
 pub(super) struct Asking(Question);
 
-/// Takes from a request what the service is told.
-pub(super) fn question(external: &ExternalAuthorization, seen: &Seen<'_>) -> Asking {
-    let is_http = matches!(external.protocol, AuthorizationProtocol::Http { .. });
-    let only_login = is_http && external.request_headers.is_empty();
+/// Takes from a request what the service is told; `held` is what was read of its body.
+pub(super) fn question(
+    external: &ExternalAuthorization,
+    seen: &Seen<'_>,
+    held: Option<&HeldBody>,
+) -> Asking {
+    let lists_all = matches!(external.protocol, AuthorizationProtocol::Grpc);
+    let is_own = matches!(external.protocol, AuthorizationProtocol::HttpAt { .. });
+    let only_login = !lists_all && !is_own && external.request_headers.is_empty();
     let mut names: Vec<&str> = external
         .request_headers
         .iter()
@@ -121,11 +134,20 @@ pub(super) fn question(external: &ExternalAuthorization, seen: &Seen<'_>) -> Ask
             String::from_utf8_lossy(&value).into_owned(),
         ))
     };
-    let headers = if names.is_empty() {
+    let mut headers = if names.is_empty() && lists_all {
         seen.fields()
     } else {
         names.into_iter().filter_map(value).collect()
     };
+    let mut body = Vec::new();
+    if let (Some(asked), Some(held)) = (&external.body, held) {
+        let most = held.bytes.len().min(asked.most as usize);
+        body.extend_from_slice(&held.bytes[..most]);
+        let is_partial = !held.is_whole || most < held.bytes.len();
+        // Not what the client says of it.
+        headers.retain(|(name, _): &(String, String)| name != PARTIAL);
+        headers.push((PARTIAL.to_owned(), is_partial.to_string()));
+    }
     Asking(Question {
         method: RequestView::method(seen).to_owned(),
         target: seen.view.target().to_owned(),
@@ -136,9 +158,14 @@ pub(super) fn question(external: &ExternalAuthorization, seen: &Seen<'_>) -> Ask
             "http"
         },
         protocol: seen.view.protocol(),
-        peer: seen.client.peer.text.clone(),
+        peer: match seen.address {
+            None => seen.client.peer.text.clone(),
+            Some(address) => address.to_string(),
+        },
         port: seen.client.entry.port,
         headers,
+        body,
+        as_bytes: external.body.is_some_and(|body| body.as_bytes),
     })
 }
 

@@ -19,12 +19,13 @@ pub(crate) enum Kind {
     RateLimit,
     Breaker,
     Quota,
+    Concurrency,
     Body,
     Upgrade,
 }
 
 impl Kind {
-    pub(crate) const COUNT: usize = 10;
+    pub(crate) const COUNT: usize = 11;
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Fault,
         Self::Token,
@@ -34,6 +35,7 @@ impl Kind {
         Self::RateLimit,
         Self::Breaker,
         Self::Quota,
+        Self::Concurrency,
         Self::Body,
         Self::Upgrade,
     ];
@@ -49,6 +51,7 @@ impl Kind {
             Self::RateLimit => "rate-limit",
             Self::Breaker => "breaker",
             Self::Quota => "quota",
+            Self::Concurrency => "concurrency",
             Self::Body => "body-too-large",
             Self::Upgrade => "upgrade",
         }

@@ -13,6 +13,7 @@ use policy::BreakerRule;
 use routing::model::{self, Guards, KeySource};
 use tokio::time::Instant;
 
+use super::concurrency::ConcurrencyState;
 use super::limit::LimitState;
 use super::quota::QuotaState;
 use super::token::source::KeyState;
@@ -26,6 +27,8 @@ pub(crate) struct Registry {
     start: Instant,
     maps: Mutex<Maps>,
     pub(super) logins: super::credential::Logins,
+    /// Bodies that are read before their requests are forwarded.
+    pub(super) bodies: Arc<crate::held::Account>,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +36,7 @@ struct Maps {
     limits: Map<Arc<str>, LimitState>,
     breakers: Map<Arc<str>, Circuit>,
     quotas: Map<Arc<str>, QuotaState>,
+    concurrency: Map<Arc<str>, ConcurrencyState>,
     keys: Map<KeySource, KeyState>,
 }
 
@@ -59,6 +63,7 @@ pub(super) struct States {
     pub(super) limits: Vec<Arc<LimitState>>,
     pub(super) breakers: Vec<Arc<BreakerState>>,
     pub(super) quotas: Vec<Arc<QuotaState>>,
+    pub(super) concurrency: Option<Arc<ConcurrencyState>>,
     pub(super) keys: Vec<Arc<KeyState>>,
 }
 
@@ -88,6 +93,7 @@ impl Default for Registry {
             start: Instant::now(),
             maps: Mutex::default(),
             logins: super::credential::Logins::default(),
+            bodies: Arc::default(),
         }
     }
 }
@@ -133,6 +139,11 @@ impl Registry {
             maps.quotas.get(&quota.id, || QuotaState::new(quota), idle)
         });
         let quotas = quotas.collect();
+        let concurrency = guards.concurrency.as_ref().map(|limit| {
+            let idle = |state: &ConcurrencyState| state.is_idle(now);
+            let make = || ConcurrencyState::new(limit, now);
+            maps.concurrency.get(&limit.id, make, idle)
+        });
         let providers = guards.tokens.iter().flat_map(|tokens| &tokens.providers);
         let keys = providers.map(|provider| {
             // Keys are fetched again whenever somebody wants them.
@@ -144,6 +155,7 @@ impl Registry {
             limits,
             breakers,
             quotas,
+            concurrency,
         }
     }
 
@@ -152,7 +164,8 @@ impl Registry {
     pub(crate) fn len(&self) -> usize {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         let (limits, breakers) = (maps.limits.entries.len(), maps.breakers.entries.len());
-        limits + breakers + maps.quotas.entries.len() + maps.keys.entries.len()
+        let concurrency = maps.concurrency.entries.len();
+        limits + breakers + concurrency + maps.quotas.entries.len() + maps.keys.entries.len()
     }
 }
 

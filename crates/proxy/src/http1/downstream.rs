@@ -11,8 +11,9 @@ use crate::date;
 use crate::downstream::{Answer, Downstream, Reply, Responder};
 use crate::failure::reason;
 use crate::filter::answer::AnswerEdits;
+use crate::held::{Held, HoldError, Holding, Room};
 use crate::http2::frame::Reason;
-use crate::message::{Chunk, Sink, SinkError, Source as _, View};
+use crate::message::{Chunk, Sink, SinkError, Source as _, SourceError, View};
 use crate::timeout::Deadlines;
 use crate::upgrade;
 use crate::upstream::send::Http1Upstream;
@@ -21,7 +22,7 @@ use crate::worker::Worker;
 /// See the module.
 pub(crate) struct Http1Downstream<'c, 's> {
     head: &'c RequestHead,
-    body: &'c mut Http1Source<'s>,
+    body: Holding<&'c mut Http1Source<'s>>,
     pub(crate) responder: Http1Responder<'c, 's>,
 }
 
@@ -60,20 +61,23 @@ impl<'c, 's> Http1Downstream<'c, 's> {
         };
         Self {
             head,
-            body,
+            body: Holding::new(body),
             responder,
         }
     }
 }
 
 impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
-    type Body = Http1Source<'s>;
+    type Body = Holding<&'c mut Http1Source<'s>>;
     type Responder = Http1Responder<'c, 's>;
 
     fn view(&self) -> View<'_> {
         View {
             head: self.head,
-            bytes: self.body.buffer.filled(),
+            bytes: match &self.body.held {
+                None => self.body.source.buffer.filled(),
+                Some(held) => &held.head,
+            },
         }
     }
 
@@ -86,11 +90,31 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
     }
 
     fn begin_body(&mut self) {
-        self.body.begin_body(self.head.len, self.head.framing);
+        if self.body.held.is_none() {
+            let source = &mut self.body.source;
+            source.begin_body(self.head.len, self.head.framing);
+        }
+    }
+
+    async fn hold_body(&mut self, most: usize, room: &Room<'_>) -> Result<(), HoldError> {
+        if self.body.held.is_none() {
+            let head = self.body.source.buffer.filled()[..self.head.len].to_vec();
+            self.begin_body();
+            self.body.held.get_or_insert_default().head = head;
+            if !self.body.source.has_input() {
+                let told = self.responder.proceed().await;
+                told.map_err(|_| HoldError::Source(SourceError::Gone))?;
+            }
+        }
+        self.body.hold(most, room).await
+    }
+
+    fn held(&self) -> Option<&Held> {
+        self.body.held.as_deref()
     }
 
     fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder) {
-        (self.body, &mut self.responder)
+        (&mut self.body, &mut self.responder)
     }
 
     async fn gone(&mut self) {
@@ -98,7 +122,9 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
     }
 
     async fn reply(&mut self, reply: Reply) {
-        self.responder.reply(reply, self.body.is_done()).await;
+        self.responder
+            .reply(reply, self.body.source.is_done())
+            .await;
     }
 
     fn abort(&mut self, _reason: Reason) {
@@ -124,9 +150,9 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
         );
         answers.source.begin_body(answers.head.len, Framing::Close);
         self.responder.sink.flush().await?;
-        self.body.begin_body(0, Framing::Close);
+        self.body.source.begin_body(0, Framing::Close);
         upgrade::copy_both(
-            (self.body, self.responder.sink),
+            (self.body.source, self.responder.sink),
             (&mut answers.source, &mut upstream.sink),
             deadlines,
         )
@@ -145,6 +171,21 @@ impl Http1Responder<'_, '_> {
             (true, Version::Http10) => Connection::KeepAlive,
         };
         (framing, connection)
+    }
+
+    /// Tells a client that waits for it to send its body (RFC 9110 §10.1.1).
+    async fn proceed(&mut self) -> Result<(), SinkError> {
+        if !self.expects_continue || self.version == Version::Http10 {
+            return Ok(());
+        }
+        self.expects_continue = false;
+        let out = &mut self.sink.out;
+        out.clear();
+        out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        let before = self.sink.written;
+        let flushed = self.sink.flush().await;
+        self.mark += self.sink.written - before;
+        flushed
     }
 
     async fn reply(&mut self, reply: Reply, request_complete: bool) {

@@ -10,10 +10,11 @@ use super::{encode, hpack};
 use crate::date;
 use crate::downstream::{Answer, Downstream, Reply, Responder};
 use crate::filter::answer::AnswerEdits;
+use crate::held::{Held, HoldError, Holding, Room};
 use crate::http1::body::Framing;
 use crate::http1::edit::number;
 use crate::http1::head::RequestHead;
-use crate::message::{Chunk, Sink, SinkError, View};
+use crate::message::{Chunk, Sink, SinkError, Source as _, SourceError, View};
 use crate::timeout::Deadlines;
 use crate::upstream::send::Http1Upstream;
 use crate::worker::Worker;
@@ -22,7 +23,7 @@ use crate::worker::Worker;
 pub(crate) struct Http2Downstream<'w> {
     head: &'w RequestHead,
     bytes: &'w [u8],
-    body: Http2Source,
+    body: Holding<Http2Source>,
     responder: Http2Responder<'w>,
 }
 
@@ -50,7 +51,10 @@ impl<'w> Http2Downstream<'w> {
         Self {
             head,
             bytes,
-            body: Http2Source::new(Rc::clone(&place), head.framing == Framing::None),
+            body: Holding::new(Http2Source::new(
+                Rc::clone(&place),
+                head.framing == Framing::None,
+            )),
             responder: Http2Responder {
                 worker,
                 place,
@@ -64,7 +68,7 @@ impl<'w> Http2Downstream<'w> {
 }
 
 impl<'w> Downstream for Http2Downstream<'w> {
-    type Body = Http2Source;
+    type Body = Holding<Http2Source>;
     type Responder = Http2Responder<'w>;
 
     fn view(&self) -> View<'_> {
@@ -83,6 +87,20 @@ impl<'w> Downstream for Http2Downstream<'w> {
     }
 
     fn begin_body(&mut self) {}
+
+    async fn hold_body(&mut self, most: usize, room: &Room<'_>) -> Result<(), HoldError> {
+        let waits = self.view().field("expect");
+        let waits = waits.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+        if waits && self.body.held.is_none() && !self.body.source.has_input() {
+            let told = self.responder.proceed();
+            told.map_err(|_| HoldError::Source(SourceError::Gone))?;
+        }
+        self.body.hold(most, room).await
+    }
+
+    fn held(&self) -> Option<&Held> {
+        self.body.held.as_deref()
+    }
 
     fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder) {
         (&mut self.body, &mut self.responder)
@@ -119,6 +137,14 @@ impl Http2Responder<'_> {
         core.borrow_mut().send_head(*id, self.block, ends)?;
         self.sink = Some(Http2Sink::new(Rc::clone(&self.place), ends));
         Ok(())
+    }
+
+    /// Tells a client that waits for it to send its body.
+    fn proceed(&mut self) -> Result<(), SinkError> {
+        self.block.clear();
+        hpack::write_status(self.block, 100);
+        let Place { core, id } = &*self.place;
+        Ok(core.borrow_mut().send_head(*id, self.block, false)?)
     }
 
     async fn reply(&mut self, reply: Reply) -> Result<(), SinkError> {

@@ -1,5 +1,6 @@
 //! Guards as clients meet them: who is refused, with which answer, and what of it lasts.
 
+mod clients;
 mod credentials;
 mod external;
 mod tokens;

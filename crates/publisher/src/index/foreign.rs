@@ -12,7 +12,7 @@ use std::sync::Arc;
 use dialects::backend::BackendRef;
 use dialects::foreign::{BackendSpec, Kind, Object, Translation};
 use dialects::{Dependency, Diagnostic, Effect, Name, migrate};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{Bind, BindId, Origin, Route, RouteId, Stream, StreamId};
 use routing::{BindKey, Snapshot, Visibility};
@@ -355,6 +355,22 @@ impl Index {
         if self.readers.contains_key(&dependency) {
             let changed = self.objects.put_dns(host, Some(addresses));
             self.mark(changed);
+        }
+    }
+
+    /// Takes in the configuration of the mesh, if this ConfigMap is that.
+    pub(super) fn put_mesh_config(&mut self, name: &Name, map: Option<&ConfigMap>) {
+        let data = map.and_then(|map| map.data.as_ref());
+        match dialects::istio::mesh::put(&mut self.objects, name, data) {
+            Ok(changed) => self.mark(changed),
+            Err(why) => {
+                let config = name.to_string();
+                tracing::error!(
+                    config,
+                    why,
+                    "key mesh cannot be read; what it said before holds"
+                );
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{BackendId, Guards, HeaderOps, Respond};
+use super::{BackendId, Guards, HeaderOps, Network, Respond};
 
 /// Changes and limits of a route, or of one arm of its split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -37,6 +37,37 @@ pub struct Filters {
     /// What is asked of a request before it is forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guards: Option<Arc<Guards>>,
+    /// Who may say the client's address. Of a route, not of an arm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<Arc<ClientSource>>,
+}
+
+/// Where the client's address is, if proxies are in front of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct ClientSource {
+    pub place: ClientPlace,
+    pub trust: TrustedProxies,
+}
+
+/// A list of addresses, separated by commas; each proxy adds to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum ClientPlace {
+    /// Lower case.
+    Header(Arc<str>),
+    Query(Arc<str>),
+}
+
+/// Which proxies are believed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum TrustedProxies {
+    /// So many in front of the gateway: the client's is the address so many places from the end.
+    Hops(u32),
+    /// Those in these networks; an empty list trusts everybody. The last address counts, or, if
+    /// `is_recursive`, the last one that is not in the networks itself.
+    Networks {
+        networks: Arc<[Network]>,
+        is_recursive: bool,
+    },
 }
 
 impl Filters {

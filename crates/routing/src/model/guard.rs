@@ -11,7 +11,7 @@ use super::{BackendId, Predicate, Respond, Share};
 
 /// Everything that may hold a request back. Order: faults, CORS (in [`Filters`](super::Filters)),
 /// networks, tokens, authorization, credentials, external authorization, rate limits, breakers,
-/// quotas.
+/// quotas, adaptive concurrency.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Guards {
     pub fault: Option<Arc<Fault>>,
@@ -24,6 +24,8 @@ pub struct Guards {
     pub rate_limits: Vec<Arc<RateLimit>>,
     pub breakers: Vec<Arc<Breaker>>,
     pub quotas: Vec<Arc<Quota>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Arc<AdaptiveConcurrency>>,
     /// The most bytes of a request's body; more is answered 413.
     pub max_body: Option<u64>,
     /// Requests to change the protocol are answered 403.
@@ -127,6 +129,31 @@ pub struct Workload {
     pub tokens: f64,
     /// Longest wait; `None` until the request's own end.
     pub queue_timeout: Option<Duration>,
+}
+
+/// A limit on requests in flight that follows how long they take: Envoy's gradient controller.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AdaptiveConcurrency {
+    /// As for [`RateLimit::id`].
+    pub id: Arc<str>,
+    /// Which of a window's durations stands for it, `0.0..=1.0`.
+    pub percentile: f64,
+    /// Highest limit.
+    pub max: u32,
+    /// Length of a window.
+    pub update: Duration,
+    /// Between two measurements of how long requests take at least.
+    pub interval: Duration,
+    /// The interval is longer by up to this share of it, by chance.
+    pub jitter: f64,
+    /// Requests that a measurement takes.
+    pub requests: u32,
+    /// Lowest limit, and the one during a measurement.
+    pub min: u32,
+    /// Requests may take longer than the least by this share without the limit falling.
+    pub buffer: f64,
+    /// The answer over the limit.
+    pub respond: Respond,
 }
 
 /// Which tokens are verified and what of them is passed on.
@@ -278,6 +305,20 @@ pub struct ExternalAuthorization {
     pub when: Vec<Vec<Predicate>>,
     /// Context for the service (gRPC), or headers (HTTP).
     pub context: Vec<(Arc<str>, Arc<str>)>,
+    /// The body goes along; without it the service sees the head alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<AskedBody>,
+}
+
+/// How much of a request's body another service sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct AskedBody {
+    /// Bytes that are waited for, at most.
+    pub most: u32,
+    /// The service sees the beginning of a longer body; otherwise that is answered 413.
+    pub partial: bool,
+    /// As bytes in the gRPC message, not as text.
+    pub as_bytes: bool,
 }
 
 /// How the service is asked.
@@ -287,4 +328,12 @@ pub enum AuthorizationProtocol {
     Grpc,
     /// The request's head to `path_prefix` and its own path; 2xx allows.
     Http { path_prefix: Arc<str> },
+    /// The service's own method, host and path; those of the request are in `x-forwarded-method`,
+    /// `-proto`, `-host`, `-uri` and `-for`. 2xx allows.
+    HttpAt {
+        method: Arc<str>,
+        host: Arc<str>,
+        /// With the query.
+        target: Arc<str>,
+    },
 }

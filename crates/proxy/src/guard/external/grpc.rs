@@ -134,8 +134,14 @@ async fn call(client: SendRequest<Bytes>, message: &Bytes) -> Result<Vec<u8>, Fa
     headers.insert("te", HeaderValue::from_static("trailers"));
     let mut client = client.ready().await.map_err(lost)?;
     let (response, mut stream) = client.send_request(request, false).map_err(lost)?;
-    send(&mut stream, message.clone()).await.map_err(lost)?;
-    let response = response.await.map_err(lost)?;
+    let mut response = std::pin::pin!(response);
+    // A server may answer before it has read everything, and not read on.
+    let response = tokio::select! {
+        biased;
+        response = &mut response => response,
+        _sent = send(&mut stream, message.clone()) => response.await,
+    };
+    let response = response.map_err(lost)?;
     let failed = |why: String| Failed::Answer(why);
     if response.status() != http::StatusCode::OK {
         return Err(failed(format!(

@@ -1,11 +1,12 @@
-//! The question as an HTTP request: the head of the one that is asked about, without its body. A
+//! The question as an HTTP request: the head of the one that is asked about, and what of its body
+//! the service sees. A
 //! 2xx allows, a 5xx is a failure of the service, anything else is the answer to the client.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use routing::Backend;
-use routing::model::ExternalAuthorization;
+use routing::model::{AuthorizationProtocol, ExternalAuthorization};
 
 use super::{Question, Refused, Verdict};
 use crate::backend;
@@ -24,14 +25,13 @@ pub(super) async fn ask(
     worker: &Rc<Worker>,
     backend: &Arc<Backend>,
     external: &ExternalAuthorization,
-    path_prefix: &str,
     question: &Question,
 ) -> Result<Verdict, String> {
-    let request = head(external, path_prefix, question);
-    let mut answer = once(worker, backend, &request, question, Freshness::Checked).await;
+    let (request, to_head) = message(external, question);
+    let mut answer = once(worker, backend, &request, to_head, Freshness::Checked).await;
     if let Err(Failed { is_stale: true, .. }) = answer {
         // Its server was just closing the connection.
-        answer = once(worker, backend, &request, question, Freshness::Fresh).await;
+        answer = once(worker, backend, &request, to_head, Freshness::Fresh).await;
     }
     let answer = answer.map_err(|failed| failed.why)?;
     match answer.status {
@@ -50,7 +50,7 @@ async fn once(
     worker: &Rc<Worker>,
     backend: &Arc<Backend>,
     request: &[u8],
-    question: &Question,
+    to_head: bool,
     freshness: Freshness,
 ) -> Result<Answer, Failed> {
     let failed = |is_stale, why: String| Failed { is_stale, why };
@@ -64,7 +64,6 @@ async fn once(
         head: worker.limits.head_bytes,
         body: LARGEST,
     };
-    let to_head = question.method == "HEAD";
     let asking = ask::exchange(&mut connection.stream, request, to_head, bounds);
     match rare(asking).await {
         Ok(answer) => {
@@ -78,11 +77,43 @@ async fn once(
     }
 }
 
-fn head(external: &ExternalAuthorization, path_prefix: &str, question: &Question) -> Vec<u8> {
-    let mut head = format!(
-        "{} {path_prefix}{} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n",
-        question.method, question.target, question.host
-    );
+/// The request, and whether it is HEAD.
+fn message(external: &ExternalAuthorization, question: &Question) -> (Vec<u8>, bool) {
+    let Question {
+        method,
+        target,
+        host,
+        body,
+        ..
+    } = question;
+    let length = body.len();
+    let (mut head, to_head) = match &external.protocol {
+        AuthorizationProtocol::HttpAt {
+            method: own,
+            host: service,
+            target: place,
+        } => {
+            let head = format!(
+                "{own} {place} HTTP/1.1\r\nHost: {service}\r\nContent-Length: {length}\r\n\
+                 X-Forwarded-Proto: {}\r\nX-Forwarded-Method: {method}\r\n\
+                 X-Forwarded-Host: {host}\r\nX-Forwarded-Uri: {target}\r\n\
+                 X-Forwarded-For: {}\r\n",
+                question.scheme, question.peer
+            );
+            (head, &**own == "HEAD")
+        }
+        other => {
+            let prefix = match other {
+                AuthorizationProtocol::Http { path_prefix } => &**path_prefix,
+                _ => "",
+            };
+            let head = format!(
+                "{method} {prefix}{target} HTTP/1.1\r\nHost: {host}\r\n\
+                 Content-Length: {length}\r\n"
+            );
+            (head, method == "HEAD")
+        }
+    };
     let context = external.context.iter();
     let context = context.map(|(name, value)| (&**name, &**value));
     let headers = question.headers.iter();
@@ -95,7 +126,9 @@ fn head(external: &ExternalAuthorization, path_prefix: &str, question: &Question
         }
     }
     head.push_str("\r\n");
-    head.into_bytes()
+    let mut message = head.into_bytes();
+    message.extend_from_slice(body);
+    (message, to_head)
 }
 
 fn allowed(external: &ExternalAuthorization, answer: &Answer) -> Verdict {
@@ -132,7 +165,11 @@ fn refused(external: &ExternalAuthorization, answer: Answer) -> Verdict {
     let passes = |name: &str| {
         let mut names = external.client_headers.iter();
         let is_always = ALWAYS.iter().any(|known| known.eq_ignore_ascii_case(name));
-        is_always || names.any(|known| known.eq_ignore_ascii_case(name))
+        is_always
+            || names.any(|known| match &**known {
+                "*" => !is_about_itself(name),
+                known => known.eq_ignore_ascii_case(name),
+            })
     };
     let mut headers = answer.headers;
     headers.retain(|(name, _)| !is_framing(name.as_bytes()) && passes(name));

@@ -73,7 +73,13 @@ pub(super) fn request<'c>(
     http.text(5, &question.host);
     http.text(6, question.scheme);
     // Without a body its size is not known.
+    http.number(9, question.body.len() as u64);
     http.text(10, question.protocol);
+    match question.as_bytes {
+        _ if question.body.is_empty() => {}
+        true => http.bytes(12, &question.body),
+        false => http.text(11, &utf8(&question.body)),
+    }
     let mut stamp = Message::default();
     stamp.number(1, time.as_secs());
     stamp.number(2, u64::from(time.subsec_nanos()));
@@ -90,6 +96,16 @@ pub(super) fn request<'c>(
     let mut request = Message::default();
     request.message(1, &attributes);
     request.0
+}
+
+/// What is no text is replaced, byte by byte, as Envoy does: a message with it would be refused.
+fn utf8(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        out.extend(chunk.invalid().iter().map(|_| '!'));
+    }
+    out
 }
 
 fn peer(address: &str, port: u16) -> Message {

@@ -21,6 +21,7 @@ fn external(protocol: AuthorizationProtocol) -> ExternalAuthorization {
         client_headers: vec!["x-why".into()],
         when: Vec::new(),
         context: vec![("x-context".into(), "c".into())],
+        body: None,
     }
 }
 
@@ -196,4 +197,173 @@ async fn a_service_over_grpc_allows_and_refuses() {
     assert_eq!((answer.status(), answer.text()), (401, "no".into()));
     let gateway = with(&server, dead().await, Protocol::H2c, guards).await;
     assert_eq!(statuses(&gateway, &[shown("any")]).await, [503]);
+}
+
+/// Allows bodies that begin with `good`, and passes on what it was asked.
+async fn reader() -> RawServer {
+    RawServer::start(|mut stream| async move {
+        while let Some(asked) = stream.read_message(Body::Request).await {
+            let body = asked.text();
+            let partial = asked.header("x-envoy-auth-partial-body").unwrap_or("none");
+            let answer = if body.starts_with("good") {
+                let (length, start) = (body.len(), asked.start.replace(' ', "_"));
+                format!(
+                    "HTTP/1.1 200 OK\r\nX-User: {start}|{length}|{partial}\r\n\
+                     Content-Length: 0\r\n\r\n"
+                )
+            } else {
+                "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n".to_owned()
+            };
+            stream.send(answer).await;
+        }
+    })
+    .await
+}
+
+/// Answers with the head, `x-user` of it, and the length of the body.
+async fn measuring() -> RawServer {
+    RawServer::start(|mut stream| async move {
+        while let Some(message) = stream.read_message(Body::Request).await {
+            let user = message.header("x-user").unwrap_or("none");
+            let expect = message.header("expect").unwrap_or("none");
+            let body = format!("{user} {} {expect}", message.body.len());
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            stream.send(head + &body).await;
+        }
+    })
+    .await
+}
+
+fn with_body(most: u32, partial: bool) -> ExternalAuthorization {
+    ExternalAuthorization {
+        body: Some(routing::model::AskedBody {
+            most,
+            partial,
+            as_bytes: false,
+        }),
+        ..over_http()
+    }
+}
+
+fn post(body: &str, headers: &str) -> String {
+    let length = body.len();
+    format!("POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+}
+
+#[tokio::test]
+async fn the_service_sees_the_body_and_the_backend_gets_all_of_it() {
+    let (server, authorizer) = (measuring().await, reader().await);
+    let guards = asking(with_body(16, false));
+    let gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    let answer = ask(gateway.address, post("good bytes", "")).await;
+    let seen = "POST_/check/p_HTTP/1.1|10|false 10 none";
+    assert_eq!((answer.status(), answer.text()), (200, seen.into()));
+    let chunked = "POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   4\r\ngood\r\n3\r\n by\r\n0\r\n\r\n";
+    let answer = ask(gateway.address, chunked).await;
+    let seen = "POST_/check/p_HTTP/1.1|7|false 7 none";
+    assert_eq!((answer.status(), answer.text()), (200, seen.into()));
+    let requests = [
+        post("bad bytes", ""),
+        post("good, but far too many", ""),
+        "POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+         12\r\ngood, but too many\r\n0\r\n\r\n"
+            .to_owned(),
+        get("/p", ""),
+    ];
+    // Without a body the service is asked all the same.
+    assert_eq!(statuses(&gateway, &requests).await, [403, 413, 413, 403]);
+}
+
+#[tokio::test]
+async fn of_a_long_body_the_service_sees_the_beginning_where_the_route_says_so() {
+    let (server, authorizer) = (measuring().await, reader().await);
+    let guards = asking(with_body(8, true));
+    let gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    let long = format!("good{}", "x".repeat(300_000));
+    for body in ["good", "good1234", long.as_str()] {
+        let answer = ask(gateway.address, post(body, "")).await;
+        let (shown, partial) = (body.len().min(8), body.len() > 8);
+        let length = body.len();
+        let seen = format!("POST_/check/p_HTTP/1.1|{shown}|{partial} {length} none");
+        assert_eq!((answer.status(), answer.text()), (200, seen));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_go_on_is_told_so_and_the_backend_is_not_asked_again() {
+    let (server, authorizer) = (measuring().await, reader().await);
+    let guards = asking(with_body(16, false));
+    let gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    let mut client = RawStream::connect(gateway.address).await;
+    let head = "POST /p HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n";
+    client.send(head).await;
+    let interim = client
+        .read_message(Body::AnswerToHead)
+        .await
+        .expect("an answer");
+    assert!(interim.start.contains("100"), "{}", interim.start);
+    client.send("good").await;
+    let answer = client.read_message(Body::Answer).await.expect("an answer");
+    let seen = "POST_/check/p_HTTP/1.1|4|false 4 none";
+    assert_eq!((answer.status(), answer.text()), (200, seen.into()));
+    // What is too long is refused before it is sent.
+    let long = "POST /p HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 99\r\n\r\n";
+    client.send(long).await;
+    let answer = client.read_message(Body::Answer).await.expect("an answer");
+    assert_eq!(answer.status(), 413);
+}
+
+#[tokio::test]
+async fn a_service_that_answers_before_it_has_read_everything_is_heard() {
+    let server = measuring().await;
+    let authorizer = RawServer::start(|mut stream| async move {
+        stream.read_message(Body::AnswerToHead).await;
+        let refusal = "HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        stream.send(refusal).await;
+        // It neither reads on nor goes away.
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let guards = asking(with_body(64 << 20, false));
+    let gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    let long = "x".repeat(8 << 20);
+    assert_eq!(statuses(&gateway, &[post(&long, "")]).await, [401]);
+}
+
+#[tokio::test]
+async fn a_service_at_a_place_of_its_own_is_asked_there() {
+    let server = RawServer::echoing().await;
+    let authorizer = RawServer::start(|mut stream| async move {
+        while let Some(asked) = stream.read_message(Body::Request).await {
+            let told = ["method", "proto", "host", "uri", "for"].map(|name| {
+                let name = format!("x-forwarded-{name}");
+                asked.header(&name).unwrap_or("none").to_owned()
+            });
+            let (told, host) = (told.join(","), asked.header("host").unwrap_or("none"));
+            let start = asked.start.replace(' ', "_");
+            let length = asked.body.len();
+            stream
+                .send(format!(
+                    "HTTP/1.1 200 OK\r\nX-User: {start} {host} {told} {length}\r\n\
+                     Content-Length: 0\r\n\r\n"
+                ))
+                .await;
+        }
+    })
+    .await;
+    let mut external = external(AuthorizationProtocol::HttpAt {
+        method: "GET".into(),
+        host: "auth.example:81".into(),
+        target: "/verify?strict=1".into(),
+    });
+    external.request_headers.clear();
+    let guards = asking(external);
+    let gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    let answer = ask(gateway.address, post("body", "Authorization: x\r\n")).await;
+    let seen = answer.text();
+    let wanted = "x-user: GET_/verify?strict=1_HTTP/1.1 auth.example:81 \
+                  POST,http,a,/p,127.0.0.1 0\n";
+    assert!(seen.contains(wanted), "{seen}");
 }
