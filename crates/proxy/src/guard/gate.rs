@@ -10,7 +10,7 @@ use std::sync::Arc;
 use routing::model::Gate;
 use routing::{RequestView as _, Snapshot};
 
-use super::{Guarded, Held, Passage, answer, external, pass_on, plan, unless_gone};
+use super::{Guarded, Held, Passage, answer, body, external, pass_on, plan, unless_gone};
 use crate::connection::Client;
 use crate::downstream::Downstream;
 use crate::failure::Failure;
@@ -54,6 +54,9 @@ pub(crate) async fn enter<D: Downstream>(
             path: view.path().to_owned(),
         });
     };
+    if let Some(source) = route.client() {
+        scratch.client = routing::client::address(source, &seen);
+    }
     let guarded = Guarded {
         route: Arc::clone(route),
         snapshot: gated.snapshot,
@@ -72,11 +75,14 @@ async fn ask<D: Downstream>(
     (gated, passage): (&Gated, &mut Passage),
 ) -> Result<(), Held> {
     for service in &gated.gate.asks {
+        if let Some(asked) = &service.body {
+            body::hold(asked, worker, downstream, passage).await?;
+        }
         let seen = Seen {
             edits: passage.edits(),
             ..Seen::new(downstream.view(), client)
         };
-        let question = external::question(service, &seen);
+        let question = external::question(service, &seen, downstream.held());
         let asking = external::check(worker, &gated.snapshot, service, question);
         unless_gone(downstream, asking).await??.apply(passage);
         let ops = &mut passage.extra.first;
