@@ -7,8 +7,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::{RequestView as _, Snapshot};
 use routing::model::Gate;
+use routing::{RequestView as _, Snapshot};
 
 use super::{Guarded, Held, Passage, answer, external, pass_on, plan, unless_gone};
 use crate::connection::Client;
