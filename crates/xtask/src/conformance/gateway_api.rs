@@ -74,7 +74,12 @@ pub(crate) fn run(passed_on: &[&str]) -> Result<ExitCode> {
     }
     let mut test = Command::new(&programs.test);
     test.args(["-test.v", "-test.run=^TestConformance$", "-test.timeout=0"])
-        .args(["-gateway-class=suimon", "-mesh-name=suimon"])
+        .arg("-gateway-class=suimon")
+        // There is no XMesh in the standard channel.
+        .arg(format!(
+            "-mesh-name={}",
+            if is_standard { "" } else { "suimon" }
+        ))
         .arg("-cleanup-base-resources=false")
         .arg(format!("-conformance-profiles={PROFILES}"))
         .arg(format!("-usable-address={USABLE}"))
