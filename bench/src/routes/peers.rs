@@ -212,7 +212,7 @@ proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host 
         );
         let to = |at: usize| NAMES[self.to[at]];
         if self.place.one_host {
-            let _ = write!(text, "server {{ listen 127.0.0.1:{port};\n");
+            let _ = writeln!(text, "server {{ listen 127.0.0.1:{port};");
             for at in 0..self.to.len() {
                 let path = self.place.path(at);
                 let _ = writeln!(text, "location {path} {{ proxy_pass http://{}; }}", to(at));

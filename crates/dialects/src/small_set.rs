@@ -15,7 +15,7 @@ pub struct SmallSet<T>(Form<T>);
 #[derive(Clone, Debug)]
 enum Form<T> {
     Few(Vec<T>),
-    Many(Box<BTreeSet<T>>),
+    Many(BTreeSet<T>),
 }
 
 impl<T> Default for SmallSet<T> {
@@ -37,7 +37,7 @@ impl<T: Ord> SmallSet<T> {
         if few.len() == MOST {
             let mut many: BTreeSet<T> = std::mem::take(few).into_iter().collect();
             many.insert(entry);
-            self.0 = Form::Many(Box::new(many));
+            self.0 = Form::Many(many);
             return true;
         }
         if few.is_empty() {

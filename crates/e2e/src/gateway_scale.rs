@@ -20,7 +20,7 @@ const HOSTS: usize = 200;
 const PORT: u16 = 18_590;
 
 fn host(at: usize) -> String {
-    let number = if at % 2 == 0 { 0 } else { at % HOSTS };
+    let number = if at.is_multiple_of(2) { 0 } else { at % HOSTS };
     format!("h{number}.example.com")
 }
 

@@ -205,6 +205,7 @@ mod tests {
             is_tls: false,
             sealed: Vec::new(),
             stream: None,
+            gates: Vec::new(),
         }
     }
 

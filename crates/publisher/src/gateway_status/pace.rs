@@ -92,6 +92,7 @@ mod tests {
             addresses: vec![api::gateway::v1::StatusAddress {
                 type_: "IPAddress".to_owned(),
                 value: address.to_owned(),
+                routability: None,
             }],
             listeners: vec![ListenerStatus {
                 name: "http".to_owned(),
