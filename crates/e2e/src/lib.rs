@@ -49,6 +49,8 @@ mod protocols;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod resize;
+#[cfg(test)]
 mod scenarios;
 mod server;
 #[cfg(test)]
