@@ -10,6 +10,7 @@ mod cold;
 mod http2;
 mod machine;
 mod memory;
+mod objects;
 mod origin;
 mod origin_http2;
 mod peers;
@@ -22,6 +23,11 @@ mod store;
 mod suimon;
 
 use clap::Parser;
+
+/// The product's own, because one of the measurements runs in this process.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 #[derive(Parser)]
 enum Bench {
@@ -39,6 +45,8 @@ enum Bench {
     Memory(memory::Flags),
     /// One change among thousands of routes, under load; memory, and time to attach them
     Routes(routes::Flags),
+    /// Memory of the API server for the objects of many Services
+    Objects(objects::Flags),
     /// Durable writes, reads, lists and watches of the API, against etcd
     Store(store::Flags),
     /// The origin behind every proxy of `proxy` (runs until killed)
@@ -75,6 +83,7 @@ fn main() -> anyhow::Result<()> {
             Bench::Ready(flags) => ready::run(flags).await,
             Bench::Memory(flags) => memory::run(flags).await,
             Bench::Routes(flags) => routes::run(flags).await,
+            Bench::Objects(flags) => objects::run(flags).await,
             Bench::Store(flags) => store::run(flags).await,
             Bench::Origin { .. } => Ok(()),
         }

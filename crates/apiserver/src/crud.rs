@@ -3,6 +3,7 @@
 //! A [`Call`] is a checked request about one resource; each verb is one file below. All verbs
 //! end in [`Api::commit`], so a durable write is on disk before anyone is told that it worked.
 
+mod bind;
 mod create;
 mod decode;
 mod delete;
@@ -12,6 +13,7 @@ mod list;
 mod measured;
 mod metadata;
 mod modify;
+mod resize;
 mod scale;
 mod shape;
 mod special;

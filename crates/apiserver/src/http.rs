@@ -274,7 +274,10 @@ async fn dispatch(
         ("POST", false) if call.subresource == "eviction" => {
             Box::pin(api.evict(&call, &body)).await?
         }
-        _ if ["token", "eviction"].contains(&&*call.subresource) => {
+        ("POST", false) if call.subresource == "binding" => {
+            Box::pin(api.bind(&call, &body)).await?
+        }
+        _ if ["token", "eviction", "binding"].contains(&&*call.subresource) => {
             return Err(Status::method_not_allowed());
         }
         _ if call.kind.is_question() => return Err(Status::method_not_allowed()),

@@ -5,6 +5,7 @@
 //! `http → auth → crud → store`; the in-process client of [`Server::client`] enters at the same
 //! door as a socket, so controllers see exactly what `kubectl` sees.
 
+mod addresses;
 pub mod admission;
 pub mod apply;
 pub mod auth;

@@ -26,7 +26,9 @@ use crate::status::Status;
 use crate::store::{self, Limits, Store};
 use crate::stream::{self, Containers, Streams};
 use crate::types::TypeTable;
-use crate::{auth, crd, events, flow, gc, http as api_http, kubeconfig, namespace, quota, tls};
+use crate::{
+    addresses, auth, crd, events, flow, gc, http as api_http, kubeconfig, namespace, quota, tls,
+};
 
 /// How the API server runs.
 pub struct Settings {
@@ -158,6 +160,7 @@ pub async fn start(settings: Settings, tasks: &Tasks) -> Result<Server, Error> {
             source,
         })?;
     api.measure("componentstatuses", components(&store));
+    api.measure("ipaddresses.networking.k8s.io", addresses::measure(&store));
     for definition in &settings.crds {
         install_crd(&api, definition).await?;
     }

@@ -2,10 +2,13 @@
 //!
 //! One global revision orders all writes. A write is visible at once; a durable one is
 //! acknowledged only after [`Store::committed`]. The disk always holds a prefix of the history,
-//! because one thread commits everything that is pending in one transaction. So a crash may
-//! lose the newest unacknowledged writes, never one from the middle.
+//! because one thread commits everything that is pending as one batch. So a crash may lose the
+//! newest unacknowledged writes, never one from the middle.
 
+mod commit;
 mod disk;
+mod image;
+mod journal;
 mod load;
 mod memory;
 mod object;
@@ -20,7 +23,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use disk::Disk;
+use disk::{Disk, Image};
 use memory::Memory;
 pub use memory::{Event, Page, Scope, Subscription};
 pub use object::Object;
@@ -156,6 +159,26 @@ pub enum Error {
         /// The object's key.
         key: String,
     },
+    /// A journal was written by another version.
+    #[error(
+        "{path} has the format of another version; stop the store once with the version that wrote it"
+    )]
+    JournalFormat {
+        /// The journal's file.
+        path: PathBuf,
+    },
+    /// A journal is not what was written.
+    #[error(
+        "{path} is damaged at byte {offset}: {what}; restore the data directory from a backup, or remove the journal's files beside it to go on without the writes that only they hold"
+    )]
+    Journal {
+        /// The journal's file.
+        path: PathBuf,
+        /// Where it cannot be read.
+        offset: usize,
+        /// What is wrong.
+        what: String,
+    },
     /// The last writes could not be made durable.
     #[error("cannot write the store: {0}")]
     Write(Arc<str>),
@@ -185,15 +208,19 @@ impl Store {
     pub fn open(path: &Path, limits: Limits) -> Result<Self, Error> {
         let press = Arc::new(Press::default());
         let (disk, image) = Disk::open(path, &press)?;
+        Ok(Self::with(disk, image, press, limits))
+    }
+
+    fn with(disk: Disk, image: Image, press: Arc<Press>, limits: Limits) -> Self {
         let mut memory = Memory::new(limits, image.revision, image.reserved, Arc::clone(&press));
         for (resource, key, object) in image.objects {
             memory.add(&resource, &key, object);
         }
-        Ok(Self {
+        Self {
             memory: Arc::new(RwLock::new(memory)),
             press,
             disk: Some(Arc::new(disk)),
-        })
+        }
     }
 
     /// A store without a file, for tests and dry runs.
@@ -338,7 +365,7 @@ impl Store {
         self.read().counts()
     }
 
-    /// Size of the file, if there is one.
+    /// Size of the files, if there are any.
     pub fn file_bytes(&self) -> Option<u64> {
         self.disk.as_ref()?.file_bytes()
     }

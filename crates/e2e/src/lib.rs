@@ -55,6 +55,8 @@ mod protocols;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod resize;
+#[cfg(test)]
 mod scenarios;
 mod server;
 #[cfg(test)]

@@ -8,6 +8,15 @@ use crate::pod::{Context, now};
 
 /// Tells that something is wrong with a pod. Failures to tell are only logged.
 pub(crate) async fn warn(context: &Context, reason: &str, message: &str) {
+    tell(context, "Warning", reason, message).await;
+}
+
+/// Tells what is done to a pod.
+pub(crate) async fn normal(context: &Context, reason: &str, message: &str) {
+    tell(context, "Normal", reason, message).await;
+}
+
+async fn tell(context: &Context, type_: &str, reason: &str, message: &str) {
     let pod = &context.pod;
     let namespace = pod.namespace().unwrap_or_default();
     tracing::debug!(
@@ -37,7 +46,7 @@ pub(crate) async fn warn(context: &Context, reason: &str, message: &str) {
             uid: pod.metadata.uid.clone(),
             ..ObjectReference::default()
         },
-        type_: Some("Warning".to_owned()),
+        type_: Some(type_.to_owned()),
         reason: Some(reason.to_owned()),
         message: Some(message.chars().take(1024).collect()),
         count: Some(1),

@@ -11,6 +11,7 @@ mod late;
 mod limit;
 mod record;
 mod report;
+mod resize;
 mod status;
 mod stop;
 
@@ -104,6 +105,7 @@ async fn live(context: &Context) {
         () = run_containers(context, sandbox) => {}
         never = Box::pin(volume::live::follow(context, &sandbox.directory)) => match never {},
         never = Box::pin(late::follow(context, sandbox, &mut extra)) => match never {},
+        never = Box::pin(resize::follow(context, sandbox)) => match never {},
     }
     late::end(context, extra).await;
 }

@@ -66,6 +66,12 @@ pub trait Runtime: Send + Sync {
         None
     }
 
+    /// Gives a running container, and those that take its place, the limits of `container`. An error
+    /// is one sentence for the user. A runtime without limits has nothing to do.
+    fn resize(&self, _sandbox: &Sandbox, _container: &Container) -> Result<(), String> {
+        Ok(())
+    }
+
     /// What a container has used, if that can be measured. `pid` is its first process.
     fn used(
         &self,

@@ -158,6 +158,7 @@ async fn create_class(client: kube::Client) -> Result<(), kube::Error> {
         "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete",
         "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": true,
     }));
     let class: StorageClass = class.map_err(kube::Error::SerdeError)?;
     let api = Api::all(client);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Api, Body, Call, Content, Reply, decode, ephemeral, metadata, shape, special};
+use super::{Api, Body, Call, Content, Reply, decode, ephemeral, metadata, resize, shape, special};
 use crate::admission::Operation;
 use crate::status::{FieldError, Status};
 use crate::store::{Expect, Guard, Refused, Write};
@@ -149,6 +149,9 @@ impl Api {
     ) -> Result<(), Status> {
         crate::auth::escalation::check(&self.store, call, value, old)?;
         shape::default(&call.kind, value);
+        if let Some(old) = old {
+            resize::admit(&self.store, call, value, old)?;
+        }
         if operation == Operation::Create {
             limit_range::admit(&self.store, call, value)?;
             special::complete(&self.types(), &call.kind, value);
@@ -158,6 +161,7 @@ impl Api {
         errors.extend(shape::validate(&call.kind, value, old));
         errors.extend(special::validate(&self.types(), &call.kind, value, old));
         errors.extend(ephemeral::validate(call, value, old));
+        errors.extend(resize::validate(call, value, old));
         shape::judge(&call.kind, value, old, &mut errors, warnings);
         if errors.is_empty() {
             return policy::judge(self, call, operation, (Some(&*value), old), warnings);

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Api, Body, Call, Content, Reply, create, decode, ephemeral, metadata, shape, special};
+use super::{
+    Api, Body, Call, Content, Reply, create, decode, ephemeral, metadata, resize, shape, special,
+};
 use crate::admission::Operation;
 use crate::csr;
 use crate::status::Status;
@@ -43,10 +45,19 @@ impl Api {
         if unconditional && shape::is_custom(&call.kind) {
             return Err(create::revision_required(call));
         }
+        let mut read = Some((value, warnings));
         self.change(call, |_| {
+            // Objects are large and second attempts rare: those read the body again.
+            let (value, warnings) = match read.take() {
+                Some(read) => read,
+                None => {
+                    let mut warnings = Vec::new();
+                    (decode::object(call, body, &mut warnings)?, warnings)
+                }
+            };
             Ok(Changed {
-                value: value.clone(),
-                warnings: warnings.clone(),
+                value,
+                warnings,
                 unconditional,
                 apply: false,
             })
@@ -102,7 +113,7 @@ impl Api {
     async fn change(
         &self,
         call: &Call,
-        compute: impl Fn(&Arc<Value>) -> Result<Changed, Status>,
+        mut compute: impl FnMut(&Arc<Value>) -> Result<Changed, Status>,
     ) -> Result<Reply, Status> {
         for _ in 0..ATTEMPTS {
             let stored = self
@@ -238,12 +249,13 @@ impl Api {
                 restore(new, old, &["spec"]);
             }
             "ephemeralcontainers" => ephemeral::separate(new, old),
+            "resize" => resize::separate(new, old),
             _ => {}
         }
     }
 
     fn bump_generation(&self, call: &Call, new: &mut Value, old: &Value) {
-        let counts = ["", "ephemeralcontainers"].contains(&&*call.subresource)
+        let counts = ["", "ephemeralcontainers", "resize"].contains(&&*call.subresource)
             && shape::has_generation(&call.kind);
         if counts && !same_intent(&call.kind, new, old) {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or_default() + 1;

@@ -152,7 +152,9 @@ pub(crate) fn known_subresource(call: &Call) -> bool {
         "" => true,
         "status" => subresources.status,
         "scale" => subresources.scale.is_some(),
-        "eviction" | "ephemeralcontainers" => super::special::is_pod(&call.kind),
+        "binding" | "eviction" | "ephemeralcontainers" | "resize" => {
+            super::special::is_pod(&call.kind)
+        }
         "finalize" => call.kind.group.is_empty() && call.kind.plural == "namespaces",
         "approval" => call.kind.group == "certificates.k8s.io",
         "token" => call.kind.group.is_empty() && call.kind.plural == "serviceaccounts",

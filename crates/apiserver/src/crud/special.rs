@@ -170,7 +170,7 @@ pub(super) fn validate(
 }
 
 /// `status.qosClass` of a pod.
-fn qos_class(spec: &Value) -> &'static str {
+pub(super) fn qos_class(spec: &Value) -> &'static str {
     let lists = ["containers", "initContainers"];
     let containers: Vec<&Value> = lists
         .iter()

@@ -30,6 +30,7 @@ mod limits;
 mod names;
 mod pages;
 mod rules;
+mod scheduling;
 mod tokens;
 mod watches;
 

@@ -1,72 +1,70 @@
-//! The durable image: one redb file, one thread that commits to it.
+//! What makes writes durable: a journal in front of an image, and the thread that commits to it.
 //!
-//! Writes wait in a map by key until the thread takes all of them into one transaction. While
-//! it waits for the disk the next batch gathers (group commit). Revisions are reserved on disk
-//! in ranges before they are used, so they never go back, even if unacknowledged writes are lost.
+//! Writes wait in a map by key until the thread appends all of them to the journal as one batch
+//! ([`super::journal`]). While it waits for the disk the next batch gathers (group commit).
+//! Revisions are reserved on disk in ranges before they are used, so they never go back, even if
+//! unacknowledged writes are lost.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use redb::{Database, Durability as Sync, ReadableTable, TableDefinition};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
-use super::load::load;
+use super::commit::Committer;
+use super::image::{self, Batch, Filler};
+use super::journal::{self, Journal};
+use super::load::{Stored, load};
 use super::memory::Event;
-use super::object::Object;
 use super::press::Press;
 use super::{Durability, Error, Refused};
 
-pub(super) const OBJECTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("objects");
-pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-pub(super) const FORMAT: u64 = 1;
-
-/// redb's cache. Everything is in memory already; this is for the pages that a commit changes.
-const CACHE_BYTES: usize = 2 << 20;
 /// Revisions reserved at a time. One reservation lasts for minutes of hard work.
 const RANGE: u64 = 100_000;
 /// How long a lazy write may wait.
 const FLUSH_BEHIND: Duration = Duration::from_millis(50);
-/// Pause after a failed commit.
-const RETRY: Duration = Duration::from_millis(500);
 
-type Batch = HashMap<(Arc<str>, Arc<str>), Option<Arc<Object>>>;
-
-/// What the file held when it was opened.
+/// What the files held when they were opened.
 pub(super) struct Image {
     pub(super) revision: u64,
     pub(super) reserved: Arc<AtomicU64>,
     pub(super) objects: Vec<Stored>,
 }
 
-/// Resource, key and object.
-pub(super) type Stored = (Box<str>, Box<str>, Object);
+/// How to open the files.
+pub(super) struct Files {
+    pub(super) image: image::Opener,
+    pub(super) journal: journal::Opener,
+    /// When a file of the journal is full.
+    pub(super) full_bytes: u64,
+}
 
-/// Opens the database; again after an error, because redb refuses a database that had one.
-pub(super) type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send>;
-
-type Outcome = Result<(), Arc<str>>;
+pub(super) type Outcome = Result<(), Arc<str>>;
 
 pub(super) struct Disk {
     shared: Arc<Shared>,
     thread: Mutex<Option<std::thread::JoinHandle<Outcome>>>,
 }
 
-struct Shared {
-    path: PathBuf,
+/// What the committing thread and those who write share.
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
     pending: Mutex<Pending>,
     wake: Condvar,
-    progress: watch::Sender<Progress>,
+    progress: Mutex<Progress>,
     reserved: Arc<AtomicU64>,
+    /// No more writes are accepted.
     closing: AtomicBool,
+    /// The committing thread has been told to end.
+    pub(super) ending: Arc<AtomicBool>,
 }
 
-#[derive(Clone, Debug)]
 struct Progress {
     committed: u64,
     error: Option<Arc<str>>,
+    /// Who waits for which revision.
+    waiting: Vec<(u64, oneshot::Sender<Outcome>)>,
 }
 
 #[derive(Default)]
@@ -79,71 +77,71 @@ struct Pending {
     close: bool,
 }
 
+/// What is to be committed next.
+pub(super) struct Taken {
+    pub(super) batch: Batch,
+    pub(super) revision: u64,
+    pub(super) close: bool,
+}
+
 impl Disk {
     pub(super) fn open(path: &Path, press: &Arc<Press>) -> Result<(Self, Image), Error> {
-        let file = path.to_owned();
-        let open = move || {
-            let database = Database::builder()
-                .set_cache_size(CACHE_BYTES)
-                .create(&file)?;
-            protect(&file)?;
-            Ok(database)
+        let files = Files {
+            image: image::opener(path.to_owned()),
+            journal: journal::opener(),
+            full_bytes: journal::FULL_BYTES,
         };
-        Self::open_with(path, press, Box::new(open))
+        Self::open_with(path, press, files)
     }
 
-    /// Opens with another way to the database; `path` only names it.
+    /// Opens with other ways to the files; `path` is the image's.
     pub(super) fn open_with(
         path: &Path,
         press: &Arc<Press>,
-        open: Opener,
+        files: Files,
     ) -> Result<(Self, Image), Error> {
         let failed = |source: redb::Error| Error::Open {
             path: path.to_owned(),
             source: Box::new(source),
         };
-        let database = open().map_err(failed)?;
-        let loaded = load(&database, press).map_err(failed)?;
-        if loaded.format != FORMAT {
+        let database = (files.image)().map_err(failed)?;
+        let marks = image::marks(&database).map_err(failed)?;
+        if marks.format != image::FORMAT {
             return Err(Error::Format {
                 path: path.to_owned(),
-                found: loaded.format,
-                known: FORMAT,
+                found: marks.format,
+                known: image::FORMAT,
             });
         }
-        let objects = loaded.objects.map_err(|key| Error::Corrupt {
+        let paths = journal::paths(path);
+        let replay = journal::read(&paths, marks.store, marks.applied)?;
+        // After a clean close this is the last revision; after a crash, the end of the range.
+        let revision = marks.reserved.max(replay.reserved).max(1);
+        let reserved = revision + RANGE;
+        let writes = replay.writes.into_iter();
+        let rows = writes.map(|(key, value)| (key.to_vec(), value));
+        image::commit(&database, rows, reserved, replay.last).map_err(failed)?;
+        let objects = load(&database, press).map_err(failed)?;
+        let objects = objects.map_err(|key| Error::Corrupt {
             path: path.to_owned(),
             key,
         })?;
-        // After a clean close this is the last revision; after a crash, the end of the range.
-        let revision = loaded.reserved.max(1);
-        let reserved = revision + RANGE;
-        reserve(&database, reserved).map_err(failed)?;
-        let shared = Arc::new(Shared {
-            path: path.to_owned(),
-            pending: Mutex::new(Pending {
-                revision,
-                ..Pending::default()
-            }),
-            wake: Condvar::new(),
-            progress: watch::channel(Progress {
-                committed: revision,
-                error: None,
-            })
-            .0,
-            reserved: Arc::new(AtomicU64::new(reserved)),
-            closing: AtomicBool::new(false),
-        });
+        let io = |error| failed(redb::Error::Io(error));
+        let (store, full) = (marks.store, files.full_bytes);
+        let journal = Journal::start(paths, files.journal, store, replay.last, full).map_err(io)?;
+        let shared = Arc::new(Shared::new(path, revision, reserved));
+        let ending = Arc::clone(&shared.ending);
+        let filler = Filler::start(path, database, files.image, ending).map_err(io)?;
         let image = Image {
             revision,
             reserved: Arc::clone(&shared.reserved),
             objects,
         };
-        let committer = Arc::clone(&shared);
+        let committer = Committer::new(Arc::clone(&shared), journal, filler);
         let thread = std::thread::Builder::new()
             .name("store-commit".into())
-            .spawn(move || committer.run(database, &open))
-            .map_err(|error| failed(redb::Error::Io(error)))?;
+            .spawn(move || committer.run())
+            .map_err(io)?;
         Ok((
             Self {
                 shared,
@@ -153,10 +151,12 @@ impl Disk {
         ))
     }
 
-    /// Size of the file.
+    /// Size of the files.
     pub(super) fn file_bytes(&self) -> Option<u64> {
-        let found = std::fs::metadata(&self.shared.path);
-        found.ok().map(|metadata| metadata.len())
+        let image = std::fs::metadata(&self.shared.path).ok()?.len();
+        let journal = journal::paths(&self.shared.path);
+        let journal = journal.iter().filter_map(|path| path.metadata().ok());
+        Some(image + journal.map(|metadata| metadata.len()).sum::<u64>())
     }
 
     /// Whether writes can be accepted now.
@@ -164,7 +164,7 @@ impl Disk {
         if self.shared.closing.load(Ordering::Acquire) {
             return Err(Refused::Disk("the store is closing".into()));
         }
-        match &self.shared.progress.borrow().error {
+        match &self.shared.progress().error {
             Some(error) => Err(Refused::Disk(Arc::clone(error))),
             None => Ok(()),
         }
@@ -186,18 +186,20 @@ impl Disk {
         }
     }
 
-    pub(super) async fn committed(&self, revision: u64) -> Result<(), Arc<str>> {
-        let mut progress = self.shared.progress.subscribe();
-        let seen = progress
-            .wait_for(|now| now.committed >= revision || now.error.is_some())
-            .await;
-        match seen.as_deref() {
-            Ok(Progress { committed, .. }) if *committed >= revision => Ok(()),
-            Ok(Progress {
-                error: Some(error), ..
-            }) => Err(Arc::clone(error)),
-            _ => Err("the store is closed".into()),
+    pub(super) async fn committed(&self, revision: u64) -> Outcome {
+        let (tell, told) = oneshot::channel();
+        {
+            let mut progress = self.shared.progress();
+            if progress.committed >= revision {
+                return Ok(());
+            }
+            if let Some(error) = &progress.error {
+                return Err(Arc::clone(error));
+            }
+            progress.waiting.push((revision, tell));
         }
+        told.await
+            .unwrap_or_else(|_| Err("the store is closed".into()))
     }
 
     pub(super) fn stop_accepting(&self) {
@@ -205,7 +207,7 @@ impl Disk {
     }
 
     /// Commits what is pending, notes `revision` as the last one, and ends the thread.
-    pub(super) async fn close(&self, revision: u64) -> Result<(), Arc<str>> {
+    pub(super) async fn close(&self, revision: u64) -> Outcome {
         let thread = self
             .thread
             .lock()
@@ -217,7 +219,7 @@ impl Disk {
             pending.close = true;
             pending.revision = pending.revision.max(revision);
         }
-        self.shared.wake.notify_one();
+        self.shared.end();
         // Joining waits for the last commit, which must not block the runtime.
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
         match joined {
@@ -231,13 +233,13 @@ impl Drop for Disk {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
         self.shared.lock().close = true;
-        self.shared.wake.notify_one();
+        self.shared.end();
         let thread = self
             .thread
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        // Waiting for the last commit releases the file before anyone opens it again.
+        // Waiting for the last commit releases the files before anyone opens them again.
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the committing thread panicked");
         }
@@ -245,28 +247,40 @@ impl Drop for Disk {
 }
 
 impl Shared {
+    fn new(path: &Path, revision: u64, reserved: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            pending: Mutex::new(Pending {
+                revision,
+                ..Pending::default()
+            }),
+            wake: Condvar::new(),
+            progress: Mutex::new(Progress {
+                committed: revision,
+                error: None,
+                waiting: Vec::new(),
+            }),
+            reserved: Arc::new(AtomicU64::new(reserved)),
+            closing: AtomicBool::new(false),
+            ending: Arc::default(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, database: Database, open: &Opener) -> Outcome {
-        let mut database = Some(database);
-        let outcome = loop {
-            let (batch, revision, close) = self.take();
-            let outcome = self.commit_until_done(&mut database, open, &batch, revision, close);
-            if close || outcome.is_err() {
-                break outcome;
-            }
-        };
-        // A write that slipped in while the store closed must not wait forever.
-        self.closing.store(true, Ordering::Release);
-        self.progress
-            .send_modify(|progress| progress.error = Some("the store is closed".into()));
-        outcome
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.wake.notify_one();
     }
 
     /// Waits for a batch: a durable write, or lazy ones that have waited long enough.
-    fn take(&self) -> (Batch, u64, bool) {
+    pub(super) fn take(&self) -> Taken {
         let mut pending = self.lock();
         loop {
             let waited = pending.since.map(|since| since.elapsed());
@@ -276,11 +290,11 @@ impl Shared {
             {
                 pending.urgent = false;
                 pending.since = None;
-                return (
-                    std::mem::take(&mut pending.batch),
-                    pending.revision,
-                    pending.close,
-                );
+                return Taken {
+                    batch: std::mem::take(&mut pending.batch),
+                    revision: pending.revision,
+                    close: pending.close,
+                };
             }
             pending = match waited {
                 None => self
@@ -298,97 +312,50 @@ impl Shared {
         }
     }
 
-    /// Commits a batch, again and again while the disk refuses it: the memory already holds
-    /// these writes, so dropping them would break the prefix rule. Gives up only to close.
-    fn commit_until_done(
-        &self,
-        database: &mut Option<Database>,
-        open: &Opener,
-        batch: &Batch,
-        revision: u64,
-        close: bool,
-    ) -> Outcome {
-        loop {
-            let reserved = self.next_reservation(revision, close);
-            let result = match database {
-                Some(database) => commit(database, batch, reserved),
-                None => open().and_then(|opened| commit(database.insert(opened), batch, reserved)),
-            };
-            let Err(error) = result else {
-                if !close {
-                    self.reserved.store(reserved, Ordering::Release);
-                }
-                self.progress.send_modify(|progress| {
-                    progress.committed = progress.committed.max(revision);
-                    progress.error = None;
-                });
-                return Ok(());
-            };
-            *database = None;
-            let text: Arc<str> = format!("{}: {error}", self.path.display()).into();
-            tracing::error!(error = %text, "cannot commit to the store, refusing writes");
-            self.progress
-                .send_modify(|progress| progress.error = Some(Arc::clone(&text)));
-            if close || self.lock().close {
-                return Err(text);
-            }
-            std::thread::sleep(RETRY);
-        }
-    }
-
-    /// The end of the reserved range with this commit: the last revision itself at the end.
-    fn next_reservation(&self, revision: u64, close: bool) -> u64 {
+    /// The end of the reserved range once everything up to `revision` is durable.
+    pub(super) fn reservation(&self, revision: u64) -> u64 {
         let reserved = self.reserved.load(Ordering::Acquire);
-        match close {
-            true => revision,
-            false if revision + RANGE / 2 > reserved => revision + RANGE,
+        match revision + RANGE / 2 > reserved {
+            true => revision + RANGE,
             false => reserved,
         }
     }
-}
 
-fn commit(database: &Database, batch: &Batch, reserved: u64) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    transaction.set_durability(Sync::Immediate)?;
-    {
-        let mut objects = transaction.open_table(OBJECTS)?;
-        for ((resource, key), object) in batch {
-            let key = disk_key(resource, key);
-            match object {
-                Some(object) => objects.insert(key.as_slice(), object.bytes().as_ref())?,
-                None => objects.remove(key.as_slice())?,
-            };
-        }
-        let mut meta = transaction.open_table(META)?;
-        if meta
-            .get("reserved")?
-            .is_none_or(|now| now.value() != reserved)
-        {
-            meta.insert("reserved", reserved)?;
+    /// Everything up to `revision` is durable, and so is this reservation.
+    pub(super) fn done(&self, revision: u64, reserved: u64) {
+        self.reserved.store(reserved, Ordering::Release);
+        let mut progress = self.progress();
+        progress.committed = progress.committed.max(revision);
+        progress.error = None;
+        let committed = progress.committed;
+        let ready = progress
+            .waiting
+            .extract_if(.., |(wanted, _)| *wanted <= committed);
+        let ready: Vec<_> = ready.collect();
+        drop(progress);
+        for (_, waiting) in ready {
+            // Who no longer waits need not know.
+            let _ = waiting.send(Ok(()));
         }
     }
-    transaction.commit()?;
-    Ok(())
-}
 
-/// The store holds secrets: only its owner may read it.
-fn protect(path: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    /// Refuses writes from now on, until the next [`Self::done`].
+    pub(super) fn refuse(&self, error: &Arc<str>) {
+        let mut progress = self.progress();
+        progress.error = Some(Arc::clone(error));
+        for (_, waiting) in progress.waiting.drain(..) {
+            let _ = waiting.send(Err(Arc::clone(error)));
+        }
     }
-    Ok(())
-}
 
-fn reserve(database: &Database, reserved: u64) -> Result<(), redb::Error> {
-    commit(database, &Batch::new(), reserved)
-}
+    /// Writes are accepted again.
+    pub(super) fn accept(&self) {
+        self.progress().error = None;
+    }
 
-fn disk_key(resource: &str, key: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(resource.len() + key.len() + 1);
-    out.extend_from_slice(resource.as_bytes());
-    out.push(0);
-    out.extend_from_slice(key.as_bytes());
-    out
+    /// Refuses writes for ever.
+    pub(super) fn closed(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.refuse(&"the store is closed".into());
+    }
 }

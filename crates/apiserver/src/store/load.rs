@@ -5,9 +5,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use redb::{Database, ReadableTable};
+use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::disk::{FORMAT, META, OBJECTS, Stored};
+use super::image::OBJECTS;
 use super::object::Object;
 use super::press::{Packer, Press};
 
@@ -19,40 +19,19 @@ const MOST_DECODERS: usize = 4;
 /// Key and value, as they are in the file.
 type Raw = (Vec<u8>, Vec<u8>);
 
-/// What a file holds.
-pub(super) struct Loaded {
-    pub(super) format: u64,
-    pub(super) reserved: u64,
-    /// Or the key of one that cannot be read.
-    pub(super) objects: Result<Vec<Stored>, String>,
+/// Resource, key and object.
+pub(super) type Stored = (Box<str>, Box<str>, Object);
+
+/// The objects in a file, or the key of one that cannot be read.
+pub(super) fn load(
+    database: &Database,
+    press: &Arc<Press>,
+) -> Result<Result<Vec<Stored>, String>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = transaction.open_table(OBJECTS)?;
+    read(&table, press)
 }
 
-pub(super) fn load(database: &Database, press: &Arc<Press>) -> Result<Loaded, redb::Error> {
-    let transaction = database.begin_write()?;
-    let loaded = {
-        let mut meta = transaction.open_table(META)?;
-        let format = meta.get("format")?.map(|value| value.value());
-        if format.is_none() {
-            meta.insert("format", FORMAT)?;
-        }
-        let reserved = meta.get("reserved")?.map_or(0, |value| value.value());
-        let format = format.unwrap_or(FORMAT);
-        let table = transaction.open_table(OBJECTS)?;
-        let objects = match format {
-            FORMAT => read(&table, press)?,
-            _ => Ok(Vec::new()),
-        };
-        Loaded {
-            format,
-            reserved,
-            objects,
-        }
-    };
-    transaction.commit()?;
-    Ok(loaded)
-}
-
-/// The objects, or the key of one that cannot be read.
 fn read(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     press: &Arc<Press>,
@@ -153,7 +132,7 @@ mod tests {
     fn every_object_is_read_however_many_portions_there_are() {
         for count in [0, 1, PORTION, 5 * PORTION + 3] {
             let loaded = load(&filled(count, &[]), &Arc::default()).expect("read");
-            let objects = loaded.objects.expect("readable");
+            let objects = loaded.expect("readable");
             let mut uids: Vec<usize> = objects
                 .iter()
                 .map(|(_, _, object)| object.uid().parse().expect("a number"))
@@ -168,7 +147,7 @@ mod tests {
         let every: Vec<usize> = (0..20 * PORTION).collect();
         for unreadable in [&[3 * PORTION][..], &every] {
             let loaded = load(&filled(20 * PORTION, unreadable), &Arc::default()).expect("read");
-            let key = loaded.objects.expect_err("unreadable");
+            let key = loaded.expect_err("unreadable");
             assert!(key.starts_with("things\0ns/"), "{key}");
         }
     }

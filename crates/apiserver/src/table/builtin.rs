@@ -273,6 +273,8 @@ static PRINTERS: &[(&str, &str, Printer)] = &[
         AGE,
         wide("VolumeMode", Text("/spec/volumeMode", "<unset>")),
     ] }),
+    ("networking.k8s.io", "IPAddress", Printer { columns: &[NAME, text("ParentRef", Compute(network::parent)), AGE] }),
+    ("networking.k8s.io", "ServiceCIDR", Printer { columns: &[NAME, text("CIDRs", Compute(network::cidrs)), AGE] }),
     ("", "ComponentStatus", Printer { columns: &[
         NAME,
         text("Status", Compute(extension::component_status)),

@@ -71,6 +71,19 @@ pub(super) fn service_selector(service: &Value, _: Timestamp) -> Value {
     join_or_none(labels.map(|(key, value)| format!("{key}={}", plain(value)))).into()
 }
 
+/// What has an IPAddress: `services/NAMESPACE/NAME`.
+pub(super) fn parent(address: &Value, _: Timestamp) -> Value {
+    let parts = ["group", "resource", "namespace", "name"];
+    let parts = parts.map(|part| text(&address["spec"]["parentRef"], &format!("/{part}")));
+    let given: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    given.join("/").into()
+}
+
+pub(super) fn cidrs(range: &Value, _: Timestamp) -> Value {
+    let all: Vec<_> = list(range, "/spec/cidrs").iter().map(plain).collect();
+    all.join(",").into()
+}
+
 pub(super) fn pod_selector(policy: &Value, _: Timestamp) -> Value {
     selector_text(policy.pointer("/spec/podSelector")).into()
 }

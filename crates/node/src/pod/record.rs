@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, Pod, PodStatus, ResourceRequirements,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A pod as the node sees it.
@@ -20,6 +22,8 @@ pub(crate) struct Observed {
     pub(crate) stopped: bool,
     /// Why the whole pod has failed, whatever its containers do.
     pub(crate) failed: Option<Verdict>,
+    /// Why a container cannot have the resources that the object says.
+    pub(crate) resize_refused: Option<String>,
 }
 
 /// Why a whole pod has failed.
@@ -57,6 +61,8 @@ pub(crate) struct Record {
     pub(crate) restarts: i32,
     pub(crate) ready: bool,
     pub(crate) started: bool,
+    /// What it may use and is promised by now.
+    pub(crate) resources: Option<ResourceRequirements>,
 }
 
 /// Exactly one of these holds for a container.
@@ -107,6 +113,7 @@ impl Observed {
             containers: init.chain(main).collect(),
             stopped: false,
             failed: None,
+            resize_refused: None,
         }
     }
 
@@ -160,6 +167,7 @@ impl Record {
             restarts: known.map_or(0, runs_before),
             ready: false,
             started: false,
+            resources: container.resources.clone(),
         }
     }
 

@@ -10,6 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::record::{Observed, Record, Role, State, Terminated};
 
+/// Condition of a pod whose containers do not have the resources yet that its object says.
+const RESIZING: &str = "PodResizeInProgress";
+
 /// The phase of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -126,27 +129,33 @@ fn conditions(pod: &Pod, observed: &Observed, phase: Phase, now: &Time) -> Vec<P
         ("ContainersReady", containers_ready),
         ("Ready", ready),
     ];
+    let resizing = observed.resize_refused.clone();
+    let resizing = resizing.map(|why| (RESIZING, (true, Some("Error"), Some(why))));
     let mut conditions: Vec<_> = before
         .iter()
-        .filter(|c| !ours.iter().any(|(type_, _)| *type_ == c.type_))
+        .filter(|c| c.type_ != RESIZING && !ours.iter().any(|(type_, _)| *type_ == c.type_))
         .cloned()
         .collect();
-    conditions.extend(ours.into_iter().map(|(type_, (holds, reason, message))| {
-        let status = if holds { "True" } else { "False" };
-        let same = before
-            .iter()
-            .find(|c| c.type_ == type_ && c.status == status);
-        PodCondition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: reason.map(str::to_owned),
-            message,
-            last_transition_time: same
-                .and_then(|c| c.last_transition_time.clone())
-                .or_else(|| Some(now.clone())),
-            ..PodCondition::default()
-        }
-    }));
+    conditions.extend(
+        ours.into_iter()
+            .chain(resizing)
+            .map(|(type_, (holds, reason, message))| {
+                let status = if holds { "True" } else { "False" };
+                let same = before
+                    .iter()
+                    .find(|c| c.type_ == type_ && c.status == status);
+                PodCondition {
+                    type_: type_.to_owned(),
+                    status: status.to_owned(),
+                    reason: reason.map(str::to_owned),
+                    message,
+                    last_transition_time: same
+                        .and_then(|c| c.last_transition_time.clone())
+                        .or_else(|| Some(now.clone())),
+                    ..PodCondition::default()
+                }
+            }),
+    );
     conditions
 }
 
@@ -221,6 +230,11 @@ fn container_status(record: &Record) -> ContainerStatus {
     // Nobody waits for an ephemeral container: as with the kubelet it is never ready.
     let ephemeral = record.role == Role::Ephemeral;
     let prepared = record.role == Role::Init && record.exit_code() == Some(0);
+    let some = |set: &Option<std::collections::BTreeMap<_, _>>| {
+        set.as_ref().is_some_and(|set| !set.is_empty())
+    };
+    let resources = record.resources.as_ref();
+    let resources = resources.filter(|all| some(&all.limits) || some(&all.requests));
     ContainerStatus {
         name: record.name.clone(),
         image: record.image.clone(),
@@ -229,6 +243,8 @@ fn container_status(record: &Record) -> ContainerStatus {
         ready: !ephemeral && (record.ready || prepared),
         started: Some(record.started).filter(|_| !ephemeral),
         restart_count: record.restarts,
+        allocated_resources: resources.and_then(|resources| resources.requests.clone()),
+        resources: resources.cloned(),
         state: Some(state(&record.state)),
         last_state: Some(
             record

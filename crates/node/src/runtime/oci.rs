@@ -64,6 +64,8 @@ struct Shared {
     network: Option<Network>,
     /// By container; a group outlives its container so that its counters can be read.
     cgroups: Mutex<HashMap<String, Cgroup>>,
+    /// By container: limits that are no longer those that it came with.
+    resized: Mutex<HashMap<String, Limits>>,
     sharing: Sharing,
 }
 
@@ -72,6 +74,22 @@ impl Shared {
     fn keep(&self, container: &str, group: Cgroup) {
         let mut groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.insert(container.to_owned(), group);
+    }
+
+    /// The limits that a container has by now; `None`: those that it came with.
+    fn resized(&self, container: &str) -> Option<Limits> {
+        let resized = self.resized.lock().unwrap_or_else(PoisonError::into_inner);
+        resized.get(container).copied()
+    }
+
+    fn resize(&self, container: &str, limits: Limits) -> Result<(), String> {
+        let groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(group) = groups.get(container) {
+            group.resize(limits)?;
+        }
+        let mut resized = self.resized.lock().unwrap_or_else(PoisonError::into_inner);
+        resized.insert(container.to_owned(), limits);
+        Ok(())
     }
 
     /// Ends what a container's first process left behind.
@@ -162,6 +180,7 @@ impl OciRuntime {
             _known: own.map(|address| self.callers.add(address, namespace)),
             network,
             cgroups: Mutex::default(),
+            resized: Mutex::default(),
             sharing,
         };
         Ok(Sandbox {
@@ -175,7 +194,10 @@ impl OciRuntime {
     async fn launch(&self, start: &Start<'_>, stdio: Stdio) -> Result<Process, Failure> {
         security::refuse_unsupported(start)?;
         let shared = shared(start.sandbox)?;
-        let limits = limits(start.container)?;
+        let limits = match shared.resized(&start.container.name) {
+            Some(limits) => limits,
+            None => limits(start.container)?,
+        };
         let uid = start.pod.metadata.uid.as_deref().unwrap_or_default();
         let run = self.runs.fetch_add(1, Ordering::Relaxed);
         let group = Cgroup::create(&self.group_name(start, uid, run), limits).map_err(|error| {
@@ -314,6 +336,12 @@ impl Runtime for OciRuntime {
             .get(container)?
             .out_of_memory()
             .then_some("OOMKilled")
+    }
+
+    fn resize(&self, sandbox: &Sandbox, container: &Container) -> Result<(), String> {
+        let limits = limits(container).map_err(|failure| failure.message)?;
+        let shared = shared(sandbox).map_err(|failure| failure.message)?;
+        shared.resize(&container.name, limits)
     }
 
     fn used(

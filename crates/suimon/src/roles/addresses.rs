@@ -63,6 +63,28 @@ pub fn api(range: services::Range) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(range.address) + 1)
 }
 
+/// Shows the range of the cluster IPs as the one ServiceCIDR that there is.
+pub fn show_range(server: &apiserver::Server, range: services::Range) {
+    let since = json!(reconcile::now());
+    let shown = json!({
+        "kind": "ServiceCIDR",
+        "apiVersion": "networking.k8s.io/v1",
+        "metadata": { "name": "kubernetes", "creationTimestamp": since },
+        "spec": { "cidrs": [range.to_string()] },
+        "status": { "conditions": [{
+            "type": "Ready", "status": "True", "reason": "", "lastTransitionTime": since,
+            "message": "Kubernetes Service CIDR is ready",
+        }] },
+    });
+    let measure = move |_: String, wanted: String| {
+        let found = wanted.is_empty() || shown["metadata"]["name"] == wanted;
+        let all = found.then(|| shown.clone()).into_iter().collect();
+        futures::FutureExt::boxed(std::future::ready(all))
+    };
+    let measure = std::sync::Arc::new(measure);
+    server.measure("servicecidrs.networking.k8s.io", measure);
+}
+
 /// The Service by which pods find the API, with the first address of the range.
 pub async fn publish_api(
     client: &Client,

@@ -101,6 +101,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     system::prepare(cluster.client(), &settings, &ports).await?;
     access::create(cluster.client(), &cluster_roles).await?;
     gateway_view::serve(&server, snapshots);
+    addresses::show_range(&server, claim.range);
 
     if let Some(api) = server.address() {
         addresses::publish_api(cluster.client(), claim.range, api).await?;

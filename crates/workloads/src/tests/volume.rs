@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::json;
 
@@ -88,5 +89,44 @@ async fn a_volume_that_a_claim_has_outlives_its_own_deletion() {
     world.delete::<Pod>("user").await;
     world.delete::<PersistentVolumeClaim>("data").await;
     gone(&world, &volume).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_asks_for_more_gets_it_if_its_class_allows_that() {
+    let world = World::start().await;
+    let volume = bound(&world).await;
+    let claims = Api::<PersistentVolumeClaim>::namespaced(world.client(), "default");
+    let ask = async |size: &str| {
+        let change = json!({"spec": {"resources": {"requests": {"storage": size}}}});
+        claims
+            .patch("data", &PatchParams::default(), &Patch::Merge(change))
+            .await
+    };
+    ask("5Mi").await.expect("the class allows it");
+    let capacity = |claim: &PersistentVolumeClaim| {
+        let capacity = claim.status.as_ref()?.capacity.as_ref()?;
+        Some(capacity.get("storage")?.0.clone())
+    };
+    let grown = |world: &World| {
+        let claim = world.get::<PersistentVolumeClaim>("default", "data");
+        claim.and_then(|claim| capacity(&claim)).as_deref() == Some("5Mi")
+    };
+    world.eventually("a larger claim", grown).await;
+    let volumes = Api::<PersistentVolume>::all(world.client());
+    let volume = volumes.get(&volume).await.expect("the volume");
+    let spec = volume.spec.expect("a spec");
+    assert_eq!(spec.capacity.expect("a capacity")["storage"].0, "5Mi");
+    let smaller = ask("1Mi").await.expect_err("not less than it has");
+    assert!(smaller.to_string().contains("status.capacity"), "{smaller}");
+    let classes = Api::<StorageClass>::all(world.client());
+    let change = Patch::Merge(json!({"allowVolumeExpansion": false}));
+    let patched = classes.patch("standard", &PatchParams::default(), &change);
+    patched.await.expect("the class changes");
+    let refused = ask("9Mi").await.expect_err("the class does not allow it");
+    assert!(
+        refused.to_string().contains("must support resize"),
+        "{refused}"
+    );
     world.stop().await;
 }

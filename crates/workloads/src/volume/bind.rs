@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use reconcile::{Action, Error, Key, write};
 use serde_json::{Value, json};
 
-use super::plan::{self, Around, Next};
+use super::plan::{self, Around, Expansion, Next};
 use super::{Context, claims_of};
 use crate::pod;
 
@@ -40,7 +40,10 @@ pub(super) async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Action, Err
         directory: &ctx.directory,
     };
     match plan::next(&claim, &around) {
-        Next::Bind(volume) => bind(&ctx, &claim, &volume).await?,
+        Next::Bind(volume) => {
+            let volume = expand(&ctx, &claim, volume).await?;
+            bind(&ctx, &claim, &volume).await?;
+        }
         Next::Provision(volume) => return provision(&ctx, &claim, volume).await,
         Next::Classify(class) => {
             patch(
@@ -151,6 +154,39 @@ async fn bind(
         "capacity": spec.capacity,
     });
     set_status(ctx, claim, status).await
+}
+
+/// The volume, as large as its claim asks for if its class lets it grow.
+async fn expand(
+    ctx: &Context,
+    claim: &PersistentVolumeClaim,
+    volume: Arc<PersistentVolume>,
+) -> Result<Arc<PersistentVolume>, Error> {
+    let size = match plan::expansion(claim, &volume, &ctx.classes.list()) {
+        None => return Ok(volume),
+        Some(Expansion::Elsewhere) => {
+            let text = "waiting for an external controller to expand this PVC; nothing here expands volumes that it has not made";
+            ctx.recorder.normal(claim, "ExternalExpanding", text);
+            return Ok(volume);
+        }
+        Some(Expansion::Here(size)) => size,
+    };
+    let change = json!({
+        "metadata": { "resourceVersion": volume.metadata.resource_version },
+        "spec": { "capacity": { "storage": size } },
+    });
+    let name = volume.name_any();
+    let larger = ctx
+        .volume_api()
+        .patch(&name, &PatchParams::default(), &Patch::Merge(change))
+        .await?;
+    ctx.volumes.learn(larger.clone());
+    ctx.recorder.normal(
+        claim,
+        "VolumeResizeSuccessful",
+        format!("volume {name} has {size} now"),
+    );
+    Ok(Arc::new(larger))
 }
 
 /// Makes the directory, then the object that tells of it.

@@ -74,8 +74,7 @@ pub(super) fn next(claim: &PersistentVolumeClaim, around: &Around<'_>) -> Next {
     let class = match &spec.storage_class_name {
         Some(name) => name,
         None => {
-            let mut classes = around.classes.iter().filter(|class| is_default(class));
-            return match classes.next() {
+            return match default_class(around.classes) {
                 Some(class) => Next::Classify(class.name_any()),
                 None => none_available(),
             };
@@ -149,6 +148,15 @@ fn none_available() -> Next {
     Next::Wait("FailedBinding", text.to_owned())
 }
 
+/// Of several default classes the newest; of those the first by name, as in Kubernetes.
+fn default_class(classes: &[Arc<StorageClass>]) -> Option<&Arc<StorageClass>> {
+    let defaults = classes.iter().filter(|class| is_default(class));
+    defaults.min_by_key(|class| {
+        let since = class.creation_timestamp().map(|since| since.0);
+        (std::cmp::Reverse(since), class.name_any())
+    })
+}
+
 fn is_default(class: &StorageClass) -> bool {
     class
         .annotations()
@@ -213,6 +221,40 @@ fn fits(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
             .selector
             .as_ref()
             .is_none_or(|wanted| selector::matches(wanted, labels))
+}
+
+/// The capacity that a bound volume is to have because its claim asks for more, and its class lets
+/// it. A directory is as large as its disk, so nothing but the number changes.
+pub(super) fn expansion(
+    claim: &PersistentVolumeClaim,
+    volume: &PersistentVolume,
+    classes: &[Arc<StorageClass>],
+) -> Option<Expansion> {
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    let asked = requests.get("storage")?;
+    if !is_bound(claim) || quantity::whole(asked) <= storage(volume) {
+        return None;
+    }
+    let name = claim.spec.as_ref()?.storage_class_name.as_deref()?;
+    let class = classes.iter().find(|class| class.name_any() == name)?;
+    class.allow_volume_expansion.filter(|allowed| *allowed)?;
+    let made_here = volume
+        .annotations()
+        .get(PROVISIONED_BY)
+        .is_some_and(|by| by == PROVISIONER);
+    Some(match made_here {
+        true => Expansion::Here(asked.0.clone()),
+        false => Expansion::Elsewhere,
+    })
+}
+
+/// Who can make a volume larger.
+#[derive(Debug, PartialEq)]
+pub(super) enum Expansion {
+    /// This controller, to this size.
+    Here(String),
+    /// Whoever made it.
+    Elsewhere,
 }
 
 /// A volume of this machine, for one claim.
@@ -335,6 +377,50 @@ mod tests {
             decide(&asking(Value::Null), &[], &[], true),
             Next::Wait("FailedBinding", _)
         ));
+    }
+
+    #[test]
+    fn of_several_default_classes_the_newest_is_taken() {
+        let of = |name: &str, since: &str| {
+            let object = json!({
+                "metadata": {
+                    "name": name, "creationTimestamp": since, "annotations": { DEFAULT_CLASS: "true" },
+                },
+                "provisioner": PROVISIONER,
+            });
+            Arc::new(from_value(object).expect("a class"))
+        };
+        let classes = [
+            of("old", "2026-01-01T00:00:00Z"),
+            of("new-b", "2026-01-02T00:00:00Z"),
+            of("new-a", "2026-01-02T00:00:00Z"),
+        ];
+        let next = decide(&asking(Value::Null), &[], &classes, true);
+        assert_eq!(next, Next::Classify("new-a".to_owned()));
+    }
+
+    #[test]
+    fn a_volume_grows_with_its_claim_if_the_class_allows_it() {
+        let mut bound = asking(json!("standard"));
+        bound.status = Some(from_value(json!({ "phase": "Bound" })).expect("a status"));
+        let mut own = (*volume("v", "1Mi", json!({}))).clone();
+        let allowing = |allowed: bool| {
+            let mut class = (*class(PROVISIONER)).clone();
+            class.allow_volume_expansion = Some(allowed);
+            [Arc::new(class)]
+        };
+        assert_eq!(
+            expansion(&bound, &own, &allowing(true)),
+            Some(Expansion::Elsewhere)
+        );
+        let by = (PROVISIONED_BY.to_owned(), PROVISIONER.to_owned());
+        own.metadata.annotations = Some(BTreeMap::from([by]));
+        let larger = Some(Expansion::Here("1Gi".to_owned()));
+        assert_eq!(expansion(&bound, &own, &allowing(true)), larger);
+        assert_eq!(expansion(&bound, &own, &allowing(false)), None);
+        assert_eq!(expansion(&bound, &own, &[]), None);
+        let enough = volume("v", "1Gi", json!({}));
+        assert_eq!(expansion(&bound, &enough, &allowing(true)), None);
     }
 
     #[test]

@@ -290,9 +290,10 @@ fn fixed(spec: &Value, old: &Value) -> Value {
             .flatten()
         {
             if let Some(container) = container.as_object_mut() {
-                // Resources change in place, as the resize subresource allows.
                 container.remove("image");
+                // Judged apart: they change by the subresource `resize`.
                 container.remove("resources");
+                container.remove("resizePolicy");
             }
         }
     }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Object, list, text};
+use crate::quantity::Quantity;
 use crate::schema::Path;
 use crate::status::{Fault, FieldError};
 
@@ -87,14 +88,32 @@ pub(super) fn class(class: &Object, path: &Path<'_>, errors: &mut Vec<FieldError
     }
 }
 
-/// What a claim asks for stays; a volume and a class may be filled in where there are none.
+/// What a claim asks for stays; a volume and a class may be filled in where there are none, and one
+/// that has its volume may ask for a larger one.
 pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let bound = old["status"]["phase"] == "Bound";
+    let has = Quantity::of(&old["status"]["capacity"]["storage"]);
     let (mut new, old) = (new["spec"].clone(), &old["spec"]);
+    if !new.is_object() {
+        // The schema's business.
+        return;
+    }
     if old["volumeName"].as_str().unwrap_or_default().is_empty() {
         new["volumeName"] = old["volumeName"].clone();
     }
     if old["storageClassName"].is_null() {
         new["storageClassName"] = old["storageClassName"].clone();
+    }
+    let asked = &new["resources"]["requests"]["storage"];
+    let before = &old["resources"]["requests"]["storage"];
+    if bound && !asked.is_null() && asked != before {
+        if Quantity::of(asked) < has {
+            errors.push(FieldError::forbidden(
+                "spec.resources.requests.storage",
+                "field can not be less than status.capacity",
+            ));
+        }
+        new["resources"]["requests"]["storage"] = before.clone();
     }
     let fields = |spec: &Value| spec.as_object().cloned().unwrap_or_default();
     let (before, after) = (fields(old), fields(&new));
@@ -102,7 +121,7 @@ pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Vec<FieldError
     if names.any(|name| old[name] != new[name]) {
         errors.push(FieldError::forbidden(
             "spec",
-            "spec is immutable after creation; volumes are not resized here",
+            "spec is immutable after creation except resources.requests for bound claims",
         ));
     }
 }
@@ -218,6 +237,25 @@ mod tests {
             with(json!({"local": {"path": "/a/../b"}})),
             ["spec.local.path: Invalid value: \"/a/../b\": must not contain '..'"]
         );
+    }
+
+    #[test]
+    fn a_claim_that_has_its_volume_may_ask_for_more() {
+        let of = |size: &str| {
+            json!({
+                "spec": { "volumeName": "v", "resources": { "requests": { "storage": size } } },
+                "status": { "phase": "Bound", "capacity": { "storage": "1Gi" } },
+            })
+        };
+        let errors = |new: &str| {
+            let mut errors = Vec::new();
+            claim_update(&of(new), &of("1Gi"), &mut errors);
+            errors
+        };
+        assert!(errors("2Gi").is_empty());
+        let refused = errors("1Mi");
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].field, "spec.resources.requests.storage");
     }
 
     #[test]

@@ -69,6 +69,21 @@ impl Cgroup {
         Ok(group)
     }
 
+    /// Writes other limits. Memory that is in use is not taken away.
+    pub(crate) fn resize(&self, limits: Limits) -> Result<(), String> {
+        let used = self.used().map_or(0, |used| used.memory_bytes);
+        if let Some(limit) = limits.memory_bytes.filter(|limit| *limit < used) {
+            return Err(format!(
+                "the memory limit ({limit} bytes) is below what the container uses ({used} bytes)"
+            ));
+        }
+        for (file, value) in files(self.v2, limits) {
+            self.write(file, &value)
+                .map_err(|error| format!("cannot write {file}: {error}"))?;
+        }
+        Ok(())
+    }
+
     /// The version 1 controllers of this machine that containers use; empty with version 2.
     pub(crate) fn v1_controllers() -> Vec<String> {
         if Path::new(MOUNT).join("cgroup.controllers").exists() {
