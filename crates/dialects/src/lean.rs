@@ -47,6 +47,8 @@ fn identity(meta: &ObjectMeta) -> ObjectMeta {
         uid: meta.uid.clone(),
         generation: meta.generation,
         creation_timestamp: meta.creation_timestamp.clone(),
+        // Says which Knative Ingress a route was made of.
+        owner_references: meta.owner_references.clone(),
         ..ObjectMeta::default()
     }
 }

@@ -150,10 +150,11 @@ mod tests {
 
     #[test]
     fn a_file_has_room_for_thousands_of_documents_and_aliases_stay_bounded() {
-        let one = "kind: A\nspec: {a: [1, 2, 3, 4], b: {c: d}}\n---\n";
+        let one = "apiVersion: v1\nkind: A\nspec: {a: [1, 2, 3, 4], b: {c: d}}\n---\n";
         let many = parse("f.yaml", &one.repeat(20_000)).expect("valid");
         assert_eq!(many.len(), 20_000);
-        let mut bomb = "kind: A\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        let mut bomb =
+            "apiVersion: v1\nkind: A\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..9 {
             let item = format!("*a{}", level - 1);
             let items = [item.as_str(); 10].join(", ");
