@@ -14,7 +14,7 @@ use crate::gateway_edges::{attached, eventually_sent_to, manifest, programmed, s
 use crate::{Server, http};
 
 const API: &str = "gateway.networking.k8s.io/v1";
-const ROUTES: usize = 2000;
+const ROUTES: usize = 1200;
 /// Hosts that share the routes: the first has half of them, as paths of one site.
 const HOSTS: usize = 200;
 const PORT: u16 = 18_590;

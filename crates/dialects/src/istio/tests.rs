@@ -110,7 +110,7 @@ fn load(documents: &[Value]) -> Input {
                 drop(objects.put_pod(&name, Some(labels)));
             }
             "Secret" => secret(objects, &name, document),
-            "ConfigMap" => put_config(objects, &name, document),
+            "ConfigMap" => testing::model::put_config(objects, &name, document),
             "Ingress" if version.starts_with("networking.k8s.io") => {
                 input.ingresses.push(Arc::unwrap_or_clone(read(document)));
             }

@@ -121,7 +121,8 @@ async fn a_claim_that_asks_for_more_gets_it_if_its_class_allows_that() {
     assert!(smaller.to_string().contains("status.capacity"), "{smaller}");
     let classes = Api::<StorageClass>::all(world.client());
     let change = Patch::Merge(json!({"allowVolumeExpansion": false}));
-    let patched = classes.patch("standard", &PatchParams::default(), &change);
+    let params = PatchParams::default();
+    let patched = classes.patch("standard", &params, &change);
     patched.await.expect("the class changes");
     let refused = ask("9Mi").await.expect_err("the class does not allow it");
     assert!(

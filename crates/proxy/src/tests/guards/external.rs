@@ -367,3 +367,53 @@ async fn a_service_at_a_place_of_its_own_is_asked_there() {
                   POST,http,a,/p,127.0.0.1 0\n";
     assert!(seen.contains(wanted), "{seen}");
 }
+
+#[tokio::test]
+async fn over_http2_the_body_is_held_and_forwarded_too() {
+    let (server, authorizer) = (measuring().await, reader().await);
+    let guards = asking(with_body(1 << 20, false));
+    let gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    let stream = tokio::net::TcpStream::connect(gateway.address).await;
+    let (client, connection) = h2::client::handshake(stream.expect("the gateway"))
+        .await
+        .expect("HTTP/2");
+    tokio::task::spawn(connection);
+    // Longer than a window, and than the bound.
+    for (length, wanted) in [(200_000, 200), (2 << 20, 413)] {
+        let mut client = client.clone().ready().await.expect("a stream");
+        let request = http::Request::post("http://a/p").body(()).expect("valid");
+        let (response, mut send) = client.send_request(request, false).expect("a stream");
+        let mut body = Bytes::from(format!("good{}", "x".repeat(length - 4)));
+        let sending = async {
+            while !body.is_empty() {
+                send.reserve_capacity(body.len());
+                match std::future::poll_fn(|cx| send.poll_capacity(cx)).await {
+                    Some(Ok(count)) => {
+                        let part = body.split_to(count.min(body.len()));
+                        if send.send_data(part, body.is_empty()).is_err() {
+                            break;
+                        }
+                    }
+                    // It was answered before it was sent.
+                    _ => break,
+                }
+            }
+            std::future::pending().await
+        };
+        let response = tokio::select! {
+            response = response => response,
+            () = sending => unreachable!("it never ends"),
+        };
+        let response = response.expect("an answer");
+        assert_eq!(response.status(), wanted, "{length}");
+        if wanted == 200 {
+            let mut body = response.into_body();
+            let mut text = Vec::new();
+            while let Some(data) = body.data().await {
+                text.extend_from_slice(&data.expect("the answer"));
+            }
+            let seen = format!("POST_/check/p_HTTP/1.1|{length}|false {length} none");
+            assert_eq!(String::from_utf8_lossy(&text), seen);
+        }
+    }
+}
