@@ -240,6 +240,7 @@ impl Gateway {
             is_tls: false,
             sealed: Vec::new(),
             stream: Some(transport),
+            gates: Vec::new(),
         }));
         self.publish();
         address

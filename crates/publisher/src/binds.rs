@@ -189,6 +189,7 @@ mod tests {
             is_tls: false,
             sealed: Vec::new(),
             stream: None,
+            gates: Vec::new(),
         }
     }
 
@@ -237,6 +238,7 @@ mod tests {
         let address: SocketAddr = ([127, 0, 0, 1], 53).into();
         let datagrams = |name: &str| Bind {
             stream: Some(Transport::Udp),
+            gates: Vec::new(),
             ..bind(name, address)
         };
         binds.want(&bind("tcp", address));

@@ -58,6 +58,7 @@ async fn gateway() -> (Gateway, SocketAddr) {
         is_tls: false,
         sealed: Vec::new(),
         stream: None,
+        gates: Vec::new(),
     }));
     for (name, bind) in [("bound", Some(id)), ("shared", None)] {
         let mut everybody = route("a", answer(200));

@@ -321,6 +321,7 @@ async fn a_bind_serves_its_own_routes_until_it_is_closed() {
         is_tls: false,
         sealed: Vec::new(),
         stream: None,
+        gates: Vec::new(),
     }));
     let mut route = with(Filters::default(), arm);
     route.bind = Some(id.clone());
