@@ -238,7 +238,6 @@ mod tests {
         let address: SocketAddr = ([127, 0, 0, 1], 53).into();
         let datagrams = |name: &str| Bind {
             stream: Some(Transport::Udp),
-            gates: Vec::new(),
             ..bind(name, address)
         };
         binds.want(&bind("tcp", address));
