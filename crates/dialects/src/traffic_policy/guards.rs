@@ -197,12 +197,16 @@ fn share(fields: &Fields<'_>) -> Option<Share> {
 
 fn fault(fields: &Fields<'_>) -> Fault {
     let delay = fields.object("delay");
-    let delay = delay.and_then(|it| Some((time(&it, "duration")?, share(&it)?)));
+    let delay = delay.and_then(|it| {
+        let (duration, share) = (time(&it, "duration"), share(&it));
+        Some((duration?, share?))
+    });
     let abort = fields.object("abort").and_then(|it| {
-        let share = share(&it)?;
+        let share = share(&it);
         let http = it.number::<u16>("status");
         let grpc = it.number::<u32>("grpcStatus");
         let http = http.filter(|status| (200..600).contains(status));
+        let share = share?;
         match (http, grpc) {
             (_, Some(status)) => Some((Abort::Grpc(status), share)),
             (Some(status), None) => Some((Abort::Http(status), share)),
@@ -286,8 +290,9 @@ fn provider(fields: &Fields<'_>) -> Option<TokenProvider> {
 }
 
 fn place(fields: &Fields<'_>) -> Option<TokenPlace> {
+    let prefix = fields.str("prefix");
     if let Some(name) = fields.text("header") {
-        let prefix = fields.str("prefix").unwrap_or_default().into();
+        let prefix = prefix.unwrap_or_default().into();
         return match headers::name(name) {
             Ok(name) => Some(TokenPlace::Header { name, prefix }),
             Err(error) => {
@@ -295,6 +300,9 @@ fn place(fields: &Fields<'_>) -> Option<TokenPlace> {
                 None
             }
         };
+    }
+    if prefix.is_some() {
+        fields.refuse("prefix", "FieldInvalid", "it is of a header: name one");
     }
     let query = fields.text("query").map(|it| TokenPlace::Query(it.into()));
     query.or_else(|| Some(TokenPlace::Cookie(fields.text("cookie")?.into())))
