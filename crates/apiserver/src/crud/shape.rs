@@ -156,7 +156,7 @@ pub(crate) fn known_subresource(call: &Call) -> bool {
             super::special::is_pod(&call.kind)
         }
         "finalize" => call.kind.group.is_empty() && call.kind.plural == "namespaces",
-        "approval" => call.kind.group == "certificates.k8s.io",
+        "approval" => super::special::is_signing_request(&call.kind),
         "token" => call.kind.group.is_empty() && call.kind.plural == "serviceaccounts",
         _ => false,
     }

@@ -35,8 +35,9 @@ fn is_volume_or_claim(kind: &ResourceType) -> bool {
         && ["persistentvolumes", "persistentvolumeclaims"].contains(&&*kind.plural)
 }
 
-fn is_signing_request(kind: &ResourceType) -> bool {
-    &*kind.group == "certificates.k8s.io"
+/// Whether this is a request to sign a certificate.
+pub(super) fn is_signing_request(kind: &ResourceType) -> bool {
+    &*kind.group == "certificates.k8s.io" && &*kind.plural == "certificatesigningrequests"
 }
 
 fn is_api_service(kind: &ResourceType) -> bool {
