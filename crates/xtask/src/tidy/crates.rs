@@ -44,7 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("node", &["api", "reconcile", "images", "lifecycle"]),
     ("services", &["reconcile", "lifecycle"]),
     ("testkit", &[]),
-    ("bench", &[]),
+    ("bench", &["api", "apiserver", "lifecycle"]),
     ("xtask", &[]),
     ("e2e", &["testkit"]),
 ];
