@@ -38,6 +38,7 @@ fn unpack(mut definition: Value) -> Value {
             versions[at]["schema"] = schema.map_or(Value::Null, |it| it["schema"].clone());
         }
     }
+    versions.iter_mut().for_each(both_shapes_of_sessions);
     for name in earlier.into_iter().flat_map(|(_, names)| *names) {
         let mut version = versions[0].clone();
         version["name"] = json!(name);
@@ -45,6 +46,47 @@ fn unpack(mut definition: Value) -> Value {
         versions.push(version);
     }
     definition
+}
+
+/// Lets users go on with the shape that `sessionPersistence` had up to release 1.6: the name of
+/// the session beside its type, or none at all.
+fn both_shapes_of_sessions(schema: &mut Value) {
+    let children = match schema {
+        Value::Array(items) => return items.iter_mut().for_each(both_shapes_of_sessions),
+        Value::Object(children) => children,
+        _ => return,
+    };
+    let session = children.get_mut("properties");
+    let session = session.and_then(|it| it.get_mut("sessionPersistence"));
+    if let Some(session) = session {
+        if let Some(fields) = session["properties"].as_object_mut() {
+            let lifetime =
+                json!({"type": "string", "enum": ["Permanent", "Session"], "default": "Session"});
+            fields.insert(
+                "sessionName".to_owned(),
+                json!({
+                    "type": "string", "maxLength": 128,
+                    "description": "The session's name up to release 1.6; cookie.name or header.name says it since.",
+                }),
+            );
+            fields.insert(
+                "cookieConfig".to_owned(),
+                json!({
+                    "type": "object", "properties": {"lifetimeType": lifetime},
+                    "description": "Settings of the cookie up to release 1.6; cookie has them since.",
+                }),
+            );
+        }
+        if let Some(rules) = session["x-kubernetes-validations"].as_array_mut() {
+            rules.retain(|rule| {
+                let rule = rule["rule"].as_str().unwrap_or_default();
+                !["Cookie", "Header"]
+                    .iter()
+                    .any(|of| rule.starts_with(&format!("self.type != '{of}'")))
+            });
+        }
+    }
+    children.values_mut().for_each(both_shapes_of_sessions);
 }
 
 #[cfg(test)]
@@ -85,6 +127,28 @@ mod tests {
                 "XTelemetryPolicy",
             ]
         );
+    }
+
+    #[test]
+    fn sessions_have_both_shapes_wherever_there_are_any() {
+        fn count(value: &Value, found: &mut usize) {
+            if let Some(session) = value["properties"].get("sessionPersistence") {
+                let fields = &session["properties"];
+                for field in ["sessionName", "cookieConfig", "cookie", "header", "type"] {
+                    assert!(fields[field].is_object(), "{field} is not in {fields}");
+                }
+                let rules = session["x-kubernetes-validations"].to_string();
+                assert!(!rules.contains("must be specified for"), "{rules}");
+                assert!(rules.contains("cookie must be nil"), "{rules}");
+                *found += 1;
+            }
+            let items = value.as_array().into_iter().flatten();
+            let fields = value.as_object().into_iter().flat_map(|it| it.values());
+            items.chain(fields).for_each(|it| count(it, found));
+        }
+        let mut found = 0;
+        crds().iter().for_each(|crd| count(crd, &mut found));
+        assert!(found >= 4, "{found}");
     }
 
     #[test]
