@@ -24,11 +24,6 @@ mod suimon;
 
 use clap::Parser;
 
-/// The product's own, because one of the measurements runs in this process.
-#[cfg(target_os = "linux")]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 #[derive(Parser)]
 enum Bench {
     /// First byte from zero, against a bare start of the same program

@@ -3,17 +3,17 @@
 //! `objects.json` is one Service at zero as the product left it, status included. It is put
 //! through the API again and again under other names, owners first, without controllers.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Args;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
-use lifecycle::Tasks;
 use serde_json::{Value, json};
+use tokio::process::{Child, Command};
 
 use crate::machine::memory;
 
@@ -32,23 +32,14 @@ const OBJECTS: &str = include_str!("../objects.json");
 const NAME: &str = "idle-0";
 const WORKERS: usize = 8;
 
+/// The API server by itself: the example of `suimon`, beside this program.
+const SERVER: &str = "examples/api-server";
+
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
-    // As the product does it: what was freed is given back also at rest.
-    #[cfg(target_os = "linux")]
-    tikv_jemalloc_ctl::background_thread::write(true)
-        .map_err(|error| anyhow::anyhow!("jemalloc: {error}"))?;
     let dir = tempfile::tempdir()?;
-    let tasks = Tasks::new();
-    let settings = apiserver::Settings {
-        data_dir: dir.path().to_owned(),
-        listen: None,
-        crds: api::crd::crds(),
-        admission: Arc::new(apiserver::admission::AcceptAll),
-        kubeconfig: PathBuf::new(),
-        addresses: Vec::new(),
-    };
-    let server = apiserver::start(settings, &tasks).await?;
-    let client = server.client();
+    let mut server = start(dir.path())?;
+    let pid = server.id().context("the API server runs")?;
+    let client = connect(&dir.path().join("kubeconfig")).await?;
     let objects: Vec<Value> = serde_json::from_str(OBJECTS)?;
     let bytes: usize = objects.iter().map(|object| object.to_string().len()).sum();
     println!(
@@ -58,7 +49,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     );
     let wait = async |seconds| tokio::time::sleep(Duration::from_secs(seconds)).await;
     wait(flags.settle.min(15)).await;
-    let empty = memory(std::process::id())?.anonymous;
+    let empty = memory(pid)?.anonymous;
     let start = Instant::now();
     stream::iter(0..flags.services)
         .map(|index| create(&client, &objects, index))
@@ -70,7 +61,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let mut after = u64::MAX;
     loop {
         wait(10).await;
-        let now = memory(std::process::id())?.anonymous;
+        let now = memory(pid)?.anonymous;
         // Compressing is over when no more is given back.
         if last.elapsed().as_secs() >= flags.settle && now + now / 50 >= after {
             after = now;
@@ -87,11 +78,30 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         mib(empty),
         after.saturating_sub(empty) as f64 / flags.services as f64,
     );
-    ensure!(
-        tasks.drain(Duration::from_secs(60)).await == lifecycle::Outcome::Clean,
-        "the API server did not end cleanly"
-    );
+    server.kill().await?;
     Ok(())
+}
+
+fn start(data: &Path) -> anyhow::Result<Child> {
+    let path = std::env::current_exe()?.with_file_name(SERVER);
+    ensure!(
+        path.exists(),
+        "{} is not there; build it with `cargo build --profile dist -p suimon --example api-server`",
+        path.display()
+    );
+    Ok(Command::new(path).arg(data).kill_on_drop(true).spawn()?)
+}
+
+/// A client as soon as the server serves, which is when it has written this file.
+async fn connect(kubeconfig: &Path) -> anyhow::Result<kube::Client> {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !kubeconfig.exists() {
+        ensure!(Instant::now() < until, "the API server did not start");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let file = Kubeconfig::read_from(kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+    Ok(kube::Client::try_from(config)?)
 }
 
 async fn create(client: &kube::Client, objects: &[Value], index: usize) -> anyhow::Result<()> {

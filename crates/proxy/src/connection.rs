@@ -64,8 +64,7 @@ enum Next {
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(guard: ConnectionGuard, mut stream: Transport, client: Client) {
-    let client = Rc::new(client);
+pub(crate) async fn serve(guard: ConnectionGuard, mut stream: Transport, client: Rc<Client>) {
     let buffer = Buffer::new(Rc::clone(&guard.worker.buffers));
     let (read, write) = stream.split();
     let mut source = Http1Source::new(read, buffer);
@@ -294,6 +293,6 @@ mod tests {
     #[test]
     fn an_idle_connection_costs_less_than_a_page() {
         let size = size(serve);
-        assert!(size <= 3776, "the future of a connection has {size} bytes");
+        assert!(size <= 3712, "the future of a connection has {size} bytes");
     }
 }

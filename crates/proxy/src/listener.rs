@@ -376,6 +376,7 @@ fn open(
         namespace: None,
         limits: Default::default(),
     };
+    let client = Rc::new(client);
     tokio::task::spawn_local(connection::serve(guard, Transport::Plain(stream), client));
 }
 

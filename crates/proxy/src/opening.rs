@@ -67,7 +67,12 @@ pub(crate) async fn serve(
         namespace,
         limits: OwnLimits::default(),
     };
-    rare(connection::serve(guard, Transport::Plain(socket), client)).await;
+    rare(connection::serve(
+        guard,
+        Transport::Plain(socket),
+        Rc::new(client),
+    ))
+    .await;
 }
 
 /// Whom the balancer in front speaks for; `None` ends the connection.

@@ -1,10 +1,11 @@
 //! Containers: namespaces, control groups, a root file system and a network of their own.
 //!
-//! What a container is made of is decided here and in `sandbox`, without privilege; the spawner
-//! carries it out. The sandbox is a security boundary: capabilities are dropped, dangerous
+//! What a container is made of is decided here, in `contents` and in `sandbox`, without privilege;
+//! the spawner carries it out. The sandbox is a security boundary: capabilities are dropped, dangerous
 //! system calls are refused, kernel files are masked, privileges cannot be gained.
 
 pub(crate) mod cgroup;
+mod contents;
 mod etc;
 mod image_root;
 pub(crate) mod network;
@@ -12,30 +13,28 @@ pub(crate) mod sandbox;
 pub(crate) mod seccomp;
 mod security;
 mod share;
+mod shared;
 
-use std::collections::HashMap;
-use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use api::quantity::Quantity;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use lifecycle::Tasks;
 use tokio::net::TcpStream;
 
-use self::cgroup::{Cgroup, Limits};
+use self::cgroup::Cgroup;
+use self::contents::{Dirs, binds, candidates, hostname, limits, root};
 use self::network::{Network, NetworkError, Networks};
-use self::sandbox::{Bind, Root};
 use self::share::Sharing;
-use super::{DEFAULT_PATH, Failure, Runtime, Sandbox, Start, forward};
-use crate::callers::{Callers, Known};
+use self::shared::Shared;
+use super::{Failure, Runtime, Sandbox, Start, forward};
+use crate::callers::Callers;
 use crate::identity;
 use crate::spawner::{self, Launch, Process, Spawner, Stdio};
-use crate::sys;
 use crate::usage::{Processes, Used};
 
 /// The `runtimeClassName` of this runtime.
@@ -54,61 +53,6 @@ pub struct OciRuntime {
     runs: AtomicU64,
     /// Where the cluster's name server listens, once it does.
     dns: OnceLock<IpAddr>,
-}
-
-/// What a pod's containers share beyond [`Sandbox`].
-struct Shared {
-    /// `None` for a pod in the machine's network.
-    /// Before the network: its address is another pod's at once.
-    _known: Option<Known>,
-    network: Option<Network>,
-    /// By container; a group outlives its container so that its counters can be read.
-    cgroups: Mutex<HashMap<String, Cgroup>>,
-    /// By container: limits that are no longer those that it came with.
-    resized: Mutex<HashMap<String, Limits>>,
-    sharing: Sharing,
-}
-
-impl Shared {
-    /// Kept before the start: a group must not go while a process is in it.
-    fn keep(&self, container: &str, group: Cgroup) {
-        let mut groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.insert(container.to_owned(), group);
-    }
-
-    /// The limits that a container has by now; `None`: those that it came with.
-    fn resized(&self, container: &str) -> Option<Limits> {
-        let resized = self.resized.lock().unwrap_or_else(PoisonError::into_inner);
-        resized.get(container).copied()
-    }
-
-    fn resize(&self, container: &str, limits: Limits) -> Result<(), String> {
-        let groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(group) = groups.get(container) {
-            group.resize(limits)?;
-        }
-        let mut resized = self.resized.lock().unwrap_or_else(PoisonError::into_inner);
-        resized.insert(container.to_owned(), limits);
-        Ok(())
-    }
-
-    /// Ends what a container's first process left behind.
-    fn end_rest(&self, container: &str) {
-        let groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(group) = groups.get(container) {
-            group.kill();
-        }
-    }
-
-    /// Where one more process of the container belongs.
-    fn group(&self, container: &str) -> (Vec<PathBuf>, Option<PathBuf>) {
-        let groups = self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
-        let group = groups.get(container);
-        (
-            group.map(Cgroup::tasks_files).unwrap_or_default(),
-            group.and_then(Cgroup::clone_dir),
-        )
-    }
 }
 
 impl OciRuntime {
@@ -176,13 +120,8 @@ impl OciRuntime {
         let sharing = Sharing::make(pod, network.as_ref(), &self.spawner).await?;
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let own = network.as_ref().map(|network| network.ip.into());
-        let shared = Shared {
-            _known: own.map(|address| self.callers.add(address, namespace)),
-            network,
-            cgroups: Mutex::default(),
-            resized: Mutex::default(),
-            sharing,
-        };
+        let known = own.map(|address| self.callers.add(address, namespace));
+        let shared = Shared::new(known, network, sharing);
         Ok(Sandbox {
             pod_ip,
             host_ports: std::collections::BTreeMap::new(),
@@ -193,7 +132,7 @@ impl OciRuntime {
 
     async fn launch(&self, start: &Start<'_>, stdio: Stdio) -> Result<Process, Failure> {
         security::refuse_unsupported(start)?;
-        let shared = shared(start.sandbox)?;
+        let shared = Shared::of(start.sandbox)?;
         let limits = match shared.resized(&start.container.name) {
             Some(limits) => limits,
             None => limits(start.container)?,
@@ -302,7 +241,7 @@ impl Runtime for OciRuntime {
     ) -> BoxFuture<'a, Result<Process, Failure>> {
         async move {
             let env = start.environment();
-            let shared = shared(start.sandbox)?;
+            let shared = Shared::of(start.sandbox)?;
             let (cgroup_tasks, cgroup_dir) = shared.group(&start.container.name);
             let container = spawner::Container {
                 programs: candidates(command, &env)?,
@@ -319,7 +258,7 @@ impl Runtime for OciRuntime {
     }
 
     fn ended<'a>(&'a self, sandbox: &'a Sandbox, container: &'a str) -> BoxFuture<'a, ()> {
-        if let Ok(shared) = shared(sandbox) {
+        if let Ok(shared) = Shared::of(sandbox) {
             // Usually the kernel has ended the rest with the first process.
             shared.end_rest(container);
         }
@@ -327,20 +266,14 @@ impl Runtime for OciRuntime {
     }
 
     fn cause(&self, sandbox: &Sandbox, container: &str) -> Option<&'static str> {
-        let groups = shared(sandbox)
-            .ok()?
-            .cgroups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        groups
-            .get(container)?
-            .out_of_memory()
-            .then_some("OOMKilled")
+        let shared = Shared::of(sandbox).ok()?;
+        let out_of_memory = shared.with_group(container, Cgroup::out_of_memory)?;
+        out_of_memory.then_some("OOMKilled")
     }
 
     fn resize(&self, sandbox: &Sandbox, container: &Container) -> Result<(), String> {
         let limits = limits(container).map_err(|failure| failure.message)?;
-        let shared = shared(sandbox).map_err(|failure| failure.message)?;
+        let shared = Shared::of(sandbox).map_err(|failure| failure.message)?;
         shared.resize(&container.name, limits)
     }
 
@@ -351,12 +284,8 @@ impl Runtime for OciRuntime {
         _pid: i32,
         _processes: &Processes,
     ) -> Option<Used> {
-        let groups = shared(sandbox)
-            .ok()?
-            .cgroups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        groups.get(container)?.used()
+        let shared = Shared::of(sandbox).ok()?;
+        shared.with_group(container, Cgroup::used)?
     }
 
     fn dial<'a>(
@@ -365,7 +294,7 @@ impl Runtime for OciRuntime {
         port: u16,
     ) -> BoxFuture<'a, Result<TcpStream, String>> {
         async move {
-            let network = shared(sandbox).map_err(|failure| failure.message)?;
+            let network = Shared::of(sandbox).map_err(|failure| failure.message)?;
             forward::connect_inside(network.network.as_ref().map(Network::path), port).await
         }
         .boxed()
@@ -373,240 +302,12 @@ impl Runtime for OciRuntime {
 
     fn remove<'a>(&'a self, sandbox: &'a Sandbox) -> BoxFuture<'a, ()> {
         async move {
-            let Ok(shared) = shared(sandbox) else { return };
+            let Ok(shared) = Shared::of(sandbox) else {
+                return;
+            };
             shared.sharing.remove().await;
-            shared
-                .cgroups
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clear();
+            shared.forget_groups();
         }
         .boxed()
-    }
-}
-
-fn shared(sandbox: &Sandbox) -> Result<&Shared, Failure> {
-    let private = sandbox
-        .private
-        .as_ref()
-        .and_then(|private| private.downcast_ref::<Shared>());
-    private.ok_or_else(|| Failure::sandbox("the pod was prepared by another runtime"))
-}
-
-/// Directories of one run of a container: every run begins with the image's files.
-struct Dirs {
-    root: PathBuf,
-    upper: PathBuf,
-    work: PathBuf,
-}
-
-impl Dirs {
-    fn make(pod: &Path, container: &str) -> std::io::Result<Self> {
-        let base = pod.join("containers").join(container);
-        if base.exists() {
-            fs::remove_dir_all(&base)?;
-        }
-        let dirs = Self {
-            root: base.join("root"),
-            upper: base.join("upper"),
-            work: base.join("work"),
-        };
-        for dir in [&dirs.root, &dirs.upper, &dirs.work] {
-            fs::create_dir_all(dir)?;
-        }
-        Ok(dirs)
-    }
-}
-
-/// Directories and files of the host that dynamically linked programs and scripts need.
-const SYSTEM: &[&str] = &[
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib64",
-    "/usr",
-    "/etc/ssl",
-    "/etc/ld.so.cache",
-    "/etc/alternatives",
-    "/etc/passwd",
-    "/etc/group",
-    "/etc/nsswitch.conf",
-    "/etc/localtime",
-];
-
-fn root(start: &Start<'_>, command: &[String], dirs: &Dirs) -> Result<Root, Failure> {
-    if let Some(lower) = start.image.layers.first() {
-        let (upper, work) = (dirs.upper.clone(), dirs.work.clone());
-        return Ok(Root::Image {
-            lower: lower.clone(),
-            upper,
-            work,
-        });
-    }
-    let Some(file) = &start.image.program else {
-        return Err(Failure::create(
-            "the image has neither files nor a program; add it to the image store again",
-        ));
-    };
-    let at = start
-        .image
-        .config
-        .entrypoint
-        .first()
-        .or_else(|| command.first())
-        .cloned()
-        .unwrap_or_default();
-    let system = SYSTEM
-        .iter()
-        .map(PathBuf::from)
-        .filter(|path| path.exists())
-        .collect();
-    Ok(Root::Program {
-        file: file.clone(),
-        at,
-        system,
-    })
-}
-
-/// Volumes, and the pod's own files in /etc.
-fn binds(start: &Start<'_>) -> Result<Vec<Bind>, Failure> {
-    let mut binds = Vec::new();
-    let file = |source: PathBuf, target: &str| Bind {
-        source,
-        inside: PathBuf::new(),
-        target: target.to_owned(),
-        is_dir: false,
-        read_only: false,
-    };
-    for name in etc::FILES {
-        binds.push(file(
-            start.sandbox.directory.join(name),
-            &format!("/etc/{name}"),
-        ));
-    }
-    if start.termination_message.exists() {
-        let path = start
-            .container
-            .termination_message_path
-            .as_deref()
-            .unwrap_or("/dev/termination-log");
-        binds.push(file(start.termination_message.clone(), path));
-    }
-    for mount in start.mounts {
-        let is_dir = sys::inside::is_dir(&mount.source, &mount.inside).map_err(|error| {
-            Failure::config(format!(
-                "cannot mount {} of {} at {}: {error}",
-                mount.inside.display(),
-                mount.source.display(),
-                mount.target.display()
-            ))
-        })?;
-        binds.push(Bind {
-            source: mount.source.clone(),
-            inside: mount.inside.clone(),
-            target: mount.target.display().to_string(),
-            is_dir,
-            read_only: mount.read_only,
-        });
-    }
-    Ok(binds)
-}
-
-/// What the kernel tells a program about its host's name. A pod in the machine's network has the
-/// machine's.
-fn hostname(pod: &Pod) -> String {
-    let in_host = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
-    let machine = in_host
-        .then(|| fs::read_to_string("/proc/sys/kernel/hostname").ok())
-        .flatten();
-    match machine {
-        Some(machine) => machine.trim().to_owned(),
-        None => crate::hostname::of(pod).kernel,
-    }
-}
-
-/// The files that a command's first word may mean in the container.
-fn candidates(command: &[String], env: &[(String, String)]) -> Result<Vec<String>, Failure> {
-    let name = command
-        .first()
-        .ok_or_else(|| Failure::config("neither the image nor the pod names a command"))?;
-    if name.contains('/') {
-        return Ok(vec![name.clone()]);
-    }
-    let path = env
-        .iter()
-        .find(|(key, _)| key == "PATH")
-        .map_or(DEFAULT_PATH, |(_, value)| value);
-    Ok(path
-        .split(':')
-        .map(|dir| format!("{}/{name}", dir.trim_end_matches('/')))
-        .collect())
-}
-
-fn limits(container: &Container) -> Result<Limits, Failure> {
-    let resources = container.resources.as_ref();
-    let read = |limit: bool, name: &str| {
-        let list = resources.and_then(|r| {
-            if limit {
-                r.limits.as_ref()
-            } else {
-                r.requests.as_ref()
-            }
-        });
-        let Some(quantity) = list.and_then(|list| list.get(name)) else {
-            return Ok(None);
-        };
-        let parsed = Quantity::parse(&quantity.0).filter(|parsed| !parsed.is_negative());
-        parsed.map(Some).ok_or_else(|| {
-            Failure::config(format!(
-                "resources: {name} {:?} is not a quantity",
-                quantity.0
-            ))
-        })
-    };
-    let units = |quantity: Quantity| u64::try_from(quantity.units()).unwrap_or(0);
-    let millis = |quantity: Quantity| u64::try_from(quantity.millis()).unwrap_or(0);
-    let cpu = read(true, "cpu")?.map(millis);
-    Ok(Limits {
-        memory_bytes: read(true, "memory")?.map(units),
-        cpu_millis: cpu,
-        // Kubernetes: a limit without a request is also the request.
-        cpu_request_millis: read(false, "cpu")?.map(millis).or(cpu),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn container(value: serde_json::Value) -> Container {
-        serde_json::from_value(value).expect("a container")
-    }
-
-    #[test]
-    fn resources_become_limits_and_a_bad_quantity_is_told() {
-        let resources = |value| limits(&container(json!({ "name": "c", "resources": value })));
-        let read =
-            resources(json!({ "limits": { "memory": "128Mi", "cpu": "500m" } })).expect("read");
-        assert_eq!(
-            (read.memory_bytes, read.cpu_millis, read.cpu_request_millis),
-            (Some(128 << 20), Some(500), Some(500))
-        );
-        assert!(resources(json!({ "limits": { "memory": "much" } })).is_err());
-    }
-
-    #[test]
-    fn a_bare_command_is_searched_in_the_containers_path() {
-        let env = [("PATH".to_owned(), "/a:/b/".to_owned())];
-        assert_eq!(
-            candidates(&["run".to_owned()], &env).expect("named"),
-            ["/a/run", "/b/run"]
-        );
-        assert_eq!(
-            candidates(&["./run".to_owned()], &env).expect("named"),
-            ["./run"]
-        );
-        assert!(candidates(&[], &env).is_err());
     }
 }

@@ -120,7 +120,7 @@ pub(crate) async fn serve(
         tls: Some(tls),
         limits: Default::default(),
     };
-    connection::serve(guard, Transport::tls(stream), client).await;
+    connection::serve(guard, Transport::tls(stream), Rc::new(client)).await;
 }
 
 async fn accept(

@@ -44,7 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("node", &["api", "reconcile", "images", "lifecycle"]),
     ("services", &["reconcile", "lifecycle"]),
     ("testkit", &[]),
-    ("bench", &["api", "apiserver", "lifecycle"]),
+    ("bench", &[]),
     ("xtask", &[]),
     ("e2e", &["testkit"]),
 ];
