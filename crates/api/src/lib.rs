@@ -17,5 +17,6 @@ mod json;
 pub mod names;
 pub mod networking;
 pub mod quantity;
+pub mod requests;
 pub mod serving;
 pub mod validation;

@@ -9,11 +9,20 @@ pub struct Quantity {
 }
 
 const NANO: i128 = 1_000_000_000;
+/// Longest text that is read; the largest useful quantity has far fewer characters.
+const LONGEST: usize = 64;
+/// Digits behind the point that are told apart.
+const FINEST: usize = 18;
 
 impl Quantity {
-    /// Parses the text of a quantity; `None` when Kubernetes would refuse it or when it passes
-    /// the range of 2^63 units.
+    /// The largest amount there is: more is cut to this, as Kubernetes does.
+    const MOST: i128 = i64::MAX as i128 * NANO;
+
+    /// Parses the text of a quantity; `None` when Kubernetes would refuse it.
     pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > LONGEST {
+            return None;
+        }
         let digits_end = text
             .char_indices()
             .find(|(at, c)| {
@@ -28,19 +37,30 @@ impl Quantity {
             return None;
         }
         let (numerator, denominator) = factor(suffix)?;
-        let digits = format!("{whole}{fraction}");
-        if digits.len() > 30 || fraction.len() > 18 {
-            return None;
-        }
-        let value: i128 = digits.parse().ok()?;
-        let scale = 10_i128
-            .checked_pow(u32::try_from(fraction.len()).ok()?)?
-            .checked_mul(denominator)?;
-        let scaled = value.checked_mul(numerator)?.checked_mul(NANO)?;
-        let nanos = scaled / scale + i128::from(scaled % scale != 0);
-        (nanos / NANO <= i128::from(i64::MAX)).then_some(Self {
+        let magnitude = Self::magnitude(whole, fraction, numerator, denominator);
+        let nanos = magnitude.unwrap_or(Self::MOST).min(Self::MOST);
+        Some(Self {
             nanos: if negative { -nanos } else { nanos },
         })
+    }
+
+    /// Billionths, rounded up; `None` if they are too many.
+    fn magnitude(whole: &str, fraction: &str, numerator: i128, denominator: i128) -> Option<i128> {
+        let (kept, rest) = fraction.split_at(fraction.len().min(FINEST));
+        let value: i128 = match (whole, kept) {
+            ("", "") => 0,
+            (whole, kept) => format!("{whole}{kept}").parse().ok()?,
+        };
+        let value = value.checked_add(i128::from(rest.bytes().any(|digit| digit != b'0')))?;
+        let scale = 10_i128
+            .checked_pow(u32::try_from(kept.len()).ok()?)?
+            .checked_mul(denominator)?;
+        // The common factor first: what is left fits wherever the result does.
+        let numerator = numerator.checked_mul(NANO)?;
+        let common = gcd(numerator, scale);
+        let (numerator, scale) = (numerator / common, scale / common);
+        let scaled = value.checked_mul(numerator)?;
+        Some(scaled / scale + i128::from(scaled % scale != 0))
     }
 
     /// Whether the amount is below zero.
@@ -84,13 +104,17 @@ fn factor(suffix: &str) -> Option<(i128, i128)> {
         "Ei" => (1 << 60, 1),
         exponent => {
             let power: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
+            // Beyond these any amount is cut to the largest, or rounded up to the smallest.
             match power {
-                0..=18 => (decimal(power.unsigned_abs()), 1),
-                -9..=-1 => (1, decimal(power.unsigned_abs())),
-                _ => return None,
+                0.. => (decimal(power.unsigned_abs().min(28)), 1),
+                _ => (1, decimal(power.unsigned_abs().min(19))),
             }
         }
     })
+}
+
+fn gcd(a: i128, b: i128) -> i128 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]
@@ -128,6 +152,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_large_or_too_fine_is_cut() {
+        for text in ["1e99", "9e18", "100E", "99999999999999999999", "16Ei"] {
+            let units = Quantity::parse(text).map(Quantity::units);
+            let most = if text == "9e18" {
+                9_000_000_000_000_000_000
+            } else {
+                i64::MAX
+            };
+            assert_eq!(units, Some(most), "{text}");
+        }
+        for text in ["1e-99", "0.0000000000001", "0.00000000000000000000000001"] {
+            let read = Quantity::parse(text).map(|one| (one.units(), one.is_negative()));
+            assert_eq!(read, Some((1, false)), "{text}");
+        }
+        assert_eq!(Quantity::parse("0e99").map(Quantity::units), Some(0));
+        assert_eq!(
+            Quantity::parse("-100E").map(Quantity::units),
+            Some(-i64::MAX)
+        );
+    }
+
+    #[test]
     fn malformed_quantities_are_refused() {
         for text in [
             "",
@@ -138,8 +184,7 @@ mod tests {
             "1e",
             "abc",
             "--1",
-            "1e99",
-            "99999999999999999999",
+            &"1".repeat(65),
         ] {
             assert_eq!(Quantity::parse(text), None, "{text}");
         }

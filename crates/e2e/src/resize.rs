@@ -69,5 +69,41 @@ async fn a_running_container_gets_the_limits_of_a_resize_without_a_restart() -> 
     let seen = anyhow::Context::context(seen, "kubectl was there before")?;
     let (out, error) = (text(&seen.stdout), text(&seen.stderr));
     assert_eq!(out.trim(), (96 << 20).to_string(), "{error}");
+    let pending = async |wanted: Option<&str>| {
+        server
+            .eventually(&format!("{wanted:?} as the pending resize"), || async {
+                let pod = server.object(&["pod", "growing"]).await?;
+                let conditions = pod["status"]["conditions"].as_array();
+                let found = conditions.into_iter().flatten();
+                let found = found.filter(|one| one["type"] == "PodResizePending");
+                let reasons: Vec<_> = found.map(|one| one["reason"].as_str()).collect();
+                let expected: Vec<_> = wanted.into_iter().map(Some).collect();
+                let runs = pod["status"]["containerStatuses"][0]["restartCount"] == 0;
+                Ok((runs && reasons == expected).then_some(()))
+            })
+            .await
+    };
+    let processors = async |cpu: &str| {
+        let resources = json!({ "requests": { "cpu": cpu }, "limits": { "cpu": cpu } });
+        let change = json!({ "spec": { "containers": [{ "name": "c", "resources": resources }] } });
+        let change = change.to_string();
+        let words = [
+            "patch",
+            "pod",
+            "growing",
+            "--subresource",
+            "resize",
+            "-p",
+            &change,
+        ];
+        let output = kubectl(&server, &words, "").await?;
+        let output = anyhow::Context::context(output, "kubectl was there before")?;
+        anyhow::ensure!(output.status.success(), "{}", text(&output.stderr));
+        anyhow::Ok(())
+    };
+    processors("100000").await?;
+    pending(Some("Infeasible")).await?;
+    processors("200m").await?;
+    pending(None).await?;
     Ok(())
 }

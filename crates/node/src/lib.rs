@@ -23,6 +23,7 @@ mod probe;
 mod pull;
 mod registration;
 mod resolv;
+mod room;
 pub mod runtime;
 mod session;
 mod settings;
@@ -62,6 +63,7 @@ use manager::Manager;
 use pod::Shared;
 use port::Ports;
 use registration::Problems;
+use room::Room;
 use runtime::Runtime;
 use runtime::process::ProcessRuntime;
 use session::Sessions;
@@ -136,6 +138,7 @@ pub async fn start(
         logs: logs.clone(),
         runtimes: machine.runtimes,
         sessions: sessions.clone(),
+        room: Room::new(registration::allocatable()),
     });
     let (changes, changed) = mpsc::unbounded_channel();
     pods.on_change(move |change| {

@@ -18,6 +18,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use api::requests::Amounts;
+
 use crate::pod::now;
 use crate::settings::Settings;
 use crate::sys;
@@ -159,12 +161,8 @@ fn labels(settings: &Settings) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn status(
-    settings: &Settings,
-    problems: &Problems,
-    before: &[NodeCondition],
-    now: &Time,
-) -> NodeStatus {
+/// What this machine has.
+fn capacity() -> BTreeMap<String, Quantity> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let mut capacity = BTreeMap::from([
         ("cpu".to_owned(), Quantity(cpus.to_string())),
@@ -173,6 +171,25 @@ fn status(
     if let Some(bytes) = sys::memory_bytes() {
         capacity.insert("memory".to_owned(), Quantity(format!("{}Ki", bytes / 1024)));
     }
+    capacity
+}
+
+/// The part of it that pods may ask for: all.
+pub(crate) fn allocatable() -> Amounts {
+    let amount = |(name, quantity): (String, Quantity)| {
+        let amount = api::requests::amount(&name, &quantity)?;
+        Some((name, amount))
+    };
+    capacity().into_iter().filter_map(amount).collect()
+}
+
+fn status(
+    settings: &Settings,
+    problems: &Problems,
+    before: &[NodeCondition],
+    now: &Time,
+) -> NodeStatus {
+    let capacity = capacity();
     let address = |type_: &str, address: String| NodeAddress {
         type_: type_.to_owned(),
         address,

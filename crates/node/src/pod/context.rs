@@ -14,6 +14,7 @@ use super::record::{Observed, Record, Role};
 use crate::downward::Facts;
 use crate::log::Logs;
 use crate::object::Objects;
+use crate::room::Room;
 use crate::runtime::{Failure, Mount, Runtime, Sandbox, Start};
 use crate::session::Sessions;
 use crate::settings::Settings;
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) logs: Logs,
     pub(crate) runtimes: Vec<Arc<dyn Runtime>>,
     pub(crate) sessions: Sessions,
+    pub(crate) room: Room,
 }
 
 impl Shared {
@@ -116,6 +118,8 @@ impl Context {
         let pod = Arc::clone(&updates.borrow().pod);
         let observed = Observed::new(&pod, node.settings.address, now());
         let namespace = pod.namespace().unwrap_or_default();
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        node.room.hold(uid, api::requests::of(&pod));
         Self {
             objects: Objects::new(node.client.clone(), &namespace),
             runtime: node.runtime(&pod),
@@ -330,6 +334,8 @@ impl Drop for Context {
         for run in self.all_running() {
             run.process.kill_now();
         }
+        let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        self.node.room.release(uid);
     }
 }
 

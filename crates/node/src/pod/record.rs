@@ -7,6 +7,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::resize::Refused;
+
 /// A pod as the node sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Observed {
@@ -23,7 +25,7 @@ pub(crate) struct Observed {
     /// Why the whole pod has failed, whatever its containers do.
     pub(crate) failed: Option<Verdict>,
     /// Why a container cannot have the resources that the object says.
-    pub(crate) resize_refused: Option<String>,
+    pub(crate) resize_refused: Option<Refused>,
 }
 
 /// Why a whole pod has failed.

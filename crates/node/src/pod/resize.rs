@@ -1,7 +1,8 @@
 //! CPU and memory that a running pod gets or gives back (`pods/resize`).
 //!
 //! The limits of a running container change in place; it is started again only if its
-//! `resizePolicy` says so. What cannot be done is told in the pod's condition and tried again.
+//! `resizePolicy` says so. What the node has no room for, and what cannot be done, is told in the
+//! pod's conditions and tried again.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -15,10 +16,58 @@ use super::context::Context;
 use super::record::Role;
 use super::stop;
 use crate::event;
+use crate::room::NoRoom;
 use crate::runtime::Sandbox;
 
 /// A change that was refused is tried again after this long: memory may be free by then.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// What a pod's conditions say of changes that are not done: those that wait, those that failed.
+pub(crate) const CONDITIONS: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
+/// Why a pod does not have what its object says, told in its status until it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    stage: Stage,
+    pub(crate) why: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The node may have room later.
+    Deferred,
+    /// The node can never have it.
+    Infeasible,
+    /// There is room; the runtime did not do it.
+    Error,
+}
+
+impl Refused {
+    /// Type and reason of the condition (KEP-1287).
+    pub(crate) fn condition(&self) -> (&'static str, &'static str) {
+        let [pending, in_progress] = CONDITIONS;
+        match self.stage {
+            Stage::Deferred => (pending, "Deferred"),
+            Stage::Infeasible => (pending, "Infeasible"),
+            Stage::Error => (in_progress, "Error"),
+        }
+    }
+}
+
+impl From<NoRoom> for Refused {
+    fn from(error: NoRoom) -> Self {
+        match error {
+            NoRoom::Now(why) => Self {
+                stage: Stage::Deferred,
+                why,
+            },
+            NoRoom::Ever(why) => Self {
+                stage: Stage::Infeasible,
+                why,
+            },
+        }
+    }
+}
 
 /// Follows the resources in the pod's object, for as long as it is polled.
 pub(super) async fn follow(context: &Context, sandbox: &Sandbox) -> Infallible {
@@ -46,10 +95,14 @@ pub(super) async fn follow(context: &Context, sandbox: &Sandbox) -> Infallible {
 }
 
 /// Gives each container what the object says. Why not, if that is not possible.
-async fn apply(context: &Context, sandbox: &Sandbox, pod: &Pod) -> Option<String> {
+async fn apply(context: &Context, sandbox: &Sandbox, pod: &Pod) -> Option<Refused> {
     let Ok(runtime) = &context.runtime else {
         return None;
     };
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    if let Err(full) = context.node.room.change(uid, api::requests::of(pod)) {
+        return Some(full.into());
+    }
     let spec = pod.spec.as_ref()?;
     let init = spec.init_containers.iter().flatten();
     let mut refused = None;
@@ -64,7 +117,12 @@ async fn apply(context: &Context, sandbox: &Sandbox, pod: &Pod) -> Option<String
             continue;
         };
         match runtime.resize(sandbox, wanted) {
-            Err(why) => refused = Some(format!("container {:?}: {why}", wanted.name)),
+            Err(why) => {
+                refused = Some(Refused {
+                    stage: Stage::Error,
+                    why: format!("container {:?}: {why}", wanted.name),
+                });
+            }
             Ok(()) => {
                 context.record(index, |record| record.resources = wanted.resources.clone());
                 if restarts(wanted, known.as_ref()) {

@@ -9,9 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::record::{Observed, Record, Role, State, Terminated};
-
-/// Condition of a pod whose containers do not have the resources yet that its object says.
-const RESIZING: &str = "PodResizeInProgress";
+use super::resize;
 
 /// The phase of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,10 +128,16 @@ fn conditions(pod: &Pod, observed: &Observed, phase: Phase, now: &Time) -> Vec<P
         ("Ready", ready),
     ];
     let resizing = observed.resize_refused.clone();
-    let resizing = resizing.map(|why| (RESIZING, (true, Some("Error"), Some(why))));
+    let resizing = resizing.map(|refused| {
+        let (type_, reason) = refused.condition();
+        (type_, (true, Some(reason), Some(refused.why)))
+    });
     let mut conditions: Vec<_> = before
         .iter()
-        .filter(|c| c.type_ != RESIZING && !ours.iter().any(|(type_, _)| *type_ == c.type_))
+        .filter(|c| {
+            !resize::CONDITIONS.contains(&c.type_.as_str())
+                && !ours.iter().any(|(type_, _)| *type_ == c.type_)
+        })
         .cloned()
         .collect();
     conditions.extend(

@@ -229,7 +229,7 @@ fn resources(pod: &Pod, around: &Surroundings<'_>) -> Result<(), Misfit> {
     let allocatable = |name: &str| {
         let list = status.and_then(|status| status.allocatable.as_ref());
         let quantity = list.and_then(|list| list.get(name));
-        quantity.and_then(|quantity| ledger::amount(name, quantity))
+        quantity.and_then(|quantity| api::requests::amount(name, quantity))
     };
     let mut missing = BTreeSet::new();
     let most = allocatable("pods").unwrap_or(0);
@@ -237,7 +237,7 @@ fn resources(pod: &Pod, around: &Surroundings<'_>) -> Result<(), Misfit> {
     if count >= most {
         missing.insert("Too many pods".to_owned());
     }
-    for (name, amount) in ledger::requests(pod) {
+    for (name, amount) in api::requests::of(pod) {
         let room = allocatable(&name).unwrap_or(0) - around.ledger.requested_beside(&key, &name);
         if amount > 0 && amount > room {
             missing.insert(format!("Insufficient {name}"));

@@ -1,21 +1,19 @@
 //! What the pods of the node have asked for: totals, host ports, and the pods themselves.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use api::requests::{self, Amounts};
+use k8s_openapi::api::core::v1::Pod;
 use reconcile::Key;
 use tokio::time::Instant;
 
-use crate::{pod, quantity};
+use crate::pod;
 
 /// Room that was kept for a pod which never appeared is given back after this long.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// Amounts by resource: thousandths of a processor, whole units of all else.
-pub(super) type Amounts = BTreeMap<String, i64>;
 /// Protocol, address and number of a host port.
 pub(super) type HostPort = (String, String, i32);
 
@@ -119,7 +117,7 @@ impl Ledger {
             return;
         }
         self.release(&key);
-        let amounts = requests(&pod);
+        let amounts = requests::of(&pod);
         for (name, amount) in &amounts {
             let total = self.total.entry(name.clone()).or_insert(0);
             *total = total.saturating_add(*amount);
@@ -146,43 +144,6 @@ fn refuses_neighbors(pod: &Pod) -> bool {
     .is_some_and(|terms| !terms.is_empty())
 }
 
-/// What a pod asks for: its containers together with its sidecars, or the largest init container
-/// with the sidecars that run by then, whichever is more; plus the overhead. What the pod asks
-/// for as a whole replaces that sum.
-pub(super) fn requests(pod: &Pod) -> Amounts {
-    let Some(spec) = pod.spec.as_ref() else {
-        return Amounts::new();
-    };
-    let mut sum = Amounts::new();
-    for container in &spec.containers {
-        add(&mut sum, &of_container(container));
-    }
-    let mut sidecars = Amounts::new();
-    let mut peak = Amounts::new();
-    for init in spec.init_containers.iter().flatten() {
-        let own = of_container(init);
-        if init.restart_policy.as_deref() == Some("Always") {
-            add(&mut sum, &own);
-            add(&mut sidecars, &own);
-            most(&mut peak, &sidecars);
-        } else {
-            let mut beside = sidecars.clone();
-            add(&mut beside, &own);
-            most(&mut peak, &beside);
-        }
-    }
-    most(&mut sum, &peak);
-    whole_pod(spec, &mut sum);
-    add(&mut sum, &amounts(spec.overhead.as_ref()));
-    sum
-}
-
-fn whole_pod(spec: &PodSpec, sum: &mut Amounts) {
-    if let Some(resources) = spec.resources.as_ref() {
-        sum.extend(of(resources));
-    }
-}
-
 /// The host ports that a pod claims.
 pub(super) fn host_ports(pod: &Pod) -> Vec<HostPort> {
     let Some(spec) = pod.spec.as_ref() else {
@@ -204,44 +165,4 @@ pub(super) fn host_ports(pod: &Pod) -> Vec<HostPort> {
             ))
         })
         .collect()
-}
-
-fn of_container(container: &Container) -> Amounts {
-    container.resources.as_ref().map_or_else(Amounts::new, of)
-}
-
-fn of(resources: &ResourceRequirements) -> Amounts {
-    // What is limited and not requested counts as requested, as the API's default has it.
-    let mut all = amounts(resources.limits.as_ref());
-    all.extend(amounts(resources.requests.as_ref()));
-    all
-}
-
-fn amounts(list: Option<&BTreeMap<String, Quantity>>) -> Amounts {
-    let read =
-        |(name, quantity): (&String, &Quantity)| Some((name.clone(), amount(name, quantity)?));
-    list.into_iter().flatten().filter_map(read).collect()
-}
-
-/// A quantity of a resource in the ledger's unit.
-pub(super) fn amount(resource: &str, quantity: &Quantity) -> Option<i64> {
-    if resource == "cpu" {
-        quantity::milli(quantity)
-    } else {
-        quantity::whole(quantity)
-    }
-}
-
-fn add(sum: &mut Amounts, other: &Amounts) {
-    for (name, amount) in other {
-        let total = sum.entry(name.clone()).or_insert(0);
-        *total = total.saturating_add(*amount);
-    }
-}
-
-fn most(sum: &mut Amounts, other: &Amounts) {
-    for (name, amount) in other {
-        let largest = sum.entry(name.clone()).or_insert(0);
-        *largest = (*largest).max(*amount);
-    }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 
 use super::fit::{Surroundings, fits};
-use super::ledger::{Ledger, requests};
+use super::ledger::Ledger;
 use super::{is_gated, wants_node};
 
 fn node(edit: impl FnOnce(&mut Value)) -> Node {
@@ -120,9 +120,9 @@ fn init_containers_and_sidecars_count_as_in_kubernetes() {
         "initContainers": [one("50m", true), one("500m", false)],
         "overhead": {"cpu": "10m"},
     });
-    assert_eq!(requests(&pod("p", spec))["cpu"], 560);
+    assert_eq!(api::requests::of(&pod("p", spec))["cpu"], 560);
     let spec = json!({"containers": [one("700m", false)], "initContainers": [one("50m", true)]});
-    assert_eq!(requests(&pod("p", spec))["cpu"], 750);
+    assert_eq!(api::requests::of(&pod("p", spec))["cpu"], 750);
 }
 
 #[test]
