@@ -17,6 +17,7 @@ use http::Request;
 use jiff::Timestamp;
 use lifecycle::{Stage, Tasks};
 use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::admission::Admission;
 use crate::auth::token::Tokens;
@@ -243,14 +244,20 @@ fn look_after(store: &Store, tasks: &Tasks) {
     let mut stop = tasks.shutdown(Stage::Api);
     tasks.spawn("store-tidy", Stage::Api, async move {
         let mut expiry = events::Expiry::default();
-        while tokio::time::timeout(TIDY_EVERY, stop.requested())
-            .await
-            .is_err()
-        {
-            expiry.run(&open, Timestamp::now());
+        let mut tidy = tokio::time::interval_at(Instant::now() + TIDY_EVERY, TIDY_EVERY);
+        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let work: fn(&Store) = tokio::select! {
+                () = stop.requested() => break,
+                _ = tidy.tick() => {
+                    expiry.run(&open, Timestamp::now());
+                    Store::tidy
+                }
+                () = open.crowded() => Store::relieve,
+            };
             // Compressing takes a while after a burst; nobody waits for it here.
             let store = open.clone();
-            if tokio::task::spawn_blocking(move || store.tidy())
+            if tokio::task::spawn_blocking(move || work(&store))
                 .await
                 .is_err()
             {

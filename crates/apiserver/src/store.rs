@@ -22,6 +22,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use disk::{Disk, Image};
 use memory::Memory;
@@ -190,6 +191,7 @@ pub struct Store {
     memory: Arc<RwLock<Memory>>,
     press: Arc<Press>,
     disk: Option<Arc<Disk>>,
+    crowd: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Store {
@@ -220,6 +222,7 @@ impl Store {
             memory: Arc::new(RwLock::new(memory)),
             press,
             disk: Some(Arc::new(disk)),
+            crowd: Arc::default(),
         }
     }
 
@@ -231,6 +234,7 @@ impl Store {
             memory: Arc::new(RwLock::new(memory)),
             press,
             disk: None,
+            crowd: Arc::default(),
         }
     }
 
@@ -313,6 +317,24 @@ impl Store {
         self.write_lock().later(left);
     }
 
+    /// Returns when so much was written that [`Self::relieve`] is due.
+    pub async fn crowded(&self) {
+        self.crowd.notified().await;
+    }
+
+    /// Compresses the oldest of what was written lately. Memory after a burst depends on its height.
+    pub fn relieve(&self) {
+        let mut packer = Packer::new();
+        while self.read().is_crowded() {
+            let oldest = self.write_lock().relieve();
+            for fresh in oldest {
+                if let Some(object) = fresh.object.upgrade() {
+                    object.press(&fresh.resource, &mut packer);
+                }
+            }
+        }
+    }
+
     /// Ends every subscription, and every new one at once.
     pub fn close_watches(&self) {
         self.write_lock().close_watches();
@@ -346,6 +368,9 @@ impl Store {
         })?;
         if let Some(disk) = &self.disk {
             disk.queue(&event, durability);
+        }
+        if memory.is_crowded() {
+            self.crowd.notify_one();
         }
         Ok(event)
     }

@@ -19,6 +19,10 @@ use super::{Expect, Expired, Guard, Limits, Refused};
 /// How long an event keeps its frames: watchers that are up to date have read them by then.
 const FRAMES_KEPT: Duration = Duration::from_secs(5);
 
+/// Objects that are kept as they were written, and parsed, for a while. Each takes some ten KB, and
+/// what lives long and is small comes to lie between them: after a burst the holes would stay.
+const MOST_FRESH: usize = 1024;
+
 /// One write that happened.
 #[derive(Debug)]
 pub struct Event {
@@ -193,7 +197,7 @@ pub(super) struct Memory {
     dependents: BTreeSet<(Arc<str>, Arc<str>, Arc<str>)>,
     press: Arc<Press>,
     /// Objects that are not compressed yet.
-    fresh: Vec<Fresh>,
+    fresh: VecDeque<Fresh>,
     ring: VecDeque<Arc<Event>>,
     ring_bytes: usize,
     /// Events with a revision above this one are all in the ring.
@@ -225,7 +229,7 @@ impl Memory {
             uids: HashMap::new(),
             dependents: BTreeSet::new(),
             press,
-            fresh: Vec::new(),
+            fresh: VecDeque::new(),
             ring: VecDeque::new(),
             ring_bytes: 0,
             compacted: revision,
@@ -415,7 +419,7 @@ impl Memory {
         match &object {
             Some(object) => {
                 objects.insert(Arc::clone(&key), Arc::clone(object));
-                self.fresh.push(Fresh {
+                self.fresh.push_back(Fresh {
                     resource: Arc::clone(&resource),
                     object: Arc::downgrade(object),
                 });
@@ -544,7 +548,7 @@ impl Memory {
     }
 
     /// Drops old events and what others need no more, and hands out what is to be compressed.
-    pub(super) fn tidy(&mut self) -> Vec<Fresh> {
+    pub(super) fn tidy(&mut self) -> VecDeque<Fresh> {
         let now = Instant::now();
         self.evict(now);
         let read = self
@@ -561,8 +565,22 @@ impl Memory {
     }
 
     /// Takes back what is to be compressed later.
-    pub(super) fn later(&mut self, fresh: Vec<Fresh>) {
-        self.fresh.extend(fresh);
+    pub(super) fn later(&mut self, mut fresh: VecDeque<Fresh>) {
+        // The oldest come first.
+        fresh.append(&mut self.fresh);
+        self.fresh = fresh;
+    }
+
+    /// Whether so much was written that it cannot wait to be compressed.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.fresh.len() > 2 * MOST_FRESH
+    }
+
+    /// Hands out the oldest of what is to be compressed, but for what is kept as it is for a while.
+    pub(super) fn relieve(&mut self) -> VecDeque<Fresh> {
+        let rest = self.fresh.len().saturating_sub(MOST_FRESH);
+        let newest = self.fresh.split_off(rest);
+        std::mem::replace(&mut self.fresh, newest)
     }
 
     pub(super) fn counts(&self) -> BTreeMap<Arc<str>, usize> {

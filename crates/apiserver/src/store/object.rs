@@ -22,11 +22,13 @@ pub struct Object {
 
 /// How an object is kept.
 enum Form {
-    /// As it was written; `used` tells whether its parsed form was since the last [`Object::rest`].
+    /// As it was written; `used` tells whether its parsed form was since the last [`Object::rest`],
+    /// `retired` whether a newer state has taken its place.
     Fresh {
         bytes: Bytes,
         value: Option<Arc<Value>>,
         used: bool,
+        retired: bool,
     },
     Packed(Packed),
 }
@@ -67,6 +69,7 @@ impl Object {
                 bytes: Bytes::copy_from_slice(bytes),
                 value: None,
                 used: false,
+                retired: false,
             },
         };
         Some(Self {
@@ -110,7 +113,9 @@ impl Object {
     /// Its parsed form.
     pub fn value(&self) -> Arc<Value> {
         match &mut *self.form() {
-            Form::Fresh { bytes, value, used } => {
+            Form::Fresh {
+                bytes, value, used, ..
+            } => {
                 *used = true;
                 Arc::clone(value.get_or_insert_with(|| Arc::new(parse(bytes))))
             }
@@ -144,6 +149,21 @@ impl Object {
         false
     }
 
+    /// Compresses it now, whoever has read it. What history alone still holds stays as it is: it
+    /// will be gone soon, and history has a limit of its own.
+    pub(super) fn press(&self, resource: &str, packer: &mut Packer) {
+        let plain = match &*self.form() {
+            Form::Packed(_) | Form::Fresh { retired: true, .. } => return,
+            Form::Fresh { bytes, .. } => bytes.clone(),
+        };
+        let packed = self.press.pack(resource, &plain, packer);
+        match (&mut *self.form(), packed) {
+            (form, Some(packed)) => *form = Form::Packed(packed),
+            (Form::Fresh { value, .. }, None) => *value = None,
+            (Form::Packed(_), None) => {}
+        }
+    }
+
     /// Lets its uids be those that the store has already.
     pub(super) fn share(&mut self, known: impl Fn(&str) -> Option<Arc<str>>) {
         self.facts.share(known);
@@ -151,8 +171,9 @@ impl Object {
 
     /// Drops the parsed form: a newer state has taken this one's place.
     pub(super) fn retire(&self) {
-        if let Form::Fresh { value, .. } = &mut *self.form() {
+        if let Form::Fresh { value, retired, .. } = &mut *self.form() {
             *value = None;
+            *retired = true;
         }
     }
 
@@ -302,6 +323,7 @@ impl Draft {
                 bytes: bytes.into(),
                 value: Some(Arc::new(self.value)),
                 used: true,
+                retired: false,
             }),
             facts: self.facts,
             press: Arc::clone(press),

@@ -92,6 +92,33 @@ fn an_object_that_nobody_writes_is_kept_compressed_and_read_as_before() {
 }
 
 #[test]
+fn after_a_burst_the_oldest_are_compressed_at_once_and_the_newest_are_not() {
+    let store = memory();
+    let mut value = object("all", 1);
+    for field in 0..30 {
+        value["data"][format!("field-{field}")] = json!("x".repeat(field));
+    }
+    let name = |n: usize| format!("n-{n:04}");
+    for n in 0..3000 {
+        let name = name(n);
+        let write = put("configmaps", &name, Expect::Absent, value.clone());
+        store.write(write).expect("absent");
+    }
+    let stored = |n: usize| store.get("configmaps", &name(n)).expect("stored");
+    let (first, last) = (stored(0), stored(2999));
+    let bytes = first.bytes();
+    update(&store, &name(1), 2);
+    store.relieve();
+    assert!(first.is_packed(), "though it was read just now");
+    assert_eq!(first.bytes(), bytes);
+    assert!(!last.is_packed());
+    let packed = (0..3000).filter(|n| stored(*n).is_packed()).count();
+    assert!((1900..2000).contains(&packed), "{packed}");
+    store.relieve();
+    assert!(!last.is_packed(), "nothing is crowded any more");
+}
+
+#[test]
 fn what_an_object_owns_is_found_by_its_uid() {
     let store = memory();
     create(&store, "owner", 1);
