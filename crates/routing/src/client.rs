@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::model::{ClientPlace, ClientSource, TrustedProxies};
 use crate::query;
-use crate::snapshot::RequestView;
+use crate::view::RequestView;
 
 /// Addresses of a list that are looked at, from its end.
 const MOST: usize = 64;

@@ -15,7 +15,8 @@ use crate::model::{
     Action, Backend, BackendId, Bind, BindId, Credentials, Guards, HostPattern, Model, Route,
     RouteId, Stream, StreamId, Visibility,
 };
-use crate::snapshot::{BindKey, BoundHosts, CompiledRoute, Host, Hosts, Snapshot};
+use crate::route::CompiledRoute;
+use crate::snapshot::{BindKey, BoundHosts, Host, Hosts, Snapshot};
 use crate::stream::StreamCompiler;
 use crate::tls::{TlsCompiler, TlsTables};
 

@@ -9,8 +9,10 @@ use crate::matcher::RouteTable;
 use crate::model::{HostPattern, Match, PathMatch, Predicate, TextMatch, Visibility};
 use crate::predicate::Predicates;
 use crate::query;
+use crate::route::CompiledRoute;
 use crate::rule::text_holds;
-use crate::snapshot::{BindKey, CompiledRoute, Host, Hosts, RequestView, Snapshot};
+use crate::snapshot::{BindKey, Host, Hosts, Snapshot};
+use crate::view::RequestView;
 
 /// Everything selection looked at for one request.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::model::{AccessRule, Authorization, Guards, Predicate};
 use crate::predicate::Predicates;
-use crate::snapshot::RequestView;
+use crate::view::RequestView;
 
 /// What a route asks of its requests. The lists are parallel to those of `source`.
 #[derive(Debug)]

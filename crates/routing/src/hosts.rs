@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::matcher::RouteTable;
 use crate::model::Visibility;
-use crate::snapshot::CompiledRoute;
+use crate::route::CompiledRoute;
 
 /// The routes of one host in sort order. A vector of pointers: to move some thousands of them by
 /// one place costs a few microseconds, and nothing else is as small.

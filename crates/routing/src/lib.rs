@@ -19,12 +19,14 @@ pub mod predicate;
 mod query;
 pub mod reference;
 pub mod regex;
+mod route;
 mod rule;
 mod snapshot;
 mod stream;
 mod table;
 pub mod template;
 mod tls;
+mod view;
 
 pub use compile::{Compiler, Finding, compile};
 pub use explain::{Considered, Explanation, Mismatch, Verdict};
@@ -34,11 +36,10 @@ pub use model::{
     Backend, BackendId, Bind, BindId, Endpoint, EndpointState, Model, RevisionId, RouteId,
     Visibility,
 };
-pub use snapshot::{
-    BindKey, CompiledAction, CompiledArm, CompiledRoute, CompiledSplit, HostRoutes, RequestView,
-    Snapshot,
-};
+pub use route::{CompiledAction, CompiledArm, CompiledRoute, CompiledSplit};
+pub use snapshot::{BindKey, HostRoutes, Snapshot};
 pub use tls::{CompiledTls, CompiledTlsAction};
+pub use view::RequestView;
 
 #[cfg(test)]
 mod tests;

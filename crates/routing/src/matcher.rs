@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use crate::authority::Hash;
 use crate::model::{RouteId, SortKey};
+use crate::route::CompiledRoute;
 use crate::rule::{PathRule, Rule};
-use crate::snapshot::{CompiledRoute, RequestView};
 use crate::table::Table;
+use crate::view::RequestView;
 
 /// Up to this many rules are tried one after another: less work than any index.
 const LINEAR: usize = 6;

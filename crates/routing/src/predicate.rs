@@ -9,7 +9,7 @@ use crate::authority;
 use crate::model::{Network, Predicate, Subject, Test, TextTest};
 use crate::query;
 use crate::regex;
-use crate::snapshot::RequestView;
+use crate::view::RequestView;
 
 /// One condition.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use crate::model::{
     BindId, HostPattern, Match, Model, PathMatch, Predicate, Route, RouteId, Subject, Test,
     TextMatch, TextTest, Visibility,
 };
-use crate::snapshot::RequestView;
+use crate::view::RequestView;
 
 /// The route that a request on a shared listener of this visibility gets.
 pub fn select<'a>(

@@ -6,7 +6,7 @@ use crate::model::{Match, PathMatch, TextMatch};
 use crate::predicate::Predicates;
 use crate::query;
 use crate::regex;
-use crate::snapshot::RequestView;
+use crate::view::RequestView;
 
 /// One alternative of a route, compiled once however many tables the route is in.
 #[derive(Debug)]

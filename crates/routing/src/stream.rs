@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::model::{BindId, SortKey, Stream, StreamId};
-use crate::snapshot::CompiledSplit;
+use crate::route::CompiledSplit;
 
 /// The stream of a bind as the proxy uses it.
 #[derive(Clone, Debug)]

@@ -13,7 +13,8 @@ use std::sync::{Arc, OnceLock};
 use crate::authority;
 use crate::model::tls::{Certificate, Termination, TlsAction, TlsHost, TlsId};
 use crate::model::{BindId, HostPattern, SortKey, Visibility};
-use crate::snapshot::{BindKey, CompiledSplit, Snapshot};
+use crate::route::CompiledSplit;
+use crate::snapshot::{BindKey, Snapshot};
 use crate::table::Table;
 
 /// What happens to the connections of one name.

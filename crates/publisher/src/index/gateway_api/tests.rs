@@ -6,7 +6,7 @@ use super::super::Rebuilt;
 use super::*;
 use crate::asked::Get;
 use crate::inbox::Pending;
-use routing::{BindKey, Snapshot};
+use routing::{BindId, BindKey, Snapshot};
 use serde_json::{Value, json};
 
 /// An index that is rebuilt after every change.

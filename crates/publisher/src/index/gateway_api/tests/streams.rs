@@ -2,6 +2,7 @@
 
 use super::*;
 use api::gateway::v1::{RouteStatus, TcpRoute, TlsRoute, UdpRoute};
+use dialects::gateway_api;
 use routing::{CompiledSplit, CompiledTlsAction};
 
 fn listeners() -> Value {
