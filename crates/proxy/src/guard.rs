@@ -61,7 +61,7 @@ pub(crate) struct Passage {
     pub(crate) hidden_query: Option<Arc<str>>,
     /// Where the split was cut, if there is one: the arm's guards were asked.
     pub(crate) point: Option<u64>,
-    token: Option<Verified>,
+    token: Option<Arc<Verified>>,
     /// Changes to the answer.
     answer: HeaderOps,
     /// Whether headers were changed before the route was looked for: then its guards see them so.
@@ -254,9 +254,14 @@ impl Asked<'_> {
         };
         if let Some(tokens) = &source.tokens {
             let found = token::find(tokens, &self.seen(downstream.view(), passage));
-            let realm = refusal::realm(downstream.view(), self.client);
-            let checking = token::check(self.worker, tokens, &states.keys, found, realm);
-            unless_gone(downstream, checking).await??.apply(passage);
+            let checking = token::check(self.worker, tokens, &states.keys, found);
+            match unless_gone(downstream, checking).await? {
+                Ok(checked) => checked.apply(passage),
+                Err(denied) => {
+                    let realm = refusal::realm(downstream.view(), self.client);
+                    return Err(token::refused(denied, &realm));
+                }
+            }
         }
         self.authorize(guards, downstream.view(), passage)?;
         if let Some(credentials) = &source.credentials {
@@ -303,7 +308,7 @@ impl Asked<'_> {
         Seen {
             view,
             client: self.client,
-            token: passage.token.as_ref(),
+            token: passage.token.as_deref(),
             path: None,
             edits: passage.edits(),
             address: self.address,

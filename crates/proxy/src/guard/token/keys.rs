@@ -3,19 +3,22 @@
 //! A key is for the algorithms of its kind, and for one alone if it says so: what a token's header
 //! says only chooses among them.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use aws_lc_rs::{digest, hmac};
 use policy::Keyed;
 use serde_json::Value;
 
-use super::{Denied, decode};
+use super::{Denied, Verified, decode};
 
 /// Keys of a set that are read; a longer set is cut.
 const MOST_KEYS: usize = 100;
-/// Verified tokens that are remembered.
+/// Verified tokens that are remembered by their digest.
 const MOST_KNOWN: usize = 10_000;
+/// Those that are remembered with what they say, if they are no longer than this.
+const MOST_READ: usize = 256;
+const LONGEST_READ: usize = 4 << 10;
 
 /// A token in its parts, not verified.
 pub(in crate::guard) struct Signed<'t> {
@@ -59,17 +62,13 @@ impl<'t> Signed<'t> {
     }
 }
 
-impl Signed<'_> {
-    /// Of all of the token: no two tokens have the same.
-    fn digest(&self) -> [u8; 32] {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(self.text.as_bytes());
-        context.update(b".");
-        context.update(&self.signature);
-        let mut out = [0; 32];
-        out.copy_from_slice(context.finish().as_ref());
-        out
-    }
+/// Of all of a token: no two tokens have the same.
+pub(super) type Digest = [u8; 32];
+
+pub(super) fn digest(token: &str) -> Digest {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    out
 }
 
 /// Algorithms that we verify. `none` is none of them.
@@ -115,7 +114,9 @@ impl Algorithm {
 pub(in crate::guard) struct KeySet {
     keys: Vec<Key>,
     /// Digests of tokens that these keys have verified: a signature costs more than all else.
-    known: Mutex<Keyed<[u8; 32], ()>>,
+    known: Mutex<Keyed<Digest, ()>>,
+    /// What some of them say: reading it costs more than the rest that is left then.
+    read: Mutex<Keyed<Digest, Arc<Verified>>>,
 }
 
 #[derive(Debug)]
@@ -153,6 +154,7 @@ impl KeySet {
         Self {
             keys,
             known: Mutex::new(Keyed::new(MOST_KNOWN)),
+            read: Mutex::new(Keyed::new(MOST_READ)),
         }
     }
 
@@ -181,19 +183,18 @@ impl KeySet {
     }
 
     /// Whether one of the keys has signed a token.
-    pub(super) fn verify(&self, signed: &Signed<'_>) -> Result<(), Denied> {
+    pub(super) fn verify(&self, signed: &Signed<'_>, digest: &Digest) -> Result<(), Denied> {
         if self.keys.is_empty() {
             return Err(Denied::NoKeys);
         }
-        let digest = signed.digest();
-        let is_known = |known: &mut Keyed<_, _>| known.get(&digest).is_some();
+        let is_known = |known: &mut Keyed<_, _>| known.get(digest).is_some();
         if self.with_known(is_known) {
             return Ok(());
         }
         let mut denied = Denied::NoKey;
         for key in self.keys.iter().filter(|key| key.is_for(signed)) {
             if key.verifies(signed) {
-                self.with_known(|known| *known.entry(&digest, || ()));
+                self.with_known(|known| *known.entry(digest, || ()));
                 return Ok(());
             }
             denied = Denied::Signature;
@@ -201,8 +202,22 @@ impl KeySet {
         Err(denied)
     }
 
-    fn with_known<T>(&self, look: impl FnOnce(&mut Keyed<[u8; 32], ()>) -> T) -> T {
+    fn with_known<T>(&self, look: impl FnOnce(&mut Keyed<Digest, ()>) -> T) -> T {
         look(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a token says that these keys have verified lately. Its claims hold or not by now.
+    pub(super) fn recall(&self, digest: &Digest) -> Option<Arc<Verified>> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.get(digest).map(|token| Arc::clone(token))
+    }
+
+    /// Keeps what a verified token says.
+    pub(super) fn keep(&self, digest: &Digest, text: &str, token: &Arc<Verified>) {
+        if text.len() <= LONGEST_READ {
+            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            read.entry(digest, || Arc::clone(token));
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use routing::model::KeySource;
 
-use super::keys::{KeySet, Signed};
-use super::{Denied, fetch};
+use super::keys::{Digest, KeySet, Signed};
+use super::{Denied, Verified, fetch};
 use crate::worker::Worker;
 
 /// How long a source that failed is left alone.
@@ -54,6 +54,20 @@ impl KeyState {
 
     fn with<T>(&self, look: impl FnOnce(&mut Fetched) -> T) -> T {
         look(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a token says that the keys here have verified lately; nothing if they are due.
+    pub(in crate::guard) fn recall(&self, digest: &Digest, now: Duration) -> Option<Arc<Verified>> {
+        let keys = self.with(|held| {
+            let is_due = match &self.source {
+                KeySource::Inline(_) => false,
+                KeySource::Remote { refresh, .. } => held
+                    .good_at
+                    .is_none_or(|at| now.saturating_sub(at) >= *refresh),
+            };
+            held.keys.clone().filter(|_| !is_due)
+        });
+        keys?.recall(digest)
     }
 
     /// The keys that are here, and whether they should be fetched now.
@@ -128,4 +142,56 @@ pub(super) async fn get(
     });
     drop(place);
     keys.ok_or(Denied::Fetch)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::keys;
+    use super::*;
+
+    fn remote(refresh: Duration) -> KeySource {
+        KeySource::Remote {
+            uri: "http://keys.example/jwks".into(),
+            timeout: Duration::from_secs(1),
+            refresh,
+        }
+    }
+
+    fn some_keys() -> Arc<KeySet> {
+        let key = json!({ "keys": [{ "kty": "oct", "k": "c2VjcmV0" }] }).to_string();
+        Arc::new(KeySet::read(key.as_bytes(), true).expect("a set"))
+    }
+
+    #[test]
+    fn what_a_token_says_is_remembered_until_the_keys_are_due_or_others_have_come() {
+        let state = KeyState::new(&remote(Duration::from_secs(60)));
+        let text = "a.b.c";
+        let digest = keys::digest(text);
+        let said = Arc::new(Verified::new(json!({ "iss": "me", "sub": "you" })));
+        let seconds = Duration::from_secs;
+        let (first, second) = (some_keys(), some_keys());
+        first.keep(&digest, text, &said);
+        state.with(|held| {
+            held.good_at = Some(seconds(10));
+            held.keys = Some(first);
+        });
+        let principal = |at| state.recall(&digest, seconds(at))?.principal.clone();
+        assert_eq!(principal(69).as_deref(), Some("me/you"));
+        assert_eq!(principal(70), None, "the keys have to be fetched again");
+        assert!(state.recall(&keys::digest("a.b.d"), seconds(11)).is_none());
+        state.with(|held| held.keys = Some(second));
+        assert_eq!(principal(11), None, "other keys have verified it");
+    }
+
+    #[test]
+    fn what_a_long_token_says_is_not_kept() {
+        let keys = some_keys();
+        let text = "x".repeat(5000);
+        let digest = keys::digest(&text);
+        let said = Arc::new(Verified::new(json!({})));
+        keys.keep(&digest, &text, &said);
+        assert!(keys.recall(&digest).is_none());
+    }
 }
