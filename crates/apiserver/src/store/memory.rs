@@ -560,6 +560,13 @@ impl Memory {
         for event in self.ring.range(first.min(read)..read) {
             event.rest();
             self.rested = event.revision;
+            // After a burst these were left as they are.
+            if let Some(prev) = &event.prev {
+                self.fresh.push_front(Fresh {
+                    resource: Arc::clone(&event.resource),
+                    object: Arc::downgrade(prev),
+                });
+            }
         }
         std::mem::take(&mut self.fresh)
     }

@@ -149,8 +149,8 @@ impl Object {
         false
     }
 
-    /// Compresses it now, whoever has read it. What history alone still holds stays as it is: it
-    /// will be gone soon, and history has a limit of its own.
+    /// Compresses it now, whoever has read it. What history alone still holds stays as it is: much
+    /// of it will be gone soon, and the rest is compressed when less is written.
     pub(super) fn press(&self, resource: &str, packer: &mut Packer) {
         let plain = match &*self.form() {
             Form::Packed(_) | Form::Fresh { retired: true, .. } => return,
