@@ -34,6 +34,8 @@ mod gateway_listeners;
 #[cfg(test)]
 mod gateway_policies;
 #[cfg(test)]
+mod gateway_retries;
+#[cfg(test)]
 mod gateway_scale;
 #[cfg(test)]
 mod gateway_streams;

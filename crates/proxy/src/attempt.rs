@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::backend;
 use crate::downstream::{Downstream, Responder};
 use crate::failure::Failure;
-use crate::filter::retry::{Tries, Withheld};
+use crate::filter::retry::{Lost, Tries, Withheld};
 use crate::http2::client::over_http2;
 use crate::rare::rare;
 use crate::record::Record;
@@ -39,19 +39,18 @@ pub(crate) async fn try_often<D: Downstream>(
         let limits = tries.limits(timeouts, start);
         let deadlines = Deadlines::new(start, limits, worker.limits.stall);
         let rest = (&mut *record, &deadlines, tries.withheld(made));
-        let Err((failure, body_taken)) = send(worker, forward, tools, downstream, rest).await
-        else {
+        let Err(lost) = send(worker, forward, tools, downstream, rest).await else {
             return Ok(());
         };
         let is_over = timeouts
             .request
             .is_some_and(|total| start.elapsed() >= total);
-        let is_spared = !body_taken && !is_over && !downstream.parts().1.has_begun();
+        let is_spared = !lost.body_taken && !is_over && !downstream.parts().1.has_begun();
         let Some(pause) = tries
-            .pause(&failure, made, worker.fraction())
+            .pause(&lost, made, worker.fraction())
             .filter(|_| is_spared)
         else {
-            return Err(exhausted(failure, made));
+            return Err(exhausted(lost.failure, made));
         };
         made += 1;
         if let Some(traffic) = &forward.traffic {
@@ -81,15 +80,14 @@ fn exhausted(failure: Failure, made: u32) -> Failure {
     }
 }
 
-/// Sends a request until one connection has taken it. A failure comes with whether some of the
-/// client's body is gone.
+/// Sends a request until one connection has taken it.
 pub(crate) async fn send<D: Downstream>(
     worker: &Rc<Worker>,
     forward: &Forward,
     (scratch, timer): &mut (&mut Scratch, &mut Timer),
     downstream: &mut D,
     (record, deadlines, withheld): (&mut Record, &Deadlines, Withheld<'_>),
-) -> Result<(), (Failure, bool)> {
+) -> Result<(), Lost> {
     let effects = forward.effects.as_deref();
     let traffic = forward.traffic.as_deref();
     let is_repeatable = forward.is_idempotent && !downstream.has_body();
@@ -109,7 +107,13 @@ pub(crate) async fn send<D: Downstream>(
         };
         let reached = timer.limit(|| deadlines.next(), pin!(reached)).await;
         let reached = reached.unwrap_or_else(|_| Err(deadlines.passed().into()));
-        let reached = reached.map_err(|failure| (failure, false))?;
+        let lost = |failure, progress: &Progress| Lost {
+            failure,
+            body_taken: progress.body_taken.get(),
+            was_refused: progress.refused.get(),
+            is_idempotent: forward.is_idempotent,
+        };
+        let reached = reached.map_err(|failure| lost(failure, &Progress::default()))?;
         let progress = Progress::default();
         let endpoint = reached.slot.endpoint().address;
         let edits = match effects {
@@ -159,12 +163,12 @@ pub(crate) async fn send<D: Downstream>(
         }
         let Err(failure) = result else { return Ok(()) };
         if !matches!(failure, Failure::Unanswered { .. }) {
-            return Err((failure, progress.body_taken.get()));
+            return Err(lost(failure, &progress));
         }
         if repeats == MAX_REPEATS
             || !progress.is_repeatable(is_reused, forward.is_idempotent, downstream.has_body())
         {
-            return Err((failure, progress.body_taken.get()));
+            return Err(lost(failure, &progress));
         }
         repeats += 1;
         worker.counters.upstream_retries.add(1);

@@ -146,7 +146,7 @@ pub(crate) async fn handle<D: Downstream>(
                     let deadlines = Deadlines::new(start, forward.timeouts(), worker.limits.stall);
                     let rest = (&mut record, &deadlines, Withheld::default());
                     let sent = attempt::send(worker, forward, &mut tools, downstream, rest).await;
-                    sent.map_err(|(failure, _)| failure)
+                    sent.map_err(|lost| lost.failure)
                 }
                 Some(tries) => {
                     let rest = (start, &mut record, tries);

@@ -106,19 +106,15 @@ impl Settings {
         (policy, timeouts)
     }
 
-    /// Only what reached nobody is sent again: NGINX does so for requests that are not idempotent.
+    /// As NGINX's `error timeout` without `non_idempotent`.
     pub(super) fn retry(&self) -> Option<Arc<Retry>> {
         let attempts = self.retries.unwrap_or(TRIES);
         (attempts > 0).then(|| {
             Arc::new(Retry {
                 attempts,
                 statuses: Vec::new(),
-                on_failure: false,
-                when: RetryWhen {
-                    connect_failure: true,
-                    refused_stream: true,
-                    ..RetryWhen::default()
-                },
+                on_failure: true,
+                when: RetryWhen::default(),
                 pause: Duration::ZERO,
                 max_pause: Duration::ZERO,
                 avoid_tried: true,

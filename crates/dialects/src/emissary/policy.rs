@@ -11,7 +11,7 @@ use routing::model::{
 
 use super::member::pick;
 use crate::fields::Fields;
-use crate::shared::{headers, text};
+use crate::shared::{headers, retry_on, text};
 
 /// Envoy's own bounds of a cluster.
 const LIMITS: Limits = Limits {
@@ -221,17 +221,10 @@ pub(super) fn retry(fields: &Fields<'_>) -> Option<(Arc<Retry>, Option<Duration>
     let limit = fields.parse("per_try_timeout", text::go_duration);
     let limit = limit.filter(|limit| !limit.is_zero());
     match fields.text("retry_on").unwrap_or_default() {
-        "5xx" => {
-            retry.on_failure = true;
-            retry.when.any_5xx = true;
+        word @ ("5xx" | "gateway-error" | "connect-failure" | "retriable-4xx"
+        | "refused-stream") => {
+            retry_on::add(word, &[], &mut retry);
         }
-        "gateway-error" => {
-            retry.on_failure = true;
-            retry.statuses = vec![502, 503, 504];
-        }
-        "connect-failure" => retry.when.connect_failure = true,
-        "retriable-4xx" => retry.statuses = vec![409],
-        "refused-stream" => retry.when.refused_stream = true,
         "retriable-status-codes" => {
             let message = "retriable-status-codes has no list of codes in a Mapping: use 5xx or \
                  gateway-error";

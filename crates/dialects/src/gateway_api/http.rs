@@ -183,7 +183,11 @@ fn translate_retry(retry: &HttpRouteRetry, field: &str) -> Result<routing::model
             .map_or(1, |count| u32::try_from(count).unwrap_or(1)),
         statuses: statuses.collect(),
         on_failure: true,
-        when: RetryWhen::default(),
+        // UNAVAILABLE: the backend says that it did not act on the call.
+        when: RetryWhen {
+            grpc: vec![14],
+            ..RetryWhen::default()
+        },
         pause,
         max_pause: pause,
         avoid_tried: false,

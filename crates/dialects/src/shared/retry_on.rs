@@ -1,19 +1,25 @@
 //! Envoy's words for what is tried again.
+//!
+//! Envoy does not look at the method: who says `reset`, `5xx` or `gateway-error` asks for what a
+//! backend may have acted on to be sent once more.
 
-use routing::model::Retry;
+use routing::model::{Retry, RetryWhen};
 
 /// One word of Envoy's `retry-on`. Returns whether it is served.
 pub(crate) fn add(word: &str, codes: &[u16], retry: &mut Retry) -> bool {
     let when = &mut retry.when;
     match word {
         "5xx" => {
-            // Envoy counts whatever ends without an answer as one of them.
             when.any_5xx = true;
-            retry.on_failure = true;
+            unanswered(when);
         }
-        "gateway-error" => retry.statuses.extend([502, 503, 504]),
-        "reset" => when.reset = true,
-        "connect-failure" | "reset-before-request" => when.connect_failure = true,
+        "gateway-error" => {
+            retry.statuses.extend([502, 503, 504]);
+            unanswered(when);
+        }
+        "reset" => unanswered(when),
+        "connect-failure" => when.connect_failure = true,
+        "reset-before-request" => (when.connect_failure, when.refused_stream) = (true, true),
         "refused-stream" => when.refused_stream = true,
         "retriable-4xx" => retry.statuses.push(409),
         "retriable-status-codes" => retry.statuses.extend(codes),
@@ -25,4 +31,9 @@ pub(crate) fn add(word: &str, codes: &[u16], retry: &mut Retry) -> bool {
         _ => return false,
     }
     true
+}
+
+/// Envoy counts whatever ends without an answer as an error of the gateway's.
+fn unanswered(when: &mut RetryWhen) {
+    (when.connect_failure, when.refused_stream, when.reset) = (true, true, true);
 }

@@ -1,7 +1,9 @@
 //! Tries of a request as its route asks for them: how long one may take, and when there is another.
 //!
 //! Only what the client can still be spared is tried again: nothing of an answer has reached it,
-//! and nothing of its body was taken, since it will not send that again.
+//! and nothing of its body was taken, since it will not send that again. What a backend may have
+//! acted on is not tried again just because no answer came, unless its method is idempotent or the
+//! route says that it may be.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,23 +43,51 @@ impl Tries {
         Withheld(retry.filter(|retry| made < retry.attempts))
     }
 
-    /// How long to pause before the next try, if there is one after `made` and this failure.
+    /// How long to pause before the next try, if there is one after `made` and this loss.
     /// `point` of `0.0..1.0` is drawn by the caller.
-    pub(crate) fn pause(&self, failure: &Failure, made: u32, point: f64) -> Option<Duration> {
+    pub(crate) fn pause(&self, lost: &Lost, made: u32, point: f64) -> Option<Duration> {
         let retry = self.retry.as_ref().filter(|retry| made < retry.attempts)?;
+        lost.is_tried_again(retry)
+            .then(|| policy::backoff::pause(retry.pause, retry.max_pause, made + 1, point))
+    }
+}
+
+/// A try that came to nothing.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) failure: Failure,
+    /// Some of the client's body is gone.
+    pub(crate) body_taken: bool,
+    /// No backend can have acted on the request.
+    pub(crate) was_refused: bool,
+    /// Sending the request once more has no further effect.
+    pub(crate) is_idempotent: bool,
+}
+
+impl Lost {
+    fn is_tried_again(&self, retry: &Retry) -> bool {
         let when = &retry.when;
-        let is_failure = match failure {
+        let is_refused = || {
+            let reason = match self.failure {
+                Failure::Reset { reason, .. } => Some(reason),
+                _ => None,
+            };
+            self.was_refused || reason == Some(Reason::REFUSED_STREAM)
+        };
+        match self.failure {
             Failure::Withheld { .. } => true,
             Failure::Connect { .. } => retry.on_failure || when.connect_failure,
-            Failure::Unanswered { .. } => retry.on_failure || when.reset || when.refused_stream,
-            Failure::Reset { reason, .. } => {
-                let is_refused = *reason == Reason::REFUSED_STREAM;
-                retry.on_failure || when.reset || when.refused_stream && is_refused
+            Failure::Unanswered { .. } | Failure::Reset { .. } if is_refused() => {
+                retry.on_failure || when.refused_stream || when.reset
             }
-            Failure::AnswerCut { .. } | Failure::RequestTimeout => retry.on_failure || when.reset,
+            Failure::Unanswered { .. } => {
+                when.reset || self.is_idempotent && (retry.on_failure || when.refused_stream)
+            }
+            Failure::Reset { .. } | Failure::AnswerCut { .. } | Failure::RequestTimeout => {
+                when.reset || self.is_idempotent && retry.on_failure
+            }
             _ => false,
-        };
-        is_failure.then(|| policy::backoff::pause(retry.pause, retry.max_pause, made + 1, point))
+        }
     }
 }
 
@@ -134,15 +164,25 @@ mod tests {
             })
         };
         assert!(withholds(0, 503) && !withholds(0, 500) && !withholds(1, 503));
-        let failure = Failure::RequestTimeout;
-        assert_eq!(tries.pause(&failure, 0, 0.5), Some(SECOND));
-        assert_eq!(tries.pause(&failure, 1, 0.5), None);
-        assert_eq!(tries.pause(&Failure::ClientGone, 0, 0.5), None);
+        let late = lost(Failure::RequestTimeout);
+        assert_eq!(tries.pause(&late, 0, 0.5), Some(SECOND));
+        assert_eq!(tries.pause(&late, 1, 0.5), None);
+        assert_eq!(tries.pause(&lost(Failure::ClientGone), 0, 0.5), None);
     }
 
-    #[test]
-    fn what_is_tried_again_is_what_the_route_names() {
-        use routing::model::RetryWhen;
+    /// Of a request whose method is idempotent.
+    fn lost(failure: Failure) -> Lost {
+        Lost {
+            failure,
+            body_taken: false,
+            was_refused: false,
+            is_idempotent: true,
+        }
+    }
+
+    /// One of each kind: no connection, a stream that was refused, one that was reset, none of an
+    /// answer, too late.
+    fn losses(is_idempotent: bool) -> [Lost; 5] {
         let endpoint = ([127, 0, 0, 1], 1).into();
         let reset = |reason| Failure::Reset { endpoint, reason };
         let failures = [
@@ -153,12 +193,38 @@ mod tests {
             },
             reset(Reason::REFUSED_STREAM),
             reset(Reason::INTERNAL_ERROR),
+            Failure::Unanswered { endpoint },
             Failure::RequestTimeout,
         ];
-        let tried = |when: RetryWhen| {
+        failures.map(|failure| Lost {
+            is_idempotent,
+            ..lost(failure)
+        })
+    }
+
+    #[test]
+    fn what_a_backend_may_have_acted_on_is_tried_again_by_its_method() {
+        let tries = tries(None, 1);
+        let tried = |lost: Lost| tries.pause(&lost, 0, 0.5).is_some();
+        assert_eq!(losses(true).map(tried), [true; 5]);
+        assert_eq!(losses(false).map(tried), [true, true, false, false, false]);
+        // Its server said that it did not.
+        let refused = losses(false).map(|lost| {
+            tried(Lost {
+                was_refused: true,
+                ..lost
+            })
+        });
+        assert_eq!(refused, [true, true, true, true, false]);
+    }
+
+    #[test]
+    fn what_is_tried_again_is_what_the_route_names() {
+        use routing::model::RetryWhen;
+        let tried = |when: &RetryWhen, is_idempotent| {
             let retry = Retry {
                 on_failure: false,
-                when,
+                when: when.clone(),
                 max_pause: 10 * SECOND,
                 ..Retry::clone(tries(None, 1).retry.as_ref().expect("a retry"))
             };
@@ -167,25 +233,26 @@ mod tests {
                 ..Tries::default()
             };
             // Half of the first range.
-            let pause = |failure| tries.pause(failure, 0, 0.5) == Some(SECOND / 2);
-            failures.each_ref().map(pause)
+            let pause = |lost: Lost| tries.pause(&lost, 0, 0.5) == Some(SECOND / 2);
+            losses(is_idempotent).map(pause)
         };
         let none = RetryWhen::default();
-        assert_eq!(tried(none.clone()), [false; 4]);
+        assert_eq!(tried(&none, true), [false; 5]);
         let connect = RetryWhen {
             connect_failure: true,
             ..none.clone()
         };
-        assert_eq!(tried(connect), [true, false, false, false]);
+        assert_eq!(tried(&connect, true), [true, false, false, false, false]);
         let refused = RetryWhen {
             refused_stream: true,
             ..none.clone()
         };
-        assert_eq!(tried(refused), [false, true, false, false]);
+        assert_eq!(tried(&refused, true), [false, true, false, true, false]);
+        assert_eq!(tried(&refused, false), [false, true, false, false, false]);
         let reset = RetryWhen {
             reset: true,
             ..none
         };
-        assert_eq!(tried(reset), [false, true, true, true]);
+        assert_eq!(tried(&reset, false), [false, true, true, true, true]);
     }
 }

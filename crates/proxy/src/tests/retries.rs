@@ -118,6 +118,58 @@ async fn a_connection_that_ends_without_an_answer_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_request_that_may_have_been_acted_on_is_tried_again_by_its_method() {
+    let asked = |method| format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+    for (method, tries) in [("PUT", 2), ("DELETE", 2), ("POST", 1), ("PATCH", 1)] {
+        for early in [Early::Hang, Early::Stall] {
+            let (server, seen) = flaky(early, 1).await;
+            let filters = Filters {
+                try_timeout: Some(Duration::from_millis(100)),
+                ..with_retry(retry(1))
+            };
+            let gateway = gateway(&server, filters).await;
+            let status = ask(gateway.address, &asked(method)).await.status();
+            assert_eq!(status == 200, tries == 2, "{method}: {status}");
+            assert_eq!(seen.load(Ordering::SeqCst), tries, "{method}");
+        }
+    }
+    // Unless the route says so.
+    let when = RetryWhen {
+        reset: true,
+        ..RetryWhen::default()
+    };
+    let (server, seen) = flaky(Early::Hang, 1).await;
+    let gateway = gateway(&server, with_retry(Retry { when, ..retry(1) })).await;
+    assert_eq!(ask(gateway.address, &asked("POST")).await.status(), 200);
+    assert_eq!(seen.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_post_is_tried_elsewhere_when_no_connection_can_be_opened() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let nobody = listener.and_then(|listener| listener.local_addr());
+    let nobody = nobody.expect("an address where nobody listens any more");
+    let good = RawServer::answering(OK).await;
+    let mut gateway = Gateway::start().await;
+    let backend = backend("b", &[nobody, good.address]);
+    let arm = Arm::new(1, backend.id.clone());
+    gateway.compiler.put_backend(Arc::new(backend));
+    let split = Split::new(vec![arm]).expect("a weight");
+    let elsewhere = Retry {
+        avoid_tried: true,
+        ..retry(1)
+    };
+    gateway.put(Route {
+        filters: with_retry(elsewhere),
+        ..route("a", Action::Forward(split))
+    });
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n";
+    for _ in 0..10 {
+        assert_eq!(ask(gateway.address, post).await.status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn a_try_that_takes_too_long_is_tried_again_within_the_requests_time() {
     let (server, _) = flaky(Early::Stall, 1).await;
     let filters = Filters {

@@ -84,8 +84,9 @@ pub struct Retry {
     pub attempts: u32,
     /// Statuses that are not passed on while there is a try left.
     pub statuses: Vec<u16>,
-    /// Connections that fail or end without an answer, and tries that take too long, are tried
-    /// again too.
+    /// What the backend cannot have acted on is tried again: connections that cannot be opened,
+    /// requests that were refused. What it may have acted on (connections that end without an
+    /// answer, tries that take too long) only if the method is idempotent (RFC 9110 §9.2.2).
     pub on_failure: bool,
     /// Further conditions.
     pub when: RetryWhen,
@@ -103,9 +104,10 @@ pub struct Retry {
 pub struct RetryWhen {
     /// Connections that cannot be opened.
     pub connect_failure: bool,
-    /// HTTP/2 streams that were refused, and answers of a reset before anything was read.
+    /// HTTP/2 streams that were refused; of idempotent requests connections that end without an
+    /// answer, too.
     pub refused_stream: bool,
-    /// Connections that end without an answer, and tries that take too long.
+    /// Connections that end without an answer, and tries that take too long, whatever the method.
     pub reset: bool,
     /// Statuses of 500 to 599.
     pub any_5xx: bool,
