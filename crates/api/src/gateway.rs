@@ -18,8 +18,9 @@ pub const CONTROLLER: &str = "suimon.dev/gateway-controller";
 /// The GatewayClass and the XMesh that are there from the start.
 pub const CLASS: &str = "suimon";
 
-/// Kinds of the API that act on something here; the others are only stored.
-const SERVED: [&str; 12] = [
+/// Kinds of the API that somebody here acts on, or says in their status why not; what else there
+/// will be is only stored.
+const SERVED: [&str; 14] = [
     "GatewayClass",
     "Gateway",
     "ListenerSet",
@@ -30,8 +31,10 @@ const SERVED: [&str; 12] = [
     "UDPRoute",
     "ReferenceGrant",
     "BackendTLSPolicy",
+    "XBackend",
     "XBackendTrafficPolicy",
     "XMesh",
+    "XTelemetryPolicy",
 ];
 
 /// What the user of a kind is told that is stored but not served; its status says nothing.

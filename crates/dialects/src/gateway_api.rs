@@ -28,10 +28,12 @@ mod shared;
 mod status;
 mod streams;
 mod tcp;
+mod telemetry;
 mod tls;
 mod traffic;
 mod udp;
 mod variant;
+mod xbackend;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,6 +62,8 @@ pub use tcp::translate_tcp;
 pub use tls::translate_tls;
 pub use udp::translate_udp;
 pub(crate) use variant::spec;
+pub(crate) use xbackend::is_ours as is_xbackend;
+pub use xbackend::service_name as xbackend_service;
 
 /// The records of one route.
 #[derive(Clone, Debug, Default)]

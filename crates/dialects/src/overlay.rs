@@ -260,6 +260,9 @@ pub(crate) fn at_backend(reader: &Reader<'_>, reference: &mut BackendRef) -> Opt
 /// How a backend of another dialect differs from what its Service says.
 pub(crate) fn spec(reader: &Reader<'_>, reference: &BackendRef) -> Option<BackendSpec> {
     reference.variant.as_ref()?;
+    if gateway_api::is_xbackend(reference) {
+        return gateway_api::spec(reader, reference, None);
+    }
     let own = rule(reader, reference).map(|(_, spec)| spec);
     gateway_api::spec(reader, reference, own)
 }

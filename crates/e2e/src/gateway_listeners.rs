@@ -267,7 +267,7 @@ async fn a_backend_is_verified_by_whom_the_whole_cluster_trusts() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_has_an_address_for_the_cluster_beside_its_own() -> anyhow::Result<()> {
+async fn a_gateway_has_addresses_for_the_cluster_beside_its_own() -> anyhow::Result<()> {
     const PORT: u16 = 18_164;
     let server = Server::start().await?;
     let web = backend(always("200 OK"), None).await?;
@@ -275,6 +275,7 @@ async fn a_gateway_has_an_address_for_the_cluster_beside_its_own() -> anyhow::Re
     let addresses = json!({"addresses": [
         {"type": "IPAddress", "routability": "Cluster"},
         {"type": "IPAddress"},
+        {"type": "IPAddress", "routability": "Cluster"},
     ]});
     let objects = [
         service("web", &[web]),
@@ -303,9 +304,34 @@ async fn a_gateway_has_an_address_for_the_cluster_beside_its_own() -> anyhow::Re
             .collect()
     };
     let (own, cluster) = (of(""), of("Cluster"));
-    assert_eq!((own.len(), cluster.len()), (1, usize::from(can)), "{told}");
-    for ip in own.into_iter().chain(cluster) {
+    let count = 2 * usize::from(can);
+    assert_eq!((own.len(), cluster.len()), (1, count), "{told}");
+    for ip in own.into_iter().chain(cluster.clone()) {
         answered(&server, SocketAddr::new(ip, PORT), "any.example", 200).await?;
+    }
+    let services = async || {
+        let list = server.object(&["services"]).await?;
+        let all = list["items"].as_array().into_iter().flatten();
+        let of_gateway = all.filter(|it| {
+            it["metadata"]["labels"]["gateway.networking.k8s.io/gateway-name"] == "edge"
+        });
+        anyhow::Ok(of_gateway.count())
+    };
+    assert_eq!(services().await?, count.max(1));
+    if let [_, second] = &*cluster {
+        // The entry that is left names the second one: that stays, and nothing else does.
+        let one = json!({"addresses": [
+            {"type": "IPAddress", "routability": "Cluster", "value": second},
+        ]});
+        server.apply(&gateway(PORT, &one)).await?;
+        let wait = || async {
+            let object = server.object(&["gateways", "edge"]).await?;
+            let told = object["status"]["addresses"].as_array();
+            let values = told.into_iter().flatten().map(|it| &it["value"]);
+            Ok(values.eq([&json!(second)]).then_some(()))
+        };
+        server.eventually("one address is left", wait).await?;
+        answered(&server, SocketAddr::new(*second, PORT), "any.example", 200).await?;
     }
     // What cannot be had is no other address.
     let far = json!({"addresses": [

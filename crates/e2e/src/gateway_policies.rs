@@ -177,7 +177,7 @@ impl Authority {
         self.0.pem()
     }
 
-    fn config_map(&self, name: &str) -> Value {
+    pub(crate) fn config_map(&self, name: &str) -> Value {
         json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name},
             "data": {"ca.crt": self.0.pem()},
@@ -192,7 +192,7 @@ impl Authority {
         Ok((params.signed_by(&key, &self.0)?.pem(), key.serialize_pem()))
     }
 
-    fn secret(&self, name: &str) -> anyhow::Result<Value> {
+    pub(crate) fn secret(&self, name: &str) -> anyhow::Result<Value> {
         let (certificate, key) =
             self.issue(vec![SanType::DnsName("gateway.example".try_into()?)])?;
         Ok(json!({

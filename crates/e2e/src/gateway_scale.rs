@@ -14,7 +14,7 @@ use crate::gateway_edges::{attached, eventually_sent_to, manifest, programmed, s
 use crate::{Server, http};
 
 const API: &str = "gateway.networking.k8s.io/v1";
-const ROUTES: usize = 1200;
+const ROUTES: usize = 2000;
 /// Hosts that share the routes: the first has half of them, as paths of one site.
 const HOSTS: usize = 200;
 const PORT: u16 = 18_590;
@@ -93,7 +93,11 @@ async fn thousands_of_routes_are_served_and_told_and_none_is_lost_while_half_of_
     server.apply(&manifest(&[gateway])).await?;
     let address = programmed(&server, "crowd", PORT).await?;
     let routes: Vec<_> = (0..ROUTES).map(route).collect();
-    server.apply(&manifest(&routes)).await?;
+    // One file of more than 1,024 documents, and another one.
+    let (first, rest) = routes.split_at(1100);
+    for file in [first, rest] {
+        server.apply(&manifest(file)).await?;
+    }
     let count = async |wanted: u64| {
         let is_counted =
             || async { Ok((attached(&server, "crowd").await? == [wanted]).then_some(())) };

@@ -40,6 +40,8 @@ mod gateway_scale;
 #[cfg(test)]
 mod gateway_streams;
 #[cfg(test)]
+mod gateway_xbackends;
+#[cfg(test)]
 mod guest;
 mod http;
 #[cfg(test)]

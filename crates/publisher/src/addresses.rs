@@ -33,6 +33,12 @@ impl Default for GatewayRange {
     }
 }
 
+/// Entries that `spec.addresses` can have, and so Services with a cluster IP that a Gateway can.
+pub(crate) const MOST: usize = 16;
+
+/// The cluster IPs that a Gateway's Services have, by the number of the Service.
+pub(crate) type ClusterIps = BTreeMap<usize, Ipv4Addr>;
+
 /// The addresses that any Gateway may ask for, as the API calls them.
 const CLUSTER: &str = "Cluster";
 /// A name of the API's that stands for no guarantee and is to be taken as it is (GEP-5093).
@@ -83,19 +89,19 @@ impl Addresses {
         self.keep_first(name, 0);
     }
 
-    /// The addresses of a Gateway whose Service has this cluster IP.
+    /// The addresses of a Gateway whose Services have these cluster IPs.
     pub(crate) fn assign(
         &mut self,
         name: &Name,
         gateway: &Gateway,
-        mut cluster_ip: Option<Ipv4Addr>,
+        cluster_ips: &ClusterIps,
     ) -> Assigned {
         let mut assigned = Assigned::default();
+        let mut inside = Vec::new();
         let mut any = Vec::new();
         if gateway.spec.addresses.is_empty() {
             any.push((0, ""));
         }
-        let (own, has_service) = (cluster_ip, cluster_ip.is_some());
         for (at, address) in gateway.spec.addresses.iter().enumerate() {
             let value = address.value.as_deref().filter(|value| !value.is_empty());
             let wanted = address.routability.as_deref().unwrap_or_default();
@@ -105,20 +111,10 @@ impl Addresses {
                 continue;
             }
             match (wanted, value) {
-                (CLUSTER, value) => {
-                    let found = self.cluster_address(value, (cluster_ip, has_service));
-                    match found {
-                        Ok(Some(ip)) => {
-                            cluster_ip = None;
-                            assigned.add(IpAddr::V4(ip), CLUSTER);
-                        }
-                        Ok(None) => assigned.miss(at, "its cluster IP is not there yet"),
-                        Err(why) => assigned.miss(at, &why),
-                    }
-                    let ip = value.and_then(|value| value.parse::<Ipv4Addr>().ok());
-                    let ip = ip.filter(|ip| self.cluster.is_some_and(|it| it.contains(*ip)));
-                    assigned.cluster_ip = assigned.cluster_ip.or(ip);
-                }
+                (CLUSTER, value) => match self.cluster_address(value) {
+                    Ok(wanted) => inside.push((at, wanted)),
+                    Err(why) => assigned.miss(at, &why),
+                },
                 ("" | SENTINEL, None) => any.push((at, wanted)),
                 ("" | SENTINEL, Some(value)) => match value.parse::<IpAddr>() {
                     Ok(ip) if !ip.is_unspecified() && !ip.is_multicast() => {
@@ -137,9 +133,7 @@ impl Addresses {
                 }
             }
         }
-        // What the Service has it keeps.
-        let is_had = |ip: &Ipv4Addr| own.is_none_or(|own| own == *ip);
-        assigned.cluster_ip = assigned.cluster_ip.filter(is_had);
+        assign_cluster_ips(&mut assigned, &inside, cluster_ips);
         for (number, (at, routability)) in any.iter().enumerate() {
             match self.nth(name, number) {
                 Some(ip) => assigned.add(IpAddr::V4(ip), routability),
@@ -152,27 +146,15 @@ impl Addresses {
         assigned
     }
 
-    /// The cluster IP for an entry, `None` if it is on its way.
-    fn cluster_address(
-        &self,
-        value: Option<&str>,
-        (cluster_ip, has_service): (Option<Ipv4Addr>, bool),
-    ) -> Result<Option<Ipv4Addr>, String> {
+    /// The cluster IP that an entry asks for; `None` for any.
+    fn cluster_address(&self, value: Option<&str>) -> Result<Option<Ipv4Addr>, String> {
         let Some(range) = self.cluster else {
             return Err("cluster IPs cannot be had here".to_owned());
         };
-        if let Some(value) = value
-            && !value.parse::<Ipv4Addr>().is_ok_and(|ip| range.contains(ip))
-        {
-            return Err(format!("{value} is no cluster IP"));
-        }
-        match (cluster_ip, value) {
-            (Some(ip), Some(value)) if ip.to_string() != value => Err(format!(
-                "the Gateway's Service has the cluster IP {ip} already, ask for that one"
-            )),
-            (None, _) if has_service => Err("a Gateway has one cluster IP".to_owned()),
-            (found, _) => Ok(found),
-        }
+        let Some(value) = value else { return Ok(None) };
+        let ip = value.parse().ok().filter(|ip| range.contains(*ip));
+        ip.map(Some)
+            .ok_or_else(|| format!("{value} is no cluster IP"))
     }
 
     /// The address with this number among those that a Gateway was given.
@@ -213,6 +195,39 @@ impl Addresses {
     }
 }
 
+/// Gives entries (by their place, with the cluster IP that they ask for) the Services that are
+/// there, those first that ask for what one has; the others wait for Services of their own.
+fn assign_cluster_ips(
+    assigned: &mut Assigned,
+    entries: &[(usize, Option<Ipv4Addr>)],
+    had: &ClusterIps,
+) {
+    let mut free = had.clone();
+    let mut waiting = Vec::new();
+    let (certain, any): (Vec<_>, Vec<_>) = entries.iter().partition(|(_, ip)| ip.is_some());
+    for (at, wanted) in certain.into_iter().chain(any) {
+        let fits = |(_, ip): &(&usize, &Ipv4Addr)| wanted.is_none_or(|wanted| wanted == **ip);
+        let found = free.iter().find(fits).map(|(number, _)| *number);
+        match found.and_then(|number| free.remove_entry(&number)) {
+            Some((number, ip)) => {
+                assigned.cluster_ips.insert(number, Some(ip));
+                assigned.add(IpAddr::V4(ip), CLUSTER);
+            }
+            None => waiting.push((at, wanted)),
+        }
+    }
+    for (at, wanted) in waiting {
+        let is_free = |number: &usize| {
+            !had.contains_key(number) && !assigned.cluster_ips.contains_key(number)
+        };
+        // One that nobody needs goes; its number is free afterwards.
+        if let Some(number) = (0..MOST).find(is_free) {
+            assigned.cluster_ips.insert(number, wanted);
+        }
+        assigned.miss(at, "its cluster IP is not there yet");
+    }
+}
+
 fn asked_for(address: &AddressSpec) -> Option<Ipv4Addr> {
     address.value.as_deref()?.parse().ok()
 }
@@ -232,113 +247,4 @@ fn unsupported(type_: &str) -> Finding {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn gateway(addresses: Value, status: Value) -> Gateway {
-        let object = json!({
-            "metadata": {},
-            "spec": {"gatewayClassName": "a", "listeners": [], "addresses": addresses},
-            "status": {"addresses": status},
-        });
-        serde_json::from_value(object).expect("a gateway")
-    }
-
-    const CLUSTER_IPS: GatewayRange = GatewayRange {
-        first: Ipv4Addr::new(10, 7, 0, 1),
-        last: Ipv4Addr::new(10, 7, 0, 254),
-    };
-
-    fn texts(assigned: &Assigned) -> Vec<String> {
-        assigned.addresses.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_gateway_keeps_its_address_and_a_free_one_is_given_again() {
-        let mut addresses = Addresses::new(
-            GatewayRange {
-                first: Ipv4Addr::new(127, 64, 0, 1),
-                last: Ipv4Addr::new(127, 64, 0, 2),
-            },
-            None,
-        );
-        let (a, b, c) = (
-            Name::new("n", "a"),
-            Name::new("n", "b"),
-            Name::new("n", "c"),
-        );
-        let plain = gateway(json!([]), json!([]));
-        let stored = gateway(json!([]), json!([{"value": "127.64.0.1"}]));
-        addresses.keep(&a, &plain);
-        addresses.keep(&b, &stored);
-        assert_eq!(texts(&addresses.assign(&a, &plain, None)), ["127.64.0.2"]);
-        assert_eq!(texts(&addresses.assign(&b, &stored, None)), ["127.64.0.1"]);
-        assert_eq!(texts(&addresses.assign(&c, &plain, None)), [""; 0]);
-        addresses.release(&a);
-        assert_eq!(texts(&addresses.assign(&c, &plain, None)), ["127.64.0.2"]);
-        assert_eq!(texts(&addresses.assign(&c, &plain, None)), ["127.64.0.2"]);
-    }
-
-    #[test]
-    fn addresses_that_are_asked_for_are_had_or_told_about() {
-        let mut addresses = Addresses::new(GatewayRange::default(), None);
-        let name = Name::new("n", "a");
-        let mut assign = |specs: Value| {
-            let gateway = gateway(specs, json!([]));
-            addresses.keep(&name, &gateway);
-            addresses.assign(&name, &gateway, None)
-        };
-        let own = assign(json!([{"type": "IPAddress", "value": "127.64.0.1"}]));
-        assert_eq!(texts(&own), ["127.64.0.1"]);
-        assert_eq!(
-            texts(&assign(json!([{"type": "IPAddress"}]))),
-            ["127.64.0.1"]
-        );
-        let bad =
-            assign(json!([{"type": "IPAddress", "value": "x"}, {"type": "Other", "value": "x"}]));
-        let reason = |finding: Option<Finding>| finding.map(|finding| finding.reason);
-        assert_eq!(reason(bad.unusable), Some("AddressNotUsable"));
-        assert_eq!(reason(bad.unsupported), Some("UnsupportedAddress"));
-    }
-
-    #[test]
-    fn each_entry_gets_an_address_that_is_reached_from_where_it_says() {
-        let name = Name::new("n", "a");
-        let mut addresses = Addresses::new(GatewayRange::default(), Some(CLUSTER_IPS));
-        let mut assign = |specs: Value, cluster_ip: Option<Ipv4Addr>| {
-            let gateway = gateway(specs, json!([]));
-            addresses.keep(&name, &gateway);
-            addresses.assign(&name, &gateway, cluster_ip)
-        };
-        let own = Ipv4Addr::new(10, 7, 0, 9);
-        let both = json!([{"type": "IPAddress"}, {"type": "IPAddress", "routability": "Cluster"}]);
-        let waiting = assign(both.clone(), None);
-        assert_eq!(texts(&waiting), ["127.64.0.1"]);
-        assert_eq!(waiting.missed.len(), 1);
-        let had = assign(both, Some(own));
-        assert_eq!(texts(&had), ["10.7.0.9", "127.64.0.1"]);
-        assert_eq!(
-            had.routability.get(&IpAddr::V4(own)).map(|it| &**it),
-            Some("Cluster")
-        );
-        assert!(had.missed.is_empty());
-        let asked = json!([{"type": "IPAddress", "routability": "Cluster", "value": "10.7.0.9"}]);
-        assert_eq!(assign(asked.clone(), None).cluster_ip, Some(own));
-        assert_eq!(texts(&assign(asked.clone(), Some(own))), ["10.7.0.9"]);
-        let other = assign(asked, Some(Ipv4Addr::new(10, 7, 0, 8)));
-        assert!(other.addresses.is_empty() && other.missed.len() == 1);
-        for entry in [
-            json!([{"type": "IPAddress", "routability": "Cluster", "value": "192.0.2.1"}]),
-            json!([{"type": "IPAddress", "routability": "example.com/wan"}]),
-        ] {
-            let missed = assign(entry.clone(), Some(own));
-            assert!(
-                missed.addresses.is_empty() && missed.missed.len() == 1,
-                "{entry}"
-            );
-        }
-        let two = assign(json!([{"type": "IPAddress"}, {"type": "IPAddress"}]), None);
-        assert_eq!(texts(&two), ["127.64.0.1", "127.64.0.2"]);
-    }
-}
+mod tests;

@@ -1,5 +1,8 @@
-//! The Service that stands for a Gateway among the cluster's objects: where its address and ports
+//! The Services that stand for a Gateway among the cluster's objects: where its addresses and ports
 //! are seen, with the labels and annotations that the Gateway asks for.
+//!
+//! There is always the first one. Each has one cluster IP, so a Gateway that asks for several has
+//! as many Services.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,8 +24,15 @@ const CLUSTER: &str = "Cluster";
 /// Longest label value and Service name.
 const LABEL_BYTES: usize = 63;
 
-/// The Service of a Gateway, with its status.
-pub(crate) fn service(gateway: &Gateway, plan: &Plan) -> Service {
+/// The Services of a Gateway, with their status.
+pub(crate) fn services(gateway: &Gateway, plan: &Plan) -> Vec<Service> {
+    let further = plan.cluster_ips.keys().copied().filter(|at| *at > 0);
+    let numbers = [0].into_iter().chain(further);
+    numbers.map(|at| service(gateway, plan, at)).collect()
+}
+
+fn service(gateway: &Gateway, plan: &Plan, number: usize) -> Service {
+    let cluster_ip = plan.cluster_ips.get(&number).copied().flatten();
     let infrastructure = gateway.spec.infrastructure.clone().unwrap_or_default();
     let mut labels = infrastructure.labels;
     labels.insert(GATEWAY_NAME.to_owned(), short(&plan.name.name, LABEL_BYTES));
@@ -48,7 +58,7 @@ pub(crate) fn service(gateway: &Gateway, plan: &Plan) -> Service {
     });
     Service {
         metadata: ObjectMeta {
-            name: Some(service_name(&plan.name.name)),
+            name: Some(service_name(&plan.name.name, number)),
             namespace: Some(plan.name.namespace.to_string()),
             labels: Some(labels),
             annotations: Some(infrastructure.annotations),
@@ -57,7 +67,7 @@ pub(crate) fn service(gateway: &Gateway, plan: &Plan) -> Service {
         },
         spec: Some(ServiceSpec {
             type_: Some("LoadBalancer".to_owned()),
-            cluster_ip: plan.cluster_ip.map(|address| address.to_string()),
+            cluster_ip: cluster_ip.map(|address| address.to_string()),
             // The gateway itself is what listens there: nobody else is to act on this Service.
             load_balancer_class: Some(CLASS.to_owned()),
             allocate_load_balancer_node_ports: Some(false),
@@ -84,9 +94,29 @@ pub(crate) fn cluster_ip(service: &Service) -> Option<Ipv4Addr> {
         .ok()
 }
 
-/// Services have no dots in their names.
-pub(crate) fn service_name(gateway: &str) -> String {
+/// What is made for a Gateway has this label.
+pub(crate) fn selector(gateway: &str) -> String {
+    format!("{GATEWAY_NAME}={}", short(gateway, LABEL_BYTES))
+}
+
+/// Whether a Service is one of a Gateway's.
+pub(crate) fn is_of(service: &Service, gateway: &Gateway) -> bool {
+    let spec = service.spec.as_ref();
+    let class = spec.and_then(|spec| spec.load_balancer_class.as_deref());
+    let owners = service.metadata.owner_references.iter().flatten();
+    let uid = gateway.metadata.uid.as_deref();
+    class == Some(CLASS) && owners.into_iter().any(|it| Some(it.uid.as_str()) == uid)
+}
+
+/// The name of a Gateway's Service with this number. Services have no dots in their names.
+pub(crate) fn service_name(gateway: &str, number: usize) -> String {
     let room = LABEL_BYTES - "gateway-".len();
+    if number > 0 {
+        // A Gateway may be called as another one's further Service would be.
+        let further = format!("{gateway}/{number}");
+        let name = hashed(&further, room).replace(['.', '/'], "-");
+        return format!("gateway-{name}");
+    }
     let name = if gateway.contains('.') {
         hashed(gateway, room).replace('.', "-")
     } else {
@@ -123,9 +153,13 @@ mod tests {
         let (one, two) = ("a".repeat(252) + "1", "a".repeat(252) + "2");
         assert!(short(&one, 63).len() <= 63);
         assert_ne!(short(&one, 63), short(&two, 63));
-        assert_eq!(service_name("edge"), "gateway-edge");
-        let dotted = service_name(&one.replace("aa", "a."));
+        assert_eq!(service_name("edge", 0), "gateway-edge");
+        let dotted = service_name(&one.replace("aa", "a."), 0);
         assert!(dotted.len() <= 63 && !dotted.contains('.'));
-        assert_ne!(service_name("a.b"), service_name("a-b"));
+        assert_ne!(service_name("a.b", 0), service_name("a-b", 0));
+        assert_ne!(service_name("edge", 1), service_name("edge", 2));
+        assert_ne!(service_name("edge-1", 0), service_name("edge", 1));
+        let further = service_name(&one.replace("aa", "a."), 15);
+        assert!(further.len() <= 63 && !further.contains(['.', '/']));
     }
 }

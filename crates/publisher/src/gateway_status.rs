@@ -5,21 +5,22 @@
 
 mod attached;
 mod pace;
+mod routes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::gateway::v1::{
-    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, RouteStatus,
-    TcpRoute, TlsRoute, UdpRoute,
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, TcpRoute, TlsRoute,
+    UdpRoute,
 };
-use api::gateway::v1alpha1::BackendTrafficPolicy;
+use api::gateway::v1alpha1::{Backend, BackendTrafficPolicy, TelemetryPolicy};
 use dialects::Name;
-use dialects::gateway_api::{self, PolicyKey, PolicyKind, RouteKind};
+use dialects::gateway_api::{self, PolicyKey, PolicyKind};
 use k8s_openapi::api::core::v1::Service;
-use kube::api::PostParams;
-use kube::{Api, Client, Resource};
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
 use lifecycle::Tasks;
 use reconcile::{Action, Error, Informer, Key, Queue};
 
@@ -63,6 +64,8 @@ pub(crate) struct Caches {
     pub(crate) listener_sets: Informer<ListenerSet>,
     pub(crate) backend_tls: Informer<BackendTlsPolicy>,
     pub(crate) backend_traffic: Informer<BackendTrafficPolicy>,
+    pub(crate) backends: Informer<Backend>,
+    pub(crate) telemetry: Informer<TelemetryPolicy>,
     pub(crate) tls_routes: Informer<TlsRoute>,
     pub(crate) tcp_routes: Informer<TcpRoute>,
     pub(crate) udp_routes: Informer<UdpRoute>,
@@ -80,7 +83,9 @@ struct Shared {
     /// Controller names that are ours at the moment.
     outcomes: Mutex<Held>,
     /// Services as they were applied last.
-    services: Mutex<HashMap<Name, Service>>,
+    services: Mutex<HashMap<Name, Vec<Service>>>,
+    /// The same by XBackend; `None` for those that need none.
+    pods_of: Mutex<HashMap<Name, Option<Service>>>,
     pace: Pace,
     queue: Queue<Due>,
     /// Routes: thousands of them do not hold up what is said of their Gateway.
@@ -105,6 +110,7 @@ impl GatewayStatuses {
                 caches,
                 outcomes: Mutex::default(),
                 services: Mutex::default(),
+                pods_of: Mutex::default(),
                 pace: Pace::default(),
                 queue: Queue::new(),
                 routes: Queue::new(),
@@ -169,7 +175,14 @@ impl GatewayStatuses {
                     held.policies.insert(key.clone(), told);
                     self.shared.queue.add(Due::Policy(key));
                 }
-                None => drop(held.policies.remove(&key)),
+                None => {
+                    held.policies.remove(&key);
+                    if key.kind == PolicyKind::Backend {
+                        let pods_of = self.shared.pods_of.lock();
+                        let mut pods_of = pods_of.unwrap_or_else(PoisonError::into_inner);
+                        pods_of.remove(&key.name);
+                    }
+                }
             }
         }
         for (key, outcome) in outcomes.routes {
@@ -206,6 +219,14 @@ impl Shared {
                             self.write_policy(&self.caches.backend_traffic, key, &told)
                                 .await?;
                         }
+                        PolicyKind::Telemetry => {
+                            self.write_policy(&self.caches.telemetry, key, &told)
+                                .await?;
+                        }
+                        PolicyKind::Backend => {
+                            self.apply_backend_service(&key.name).await?;
+                            self.write_policy(&self.caches.backends, key, &told).await?;
+                        }
                     }
                 }
             }
@@ -222,17 +243,6 @@ impl Shared {
             }
         }
         Ok(Action::Await)
-    }
-
-    async fn write_route_of(&self, key: &RouteKey, outcome: &RouteOutcome) -> Result<(), Error> {
-        let caches = &self.caches;
-        match key.kind {
-            RouteKind::Http => self.write_route(&caches.http_routes, key, outcome).await,
-            RouteKind::Grpc => self.write_route(&caches.grpc_routes, key, outcome).await,
-            RouteKind::Tls => self.write_route(&caches.tls_routes, key, outcome).await,
-            RouteKind::Tcp => self.write_route(&caches.tcp_routes, key, outcome).await,
-            RouteKind::Udp => self.write_route(&caches.udp_routes, key, outcome).await,
-        }
     }
 
     async fn write_class(&self, name: &Arc<str>) -> Result<(), Error> {
@@ -286,26 +296,58 @@ impl Shared {
         if let Some(written) = written {
             self.caches.gateways.learn(written);
         }
-        self.apply_service(name, gateway_service::service(&gateway, &outcome.plan))
-            .await?;
+        self.apply_services(name, &gateway, &outcome).await?;
         Ok(Action::Await)
     }
 
-    /// Makes the Service of a Gateway what it should be; it goes with its Gateway.
-    async fn apply_service(&self, name: &Name, wanted: Service) -> Result<(), Error> {
+    /// Makes the Services of a Gateway what they should be; they go with their Gateway.
+    async fn apply_services(
+        &self,
+        name: &Name,
+        gateway: &Gateway,
+        outcome: &GatewayOutcome,
+    ) -> Result<(), Error> {
+        let wanted = gateway_service::services(gateway, &outcome.plan);
         let services = || self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        if services().get(name) == Some(&wanted) {
+        let before = services().get(name).cloned();
+        if before.as_ref() == Some(&wanted) {
             return Ok(());
         }
-        let mut object = wanted.clone();
-        let status = object.status.take();
-        let applied = reconcile::write::apply(&self.client, &object).await?;
-        if applied.status != status {
-            let stored = applied.status.clone();
-            let status = status.unwrap_or_default();
-            reconcile::write::status(&self.client, &applied, stored.as_ref(), &status).await?;
+        // Whoever was here before may have left more.
+        if before.is_none_or(|before| before.len() > wanted.len()) {
+            self.remove_services(name, gateway, &wanted).await?;
+        }
+        for service in &wanted {
+            let mut object = service.clone();
+            let status = object.status.take();
+            let applied = reconcile::write::apply(&self.client, &object).await?;
+            if applied.status != status {
+                let stored = applied.status.clone();
+                let status = status.unwrap_or_default();
+                reconcile::write::status(&self.client, &applied, stored.as_ref(), &status).await?;
+            }
         }
         services().insert(name.clone(), wanted);
+        Ok(())
+    }
+
+    /// Takes the Services of a Gateway away that it does not need any more.
+    async fn remove_services(
+        &self,
+        name: &Name,
+        gateway: &Gateway,
+        wanted: &[Service],
+    ) -> Result<(), Error> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), &name.namespace);
+        let labelled = ListParams::default().labels(&gateway_service::selector(&name.name));
+        for service in api.list(&labelled).await? {
+            let own = service.metadata.name.as_deref().unwrap_or_default();
+            let mut needed = wanted.iter().map(|it| it.metadata.name.as_deref());
+            if gateway_service::is_of(&service, gateway) && !needed.any(|it| it == Some(own)) {
+                let key = Key::new(&*name.namespace, own);
+                reconcile::write::delete::<Service>(&self.client, &key).await?;
+            }
+        }
         Ok(())
     }
 
@@ -319,77 +361,6 @@ impl Shared {
         });
         let names = ours.map(|class| class.spec.controller_name.clone());
         names.chain([api::gateway::CONTROLLER.to_owned()]).collect()
-    }
-
-    async fn write_route<K>(
-        &self,
-        routes: &Informer<K>,
-        key: &RouteKey,
-        outcome: &RouteOutcome,
-    ) -> Result<(), Error>
-    where
-        K: Routed,
-    {
-        let Some(route) = routes.get(&Key::new(&*key.name.namespace, &*key.name.name)) else {
-            return Ok(());
-        };
-        if route.meta().generation.unwrap_or_default() != outcome.generation {
-            return Ok(());
-        }
-        let controllers = self.controllers();
-        let is_ours = |controller: &str| controllers.iter().any(|it| it == controller);
-        let current = route.status();
-        let next = gateway_api::route_status(
-            current,
-            outcome.generation,
-            &outcome.parents,
-            is_ours,
-            &reconcile::now(),
-        );
-        if current.is_none() && next.parents.is_empty() {
-            return Ok(());
-        }
-        let written =
-            reconcile::write::replaced_status(&self.client, &*route, current, &next).await?;
-        if let Some(written) = written {
-            routes.learn(written);
-        }
-        Ok(())
-    }
-}
-
-/// A kind of route.
-trait Routed: reconcile::write::Object + Resource<DynamicType = ()> + Send + Sync + 'static {
-    fn status(&self) -> Option<&RouteStatus>;
-}
-
-impl Routed for HttpRoute {
-    fn status(&self) -> Option<&RouteStatus> {
-        self.status.as_ref()
-    }
-}
-
-impl Routed for GrpcRoute {
-    fn status(&self) -> Option<&RouteStatus> {
-        self.status.as_ref()
-    }
-}
-
-impl Routed for TlsRoute {
-    fn status(&self) -> Option<&RouteStatus> {
-        self.status.as_ref()
-    }
-}
-
-impl Routed for TcpRoute {
-    fn status(&self) -> Option<&RouteStatus> {
-        self.status.as_ref()
-    }
-}
-
-impl Routed for UdpRoute {
-    fn status(&self) -> Option<&RouteStatus> {
-        self.status.as_ref()
     }
 }
 

@@ -13,7 +13,7 @@ use api::gateway::v1::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
     TcpRoute, TlsRoute, UdpRoute,
 };
-use api::gateway::v1alpha1::BackendTrafficPolicy;
+use api::gateway::v1alpha1::{Backend, BackendTrafficPolicy, TelemetryPolicy};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
 use dialects::Name;
@@ -52,6 +52,8 @@ pub(crate) struct Pending {
     pub(crate) listener_sets: Changes<ListenerSet>,
     pub(crate) backend_tls_policies: Changes<BackendTlsPolicy>,
     pub(crate) backend_traffic_policies: Changes<BackendTrafficPolicy>,
+    pub(crate) backends: Changes<Backend>,
+    pub(crate) telemetry: Changes<TelemetryPolicy>,
     pub(crate) http_routes: Changes<HttpRoute>,
     pub(crate) grpc_routes: Changes<GrpcRoute>,
     pub(crate) tls_routes: Changes<TlsRoute>,

@@ -210,6 +210,14 @@ impl Index {
             let kind = PolicyKind::Traffic;
             self.put_policy(PolicyKey { kind, name }, policy.map(Policy::Traffic));
         }
+        for (name, backend) in pending.backends {
+            let kind = PolicyKind::Backend;
+            self.put_policy(PolicyKey { kind, name }, backend.map(Policy::Backend));
+        }
+        for (name, policy) in pending.telemetry {
+            let kind = PolicyKind::Telemetry;
+            self.put_policy(PolicyKey { kind, name }, policy.map(Policy::Telemetry));
+        }
         for (name, gateway) in pending.gateways {
             let made = gateway.clone().map(Made::Gateway);
             if !self.stage(&MadeKey::Gateway(name.clone()), made) {

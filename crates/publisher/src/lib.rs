@@ -8,6 +8,7 @@
 mod addresses;
 #[cfg(test)]
 mod asked;
+mod backend_service;
 mod binds;
 mod certificate;
 mod few;
@@ -33,7 +34,7 @@ use api::gateway::v1::{
     BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
     TcpRoute, TlsRoute, UdpRoute,
 };
-use api::gateway::v1alpha1::BackendTrafficPolicy;
+use api::gateway::v1alpha1::{Backend, BackendTrafficPolicy, TelemetryPolicy};
 use api::names::{CLUSTER_DOMAIN, GATEWAY_LOCAL_SERVICE, GATEWAY_SERVICE, SYSTEM_NAMESPACE};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
@@ -211,6 +212,8 @@ fn follow_gateway_api(
         listener_sets: cluster.informer::<ListenerSet>(tasks),
         backend_tls: cluster.informer::<BackendTlsPolicy>(tasks),
         backend_traffic: cluster.informer::<BackendTrafficPolicy>(tasks),
+        backends: cluster.informer::<Backend>(tasks),
+        telemetry: cluster.informer::<TelemetryPolicy>(tasks),
         tls_routes: cluster.informer::<TlsRoute>(tasks),
         tcp_routes: cluster.informer::<TcpRoute>(tasks),
         udp_routes: cluster.informer::<UdpRoute>(tasks),
@@ -231,6 +234,8 @@ fn follow_gateway_api(
     inbox::follow(inbox, &caches.backend_traffic, |pending| {
         &mut pending.backend_traffic_policies
     });
+    inbox::follow(inbox, &caches.backends, |pending| &mut pending.backends);
+    inbox::follow(inbox, &caches.telemetry, |pending| &mut pending.telemetry);
     inbox::follow(inbox, &caches.http_routes, |pending| {
         &mut pending.http_routes
     });
@@ -253,6 +258,8 @@ fn follow_gateway_api(
         caches.listener_sets.synced().shared(),
         caches.backend_tls.synced().shared(),
         caches.backend_traffic.synced().shared(),
+        caches.backends.synced().shared(),
+        caches.telemetry.synced().shared(),
         caches.tls_routes.synced().shared(),
         caches.tcp_routes.synced().shared(),
         caches.udp_routes.synced().shared(),

@@ -239,6 +239,12 @@ impl Reading<'_> {
             ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy") => {
                 put(&mut pending.backend_traffic_policies, object).map(|_| true)
             }
+            ("gateway.networking.x-k8s.io", "XBackend") => {
+                put(&mut pending.backends, object).map(|_| true)
+            }
+            ("gateway.networking.x-k8s.io", "XTelemetryPolicy") => {
+                put(&mut pending.telemetry, object).map(|_| true)
+            }
             ("gateway.networking.k8s.io", "TLSRoute") => {
                 put(&mut pending.tls_routes, object).map(|_| true)
             }

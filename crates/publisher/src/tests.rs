@@ -106,7 +106,7 @@ pub(crate) fn settings() -> Settings {
 const KUBERNETES_INGRESSES: &str = "ingresses.networking.k8s.io";
 
 /// What the other dialects watch; nothing happens there.
-const OTHERS: [(&str, &str, &str); 17] = [
+const OTHERS: [(&str, &str, &str); 19] = [
     ("pods", "v1", "Pod"),
     (KUBERNETES_INGRESSES, "networking.k8s.io/v1", "Ingress"),
     ("configmaps", "v1", "ConfigMap"),
@@ -141,6 +141,16 @@ const OTHERS: [(&str, &str, &str); 17] = [
         "xbackendtrafficpolicies",
         "gateway.networking.x-k8s.io/v1alpha1",
         "XBackendTrafficPolicy",
+    ),
+    (
+        "xbackends",
+        "gateway.networking.x-k8s.io/v1alpha1",
+        "XBackend",
+    ),
+    (
+        "xtelemetrypolicies",
+        "gateway.networking.x-k8s.io/v1alpha1",
+        "XTelemetryPolicy",
     ),
     ("xmeshes", "gateway.networking.x-k8s.io/v1alpha1", "XMesh"),
     ("httproutes", "gateway.networking.k8s.io/v1", "HTTPRoute"),

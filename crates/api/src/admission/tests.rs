@@ -699,10 +699,10 @@ fn kinds_that_nobody_acts_on_are_told_about() {
         });
         admit_with(&[], Operation::Create, "alice", &mut object, None).expect("admitted")
     };
-    let told = warnings("gateway.networking.x-k8s.io/v1alpha1", "XBackend");
-    assert!(told[0].starts_with("XBackend is stored, but"), "{told:?}");
+    let told = warnings("gateway.networking.x-k8s.io/v1alpha1", "XTomorrow");
+    assert!(told[0].starts_with("XTomorrow is stored, but"), "{told:?}");
     for kind in ["HTTPRoute", "TLSRoute", "TCPRoute", "UDPRoute"] {
         assert!(warnings("gateway.networking.k8s.io/v1", kind).is_empty());
     }
-    assert!(warnings("example.com/v1", "XBackend").is_empty());
+    assert!(warnings("example.com/v1", "XTomorrow").is_empty());
 }

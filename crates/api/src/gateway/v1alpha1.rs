@@ -1,10 +1,16 @@
 //! Experimental kinds (`gateway.networking.x-k8s.io/v1alpha1`).
 
+mod backend;
+
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
 use super::v1::{
     GatewayClassStatus, ParametersReference, PolicyStatus, PolicyTarget, SessionPersistence,
+};
+
+pub use backend::{
+    Backend, BackendPort, BackendSpec, BackendTls, EndpointSelector, ExternalHostname,
 };
 
 /// Their API group.
@@ -32,6 +38,37 @@ pub struct BackendTrafficPolicySpec {
     pub retry_constraint: Option<RetryConstraint>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_persistence: Option<SessionPersistence>,
+}
+
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "gateway.networking.x-k8s.io",
+    version = "v1alpha1",
+    kind = "XTelemetryPolicy",
+    root = "TelemetryPolicy",
+    plural = "xtelemetrypolicies",
+    schema = "disabled",
+    namespaced,
+    status = "PolicyStatus",
+    derive = "PartialEq",
+    derive = "Default"
+)]
+#[serde(rename_all = "camelCase")]
+/// Gateways, and what is told of their requests.
+pub struct TelemetryPolicySpec {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_refs: Vec<PolicyTarget>,
+    #[serde(default)]
+    pub tracing: Tracing,
+}
+
+/// Traces of requests. Its other fields are set with the mode `Enabled` alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// `Enabled`, `Disabled`, or `ImplementationDefault`, as if it were absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
 }
 
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

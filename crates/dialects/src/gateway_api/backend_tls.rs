@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use api::gateway::reason;
-use api::gateway::v1::{BackendTlsPolicy, SubjectAltName};
+use api::gateway::v1::{BackendTlsPolicy, BackendTlsValidation, SubjectAltName};
 use routing::model::tls::{CaBundle, Certificate, TlsVersion, TlsVersions, Trust, UpstreamTls};
 
 use super::plan::Finding;
@@ -16,7 +16,8 @@ use crate::objects::Reader;
 
 /// What a policy's fields come to, whoever else names the same Service.
 pub(super) fn judge(policy: &BackendTlsPolicy, reader: &Reader<'_>) -> PolicyOutcome {
-    let (refused, unresolved) = match trust(policy, reader) {
+    let validation = &policy.spec.validation;
+    let (refused, unresolved) = match trust(validation, namespace(policy), reader) {
         Ok((_, unresolved)) => (None, unresolved),
         Err(Untrusted {
             refused,
@@ -27,7 +28,7 @@ pub(super) fn judge(policy: &BackendTlsPolicy, reader: &Reader<'_>) -> PolicyOut
         let text = format!("options {option} is not supported, leave it out");
         Finding::new(reason::INVALID, text)
     });
-    let names = names(policy).err();
+    let names = names(validation).err();
     PolicyOutcome {
         refused: refused.or(options).or(names),
         unresolved,
@@ -43,14 +44,35 @@ pub(super) fn upstream(
     if !policy.spec.options.is_empty() {
         return None;
     }
-    let (trust, _) = trust(policy, reader).ok()?;
-    Some(UpstreamTls {
-        server_name: policy.spec.validation.hostname.as_str().into(),
-        accepted_names: names(policy).ok()?,
+    let validation = &policy.spec.validation;
+    let connected = connect(validation, namespace(policy), client, reader);
+    connected.ok().map(|(upstream, _)| upstream)
+}
+
+/// How connections are made to whoever proves what is asked here, and what of it could not be had.
+pub(super) fn connect(
+    validation: &BackendTlsValidation,
+    namespace: &str,
+    client: Option<Arc<Certificate>>,
+    reader: &Reader<'_>,
+) -> Result<(UpstreamTls, Option<Finding>), Untrusted> {
+    let (trust, unresolved) = trust(validation, namespace, reader)?;
+    let names = names(validation).map_err(|refused| Untrusted {
+        refused,
+        unresolved: None,
+    })?;
+    let upstream = UpstreamTls {
+        server_name: validation.hostname.as_str().into(),
+        accepted_names: names,
         trust,
         client,
         versions: VERSIONS,
-    })
+    };
+    Ok((upstream, unresolved))
+}
+
+fn namespace(policy: &BackendTlsPolicy) -> &str {
+    policy.metadata.namespace.as_deref().unwrap_or_default()
 }
 
 const VERSIONS: TlsVersions = TlsVersions {
@@ -73,17 +95,17 @@ pub(super) fn nobody() -> UpstreamTls {
 }
 
 /// Why nobody can be trusted.
-struct Untrusted {
-    refused: Finding,
-    unresolved: Option<Finding>,
+pub(super) struct Untrusted {
+    pub(super) refused: Finding,
+    pub(super) unresolved: Option<Finding>,
 }
 
 /// Who is trusted, and what of it could not be had.
 fn trust(
-    policy: &BackendTlsPolicy,
+    validation: &BackendTlsValidation,
+    namespace: &str,
     reader: &Reader<'_>,
 ) -> Result<(Trust, Option<Finding>), Untrusted> {
-    let validation = &policy.spec.validation;
     let known = validation.well_known_ca_certificates.as_deref();
     match known.filter(|known| !known.is_empty()) {
         Some("System") => return Ok((Trust::System, None)),
@@ -96,7 +118,6 @@ fn trust(
         }
         None => {}
     }
-    let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
     let (mut names, mut certificates, mut unresolved) = (Vec::new(), Vec::new(), None::<Finding>);
     for reference in &validation.ca_certificate_refs {
         let (group, kind) = (reference.group.as_str(), reference.kind.as_str());
@@ -130,7 +151,7 @@ fn trust(
 }
 
 /// The names of which a pod's certificate must have one; none means the policy's host.
-fn names(policy: &BackendTlsPolicy) -> Result<Vec<Arc<str>>, Finding> {
+fn names(validation: &BackendTlsValidation) -> Result<Vec<Arc<str>>, Finding> {
     let name = |name: &SubjectAltName| {
         let text = match name.type_.as_str() {
             "Hostname" => name.hostname.as_deref(),
@@ -143,6 +164,6 @@ fn names(policy: &BackendTlsPolicy) -> Result<Vec<Arc<str>>, Finding> {
             Finding::new(reason::INVALID, text)
         })
     };
-    let names = policy.spec.validation.subject_alt_names.iter();
+    let names = validation.subject_alt_names.iter();
     names.map(name).collect()
 }

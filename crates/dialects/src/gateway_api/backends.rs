@@ -8,6 +8,7 @@ use std::sync::Arc;
 use api::gateway::filter::Filter;
 use api::gateway::reason;
 use api::gateway::v1::BackendObjectReference;
+use api::gateway::v1alpha1;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::{Action, Arm, BackendId, Instead, Session, Split, Transport};
 
@@ -18,6 +19,7 @@ use super::plan::{Finding, RouteKind};
 use super::policies;
 use super::secure::Owner;
 use super::variant::{self, Sender};
+use super::xbackend::{self, Spoken};
 use crate::backend::{self, BackendRef, Unresolved};
 use crate::objects::{Name, Reader};
 use crate::overlay;
@@ -151,9 +153,11 @@ impl<'t, 'o> Resolver<'t, 'o> {
             let mut guards = None;
             let mut arm = match found {
                 Ok(mut reference) => {
-                    let own = reference.variant.take();
-                    guards = overlay::at_backend(self.reader, &mut reference);
-                    reference.variant = variant::join(own, reference.variant);
+                    if !xbackend::is_ours(&reference) {
+                        let own = reference.variant.take();
+                        guards = overlay::at_backend(self.reader, &mut reference);
+                        reference.variant = variant::join(own, reference.variant);
+                    }
                     let arm = Arm::new(weight, reference.id());
                     self.backends.insert(reference);
                     arm
@@ -228,6 +232,9 @@ impl<'t, 'o> Resolver<'t, 'o> {
         over_http2: bool,
         field: &str,
     ) -> Result<BackendRef, Option<Finding>> {
+        if wanted.group == v1alpha1::GROUP && wanted.kind == "XBackend" {
+            return self.find_xbackend(wanted, over_http2, field).map_err(Some);
+        }
         let name = self.permitted(wanted, field)?;
         let Some(port) = wanted.port else {
             let text = format!("{field}: a Service needs a port");
@@ -264,6 +271,36 @@ impl<'t, 'o> Resolver<'t, 'o> {
         Ok(reference)
     }
 
+    /// The XBackend that is meant, for those who speak to it as this route does.
+    fn find_xbackend(
+        &mut self,
+        wanted: &Wanted<'_>,
+        over_http2: bool,
+        field: &str,
+    ) -> Result<BackendRef, Finding> {
+        let name = Name::new(wanted.namespace.unwrap_or(self.namespace), wanted.name);
+        if *name.namespace != *self.namespace {
+            let text = format!(
+                "{field}: XBackend {name} is for routes of its own namespace, whatever is granted"
+            );
+            return Err(Finding::new(reason::REF_NOT_PERMITTED, text));
+        }
+        if wanted.port.is_some() {
+            let text = format!("{field}.port: XBackend {name} says its port itself, leave it out");
+            return Err(Finding::new(reason::BACKEND_NOT_FOUND, text));
+        }
+        self.governed.insert(policies::stands_as(&name));
+        let spoken = match self.kind.stream() {
+            Some(transport) => Spoken::Stream(transport),
+            None if over_http2 => Spoken::Http2,
+            None => Spoken::Http,
+        };
+        let found = xbackend::resolve(self.reader, &name, spoken, self.from.session.as_ref());
+        found.map_err(|finding| {
+            Finding::new(finding.reason, format!("{field}: {}", finding.message))
+        })
+    }
+
     /// The same for what is passed on as it is.
     fn find_stream(
         &self,
@@ -286,7 +323,7 @@ impl<'t, 'o> Resolver<'t, 'o> {
     fn permitted(&self, wanted: &Wanted<'_>, field: &str) -> Result<Name, Finding> {
         if !wanted.group.is_empty() || wanted.kind != "Service" {
             let text = format!(
-                "{field}: {}/{} is no kind of backend, only Service is",
+                "{field}: {}/{} is no kind of backend, Service and XBackend are",
                 wanted.group, wanted.kind
             );
             return Err(Finding::new(reason::INVALID_KIND, text));

@@ -30,8 +30,9 @@ pub struct Assigned {
     pub routability: BTreeMap<IpAddr, Arc<str>>,
     /// Entries of `spec.addresses` without an address, and why.
     pub missed: Vec<String>,
-    /// The cluster IP that the Gateway's Service is to ask for when it is made.
-    pub cluster_ip: Option<Ipv4Addr>,
+    /// The Services that are to have a cluster IP for an entry of `spec.addresses`, by number, and
+    /// the one that they are to ask for if the entry says which.
+    pub cluster_ips: BTreeMap<usize, Option<Ipv4Addr>>,
 }
 
 impl Assigned {
@@ -101,7 +102,7 @@ pub fn translate_gateway(
         unusable: assigned.unusable.clone(),
         routability: assigned.routability.clone(),
         missed: assigned.missed.clone(),
-        cluster_ip: assigned.cluster_ip,
+        cluster_ips: assigned.cluster_ips.clone(),
         allows_anybody: secure::allows_anybody(gateway),
         client,
         unresolved,

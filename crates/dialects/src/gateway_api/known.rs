@@ -231,7 +231,7 @@ impl<'a> Reader<'a> {
         let mut grants = grants.into_iter().flat_map(BTreeMap::values);
         grants.any(|grant| {
             let from = grant.spec.from.iter().any(|from| {
-                from.group == api::gateway::GROUP
+                from.group == group_of(reference.from_kind)
                     && from.kind == reference.from_kind
                     && from.namespace == reference.from_namespace
             });
@@ -243,5 +243,14 @@ impl<'a> Reader<'a> {
             });
             from && into
         })
+    }
+}
+
+/// Kinds that begin with an X are the experimental group's.
+fn group_of(kind: &str) -> &'static str {
+    if kind.starts_with('X') {
+        api::gateway::v1alpha1::GROUP
+    } else {
+        api::gateway::GROUP
     }
 }

@@ -45,8 +45,9 @@ pub struct Plan {
     pub routability: BTreeMap<IpAddr, Arc<str>>,
     /// Entries of `spec.addresses` without an address, and why.
     pub missed: Vec<String>,
-    /// The cluster IP that its Service is to ask for.
-    pub cluster_ip: Option<Ipv4Addr>,
+    /// Its Services that have a cluster IP for an entry of `spec.addresses`, by number, and the
+    /// one that they ask for.
+    pub cluster_ips: BTreeMap<usize, Option<Ipv4Addr>>,
     /// Some port takes clients whose certificates nobody verified.
     pub allows_anybody: bool,
     /// What backends are shown that ask who we are.

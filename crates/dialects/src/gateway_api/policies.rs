@@ -1,5 +1,8 @@
 //! Policies that are attached to Services: which there are, and which one governs a port.
 //!
+//! XBackends are kept beside them: their status, too, stands below the Gateways whose routes lead
+//! to what they are about, which is themselves.
+//!
 //! Of two that name the same port the older one counts, then the one whose name sorts first; one
 //! that names a port by name counts before one for all ports. The loser is told so in its status.
 
@@ -10,23 +13,29 @@ use api::gateway::reason;
 use api::gateway::v1::{
     BackendTlsPolicy, ParentReference, PolicyAncestorStatus, PolicyStatus, PolicyTarget,
 };
-use api::gateway::v1alpha1::BackendTrafficPolicy;
+use api::gateway::v1alpha1::{Backend, BackendTrafficPolicy, TelemetryPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use reason::condition;
 
 use super::plan::Finding;
 use super::status::Conditions;
-use super::{backend_tls, traffic};
+use super::{backend_tls, telemetry, traffic, xbackend};
 use crate::objects::{Dependency, Name, Objects, Reader};
 
 /// Ancestors that a status can hold.
 const MAX_ANCESTORS: usize = 16;
+/// The same for an XBackend.
+const MAX_ANCESTORS_OF_BACKEND: usize = 32;
 
 /// A kind of policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PolicyKind {
     BackendTls,
     Traffic,
+    /// No policy, but what routes lead to.
+    Backend,
+    /// Of Gateways.
+    Telemetry,
 }
 
 impl PolicyKind {
@@ -35,6 +44,8 @@ impl PolicyKind {
         match self {
             Self::BackendTls => "BackendTLSPolicy",
             Self::Traffic => "XBackendTrafficPolicy",
+            Self::Backend => "XBackend",
+            Self::Telemetry => "XTelemetryPolicy",
         }
     }
 }
@@ -51,6 +62,8 @@ pub struct PolicyKey {
 pub enum Policy {
     BackendTls(Arc<BackendTlsPolicy>),
     Traffic(Arc<BackendTrafficPolicy>),
+    Backend(Arc<Backend>),
+    Telemetry(Arc<TelemetryPolicy>),
 }
 
 impl Policy {
@@ -58,6 +71,8 @@ impl Policy {
         match self {
             Self::BackendTls(policy) => &policy.metadata,
             Self::Traffic(policy) => &policy.metadata,
+            Self::Backend(backend) => &backend.metadata,
+            Self::Telemetry(policy) => &policy.metadata,
         }
     }
 
@@ -65,6 +80,8 @@ impl Policy {
         match self {
             Self::BackendTls(_) => PolicyKind::BackendTls,
             Self::Traffic(_) => PolicyKind::Traffic,
+            Self::Backend(_) => PolicyKind::Backend,
+            Self::Telemetry(_) => PolicyKind::Telemetry,
         }
     }
 
@@ -72,16 +89,29 @@ impl Policy {
         match self {
             Self::BackendTls(policy) => &policy.spec.target_refs,
             Self::Traffic(policy) => &policy.spec.target_refs,
+            Self::Backend(_) => &[],
+            Self::Telemetry(policy) => &policy.spec.target_refs,
         }
     }
 
-    /// The Services that it names.
+    /// The Services that it names; an XBackend names itself.
     pub fn services(&self) -> BTreeSet<Name> {
+        if let Self::Backend(backend) = self {
+            return BTreeSet::from([stands_as(&Name::of(&backend.metadata))]);
+        }
         let namespace = self.metadata().namespace.as_deref().unwrap_or_default();
-        let services = self.targets().iter().filter(|target| is_service(target));
-        services
-            .map(|target| Name::new(namespace, &target.name))
-            .collect()
+        let targets = self.targets().iter();
+        let names = targets.filter_map(|target| place(self.kind(), target, namespace));
+        names.collect()
+    }
+
+    /// The Gateways that it names.
+    pub fn gateways(&self) -> BTreeSet<Name> {
+        let namespace = self.metadata().namespace.as_deref().unwrap_or_default();
+        let targets = self.targets().iter().filter(|target| is_gateway(target));
+        let names = targets.map(|target| Name::new(namespace, &target.name));
+        let is_about = self.kind() == PolicyKind::Telemetry;
+        names.filter(|_| is_about).collect()
     }
 
     /// Whether nothing changed that anybody but its own status could see.
@@ -89,7 +119,10 @@ impl Policy {
         let same_spec = match (self, other) {
             (Self::BackendTls(a), Self::BackendTls(b)) => a.spec == b.spec,
             (Self::Traffic(a), Self::Traffic(b)) => a.spec == b.spec,
-            (Self::BackendTls(_), Self::Traffic(_)) | (Self::Traffic(_), Self::BackendTls(_)) => {
+            (Self::Backend(a), Self::Backend(b)) => a.spec == b.spec,
+            (Self::Telemetry(a), Self::Telemetry(b)) => a.spec == b.spec,
+            // A key is of one kind.
+            (Self::BackendTls(_) | Self::Traffic(_) | Self::Backend(_) | Self::Telemetry(_), _) => {
                 false
             }
         };
@@ -109,11 +142,36 @@ fn is_service(target: &PolicyTarget) -> bool {
     target.group.is_empty() && target.kind == "Service"
 }
 
+fn is_gateway(target: &PolicyTarget) -> bool {
+    target.group == api::gateway::GROUP && target.kind == "Gateway"
+}
+
+/// What a target stands for among the Services that policies name.
+fn place(kind: PolicyKind, target: &PolicyTarget, namespace: &str) -> Option<Name> {
+    let name = Name::new(namespace, &target.name);
+    match kind {
+        PolicyKind::Telemetry => is_gateway(target).then(|| gateway_stands_as(&name)),
+        PolicyKind::BackendTls | PolicyKind::Traffic | PolicyKind::Backend => {
+            is_service(target).then_some(name)
+        }
+    }
+}
+
+/// A Gateway among the Services that policies name. No Service has such a name.
+fn gateway_stands_as(gateway: &Name) -> Name {
+    Name::new(&gateway.namespace, &format!("gateway/{}", gateway.name))
+}
+
 fn section(target: &PolicyTarget) -> Option<&str> {
     target
         .section_name
         .as_deref()
         .filter(|name| !name.is_empty())
+}
+
+/// An XBackend among the Services that policies name. No Service has such a name.
+pub(super) fn stands_as(backend: &Name) -> Name {
+    Name::new(&backend.namespace, &format!("xbackend/{}", backend.name))
 }
 
 /// All policies.
@@ -161,9 +219,20 @@ impl Objects {
     }
 
     /// The policies that name a Service.
-    pub fn policies_of(&self, service: &Name) -> impl Iterator<Item = &PolicyKey> {
+    pub fn policies_of<'a>(
+        &'a self,
+        service: &Name,
+    ) -> impl Iterator<Item = &'a PolicyKey> + use<'a> {
         let keys = self.gateway_api.policies.by_service.get(service);
         keys.into_iter().flatten()
+    }
+
+    /// The policies that name a Gateway.
+    pub fn policies_of_gateway<'a>(
+        &'a self,
+        gateway: &Name,
+    ) -> impl Iterator<Item = &'a PolicyKey> + use<'a> {
+        self.policies_of(&gateway_stands_as(gateway))
     }
 }
 
@@ -181,6 +250,15 @@ fn of_service<'a>(reader: &Reader<'a>, service: &Name, kind: PolicyKind) -> Vec<
     let mut policies: Vec<_> = of_kind.filter_map(|key| known.by_key.get(key)).collect();
     policies.sort_by_cached_key(|policy| policy.rank());
     policies
+}
+
+/// The XBackend of this name.
+pub(super) fn xbackend<'a>(reader: &Reader<'a>, name: &Name) -> Option<&'a Arc<Backend>> {
+    let found = of_service(reader, &stands_as(name), PolicyKind::Backend);
+    match found.first()? {
+        Policy::Backend(backend) => Some(backend),
+        Policy::BackendTls(_) | Policy::Traffic(_) | Policy::Telemetry(_) => None,
+    }
 }
 
 /// Whether some policy names a Service.
@@ -224,6 +302,8 @@ pub fn judge_policy(policy: &Policy, objects: &Objects) -> (PolicyOutcome, BTree
     let mut outcome = match policy {
         Policy::BackendTls(policy) => backend_tls::judge(policy, &reader),
         Policy::Traffic(policy) => traffic::judge(policy),
+        Policy::Backend(backend) => xbackend::judge(backend, &reader),
+        Policy::Telemetry(policy) => telemetry::judge(policy),
     };
     if let Some(lost) = lost(policy, &reader) {
         outcome.refused = Some(lost);
@@ -234,13 +314,14 @@ pub fn judge_policy(policy: &Policy, objects: &Objects) -> (PolicyOutcome, BTree
 /// The first of its targets that another policy has.
 fn lost(policy: &Policy, reader: &Reader<'_>) -> Option<Finding> {
     let own = Name::of(policy.metadata());
-    let targets = policy.targets().iter().filter(|target| is_service(target));
-    let mut lost = targets.filter_map(|target| {
-        let service = Name::new(&own.namespace, &target.name);
+    let kind = policy.kind();
+    let mut lost = policy.targets().iter().filter_map(|target| {
+        let service = place(kind, target, &own.namespace)?;
         let has_it = |other: &&Policy| {
             let mut targets = other.targets().iter();
             targets.any(|it| {
-                is_service(it) && it.name == target.name && section(it) == section(target)
+                place(kind, it, &own.namespace).as_ref() == Some(&service)
+                    && section(it) == section(target)
             })
         };
         let first = of_service(reader, &service, policy.kind())
@@ -249,8 +330,11 @@ fn lost(policy: &Policy, reader: &Reader<'_>) -> Option<Finding> {
         let first = Name::of(first.metadata());
         (first != own).then(|| {
             let text = format!(
-                "{} {first} is about Service {service} too and comes first",
-                policy.kind().name()
+                "{} {first} is about {} {}/{} too and comes first",
+                kind.name(),
+                target.kind,
+                own.namespace,
+                target.name
             );
             Finding::new(reason::CONFLICTED, text)
         })
@@ -287,7 +371,7 @@ pub fn policy_status(
         let mut conditions = Conditions::new(before, generation, now.clone());
         let refused = outcome.refused.as_ref();
         conditions.unless(condition::ACCEPTED, refused, reason::ACCEPTED);
-        if kind == PolicyKind::BackendTls {
+        if matches!(kind, PolicyKind::BackendTls | PolicyKind::Backend) {
             let unresolved = outcome.unresolved.as_ref();
             conditions.unless(condition::RESOLVED_REFS, unresolved, reason::RESOLVED_REFS);
         }
@@ -297,7 +381,11 @@ pub fn policy_status(
             conditions: conditions.into_vec(),
         }
     });
+    let most = match kind {
+        PolicyKind::Backend => MAX_ANCESTORS_OF_BACKEND,
+        PolicyKind::BackendTls | PolicyKind::Traffic | PolicyKind::Telemetry => MAX_ANCESTORS,
+    };
     PolicyStatus {
-        ancestors: others.cloned().chain(ours).take(MAX_ANCESTORS).collect(),
+        ancestors: others.cloned().chain(ours).take(most).collect(),
     }
 }

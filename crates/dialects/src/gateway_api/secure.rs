@@ -257,7 +257,8 @@ impl AuthoritySource {
     }
 }
 
-fn certificate(
+/// The certificate in a Secret that somebody may refer to.
+pub(super) fn certificate(
     owner: Owner<'_>,
     reference: &SecretObjectReference,
     reader: &Reader<'_>,

@@ -42,7 +42,7 @@ pub(super) fn settle(plans: Vec<&mut Plan>, visibility: Visibility, ports: &Gate
         plan.unusable = None;
         plan.routability.clear();
         plan.missed.clear();
-        plan.cluster_ip = None;
+        plan.cluster_ips.clear();
         let is_refused = plan.refused.is_some();
         for listener in &mut plan.listeners {
             let scheme = match listener.protocol {

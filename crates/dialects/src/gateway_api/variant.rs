@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::Session;
 
 use super::policies::{self, Policy, PolicyKind};
-use super::{backend_tls, session, traffic};
+use super::{backend_tls, session, traffic, xbackend};
 use crate::backend::{self, BackendRef};
 use crate::foreign::BackendSpec;
 use crate::objects::{Name, Reader};
@@ -81,6 +81,10 @@ pub(crate) fn spec(
     reference: &BackendRef,
     other: Option<BackendSpec>,
 ) -> Option<BackendSpec> {
+    if xbackend::is_ours(reference) {
+        // Without it there is nobody: no backend has such an address.
+        return Some(xbackend::spec(reader, reference).unwrap_or_else(xbackend::nobody));
+    }
     let variant = reference.variant.as_deref()?;
     let Some(rest) = variant.strip_prefix(OURS) else {
         return other;

@@ -1,15 +1,18 @@
 //! Statuses of what is attached to Gateways or Services besides routes: ListenerSets and policies.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use api::gateway::v1::{BackendTlsPolicy, PolicyStatus};
-use api::gateway::v1alpha1::BackendTrafficPolicy;
+use api::gateway::v1alpha1::{Backend, BackendTrafficPolicy, TelemetryPolicy};
 use dialects::Name;
 use dialects::gateway_api::{self, PolicyKey};
+use k8s_openapi::api::core::v1::Service;
 use kube::Resource;
 use reconcile::{Action, Error, Informer, Key};
 
 use super::{Due, Shared};
+use crate::backend_service;
 use crate::index::PolicyTold;
 
 impl Shared {
@@ -47,6 +50,31 @@ impl Shared {
         Ok(Action::Await)
     }
 
+    /// Makes the Service that finds the pods of an XBackend what it should be. It goes with its
+    /// XBackend, or when that does not look for pods any more.
+    pub(super) async fn apply_backend_service(&self, name: &Name) -> Result<(), Error> {
+        let own = Key::new(&*name.namespace, &*name.name);
+        let held = || self.pods_of.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(backend) = self.caches.backends.get(&own) else {
+            held().remove(name);
+            return Ok(());
+        };
+        let wanted = backend_service::service(&backend);
+        if held().get(name) == Some(&wanted) {
+            return Ok(());
+        }
+        match &wanted {
+            Some(service) => drop(reconcile::write::apply(&self.client, service).await?),
+            None => {
+                let name = gateway_api::xbackend_service(&backend);
+                let service = Key::new(&*name.namespace, &*name.name);
+                reconcile::write::delete::<Service>(&self.client, &service).await?;
+            }
+        }
+        held().insert(name.clone(), wanted);
+        Ok(())
+    }
+
     pub(super) async fn write_policy<K>(
         &self,
         policies: &Informer<K>,
@@ -81,11 +109,23 @@ impl Shared {
     }
 }
 
-/// A kind of policy.
+/// A kind of policy, or a backend.
 pub(super) trait Governing:
     reconcile::write::Object + Resource<DynamicType = ()> + Send + Sync + 'static
 {
     fn status(&self) -> Option<&PolicyStatus>;
+}
+
+impl Governing for Backend {
+    fn status(&self) -> Option<&PolicyStatus> {
+        self.status.as_ref()
+    }
+}
+
+impl Governing for TelemetryPolicy {
+    fn status(&self) -> Option<&PolicyStatus> {
+        self.status.as_ref()
+    }
 }
 
 impl Governing for BackendTlsPolicy {

@@ -49,6 +49,18 @@ impl Input {
                 name,
                 objects,
             ),
+            "XBackend" => self.policy(
+                PolicyKind::Backend,
+                Policy::Backend(read(document)),
+                name,
+                objects,
+            ),
+            "XTelemetryPolicy" => self.policy(
+                PolicyKind::Telemetry,
+                Policy::Telemetry(read(document)),
+                name,
+                objects,
+            ),
             "ConfigMap" => {
                 // Whether it is a certificate is not for these tests.
                 let state = match text("/data/ca.crt") {
@@ -122,7 +134,8 @@ impl Input {
             let services = policy.services();
             let governed = self.governed.iter();
             let governed = governed.filter(|(service, _)| services.contains(service));
-            let gateways: BTreeSet<_> = governed.map(|(_, gateway)| gateway.clone()).collect();
+            let gateways = governed.map(|(_, gateway)| gateway.clone());
+            let gateways: BTreeSet<_> = gateways.chain(policy.gateways()).collect();
             let controller: Arc<str> = "suimon.dev/gateway-controller".into();
             let ancestors = gateways.into_iter();
             let ancestors: Vec<_> = ancestors

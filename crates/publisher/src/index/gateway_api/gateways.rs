@@ -17,6 +17,7 @@ use routing::model::tls::TlsId;
 use tokio::time::Instant;
 
 use super::State;
+use crate::addresses::MOST;
 use crate::few::Few;
 use crate::gateway_service;
 use crate::index::{Consumer, Index};
@@ -41,6 +42,14 @@ pub(crate) struct GatewayOutcome {
     pub(crate) plan: Arc<Plan>,
     pub(crate) attached: BTreeMap<Arc<str>, usize>,
     pub(crate) failed: BTreeMap<BindId, BindFailure>,
+}
+
+/// The names of the Services that a Gateway can have.
+fn numbered(gateway: &Name) -> impl Iterator<Item = (usize, Name)> {
+    (0..MOST).map(|number| {
+        let service = gateway_service::service_name(&gateway.name, number);
+        (number, Name::new(&gateway.namespace, &service))
+    })
 }
 
 impl Index {
@@ -112,7 +121,7 @@ impl Index {
         let of_service = |(name, held): &(&Name, &HeldGateway)| {
             name.namespace == service.namespace
                 && asks(&held.gateway)
-                && gateway_service::service_name(&name.name) == *service.name
+                && numbered(name).any(|(_, it)| it == *service)
         };
         let found = state.gateways.iter().filter(of_service);
         let found: Vec<_> = found.map(|(name, _)| name.clone()).collect();
@@ -144,6 +153,7 @@ impl Index {
         }
         let changed = self.objects.put_plan(name, None);
         self.mark(changed);
+        self.tell_policies_of(name);
     }
 
     pub(in super::super) fn translate_gateway(&mut self, name: &Name, now: Instant) {
@@ -156,10 +166,12 @@ impl Index {
             .our_class(&held.gateway.spec.gateway_class_name)
             .is_some();
         let assigned = if is_ours {
-            let service = gateway_service::service_name(&name.name);
-            let service = Name::new(&name.namespace, &service);
-            let cluster_ip = state.cluster_ips.get(&service).copied();
-            state.addresses.assign(name, &held.gateway, cluster_ip)
+            let had = numbered(name).filter_map(|(number, service)| {
+                let address = state.cluster_ips.get(&service)?;
+                Some((number, *address))
+            });
+            let had = had.collect();
+            state.addresses.assign(name, &held.gateway, &had)
         } else {
             state.addresses.release(name);
             gateway_api::Assigned::default()
@@ -201,6 +213,7 @@ impl Index {
         self.set_reads(&Consumer::Gateway(name.clone()), &before, &reads);
         let changed = self.objects.put_plan(name, translation.plan);
         self.mark(changed);
+        self.tell_policies_of(name);
         self.count_governed(&governed_before, &governed);
         for reference in backends.minus(&backends_before) {
             self.use_backend(reference);

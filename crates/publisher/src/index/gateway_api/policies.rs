@@ -80,6 +80,12 @@ impl Index {
         self.set_reads(&Consumer::Policy(key.clone()), &before, &reads);
     }
 
+    /// What is told about policies for a Gateway may be other than before.
+    pub(super) fn tell_policies_of(&mut self, gateway: &Name) {
+        let policies = self.objects.policies_of_gateway(gateway);
+        self.gateway_api.due.policies.extend(policies.cloned());
+    }
+
     /// Counts routes by Service and Gateway.
     pub(super) fn count_governed(&mut self, before: &Few<(Name, Name)>, now: &Few<(Name, Name)>) {
         let state = &mut self.gateway_api;
@@ -96,7 +102,9 @@ impl State {
         let services = held.policy.services();
         let governed = |service: &Name| self.policies.governed.get(service);
         let gateways = services.iter().filter_map(governed);
-        let gateways: BTreeSet<_> = gateways.flat_map(BTreeMap::keys).collect();
+        let named = held.policy.gateways();
+        let gateways = gateways.flat_map(BTreeMap::keys).chain(&named);
+        let gateways: BTreeSet<_> = gateways.collect();
         let controller = |gateway: &Name| {
             let plan = self.gateways.get(gateway)?.plan.as_ref()?;
             Some((gateway.clone(), Arc::clone(&plan.controller)))
