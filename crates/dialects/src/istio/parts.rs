@@ -1,6 +1,8 @@
 //! Kinds that routes read, and kinds that are refused: what their own status says.
 
-use super::{authorization, conditions, custom, destination_rule, security, service_entry, tokens};
+use super::{
+    authorization, conditions, custom, destination_rule, security, service_entry, telemetry, tokens,
+};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
@@ -57,6 +59,13 @@ pub(super) fn request_authentication(object: &Object, objects: &Objects) -> Tran
     judge(object, objects, |spec, _| {
         target(spec);
         tokens::read(spec);
+    })
+}
+
+pub(super) fn telemetry(object: &Object, objects: &Objects) -> Translation {
+    judge(object, objects, |spec, reader| {
+        target(spec);
+        telemetry::judge(object, spec, reader);
     })
 }
 
@@ -179,9 +188,6 @@ pub(super) fn refused(object: &Object, objects: &Objects) -> Translation {
         "WasmPlugin" | "TrafficExtension" => {
             "extensions are not run: use RequestAuthentication and AuthorizationPolicy for access, \
              a VirtualService's headers for changes"
-        }
-        "Telemetry" => {
-            "the gateway's metrics and access log are set for all of it, see the operations page"
         }
         "ProxyConfig" => "pods have no sidecar, and the gateway takes its settings from its flags",
         "WorkloadGroup" => "write a WorkloadEntry for each workload",

@@ -416,7 +416,7 @@ impl Translator<'_> {
             filters: Filters::default(),
             action,
         };
-        plan.policies.apply(&mut route);
+        plan.policies.apply(&mut route, &self.reader);
         route
     }
 
