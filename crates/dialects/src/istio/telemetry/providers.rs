@@ -143,6 +143,16 @@ pub(super) fn collector(
         findings.refuse("ProviderNotSupported", field, message);
         return None;
     };
+    let found = address(&otlp);
+    if found.is_none() {
+        let message =
+            format!("provider {name:?} needs a service and a port: no spans are reported");
+        findings.refuse("ProviderInvalid", field, message);
+    }
+    found.map(Arc::new)
+}
+
+fn address(otlp: &Fields<'_>) -> Option<Collector> {
     let service = otlp.text("service").unwrap_or_default();
     let host = service.split_once('/').map_or(service, |(_, host)| host);
     let port: Option<u16> = otlp.number("port");
@@ -164,12 +174,10 @@ pub(super) fn collector(
         "spans name the gateway as their service",
     );
     let is_host = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    let (Some(port), false) = (port, host.is_empty() || !host.chars().all(is_host)) else {
-        let message =
-            format!("provider {name:?} needs a service and a port: no spans are reported");
-        findings.refuse("ProviderInvalid", field, message);
+    if host.is_empty() || !host.chars().all(is_host) {
         return None;
-    };
+    }
+    let port = port?;
     let is_grpc = path.is_none();
     let path = path.unwrap_or_default();
     let slash = if path.is_empty() || path.starts_with('/') {
@@ -177,10 +185,10 @@ pub(super) fn collector(
     } else {
         "/"
     };
-    Some(Arc::new(Collector {
+    Some(Collector {
         url: format!("http://{host}:{port}{slash}{path}").into(),
         is_grpc,
-    }))
+    })
 }
 
 fn unknown(name: &str, findings: &Findings, field: &str, so: &str) {
