@@ -104,6 +104,12 @@ pub(super) fn peer_authentication(object: &Object, objects: &Objects) -> Transla
             is_strict |= mode(&mtls);
         }
         if let Some(ports) = spec.object("portLevelMtls") {
+            let labels = selector.as_ref().and_then(|one| one.raw("matchLabels"));
+            if labels.is_none_or(|labels| labels.as_object().is_none_or(|all| all.is_empty())) {
+                let message = "ports count with a selector alone, as in Istio: name the workload's \
+                               labels";
+                spec.refuse("portLevelMtls", "SelectorMissing", message);
+            }
             for port in ports.keys() {
                 if let Some(mtls) = ports.object(port) {
                     is_strict |= mode(&mtls);
@@ -118,7 +124,8 @@ pub(super) fn peer_authentication(object: &Object, objects: &Objects) -> Transla
                     .map(|(key, value)| format!("{key}={value}"))
                     .collect();
                 let message = format!(
-                    "pods with {} are not closed to plain connections; use a NetworkPolicy for them",
+                    "pods with {} are not closed to plain connections; let their program ask for \
+                     certificates, or use a NetworkPolicy where the cluster's network enforces it",
                     labels.join(",")
                 );
                 selector.refuse("matchLabels", "MutualTLSNotSupported", message);
@@ -135,8 +142,9 @@ fn mode(fields: &Fields<'_>) -> bool {
         Some("STRICT") => {
             let message = "held back: pods are spoken to in plain, STRICT is not enforced, and who \
                            reaches a pod's address reaches the pod; there are no certificates of \
-                           the mesh yet: close the pods with a NetworkPolicy, or verify clients at \
-                           the gateway with a Gateway's tls.mode MUTUAL";
+                           the mesh yet: verify clients at the gateway with a Gateway's tls.mode \
+                           MUTUAL, and close the pods' addresses with a NetworkPolicy where the \
+                           cluster's network enforces those (suimon up does not)";
             fields.refuse("mode", "MutualTLSNotSupported", message);
         }
         Some(other) => {
