@@ -204,6 +204,25 @@ impl Backends<'_, '_> {
     }
 }
 
+/// The backend of a server that is asked for authorization.
+pub(super) fn asked(
+    name: &Name,
+    is_grpc: bool,
+    backends: &mut Backends<'_, '_>,
+) -> Result<BackendId, String> {
+    let mut found = upstream(backends.reader, name)?;
+    if is_grpc {
+        found.spec.protocol = Some(Protocol::H2c);
+        found.reference.http2 = true;
+    }
+    Ok(backends.put(found.reference, found.spec))
+}
+
+/// Why an Upstream leads nowhere, if it does.
+pub(super) fn missing(reader: &Reader<'_>, name: &Name) -> Option<String> {
+    upstream(reader, name).err()
+}
+
 /// A Service's port.
 fn service(reader: &Reader<'_>, name: &Name, port: u16) -> Result<Found, String> {
     let found = backend::resolve(reader, name, &IntOrString::Int(i32::from(port)));
