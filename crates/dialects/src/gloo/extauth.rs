@@ -105,6 +105,21 @@ impl Choice {
     }
 }
 
+/// Of a destination with a weight: its requests cannot be asked about apart from their route's.
+pub(super) fn refuse_of_destination(options: &Fields<'_>) {
+    let Some(value) = options.raw("extauth") else {
+        return;
+    };
+    let text = "extauth is not supported for one of several destinations: write it into the \
+                options of the route";
+    let reason = if value["disable"] == true {
+        "FieldNotSupported"
+    } else {
+        CLOSED
+    };
+    options.refuse("extauth", reason, text);
+}
+
 /// Who is asked, and what the client must not say itself.
 pub(super) struct Found {
     pub(super) external: ExternalAuthorization,

@@ -12,6 +12,7 @@ use routing::model::{
     Arm, BackendId, BackendPolicy, Balancer, Filters, HashKey, Protocol, Timeouts,
 };
 
+use super::extauth;
 use super::filter::Headers;
 use super::matcher::flag;
 use super::options::HostOptions;
@@ -57,6 +58,7 @@ impl Destination {
                 .map(|it| Headers::read(&it));
             options.unsupported("bufferPerRoute", "write it into the options of the route");
             HostOptions::read(&options); // What guards are asked for is refused.
+            extauth::refuse_of_destination(&options);
             headers
         });
         let mut out = match fields.object("destination") {
