@@ -40,6 +40,15 @@ pub enum Field {
     Backend,
     Endpoint,
     Flag,
+    /// The flag as Envoy writes it, where it has one for that.
+    EnvoyFlag,
+    Scheme,
+    /// Thousandths of a second.
+    Millis,
+    /// The length that the request told; empty if it told none.
+    Received,
+    /// The client's address without its port.
+    RemoteIp,
 }
 
 /// How templates name the values that need nothing more.
@@ -122,6 +131,56 @@ impl Field {
             Self::Backend => entry.backend,
             Self::Endpoint => entry.endpoint,
             Self::Flag => entry.flag,
+            Self::EnvoyFlag => envoy_flag(entry.flag),
+            Self::Scheme => entry.scheme,
+            Self::Millis => return entry.took.as_millis().to_string().into(),
+            Self::Received => {
+                let length = entry.content_length;
+                return length
+                    .map_or_else(String::new, |length| length.to_string())
+                    .into();
+            }
+            Self::RemoteIp => address(entry.client).0,
         })
+    }
+
+    /// Whether the value is a number in JSON.
+    pub(crate) fn is_number(self) -> bool {
+        matches!(
+            self,
+            Self::Code | Self::Size | Self::Millis | Self::Received | Self::ContentLength
+        )
+    }
+}
+
+/// Address and port of `address:port` or `[address]:port`; the port may be missing.
+pub(crate) fn address(text: &str) -> (&str, Option<u16>) {
+    match text.parse::<std::net::SocketAddr>() {
+        Ok(at) => {
+            let address = text.rsplit_once(':').map_or(text, |(address, _)| address);
+            (address.trim_matches(['[', ']']), Some(at.port()))
+        }
+        Err(_) => (text, None),
+    }
+}
+
+/// Envoy's flags for reasons that it has too; the others stay words.
+fn envoy_flag(flag: &str) -> &str {
+    match flag {
+        "no-route" => "NR",
+        "no-backend" => "NC",
+        "no-endpoint" | "backend-gone" | "no-healthy-upstream" => "UH",
+        "connect" => "UF",
+        "queue-full" | "overflow" => "UO",
+        "retries-exhausted" => "URX",
+        "request-timeout" | "response-start-timeout" => "UT",
+        "idle-timeout" => "SI",
+        "unanswered" | "answer-cut" => "UC",
+        "reset" => "UR",
+        "bad-answer" => "UPE",
+        "bad-request" | "head-too-large" | "version" | "unknown-coding" => "DPE",
+        "client-gone" => "DC",
+        "rate-limited" => "RL",
+        other => other,
     }
 }

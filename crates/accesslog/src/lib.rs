@@ -4,6 +4,8 @@
 //! A template names values of the request, its answer and the revision behind; what it cannot say
 //! is refused when it is read, so a line is never wrong in silence.
 
+mod condition;
+mod envoy;
 mod escape;
 mod field;
 mod parse;
@@ -11,6 +13,8 @@ mod parse;
 use std::borrow::Cow;
 use std::time::Duration;
 
+pub use condition::Condition;
+pub use envoy::{ENVOY, ENVOY_JSON, Envoy};
 pub use escape::Escape;
 pub use field::Field;
 
@@ -57,6 +61,12 @@ enum Part {
     Text(String),
     /// With what makes it fit, applied in this order.
     Value(Field, Vec<Escape>),
+    /// The first of these that has a value, cut to so many characters; `-` if none has.
+    First(Vec<Field>, Option<usize>),
+    /// A JSON string of what the parts say.
+    Quoted(Vec<Part>),
+    /// One value as JSON: a number as such, `null` if there is none.
+    Json(Vec<Field>, Option<usize>),
 }
 
 /// Why a template cannot be used.
@@ -79,6 +89,12 @@ pub enum TemplateError {
          PodName, PodIP}}, .TraceID or .Gateway.{{Time, Route, Backend, Endpoint, Flag}}"
     )]
     Field { field: String, at: usize },
+    #[error("the operator {operator:?} at byte {at} is not known: {hint}")]
+    Operator {
+        operator: String,
+        at: usize,
+        hint: &'static str,
+    },
 }
 
 /// What happened to one request. Values that do not exist are empty.
@@ -116,6 +132,12 @@ pub struct Entry<'a> {
     pub endpoint: &'a str,
     /// Why the gateway answered in place of the backend.
     pub flag: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The client showed a certificate that was verified.
+    pub is_mutual: bool,
+    /// All fields of the request with names in lower case, for a [`Condition`] that asks for them.
+    pub fields: &'a [(String, String)],
 }
 
 impl Template {
@@ -134,24 +156,57 @@ impl Template {
     /// Appends the line and its end. What a client sent cannot begin another line.
     pub fn render(&self, out: &mut String, entry: &Entry<'_>) {
         let start = out.len();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Value(field, escapes) => {
-                    let mut value = field.value(entry);
-                    for escape in escapes {
-                        value = Cow::Owned(escape.apply(&value));
-                    }
-                    out.extend(value.chars().map(|c| if c.is_control() { ' ' } else { c }));
-                }
-            }
-        }
+        render(&self.parts, out, entry);
         // A template that ends with a line break means that one line.
         while out.len() > start && out.ends_with('\n') {
             out.pop();
         }
         out.push('\n');
     }
+}
+
+fn render(parts: &[Part], out: &mut String, entry: &Entry<'_>) {
+    for part in parts {
+        match part {
+            Part::Text(text) => out.push_str(text),
+            Part::Value(field, escapes) => {
+                let mut value = field.value(entry);
+                for escape in escapes {
+                    value = Cow::Owned(escape.apply(&value));
+                }
+                push(out, &value);
+            }
+            Part::First(fields, most) => {
+                let value = first(fields, *most, entry);
+                push(out, value.as_deref().unwrap_or("-"));
+            }
+            Part::Quoted(parts) => {
+                let mut text = String::new();
+                render(parts, &mut text, entry);
+                out.push_str(&Escape::Json.apply(&text));
+            }
+            Part::Json(fields, most) => match first(fields, *most, entry) {
+                None => out.push_str("null"),
+                Some(value) if fields.iter().all(|field| field.is_number()) => out.push_str(&value),
+                Some(value) => out.push_str(&Escape::Json.apply(&value)),
+            },
+        }
+    }
+}
+
+/// Without what could begin another line.
+fn push(out: &mut String, value: &str) {
+    out.extend(value.chars().map(|c| if c.is_control() { ' ' } else { c }));
+}
+
+fn first<'e>(fields: &[Field], most: Option<usize>, entry: &Entry<'e>) -> Option<Cow<'e, str>> {
+    let mut values = fields.iter().map(|field| field.value(entry));
+    let value = values.find(|value| !value.is_empty())?;
+    let cut = most.and_then(|most| Some(value.char_indices().nth(most)?.0));
+    Some(match cut {
+        Some(at) => Cow::Owned(value[..at].to_owned()),
+        None => value,
+    })
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub use deployment::Deployment;
 pub use domain::Domain;
 pub use features::{Feature, Features, Flag};
 pub use gc::Gc;
+pub use kourier::Kourier;
 pub use network::{HttpProtocol, Network};
 pub use observability::{Observability, SpanTarget, Tracing};
 

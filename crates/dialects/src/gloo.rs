@@ -8,6 +8,7 @@
 //! Status is the state that Gloo writes under the namespace of its controller.
 
 mod action;
+mod extauth;
 mod filter;
 mod gateway;
 mod matcher;
@@ -45,6 +46,7 @@ pub(crate) static KINDS: &[&Kind] = &[
     &HTTP_LISTENER_OPTION,
     &UPSTREAM,
     &UPSTREAM_GROUP,
+    &SETTINGS,
 ];
 
 const fn kind(
@@ -156,6 +158,16 @@ pub(crate) static UPSTREAM_GROUP: Kind = kind(
     "upstreamgroups",
     &["ug"],
     Role::Part(upstream::judge_group),
+    no_keys,
+);
+
+/// What holds for the whole gateway; of it, who is asked for authorization.
+pub(crate) static SETTINGS: Kind = kind(
+    "gloo.solo.io",
+    "Settings",
+    "settings",
+    &["st"],
+    Role::Part(extauth::judge),
     no_keys,
 );
 

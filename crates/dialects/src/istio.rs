@@ -30,6 +30,7 @@ pub(crate) mod security;
 mod service_entry;
 mod sni;
 mod tcp;
+pub(crate) mod telemetry;
 mod tls;
 mod tokens;
 mod traffic;
@@ -37,7 +38,7 @@ pub(crate) mod values;
 mod virtual_service;
 
 pub use kinds::KINDS;
-pub(crate) use kinds::{AUTHORIZATION_POLICY, DESTINATION_RULE, REQUEST_AUTHENTICATION};
+pub(crate) use kinds::{AUTHORIZATION_POLICY, DESTINATION_RULE, REQUEST_AUTHENTICATION, TELEMETRY};
 pub(crate) use names::{fqdn, of_service};
 
 /// Namespace of policies for the whole mesh, and the one that the gateway counts as being in.

@@ -7,6 +7,7 @@
 //! none, is not ours and stays untouched.
 
 mod hash;
+pub mod kourier;
 mod status;
 mod tls;
 mod translator;

@@ -20,15 +20,16 @@ use crate::foreign::{BackendSpec, Kind};
 use crate::gateway_api;
 use crate::istio::custom::{self, Custom};
 use crate::istio::security::{self, Target};
-use crate::istio::{self, destination_rule};
+use crate::istio::{self, destination_rule, telemetry};
 use crate::objects::{Name, Reader};
 use crate::traffic_policy;
 
 /// Kinds whose objects say something about routes of other dialects.
-const KINDS: [&Kind; 9] = [
+const KINDS: [&Kind; 10] = [
     &istio::DESTINATION_RULE,
     &istio::AUTHORIZATION_POLICY,
     &istio::REQUEST_AUTHENTICATION,
+    &istio::TELEMETRY,
     &asm::LOCAL_RATE_LIMITER,
     &asm::CIRCUIT_BREAKER,
     &asm::QUOTA_SCHEDULING,
@@ -51,6 +52,7 @@ pub(crate) fn kinds() -> &'static [&'static Kind] {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Policies {
     guards: Guards,
+    telemetry: telemetry::AtGateway,
 }
 
 /// What is asked of requests for these hosts that come in at the gateway: by the policies for the
@@ -108,14 +110,19 @@ pub(crate) fn of_target<'h>(
     let hosts: Vec<_> = hosts.into_iter().map(ToString::to_string).collect();
     let mut guards = asm::guards(reader, &hosts, None);
     asked(&mut guards, security::find(reader, target), ask);
-    Policies { guards }
+    Policies {
+        guards,
+        telemetry: telemetry::at(reader, target),
+    }
 }
 
 impl Policies {
     /// Puts them on a route. What all of its arms ask alike is asked by the route: before one of
     /// them is drawn. What one arm asks alone stays with it, in force for its share.
-    pub(crate) fn apply(&self, route: &mut Route) {
+    pub(crate) fn apply(&self, route: &mut Route, reader: &Reader<'_>) {
         hoist(route);
+        self.telemetry
+            .apply(route, reader, |service| labels(reader, service));
         if !self.guards.is_empty() {
             merge(guards_of(&mut route.filters), &self.guards);
         }

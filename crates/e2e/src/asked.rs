@@ -9,6 +9,7 @@ use testkit::http::{Body, RawServer, ask};
 
 use crate::Server;
 use crate::gateway_policies::{manifest, service};
+use crate::serving::hello;
 
 /// Allows bodies that begin with `good`; says how it was asked in `x-seen`.
 async fn gate() -> RawServer {
@@ -186,5 +187,123 @@ async fn behind_trusted_proxies_the_client_is_who_they_say() -> anyhow::Result<(
     for list in others {
         assert_eq!(ask(at, from(list)).await.status(), 403, "{list}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kouriers_trusted_hops_say_who_the_client_of_a_knative_service_is() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server.apply(&hello("near", "Near")).await?;
+    let policy = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "near", "namespace": "istio-system"},
+        "spec": {
+            "selector": {"matchLabels": {"istio": "ingressgateway"}},
+            "action": "ALLOW",
+            "rules": [{"from": [{"source": {"remoteIpBlocks": ["192.0.2.0/24"]}}]}],
+        },
+    });
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "istio-system"},
+    });
+    server.apply(&manifest(&[namespace, policy])).await?;
+    let at = server.gateway;
+    let from = |list: &str| {
+        let header = format!("X-Forwarded-For: {list}\r\n");
+        post("near.default.localhost", "", &header).replace("POST /p", "GET /")
+    };
+    let config = |hops: &str, remote: &str| {
+        manifest(&[json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "config-kourier", "namespace": "knative-serving"},
+            "data": {"trusted-hops-count": hops, "use-remote-address": remote},
+        })])
+    };
+    let (one, two) = ("192.0.2.7", "192.0.2.7, 198.51.100.1");
+    answered(&server, at, &from(one), 403).await?;
+    server.apply(&config("1", "true")).await?;
+    answered(&server, at, &from(one), 200).await?;
+    assert_eq!(ask(at, from(two)).await.status(), 403);
+    // Without the connection's own end one more is believed.
+    server.apply(&config("1", "false")).await?;
+    answered(&server, at, &from(two), 200).await?;
+    assert_eq!(ask(at, from(one)).await.status(), 403);
+    Ok(())
+}
+
+/// Gloo's objects: a host that a server is asked about, but for what is open.
+fn gloo(gate: &str) -> String {
+    let settings = json!({
+        "apiVersion": "gloo.solo.io/v1", "kind": "Settings",
+        "metadata": {"name": "default", "namespace": "gloo-system"},
+        "spec": {"extauth": {
+            "extauthzServerRef": {"name": gate, "namespace": "default"},
+            "requestTimeout": "5s",
+            "userIdHeader": "x-who",
+            "requestBody": {"maxRequestBytes": 16},
+            "httpService": {
+                "pathPrefix": "/check",
+                "response": {"allowedUpstreamHeaders": ["x-seen"]},
+            },
+        }},
+    });
+    let to_web = json!({"single": {"upstream": {"name": "default-web-8000"}}});
+    let host = json!({
+        "apiVersion": "gateway.solo.io/v1", "kind": "VirtualService",
+        "metadata": {"name": "web"},
+        "spec": {"virtualHost": {
+            "domains": ["gloo.example"],
+            "options": {"extauth": {"customAuth": {}}},
+            "routes": [
+                {
+                    "matchers": [{"exact": "/open"}],
+                    "options": {"extauth": {"disable": true}},
+                    "routeAction": to_web,
+                },
+                {"matchers": [{"prefix": "/"}], "routeAction": to_web},
+            ],
+        }},
+    });
+    manifest(&[settings, host])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gloos_server_for_authorization_is_asked_where_custom_auth_says_so() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let (gate, web) = (gate().await, RawServer::echoing().await);
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gloo-system"},
+    });
+    let objects = [
+        manifest(&[namespace]),
+        service("gate", &[gate.address]),
+        service("web", &[web.address]),
+        gloo("default-nobody-8000"),
+    ];
+    server.apply(&objects.concat()).await?;
+    // Nobody can be asked: the host is not served, and its status says why.
+    server
+        .eventually("the VirtualService is rejected", || async {
+            let object = server
+                .object(&["virtualservices.gateway.solo.io", "web"])
+                .await?;
+            let text = object["status"].to_string();
+            Ok((text.contains("Rejected") && text.contains("default-nobody-8000")).then_some(()))
+        })
+        .await?;
+    let at = server.gateway;
+    answered(&server, at, &post("gloo.example", "good", ""), 404).await?;
+    server.apply(&gloo("default-gate-8000")).await?;
+    let claim = "x-who: the-boss\r\n";
+    let seen = answered(&server, at, &post("gloo.example", "good bytes", claim), 200).await?;
+    assert!(
+        seen.contains("x-seen: POST_/check/p_HTTP/1.1|10\n"),
+        "{seen}"
+    );
+    assert!(!seen.contains("the-boss"), "{seen}");
+    answered(&server, at, &post("gloo.example", "bad bytes", ""), 403).await?;
+    let open = post("gloo.example", "bad bytes", "").replace("POST /p", "POST /open");
+    let seen = answered(&server, at, &open, 200).await?;
+    assert!(!seen.contains("x-seen"), "{seen}");
     Ok(())
 }

@@ -88,3 +88,94 @@ async fn spans_of_requests_reach_the_collector_that_config_observability_names()
         })
         .await
 }
+
+/// The mesh configuration with one extension provider.
+fn mesh(provider: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: istio, namespace: istio-system}}\n\
+         data:\n  mesh: |\n    extensionProviders:\n    - {provider}\n"
+    )
+}
+
+/// A Telemetry for the namespace, or for one of its services.
+fn telemetry(name: &str, service: Option<&str>, section: &str) -> String {
+    let selector = service.map_or_else(String::new, |service| {
+        format!("  selector: {{matchLabels: {{serving.knative.dev/service: {service}}}}}\n")
+    });
+    format!(
+        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: {name}}}\n\
+         spec:\n{selector}  {section}\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_telemetry_says_which_requests_have_a_line_and_its_shape() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server.apply(&hello("told", "Told")).await?;
+    server.apply(&hello("quiet", "Quiet")).await?;
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: istio-system}\n";
+    server.apply(namespace).await?;
+    let labels = "{code: \"%RESPONSE_CODE%\", path: \"%REQ(:PATH)%\"}";
+    let provider =
+        format!("{{name: lines, envoyFileAccessLog: {{logFormat: {{labels: {labels}}}}}}}");
+    server.apply(&mesh(&provider)).await?;
+    let off = "accessLogging: [{providers: [{name: lines}], disabled: true}]";
+    server
+        .apply(&telemetry("without", Some("quiet"), off))
+        .await?;
+    let on = "accessLogging: [{providers: [{name: lines}], filter: {expression: \
+              \"response.code == 200 && request.url_path.startsWith('/yes')\"}}]";
+    server.apply(&telemetry("lines", None, on)).await?;
+    server
+        .eventually("a line about a request", || async {
+            server.get("quiet", "/yes/quiet").await?;
+            server.get("told", "/no").await?;
+            server.get("told", "/yes?a=b").await?;
+            let line = "{\"code\":200,\"path\":\"/yes?a=b\"}\n";
+            Ok(server.printed().contains(line).then_some(()))
+        })
+        .await?;
+    let printed = server.printed();
+    for absent in ["\"path\":\"/no\"", "\"path\":\"/yes/quiet\""] {
+        assert!(!printed.contains(absent), "{absent}: {printed}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_telemetry_says_which_requests_have_a_span_and_who_takes_it() -> anyhow::Result<()> {
+    let (collector, taken) = RawServer::keeping().await;
+    let server = Server::start().await?;
+    server.apply(&hello("told", "Told")).await?;
+    server.apply(&hello("quiet", "Quiet")).await?;
+    let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: istio-system}\n";
+    server.apply(namespace).await?;
+    let port = collector.address.port();
+    let provider = format!(
+        "{{name: spans, opentelemetry: {{service: 127.0.0.1, port: {port}, http: {{path: /in}}}}}}"
+    );
+    server.apply(&mesh(&provider)).await?;
+    let none = "tracing: [{providers: [{name: spans}], randomSamplingPercentage: 0}]";
+    server
+        .apply(&telemetry("none", Some("quiet"), none))
+        .await?;
+    let all = "tracing: [{providers: [{name: spans}], randomSamplingPercentage: 100, customTags: \
+               {team: {literal: {value: blue-team}}}}]";
+    server.apply(&telemetry("all", None, all)).await?;
+    server
+        .eventually("a span of a request", || async {
+            server.get("quiet", "/unseen").await?;
+            server.get("told", "/seen").await?;
+            let taken = taken.lock().expect("no panic");
+            let text = String::from_utf8_lossy(&taken);
+            let is_told = ["told-00001", "/seen", "blue-team"];
+            Ok(is_told.iter().all(|part| text.contains(part)).then_some(()))
+        })
+        .await?;
+    let text = String::from_utf8_lossy(&taken.lock().expect("no panic")).into_owned();
+    assert!(
+        !text.contains("/unseen") && !text.contains("quiet-00001"),
+        "{text}"
+    );
+    Ok(())
+}

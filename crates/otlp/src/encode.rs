@@ -92,6 +92,9 @@ impl Message {
         for (key, value) in &span.attributes {
             self.attribute(9, key, value);
         }
+        for (key, value) in &span.tags {
+            self.attribute(9, key, value);
+        }
         for event in &span.events {
             self.message(11, |message| message.event(event));
         }
@@ -142,6 +145,8 @@ fn span_json(span: &Span) -> Json {
             "attributes": attributes_json(&event.attributes),
         })
     });
+    let mut attributes = attributes_json(&span.attributes);
+    attributes.extend(span.tags.iter().map(|(key, value)| attribute(key, value)));
     let mut json = json!({
         "traceId": hex::encode(span.trace),
         "spanId": hex::encode(span.id),
@@ -149,7 +154,7 @@ fn span_json(span: &Span) -> Json {
         "kind": SERVER,
         "startTimeUnixNano": span.start.to_string(),
         "endTimeUnixNano": span.end.to_string(),
-        "attributes": attributes_json(&span.attributes),
+        "attributes": attributes,
         "events": events.collect::<Vec<_>>(),
     });
     if let Some(parent) = span.parent {
@@ -165,14 +170,16 @@ fn span_json(span: &Span) -> Json {
 }
 
 fn attributes_json(attributes: &[(&'static str, Value)]) -> Vec<Json> {
-    let one = |(key, value): &(&'static str, Value)| {
-        let value = match value {
-            Value::Text(text) => json!({ "stringValue": text }),
-            Value::Number(number) => json!({ "intValue": number.to_string() }),
-        };
-        json!({ "key": key, "value": value })
-    };
+    let one = |(key, value): &(&'static str, Value)| attribute(key, value);
     attributes.iter().map(one).collect()
+}
+
+fn attribute(key: &str, value: &Value) -> Json {
+    let value = match value {
+        Value::Text(text) => json!({ "stringValue": text }),
+        Value::Number(number) => json!({ "intValue": number.to_string() }),
+    };
+    json!({ "key": key, "value": value })
 }
 
 #[cfg(test)]
@@ -189,6 +196,7 @@ mod tests {
             start: 1,
             end: 300,
             attributes: vec![("n", Value::Number(200)), ("t", Value::from("x"))],
+            tags: vec![("team".into(), Value::from("shop"))],
             events: vec![Event {
                 time: 2,
                 name: "e",
@@ -214,6 +222,9 @@ mod tests {
         // {key: "n", value: {int: 200}} and {key: "t", value: {string: "x"}}
         wanted.extend([0x4a, 8, 0x0a, 1, b'n', 0x12, 3, 0x18, 200, 1]);
         wanted.extend([0x4a, 8, 0x0a, 1, b't', 0x12, 3, 0x0a, 1, b'x']);
+        // {key: "team", value: {string: "shop"}}
+        wanted.extend([0x4a, 14, 0x0a, 4, b't', b'e', b'a', b'm', 0x12, 6, 0x0a, 4]);
+        wanted.extend(*b"shop");
         wanted.extend([0x5a, 12, 0x09, 2, 0, 0, 0, 0, 0, 0, 0, 0x12, 1, b'e']);
         wanted.extend([0x7a, 2, 0x18, 2]);
         assert_eq!(message.0, wanted);
@@ -229,6 +240,7 @@ mod tests {
         assert_eq!(span["parentSpanId"], "03".repeat(8));
         assert_eq!(span["endTimeUnixNano"], "300");
         assert_eq!(span["attributes"][0]["value"]["intValue"], "200");
+        assert_eq!(span["attributes"][2]["key"], "team");
         assert_eq!(span["status"]["code"], 2);
         let name = &resource["resource"]["attributes"][0]["value"]["stringValue"];
         assert_eq!(name, "gateway");

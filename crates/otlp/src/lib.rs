@@ -8,6 +8,8 @@ mod endpoint;
 mod export;
 mod send;
 
+use std::sync::Arc;
+
 pub use endpoint::{Endpoint, EndpointError, Protocol};
 pub use export::{Counts, Exporter, Resolve, Settings};
 
@@ -25,6 +27,8 @@ pub struct Span {
     pub start: u64,
     pub end: u64,
     pub attributes: Vec<(&'static str, Value)>,
+    /// Attributes with names that users chose.
+    pub tags: Vec<(Arc<str>, Value)>,
     pub events: Vec<Event>,
     /// It failed.
     pub is_error: bool,

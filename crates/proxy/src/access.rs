@@ -101,6 +101,8 @@ pub(crate) struct Outcome {
     pub(crate) is_probe: bool,
     /// A number in `0.0..1.0`.
     pub(crate) drawn: f64,
+    /// Its route says which lines are written in place of the gateway's own.
+    pub(crate) is_told: bool,
 }
 
 impl AccessLogs {
@@ -126,12 +128,8 @@ impl AccessLogs {
     /// Logs requests to revisions on standard output from now on, or no more.
     pub fn set_request_log(&self, log: Option<RequestLog>) {
         let own = self.0.logs.load().own.clone();
-        if log.is_some() && self.0.stdout.get().is_none() {
-            match Sink::start(&Destination::Stdout, &self.0.tasks) {
-                // Another call may have been first.
-                Ok(sink) => drop(self.0.stdout.set(sink)),
-                Err(error) => tracing::error!(%error, "requests to revisions are not logged"),
-            }
+        if log.is_some() {
+            self.open_stdout();
         }
         let is_on = own.is_some() || log.is_some();
         self.0.logs.store(Arc::new(Logs {
@@ -139,6 +137,23 @@ impl AccessLogs {
             revisions: log,
         }));
         self.0.is_on.store(is_on, Ordering::Release);
+    }
+
+    /// Gets ready for lines on standard output besides the gateway's own.
+    pub(crate) fn open_stdout(&self) {
+        if self.0.stdout.get().is_some() {
+            return;
+        }
+        match Sink::start(&Destination::Stdout, &self.0.tasks) {
+            // Another call may have been first.
+            Ok(sink) => drop(self.0.stdout.set(sink)),
+            Err(error) => tracing::error!(%error, "requests are not logged on standard output"),
+        }
+    }
+
+    /// Whether the gateway has a log of its own.
+    pub(crate) fn has_own(&self) -> bool {
+        self.0.own.is_some()
     }
 
     /// Lines that were dropped since the start.
@@ -167,6 +182,7 @@ impl AccessLogs {
             .map_or(0, |log| log.template.headers().len());
         let (own_headers, revision_headers) = headers.split_at(own.min(headers.len()));
         if let (Some(log), Some(sink)) = (&logs.own, &self.0.own)
+            && !outcome.is_told
             && log.rule.holds(entry.status, entry.took, outcome.drawn)
         {
             let entry = Entry {
@@ -184,6 +200,27 @@ impl AccessLogs {
                 ..*entry
             };
             sink.write(line(&log.template, &entry));
+        }
+    }
+
+    /// Writes a line that a route asks for: with `template` and the values of its headers on
+    /// standard output, or in the shape of the gateway's own log, whose headers come first in
+    /// `own`.
+    pub(crate) fn write_told(
+        &self,
+        entry: &Entry<'_>,
+        template: Option<(&Template, &[Vec<String>])>,
+        own: (Option<&Logs>, &[Vec<String>]),
+    ) {
+        let (logs, own_headers) = own;
+        let log = logs.and_then(|logs| logs.own.as_ref());
+        let found = match (template, log) {
+            (Some(template), _) => Some((template, self.0.stdout.get())),
+            (None, Some(log)) => Some(((&log.template, own_headers), self.0.own.as_ref())),
+            (None, None) => None,
+        };
+        if let Some(((template, headers), Some(sink))) = found {
+            sink.write(line(template, &Entry { headers, ..*entry }));
         }
     }
 }

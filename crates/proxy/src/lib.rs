@@ -46,6 +46,7 @@ mod session;
 mod socket;
 mod spans;
 mod target;
+mod telemetry;
 mod timeout;
 mod tls;
 mod trace;
@@ -71,7 +72,7 @@ pub use binder::Binder;
 pub use callers::Callers;
 pub use challenges::Challenges;
 pub use metrics::Metrics;
-pub use spans::{Traces, Tracing};
+pub use spans::{Start, Traces, Tracing};
 pub use tls::Issuer;
 
 use entry::Entry;

@@ -14,6 +14,7 @@ use crate::message::View;
 use crate::metrics::Series;
 use crate::reply::PROBE;
 use crate::spans::Open;
+use crate::telemetry::Told;
 use crate::trace;
 use crate::worker::Worker;
 
@@ -35,9 +36,22 @@ struct Seen {
     user_agent: String,
     referer: String,
     headers: Vec<Vec<String>>,
+    scheme: &'static str,
+    is_mutual: bool,
+    /// What the route says, in place of the gateway's own log.
+    told: Option<Lines>,
     trace: String,
     endpoint: Option<SocketAddr>,
     pod: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Lines {
+    told: Arc<Told>,
+    /// Of each line's template.
+    headers: Vec<Vec<Vec<String>>>,
+    /// All of them, if a condition asks.
+    fields: Vec<(String, String)>,
 }
 
 /// How a request ended.
@@ -71,6 +85,45 @@ impl Record {
         Self(Some(Box::new(seen)))
     }
 
+    /// The route says which lines are written of the request, which arrived `ago`.
+    #[cold]
+    pub(crate) fn steer(
+        &mut self,
+        worker: &Worker,
+        client: &Client,
+        view: View<'_>,
+        told: &Arc<Told>,
+        (span, ago): (Option<&Open>, Duration),
+    ) {
+        let Some(lines) = told.lines.as_deref() else {
+            return;
+        };
+        if self.0.is_none() && lines.is_empty() {
+            return;
+        }
+        let seen = self.0.get_or_insert_with(|| {
+            let mut seen = Seen::new(worker.logs.current(), client, view);
+            seen.time -= ago;
+            Box::new(seen)
+        });
+        if let Some(span) = span {
+            seen.trace = span.trace();
+        }
+        let headers = lines.iter().map(|line| {
+            let template = line.template.iter().flat_map(|template| template.headers());
+            template.map(|name| values(view, name)).collect()
+        });
+        seen.told = Some(Lines {
+            headers: headers.collect(),
+            fields: if told.asks_for_fields() {
+                view.fields()
+            } else {
+                Vec::new()
+            },
+            told: Arc::clone(told),
+        });
+    }
+
     /// The request was sent here.
     pub(crate) fn sent(&mut self, endpoint: &routing::model::Endpoint) {
         if let Some(seen) = &mut self.0 {
@@ -97,8 +150,8 @@ impl Record {
             flag = end.flag,
             took_us = end.took.as_micros() as u64,
         );
-        if let Some(logs) = &seen.logs {
-            seen.write(worker, logs, series, end);
+        if seen.logs.is_some() || seen.told.is_some() {
+            seen.write(worker, series, end);
         }
     }
 }
@@ -109,21 +162,18 @@ impl Seen {
             let value = view.field(name).unwrap_or_default();
             String::from_utf8_lossy(value).into_owned()
         };
-        let values = |name: &str| {
-            let list = view.head.fields.list.iter();
-            let named = list.filter(|field| {
-                let found = field.name.get(view.bytes);
-                found.eq_ignore_ascii_case(name.as_bytes())
-            });
-            named
-                .map(|field| String::from_utf8_lossy(field.value.get(view.bytes)).into_owned())
-                .collect()
-        };
         let headers = logs.iter().flat_map(|logs| logs.headers());
         let ends = client.peer.ends.as_deref();
         Self {
-            headers: headers.map(values).collect(),
+            headers: headers.map(|name| values(view, name)).collect(),
             logs,
+            scheme: if client.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            },
+            is_mutual: client.principal.is_some(),
+            told: None,
             time: jiff::Timestamp::now(),
             client: ends.map_or_else(|| client.peer.text.clone(), |(peer, _)| peer.to_string()),
             method: view.method().to_owned(),
@@ -143,7 +193,7 @@ impl Seen {
         }
     }
 
-    fn write(&self, worker: &Worker, logs: &Logs, series: Option<&Series>, end: &End) {
+    fn write(&self, worker: &Worker, series: Option<&Series>, end: &End) {
         let activation = series.and_then(Series::activation);
         let revision = activation.map(|activation| &activation.revision);
         let time = self.time.to_string();
@@ -177,12 +227,42 @@ impl Seen {
             backend: series.and_then(Series::backend).map_or("", |id| &id.0),
             endpoint: &endpoint,
             flag: end.flag,
+            scheme: self.scheme,
+            is_mutual: self.is_mutual,
+            fields: &[],
         };
         let outcome = Outcome {
             is_revision: revision.is_some(),
             is_probe: end.flag == PROBE,
             drawn: worker.fraction(),
+            is_told: self.told.is_some(),
         };
-        worker.logs.write(logs, &entry, &self.headers, outcome);
+        let logs = self.logs.as_deref();
+        if let Some(logs) = logs {
+            worker.logs.write(logs, &entry, &self.headers, outcome);
+        }
+        let Some(lines) = &self.told else { return };
+        let entry = Entry {
+            fields: &lines.fields,
+            ..entry
+        };
+        let all = lines.told.lines.iter().flatten().zip(&lines.headers);
+        for (line, headers) in all.filter(|(line, _)| line.is_written(&entry)) {
+            let own = (logs, &self.headers[..]);
+            let template = line.template.as_ref().map(|it| (it, &headers[..]));
+            worker.logs.write_told(&entry, template, own);
+        }
     }
+}
+
+/// All values of a field.
+fn values(view: View<'_>, name: &str) -> Vec<String> {
+    let list = view.head.fields.list.iter();
+    let named = list.filter(|field| {
+        let found = field.name.get(view.bytes);
+        found.eq_ignore_ascii_case(name.as_bytes())
+    });
+    named
+        .map(|field| String::from_utf8_lossy(field.value.get(view.bytes)).into_owned())
+        .collect()
 }

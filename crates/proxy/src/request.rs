@@ -36,6 +36,7 @@ use crate::seen::Seen;
 use crate::session;
 use crate::spans::Open;
 use crate::target;
+use crate::telemetry;
 use crate::timeout::{Deadlines, Timer};
 use crate::traffic::Traffic;
 use crate::worker::{Scratch, Worker};
@@ -112,6 +113,7 @@ pub(crate) async fn handle<D: Downstream>(
     );
     scratch.series = None;
     scratch.client = None;
+    scratch.told = None;
     scratch.answer_bytes = 0;
     let is_grpc = downstream.view().is_grpc();
     let to_head = downstream.view().has_method("HEAD");
@@ -124,6 +126,10 @@ pub(crate) async fn handle<D: Downstream>(
         }
         other => other,
     };
+    if let Some(told) = &scratch.told {
+        let rest = (scratch.span.as_deref(), worker.clock.now() - start);
+        record.steer(worker, client, downstream.view(), told, rest);
+    }
     downstream.begin_body();
     let mut answered = "";
     let mut ends_late = false;
@@ -178,7 +184,10 @@ pub(crate) async fn handle<D: Downstream>(
     let took = worker.clock.now() - start;
     let series = scratch.series.take();
     worker.counters.answered(status, took);
-    if let Some(series) = &series {
+    let told = scratch.told.take();
+    if let Some(series) = &series
+        && told.is_none_or(|told| !told.without_counters)
+    {
         series.answered(worker.thread, status, took);
     }
     worker.counters.requests_open.sub(1);
@@ -274,6 +283,7 @@ fn plan<D: Downstream>(
     if let Some(source) = route.client() {
         scratch.client = routing::client::address(source, &Seen::new(view, client));
     }
+    telemetry::steer(worker, client, scratch, view, route.filters());
     if route.is_guarded() {
         // Should it be refused, nobody but the route is to be counted.
         scratch.series = worker.series.of_route(route);
@@ -327,6 +337,7 @@ pub(crate) fn plan_route<D: Downstream>(
             return Ok(Plan::Reply(redirect::to_https(view, worker.https_port)));
         }
     };
+    telemetry::steer(worker, client, scratch, view, arm.filters());
     match &arm.instead {
         None => {}
         Some(CompiledInstead::Respond(respond)) => {

@@ -4,19 +4,21 @@
 //! (OpenTelemetry's `ParentBased(TraceIdRatioBased)`). While nobody traces, requests pass with the
 //! fields that they have.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use otlp::{Counts, Event, Exporter, Span, Value};
 use routing::RequestView;
-use routing::model::{Endpoint, HeaderOps};
+use routing::model::{Collector, Endpoint, HeaderOps};
 
 use crate::connection::Client;
 use crate::message::View;
 use crate::metrics::Series;
 use crate::record::End;
+use crate::telemetry::{self, Traced};
 use crate::trace::{Form, Parent, hex};
 use crate::worker::Worker;
 
@@ -28,16 +30,33 @@ pub struct Tracing {
     pub exporter: Exporter,
 }
 
+/// Starts an exporter for a collector that routes name; `None` if it cannot be.
+pub type Start = Box<dyn Fn(&Collector) -> Option<Exporter> + Send + Sync>;
+
+/// Collectors that routes may name at once.
+const MOST_COLLECTORS: usize = 64;
+
 /// The tracing that is in force. Clone freely.
 #[derive(Clone, Debug, Default)]
 pub struct Traces(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     /// Spares requests the look at the rest.
     is_on: AtomicBool,
     tracing: ArcSwapOption<Tracing>,
     counts: Counts,
+    start: OnceLock<Start>,
+    /// Those that routes name, while one does.
+    collectors: Mutex<HashMap<Collector, Weak<Tracing>>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("tracing", &self.tracing)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Traces {
@@ -53,6 +72,36 @@ impl Traces {
         &self.0.counts
     }
 
+    /// How exporters for collectors that routes name are started. Only the first call counts.
+    pub fn start_with(&self, start: Start) {
+        // Whoever called before is in force.
+        let _ = self.0.start.set(start);
+    }
+
+    /// The exporter for a collector that a route names. Its rate is never asked for.
+    pub(crate) fn collector(&self, collector: &Collector) -> Option<Arc<Tracing>> {
+        let mut known = self
+            .0
+            .collectors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = known.get(collector).and_then(Weak::upgrade) {
+            return Some(running);
+        }
+        known.retain(|_, tracing| tracing.strong_count() > 0);
+        if known.len() >= MOST_COLLECTORS {
+            tracing::error!(url = %collector.url, "too many collectors: spans for it are dropped");
+            return None;
+        }
+        let exporter = self.0.start.get().and_then(|start| start(collector))?;
+        let running = Arc::new(Tracing {
+            rate: 0.0,
+            exporter,
+        });
+        known.insert(collector.clone(), Arc::downgrade(&running));
+        Some(running)
+    }
+
     fn current(&self) -> Option<Arc<Tracing>> {
         let is_on = self.0.is_on.load(Ordering::Acquire);
         is_on.then(|| self.0.tracing.load_full()).flatten()
@@ -65,6 +114,11 @@ pub(crate) struct Open {
     trace: [u8; 16],
     id: [u8; 8],
     parent: Option<Parent>,
+    /// How the gateway traces.
+    tracing: Arc<Tracing>,
+    /// A number in `0.0..1.0`, which the share is compared with.
+    drawn: f64,
+    start: u64,
     /// `None` if it is not recorded.
     recorded: Option<Recorded>,
 }
@@ -72,30 +126,81 @@ pub(crate) struct Open {
 #[derive(Debug)]
 struct Recorded {
     tracing: Arc<Tracing>,
-    start: u64,
     method: String,
     state: String,
     attributes: Vec<(&'static str, Value)>,
+    tags: Vec<(Arc<str>, Value)>,
     events: Vec<Event>,
 }
 
 impl Open {
     /// `None` while nobody traces.
     pub(crate) fn start(worker: &Worker, client: &Client, view: View<'_>) -> Option<Box<Self>> {
-        let tracing = worker.traces.current()?;
+        let mut span = Self::undecided(worker, worker.traces.current()?, view);
+        let said = span.parent.as_ref().and_then(|parent| parent.is_sampled);
+        if said.unwrap_or(span.drawn < span.tracing.rate) {
+            let tracing = Arc::clone(&span.tracing);
+            span.recorded = Some(Recorded::start(tracing, client, view));
+        }
+        Some(Box::new(span))
+    }
+
+    fn undecided(worker: &Worker, tracing: Arc<Tracing>, view: View<'_>) -> Self {
         let parent = Parent::of(view);
         let trace = match &parent {
             Some(parent) => parent.trace,
             None => worker.random_id(),
         };
-        let said = parent.as_ref().and_then(|parent| parent.is_sampled);
-        let is_recorded = said.unwrap_or_else(|| worker.fraction() < tracing.rate);
-        Some(Box::new(Self {
+        Self {
             trace,
             id: worker.random_id(),
             parent,
-            recorded: is_recorded.then(|| Recorded::start(tracing, client, view)),
-        }))
+            tracing,
+            drawn: worker.fraction(),
+            start: now(),
+            recorded: None,
+        }
+    }
+
+    /// The route of the request decides anew.
+    pub(crate) fn steer(
+        span: &mut Option<Box<Self>>,
+        traced: &Traced,
+        (worker, client, view): (&Worker, &Client, View<'_>),
+    ) {
+        let rule = &traced.rule;
+        if span.is_none() {
+            // Nobody else traces.
+            let Some(tracing) = &traced.collector else {
+                return;
+            };
+            let open = Self::undecided(worker, Arc::clone(tracing), view);
+            *span = Some(Box::new(open));
+        }
+        let Some(span) = span else { return };
+        let tracing = match (&rule.collector, &traced.collector) {
+            (None, _) => Some(&span.tracing),
+            (Some(_), own) => own.as_ref(),
+        };
+        let by_id = || {
+            let id = view.field("x-request-id").filter(|_| rule.by_request_id)?;
+            telemetry::decided_by(id)
+        };
+        let said = span.parent.as_ref().and_then(|parent| parent.is_sampled);
+        let rate = rule.rate.unwrap_or(span.tracing.rate);
+        let is_recorded = said.or_else(by_id).unwrap_or(span.drawn < rate);
+        let Some(tracing) = tracing.filter(|_| rule.is_reported && is_recorded) else {
+            span.recorded = None;
+            return;
+        };
+        let mut recorded = Recorded::start(Arc::clone(tracing), client, view);
+        let tags = rule.tags.iter();
+        let tags = tags.filter_map(|(name, tag)| {
+            let value = telemetry::tag(tag, view)?;
+            Some((Arc::clone(name), Value::Text(value)))
+        });
+        recorded.tags = tags.collect();
+        span.recorded = Some(recorded);
     }
 
     /// The trace's id in hex digits.
@@ -182,15 +287,20 @@ impl Open {
                 ),
             ]);
         }
+        let tags = &recorded.tags;
+        recorded
+            .attributes
+            .retain(|(name, _)| tags.iter().all(|(own, _)| **own != **name));
         recorded.tracing.exporter.take(Span {
             trace: self.trace,
             id: self.id,
             parent: self.parent.map(|parent| parent.span),
             state: recorded.state,
             name: recorded.method,
-            start: recorded.start,
-            end: recorded.start + nanos(end.took),
+            start: self.start,
+            end: self.start + nanos(end.took),
             attributes: recorded.attributes,
+            tags: recorded.tags,
             events: recorded.events,
             is_error,
         });
@@ -226,10 +336,10 @@ impl Recorded {
         }
         Self {
             tracing,
-            start: now(),
             method: view.method().to_owned(),
             state: text("tracestate"),
             attributes,
+            tags: Vec::new(),
             events: Vec::new(),
         }
     }

@@ -27,6 +27,7 @@ use crate::http2::memory::Memory;
 use crate::metrics::{Counters, Series};
 use crate::per_client::{Counted, PerClient};
 use crate::spans::{Open, Traces};
+use crate::telemetry::Told;
 use crate::timeout::Timer;
 use crate::tls::{Clients, Issuer};
 use crate::upstream::pool::Pool;
@@ -111,6 +112,8 @@ pub(crate) struct Scratch {
     pub(crate) series: Option<Arc<Series>>,
     /// The request's span, while requests are traced.
     pub(crate) span: Option<Box<Open>>,
+    /// What its route says about its lines and spans; most say nothing.
+    pub(crate) told: Option<Arc<Told>>,
     /// The client's address, if trusted proxies said it.
     pub(crate) client: Option<IpAddr>,
     /// Of the answer's body, as far as it was passed on.

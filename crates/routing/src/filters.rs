@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::guards::CompiledGuards;
+use crate::guards::{CompiledGuards, Slot};
 use crate::model::{Filters, Instead, Origins, PathEdit, Redirect, Respond};
 use crate::regex::{self, Replacement};
 use crate::template::CompiledTemplate;
@@ -19,6 +19,8 @@ pub struct CompiledFilters {
     pub request_templates: Box<[CompiledTemplate]>,
     pub response_templates: Box<[CompiledTemplate]>,
     pub guards: Option<Arc<CompiledGuards>>,
+    /// What whoever serves makes of [`Filters::telemetry`].
+    pub telemetry_slot: Slot,
 }
 
 impl CompiledFilters {
@@ -35,6 +37,7 @@ impl CompiledFilters {
             request_templates: templates(&source.request_templates),
             response_templates: templates(&source.response_templates),
             guards: guards.map(|guards| Arc::new(CompiledGuards::new(guards))),
+            telemetry_slot: Slot::default(),
             source: source.clone(),
         }
     }

@@ -593,10 +593,14 @@ fn what_is_set_of_kourier_is_judged_and_what_changes_nothing_is_told() {
     let as_served =
         "{enable-proxy-protocol: 'false', stream-idle-timeout: 0s, trusted-hops-count: '0'}";
     assert_eq!(map(as_served), Ok(Vec::new()));
+    let clients = "{trusted-hops-count: '2', use-remote-address: 'true'}";
+    assert_eq!(map(clients), Ok(Vec::new()));
     for bad in [
         "{enable-proxy-protocol: maybe}",
         "{stream-idle-timeout: soon}",
         "{trusted-hops-count: '-1'}",
+        "{trusted-hops-count: '1001'}",
+        "{use-remote-address: perhaps}",
         "{listen-ip-addresses: nowhere}",
         "{certs-secret-name: cert}",
         "{extauthz-timeout: x}",
@@ -610,7 +614,6 @@ fn what_is_set_of_kourier_is_judged_and_what_changes_nothing_is_told() {
     for told in [
         "{enable-proxy-protocol: 'true'}",
         "{stream-idle-timeout: 5s}",
-        "{trusted-hops-count: '1'}",
         "{cipher-suites: ECDHE-ECDSA-AES128-GCM-SHA256}",
         "{tracing-endpoint: 'http://otel:4318'}",
         "{enable-service-access-logging: 'true'}",

@@ -1,19 +1,39 @@
 //! `config-kourier`: what Kourier's users set about its gateway. Suimon's own gateway stands for
-//! Kourier's, and what it is set to is said by flags; so every value is judged as Kourier does,
-//! and what would change something is reported with what to do instead. Authorization by another
-//! server is refused: without it requests would pass that must be asked about.
+//! Kourier's. Who is believed about clients' addresses is served; what else it is set to is said by
+//! flags, so every value is judged as Kourier does, and what would change something is reported
+//! with what to do instead. Authorization by another server is refused: without it requests would
+//! pass that must be asked about.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::reader::Reader;
+use super::ConfigError;
+use super::reader::{self, Reader};
 
-pub(super) fn read(reader: &Reader<'_>) {
+/// What of it is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kourier {
+    /// The client's address is so many places from the end of `X-Forwarded-For`; zero is the other
+    /// end of the connection.
+    pub client_hops: u32,
+}
+
+impl Kourier {
+    /// # Errors
+    /// Every mistake in it.
+    pub fn parse(data: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
+        reader::parse(data, read)
+    }
+}
+
+pub(super) fn read(reader: &Reader<'_>) -> Kourier {
     listeners(reader);
-    clients(reader);
+    let client_hops = clients(reader);
     authorization(reader);
     certificates(reader);
     telemetry(reader);
+    Kourier { client_hops }
 }
 
 /// Warns if a truth value is not what the gateway does anyway.
@@ -51,18 +71,19 @@ fn listeners(reader: &Reader<'_>) {
     flag(reader, "disable-envoy-server-header", true, why);
 }
 
-fn clients(reader: &Reader<'_>) {
+/// As Envoy counts: `use-remote-address` makes the connection's own end the last hop; without it
+/// the last address of the field is believed besides, so that is one more. Where neither key is
+/// set nobody is believed, as if `use-remote-address` were true.
+fn clients(reader: &Reader<'_>) -> u32 {
+    const MOST: i64 = 1000;
     let hops = reader.integer("trusted-hops-count", 0);
-    reader.ensure(hops >= 0, "trusted-hops-count", || {
-        format!("trusted-hops-count = {hops}, must not be below 0")
+    reader.ensure((0..=MOST).contains(&hops), "trusted-hops-count", || {
+        format!("trusted-hops-count = {hops}, must be between 0 and {MOST}")
     });
-    if hops > 0 {
-        let why =
-            "clients' addresses are those of their connections, or what --proxy-protocol says";
-        reader.without_effect("trusted-hops-count", why);
-    }
-    let why = "clients' addresses are those of their connections";
-    flag(reader, "use-remote-address", true, why);
+    let says_address = reader.text("use-remote-address").is_some();
+    let is_remote = reader.boolean("use-remote-address", !says_address && hops == 0);
+    let hops = u32::try_from(hops).unwrap_or_default();
+    if is_remote { hops } else { hops + 1 }
 }
 
 fn authorization(reader: &Reader<'_>) {

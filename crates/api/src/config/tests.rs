@@ -377,3 +377,21 @@ fn a_collector_of_spans_is_named_by_its_url_or_refused() {
         assert_eq!(errors[0].key, "tracing-endpoint", "{bad}");
     }
 }
+
+#[test]
+fn hops_of_kourier_are_counted_as_envoy_counts_them() {
+    let hops = |given: &[(&str, &str)]| Kourier::parse(&data(given)).map(|it| it.client_hops);
+    let (count, remote) = ("trusted-hops-count", "use-remote-address");
+    for (given, expected) in [
+        (vec![], 0),
+        (vec![(count, "0")], 0),
+        (vec![(remote, "true")], 0),
+        (vec![(remote, "false")], 1),
+        (vec![(count, "2")], 3),
+        (vec![(count, "2"), (remote, "false")], 3),
+        (vec![(count, "2"), (remote, "true")], 2),
+    ] {
+        assert_eq!(hops(&given), Ok(expected), "{given:?}");
+    }
+    assert!(hops(&[(count, "-1")]).is_err());
+}

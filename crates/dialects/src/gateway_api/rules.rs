@@ -224,7 +224,8 @@ impl Translator<'_, '_> {
                 record.request_headers = changes.request_headers.clone();
                 record.filters = changes.filters.clone();
                 record.action = action.clone();
-                self.policies(hosts).apply(&mut record);
+                let reader = self.resolver.reader();
+                self.policies(hosts).apply(&mut record, reader);
                 self.attached(&mut record);
                 shared::place(&mut record);
                 if let Some(callers) = self.places.callers(bind) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use routing::model::{Abort, Cors, Fault, Filters, Guards, HashKey, PathEdit, Retry, Share};
 use serde_json::Value;
 
+use super::extauth::Choice;
 use super::filter::{self, Headers, duration};
 use super::matcher::{Matcher, PathKind, flag};
 use super::policy;
@@ -18,8 +19,7 @@ use crate::shared::headers;
 /// Envoy's, where nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Guards of the enterprise edition (and one of the other) that must not be left out silently.
-const GUARDS: [&str; 9] = [
-    "extauth",
+const GUARDS: [&str; 8] = [
     "jwt",
     "jwtStaged",
     "jwtProvidersStaged",
@@ -66,6 +66,7 @@ pub(super) struct HostOptions {
     retry: Option<Arc<Retry>>,
     try_timeout: Option<Duration>,
     max_body: Option<u64>,
+    external: Choice,
 }
 
 impl HostOptions {
@@ -86,6 +87,7 @@ impl HostOptions {
             retry,
             try_timeout,
             max_body: max_body(fields),
+            external: Choice::read(fields),
         }
     }
 }
@@ -137,6 +139,8 @@ pub(super) struct Options {
     /// Zero is no limit.
     pub(super) idle: Option<Duration>,
     pub(super) mirror: Option<(Name, Share)>,
+    /// Who else decides.
+    pub(super) external: Choice,
 }
 
 impl Options {
@@ -204,6 +208,7 @@ impl Options {
             hash: hash(fields),
             idle: time("idleTimeout"),
             mirror: mirror(fields, namespace),
+            external: Choice::read(fields).below(&host.external),
         }
     }
 

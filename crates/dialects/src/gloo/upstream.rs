@@ -12,6 +12,7 @@ use routing::model::{
     Arm, BackendId, BackendPolicy, Balancer, Filters, HashKey, Protocol, Timeouts,
 };
 
+use super::extauth;
 use super::filter::Headers;
 use super::matcher::flag;
 use super::options::HostOptions;
@@ -57,6 +58,7 @@ impl Destination {
                 .map(|it| Headers::read(&it));
             options.unsupported("bufferPerRoute", "write it into the options of the route");
             HostOptions::read(&options); // What guards are asked for is refused.
+            extauth::refuse_of_destination(&options);
             headers
         });
         let mut out = match fields.object("destination") {
@@ -202,6 +204,25 @@ impl Backends<'_, '_> {
         let policy = found.and_then(|(_, spec)| spec.policy.as_ref());
         policy.is_some_and(|policy| !policy.hash.is_empty())
     }
+}
+
+/// The backend of a server that is asked for authorization.
+pub(super) fn asked(
+    name: &Name,
+    is_grpc: bool,
+    backends: &mut Backends<'_, '_>,
+) -> Result<BackendId, String> {
+    let mut found = upstream(backends.reader, name)?;
+    if is_grpc {
+        found.spec.protocol = Some(Protocol::H2c);
+        found.reference.http2 = true;
+    }
+    Ok(backends.put(found.reference, found.spec))
+}
+
+/// Why an Upstream leads nowhere, if it does.
+pub(super) fn missing(reader: &Reader<'_>, name: &Name) -> Option<String> {
+    upstream(reader, name).err()
 }
 
 /// A Service's port.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use routing::model::{Mirror, Origin, Respond, Split};
 
 use super::action::{Action, Delegate, Elsewhere, RouteSpec};
+use super::extauth::{self, Choice};
 use super::matcher::{Matcher, PathKind};
 use super::options::{self, HostOptions, Options};
-use super::status::Judgement;
+use super::status::{CLOSED, Judgement};
 use super::upstream::{self, Backends, Destination, Way};
 use super::{DIALECT, ROUTE_OPTION, ROUTE_TABLE, part, unwrapped};
 use crate::fields::{Fields, Findings};
@@ -164,9 +165,23 @@ impl<'r, 'o> Walk<'r, 'o> {
         let findings = Findings::default();
         let fields = Fields::new(value, format!("{field}.options"), &findings);
         let namespace = &object.name.namespace;
-        let options = Options::read(&fields, &self.host, self.allows_upgrades, namespace);
+        let mut options = Options::read(&fields, &self.host, self.allows_upgrades, namespace);
         drop(fields);
         self.judgement.absorb(&findings);
+        if let Choice::Asked { server, context } = &options.external {
+            match extauth::find(server, context, &mut self.backends) {
+                Ok(found) => {
+                    // The client must not say who it is.
+                    options.request.remove.push(found.user_header);
+                    options.guards.external = Some(Arc::new(found.external));
+                }
+                Err(text) => {
+                    let field = format!("{field}.options.extauth");
+                    let text = self.told(object, &text);
+                    self.judgement.error(CLOSED, &field, text);
+                }
+            }
+        }
         options
     }
 

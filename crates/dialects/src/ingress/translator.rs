@@ -267,7 +267,7 @@ impl Translator<'_> {
             filters: Filters::default(),
             action,
         };
-        policies.apply(&mut route);
+        policies.apply(&mut route, &self.reader);
         self.out.routes.push((id, Arc::new(route)));
     }
 

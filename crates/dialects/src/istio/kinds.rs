@@ -128,11 +128,14 @@ pub(crate) static AUTHORIZATION_POLICY: Kind = Kind {
     ..PART
 };
 
-static TELEMETRY: Kind = Kind {
+pub(crate) static TELEMETRY: Kind = Kind {
     group: "telemetry.istio.io",
     versions: &["v1", "v1alpha1"],
     kind: "Telemetry",
     plural: "telemetries",
+    short: &["telemetry"],
+    role: Role::Part(parts::telemetry),
+    keys: namespace_key,
     ..PART
 };
 

@@ -1,7 +1,9 @@
 //! The mesh configuration: ConfigMap `istio` in the root namespace, key `mesh`.
 //!
 //! It is no object of a dialect and has no status. What is read of it: who is asked for
-//! authorization (`extensionProviders`) and how many proxies are in front of the gateway
+//! authorization and takes lines and spans (`extensionProviders`, `defaultProviders`), the shape of
+//! lines (`accessLogFormat`, `accessLogEncoding`), the share of traces
+//! (`defaultConfig.tracing.sampling`) and how many proxies are in front of the gateway
 //! (`defaultConfig.gatewayTopology.numTrustedProxies`).
 
 use std::collections::BTreeMap;
@@ -83,8 +85,27 @@ pub(super) fn client(reader: &Reader<'_>) -> Option<Arc<ClientSource>> {
     client::behind(u32::try_from(hops).ok()?)
 }
 
-/// The extension provider with this name.
+/// The extension provider with this name, whatever its case.
 pub(super) fn provider<'o>(reader: &Reader<'o>, name: &str) -> Option<&'o Value> {
     let all = config(reader)?["extensionProviders"].as_array()?;
-    all.iter().find(|one| one["name"] == name)
+    all.iter().find(|one| {
+        let own = one["name"].as_str();
+        own.is_some_and(|own| own.eq_ignore_ascii_case(name))
+    })
+}
+
+/// The first of `defaultProviders` for this.
+pub(super) fn default_provider<'o>(reader: &Reader<'o>, section: &str) -> Option<&'o str> {
+    config(reader)?["defaultProviders"][section][0].as_str()
+}
+
+/// The share of requests that are traced, in percent: `defaultConfig.tracing.sampling`.
+pub(super) fn sampling(reader: &Reader<'_>) -> Option<f64> {
+    let set = config(reader)?["defaultConfig"]["tracing"]["sampling"].as_f64();
+    set.filter(|percent| (0.0..=100.0).contains(percent))
+}
+
+/// A text of the mesh configuration.
+pub(super) fn text<'o>(reader: &Reader<'o>, key: &str) -> Option<&'o str> {
+    config(reader)?[key].as_str()
 }

@@ -1,6 +1,8 @@
 //! Kinds that routes read, and kinds that are refused: what their own status says.
 
-use super::{authorization, conditions, custom, destination_rule, security, service_entry, tokens};
+use super::{
+    authorization, conditions, custom, destination_rule, security, service_entry, telemetry, tokens,
+};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
@@ -60,6 +62,13 @@ pub(super) fn request_authentication(object: &Object, objects: &Objects) -> Tran
     })
 }
 
+pub(super) fn telemetry(object: &Object, objects: &Objects) -> Translation {
+    judge(object, objects, |spec, reader| {
+        target(spec);
+        telemetry::judge(object, spec, reader);
+    })
+}
+
 /// `selector` and `targetRefs`: any labels may be those of a workload.
 fn target(spec: &Fields<'_>) {
     if let Some(selector) = spec.object("selector") {
@@ -95,6 +104,12 @@ pub(super) fn peer_authentication(object: &Object, objects: &Objects) -> Transla
             is_strict |= mode(&mtls);
         }
         if let Some(ports) = spec.object("portLevelMtls") {
+            let labels = selector.as_ref().and_then(|one| one.raw("matchLabels"));
+            if labels.is_none_or(|labels| labels.as_object().is_none_or(|all| all.is_empty())) {
+                let message = "ports count with a selector alone, as in Istio: name the workload's \
+                               labels";
+                spec.refuse("portLevelMtls", "SelectorMissing", message);
+            }
             for port in ports.keys() {
                 if let Some(mtls) = ports.object(port) {
                     is_strict |= mode(&mtls);
@@ -109,7 +124,8 @@ pub(super) fn peer_authentication(object: &Object, objects: &Objects) -> Transla
                     .map(|(key, value)| format!("{key}={value}"))
                     .collect();
                 let message = format!(
-                    "pods with {} are not closed to plain connections; use a NetworkPolicy for them",
+                    "pods with {} are not closed to plain connections; let their program ask for \
+                     certificates, or use a NetworkPolicy where the cluster's network enforces it",
                     labels.join(",")
                 );
                 selector.refuse("matchLabels", "MutualTLSNotSupported", message);
@@ -126,8 +142,9 @@ fn mode(fields: &Fields<'_>) -> bool {
         Some("STRICT") => {
             let message = "held back: pods are spoken to in plain, STRICT is not enforced, and who \
                            reaches a pod's address reaches the pod; there are no certificates of \
-                           the mesh yet: close the pods with a NetworkPolicy, or verify clients at \
-                           the gateway with a Gateway's tls.mode MUTUAL";
+                           the mesh yet: verify clients at the gateway with a Gateway's tls.mode \
+                           MUTUAL, and close the pods' addresses with a NetworkPolicy where the \
+                           cluster's network enforces those (suimon up does not)";
             fields.refuse("mode", "MutualTLSNotSupported", message);
         }
         Some(other) => {
@@ -179,9 +196,6 @@ pub(super) fn refused(object: &Object, objects: &Objects) -> Translation {
         "WasmPlugin" | "TrafficExtension" => {
             "extensions are not run: use RequestAuthentication and AuthorizationPolicy for access, \
              a VirtualService's headers for changes"
-        }
-        "Telemetry" => {
-            "the gateway's metrics and access log are set for all of it, see the operations page"
         }
         "ProxyConfig" => "pods have no sidecar, and the gateway takes its settings from its flags",
         "WorkloadGroup" => "write a WorkloadEntry for each workload",

@@ -79,7 +79,7 @@ fn policies<'o>(
     found
 }
 
-fn selects(object: &Object, target: &Target<'_>) -> bool {
+pub(super) fn selects(object: &Object, target: &Target<'_>) -> bool {
     let (spec, own) = (object.spec(), &object.name.namespace);
     let mut references: Vec<&Value> = spec["targetRefs"]
         .as_array()

@@ -321,7 +321,7 @@ impl Translator<'_, '_> {
             filters,
             action,
         };
-        self.policies[at].apply(&mut route);
+        self.policies[at].apply(&mut route, self.finder.reader());
         if !place.is_mesh() {
             route.filters.client = mesh::client(self.finder.reader());
         }

@@ -1,8 +1,8 @@
 //! Golden cases, order independence, and the hash that probers compute.
 
 use super::*;
-use crate::backend;
 use crate::{CertificateState, GatewayAddress};
+use crate::{backend, testing};
 use api::names::INGRESS_CLASS;
 use proptest::prelude::*;
 use routing::model::Backend;
@@ -51,6 +51,7 @@ fn load(documents: &[Value]) -> Input {
             "Service" => drop(input.objects.put_service(&name, Some(read(document)))),
             "EndpointSlice" => drop(input.objects.put_slice(&name, Some(read(document)))),
             "Revision" => drop(input.objects.put_revision(&name, Some(read(document)))),
+            "ConfigMap" => testing::model::put_config(&mut input.objects, &name, document),
             "Secret" => drop(
                 input
                     .objects

@@ -13,7 +13,7 @@ use routing::model::{
     Route, RouteId, SortKey, Split, TextMatch, Visibility,
 };
 
-use super::{Translation, hash, rule_hosts};
+use super::{Translation, hash, kourier, rule_hosts};
 use crate::backend::{self, TargetKind};
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::objects::{Name, Objects, Reader};
@@ -416,7 +416,8 @@ impl Translator<'_> {
             filters: Filters::default(),
             action,
         };
-        plan.policies.apply(&mut route);
+        plan.policies.apply(&mut route, &self.reader);
+        route.filters.client = kourier::client(&self.reader);
         route
     }
 

@@ -36,6 +36,10 @@ pub(super) fn filters(filters: &Filters, route: &Route, input: &Input) -> Result
         let text = "headers whose values depend on the request have no filter there";
         written.lost.push(text.to_owned());
     }
+    if filters.telemetry.is_some() {
+        let text = "Gateway API has no place for what lines and spans tell: keep the Telemetry";
+        written.lost.push(text.to_owned());
+    }
     if filters.client.is_some() {
         let text = "Gateway API has no place for who may say the client's address";
         written.lost.push(text.to_owned());

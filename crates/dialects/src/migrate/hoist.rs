@@ -58,5 +58,6 @@ fn joined(route: &Filters, arm: Filters) -> Filters {
         response_templates: templates(&route.response_templates, arm.response_templates),
         guards: arm.guards.or_else(|| route.guards.clone()),
         client: route.client.clone(),
+        telemetry: arm.telemetry.or_else(|| route.telemetry.clone()),
     }
 }

@@ -59,6 +59,7 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {
 pub(crate) fn put_config(objects: &mut Objects, name: &Name, document: &Value) {
     let data = serde_json::from_value(document["data"].clone()).ok();
     crate::istio::mesh::put(objects, name, data.as_ref()).expect("a mesh configuration");
+    knative::kourier::put(objects, name, data.as_ref());
 }
 
 /// What is a root, in the order of the documents.

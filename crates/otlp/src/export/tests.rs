@@ -22,6 +22,7 @@ fn span(number: u8) -> Span {
         start: 1,
         end: 2,
         attributes: Vec::new(),
+        tags: Vec::new(),
         events: Vec::new(),
         is_error: false,
     }

@@ -16,6 +16,7 @@ use crate::downstream::Downstream;
 use crate::failure::Failure;
 use crate::request::Plan;
 use crate::seen::Seen;
+use crate::telemetry;
 use crate::worker::{Scratch, Worker};
 
 /// Names of the host.
@@ -57,6 +58,7 @@ pub(crate) async fn enter<D: Downstream>(
     if let Some(source) = route.client() {
         scratch.client = routing::client::address(source, &seen);
     }
+    telemetry::steer(worker, client, scratch, view, route.filters());
     let guarded = Guarded {
         route: Arc::clone(route),
         snapshot: gated.snapshot,

@@ -374,6 +374,14 @@ impl Index {
         }
     }
 
+    /// Takes in Kourier's configuration, if this ConfigMap is that. A wrong one is refused by the
+    /// API, so that the one before holds.
+    pub(super) fn put_kourier_config(&mut self, name: &Name, map: Option<&ConfigMap>) {
+        let data = map.and_then(|map| map.data.as_ref());
+        let changed = dialects::knative::kourier::put(&mut self.objects, name, data);
+        self.mark(changed);
+    }
+
     /// Routes and backends as they are in a snapshot of this index.
     pub(crate) fn model(&self, snapshot: &Snapshot) -> migrate::Input {
         let mut input = migrate::Input::default();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{BackendId, Guards, HeaderOps, Network, Respond};
+use super::{BackendId, Guards, HeaderOps, Network, Respond, Telemetry};
 
 /// Changes and limits of a route, or of one arm of its split.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -40,6 +40,9 @@ pub struct Filters {
     /// Who may say the client's address. Of a route, not of an arm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<Arc<ClientSource>>,
+    /// What is told of requests; an arm's counts in place of its route's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub telemetry: Option<Arc<Telemetry>>,
 }
 
 /// Where the client's address is, if proxies are in front of the gateway.

@@ -22,6 +22,7 @@ pub fn follow(cluster: &Cluster, gateway: &proxy::Gateway, tasks: &Tasks) {
     let (logs, traces) = (gateway.access_logs().clone(), gateway.traces().clone());
     let resolve = resolve(cluster, tasks);
     let tasks_of_exporters = tasks.clone();
+    traces.start_with(for_routes(&resolve, &traces, tasks));
     let in_force: Mutex<Option<Tracing>> = Mutex::default();
     let config_maps = cluster.informer::<ConfigMap>(tasks);
     config_maps.on_change(move |change| {
@@ -59,6 +60,37 @@ fn set_log(logs: &AccessLogs, config: &Observability) {
     logs.set_request_log(template.map(|template| RequestLog { template, probes }));
 }
 
+/// Collectors that routes name: by URLs that the dialects have checked.
+fn for_routes(resolve: &otlp::Resolve, traces: &Traces, tasks: &Tasks) -> proxy::Start {
+    let (resolve, counts, tasks) = (Arc::clone(resolve), traces.counts().clone(), tasks.clone());
+    Box::new(move |collector| {
+        let protocol = if collector.is_grpc {
+            Protocol::Grpc
+        } else {
+            Protocol::Http
+        };
+        match Endpoint::parse(&collector.url, protocol) {
+            Ok(endpoint) => {
+                let settings = exporter(Some(endpoint), &resolve);
+                Some(Exporter::start(settings, counts.clone(), &tasks))
+            }
+            Err(error) => {
+                tracing::error!(%error, "spans of some routes are dropped");
+                None
+            }
+        }
+    })
+}
+
+fn exporter(endpoint: Option<Endpoint>, resolve: &otlp::Resolve) -> otlp::Settings {
+    otlp::Settings {
+        endpoint,
+        service: SERVICE.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        resolve: Arc::clone(resolve),
+    }
+}
+
 fn start(
     chosen: &Tracing,
     resolve: &otlp::Resolve,
@@ -70,12 +102,7 @@ fn start(
         SpanTarget::Grpc(url) => Some(Endpoint::parse(url, Protocol::Grpc)?),
         SpanTarget::Http(url) => Some(Endpoint::parse(url, Protocol::Http)?),
     };
-    let settings = otlp::Settings {
-        endpoint,
-        service: SERVICE.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        resolve: Arc::clone(resolve),
-    };
+    let settings = exporter(endpoint, resolve);
     Ok(proxy::Tracing {
         rate: chosen.rate,
         exporter: Exporter::start(settings, traces.counts().clone(), tasks),

@@ -1,0 +1,73 @@
+//! What is told of requests, where it differs from what the gateway's settings say.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// Of a route, or of one arm of its split, whose counts in place of its route's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Telemetry {
+    /// The lines of the access log, in place of the gateway's own; none at all if it is empty.
+    /// `None` leaves the gateway's own in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logs: Option<Vec<LogRule>>,
+    /// `None` traces as the gateway does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traces: Option<TraceRule>,
+    /// Requests are left out of the counters by route and backend.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_counters: bool,
+}
+
+/// One line per request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct LogRule {
+    pub shape: LogShape,
+    /// An expression over the attributes of the request; `None` always holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Arc<str>>,
+}
+
+/// What a line looks like, and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum LogShape {
+    /// As the gateway's own log has it. If it has none: Envoy's default text, on standard output.
+    Own,
+    /// Text with Envoy's operators, on standard output.
+    Text(Arc<str>),
+    /// A JSON object of such texts, on standard output.
+    Json(Vec<(Arc<str>, Arc<str>)>),
+}
+
+/// Which requests are traced, and where to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TraceRule {
+    /// Spans are recorded; otherwise requests only keep the trace that they came with.
+    pub is_reported: bool,
+    /// Share of the requests without a decision of whoever came before, `0.0..=1.0`; `None` is the
+    /// gateway's own.
+    pub rate: Option<f64>,
+    /// A decision that Envoy wrote into `x-request-id` holds.
+    pub by_request_id: bool,
+    /// `None` is where the gateway's own go.
+    pub collector: Option<Arc<Collector>>,
+    pub tags: Vec<(Arc<str>, Tag)>,
+}
+
+/// Who takes spans.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Collector {
+    /// `http://host:port/path`; hosts may be names of the cluster.
+    pub url: Arc<str>,
+    /// OTLP over gRPC, or else over HTTP.
+    pub is_grpc: bool,
+}
+
+/// The value of an attribute of spans.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Tag {
+    Literal(Arc<str>),
+    /// Of the request (lower case), or the value in its place; without one the attribute is left
+    /// out.
+    Header(Arc<str>, Option<Arc<str>>),
+}
