@@ -53,7 +53,8 @@ pub(super) fn upstream(
     })
 }
 
-const VERSIONS: TlsVersions = TlsVersions {
+/// What is spoken to backends.
+pub(crate) const VERSIONS: TlsVersions = TlsVersions {
     min: TlsVersion::V1_2,
     max: TlsVersion::V1_3,
 };
