@@ -166,7 +166,9 @@ impl<'i> Writer<'i> {
         if !limits.is_empty() {
             value.insert("timeouts".to_owned(), Value::Object(limits));
         }
-        if let Some(retry) = rest.retry.as_deref().and_then(filter::retry) {
+        // A policy says more exactly when.
+        let retry = rest.retry.as_deref().filter(|_| !self.is_ours);
+        if let Some(retry) = retry.and_then(filter::retry) {
             value.insert("retry".to_owned(), retry);
             rest.retry = None;
         }

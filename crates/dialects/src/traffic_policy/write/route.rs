@@ -161,6 +161,9 @@ fn retry(retry: &Retry) -> Section {
             other => return Err(format!("gRPC status {other} has no word")),
         });
     }
+    if retry.on_failure && !when.any_5xx {
+        return Err("failures are not tried again without a word for which".to_owned());
+    }
     if !when.headers.is_empty() {
         return Err("answers are not tried again by their headers".to_owned());
     }
@@ -189,11 +192,6 @@ pub(super) fn plain_retry(retry: &Retry) -> Retry {
     retry.statuses.sort_unstable();
     retry.statuses.dedup();
     let when = &mut retry.when;
-    if retry.on_failure {
-        // It is both.
-        (when.connect_failure, when.reset) = (true, true);
-        retry.on_failure = false;
-    }
     if when.any_5xx {
         retry.statuses.retain(|status| !(500..600).contains(status));
     }
