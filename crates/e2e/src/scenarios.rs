@@ -272,11 +272,7 @@ async fn an_apisix_route_is_served_and_migrated() -> anyhow::Result<()> {
         "{told}"
     );
     let is_whole = !told.contains("lost:") && !told.contains("left out:");
-    assert_eq!(
-        migrated.status.code(),
-        Some(i32::from(!is_whole)),
-        "{told}"
-    );
+    assert_eq!(migrated.status.code(), Some(i32::from(!is_whole)), "{told}");
     Ok(())
 }
 
