@@ -97,6 +97,20 @@ pub fn translate_as(
     }
 }
 
+/// What objects say about a backend whose translator leaves that to its variant.
+pub fn said(reference: &BackendRef, objects: &Objects) -> Option<BackendSpec> {
+    overlay::spec(&Reader::new(objects), reference)
+}
+
+/// What the port says that its pods speak; `None` if they want TLS, so that only who says more may
+/// send there, or if there is no such port.
+pub fn protocol_of(reference: &BackendRef, objects: &Objects) -> Option<Protocol> {
+    let port = IntOrString::Int(i32::from(reference.port));
+    let reader = Reader::new(objects);
+    let target = resolve(&reader, &reference.service, &port);
+    target.ok().map(|target| target.protocol())
+}
+
 fn plain(reader: &Reader<'_>, reference: &BackendRef) -> Option<Backend> {
     let port = IntOrString::Int(i32::from(reference.port));
     let target = match reference.stream {

@@ -5,6 +5,7 @@
 //! or what is said, or if something is said about it. What nobody knows must be reported wherever
 //! it is written.
 
+mod gateway;
 mod published;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,11 @@ const FOLDERS: [&str; 7] = [
 /// Fields that change nothing that is served, whatever they say: names for metrics, what is so in any
 /// case with us, and what is for other programs. Kind and path.
 const SILENT: &[(&str, &str)] = &[
+    // Which of Envoy's chains a limit goes into; here there is one.
+    ("ASMCircuitBreaker", ".applyToTraffic"),
+    ("ASMCircuitBreaker", ".configs[].name"),
+    ("ASMCircuitBreaker", ".isGateway"),
+    ("ASMLocalRateLimiter", ".applyToTraffic"),
     ("ASMLocalRateLimiter", ".configs[].name"),
     ("ASMLocalRateLimiter", ".isGateway"),
     // Whatever class an object names, nobody else serves it here.
@@ -80,6 +86,19 @@ const SILENT: &[(&str, &str)] = &[
         "HTTPProxy",
         ".virtualhost.jwtProviders[].remoteJWKS.dnsLookupFamily",
     ),
+    // Names for people.
+    ("GRPCRoute", ".rules[].name"),
+    ("HTTPRoute", ".rules[].name"),
+    ("TCPRoute", ".rules[].name"),
+    ("TLSRoute", ".rules[].name"),
+    ("UDPRoute", ".rules[].name"),
+    ("GatewayClass", ".description"),
+    // The reference is refused as a whole.
+    ("GatewayClass", ".parametersRef.namespace"),
+    // `publisher` gives the addresses, and makes the Service that has the labels.
+    ("Gateway", ".addresses"),
+    ("Gateway", ".infrastructure.annotations"),
+    ("Gateway", ".infrastructure.labels"),
     ("Listener", ".statsPrefix"),
     ("Mapping", ".cluster_tag"),
     ("Mapping", ".docs"),
@@ -89,9 +108,19 @@ const SILENT: &[(&str, &str)] = &[
     ("TCPMapping", ".cluster_tag"),
     ("TCPMapping", ".stats_name"),
     ("TCPMapping", ".v3StatsName"),
+    // How Aperture's agents share a bucket, of which there is one here.
+    (
+        "RateLimitingPolicy",
+        ".rate_limiter.parameters.adaptive_load_scheduler",
+    ),
+    ("RateLimitingPolicy", ".rate_limiter.parameters.lazy_sync"),
     (
         "RateLimitingPolicy",
         ".rate_limiter.parameters.max_idle_time",
+    ),
+    (
+        "RateLimitingPolicy",
+        ".rate_limiter.selectors[].agent_group",
     ),
     (
         "RateLimitingPolicy",
@@ -207,9 +236,9 @@ fn other(value: &Value) -> Value {
 }
 
 /// Where it is, and its documents.
-type Case = (String, Vec<Value>);
+pub(crate) type Case = (String, Vec<Value>);
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let base = fs::read_to_string("golden/base.yaml").expect("what cases of Istio have");
     let base: Vec<Value> = serde_saphyr::from_multiple(&base).expect("YAML");
     let mut cases = Vec::new();

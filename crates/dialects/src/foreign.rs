@@ -23,6 +23,7 @@ use crate::backend::BackendRef;
 use crate::classes;
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Dependency, Name, Objects};
+use crate::overlay;
 
 pub use definition::{PRIORITY, REPLACEABLE, definitions};
 
@@ -167,6 +168,12 @@ impl Object {
         let mut out = match self.kind.role {
             Role::Root(translate) | Role::Part(translate) => translate(self, objects),
         };
+        if matches!(
+            self.kind.dialect,
+            "contour" | "emissary" | "gloo" | "apisix"
+        ) {
+            overlay::join(&mut out, objects);
+        }
         if classes::visibility(&self.labels) == Some(Visibility::ClusterLocal) {
             let local = Visibility::ClusterLocal;
             for (_, route) in &mut out.routes {

@@ -45,6 +45,8 @@ use routing::model::{Route, RouteId, Stream, StreamId};
 use crate::backend::BackendRef;
 use crate::objects::{Dependency, Name};
 
+pub(crate) use attach::covers;
+pub(crate) use backend_tls::VERSIONS;
 pub use class::{Adopt, class_status, mesh_status};
 pub use features::{CONSUMER_ROUTES, FEATURES, MESH_FEATURES};
 pub use gates::GatePlan;
@@ -104,4 +106,4 @@ pub struct ParentOutcome {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -16,12 +16,12 @@ use routing::model::{
 
 use crate::asm;
 use crate::backend::BackendRef;
-use crate::foreign::{BackendSpec, Kind};
+use crate::foreign::{BackendSpec, Kind, Translation};
 use crate::gateway_api;
 use crate::istio::custom::{self, Custom};
 use crate::istio::security::{self, Target};
 use crate::istio::{self, destination_rule, telemetry};
-use crate::objects::{Name, Reader};
+use crate::objects::{Name, Objects, Reader};
 use crate::traffic_policy;
 
 /// Kinds whose objects say something about routes of other dialects.
@@ -192,6 +192,11 @@ pub(crate) fn merge(into: &mut Guards, other: &Guards) {
     if into.concurrency.is_none() {
         into.concurrency.clone_from(&other.concurrency);
     }
+    into.max_body = match (into.max_body, other.max_body) {
+        (Some(own), Some(other)) => Some(own.min(other)),
+        (own, other) => own.or(other),
+    };
+    into.no_upgrade |= other.no_upgrade;
     for quota in &other.quotas {
         if into.quotas.iter().all(|own| own.id != quota.id) {
             into.quotas.push(Arc::clone(quota));
@@ -241,6 +246,36 @@ pub(crate) fn by_service(
         merge(&mut guards, &own);
     }
     (!guards.is_empty()).then(|| Arc::new(guards))
+}
+
+/// Puts on the routes of a translation what is said of their hosts and of the Services that they send
+/// to, for dialects whose translators do not ask.
+pub(crate) fn join(out: &mut Translation, objects: &Objects) {
+    let reader = Reader::new(objects);
+    if reader.has_overlays() {
+        let backends = out.backends.iter();
+        let services = backends.filter(|(_, spec)| spec.hosts.is_empty());
+        let services: BTreeMap<_, _> = services.map(|(it, _)| (it.id(), it.clone())).collect();
+        for (_, route) in &mut out.routes {
+            let route = Arc::make_mut(route);
+            if let Action::Forward(split) | Action::ForwardSecure(split) = &mut route.action {
+                let arms = split.arms().iter().cloned().map(|mut arm| {
+                    let service = services.get(&arm.backend);
+                    let asked = service
+                        .and_then(|it| by_service(&reader, &it.service, it.port, &mut |_| None));
+                    if let Some(asked) = asked {
+                        merge(guards_of(&mut arm.filters), &asked);
+                    }
+                    arm
+                });
+                if let Some(joined) = Split::new(arms.collect()) {
+                    *split = joined;
+                }
+            }
+            of_hosts(&reader, &route.hosts, &[]).apply(route, &reader);
+        }
+    }
+    out.reads.extend(reader.into_read());
 }
 
 /// The same for a host outside of the cluster.

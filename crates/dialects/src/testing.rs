@@ -69,6 +69,13 @@ pub(crate) fn load(documents: &[Value]) -> (Objects, Vec<Object>) {
     (objects, foreign)
 }
 
+/// Puts an object of another gateway.
+pub(crate) fn put_foreign(document: &Value, objects: &mut Objects) {
+    let kind = kind_of(document).unwrap_or_else(|| panic!("unexpected kind {}", document["kind"]));
+    let object = Object::new(kind, document.clone()).expect("an object with a name");
+    objects.put_foreign(kind, &object.name.clone(), Some(Arc::new(object)));
+}
+
 /// Puts documents and returns those of the dialect's kinds.
 fn put(documents: &[Value], objects: &mut Objects) -> Vec<Object> {
     let mut foreign = Vec::new();
@@ -96,7 +103,7 @@ fn put(documents: &[Value], objects: &mut Objects) -> Vec<Object> {
     foreign
 }
 
-fn secret(objects: &mut Objects, name: &Name, document: &Value) {
+pub(crate) fn secret(objects: &mut Objects, name: &Name, document: &Value) {
     let data = document["stringData"].as_object().into_iter().flatten();
     let data: BTreeMap<_, _> = data
         .map(|(key, value)| {

@@ -8,6 +8,7 @@
 //! addition.
 
 mod client;
+mod edits;
 mod external;
 mod guards;
 mod load;
@@ -15,10 +16,11 @@ mod read;
 pub(crate) mod schema;
 mod status;
 mod target;
+pub(crate) mod write;
 
 use std::sync::Arc;
 
-use routing::model::{BackendId, BackendPolicy, Guards, Route};
+use routing::model::{Action, BackendId, BackendPolicy, Guards, Route};
 
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, Kind, Object, Role};
@@ -107,6 +109,10 @@ pub(crate) fn apply_to_route(
     filters.try_timeout = filters.try_timeout.or(said.try_timeout);
     filters.retry = filters.retry.take().or(said.retry);
     filters.client = filters.client.take().or(said.client);
+    filters.rewrite_path = filters.rewrite_path.take().or(said.edits.path);
+    let templates = said.edits.templates.unwrap_or_default();
+    filters.request_templates.extend(templates.request);
+    filters.response_templates.extend(templates.response);
     let own = filters.guards.as_ref();
     if let Some(external) = asked
         && own.is_none_or(|guards| guards.external.is_none())
@@ -115,6 +121,9 @@ pub(crate) fn apply_to_route(
     }
     if !said.guards.is_empty() {
         overlay::merge(overlay::guards_of(filters), &said.guards.all());
+    }
+    if let Some(answer) = said.edits.answer {
+        route.action = Action::Respond(answer);
     }
 }
 
@@ -143,6 +152,7 @@ pub(crate) fn backend_of_service(
         Some((name, spec)) => (format!("{name}&{own}"), spec),
         None => (own, BackendSpec::default()),
     };
+    spec.timeouts = backend.timeouts.or(spec.timeouts);
     let mut merged: BackendPolicy = spec.policy.as_deref().cloned().unwrap_or_default();
     backend.apply(&mut merged);
     spec.policy = Some(Arc::new(merged));

@@ -109,7 +109,8 @@ fn listed(entry: &Fields<'_>) -> Result<Predicate, Unreadable> {
         Some("Exists") => (Test::Present, false),
         Some("DoesNotExist") => (Test::Present, true),
         other => {
-            let message = format!("{other:?} is not In, NotIn, Exists or DoesNotExist");
+            let written = other.unwrap_or_default();
+            let message = format!("{written:?} is not In, NotIn, Exists or DoesNotExist");
             entry.refuse("operator", "OperatorUnknown", message);
             return Err(Unreadable);
         }

@@ -18,27 +18,27 @@ const PLACES: usize = 4;
 
 /// A field of a kind, as it is published.
 #[derive(Debug, Default)]
-struct Node {
-    name: String,
+pub(super) struct Node {
+    pub(super) name: String,
     /// `[]` and `{}` that are around what is in it.
-    around: Vec<Around>,
+    pub(super) around: Vec<Around>,
     /// The type of a leaf.
-    leaf: String,
-    children: Vec<Node>,
+    pub(super) leaf: String,
+    pub(super) children: Vec<Node>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Around {
+pub(super) enum Around {
     List,
     Map,
 }
 
 /// A kind in versions that have the same fields.
-struct Published {
-    kind: String,
-    group: String,
-    versions: Vec<String>,
-    root: Node,
+pub(super) struct Published {
+    pub(super) kind: String,
+    pub(super) group: String,
+    pub(super) versions: Vec<String>,
+    pub(super) root: Node,
 }
 
 fn read(text: &str) -> Vec<Published> {
@@ -236,12 +236,17 @@ fn canonical(kind: &str, path: &str) -> Field {
     }
 }
 
+/// What comes of documents: a text of everything, and which fields were spoken of.
+pub(super) type Outcome = fn(&[Value]) -> (String, Fields);
+
 /// What was found out about the fields of a dialect.
-#[derive(Default)]
 struct Search {
     kind: String,
     heard: BTreeSet<Field>,
     unheard: BTreeSet<Field>,
+    outcome: Outcome,
+    /// Otherwise fields that cases have are judged by other tests.
+    judges_all: bool,
 }
 
 impl Search {
@@ -259,7 +264,11 @@ impl Search {
                 .partition(|place| place.has(&child.name));
             if child.children.is_empty() {
                 let field = canonical(&self.kind, &own);
-                if !there.is_empty() || hears(node, child, &missing) {
+                let is_judged = !self.judges_all && !there.is_empty();
+                if is_judged
+                    || self.hears_change(child, &there)
+                    || self.hears(node, child, &missing)
+                {
                     self.heard.insert(field);
                 } else {
                     self.unheard.insert(field);
@@ -271,7 +280,7 @@ impl Search {
                 .flat_map(|mut place| place.inside(child))
                 .collect();
             if inside.is_empty() {
-                if is_refused(child, &missing) {
+                if self.is_refused(child, &missing) {
                     continue;
                 }
                 let empty = missing.iter().take(PLACES).flat_map(|place| {
@@ -283,36 +292,54 @@ impl Search {
             self.visit(child, &own, &inside);
         }
     }
-}
 
-/// Whether the field is refused as a whole, wherever it is.
-fn is_refused(node: &Node, places: &[Place]) -> bool {
-    let mut places = places.iter().take(PLACES);
-    places.all(|place| {
-        let (_, told) = outcome(&place.with(&node.name, node.least()).documents);
-        refuses(&told, &place.title(), &place.of(&node.name))
-    })
-}
+    /// Whether the field is refused as a whole, wherever it is.
+    fn is_refused(&self, node: &Node, places: &[Place]) -> bool {
+        let mut places = places.iter().take(PLACES);
+        places.all(|place| {
+            let (_, told) = (self.outcome)(&place.with(&node.name, node.least()).documents);
+            refuses(&told, &place.title(), &place.of(&node.name))
+        })
+    }
 
-/// Whether a leaf is heard of in one of the places, or with everything that may stand beside it.
-fn hears(parent: &Node, node: &Node, places: &[Place]) -> bool {
-    let (samples, any) = node.samples();
-    let hears = |place: &Place, sample: &Value| {
-        let (before, _) = outcome(&place.documents);
-        let changed = place.with(&node.name, node.wrapped(sample.clone()));
-        let (after, told) = outcome(&changed.documents);
-        before != after || is_told(&told, &place.title(), &place.of(&node.name))
-    };
-    let hears = |place: &Place| {
-        let mut samples = samples.iter();
-        if any {
-            samples.any(|sample| hears(place, sample))
-        } else {
-            samples.all(|sample| hears(place, sample))
-        }
-    };
-    let mut places = places.iter().take(PLACES);
-    places.any(|place| hears(place) || hears(&filled(parent, node, place)))
+    /// Whether another value of a leaf, or none, is heard of in one of the places that have it.
+    fn hears_change(&self, node: &Node, places: &[Place]) -> bool {
+        let values = || {
+            let samples = node.samples().0.into_iter();
+            samples
+                .map(|sample| node.wrapped(sample))
+                .chain([Value::Null])
+        };
+        let mut places = places.iter().take(2 * PLACES);
+        places.any(|place| {
+            let (before, _) = (self.outcome)(&place.documents);
+            values().any(|value| {
+                let changed = place.with(&node.name, value);
+                (self.outcome)(&changed.documents).0 != before
+            })
+        })
+    }
+
+    /// Whether a leaf is heard of in one of the places, or with everything that may stand beside it.
+    fn hears(&self, parent: &Node, node: &Node, places: &[Place]) -> bool {
+        let (samples, any) = node.samples();
+        let hears = |place: &Place, sample: &Value| {
+            let (before, _) = (self.outcome)(&place.documents);
+            let changed = place.with(&node.name, node.wrapped(sample.clone()));
+            let (after, told) = (self.outcome)(&changed.documents);
+            before != after || is_told(&told, &place.title(), &place.of(&node.name))
+        };
+        let hears = |place: &Place| {
+            let mut samples = samples.iter();
+            if any {
+                samples.any(|sample| hears(place, sample))
+            } else {
+                samples.all(|sample| hears(place, sample))
+            }
+        };
+        let mut places = places.iter().take(PLACES);
+        places.any(|place| hears(place) || hears(&filled(parent, node, place)))
+    }
 }
 
 /// The place with all other fields of its map.
@@ -392,13 +419,31 @@ fn roots(of: &Published, served: &[&str], cases: &[Case]) -> Vec<Place> {
 
 fn check(dialect: &str) {
     let text = fs::read_to_string(format!("published/{dialect}.txt")).expect("a list of fields");
-    let cases = cases();
-    let mut search = Search::default();
-    for published in read(&text) {
+    let kinds = read(&text).into_iter().map(|published| {
         let mut kinds = foreign::kinds().iter();
         let known = kinds.find(|it| it.group == published.group && it.kind == published.kind);
         let known = known.unwrap_or_else(|| panic!("{} is not known", published.kind));
-        let roots = roots(&published, known.versions, &cases);
+        (published, known.versions)
+    });
+    check_kinds(kinds.collect(), &cases(), outcome, false);
+}
+
+/// Each kind with the versions that are served.
+pub(super) fn check_kinds(
+    kinds: Vec<(Published, &[&str])>,
+    cases: &[Case],
+    outcome: Outcome,
+    judges_all: bool,
+) {
+    let mut search = Search {
+        kind: String::new(),
+        heard: BTreeSet::new(),
+        unheard: BTreeSet::new(),
+        outcome,
+        judges_all,
+    };
+    for (published, versions) in kinds {
+        let roots = roots(&published, versions, cases);
         search.kind = published.kind;
         search.visit(&published.root, "", &roots);
     }
@@ -438,4 +483,10 @@ fn every_published_field_of_gloo_is_translated_or_reported() {
 #[test]
 fn every_published_field_of_apisix_is_translated_or_reported() {
     check("apisix");
+}
+
+/// Its names are those of its documentation: it publishes no definitions.
+#[test]
+fn every_documented_field_of_asm_is_translated_or_reported() {
+    check("asm");
 }

@@ -281,7 +281,7 @@ fn length(hostname: &str) -> i64 {
 }
 
 /// Whether every host of `narrow` is one of `wide`.
-pub(super) fn covers(wide: &HostPattern, narrow: &HostPattern) -> bool {
+pub(crate) fn covers(wide: &HostPattern, narrow: &HostPattern) -> bool {
     match (wide, narrow) {
         (HostPattern::Any, _) => true,
         (_, HostPattern::Any)

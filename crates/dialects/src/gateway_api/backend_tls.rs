@@ -75,7 +75,8 @@ fn namespace(policy: &BackendTlsPolicy) -> &str {
     policy.metadata.namespace.as_deref().unwrap_or_default()
 }
 
-const VERSIONS: TlsVersions = TlsVersions {
+/// What is spoken to backends.
+pub(crate) const VERSIONS: TlsVersions = TlsVersions {
     min: TlsVersion::V1_2,
     max: TlsVersion::V1_3,
 };

@@ -132,11 +132,14 @@ fn documents(yaml: &str) -> Vec<Value> {
 
 #[test]
 fn each_golden_case_translates_as_recorded() {
+    let count = std::cell::Cell::new(0);
     testkit::golden::each("golden/knative", |case| {
+        count.set(count.get() + 1);
         let output = translate_all(&documents(&case.read("input.yaml")));
         case.check("records.yaml", &output.records);
         case.check("status.yaml", &output.statuses);
     });
+    assert!(count.get() >= 40, "{} cases", count.get());
 }
 
 proptest! {

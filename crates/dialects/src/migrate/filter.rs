@@ -1,77 +1,36 @@
-//! What a route changes, as Gateway API's filters; and what has no filter there.
+//! What a route changes, as Gateway API's filters and fields; what has none is left for a policy.
 
 use std::time::Duration;
 
 use routing::model::{
-    Cors, Filters, HeaderOps, Mirror, Origins, PathEdit, PathMatch, Redirect, RedirectPort, Retry,
-    Route,
+    Cors, Filters, HeaderOps, Match, Mirror, Origins, PathEdit, PathMatch, Redirect, RedirectPort,
+    Retry, Route, Share,
 };
 use serde_json::{Map, Value, json};
 
-use super::{Input, reference};
+use super::Writer;
 
-/// Filters of a rule, and what is lost.
+/// Filters of a rule, and what no filter says.
 pub(super) struct Written {
     pub(super) filters: Vec<Value>,
-    pub(super) lost: Vec<String>,
+    pub(super) rest: Filters,
 }
 
-pub(super) fn filters(filters: &Filters, route: &Route, input: &Input) -> Result<Written, String> {
-    let mut written = Written {
-        filters: headers("ResponseHeaderModifier", &filters.response_headers),
-        lost: Vec::new(),
-    };
-    written.filters.extend(rewrite(filters, route)?);
-    for mirror in &filters.mirrors {
-        written.filters.push(self::mirror(mirror, input)?);
+/// Everything that Gateway API has a filter or a field for is taken out of the rest.
+pub(super) fn filters(route: &Route, writer: &mut Writer<'_>) -> Result<Written, String> {
+    let mut rest = route.filters.clone();
+    let response = std::mem::take(&mut rest.response_headers);
+    let mut filters = headers("ResponseHeaderModifier", &response);
+    filters.extend(rewrite(&mut rest, route)?);
+    for mirror in std::mem::take(&mut rest.mirrors) {
+        let filter = self::mirror(&mirror, route, writer)?;
+        filters.push(filter);
     }
-    match filters.cors.as_deref().map(cors) {
-        Some(Some(filter)) => written.filters.push(filter),
-        Some(None) => written
-            .lost
-            .push("origins of CORS are expressions".to_owned()),
-        None => {}
+    if let Some(filter) = rest.cors.as_deref().and_then(cors) {
+        rest.cors = None;
+        filters.push(filter);
     }
-    if !filters.request_templates.is_empty() || !filters.response_templates.is_empty() {
-        let text = "headers whose values depend on the request have no filter there";
-        written.lost.push(text.to_owned());
-    }
-    if filters.telemetry.is_some() {
-        let text = "Gateway API has no place for what lines and spans tell: keep the Telemetry";
-        written.lost.push(text.to_owned());
-    }
-    if filters.client.is_some() {
-        let text = "Gateway API has no place for who may say the client's address";
-        written.lost.push(text.to_owned());
-    }
-    if let Some(guards) = filters.guards.as_ref().filter(|guards| !guards.is_empty()) {
-        let parts = [
-            ("fault injection", guards.fault.is_some()),
-            ("JSON Web Tokens", guards.tokens.is_some()),
-            ("authorization", guards.authorization.is_some()),
-            ("credentials", guards.credentials.is_some()),
-            ("external authorization", guards.external.is_some()),
-            ("rate limits", !guards.rate_limits.is_empty()),
-            ("circuit breakers", !guards.breakers.is_empty()),
-            ("quotas", !guards.quotas.is_empty()),
-            ("adaptive concurrency", guards.concurrency.is_some()),
-            ("the limit of the body", guards.max_body.is_some()),
-            ("the refusal of upgrades", guards.no_upgrade),
-        ];
-        // Without these the rule would let in whom it keeps out.
-        let protects = guards.tokens.is_some()
-            || guards.authorization.is_some()
-            || guards.credentials.is_some()
-            || guards.external.is_some();
-        let there = parts.iter().filter(|(_, is_there)| *is_there);
-        let names: Vec<_> = there.map(|(name, _)| *name).collect();
-        let text = format!("Gateway API has no place for {}", names.join(", "));
-        if protects {
-            return Err(text);
-        }
-        written.lost.push(text);
-    }
-    Ok(written)
+    Ok(Written { filters, rest })
 }
 
 /// A filter that edits headers, if it edits any.
@@ -99,70 +58,75 @@ pub(super) fn headers(type_: &str, ops: &HeaderOps) -> Vec<Value> {
     vec![filter]
 }
 
-fn rewrite(filters: &Filters, route: &Route) -> Result<Option<Value>, String> {
+/// Takes out what is written; a path that a policy has to rewrite stays.
+fn rewrite(rest: &mut Filters, route: &Route) -> Result<Option<Value>, String> {
     let mut rewrite = Map::new();
-    let host = filters
-        .rewrite_host
-        .as_ref()
-        .or(route.rewrite_host.as_ref());
-    if let Some(host) = host {
+    let host = rest.rewrite_host.take();
+    if let Some(host) = host.or_else(|| route.rewrite_host.clone()) {
+        if !is_precise(&host) {
+            return Err(format!(
+                "the host is rewritten to {host}, and Gateway API wants a name in lower case without a port"
+            ));
+        }
         rewrite.insert("hostname".to_owned(), host.as_ref().into());
     }
-    if let Some(edit) = &filters.rewrite_path {
-        let all_begin_with = |matched: &str| {
-            let mut matches = route.matches.iter();
-            !route.matches.is_empty()
-                && matches.all(|it| {
-                    matches!(&it.path, Some(PathMatch::ElementPrefix(path)) if **path == *matched)
-                })
-        };
-        let path = match edit {
-            PathEdit::Prefix { matched, .. } if !all_begin_with(matched) => {
-                return Err(format!(
-                    "the rewrite of {matched} is not of the path that matches"
-                ));
-            }
-            edit => path(edit)?,
-        };
+    if let Some(path) = rest.rewrite_path.as_ref().and_then(|it| path(it, route)) {
+        rest.rewrite_path = None;
         rewrite.insert("path".to_owned(), path);
     }
     let filter = json!({"type": "URLRewrite", "urlRewrite": rewrite});
     Ok((!rewrite.is_empty()).then_some(filter))
 }
 
-fn path(edit: &PathEdit) -> Result<Value, String> {
+/// A PreciseHostname of Gateway API.
+fn is_precise(host: &str) -> bool {
+    let is_label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty()
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.len() <= 253 && host.split('.').all(is_label)
+}
+
+/// `None` if Gateway API has no such change.
+fn path(edit: &PathEdit, route: &Route) -> Option<Value> {
     match edit {
-        PathEdit::Full(full) => Ok(json!({"type": "ReplaceFullPath", "replaceFullPath": full})),
-        PathEdit::Prefix { with, .. } => {
-            Ok(json!({"type": "ReplacePrefixMatch", "replacePrefixMatch": with}))
+        PathEdit::Full(full) => Some(json!({"type": "ReplaceFullPath", "replaceFullPath": full})),
+        PathEdit::Prefix { matched, with } => {
+            let is_it = |it: &Match| matches!(&it.path, Some(PathMatch::ElementPrefix(path)) if path == matched);
+            let is_match = !route.matches.is_empty() && route.matches.iter().all(is_it);
+            let filter = json!({"type": "ReplacePrefixMatch", "replacePrefixMatch": with});
+            is_match.then_some(filter)
         }
-        PathEdit::Text { matched, .. } => Err(format!(
-            "the path is rewritten from the characters {matched:?} on, and Gateway API replaces whole elements"
-        )),
-        PathEdit::Regex { pattern, .. } => Err(format!(
-            "the path is rewritten by the expression {pattern:?}, which Gateway API has not"
-        )),
+        PathEdit::Text { .. } | PathEdit::Regex { .. } => None,
     }
 }
 
-fn mirror(mirror: &Mirror, input: &Input) -> Result<Value, String> {
-    let reference = reference(input, &mirror.backend)?;
-    let service = &reference.service;
-    let share = serde_json::to_value(mirror.share).unwrap_or_default();
-    Ok(json!({"type": "RequestMirror", "requestMirror": {
-        "backendRef": {"name": service.name, "namespace": service.namespace, "port": reference.port},
-        "fraction": {"numerator": share["numerator"], "denominator": share["denominator"]},
-    }}))
+fn mirror(mirror: &Mirror, route: &Route, writer: &mut Writer<'_>) -> Result<Value, String> {
+    let mut reference = writer.reference(route, &mirror.backend)?;
+    let share = serde_json::to_value(mirror.share.reduced()).unwrap_or_default();
+    let mut filter = json!({"backendRef": reference.take()});
+    if mirror.share.reduced() != Share::ALL {
+        filter["fraction"] =
+            json!({"numerator": share["numerator"], "denominator": share["denominator"]});
+    }
+    Ok(json!({"type": "RequestMirror", "requestMirror": filter}))
 }
 
-/// `None` if there is an origin that the API cannot say.
+/// `None` if there is something in it that the API cannot say.
 fn cors(cors: &Cors) -> Option<Value> {
+    if cors.max_age.is_zero() || cors.max_age.subsec_nanos() != 0 {
+        return None;
+    }
     let origins: Option<Vec<String>> = cors
         .origins
         .iter()
         .map(|origin| match origin {
             Origins::Any => Some("*".to_owned()),
-            Origins::Exact(origin) => Some(origin.to_string()),
+            // An asterisk in it is no wildcard.
+            Origins::Exact(origin) => Some(origin.to_string()).filter(|it| !it.contains('*')),
             Origins::Wildcard { scheme, suffix } => Some(format!("{scheme}://*{suffix}")),
             Origins::Regex(_) | Origins::Prefix(_) => None,
         })
@@ -173,11 +137,15 @@ fn cors(cors: &Cors) -> Option<Value> {
         "allowHeaders": cors.headers,
         "exposeHeaders": cors.expose,
         "allowCredentials": cors.credentials,
-        "maxAge": cors.max_age.as_secs().max(1),
+        "maxAge": cors.max_age.as_secs(),
     }}))
 }
 
-pub(super) fn redirect(redirect: &Redirect) -> Result<Value, String> {
+/// The filter, and what it means differently.
+pub(super) fn redirect(
+    redirect: &Redirect,
+    route: &Route,
+) -> Result<(Value, Option<&'static str>), String> {
     let mut written = Map::new();
     if !matches!(redirect.status, 301 | 302 | 303 | 307 | 308) {
         return Err(format!(
@@ -193,40 +161,104 @@ pub(super) fn redirect(redirect: &Redirect) -> Result<Value, String> {
         written.insert("scheme".to_owned(), scheme.as_ref().into());
     }
     if let Some(host) = &redirect.host {
+        if !is_precise(host) {
+            return Err(format!(
+                "the redirect is to {host}, and Gateway API wants a name in lower case without a port"
+            ));
+        }
         written.insert("hostname".to_owned(), host.as_ref().into());
     }
-    if let RedirectPort::Number(port) = redirect.port {
-        written.insert("port".to_owned(), port.into());
-    }
+    let changed = match (redirect.port, &redirect.scheme) {
+        (RedirectPort::Number(port), _) => {
+            written.insert("port".to_owned(), port.into());
+            None
+        }
+        (RedirectPort::WellKnown, Some(_)) | (RedirectPort::Listener, None) => None,
+        (RedirectPort::WellKnown, None) => {
+            Some("the location has no port here, and the listener's there if it is not the usual")
+        }
+        (RedirectPort::Listener, Some(_)) => {
+            Some("the location has the listener's port here and the scheme's usual one there")
+        }
+    };
     if let Some(edit) = &redirect.path {
-        written.insert("path".to_owned(), path(edit)?);
+        let path = path(edit, route).ok_or("Gateway API has no such change of the path")?;
+        written.insert("path".to_owned(), path);
     }
-    Ok(json!({"type": "RequestRedirect", "requestRedirect": written}))
+    let filter = json!({"type": "RequestRedirect", "requestRedirect": written});
+    Ok((filter, changed))
 }
 
-pub(super) fn timeouts(filters: &Filters) -> Map<String, Value> {
-    let limits = [
-        ("request", filters.request_timeout),
-        ("backendRequest", filters.try_timeout),
-    ];
-    let there = limits
-        .into_iter()
-        .filter_map(|(field, limit)| Some((field.to_owned(), duration(limit?).into())));
-    there.collect()
+/// Takes out what is written: times that the API can say, and a try that is not longer than all.
+pub(super) fn timeouts(rest: &mut Filters) -> Map<String, Value> {
+    let mut limits = Map::new();
+    let whole = rest.request_timeout;
+    if let Some(text) = whole.and_then(duration) {
+        limits.insert("request".to_owned(), text.into());
+        rest.request_timeout = None;
+    }
+    let one = rest.try_timeout;
+    let fits = whole.is_none_or(|whole| one.is_none_or(|one| one <= whole));
+    if let Some(text) = one.and_then(duration).filter(|_| fits) {
+        limits.insert("backendRequest".to_owned(), text.into());
+        rest.try_timeout = None;
+    }
+    limits
 }
 
-/// And what of it is lost.
-pub(super) fn retry(retry: &Retry) -> (Value, Option<&'static str>) {
-    let mut written = json!({"attempts": retry.attempts, "backoff": duration(retry.pause)});
+/// `None` if it means more than the API's own retries.
+pub(super) fn retry(retry: &Retry) -> Option<Value> {
+    let plain = Retry {
+        on_failure: true,
+        when: Default::default(),
+        max_pause: retry.pause,
+        avoid_tried: false,
+        ..retry.clone()
+    };
+    if *retry != plain {
+        return None;
+    }
+    let mut written = json!({"attempts": retry.attempts, "backoff": duration(retry.pause)?});
     if !retry.statuses.is_empty() {
         written["codes"] = json!(retry.statuses);
     }
-    let has_more = retry.when != Default::default() || retry.avoid_tried;
-    let lost = "retries on more than statuses and failures have no place there";
-    (written, has_more.then_some(lost))
+    Some(written)
 }
 
-/// In milliseconds, which every duration of the API can be.
-fn duration(duration: Duration) -> String {
-    format!("{}ms", duration.as_millis())
+/// As the API writes durations: up to five digits of each unit. `None` for nothing, and for what
+/// is shorter than a millisecond or longer than eleven years.
+fn duration(duration: Duration) -> Option<String> {
+    let all = duration.as_millis();
+    let units = [
+        ("h", all / 3_600_000),
+        ("m", all / 60_000 % 60),
+        ("s", all / 1000 % 60),
+        ("ms", all % 1000),
+    ];
+    let there = units.iter().filter(|(_, number)| *number > 0);
+    let text: String = there
+        .map(|(unit, number)| format!("{number}{unit}"))
+        .collect();
+    let is_exact = duration.subsec_nanos().is_multiple_of(1_000_000) && units[0].1 <= 99_999;
+    (is_exact && all > 0).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_at_most_five_digits_of_each_unit() {
+        let check = |millis: u64, expected: Option<&str>| {
+            let written = duration(Duration::from_millis(millis));
+            assert_eq!(written.as_deref(), expected, "{millis}");
+        };
+        check(120_000, Some("2m"));
+        check(1_500, Some("1s500ms"));
+        check(3_600_001, Some("1h1ms"));
+        check(0, None);
+        check(99_999 * 3_600_000, Some("99999h"));
+        check(100_000 * 3_600_000, None);
+        assert_eq!(duration(Duration::from_micros(1500)), None);
+    }
 }

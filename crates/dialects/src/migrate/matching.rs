@@ -3,21 +3,55 @@
 use routing::model::{Match, PathMatch, Predicate, Subject, Test, TextMatch};
 use serde_json::{Value, json};
 
-/// The API's alternatives; empty means every request.
-pub(super) fn matches(all: &[Match]) -> Result<Vec<Value>, String> {
-    all.iter().map(one).collect()
+/// The API's alternatives, as it will read them; empty means every request.
+///
+/// # Errors
+/// Why they cannot be said.
+pub(crate) fn plain(all: &[Match]) -> Result<Vec<Match>, String> {
+    let all: Result<Vec<_>, _> = all.iter().map(one).collect();
+    let all = all?;
+    // Whoever takes every request takes those of the others.
+    let takes_all = all.iter().any(|one| *one == Match::default());
+    Ok(if takes_all { Vec::new() } else { all })
 }
 
-fn one(one: &Match) -> Result<Value, String> {
+const METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+];
+
+fn one(one: &Match) -> Result<Match, String> {
     if let Some(other) = one.other.iter().find(|it| !is_plain_http(it)) {
-        return Err(format!(
-            "Gateway API has no condition on {:?} ({:?})",
-            other.subject, other.test
-        ));
+        return Err(format!("Gateway API has no condition that {other}"));
     }
+    if let Some(method) = one.method.iter().find(|it| !METHODS.contains(&&***it)) {
+        return Err(format!("Gateway API does not know the method {method}"));
+    }
+    let headers: Vec<_> = one.headers.iter().map(|it| &it.name).collect();
+    let query: Vec<_> = one.query.iter().map(|it| &it.name).collect();
+    for names in [headers, query] {
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(twice) = names.into_iter().find(|name| !seen.insert((*name).clone())) {
+            return Err(format!("Gateway API compares {twice} once"));
+        }
+    }
+    let path = one.path.as_ref().map(path).transpose()?.flatten();
+    Ok(Match {
+        path,
+        other: Vec::new(),
+        ..one.clone()
+    })
+}
+
+/// A match as the API writes it.
+pub(super) fn written(one: &Match) -> Value {
     let mut written = json!({});
     if let Some(path) = &one.path {
-        written["path"] = self::path(path);
+        let (type_, value) = match path {
+            PathMatch::Exact(text) => ("Exact", text),
+            PathMatch::ElementPrefix(text) | PathMatch::StringPrefix(text) => ("PathPrefix", text),
+            PathMatch::Regex(text) => ("RegularExpression", text),
+        };
+        written["path"] = json!({"type": type_, "value": value});
     }
     if let Some(method) = &one.method {
         written["method"] = method.as_ref().into();
@@ -35,7 +69,7 @@ fn one(one: &Match) -> Result<Value, String> {
     if !query.is_empty() {
         written["queryParams"] = json!(query);
     }
-    Ok(written)
+    written
 }
 
 /// What the listener that is written serves anyway.
@@ -44,19 +78,34 @@ fn is_plain_http(one: &Predicate) -> bool {
     one.subject == Subject::Scheme && is_http && !one.negate
 }
 
-fn path(path: &PathMatch) -> Value {
+/// `None` is every path.
+fn path(path: &PathMatch) -> Result<Option<PathMatch>, String> {
     match path {
-        PathMatch::Exact(text) => json!({"type": "Exact", "value": text}),
-        PathMatch::ElementPrefix(text) => json!({"type": "PathPrefix", "value": text}),
-        PathMatch::Regex(text) => json!({"type": "RegularExpression", "value": text}),
-        PathMatch::StringPrefix(text) if is_everything(text) => {
-            json!({"type": "PathPrefix", "value": "/"})
+        PathMatch::Exact(text) | PathMatch::ElementPrefix(text) => {
+            if !is_path(text) {
+                return Err(format!("Gateway API takes no path {text:?}"));
+            }
+            let is_all = matches!(path, PathMatch::ElementPrefix(_)) && is_everything(text);
+            Ok((!is_all).then(|| path.clone()))
         }
+        PathMatch::Regex(text) if matches!(&**text, ".*" | "/.*") => Ok(None),
+        PathMatch::Regex(_) => Ok(Some(path.clone())),
+        PathMatch::StringPrefix(text) if is_everything(text) => Ok(None),
         // A prefix of characters has no other spelling.
         PathMatch::StringPrefix(text) => {
-            json!({"type": "RegularExpression", "value": format!("{}.*", escaped(text))})
+            let expression = format!("{}.*", escaped(text));
+            Ok(Some(PathMatch::Regex(expression.into())))
         }
     }
+}
+
+/// What the API's own rules for paths let pass.
+fn is_path(text: &str) -> bool {
+    let inner = ["//", "/./", "/../", "%2f", "%2F", "#"];
+    text.starts_with('/')
+        && !inner.iter().any(|part| text.contains(part))
+        && !text.ends_with("/..")
+        && !text.ends_with("/.")
 }
 
 pub(super) fn is_everything(prefix: &str) -> bool {
@@ -90,8 +139,10 @@ mod tests {
     #[test]
     fn a_prefix_of_characters_becomes_an_expression_that_finds_just_it() {
         let written = path(&PathMatch::StringPrefix("/a.b(c".into()));
-        let expression = written["value"].as_str().expect("a value");
-        let compiled = routing::regex::compile(expression).expect("it compiles");
+        let Ok(Some(PathMatch::Regex(expression))) = written else {
+            panic!("{written:?}")
+        };
+        let compiled = routing::regex::compile(&expression).expect("it compiles");
         assert!(compiled.is_match(b"/a.b(cd/e"));
         assert!(!compiled.is_match(b"/axb(c"));
     }

@@ -4,62 +4,83 @@
 //! the longest prefix. A pair of rules that can both take a request and whose order is turned
 //! around is told.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use routing::model::{Match, Origin, PathMatch, Route, RouteId};
 
-use super::matching::is_everything;
-
 /// Pairs that are looked at, at most; files have few rules per host.
 const MOST_PAIRS: usize = 200_000;
 
-/// The rules that come earlier here and later there, with what to know about it.
-pub(super) fn inversions(members: &[(&RouteId, &Arc<Route>)]) -> Vec<(Origin, String)> {
+/// A rule where it is written to.
+pub(super) struct Placed<'i> {
+    pub(super) id: &'i RouteId,
+    pub(super) route: &'i Arc<Route>,
+    /// As the API reads them.
+    pub(super) matches: Vec<Match>,
+    /// Namespace and name of its HTTPRoute, and the number of the rule: what ties otherwise is in
+    /// this order.
+    pub(super) at: (Arc<str>, String, usize),
+    /// Otherwise it only keeps requests from other rules.
+    pub(super) is_kept: bool,
+}
+
+impl Placed<'_> {
+    /// Each as the API reads it, and as it was.
+    fn alternatives(&self) -> Vec<(Match, Match)> {
+        if self.matches.is_empty() {
+            return vec![Default::default()];
+        }
+        let all = self.matches.iter().cloned();
+        all.zip(self.route.matches.iter().cloned()).collect()
+    }
+}
+
+/// The rules that come earlier here and later there, with what to know about it. `all` are those of
+/// one host.
+pub(super) fn inversions(all: &mut [&Placed<'_>]) -> Vec<(Origin, String)> {
+    all.sort_by(|a, b| (&a.route.sort_key, a.id).cmp(&(&b.route.sort_key, b.id)));
     let mut found = Vec::new();
-    let pairs = members.iter().enumerate().flat_map(|(at, (_, first))| {
-        let later = members.get(at + 1..).unwrap_or_default();
-        later.iter().map(move |(_, second)| (*first, *second))
+    let pairs = all.iter().enumerate().flat_map(|(at, first)| {
+        let later = all.get(at + 1..).unwrap_or_default();
+        later.iter().map(move |second| (*first, *second))
     });
     for (first, second) in pairs.take(MOST_PAIRS) {
-        if first.origin.field == second.origin.field {
-            continue;
-        }
-        let alternatives = |route: &Arc<Route>| match route.matches.as_slice() {
-            [] => vec![Match::default()],
-            all => all.to_vec(),
-        };
-        let seconds = alternatives(second);
-        let is_turned = alternatives(first).iter().any(|one| {
+        let seconds = second.alternatives();
+        let is_turned = first.alternatives().iter().any(|(one, own)| {
             let mut others = seconds.iter();
-            others.any(|other| rank(other) < rank(one) && may_overlap(one, other))
+            others.any(|(other, theirs)| {
+                (rank(other), &second.at) < (rank(one), &first.at) && may_overlap(own, theirs)
+            })
         });
         if is_turned {
+            let of = &second.route.origin;
             let text = format!(
-                "{} comes later here and wins there over it, where both match",
-                second.origin.field
+                "{} of {} {}/{} comes later here and wins there over it, where both match",
+                of.field, of.kind, of.namespace, of.name
             );
-            found.push((first.origin.clone(), text));
+            found.push((first.route.origin.clone(), text));
         }
     }
     found
 }
 
+type Rank = (u8, Reverse<usize>, bool, Reverse<usize>, Reverse<usize>);
+
 /// As Gateway API compares matches: the smallest wins.
-fn rank(one: &Match) -> (u8, std::cmp::Reverse<usize>, bool, std::cmp::Reverse<usize>) {
+fn rank(one: &Match) -> Rank {
     let (kind, length) = match &one.path {
         Some(PathMatch::Exact(path)) => (0, path.len()),
-        Some(PathMatch::Regex(expression)) => (1, expression.len()),
-        Some(PathMatch::StringPrefix(prefix)) if !is_everything(prefix) => (1, prefix.len()),
+        Some(PathMatch::Regex(text) | PathMatch::StringPrefix(text)) => (1, text.len()),
         Some(PathMatch::ElementPrefix(prefix)) => (2, prefix.len()),
-        Some(PathMatch::StringPrefix(_)) | None => (2, 1),
+        None => (2, 1),
     };
-    let conditions = one.headers.len() * 1000 + one.query.len();
-    let reverse = std::cmp::Reverse;
     (
         kind,
-        reverse(length),
+        Reverse(length),
         one.method.is_none(),
-        reverse(conditions),
+        Reverse(one.headers.len()),
+        Reverse(one.query.len()),
     )
 }
 

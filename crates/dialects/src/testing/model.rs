@@ -1,13 +1,13 @@
 //! A model from documents of any dialect together, as the gateway would make it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::gateway::v1::{Gateway, GatewayClass, HttpRoute};
 use api::networking::v1alpha1 as internal;
 use k8s_openapi::api::networking::v1 as networking;
-use routing::model::Model;
 use routing::model::tls::{Certificate, PrivateKey};
+use routing::model::{BackendId, Model, Protocol};
 use serde_json::{Value, json};
 
 use crate::backend::{self, BackendRef};
@@ -26,6 +26,10 @@ pub(crate) struct Made {
     /// What it was said about: kind and name of an object of another gateway, the field and the
     /// reason.
     pub(crate) fields: BTreeSet<(String, String, &'static str)>,
+    /// What the routes send to, and what is said about it.
+    pub(crate) references: BTreeMap<BackendId, (BackendRef, Option<Arc<BackendSpec>>)>,
+    /// What their ports say that their pods speak.
+    pub(crate) protocols: BTreeMap<BackendId, Protocol>,
 }
 
 /// Services of every case, each with a port 80 and a pod that is ready.
@@ -86,9 +90,16 @@ pub(crate) fn of(documents: &[Value], objects: &mut Objects) -> Made {
         made.foreign(object, objects);
     }
     for gateway in &roots.gateways {
-        let assigned = gateway_api::Assigned::default();
+        let assigned = gateway_api::Assigned {
+            addresses: vec![[127, 64, 0, 1].into()],
+            ..gateway_api::Assigned::default()
+        };
         let translation = gateway_api::translate_gateway(gateway, &assigned, objects);
         made.model.tls.extend(translation.tls);
+        let binds = translation.binds.into_iter();
+        made.model
+            .binds
+            .extend(binds.map(|bind| (bind.id.clone(), bind)));
         objects.put_plan(&Name::of(&gateway.metadata), translation.plan);
     }
     for route in &roots.routes {
@@ -141,6 +152,15 @@ impl Roots {
                 let class: GatewayClass = read(document);
                 objects.put_gateway_class(&name.name, Some(Arc::new(class)));
             }
+            ("gateway.networking.k8s.io", "ReferenceGrant") => {
+                drop(objects.put_grant(&name, Some(read(document))));
+            }
+            ("gateway.networking.k8s.io", "BackendTLSPolicy") => {
+                let kind = gateway_api::PolicyKind::BackendTls;
+                let policy = gateway_api::Policy::BackendTls(read(document));
+                let key = gateway_api::PolicyKey { kind, name };
+                objects.put_policy(&key, Some(policy));
+            }
             ("gateway.networking.k8s.io", "Gateway") => self.gateways.push(read(document)),
             ("gateway.networking.k8s.io", "HTTPRoute") => self.routes.push(read(document)),
             ("networking.k8s.io", "Ingress") => self.ingresses.push(read(document)),
@@ -164,7 +184,7 @@ impl Roots {
 
 fn put_secret(objects: &mut Objects, name: &Name, document: &Value) {
     let text = document["stringData"].as_object().into_iter().flatten();
-    let data: std::collections::BTreeMap<String, Vec<u8>> = text
+    let data: BTreeMap<String, Vec<u8>> = text
         .map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().into()))
         .collect();
     if data.contains_key("tls.crt") {
@@ -219,8 +239,29 @@ impl Made {
         }
     }
 
+    /// What `migrate` is given.
+    pub(crate) fn input(&self) -> crate::migrate::Input {
+        let routes = self.model.routes.iter();
+        let routes = routes.filter(|(_, route)| route.origin.dialect != "gateway-api");
+        crate::migrate::Input {
+            routes: routes
+                .map(|(id, route)| (id.clone(), Arc::clone(route)))
+                .collect(),
+            backends: self.references.clone(),
+            protocols: self.protocols.clone(),
+            tls: self.model.tls.values().cloned().collect(),
+            ..Default::default()
+        }
+    }
+
     fn backend(&mut self, reference: &BackendRef, spec: Option<&BackendSpec>, objects: &Objects) {
         let spec = spec.filter(|spec| **spec != BackendSpec::default());
+        let said = spec.cloned().or_else(|| backend::said(reference, objects));
+        let protocol = backend::protocol_of(reference, objects);
+        let protocol = protocol.map(|protocol| (reference.id(), protocol));
+        self.protocols.extend(protocol);
+        let entry = (reference.clone(), said.map(Arc::new));
+        self.references.insert(reference.id(), entry);
         if let Some(backend) = backend::translate_as(reference, spec, objects).backend {
             self.model.backends.insert(backend.id.clone(), backend);
         }

@@ -27,11 +27,12 @@ pub(super) fn read(fields: &Fields<'_>) -> Option<Arc<ClientSource>> {
         };
         networks.push(network);
     }
+    let is_recursive = fields.bool("recursive").unwrap_or(true);
     let trust = match (hops, networks.is_empty()) {
         (Some(hops), true) => TrustedProxies::Hops(hops),
         (None, false) => TrustedProxies::Networks {
             networks: networks.into(),
-            is_recursive: true,
+            is_recursive,
         },
         _ => {
             let message = "write one of trustedHops and trustedNetworks: nobody is believed";

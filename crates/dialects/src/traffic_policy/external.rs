@@ -102,7 +102,7 @@ pub(super) fn read(fields: &Fields<'_>) -> External {
             body: fields.object("body").map(|body| AskedBody {
                 most: body.number("maxBytes").unwrap_or(8192),
                 partial: body.bool("partial").unwrap_or(false),
-                as_bytes: true,
+                as_bytes: body.bool("asBytes").unwrap_or(true),
             }),
         },
     }

@@ -24,6 +24,14 @@ pub(super) struct Sections {
     authorization: Option<Arc<Authorization>>,
     quota: Option<Arc<Quota>>,
     concurrency: Option<Arc<AdaptiveConcurrency>>,
+    limits: Option<RequestLimits>,
+}
+
+/// What a request may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct RequestLimits {
+    max_body: Option<u64>,
+    no_upgrade: bool,
 }
 
 impl Sections {
@@ -40,6 +48,7 @@ impl Sections {
             authorization: self.authorization.or(other.authorization),
             quota: self.quota.or(other.quota),
             concurrency: self.concurrency.or(other.concurrency),
+            limits: self.limits.or(other.limits),
         }
     }
 
@@ -52,6 +61,8 @@ impl Sections {
             breakers: self.breaker.into_iter().collect(),
             quotas: self.quota.into_iter().collect(),
             concurrency: self.concurrency,
+            max_body: self.limits.and_then(|limits| limits.max_body),
+            no_upgrade: self.limits.is_some_and(|limits| limits.no_upgrade),
             ..Guards::default()
         }
     }
@@ -76,14 +87,23 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Sections {
             .map(|it| Arc::new(authorize(&it, policy))),
         quota: quota.and_then(|it| load::quota(&it, id)).map(Arc::new),
         concurrency: concurrency.map(|it| Arc::new(load::concurrency(&it, id))),
+        limits: spec.object("requestLimits").map(|it| RequestLimits {
+            max_body: it.number("maxBodyBytes"),
+            no_upgrade: it.bool("refuseUpgrades").unwrap_or(false),
+        }),
     }
 }
 
 /// `response`: what is answered in place of the Service.
 pub(super) fn response(fields: &Fields<'_>, status: u16, body: &str) -> Respond {
-    let Some(written) = fields.object("response") else {
-        return values::plain(status, body);
-    };
+    match fields.object("response") {
+        Some(written) => answer(&written, status, body),
+        None => values::plain(status, body),
+    }
+}
+
+/// `status`, `body` and `headers`.
+pub(super) fn answer(written: &Fields<'_>, status: u16, body: &str) -> Respond {
     let number = written.number::<u16>("status");
     let is_one = |status: &u16| (200..600).contains(status);
     if number.is_some_and(|number| !is_one(&number)) {
@@ -137,6 +157,9 @@ fn rate_limit(fields: &Fields<'_>, id: &str) -> Option<RateLimit> {
             }
         }
     }
+    let when = fields.object("match").map(|it| load::when(&it));
+    let when = when.unwrap_or_default();
+    let per_connection = fields.bool("perConnection").unwrap_or(false);
     let respond = response(fields, 429, "local_rate_limited");
     let (Some(requests), Some(interval)) = (requests, interval) else {
         let message = "requests and interval are needed: nothing is limited by it";
@@ -147,12 +170,12 @@ fn rate_limit(fields: &Fields<'_>, id: &str) -> Option<RateLimit> {
     };
     Some(RateLimit {
         id: id.into(),
-        when: Vec::new(),
+        when,
         keys,
         capacity: burst.unwrap_or(requests),
         fill: requests,
         interval,
-        per_connection: false,
+        per_connection,
         respond,
     })
 }

@@ -62,23 +62,33 @@ fn workload(fields: &Fields<'_>, name: String) -> Workload {
         }
         number.filter(|number| *number > 0.0).unwrap_or(1.0)
     };
+    Workload {
+        name: fields.text("name").map_or_else(|| name.into(), Arc::from),
+        when: when(fields),
+        priority: positive("priority"),
+        tokens: positive("tokens"),
+        queue_timeout: time(fields, "queueTimeout"),
+    }
+}
+
+/// `headers`, `notHeaders` and `pathPrefix`: which requests are meant.
+pub(super) fn when(fields: &Fields<'_>) -> Vec<Predicate> {
     let mut when = Vec::new();
-    for (header, value) in fields.string_map("headers") {
-        match headers::name(header) {
-            Ok(header) => when.push(text(Subject::Header(header), TextTest::Exact, value)),
-            Err(error) => fields.refuse("headers", "HeaderInvalid", error),
+    for (key, negate) in [("headers", false), ("notHeaders", true)] {
+        for (header, value) in fields.string_map(key) {
+            match headers::name(header) {
+                Ok(header) => when.push(Predicate {
+                    negate,
+                    ..text(Subject::Header(header), TextTest::Exact, value)
+                }),
+                Err(error) => fields.refuse(key, "HeaderInvalid", error),
+            }
         }
     }
     if let Some(prefix) = fields.text("pathPrefix") {
         when.push(text(Subject::Path, TextTest::Prefix, prefix));
     }
-    Workload {
-        name: fields.text("name").map_or_else(|| name.into(), Arc::from),
-        when,
-        priority: positive("priority"),
-        tokens: positive("tokens"),
-        queue_timeout: time(fields, "queueTimeout"),
-    }
+    when
 }
 
 fn text(subject: Subject, how: TextTest, value: &str) -> Predicate {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    BackendPolicy, Balancer, ClientSource, Cors, HashKey, Limits, Origins, OutlierDetection, Retry,
-    RetryWhen, SlowStart,
+    BackendPolicy, Balancer, ClientSource, Cors, FailurePercentage, HashKey, Limits, Origins,
+    OutlierDetection, Retry, RetryWhen, SlowStart, SuccessRate, Timeouts,
 };
 
 use super::client;
+use super::edits::{self, Edits};
 use super::external::{self, External};
 use super::guards::{self, Sections};
 use super::target::TargetKind;
@@ -17,19 +18,23 @@ use crate::fields::Fields;
 use crate::shared::{headers, retry_on, text};
 
 /// Sections that are about the way of a request to a Service, not about the Service.
-pub(super) const OF_ROUTES: [&str; 5] = [
+pub(super) const OF_ROUTES: [&str; 8] = [
     "cors",
     "timeouts",
     "retries",
     "externalAuthorization",
     "clientAddress",
+    "rewritePath",
+    "headerTemplates",
+    "directResponse",
 ];
 /// Sections that are about the endpoints of a Service.
-pub(super) const OF_SERVICES: [&str; 4] = [
+pub(super) const OF_SERVICES: [&str; 5] = [
     "loadBalancer",
     "outlierEjection",
     "connections",
     "slowStart",
+    "upstreamTimeouts",
 ];
 
 /// What a policy says.
@@ -42,6 +47,7 @@ pub(super) struct Said {
     pub(super) retry: Option<Arc<Retry>>,
     pub(super) external: Option<External>,
     pub(super) client: Option<Arc<ClientSource>>,
+    pub(super) edits: Edits,
     pub(super) backend: Backend,
 }
 
@@ -58,6 +64,7 @@ impl Said {
             || self.retry.is_some()
             || self.external.is_some()
             || self.client.is_some()
+            || self.edits != Edits::default()
     }
 
     /// Its own sections, and those of `other` that it does not have.
@@ -73,6 +80,7 @@ impl Said {
             retry: self.retry.or(other.retry),
             external: self.external.or(other.external),
             client: self.client.or(other.client),
+            edits: self.edits.or(other.edits),
             backend: self.backend,
         }
     }
@@ -85,6 +93,8 @@ pub(super) struct Backend {
     slow_start: Option<SlowStart>,
     outliers: Option<OutlierDetection>,
     connections: Option<Connections>,
+    /// Instead of what else is said about how long answers may take.
+    pub(super) timeouts: Option<Timeouts>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +108,13 @@ struct Connections {
 impl Backend {
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Over a policy that says nothing.
+    pub(super) fn merged(self) -> BackendPolicy {
+        let mut policy = BackendPolicy::default();
+        self.apply(&mut policy);
+        policy
     }
 
     /// Puts it over what was.
@@ -134,6 +151,7 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Said {
     let limit = |key| times.as_ref().and_then(|times| time(times, key));
     let slow_start = spec.object("slowStart");
     let connections = spec.object("connections");
+    let upstream = spec.object("upstreamTimeouts");
     Said {
         guards: guards::read(spec, policy, id),
         cors: spec.object("cors").map(|it| Arc::new(cors(&it))),
@@ -142,6 +160,7 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Said {
         retry: spec.object("retries").map(|it| Arc::new(retry(&it))),
         external: asked.map(|it| external::read(&it)),
         client: address.and_then(|it| client::read(&it)),
+        edits: edits::read(spec),
         backend: Backend {
             balancer: spec.object("loadBalancer").map(|it| balancer(&it)),
             slow_start: slow_start.and_then(|it| {
@@ -165,6 +184,12 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Said {
                 idle: time(&it, "idleTimeout"),
                 requests: it.number("maxRequestsPerConnection"),
             }),
+            timeouts: upstream.map(|it| Timeouts {
+                request: time(&it, "request"),
+                response_start: time(&it, "responseStart"),
+                idle: time(&it, "idle"),
+                ends_answer: false,
+            }),
         },
     }
 }
@@ -186,6 +211,22 @@ fn cors(fields: &Fields<'_>) -> Cors {
             _ => Origins::Exact(text.into()),
         });
     }
+    for (key, of) in [
+        (
+            "allowOriginRegexes",
+            Origins::Regex as fn(Arc<str>) -> Origins,
+        ),
+        ("allowOriginPrefixes", Origins::Prefix),
+    ] {
+        for text in fields.strings(key) {
+            match routing::regex::compile(text) {
+                Err(error) if key == "allowOriginRegexes" => {
+                    fields.refuse(key, "RegexInvalid", format!("{text:?}: {error}"));
+                }
+                _ => origins.push(of(text.into())),
+            }
+        }
+    }
     if origins.is_empty() {
         let message = "no origin is named: none is allowed";
         fields.refuse("allowOrigins", "OriginsMissing", message);
@@ -200,7 +241,10 @@ fn cors(fields: &Fields<'_>) -> Cors {
         headers: list("allowHeaders"),
         expose: list("exposeHeaders"),
         credentials: fields.bool("allowCredentials").unwrap_or(false),
-        max_age: time(fields, "maxAge").unwrap_or(Duration::from_secs(5)),
+        // Nothing is a time here: the answer is not kept.
+        max_age: fields
+            .parse("maxAge", text::go_duration)
+            .unwrap_or(Duration::from_secs(5)),
     }
 }
 
@@ -216,14 +260,17 @@ fn retry(fields: &Fields<'_>) -> Retry {
             }
         }
     }
-    let pause = time(fields, "pause").unwrap_or(Duration::from_millis(25));
+    // Nothing is a pause here.
+    let pause = |key: &str| fields.parse(key, text::go_duration);
+    let longest = pause("maxPause");
+    let pause = pause("pause").unwrap_or(Duration::from_millis(25));
     let mut retry = Retry {
         attempts: fields.number("attempts").unwrap_or(1),
         statuses,
         on_failure: false,
         when: RetryWhen::default(),
         pause,
-        max_pause: time(fields, "maxPause").unwrap_or(pause * 10).max(pause),
+        max_pause: longest.unwrap_or(pause * 10).max(pause),
         avoid_tried: fields.bool("avoidTried").unwrap_or(true),
     };
     let words = fields.strings("on");
@@ -244,15 +291,30 @@ fn retry(fields: &Fields<'_>) -> Retry {
 }
 
 fn balancer(fields: &Fields<'_>) -> (Balancer, Vec<HashKey>) {
+    for (key, of) in [
+        ("minRingSize", "RingHash"),
+        ("maxRingSize", "RingHash"),
+        ("tableSize", "Maglev"),
+    ] {
+        if fields.text("type") != Some(of) {
+            fields.unsupported(key, &format!("it counts with {of} alone"));
+        }
+    }
     let balancer = match fields.text("type").unwrap_or("LeastRequest") {
         "LeastRequest" => Balancer::LeastRequest,
         "RoundRobin" => Balancer::RoundRobin,
         "Random" => Balancer::Random,
-        "RingHash" => Balancer::RingHash {
-            min: 1024,
-            max: 8 * 1024 * 1024,
+        "RingHash" => {
+            let min = fields.number::<u64>("minRingSize").unwrap_or(1024);
+            let max = fields.number("maxRingSize").unwrap_or(8 * 1024 * 1024);
+            Balancer::RingHash {
+                min,
+                max: min.max(max),
+            }
+        }
+        "Maglev" => Balancer::Maglev {
+            size: maglev_size(fields),
         },
-        "Maglev" => Balancer::Maglev { size: 65_537 },
         other => {
             let message = format!(
                 "{other:?} is not LeastRequest, RoundRobin, Random, RingHash or Maglev: LeastRequest is used"
@@ -279,6 +341,25 @@ fn balancer(fields: &Fields<'_>) -> (Balancer, Vec<HashKey>) {
     (balancer, keys)
 }
 
+/// Sizes that Envoy takes: prime numbers up to about five million.
+fn maglev_size(fields: &Fields<'_>) -> u64 {
+    const USUAL: u64 = 65_537;
+    const MOST: u64 = 5_000_011;
+    let is_prime = |size: u64| {
+        size > 1
+            && (2..)
+                .take_while(|it| it * it <= size)
+                .all(|it| !size.is_multiple_of(it))
+    };
+    let size = fields.number::<u64>("tableSize");
+    if size.is_some_and(|size| size > MOST || !is_prime(size)) {
+        let message = format!("it must be a prime number of at most {MOST}: {USUAL} is used");
+        fields.refuse("tableSize", "FieldInvalid", message);
+    }
+    size.filter(|size| *size <= MOST && is_prime(*size))
+        .unwrap_or(USUAL)
+}
+
 fn hash_key(fields: &Fields<'_>) -> Option<HashKey> {
     if fields.bool("client") == Some(true) {
         return Some(HashKey::Client);
@@ -299,7 +380,8 @@ fn hash_key(fields: &Fields<'_>) -> Option<HashKey> {
     }
     Some(HashKey::Cookie {
         path: cookie.text("path").map(Arc::from),
-        set_for: time(&cookie, "lifetime"),
+        // Nothing is the browser's session.
+        set_for: cookie.parse("lifetime", text::go_duration),
         attributes: Vec::new(),
         name: name?.into(),
     })
@@ -309,6 +391,8 @@ fn outliers(fields: &Fields<'_>) -> OutlierDetection {
     let base = time(fields, "baseEjection").unwrap_or(Duration::from_secs(30));
     let max = time(fields, "maxEjection").unwrap_or(Duration::from_secs(300));
     let percent = |key: &str, otherwise: u32| fields.number(key).unwrap_or(otherwise).min(100);
+    let rate = fields.object("successRate");
+    let failures = fields.object("failurePercentage");
     OutlierDetection {
         consecutive_5xx: fields.number("consecutive5xx").unwrap_or(5),
         consecutive_gateway: fields.number("consecutiveGatewayErrors").unwrap_or(0),
@@ -317,9 +401,17 @@ fn outliers(fields: &Fields<'_>) -> OutlierDetection {
         base_ejection: base,
         max_ejection: max.max(base),
         max_ejection_percent: percent("maxEjectedPercent", 10),
-        always_eject_one: true,
+        always_eject_one: fields.bool("alwaysEjectOne").unwrap_or(true),
         min_health_percent: percent("minHealthyPercent", 0),
-        success_rate: None,
-        failure_percentage: None,
+        success_rate: rate.map(|it| SuccessRate {
+            min_hosts: it.number("minEndpoints").unwrap_or(5),
+            min_requests: it.number("minRequests").unwrap_or(100),
+            stdev_factor_thousandths: it.number("stdevFactorThousandths").unwrap_or(1900),
+        }),
+        failure_percentage: failures.map(|it| FailurePercentage {
+            threshold: it.number("threshold").unwrap_or(85).min(100),
+            min_hosts: it.number("minEndpoints").unwrap_or(5),
+            min_requests: it.number("minRequests").unwrap_or(50),
+        }),
     }
 }

@@ -5,6 +5,9 @@
 //! the reader has too stand in both: the schema refuses at once, the reader judges what was stored
 //! before.
 
+mod route;
+mod service;
+
 use serde_json::{Map, Value, json};
 
 /// Times as Go writes them.
@@ -14,8 +17,8 @@ const TIME: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$";
 pub(crate) fn spec() -> Value {
     let mut fields = vec![("targetRefs", targets())];
     fields.extend(of_requests());
-    fields.extend(of_routes());
-    fields.extend(of_services());
+    fields.extend(route::of_routes());
+    fields.extend(service::of_services());
     let mut spec = object("What holds for requests to the targets.", fields);
     spec["required"] = json!(["targetRefs"]);
     spec
@@ -155,12 +158,15 @@ fn targets() -> Value {
 }
 
 fn response() -> Named {
-    let fields = vec![
+    ("response", object("What is answered instead.", answer()))
+}
+
+fn answer() -> Vec<Named> {
+    vec![
         ("status", status_code("The status.")),
         ("body", text("The body, as text.")),
         ("headers", map("Headers by name.")),
-    ];
-    ("response", object("What is answered instead.", fields))
+    ]
 }
 
 fn of_requests() -> Vec<Named> {
@@ -175,6 +181,27 @@ fn of_requests() -> Vec<Named> {
         ("authorization", authorization()),
         ("quota", quota()),
         ("adaptiveConcurrency", concurrency()),
+        ("requestLimits", request_limits()),
+    ]
+}
+
+fn request_limits() -> Value {
+    let fields = vec![
+        ("maxBodyBytes", whole("Longer bodies are answered 413.", 0)),
+        (
+            "refuseUpgrades",
+            flag("Requests to change the protocol are answered 403."),
+        ),
+    ];
+    object("What a request may be.", fields)
+}
+
+/// Fields that say which requests are meant.
+fn meant() -> Vec<Named> {
+    vec![
+        ("headers", map("Headers that requests of it have.")),
+        ("notHeaders", map("Headers that they have not.")),
+        ("pathPrefix", text("What their path begins with.")),
     ]
 }
 
@@ -199,6 +226,14 @@ fn rate_limit() -> Value {
             (
                 "per",
                 list("A bucket for each value of these.", object("", key)),
+            ),
+            (
+                "match",
+                object("The requests that are counted; all.", meant()),
+            ),
+            (
+                "perConnection",
+                flag("Each connection has buckets of its own."),
             ),
             response(),
         ],
@@ -348,14 +383,14 @@ fn rule() -> Value {
 
 fn quota() -> Value {
     let workload = || {
-        vec![
+        let mut fields = meant();
+        fields.extend([
             ("name", text("For logs.")),
-            ("headers", map("Headers that requests of it have.")),
-            ("pathPrefix", text("What their path begins with.")),
             ("priority", above_zero("Its share, in proportion; 1.")),
             ("tokens", above_zero("What one request costs; 1.")),
             ("queueTimeout", time("The longest wait.")),
-        ]
+        ]);
+        fields
     };
     object(
         "Requests wait for their turn, by the priorities of their workloads.",
@@ -407,169 +442,6 @@ fn concurrency() -> Value {
             response(),
         ],
     )
-}
-
-fn of_routes() -> Vec<Named> {
-    let cors = vec![
-        (
-            "allowOrigins",
-            texts("*, https://*.example.com or whole origins."),
-        ),
-        ("allowMethods", texts("")),
-        ("allowHeaders", texts("")),
-        ("exposeHeaders", texts("")),
-        ("allowCredentials", flag("")),
-        ("maxAge", time("")),
-    ];
-    let times = vec![
-        ("request", time("The whole request.")),
-        ("perTry", time("One try.")),
-    ];
-    let retries = vec![
-        ("attempts", whole("Further tries; 1.", 0)),
-        (
-            "statuses",
-            list(
-                "Statuses that are tried again.",
-                json!({
-                    "type": "integer", "format": "int32", "minimum": 400, "maximum": 599,
-                }),
-            ),
-        ),
-        ("on", texts("Envoy's words.")),
-        ("pause", time("The least pause; 25ms.")),
-        ("maxPause", time("The longest pause.")),
-        (
-            "avoidTried",
-            flag("Another endpoint, if there is one; true."),
-        ),
-    ];
-    vec![
-        ("cors", object("Which pages may ask.", cors)),
-        ("timeouts", object("How long requests may take.", times)),
-        ("retries", object("When requests are sent again.", retries)),
-        ("externalAuthorization", external()),
-        ("clientAddress", client()),
-    ]
-}
-
-fn external() -> Value {
-    let service = vec![("name", text("")), ("port", port(""))];
-    let body = vec![
-        (
-            "maxBytes",
-            described(
-                json!({
-                    "type": "integer", "format": "int64", "minimum": 0, "maximum": 4_294_967_295_u32,
-                }),
-                "The most that it sees; 8192.",
-            ),
-        ),
-        (
-            "partial",
-            flag("It sees the beginning of a longer body, which is 413 otherwise."),
-        ),
-    ];
-    object(
-        "Another Service decides.",
-        vec![
-            ("service", object("In the policy's namespace.", service)),
-            ("protocol", one_of("HTTP unless said.", &["HTTP", "GRPC"])),
-            (
-                "pathPrefix",
-                text("Before the path of the request, over HTTP."),
-            ),
-            ("timeout", time("5s.")),
-            ("failOpen", flag("Requests pass when it cannot be asked.")),
-            ("statusOnError", status_code("403.")),
-            ("requestHeaders", texts("Headers that it sees.")),
-            (
-                "upstreamHeaders",
-                texts("Of its answer, set on the request; * is all."),
-            ),
-            (
-                "clientHeaders",
-                texts("Of its refusal, for the client; * is all."),
-            ),
-            ("body", object("It sees the body too.", body)),
-        ],
-    )
-}
-
-fn client() -> Value {
-    object(
-        "Which proxies in front may say who the client is.",
-        vec![
-            ("trustedHops", whole("So many of them.", 1)),
-            ("trustedNetworks", texts("Those in these networks.")),
-            ("header", text("X-Forwarded-For unless said.")),
-        ],
-    )
-}
-
-fn of_services() -> Vec<Named> {
-    let balancers = ["LeastRequest", "RoundRobin", "Random", "RingHash", "Maglev"];
-    let cookie = vec![
-        ("name", text("")),
-        ("path", text("")),
-        ("lifetime", time("")),
-    ];
-    let key = vec![
-        ("client", flag("")),
-        ("header", text("")),
-        ("query", text("")),
-        ("cookie", object("", cookie)),
-    ];
-    let balancer = vec![
-        ("type", one_of("", &balancers)),
-        (
-            "hash",
-            list("The first that a request has.", object("", key)),
-        ),
-    ];
-    let start = vec![
-        ("window", time("")),
-        (
-            "aggression",
-            described(json!({"type": "number", "minimum": 1}), ""),
-        ),
-        ("minPercent", percent("")),
-    ];
-    let ejection = vec![
-        ("consecutive5xx", whole("5.", 0)),
-        ("consecutiveGatewayErrors", whole("", 0)),
-        ("consecutiveLocalFailures", whole("", 0)),
-        ("interval", time("10s.")),
-        ("baseEjection", time("30s.")),
-        ("maxEjection", time("300s.")),
-        ("maxEjectedPercent", percent("10.")),
-        ("minHealthyPercent", percent("")),
-    ];
-    let connections = vec![
-        ("max", whole("", 0)),
-        ("maxPerEndpoint", whole("", 0)),
-        ("maxPending", whole("", 0)),
-        ("maxRequests", whole("", 0)),
-        ("maxRetries", whole("", 0)),
-        ("maxRequestsPerConnection", whole("", 0)),
-        ("connectTimeout", time("")),
-        ("idleTimeout", time("")),
-    ];
-    vec![
-        (
-            "loadBalancer",
-            object("How an endpoint is chosen.", balancer),
-        ),
-        (
-            "slowStart",
-            object("New endpoints get less at first.", start),
-        ),
-        (
-            "outlierEjection",
-            object("Endpoints that fail are left out.", ejection),
-        ),
-        ("connections", object("Limits.", connections)),
-    ]
 }
 
 #[cfg(test)]

@@ -402,8 +402,17 @@ impl Index {
         }
         let backends = self.backends.iter();
         input.backends = backends
-            .map(|(reference, used)| (reference.id(), (reference.clone(), used.spec.clone())))
+            .map(|(reference, used)| {
+                let said = || dialects::backend::said(reference, &self.objects).map(Arc::new);
+                let spec = used.spec.clone().or_else(said);
+                (reference.id(), (reference.clone(), spec))
+            })
             .collect();
+        let protocols = self.backends.keys().filter_map(|reference| {
+            let protocol = dialects::backend::protocol_of(reference, &self.objects)?;
+            Some((reference.id(), protocol))
+        });
+        input.protocols = protocols.collect();
         for held in self.foreign.held.values() {
             let translation = held.object.translate(&self.objects);
             input

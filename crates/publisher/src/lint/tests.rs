@@ -110,8 +110,9 @@ fn what_an_ingress_becomes_sends_requests_where_the_ingress_sent_them() {
         assert_eq!(goes_to(after.clone(), &request), sent, "{host}{path}");
         assert_eq!(sent.is_some(), host != "b.example.org");
     }
-    let notes: Vec<_> = migration.notes.iter().map(|it| it.verdict).collect();
-    assert_eq!(notes, [migrate::Verdict::Changed], "{:?}", migration.notes);
+    let told = migration.notes.iter().map(|it| it.verdict);
+    let told: Vec<_> = told.filter(|it| *it != migrate::Verdict::Kept).collect();
+    assert_eq!(told, [migrate::Verdict::Changed], "{:?}", migration.notes);
 }
 
 #[test]

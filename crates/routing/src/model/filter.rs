@@ -161,6 +161,23 @@ impl Share {
         })
     }
 
+    /// The same share in its lowest terms.
+    pub fn reduced(self) -> Self {
+        let (mut rest, mut divisor) = (self.numerator, self.denominator);
+        while rest > 0 {
+            (divisor, rest) = (rest, divisor % rest);
+        }
+        Self {
+            numerator: self.numerator / divisor,
+            denominator: self.denominator / divisor,
+        }
+    }
+
+    /// So many of a hundred.
+    pub fn percent(self) -> f64 {
+        f64::from(self.numerator) * 100.0 / f64::from(self.denominator)
+    }
+
     /// Where draws come from: `0..total()`.
     pub fn total(&self) -> u64 {
         u64::from(self.denominator)
@@ -338,6 +355,15 @@ mod tests {
         check("/foo", "/foo", "/", "/");
         check("/foo", "/", "/xyz", "/xyz/foo");
         check("/", "/", "/xyz", "/xyz");
+    }
+
+    #[test]
+    fn a_share_is_the_same_in_its_lowest_terms() {
+        let share = |of: u32, all: u32| Share::new(of, all).expect("a share");
+        assert_eq!(share(250_000, 1_000_000).reduced(), share(1, 4));
+        assert_eq!(share(0, 100).reduced(), share(0, 1));
+        assert_eq!(share(7, 7).reduced(), Share::ALL);
+        assert!((share(1, 8).percent() - 12.5).abs() < 1e-9);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! `suimon migrate`: files for any gateway, as Gateway API objects.
+//! `suimon migrate`: files for any gateway, as Gateway API objects and traffic policies.
 //!
-//! The objects go to standard output, to be applied; what is not the same goes to standard error,
-//! one line for each field.
+//! The objects go to standard output, to be applied; what became of each rule goes to standard
+//! error, one line for each, and one for each part of it that is not the same.
 
 use std::process::ExitCode;
 
@@ -44,7 +44,7 @@ pub fn run(flags: &cli::Migrate, access: &cli::Access) -> anyhow::Result<ExitCod
     let is_whole = migration
         .notes
         .iter()
-        .all(|it| it.verdict == Verdict::Changed)
+        .all(|it| matches!(it.verdict, Verdict::Kept | Verdict::Changed))
         && !report.findings.iter().any(lint::is_refused);
     Ok(if is_whole {
         ExitCode::SUCCESS
@@ -55,6 +55,7 @@ pub fn run(flags: &cli::Migrate, access: &cli::Access) -> anyhow::Result<ExitCod
 
 fn line(note: &Note) -> String {
     let verdict = match note.verdict {
+        Verdict::Kept => "kept",
         Verdict::LeftOut => "left out",
         Verdict::Lost => "lost",
         Verdict::Changed => "changed",

@@ -1,0 +1,303 @@
+//! One rule: what of it a rule of an HTTPRoute says, and what a policy.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use routing::model::{
+    Action, BackendId, Filters, Guards, Match, Respond, Route, RouteId, Split, Visibility,
+};
+use serde_json::{Map, Value, json};
+
+use super::{Verdict, Writer, filter, hoist, matching, service};
+use crate::backend::BackendRef;
+use crate::traffic_policy::write::{self, Missing, Place};
+
+/// Parts without which a rule would let in whom it keeps out, or do something else.
+const NEEDED: [&str; 6] = [
+    "guards.tokens",
+    "guards.authorization",
+    "guards.credentials",
+    "guards.external",
+    "filters.rewrite_path",
+    "action",
+];
+
+/// A rule that can be written.
+pub(super) struct Rule<'i> {
+    pub(super) id: &'i RouteId,
+    pub(super) route: &'i Arc<Route>,
+    pub(super) value: Value,
+    /// Sections of the policy for it.
+    pub(super) policy: Map<String, Value>,
+    /// What it counts in.
+    pub(super) buckets: BTreeSet<Arc<str>>,
+    pub(super) matches: Vec<Match>,
+    pub(super) backends: Vec<BackendId>,
+    /// Otherwise it only keeps requests from other rules.
+    pub(super) is_kept: bool,
+}
+
+impl Rule<'_> {
+    /// Rules with the same one may have one policy.
+    pub(super) fn identity(&self) -> String {
+        let policy = serde_json::to_string(&self.policy).unwrap_or_default();
+        format!("{policy} {:?}", self.buckets)
+    }
+}
+
+impl<'i> Writer<'i> {
+    /// # Errors
+    /// Why it is left out.
+    pub(super) fn rule(
+        &mut self,
+        id: &'i RouteId,
+        original: &'i Arc<Route>,
+    ) -> Result<Rule<'i>, String> {
+        let route = &hoist::hoisted(original);
+        if route.visibility == Visibility::ClusterLocal && !self.is_ours {
+            return Err("it is served inside of the cluster alone".to_owned());
+        }
+        let matches = matching::plain(&route.matches)?;
+        let mut value = Map::new();
+        if !matches.is_empty() {
+            let matches: Vec<_> = matches.iter().map(matching::written).collect();
+            value.insert("matches".to_owned(), matches.into());
+        }
+        let mut filters = filter::headers("RequestHeaderModifier", &route.request_headers);
+        let written = filter::filters(route, self)?;
+        filters.extend(written.filters);
+        let mut rest = written.rest;
+        let mut answer = None;
+        let mut backends = Vec::new();
+        match &route.action {
+            Action::Forward(split) => backends = self.forward(route, split, &mut value)?,
+            Action::ForwardSecure(split) => {
+                let text = "plain HTTP is redirected to HTTPS here: add a listener for HTTPS and a route that redirects";
+                self.note(&route.origin, Verdict::Changed, "action", text);
+                backends = self.forward(route, split, &mut value)?;
+            }
+            Action::Redirect(redirect) => {
+                let (filter, changed) = filter::redirect(redirect, route)?;
+                filters.push(filter);
+                if let Some(text) = changed {
+                    self.note(&route.origin, Verdict::Changed, "action", text);
+                }
+            }
+            Action::Respond(respond) => answer = Some(respond),
+        }
+        self.limits(&mut rest, &mut value);
+        let policy = self.policy(route, &rest, answer)?;
+        if !filters.is_empty() {
+            value.insert("filters".to_owned(), filters.into());
+        }
+        Ok(Rule {
+            id,
+            route: original,
+            value: Value::Object(value),
+            policy,
+            buckets: rest.guards.as_deref().map(buckets).unwrap_or_default(),
+            matches,
+            backends,
+            is_kept: true,
+        })
+    }
+
+    /// In place of a rule that is left out: without backends it answers 500, so that its requests
+    /// do not reach a rule that protects less.
+    pub(super) fn blocked(&self, id: &'i RouteId, route: &'i Arc<Route>) -> Option<Rule<'i>> {
+        let is_local = route.visibility == Visibility::ClusterLocal;
+        if is_local && !self.is_ours {
+            return None;
+        }
+        let matches = matching::plain(&route.matches).ok()?;
+        let written: Vec<_> = matches.iter().map(matching::written).collect();
+        Some(Rule {
+            id,
+            route,
+            value: if written.is_empty() {
+                json!({})
+            } else {
+                json!({"matches": written})
+            },
+            policy: Map::new(),
+            buckets: BTreeSet::new(),
+            matches,
+            backends: Vec::new(),
+            is_kept: false,
+        })
+    }
+
+    /// Sections for what no rule says; what they do not say either is told.
+    fn policy(
+        &mut self,
+        route: &Route,
+        rest: &Filters,
+        answer: Option<&Respond>,
+    ) -> Result<Map<String, Value>, String> {
+        let input = self.input;
+        let service = |id: &BackendId| {
+            let (reference, spec) = input.backends.get(id)?;
+            let is_plain = spec
+                .as_deref()
+                .is_none_or(|spec| *spec == Default::default());
+            // Over gRPC it is asked over HTTP/2 in any case.
+            let is_usual = reference.variant.is_none() && reference.stream.is_none();
+            (is_plain && is_usual).then_some(reference)
+        };
+        let place = Place {
+            namespace: &route.origin.namespace,
+            service: &service,
+            is_known: self.is_ours,
+        };
+        let written = write::of_route(rest, answer, &place);
+        let needed = |missing: &&Missing| NEEDED.contains(&missing.part);
+        if let Some(missing) = written.missing.iter().find(needed) {
+            return Err(format!("{}: {}", called(missing.part), missing.why));
+        }
+        for missing in &written.missing {
+            let text = format!("{}: {}", called(missing.part), missing.why);
+            self.note(&route.origin, Verdict::Lost, missing.part, &text);
+        }
+        Ok(written.spec)
+    }
+
+    fn limits(&mut self, rest: &mut Filters, value: &mut Map<String, Value>) {
+        let limits = filter::timeouts(rest);
+        if !limits.is_empty() {
+            value.insert("timeouts".to_owned(), Value::Object(limits));
+        }
+        // A policy says more exactly when.
+        let retry = rest.retry.as_deref().filter(|_| !self.is_ours);
+        if let Some(retry) = retry.and_then(filter::retry) {
+            value.insert("retry".to_owned(), retry);
+            rest.retry = None;
+        }
+    }
+
+    /// The backends that it sends to.
+    fn forward(
+        &mut self,
+        route: &Route,
+        split: &Split,
+        value: &mut Map<String, Value>,
+    ) -> Result<Vec<BackendId>, String> {
+        let mut references = Vec::new();
+        for arm in split.arms() {
+            if arm.instead.is_some() {
+                return Err("a share of the requests is answered or redirected".to_owned());
+            }
+            let mut reference = self.reference(route, &arm.backend)?;
+            reference["weight"] = arm.weight.into();
+            let mut filters = filter::headers("RequestHeaderModifier", &arm.request_headers);
+            let response = &arm.filters.response_headers;
+            filters.extend(filter::headers("ResponseHeaderModifier", response));
+            let others = Filters {
+                response_headers: Default::default(),
+                ..arm.filters.clone()
+            };
+            if !others.is_empty() {
+                return Err(
+                    "a share of the requests is changed otherwise than in headers".to_owned(),
+                );
+            }
+            if !filters.is_empty() {
+                reference["filters"] = json!(filters);
+            }
+            references.push(reference);
+        }
+        value.insert("backendRefs".to_owned(), json!(references));
+        let arms = split.arms().iter();
+        Ok(arms.map(|arm| arm.backend.clone()).collect())
+    }
+
+    /// A Service as a route names it.
+    pub(super) fn reference(&mut self, route: &Route, id: &BackendId) -> Result<Value, String> {
+        let BackendRef {
+            service,
+            port,
+            stream,
+            ..
+        } = reference(self.input, id)?;
+        if stream.is_some() {
+            return Err(format!("{id} is not spoken to over HTTP"));
+        }
+        let spec = self
+            .input
+            .backends
+            .get(id)
+            .and_then(|(_, spec)| spec.as_ref());
+        if let Some(spec) = spec.filter(|spec| !spec.hosts.is_empty() || !spec.labels.is_empty()) {
+            let what = if spec.hosts.is_empty() {
+                "only some pods of the Service"
+            } else {
+                "hosts outside of the cluster"
+            };
+            return Err(format!("{id} is {what}: make a Service of it first"));
+        }
+        if spec.is_some_and(|spec| {
+            spec.tls
+                .as_deref()
+                .is_some_and(|tls| !service::is_plain(tls))
+        }) {
+            return Err(format!(
+                "connections to {id} are encrypted, with who is trusted, shown or allowed as no BackendTLSPolicy can be written here: write one and the rule"
+            ));
+        }
+        if service.namespace != route.origin.namespace {
+            let from = Arc::clone(&route.origin.namespace);
+            self.grants.insert((from, service.clone()));
+        }
+        Ok(json!({"name": service.name, "namespace": service.namespace, "port": port}))
+    }
+}
+
+/// The Service behind a backend.
+fn reference<'i>(input: &'i super::Input, id: &BackendId) -> Result<&'i BackendRef, String> {
+    let found = input.backends.get(id).map(|(reference, _)| reference);
+    found.ok_or_else(|| format!("{id} is no Service"))
+}
+
+/// Identities of what is counted.
+fn buckets(guards: &Guards) -> BTreeSet<Arc<str>> {
+    let limits = guards.rate_limits.iter().map(|it| &it.id);
+    let breakers = guards.breakers.iter().map(|it| &it.id);
+    let quotas = guards.quotas.iter().map(|it| &it.id);
+    let concurrency = guards.concurrency.iter().map(|it| &it.id);
+    let all = limits.chain(breakers).chain(quotas).chain(concurrency);
+    all.cloned().collect()
+}
+
+/// A part of the model in words.
+pub(super) fn called(part: &str) -> &str {
+    match part {
+        "guards.fault" => "fault injection",
+        "guards.tokens" => "JSON Web Tokens",
+        "guards.authorization" => "authorization",
+        "guards.credentials" => "credentials",
+        "guards.external" => "external authorization",
+        "guards.rate_limits" => "rate limits",
+        "guards.breakers" => "circuit breakers",
+        "guards.quotas" => "quotas",
+        "guards.concurrency" => "adaptive concurrency",
+        "guards.max_body" => "the limit of the body",
+        "guards.no_upgrade" => "the refusal of upgrades",
+        "filters.cors" => "CORS",
+        "filters.timeouts" => "timeouts",
+        "filters.retry" => "retries",
+        "filters.client" => "who may say the client's address",
+        "filters.telemetry" => "what lines and spans tell",
+        "filters.rewrite_path" => "the change of the path",
+        "filters.templates" => "headers whose values depend on the request",
+        "backend.balancer" => "the balancer",
+        "backend.slow_start" => "slow start",
+        "backend.outliers" => "outlier ejection",
+        "backend.connections" => "limits of connections",
+        "backend.retry_budget" => "the budget of retries",
+        "backend.locality" => "locality",
+        "backend.timeouts" => "times for answers",
+        "backend.health_check" => "health checks",
+        "backend.proxy_protocol" => "the PROXY protocol",
+        "action" => "an answer of its own",
+        other => other,
+    }
+}
