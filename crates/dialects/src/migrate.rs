@@ -160,6 +160,9 @@ struct Routes<'i> {
     placed: Vec<Placed<'i>>,
 }
 
+/// Rules that count in one bucket: the HTTPRoute, the rule, and where it came from.
+type Holders = BTreeMap<(Arc<str>, String), Origin>;
+
 struct Writer<'i> {
     input: &'i Input,
     /// The Gateway is of our class, so that there are policies and visibilities.
@@ -171,7 +174,7 @@ struct Writer<'i> {
     /// How Services are used, by whom.
     uses: BTreeMap<Name, BTreeMap<BackendId, BTreeSet<Origin>>>,
     /// Who counts in which bucket: rules, by the HTTPRoute.
-    buckets: BTreeMap<Arc<str>, BTreeMap<(Arc<str>, String), Origin>>,
+    buckets: BTreeMap<Arc<str>, Holders>,
 }
 
 impl<'i> Writer<'i> {

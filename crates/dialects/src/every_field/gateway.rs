@@ -92,7 +92,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn outcome(documents: &[Value]) -> (String, Fields) {
-    let wrong = documents.iter().find_map(|it| tests::mistyped(it));
+    let wrong = documents.iter().find_map(tests::mistyped);
     let text = wrong.unwrap_or_else(|| tests::everything(documents));
     (text, Fields::new())
 }

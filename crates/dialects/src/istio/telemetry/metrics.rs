@@ -53,7 +53,7 @@ pub(super) fn read(fields: &Fields<'_>, scope: Scope, reader: &Reader<'_>) -> En
     let overrides = overrides.iter().map(|one| read_override(one, scope));
     Entry {
         overrides: overrides.collect(),
-        is_prometheus: named.is_empty() || named.iter().any(|name| is_prometheus(name)),
+        is_prometheus: named.is_empty() || named.iter().any(is_prometheus),
     }
 }
 
