@@ -22,6 +22,8 @@ mod debug;
 #[cfg(test)]
 mod durability;
 #[cfg(test)]
+mod endpoint_policies;
+#[cfg(test)]
 mod foreign;
 #[cfg(test)]
 mod fuzz;
@@ -50,6 +52,8 @@ mod hygiene;
 mod ingress;
 #[cfg(test)]
 mod kubectl;
+#[cfg(test)]
+mod load_ramp;
 #[cfg(test)]
 mod observability;
 #[cfg(test)]
