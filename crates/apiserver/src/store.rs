@@ -7,6 +7,7 @@
 
 mod commit;
 mod disk;
+mod history;
 mod image;
 mod journal;
 mod load;
@@ -25,8 +26,9 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use disk::{Disk, Image};
+pub use history::{Event, Scope, Subscription};
 use memory::Memory;
-pub use memory::{Event, Page, Scope, Subscription};
+pub use memory::Page;
 pub use object::Object;
 use press::{Packer, Press};
 
