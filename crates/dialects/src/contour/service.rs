@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
 use routing::model::{
-    Arm, BackendId, BackendPolicy, Filters, HealthCheck, Protocol, SlowStart, Timeouts,
+    Arm, BackendId, BackendPolicy, FilterSet, HealthCheck, Protocol, SlowStart, Timeouts,
 };
 
 use super::DIALECT;
@@ -125,13 +125,14 @@ impl Service {
         reference.http2 = spec.protocol == Some(Protocol::H2c) && spec.tls.is_none();
         let mut arm = Arm::new(self.weight, backends.put(reference, spec));
         arm.request_headers = request.ops;
-        arm.filters = Filters {
+        arm.filters = FilterSet {
             response_headers: response.ops,
             rewrite_host: request.host,
             request_templates: request.templates,
             response_templates: response.templates,
-            ..Filters::default()
-        };
+            ..FilterSet::default()
+        }
+        .into();
         Ok(arm)
     }
 
