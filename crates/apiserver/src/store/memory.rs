@@ -18,6 +18,10 @@ use super::{Expect, Expired, Guard, Limits, Refused};
 /// what lives long and is small comes to lie between them: after a burst the holes would stay.
 const MOST_FRESH: usize = 1024;
 
+/// Bytes of objects that are kept as they were written after that. What is written all the time
+/// never gets older, and is not compressed in vain.
+const MOST_PLAIN: usize = 16 << 20;
+
 /// Objects as they were at one revision.
 #[derive(Debug)]
 pub struct Page {
@@ -49,6 +53,9 @@ pub(super) struct Memory {
     press: Arc<Press>,
     /// Objects that are not compressed yet.
     fresh: VecDeque<Fresh>,
+    /// Older ones, whose parsed form is gone, with their size.
+    plain: VecDeque<(Fresh, usize)>,
+    plain_bytes: usize,
     history: History,
 }
 
@@ -73,6 +80,8 @@ impl Memory {
             dependents: BTreeSet::new(),
             press,
             fresh: VecDeque::new(),
+            plain: VecDeque::new(),
+            plain_bytes: 0,
             history: History::new(limits, revision),
         }
     }
@@ -322,7 +331,10 @@ impl Memory {
                 });
             }
         });
-        std::mem::take(&mut self.fresh)
+        self.plain_bytes = 0;
+        let plain = std::mem::take(&mut self.plain).into_iter();
+        let plain = plain.map(|(fresh, _)| fresh);
+        plain.chain(std::mem::take(&mut self.fresh)).collect()
     }
 
     /// Takes back what is to be compressed later.
@@ -332,16 +344,30 @@ impl Memory {
         self.fresh = fresh;
     }
 
-    /// Whether so much was written that it cannot wait to be compressed.
+    /// Whether so much was written that some of it must give room.
     pub(super) fn is_crowded(&self) -> bool {
         self.fresh.len() > 2 * MOST_FRESH
     }
 
-    /// Hands out the oldest of what is to be compressed, but for what is kept as it is for a while.
-    pub(super) fn relieve(&mut self) -> VecDeque<Fresh> {
+    /// Hands out the oldest of what was written, but for what is kept as it is for a while.
+    pub(super) fn crowd(&mut self) -> VecDeque<Fresh> {
         let rest = self.fresh.len().saturating_sub(MOST_FRESH);
         let newest = self.fresh.split_off(rest);
         std::mem::replace(&mut self.fresh, newest)
+    }
+
+    /// Keeps objects whose parsed form is gone, and hands out the oldest that there is no room for.
+    pub(super) fn keep_plain(&mut self, plain: Vec<(Fresh, usize)>) -> Vec<Fresh> {
+        self.plain_bytes += plain.iter().map(|(_, size)| size).sum::<usize>();
+        self.plain.extend(plain);
+        let mut over = Vec::new();
+        while self.plain_bytes > MOST_PLAIN
+            && let Some((oldest, size)) = self.plain.pop_front()
+        {
+            self.plain_bytes -= size;
+            over.push(oldest);
+        }
+        over
     }
 
     pub(super) fn counts(&self) -> BTreeMap<Arc<str>, usize> {
