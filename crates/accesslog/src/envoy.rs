@@ -138,7 +138,13 @@ impl Envoy {
     pub fn json<'f>(
         labels: impl IntoIterator<Item = (&'f str, &'f str)>,
     ) -> Result<Self, TemplateError> {
-        let labels: BTreeMap<&str, &str> = labels.into_iter().take(MOST_KEYS).collect();
+        let labels: BTreeMap<&str, &str> = labels.into_iter().collect();
+        if labels.len() > MOST_KEYS {
+            return Err(TemplateError::TooManyKeys {
+                len: labels.len(),
+                most: MOST_KEYS,
+            });
+        }
         let mut reader = Reader::default();
         let mut parts = Vec::new();
         for (at, (key, format)) in labels.into_iter().enumerate() {

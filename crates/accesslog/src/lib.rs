@@ -74,6 +74,8 @@ enum Part {
 pub enum TemplateError {
     #[error("it has {len} bytes, at most {most} are taken")]
     TooLong { len: usize, most: usize },
+    #[error("it has {len} keys, at most {most} are taken")]
+    TooManyKeys { len: usize, most: usize },
     #[error("the action that begins at byte {at} has no end: write {{{{…}}}}")]
     Unclosed { at: usize },
     #[error("the action \"{action}\" at byte {at} is not supported: {hint}")]

@@ -323,14 +323,13 @@ impl Store {
     }
 
     /// Compresses the oldest of what was written lately. Memory after a burst depends on its height.
+    /// Writes that come meanwhile make it due again.
     pub fn relieve(&self) {
+        let oldest = self.write_lock().relieve();
         let mut packer = Packer::new();
-        while self.read().is_crowded() {
-            let oldest = self.write_lock().relieve();
-            for fresh in oldest {
-                if let Some(object) = fresh.object.upgrade() {
-                    object.press(&fresh.resource, &mut packer);
-                }
+        for fresh in oldest {
+            if let Some(object) = fresh.object.upgrade() {
+                object.press(&fresh.resource, &mut packer);
             }
         }
     }

@@ -60,6 +60,25 @@ pub fn no_keys(_: &Object) -> Vec<Arc<str>> {
 }
 
 impl Kind {
+    /// A dialect's ConfigMap, to look it up among the objects: it is translated by nobody.
+    pub(crate) const fn config_map(dialect: &'static str) -> Self {
+        fn nothing(_: &Object, _: &Objects) -> Translation {
+            Translation::default()
+        }
+        Self {
+            dialect,
+            group: "",
+            versions: &["v1"],
+            kind: "ConfigMap",
+            plural: "configmaps",
+            short: &[],
+            is_cluster_scoped: false,
+            has_status: false,
+            role: Role::Part(nothing),
+            keys: no_keys,
+        }
+    }
+
     /// `plural.group`, which names it everywhere.
     pub fn id(&self) -> String {
         format!("{}.{}", self.plural, self.group)

@@ -87,3 +87,12 @@ fn what_is_no_format_is_refused_with_its_place() {
         }
     }
 }
+
+#[test]
+fn a_format_with_too_many_keys_is_refused_whole() {
+    let keys: Vec<String> = (0..129).map(|n| format!("k{n}")).collect();
+    let labels = |most: usize| keys[..most].iter().map(|key| (key.as_str(), "%PROTOCOL%"));
+    assert!(Envoy::json(labels(128)).is_ok());
+    let error = Envoy::json(labels(129)).expect_err("too many");
+    assert_eq!(error.to_string(), "it has 129 keys, at most 128 are taken");
+}

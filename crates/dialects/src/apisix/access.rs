@@ -171,6 +171,7 @@ pub(super) fn forward(config: &Fields<'_>, effects: &mut Effects, ctx: &mut Cont
                     request_headers,
                     upstream_headers,
                     client_headers,
+                    reserved_headers: Vec::new(),
                     when: Vec::new(),
                     context,
                     // Only a POST has a body.

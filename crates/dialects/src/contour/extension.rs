@@ -159,6 +159,7 @@ impl Asked {
             request_headers,
             upstream_headers,
             client_headers: Vec::new(),
+            reserved_headers: Vec::new(),
             when: Vec::new(),
             context: Vec::new(),
             body: self.body,

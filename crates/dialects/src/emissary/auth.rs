@@ -109,6 +109,7 @@ fn read(
         request_headers,
         upstream_headers: answer.clone(),
         client_headers: answer,
+        reserved_headers: Vec::new(),
         when: Vec::new(),
         context: context
             .into_iter()

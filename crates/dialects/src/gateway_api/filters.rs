@@ -239,6 +239,7 @@ pub(super) fn external_auth(
         request_headers,
         upstream_headers,
         client_headers: Vec::new(),
+        reserved_headers: Vec::new(),
         when: Vec::new(),
         context: Vec::new(),
         body,

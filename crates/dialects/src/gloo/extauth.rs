@@ -120,18 +120,12 @@ pub(super) fn refuse_of_destination(options: &Fields<'_>) {
     options.refuse("extauth", reason, text);
 }
 
-/// Who is asked, and what the client must not say itself.
-pub(super) struct Found {
-    pub(super) external: ExternalAuthorization,
-    pub(super) user_header: Arc<str>,
-}
-
 /// The server that a choice asks, its backend put to the others.
 pub(super) fn find(
     server: &str,
     context: &[(Arc<str>, Arc<str>)],
     backends: &mut Backends<'_, '_>,
-) -> Result<Found, String> {
+) -> Result<ExternalAuthorization, String> {
     let name = settings();
     let settings = backends.reader.foreign(&SETTINGS, &name);
     let settings = settings.ok_or_else(|| {
@@ -157,10 +151,7 @@ pub(super) fn find(
     let mut external = asked.external;
     external.backend = upstream::asked(&upstream, is_grpc, backends)?;
     external.context.extend(context.iter().cloned());
-    Ok(Found {
-        external,
-        user_header: asked.user_header,
-    })
+    Ok(external)
 }
 
 fn settings() -> Name {
@@ -171,7 +162,6 @@ fn settings() -> Name {
 struct Asked {
     server: Option<Name>,
     external: ExternalAuthorization,
-    user_header: Arc<str>,
 }
 
 fn read(fields: &Fields<'_>, namespace: &str) -> Asked {
@@ -200,6 +190,7 @@ fn read(fields: &Fields<'_>, namespace: &str) -> Asked {
         request_headers: Vec::new(),
         upstream_headers: Vec::new(),
         client_headers: Vec::new(),
+        reserved_headers: vec![Arc::clone(&user_header)],
         when: Vec::new(),
         context: Vec::new(),
         body: body.map(|body| AskedBody {
@@ -217,7 +208,6 @@ fn read(fields: &Fields<'_>, namespace: &str) -> Asked {
     Asked {
         server: server.map(|it| reference(&it, namespace)),
         external,
-        user_header,
     }
 }
 

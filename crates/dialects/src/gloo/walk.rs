@@ -170,11 +170,7 @@ impl<'r, 'o> Walk<'r, 'o> {
         self.judgement.absorb(&findings);
         if let Choice::Asked { server, context } = &options.external {
             match extauth::find(server, context, &mut self.backends) {
-                Ok(found) => {
-                    // The client must not say who it is.
-                    options.request.remove.push(found.user_header);
-                    options.guards.external = Some(Arc::new(found.external));
-                }
+                Ok(external) => options.guards.external = Some(Arc::new(external)),
                 Err(text) => {
                     let field = format!("{field}.options.extauth");
                     let text = self.told(object, &text);

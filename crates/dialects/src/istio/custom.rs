@@ -86,6 +86,7 @@ fn read(reader: &Reader<'_>, provider: &str, findings: &Findings) -> Option<Read
         request_headers: Vec::new(),
         upstream_headers: Vec::new(),
         client_headers: Vec::new(),
+        reserved_headers: Vec::new(),
         when: Vec::new(),
         context: Vec::new(),
         body: body.map(|body| AskedBody {

@@ -13,28 +13,12 @@ use routing::model::ClientSource;
 use serde_json::{Value, json};
 
 use super::ROOT_NAMESPACE;
-use crate::foreign::{Kind, Object, Role, Translation, no_keys};
+use crate::foreign::{Kind, Object};
 use crate::objects::{Dependency, Name, Objects, Reader};
 use crate::shared::client;
 
 /// For looking it up among the objects; users write a ConfigMap.
-static CONFIG: Kind = Kind {
-    dialect: "istio",
-    group: "",
-    versions: &["v1"],
-    kind: "ConfigMap",
-    plural: "configmaps",
-    short: &[],
-    is_cluster_scoped: false,
-    has_status: false,
-    role: Role::Part(nothing),
-    keys: no_keys,
-};
-
-/// A ConfigMap is translated by nobody.
-fn nothing(_: &Object, _: &Objects) -> Translation {
-    Translation::default()
-}
+static CONFIG: Kind = Kind::config_map("istio");
 
 fn name() -> Name {
     Name::new(ROOT_NAMESPACE, "istio")

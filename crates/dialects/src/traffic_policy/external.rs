@@ -97,6 +97,7 @@ pub(super) fn read(fields: &Fields<'_>) -> External {
             request_headers,
             upstream_headers: names("upstreamHeaders"),
             client_headers: names("clientHeaders"),
+            reserved_headers: Vec::new(),
             when: Vec::new(),
             context: Vec::new(),
             body: fields.object("body").map(|body| AskedBody {

@@ -90,13 +90,13 @@ pub(super) async fn check(
             worker.counters.external_failures.add(1);
             tracing::debug!(backend = %external.backend, error, "cannot ask for authorization");
             if external.fail_open {
-                return Ok(Allowed(Verdict::default()));
+                return Ok(allowed(external, Verdict::default()));
             }
             return Err(Refusal::new(Kind::External, external.status_on_error, "").into());
         }
     };
     match verdict.refusal {
-        None => Ok(Allowed(verdict)),
+        None => Ok(allowed(external, verdict)),
         Some(refused) => {
             let mut refusal = Refusal::new(Kind::External, refused.status, &refused.body);
             for (name, value) in refused.headers {
@@ -105,6 +105,13 @@ pub(super) async fn check(
             Err(refusal.into())
         }
     }
+}
+
+/// What is reserved for the service comes from it or not at all.
+fn allowed(external: &ExternalAuthorization, mut verdict: Verdict) -> Allowed {
+    let reserved = external.reserved_headers.iter().map(ToString::to_string);
+    verdict.remove.extend(reserved);
+    Allowed(verdict)
 }
 
 /// A question that was put together.
@@ -139,13 +146,18 @@ pub(super) fn question(
     } else {
         names.into_iter().filter_map(value).collect()
     };
+    let is_reserved = |name: &str| {
+        let mut reserved = external.reserved_headers.iter();
+        reserved.any(|own| own.eq_ignore_ascii_case(name))
+    };
+    headers.retain(|(name, _): &(String, String)| !is_reserved(name));
     let mut body = Vec::new();
     if let (Some(asked), Some(held)) = (&external.body, held) {
         let most = held.bytes.len().min(asked.most as usize);
         body.extend_from_slice(&held.bytes[..most]);
         let is_partial = !held.is_whole || most < held.bytes.len();
         // Not what the client says of it.
-        headers.retain(|(name, _): &(String, String)| name != PARTIAL);
+        headers.retain(|(name, _)| name != PARTIAL);
         headers.push((PARTIAL.to_owned(), is_partial.to_string()));
     }
     Asking(Question {

@@ -301,6 +301,10 @@ pub struct ExternalAuthorization {
     pub upstream_headers: Vec<Arc<str>>,
     /// Headers of its refusal that reach the client.
     pub client_headers: Vec<Arc<str>>,
+    /// Request headers that nobody but the service may set: what the client sent in them is
+    /// dropped before the service is asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reserved_headers: Vec<Arc<str>>,
     /// Asked only about these requests; empty asks about all.
     pub when: Vec<Vec<Predicate>>,
     /// Context for the service (gRPC), or headers (HTTP).

@@ -79,7 +79,9 @@ fn either(one: Option<Arc<str>>, other: Option<Arc<str>>) -> Option<Arc<str>> {
     if one == other {
         return Some(one);
     }
-    Some(format!("({one}) || ({other})").into())
+    let joined = format!("({one}) || ({other})");
+    // Together they may be too long: rather a line too many than none.
+    Condition::parse(&joined).is_ok().then(|| joined.into())
 }
 
 /// Providers that are on, in their order, and the condition of each.

@@ -114,8 +114,14 @@ fn default_shape(reader: &Reader<'_>, findings: &Findings, field: &str) -> LogSh
             };
             let labels = map
                 .iter()
-                .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())));
-            checked(LogShape::Json(labels.collect()), findings, field)
+                .map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())));
+            let Some(labels) = labels.collect() else {
+                let message = "accessLogFormat of the mesh configuration has values that are no \
+                               texts; lines have the default format";
+                findings.refuse("FormatInvalid", field, message);
+                return LogShape::Own;
+            };
+            checked(LogShape::Json(labels), findings, field)
         }
     }
 }

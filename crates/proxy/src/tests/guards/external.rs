@@ -19,6 +19,7 @@ fn external(protocol: AuthorizationProtocol) -> ExternalAuthorization {
         request_headers: vec!["authorization".into(), "x-team".into()],
         upstream_headers: vec!["x-user".into()],
         client_headers: vec!["x-why".into()],
+        reserved_headers: Vec::new(),
         when: Vec::new(),
         context: vec![("x-context".into(), "c".into())],
         body: None,
@@ -233,6 +234,38 @@ async fn measuring() -> RawServer {
         }
     })
     .await
+}
+
+#[tokio::test]
+async fn what_is_reserved_for_the_service_comes_from_it_or_not_at_all() {
+    let (server, authorizer) = (measuring().await, reader().await);
+    let claim = "X-User: boss\r\n";
+    let reserved = ExternalAuthorization {
+        reserved_headers: vec!["x-user".into()],
+        ..with_body(16, false)
+    };
+    let guards = asking(reserved.clone());
+    let gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    let answer = ask(gateway.address, post("good", claim)).await;
+    let seen = "POST_/check/p_HTTP/1.1|4|false 4 none";
+    assert_eq!((answer.status(), answer.text()), (200, seen.into()));
+    // Nobody said who it is.
+    let silent = ExternalAuthorization {
+        upstream_headers: Vec::new(),
+        ..reserved.clone()
+    };
+    let nobody = ExternalAuthorization {
+        fail_open: true,
+        ..reserved
+    };
+    for (external, at) in [(silent, authorizer.address), (nobody, dead().await)] {
+        let gateway = with(&server, at, Protocol::Http1, asking(external)).await;
+        let answer = ask(gateway.address, post("good", claim)).await;
+        assert_eq!(
+            (answer.status(), answer.text()),
+            (200, "none 4 none".into())
+        );
+    }
 }
 
 fn with_body(most: u32, partial: bool) -> ExternalAuthorization {
