@@ -113,6 +113,11 @@ async fn what_is_migrated_is_answered_as_it_was() -> anyhow::Result<()> {
     server
         .eventually("the VirtualService is served", wait)
         .await?;
+    for (path, status) in paths {
+        let wait = || async { Ok((asked(before, path).await.0 == status).then_some(())) };
+        let what = format!("{path} is answered {status}");
+        server.eventually(&what, wait).await?;
+    }
 
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("istio.yaml");
