@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod asked;
 #[cfg(test)]
+mod asked_grpc;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod calls;
@@ -50,6 +52,8 @@ mod hygiene;
 mod ingress;
 #[cfg(test)]
 mod kubectl;
+#[cfg(test)]
+mod migrated;
 #[cfg(test)]
 mod observability;
 #[cfg(test)]
