@@ -15,8 +15,9 @@ use super::press::Press;
 use super::{Expect, Expired, Guard, Limits, Refused};
 
 /// Objects that are kept as they were written, and parsed, for a while. Each takes some ten KB, and
-/// what lives long and is small comes to lie between them: after a burst the holes would stay.
-const MOST_FRESH: usize = 1024;
+/// what lives long and is small comes to lie between them: after a burst the holes stay. With 1024
+/// of them 5,000 routes take 46 MiB, with 128 they take 34.
+const MOST_FRESH: usize = 128;
 
 /// Bytes of objects that are kept as they were written after that. What is written all the time
 /// never gets older, and is not compressed in vain.

@@ -117,7 +117,7 @@ fn after_a_burst_the_oldest_are_compressed_at_once_and_the_newest_are_not() {
     assert!(!last.is_packed());
     let plain = || (0..3000).map(stored).filter(|object| !object.is_packed());
     let all = plain().map(|object| object.size()).sum::<usize>();
-    let newest = 1024 * bytes.len();
+    let newest = 128 * bytes.len();
     assert!((15 << 20..17 << 20).contains(&(all - newest)), "{all}");
     store.relieve();
     assert!(!last.is_packed(), "nothing is crowded any more");
