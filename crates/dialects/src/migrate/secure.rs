@@ -194,7 +194,23 @@ impl<'i> Writer<'i> {
                 self.note(&record.origin, Verdict::Kept, "tls", &text);
             }
         }
+        if !matches!(kind, Kind::Https(_)) {
+            self.tell_later(host, records);
+        }
         Ok(kind)
+    }
+
+    /// Of a name that is passed on: those that would end or close it are not asked.
+    fn tell_later(&mut self, host: &HostPattern, records: &Records<'i>) {
+        let text = format!("{host}: an object that comes first decides, here and there");
+        for (_, record) in records.iter().skip(1) {
+            if !matches!(
+                record.action,
+                TlsAction::Passthrough(_) | TlsAction::Relay(..)
+            ) {
+                self.note(&record.origin, Verdict::Kept, "tls", &text);
+            }
+        }
     }
 
     /// How TLS is ended, as far as a listener says it.
