@@ -16,6 +16,7 @@ mod condition;
 mod configuration;
 mod cors;
 mod delegation;
+mod endpoint;
 mod extension;
 mod guard;
 mod header;

@@ -8,6 +8,7 @@
 
 mod auth;
 mod door;
+mod endpoint;
 mod glob;
 mod group;
 mod headers;

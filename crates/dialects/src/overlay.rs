@@ -309,15 +309,57 @@ pub(crate) fn spec(reader: &Reader<'_>, reference: &BackendRef) -> Option<Backen
     gateway_api::spec(reader, reference, own)
 }
 
+/// What DestinationRules and TrafficPolicies say about the endpoints of a Service's port, over what
+/// a dialect takes for a backend about which nobody says anything. Its objects' own words come over
+/// that: a dialect reads them into what this returns.
+pub(crate) fn endpoints(
+    reader: &Reader<'_>,
+    service: &Name,
+    port: u16,
+    usual: BackendSpec,
+) -> BackendSpec {
+    if !reader.has_overlays() {
+        return usual;
+    }
+    match said_over(reader, (service, port), &usual) {
+        Some((_, spec)) => spec,
+        None => usual,
+    }
+}
+
 fn rule(reader: &Reader<'_>, reference: &BackendRef) -> Option<(Arc<str>, BackendSpec)> {
-    let service = &reference.service;
+    let port = (&reference.service, reference.port);
+    said_over(reader, port, &BackendSpec::default())
+}
+
+/// With the names of the objects that say it; `None` if none says anything.
+fn said_over(
+    reader: &Reader<'_>,
+    (service, port): (&Name, u16),
+    usual: &BackendSpec,
+) -> Option<(Arc<str>, BackendSpec)> {
     let hosts = names(reader, service);
     let own = &service.namespace;
     let rules = destination_rule::find(reader, own, own, &hosts);
-    let found = destination_rule::spec(reader, &rules, &hosts[0], reference.port, None);
-    let found = found.ok();
-    let found = found.and_then(|(variant, spec)| Some((variant?, spec)));
-    traffic_policy::backend_of_service(reader, service, found)
+    let found = destination_rule::spec(reader, &rules, (&hosts[0], port), None, usual);
+    let (rule, mut spec) = found.unwrap_or_else(|_| (None, usual.clone()));
+    let name = with_policy(reader, service, usual, (rule, &mut spec))?;
+    Some((name, spec))
+}
+
+/// Puts what a TrafficPolicy says about a Service's endpoints over what DestinationRules say, whose
+/// names come first in what is returned.
+pub(crate) fn with_policy(
+    reader: &Reader<'_>,
+    service: &Name,
+    usual: &BackendSpec,
+    (rule, spec): (Option<Arc<str>>, &mut BackendSpec),
+) -> Option<Arc<str>> {
+    let policy = traffic_policy::apply_to_backend(reader, service, usual, spec);
+    match (rule, policy) {
+        (Some(rule), Some(policy)) => Some(format!("{rule}&{policy}").into()),
+        (rule, policy) => rule.or_else(|| policy.map(Into::into)),
+    }
 }
 
 /// The Service's own port and the one of its pods.

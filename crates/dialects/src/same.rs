@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use routing::model::tls::TlsAction;
 use routing::model::{
-    Abort, Action, Arm, Filters, Guards, HeaderOps, HostPattern, Instead, PathEdit, Redirect,
-    RedirectPort, Respond, Retry, Route, Share, Visibility,
+    Abort, Action, Arm, Backend, Filters, Guards, HeaderOps, HostPattern, Instead, PathEdit,
+    Redirect, RedirectPort, Respond, Retry, Route, Share, Visibility,
 };
 use routing::{RequestView, Snapshot};
 use serde::Deserialize;
@@ -193,7 +193,7 @@ fn answer(case: &Case, made: &Made, route: &Route, probe: &Probe) -> Value {
 }
 
 fn to(arm: &Arm) -> String {
-    match &arm.instead {
+    match arm.instead.as_deref() {
         Some(Instead::Respond(respond)) => format!("answered {}", respond.status),
         Some(Instead::Redirect(redirect)) => format!("redirected {}", redirect.status),
         None => service(&arm.backend.0),
@@ -277,13 +277,21 @@ fn asked(ask: &str, made: &Made, (route, arm): (&Route, &Arm), probe: &Probe) ->
             let external = guards.iter().find_map(|it| it.external.as_ref());
             json!(external.map(|external| service(&external.backend.0)))
         }
-        "hash" => {
-            let backend = made.model.backends.get(&arm.backend);
-            let policy = backend.and_then(|backend| backend.policy.as_ref());
-            json!(policy.map(|policy| &policy.hash))
-        }
+        "hash" => json!(
+            backend(made, arm)
+                .policy
+                .as_ref()
+                .map(|policy| &policy.hash)
+        ),
+        "endpoints" => json!(backend(made, arm).policy),
+        "backend times" => json!(backend(made, arm).timeouts),
         other => panic!("{other:?} is nothing that can be compared"),
     }
+}
+
+fn backend<'m>(made: &'m Made, arm: &Arm) -> &'m Backend {
+    let backend = made.model.backends.get(&arm.backend);
+    backend.unwrap_or_else(|| panic!("{} is not told", arm.backend))
 }
 
 /// All changes together, by name.

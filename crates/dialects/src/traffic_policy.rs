@@ -20,13 +20,14 @@ pub(crate) mod write;
 
 use std::sync::Arc;
 
-use routing::model::{Action, BackendId, BackendPolicy, Guards, Route};
+use routing::model::{Action, BackendId, BackendPolicy, Guards, Limits, Route};
 
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, Kind, Object, Role};
 use crate::istio::conditions::oldest_first;
 use crate::objects::{Name, Reader};
 use crate::overlay;
+use crate::shared::limits;
 
 use read::Said;
 pub(crate) use target::TargetKind;
@@ -134,29 +135,29 @@ pub(crate) fn guards_of_service(reader: &Reader<'_>, service: &Name) -> Option<G
     (!guards.is_empty()).then(|| guards.all())
 }
 
-/// How a Service's endpoints are used, over what other objects say; with what sets that apart.
-pub(crate) fn backend_of_service(
+/// Puts on a backend of a Service how a policy wants its endpoints to be used, over what is known
+/// of them so far; returns the policy's name if it says anything. What a section
+/// of the policy leaves open is as `usual`.
+pub(crate) fn apply_to_backend(
     reader: &Reader<'_>,
     service: &Name,
-    other: Option<(Arc<str>, BackendSpec)>,
-) -> Option<(Arc<str>, BackendSpec)> {
-    let Some(policy) = governing(reader, TargetKind::Service, service) else {
-        return other;
-    };
+    usual: &BackendSpec,
+    spec: &mut BackendSpec,
+) -> Option<String> {
+    let policy = governing(reader, TargetKind::Service, service)?;
     let backend = said(policy, TargetKind::Service, service).backend;
     if backend.is_empty() {
-        return other;
+        return None;
     }
-    let own = format!("suimon/{}", policy.name);
-    let (name, mut spec) = match other {
-        Some((name, spec)) => (format!("{name}&{own}"), spec),
-        None => (own, BackendSpec::default()),
-    };
-    spec.timeouts = backend.timeouts.or(spec.timeouts);
+    if let Some(own) = backend.timeouts {
+        spec.timeouts = Some(limits::times_or(own, usual.timeouts));
+    }
     let mut merged: BackendPolicy = spec.policy.as_deref().cloned().unwrap_or_default();
-    backend.apply(&mut merged);
+    let none = Limits::default();
+    let most = usual.policy.as_ref().map(|policy| &policy.limits);
+    backend.apply(&mut merged, most.unwrap_or(&none));
     spec.policy = Some(Arc::new(merged));
-    Some((name.into(), spec))
+    Some(format!("suimon/{}", policy.name))
 }
 
 /// What every golden case has: Services, a Gateway and a route.

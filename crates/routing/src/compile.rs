@@ -84,13 +84,16 @@ pub struct Compiler {
 
 impl Compiler {
     /// Adds or replaces a route. Nothing is dirty if it equals the one that is there.
-    pub fn put_route(&mut self, id: RouteId, route: Arc<Route>) {
+    pub fn put_route(&mut self, id: RouteId, mut route: Arc<Route>) {
         if let Some(held) = self.routes.get(&id)
             && (Arc::ptr_eq(held.source(), &route) || **held.source() == *route)
         {
             return;
         }
         self.remove_route(&id);
+        if let Some(route) = Arc::get_mut(&mut route) {
+            route.shrink();
+        }
         let compiled = Arc::new(CompiledRoute::new(id.clone(), route));
         for host in spots(&compiled) {
             let ordered = self.hosts.entry(host.clone()).or_default();

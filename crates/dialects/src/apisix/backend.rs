@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::tls::UpstreamTls;
-use routing::model::{Arm, BackendId, Instead, Protocol, Respond, Transport};
+use routing::model::{Arm, BackendId, Instead, Respond, Transport};
 
 use super::UPSTREAM;
 use super::upstream::{self, Host, Settings, Times};
@@ -14,6 +14,7 @@ use crate::diagnostic::Effect;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, ExternalHost, Object};
 use crate::objects::{Name, Reader};
+use crate::overlay;
 use crate::shared::upstream::{self as place, Place};
 
 /// What routes send to.
@@ -203,15 +204,9 @@ impl Resolver<'_, '_> {
             },
             port,
         };
-        let (policy, timeouts) = Settings::default().policy(self.times);
-        let spec = BackendSpec {
-            hosts,
-            tls,
-            policy: Some(Arc::new(policy)),
-            timeouts: Some(timeouts),
-            protocol: Some(Protocol::Http1),
-            ..BackendSpec::default()
-        };
+        let mut spec = upstream::usual();
+        Settings::default().apply(self.times, &mut spec);
+        (spec.hosts, spec.tls) = (hosts, tls);
         Some(self.put(place, false, spec))
     }
 
@@ -230,14 +225,9 @@ impl Resolver<'_, '_> {
             let name = Name::new(namespace, service);
             let port = IntOrString::Int(i32::from(port));
             let place = place::find(self.reader, &name, &port).ok()?;
-            let (policy, timeouts) = Settings::default().policy(self.times);
-            let spec = BackendSpec {
-                tls,
-                policy: Some(Arc::new(policy)),
-                timeouts: Some(timeouts),
-                protocol: Some(Protocol::Http1),
-                ..BackendSpec::default()
-            };
+            let mut spec = self.said(&place);
+            Settings::default().apply(self.times, &mut spec);
+            spec.tls = tls.or(spec.tls);
             return Some(self.put(place, false, spec));
         }
         let host = ExternalHost {
@@ -247,6 +237,16 @@ impl Resolver<'_, '_> {
             locality: None,
         };
         self.hosts(vec![host], tls)
+    }
+
+    /// What is known of a place before any ApisixUpstream says something.
+    fn said(&self, place: &Place) -> BackendSpec {
+        match place {
+            Place::Service { name, port } => {
+                overlay::endpoints(self.reader, name, *port, upstream::usual())
+            }
+            Place::Host { .. } => upstream::usual(),
+        }
     }
 
     fn put(&mut self, place: Place, http2: bool, spec: BackendSpec) -> BackendId {
@@ -279,23 +279,32 @@ impl Resolver<'_, '_> {
                 .refuse("UpstreamInvalid", fields.path(), message);
             return None;
         }
-        match settings.tls(&host, self.reader) {
-            Ok(tls) => spec.tls = tls,
+        let tls = match settings.tls(&host, self.reader) {
+            Ok(tls) => tls,
             Err(error) => {
                 let message = format!("{error}; the backend is left out");
                 let findings = fields.findings();
                 findings.say(Effect::Waiting, "SecretMissing", fields.path(), message);
                 return None;
             }
-        }
-        let (policy, timeouts) = settings.policy(self.times);
-        spec.policy = Some(Arc::new(policy));
-        spec.timeouts = Some(timeouts);
-        spec.protocol = Some(if settings.http2 {
-            Protocol::H2c
+        };
+        let known = if spec.hosts.is_empty() {
+            self.said(&place)
         } else {
-            Protocol::Http1
-        });
+            upstream::usual()
+        };
+        spec = BackendSpec {
+            labels: spec.labels,
+            hosts: spec.hosts,
+            ..known
+        };
+        settings.apply(self.times, &mut spec);
+        if settings.is_scheme_written {
+            spec.tls = tls;
+        }
+        if self.stream == Some(Transport::Udp) {
+            spec.tls = None;
+        }
         let mut arm = Arm::new(weight, self.put(place, settings.http2, spec));
         arm.filters.retry = settings.retry();
         arm.filters.rewrite_host = match &settings.host {
@@ -310,7 +319,7 @@ impl Resolver<'_, '_> {
 /// An arm that nobody is behind.
 pub(super) fn closed() -> Arm {
     let mut arm = Arm::new(1, BackendId("".into()));
-    arm.instead = Some(Instead::Respond(unavailable()));
+    arm.instead = Some(Box::new(Instead::Respond(unavailable())));
     arm
 }
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
 use routing::model::{
-    BackendPolicy, Balancer, HashKey, HealthCheck, OutlierDetection, Retry, RetryWhen, Subject,
-    Timeouts,
+    BackendPolicy, Balancer, HashKey, HealthCheck, OutlierDetection, Protocol, Retry, RetryWhen,
+    Subject, Timeouts,
 };
 
 use super::instance::Outcome;
 use super::{health, instance, vars};
 use crate::fields::{Fields, Findings};
-use crate::foreign::{Object, Translation};
+use crate::foreign::{BackendSpec, Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 use crate::shared::text;
 
@@ -68,6 +68,8 @@ pub(super) struct Settings {
     times: Times,
     balancer: Option<(Balancer, Vec<HashKey>)>,
     retries: Option<u32>,
+    /// It says how its nodes are spoken to.
+    pub(super) is_scheme_written: bool,
     pub(super) http2: bool,
     is_tls: bool,
     client: Option<Name>,
@@ -79,31 +81,31 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// The policy and limits of a backend; those of the rule come first.
-    pub(super) fn policy(&self, of_rule: Times) -> (BackendPolicy, Timeouts) {
+    /// Puts what is said on a backend, over what is known of it; the rule's times come first. TLS
+    /// is put by who knows the certificates.
+    pub(super) fn apply(&self, of_rule: Times, spec: &mut BackendSpec) {
         let times = of_rule.or(self.times);
-        let (balancer, hash) = self
-            .balancer
-            .clone()
-            .unwrap_or((Balancer::RoundRobin, Vec::new()));
-        let policy = BackendPolicy {
-            balancer,
-            hash,
-            connect_timeout: Some(times.connect.unwrap_or(TIMEOUT)),
-            // NGINX keeps idle connections for a minute.
-            idle_timeout: Some(TIMEOUT),
-            health_check: self.health.clone(),
-            outliers: self.outliers.clone(),
-            ..BackendPolicy::default()
-        };
-        let read = Some(times.read.unwrap_or(TIMEOUT));
-        let timeouts = Timeouts {
-            request: None,
-            response_start: read,
-            idle: read,
-            ends_answer: false,
-        };
-        (policy, timeouts)
+        let policy = Arc::make_mut(spec.policy.get_or_insert_default());
+        if let Some((balancer, hash)) = &self.balancer {
+            policy.balancer = balancer.clone();
+            policy.hash.clone_from(hash);
+        }
+        policy.connect_timeout = times.connect.or(policy.connect_timeout);
+        policy.health_check.clone_from(&self.health);
+        if self.outliers.is_some() {
+            policy.outliers.clone_from(&self.outliers);
+        }
+        if times.read.is_some() {
+            let timeouts = spec.timeouts.get_or_insert_default();
+            (timeouts.response_start, timeouts.idle) = (times.read, times.read);
+        }
+        if self.is_scheme_written {
+            spec.protocol = Some(if self.http2 {
+                Protocol::H2c
+            } else {
+                Protocol::Http1
+            });
+        }
     }
 
     /// As NGINX's `error timeout` without `non_idempotent`.
@@ -155,6 +157,28 @@ impl Settings {
     }
 }
 
+/// What a backend is like where nobody says anything.
+pub(super) fn usual() -> BackendSpec {
+    let policy = BackendPolicy {
+        balancer: Balancer::RoundRobin,
+        connect_timeout: Some(TIMEOUT),
+        // NGINX keeps idle connections for a minute.
+        idle_timeout: Some(TIMEOUT),
+        ..BackendPolicy::default()
+    };
+    BackendSpec {
+        policy: Some(Arc::new(policy)),
+        timeouts: Some(Timeouts {
+            request: None,
+            response_start: Some(TIMEOUT),
+            idle: Some(TIMEOUT),
+            ends_answer: false,
+        }),
+        protocol: Some(Protocol::Http1),
+        ..BackendSpec::default()
+    }
+}
+
 /// Settings of an object for one of its ports: `portLevelSettings` come over the others.
 pub(super) fn settings(object: &Object, port: Option<u16>) -> Settings {
     let findings = Findings::default();
@@ -196,6 +220,7 @@ fn read(fields: &Fields<'_>, namespace: &str, settings: &mut Settings) {
     if let Some(retries) = fields.number("retries") {
         settings.retries = Some(retries);
     }
+    settings.is_scheme_written |= fields.has("scheme");
     match fields.text("scheme") {
         None => {}
         Some("http") => (settings.http2, settings.is_tls) = (false, false),

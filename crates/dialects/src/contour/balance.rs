@@ -8,7 +8,7 @@ use routing::model::{Balancer, HashKey, HealthCheck, HealthKind, Limits, SlowSta
 
 use super::status::{Problem, kind};
 use crate::fields::Fields;
-use crate::shared::{go_duration, headers};
+use crate::shared::{go_duration, headers, limits};
 
 /// Envoy's ring.
 const RING: Balancer = Balancer::RingHash {
@@ -215,17 +215,29 @@ pub(super) fn annotation<'s>(service: &'s Service, name: &str) -> Option<&'s str
     (!value.is_empty()).then_some(value)
 }
 
-/// The limits of a Service: its annotations, else Envoy's own. What is no number counts as none.
+/// The limits of a Service: its annotations, else Envoy's own.
 pub(super) fn limits(service: &Service) -> Limits {
+    let envoys = Limits {
+        connections: Some(MAX),
+        pending: Some(MAX),
+        requests: Some(MAX),
+        retries: Some(MAX_RETRIES),
+        ..Limits::default()
+    };
+    limits::or(&written_limits(service), &envoys)
+}
+
+/// Those of its annotations. What is no number counts as none.
+pub(super) fn written_limits(service: &Service) -> Limits {
     let number = |name: &str| -> Option<u32> {
         let number = annotation(service, name)?.parse().ok();
         number.filter(|number| *number > 0)
     };
     Limits {
-        connections: Some(number("max-connections").unwrap_or(MAX)),
-        pending: Some(number("max-pending-requests").unwrap_or(MAX)),
-        requests: Some(number("max-requests").unwrap_or(MAX)),
-        retries: Some(number("max-retries").unwrap_or(MAX_RETRIES)),
+        connections: number("max-connections"),
+        pending: number("max-pending-requests"),
+        requests: number("max-requests"),
+        retries: number("max-retries"),
         connections_per_endpoint: number("per-host-max-connections"),
         retry_budget: None,
     }

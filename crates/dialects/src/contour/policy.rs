@@ -60,6 +60,8 @@ pub(super) struct Times {
     /// The object itself says how long a stream may be idle.
     pub(super) is_idle_written: bool,
     pub(super) idle_connection: Option<Duration>,
+    /// The same for a connection.
+    pub(super) is_connection_written: bool,
 }
 
 /// `timeoutPolicy`.
@@ -74,11 +76,13 @@ pub(super) fn times(fields: Option<&Fields<'_>>) -> Result<Times, String> {
     let idle = read("idle", "idle");
     let connection = read("idleConnection", "idle connection");
     let idle = (response.as_ref().map_err(String::clone)).and(idle)?;
+    let (response, connection) = (response?, connection?);
     Ok(Times {
-        response: response?.or(RESPONSE),
+        response: response.or(RESPONSE),
         idle: idle.or(STREAM_IDLE),
-        is_idle_written: matches!(idle, Limit::For(_)),
-        idle_connection: connection?.or(CONNECTION_IDLE),
+        is_idle_written: idle != Limit::Default,
+        idle_connection: connection.or(CONNECTION_IDLE),
+        is_connection_written: connection != Limit::Default,
     })
 }
 

@@ -2,30 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
-use routing::model::{
-    Arm, BackendId, BackendPolicy, Filters, HealthCheck, Protocol, SlowStart, Timeouts,
-};
+use routing::model::{Arm, BackendId, FilterSet, HealthCheck, Protocol, SlowStart};
 
 use super::DIALECT;
 use super::balance::{self, Balancing};
 use super::certificates::Refusal;
-use super::header;
 use super::policy::Times;
 use super::status::{Problem, Told, kind};
 use super::tls::Validation;
+use super::{endpoint, header};
 use crate::backend::{self, BackendRef, TargetKind, Unresolved};
 use crate::fields::Fields;
 use crate::foreign::BackendSpec;
 use crate::objects::{Name, Reader};
 use crate::shared::variant;
 
-/// Contour's own default.
-const CONNECT: Duration = Duration::from_secs(2);
 pub(super) const VERSIONS: TlsVersions = TlsVersions {
     min: TlsVersion::V1_2,
     max: TlsVersion::V1_3,
@@ -125,13 +120,14 @@ impl Service {
         reference.http2 = spec.protocol == Some(Protocol::H2c) && spec.tls.is_none();
         let mut arm = Arm::new(self.weight, backends.put(reference, spec));
         arm.request_headers = request.ops;
-        arm.filters = Filters {
+        arm.filters = FilterSet {
             response_headers: response.ops,
             rewrite_host: request.host,
             request_templates: request.templates,
             response_templates: response.templates,
-            ..Filters::default()
-        };
+            ..FilterSet::default()
+        }
+        .into();
         Ok(arm)
     }
 
@@ -173,27 +169,28 @@ impl Service {
         if let Some(check) = &mut health_check {
             check.port = self.health_port;
         }
-        let written = way.balancing.is_written || slow_start.is_some() || health_check.is_some();
-        let policy = BackendPolicy {
-            balancer: way.balancing.balancer.clone(),
-            hash: way.balancing.hash.clone(),
-            slow_start,
-            health_check,
-            ..plain_policy(target, way.times.idle_connection)
+        let mut spec = endpoint::said(target, way.times, reader);
+        if way.balancing.is_written || slow_start.is_some() || health_check.is_some() {
+            let plain = || Arc::new(endpoint::plain(target, way.times.idle_connection));
+            let policy = Arc::make_mut(spec.policy.get_or_insert_with(plain));
+            if way.balancing.is_written {
+                policy.balancer = way.balancing.balancer.clone();
+                policy.hash.clone_from(&way.balancing.hash);
+            }
+            policy.slow_start = slow_start.or_else(|| policy.slow_start.take());
+            policy.health_check = health_check;
+        }
+        if protocol.is_some() {
+            spec.tls = tls.map(Arc::new);
+        }
+        spec.protocol = match protocol {
+            Some("h2" | "h2c") => Some(Protocol::H2c),
+            Some(_) => Some(Protocol::Http1),
+            None => spec
+                .protocol
+                .or_else(|| target.wants_tls.then_some(Protocol::Http1)),
         };
-        // The endpoints of a revision are chosen by who counts its requests, unless users ask.
-        let has_policy = !target.is_plain || written;
-        Ok(BackendSpec {
-            policy: has_policy.then(|| Arc::new(policy)),
-            protocol: match protocol {
-                Some("h2" | "h2c") => Some(Protocol::H2c),
-                Some(_) => Some(Protocol::Http1),
-                None => target.wants_tls.then_some(Protocol::Http1),
-            },
-            tls: tls.map(Arc::new),
-            timeouts: idle_timeouts(target, way.times),
-            ..BackendSpec::default()
-        })
+        Ok(spec)
     }
 
     fn tls(
@@ -248,31 +245,6 @@ pub(super) fn unverified(target: &Target<'_>, host: Option<&Arc<str>>) -> Upstre
         client: None,
         versions: VERSIONS,
     }
-}
-
-/// What holds for every backend of this dialect.
-pub(super) fn plain_policy(target: &Target<'_>, idle: Option<Duration>) -> BackendPolicy {
-    let limits = target
-        .service
-        .filter(|_| !target.is_plain)
-        .map(balance::limits);
-    BackendPolicy {
-        balancer: Balancing::default().balancer,
-        limits: limits.unwrap_or_default(),
-        connect_timeout: Some(CONNECT),
-        idle_timeout: idle,
-        ..BackendPolicy::default()
-    }
-}
-
-/// How long an answer may pause. A revision has limits of its own.
-fn idle_timeouts(target: &Target<'_>, times: &Times) -> Option<Timeouts> {
-    let idle = times.idle?;
-    let counts = !target.is_plain || times.is_idle_written;
-    counts.then(|| Timeouts {
-        idle: Some(idle),
-        ..Timeouts::default()
-    })
 }
 
 /// A Service's port that was found.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use routing::model::{Arm, Split};
 
 use super::balance::Balancing;
+use super::endpoint;
 use super::host::VirtualHost;
 use super::policy::Times;
 use super::service::{self, Service, Way};
@@ -14,7 +15,7 @@ use super::status::{Problem, Told, kind};
 use super::tls;
 use super::walk::Walk;
 use crate::fields::{Fields, Findings};
-use crate::foreign::{BackendSpec, Object};
+use crate::foreign::Object;
 use crate::objects::Name;
 
 /// Connections have none of a request's times.
@@ -23,6 +24,7 @@ const TIMES: Times = Times {
     idle: None,
     is_idle_written: false,
     idle_connection: None,
+    is_connection_written: false,
 };
 
 /// As it is written.
@@ -156,13 +158,11 @@ fn services(
             arms.push(service.arm(target, &way, &mut walk.facts.backends)?);
             continue;
         }
-        let policy = service::plain_policy(&target, None);
-        let spec = BackendSpec {
-            policy: Some(Arc::new(policy)),
-            // What is passed on is not looked into; this only says that TLS is no hindrance.
-            protocol: Some(routing::model::Protocol::Http1),
-            ..BackendSpec::default()
-        };
+        let mut spec = endpoint::said(&target, &TIMES, walk.reader);
+        let plain = || Arc::new(endpoint::plain(&target, None));
+        spec.policy.get_or_insert_with(plain);
+        // What is passed on is not looked into; this only says that TLS is no hindrance.
+        (spec.tls, spec.protocol) = (None, Some(routing::model::Protocol::Http1));
         let backend = walk.facts.backends.put(target.reference, spec);
         arms.push(Arm::new(service.weight, backend));
     }

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    BackendId, Cors, Filters, Guards, HeaderOps, Protocol, Redirect, RedirectPort, Respond, Share,
-    Timeouts,
+    BackendId, Cors, FilterSet, Filters, Guards, HeaderOps, Redirect, RedirectPort, Respond, Share,
 };
 use serde_json::Value;
 
@@ -13,17 +12,15 @@ use super::headers;
 use super::mapping::Backends;
 use super::matching::{self, Matching};
 use super::module::Settings;
-use super::service::{self, Written};
-use super::{CONSUL_RESOLVER, auth, policy, rewrite, tls};
+use super::service::Written;
+use super::{auth, endpoint, policy, rewrite};
 use crate::fields::{Fields, Findings};
-use crate::foreign::{BackendSpec, Object};
+use crate::foreign::Object;
 use crate::objects::{Name, Reader};
-use crate::shared::{headers as header_names, upstream, variant};
+use crate::shared::headers as header_names;
 
 /// A request has so long unless somebody says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// Silence on a stream, as in Envoy.
-const SILENCE: Duration = Duration::from_secs(300);
 
 /// A Mapping as its group sees it.
 #[derive(Clone, Debug)]
@@ -100,7 +97,7 @@ pub(super) fn read(
     let cors = pick(&spec, &defaults, "cors").object("cors");
     let cors = cors.map(|cors| headers::cors(&cors));
     let guards = guards(&spec, settings, reader, backends);
-    let backend = backend(&spec, &defaults, object, (reader, backends), written);
+    let backend = endpoint::backend(&spec, &defaults, object, (reader, backends), written);
     Some(Member {
         name: object.name.clone(),
         backend: match what {
@@ -220,10 +217,10 @@ fn filters<'v>(
     matching: &Matching,
     written: Option<&Written>,
 ) -> Filters {
-    let mut filters = Filters {
+    let mut filters = Filters::from(FilterSet {
         request_timeout: policy::millis(spec, defaults, "timeout_ms", Some(TIMEOUT)),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     filters.rewrite_path = rewrite::path(spec, matching);
     if let Some(host) = spec.text("host_rewrite") {
         match header_names::value(host) {
@@ -299,89 +296,4 @@ fn guards(
         no_upgrade: !may_upgrade,
         ..Guards::default()
     }
-}
-
-/// `None` if requests cannot be sent anywhere; why is reported.
-fn backend<'v>(
-    spec: &Fields<'v>,
-    defaults: &Fields<'v>,
-    object: &Object,
-    (reader, backends): (&Reader<'_>, &mut Backends),
-    written: Option<Written>,
-) -> Option<BackendId> {
-    let namespace = &object.name.namespace;
-    let is_grpc = spec.bool("grpc") == Some(true);
-    let idle = policy::millis(spec, defaults, "idle_timeout_ms", Some(SILENCE));
-    let policy = policy::backend(spec, defaults);
-    let is_known = resolver(spec, reader);
-    let written = written?;
-    let tls = tls::upstream(spec, namespace, &written, reader).ok()?;
-    let port = written.port(tls.is_some());
-    let place = match service::find(reader, namespace, &written.host, port) {
-        Ok(place) => place,
-        Err((effect, reason, text)) => {
-            let findings = spec.findings();
-            findings.say(effect, reason, &spec.at("service"), text);
-            return None;
-        }
-    };
-    if !is_known {
-        return None;
-    }
-    if tls.is_none()
-        && let Some(target) = service::of_revision(reader, &place)
-    {
-        let protocol = is_grpc.then_some(Protocol::H2c);
-        let says_idle = pick(spec, defaults, "idle_timeout_ms").has("idle_timeout_ms");
-        let wanted = BackendSpec {
-            // Endpoints are chosen by who counts a revision's requests, unless users ask.
-            policy: (policy != policy::plain()).then(|| Arc::new(policy)),
-            protocol: protocol.filter(|protocol| *protocol != target.protocol()),
-            timeouts: idle.filter(|_| says_idle).map(|idle| Timeouts {
-                idle: Some(idle),
-                ..Timeouts::default()
-            }),
-            ..BackendSpec::default()
-        };
-        let mut reference = target.reference;
-        reference.variant = variant::of("emissary", &wanted);
-        let id = reference.id();
-        backends.insert(reference, Arc::new(wanted));
-        return Some(id);
-    }
-    let wanted = BackendSpec {
-        policy: Some(Arc::new(policy)),
-        tls,
-        protocol: Some(if is_grpc {
-            Protocol::H2c
-        } else {
-            Protocol::Http1
-        }),
-        timeouts: Some(Timeouts {
-            idle,
-            ..Timeouts::default()
-        }),
-        ..BackendSpec::default()
-    };
-    let (reference, wanted) = upstream::reference("emissary", namespace, place, is_grpc, wanted);
-    let id = reference.id();
-    backends.insert(reference, wanted);
-    Some(id)
-}
-
-/// Whether endpoints can be found in the way that is asked for.
-fn resolver(spec: &Fields<'_>, reader: &Reader<'_>) -> bool {
-    let Some(name) = spec.text("resolver") else {
-        return true;
-    };
-    let mut consul = reader.foreign_all(&CONSUL_RESOLVER);
-    if consul.any(|object| &*object.name.name == name) {
-        let message = format!(
-            "resolver {name} asks Consul, which is not supported: give the backend a Service; \
-             requests are answered 503"
-        );
-        spec.refuse("resolver", "ResolverNotSupported", message);
-        return false;
-    }
-    true
 }

@@ -262,7 +262,7 @@ fn networks(config: &Fields<'_>, key: &str) -> Vec<Vec<Predicate>> {
 
 /// Asks for what may be a default of Mappings.
 fn judge_defaults(fields: &Fields<'_>) {
-    policy::backend(fields, fields);
+    policy::backend(fields, fields, policy::plain());
     if let Some(cors) = fields.object("cors") {
         headers::cors(&cors);
     }

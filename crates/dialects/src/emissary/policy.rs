@@ -55,9 +55,12 @@ pub(super) fn plain() -> BackendPolicy {
     }
 }
 
-/// The policy of a Mapping's backend.
-pub(super) fn backend<'v>(own: &Fields<'v>, defaults: &Fields<'v>) -> BackendPolicy {
-    let mut policy = plain();
+/// The policy of a Mapping's backend, over what is known of it.
+pub(super) fn backend<'v>(
+    own: &Fields<'v>,
+    defaults: &Fields<'v>,
+    mut policy: BackendPolicy,
+) -> BackendPolicy {
     let key = "connect_timeout_ms";
     policy.connect_timeout = millis(own, defaults, key, policy.connect_timeout);
     let key = "cluster_idle_timeout_ms";
@@ -78,6 +81,9 @@ pub(super) fn backend<'v>(own: &Fields<'v>, defaults: &Fields<'v>) -> BackendPol
             continue;
         }
         let limits = &mut policy.limits;
+        if breaker.has("max_retries") {
+            limits.retry_budget = None;
+        }
         for (key, limit) in [
             ("max_connections", &mut limits.connections),
             ("max_pending_requests", &mut limits.pending),
@@ -102,6 +108,7 @@ pub(super) fn backend<'v>(own: &Fields<'v>, defaults: &Fields<'v>) -> BackendPol
 }
 
 fn balance(fields: &Fields<'_>, policy: &mut BackendPolicy) {
+    policy.hash.clear();
     let name = fields.text("policy").unwrap_or_default();
     policy.balancer = match name {
         "round_robin" => Balancer::RoundRobin,
@@ -115,6 +122,7 @@ fn balance(fields: &Fields<'_>, policy: &mut BackendPolicy) {
             );
             fields.refuse("policy", "PolicyInvalid", message);
             fields.pass_over();
+            policy.balancer = Balancer::RoundRobin;
             return;
         }
     };

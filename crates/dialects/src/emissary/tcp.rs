@@ -14,7 +14,8 @@ use crate::backend::BackendRef;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, Object, Translation};
 use crate::objects::{Objects, Reader};
-use crate::shared::upstream;
+use crate::overlay;
+use crate::shared::upstream::{self, Place};
 
 type Backends = BTreeMap<BackendRef, Arc<BackendSpec>>;
 
@@ -146,11 +147,14 @@ fn backend(
             return None;
         }
     };
-    let wanted = BackendSpec {
-        tls,
-        protocol: Some(Protocol::Http1),
-        ..BackendSpec::default()
+    let mut wanted = match &place {
+        Place::Service { name, port } => {
+            overlay::endpoints(reader, name, *port, BackendSpec::default())
+        }
+        Place::Host { .. } => BackendSpec::default(),
     };
+    wanted.tls = tls.or(wanted.tls);
+    wanted.protocol = Some(Protocol::Http1);
     let (mut reference, wanted) = upstream::reference("emissary", namespace, place, false, wanted);
     reference.stream = Some(Transport::Tcp);
     let id = reference.id();

@@ -57,9 +57,8 @@ fn time(fields: &Fields<'_>, key: &str) -> Option<Duration> {
     duration(fields, key, fields.text(key)?)
 }
 
-/// Reads `spec` of an Upstream, as far as it is about this.
-pub(super) fn read(spec: &Fields<'_>) -> BackendPolicy {
-    let mut out = plain();
+/// Reads `spec` of an Upstream, as far as it is about this, over what is known.
+pub(super) fn read(spec: &Fields<'_>, mut out: BackendPolicy) -> BackendPolicy {
     if let Some(limits) = spec.object("circuitBreakers") {
         let set = |own: &mut Option<u32>, key| {
             if let Some(number) = number(&limits, key) {
@@ -70,12 +69,16 @@ pub(super) fn read(spec: &Fields<'_>) -> BackendPolicy {
         set(&mut out.limits.pending, "maxPendingRequests");
         set(&mut out.limits.requests, "maxRequests");
         set(&mut out.limits.retries, "maxRetries");
+        if limits.has("maxRetries") {
+            out.limits.retry_budget = None;
+        }
     }
     if let Some(config) = spec.object("loadBalancerConfig") {
         balancer(&config, &mut out);
     }
     if let Some(connection) = spec.object("connectionConfig") {
-        out.requests_per_connection = number(&connection, "maxRequestsPerConnection");
+        let most = number(&connection, "maxRequestsPerConnection");
+        out.requests_per_connection = most.or(out.requests_per_connection);
         out.connect_timeout = time(&connection, "connectTimeout").or(out.connect_timeout);
         if let Some(common) = connection.object("commonHttpProtocolOptions") {
             out.idle_timeout = time(&common, "idleTimeout").or(out.idle_timeout);
@@ -88,9 +91,10 @@ pub(super) fn read(spec: &Fields<'_>) -> BackendPolicy {
         let text = "one health check is made, the first";
         spec.findings().refuse("OneCheckOnly", more.path(), text);
     }
-    out.outliers = spec.object("outlierDetection").map(|it| outliers(&it));
+    let own = spec.object("outlierDetection").map(|it| outliers(&it));
+    out.outliers = own.or_else(|| out.outliers.take());
     out.proxy_protocol = match spec.unwrapped("proxyProtocolVersion") {
-        None => None,
+        None => out.proxy_protocol,
         Some(version) if version == "V1" => Some(ProxyVersion::V1),
         Some(version) if version == "V2" => Some(ProxyVersion::V2),
         Some(_) => {
@@ -103,11 +107,12 @@ pub(super) fn read(spec: &Fields<'_>) -> BackendPolicy {
 
 fn balancer(config: &Fields<'_>, out: &mut BackendPolicy) {
     if let Some(round) = config.object("roundRobin") {
-        out.slow_start = slow_start(&round);
+        out.balancer = Balancer::RoundRobin;
+        out.slow_start = slow_start(&round).or_else(|| out.slow_start.take());
     }
     if let Some(least) = config.object("leastRequest") {
         out.balancer = Balancer::LeastRequest;
-        out.slow_start = slow_start(&least);
+        out.slow_start = slow_start(&least).or_else(|| out.slow_start.take());
         if number(&least, "choiceCount").is_some_and(|count: u32| count != 2) {
             least.refuse(
                 "choiceCount",
@@ -133,6 +138,13 @@ fn balancer(config: &Fields<'_>, out: &mut BackendPolicy) {
     }
     if config.object("maglev").is_some() {
         out.balancer = Balancer::Maglev { size: 65_537 };
+    }
+    if ["roundRobin", "leastRequest", "random"]
+        .iter()
+        .any(|key| config.has(key))
+    {
+        // What others want to be hashed says nothing to those.
+        out.hash.clear();
     }
     config.unsupported(
         "healthyPanicThreshold",

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::{
-    Arm, BackendId, BackendPolicy, Balancer, Filters, HashKey, Protocol, Timeouts,
+    Arm, BackendId, BackendPolicy, Balancer, FilterSet, HashKey, Protocol, Timeouts,
 };
 
 use super::extauth;
@@ -22,6 +22,7 @@ use crate::backend::{self, BackendRef, TargetKind, Unresolved};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, ExternalHost, Object, Translation};
 use crate::objects::{Name, Objects, Reader};
+use crate::overlay;
 use crate::shared::variant;
 
 /// Envoy's, for every route of this dialect.
@@ -147,22 +148,26 @@ impl Destination {
             }
             found.spec.policy = Some(Arc::new(policy));
         }
-        let idle = way.idle.or_else(|| (!found.is_plain).then_some(IDLE));
-        if let Some(idle) = idle.filter(|idle| !idle.is_zero()) {
-            found.spec.timeouts = Some(Timeouts {
-                idle: Some(idle),
-                ..Timeouts::default()
-            });
-        }
+        let said = found.spec.timeouts;
+        let usual = || (!found.is_plain).then_some(IDLE);
+        let idle = match way.idle {
+            Some(own) => Some(own).filter(|own| !own.is_zero()),
+            None => said.and_then(|said| said.idle).or_else(usual),
+        };
+        found.spec.timeouts = (idle.is_some() || said.is_some()).then(|| Timeouts {
+            idle,
+            ..said.unwrap_or_default()
+        });
         let mut arm = Arm::new(self.weight, backends.put(found.reference, found.spec));
         arm.request_headers = self.headers.request.clone();
-        arm.filters = Filters {
+        arm.filters = FilterSet {
             response_headers: self.headers.response.clone(),
             request_templates: self.headers.request_templates.clone(),
             response_templates: self.headers.response_templates.clone(),
             rewrite_host: found.host.filter(|_| way.auto_host),
-            ..Filters::default()
-        };
+            ..FilterSet::default()
+        }
+        .into();
         Ok(arm)
     }
 }
@@ -228,7 +233,7 @@ pub(super) fn missing(reader: &Reader<'_>, name: &Name) -> Option<String> {
 /// A Service's port.
 fn service(reader: &Reader<'_>, name: &Name, port: u16) -> Result<Found, String> {
     let found = backend::resolve(reader, name, &IntOrString::Int(i32::from(port)));
-    let mut spec = BackendSpec {
+    let mut usual = BackendSpec {
         policy: Some(Arc::new(policy::plain())),
         ..BackendSpec::default()
     };
@@ -239,7 +244,7 @@ fn service(reader: &Reader<'_>, name: &Name, port: u16) -> Result<Found, String>
         }
         Err(Unresolved::Tls { .. }) => {
             // Gloo does not look at the port's name: TLS is for an Upstream to say.
-            spec.protocol = Some(Protocol::Http1);
+            usual.protocol = Some(Protocol::Http1);
             let reference = BackendRef {
                 service: name.clone(),
                 port,
@@ -253,11 +258,11 @@ fn service(reader: &Reader<'_>, name: &Name, port: u16) -> Result<Found, String>
     };
     if is_plain {
         // The endpoints of a revision are chosen by who counts its requests.
-        spec.policy = None;
+        usual.policy = None;
     }
     Ok(Found {
         reference,
-        spec,
+        spec: overlay::endpoints(reader, name, port, usual),
         host: None,
         is_plain,
     })
@@ -288,7 +293,6 @@ fn read(object: &Object, reader: &Reader<'_>, findings: &Findings) -> Result<Fou
         return Err(format!("Upstream {} is empty", object.name));
     };
     let namespace = &*object.name.namespace;
-    let policy = policy::read(&spec);
     spec.ignore("discoveryMetadata");
     spec.unsupported("failover", "priorities of endpoints are not served");
     let h2 = flag(&spec, "useHttp2").unwrap_or(false);
@@ -298,20 +302,22 @@ fn read(object: &Object, reader: &Reader<'_>, findings: &Findings) -> Result<Fou
     let secured = spec
         .object("sslConfig")
         .map(|it| tls::upstream(&it, namespace, reader));
-    let mut found = match (spec.object("kube"), spec.object("static")) {
-        (Some(kube), _) => of_kube(&kube, reader, namespace)?,
-        (None, Some(hosts)) => of_hosts(&hosts, &object.name)?,
-        (None, None) => {
-            return Err(format!(
-                "Upstream {} is neither kube nor static",
-                object.name
-            ));
-        }
+    let found = match (spec.object("kube"), spec.object("static")) {
+        (Some(kube), _) => of_kube(&kube, reader, namespace),
+        (None, Some(hosts)) => of_hosts(&hosts, &object.name),
+        (None, None) => Err(format!(
+            "Upstream {} is neither kube nor static",
+            object.name
+        )),
     };
+    let said = found.as_ref().ok();
+    let said = said.and_then(|found| found.spec.policy.as_deref().cloned());
+    let policy = policy::read(&spec, said.clone().unwrap_or_else(policy::plain));
+    let mut found = found?;
     if h2 {
         found.spec.protocol = Some(Protocol::H2c);
     }
-    let has_policy = !found.is_plain || policy != policy::plain();
+    let has_policy = !found.is_plain || said.is_some() || policy != policy::plain();
     found.spec.policy = has_policy.then(|| Arc::new(policy));
     let wants_tls = found.spec.tls.take();
     found.spec.tls = match secured {
@@ -324,8 +330,8 @@ fn read(object: &Object, reader: &Reader<'_>, findings: &Findings) -> Result<Fou
         }
         None => wants_tls,
     };
-    if found.spec.tls.is_some() && !h2 {
-        found.spec.protocol = Some(Protocol::Http1);
+    if found.spec.tls.is_some() {
+        found.spec.protocol.get_or_insert(Protocol::Http1);
     }
     Ok(found)
 }

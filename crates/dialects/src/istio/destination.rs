@@ -111,8 +111,10 @@ impl<'t, 'o> Finder<'t, 'o> {
         let host = names::of_service(name);
         let hosts = overlay::names(self.reader, name);
         let rules = destination_rule::find(self.reader, &self.namespace, &name.namespace, &hosts);
-        let spec = destination_rule::spec(self.reader, &rules, &host, number, subset);
-        let (variant, spec) = spec.map_err(|wrong| subset_missing(fields, &wrong))?;
+        let nothing = BackendSpec::default();
+        let spec = destination_rule::spec(self.reader, &rules, (&host, number), subset, &nothing);
+        let (rule, mut spec) = spec.map_err(|wrong| subset_missing(fields, &wrong))?;
+        let variant = overlay::with_policy(self.reader, name, &nothing, (rule, &mut spec));
         let (variant, spec) = self.passed_on(variant, spec);
         let says_how = spec.tls.is_some() || spec.protocol.is_some();
         let port = IntOrString::Int(i32::from(number));
@@ -185,7 +187,9 @@ impl<'t, 'o> Finder<'t, 'o> {
         let hosts = [host.to_owned()];
         let rules =
             destination_rule::find(self.reader, &self.namespace, &entry.name.namespace, &hosts);
-        let spec = destination_rule::spec(self.reader, &rules, host, found.port, subset);
+        let nothing = BackendSpec::default();
+        let spec =
+            destination_rule::spec(self.reader, &rules, (host, found.port), subset, &nothing);
         let (variant, spec) = spec.map_err(|wrong| subset_missing(fields, &wrong))?;
         let (variant, mut spec) = self.passed_on(variant, spec);
         let is_http = !self.is_passthrough && !self.is_stream;

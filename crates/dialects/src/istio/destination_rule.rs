@@ -81,17 +81,17 @@ fn is_for_us(spec: &Value) -> bool {
     values::selects(labels, is_gateway_label)
 }
 
-/// What rules say about a port of a backend or of its subset, and the name of that. Without rules
-/// (and without a subset) nothing.
+/// What rules say about a port of a backend or of its subset `over` what it is like without them
+/// (nothing is Istio's own), and the name of that. Without rules (and without a subset) nothing.
 ///
 /// # Errors
 /// In words for the user: no rule has the subset.
 pub(crate) fn spec(
     reader: &Reader<'_>,
     rules: &[&Arc<Object>],
-    host: &str,
-    port: u16,
+    (host, port): (&str, u16),
     subset: Option<&str>,
+    over: &BackendSpec,
 ) -> Result<(Option<Arc<str>>, BackendSpec), String> {
     let mut rules_with_policy = rules
         .iter()
@@ -107,7 +107,7 @@ pub(crate) fn spec(
     });
     let of_subset = of_subset.transpose()?;
     let Some(first) = of_host else {
-        return Ok((None, BackendSpec::default()));
+        return Ok((None, over.clone()));
     };
     let mut level = Level::default();
     level.over(&first.spec()["trafficPolicy"], port);
@@ -131,9 +131,9 @@ pub(crate) fn spec(
     };
     // What is wrong with a rule stands in its own status.
     let findings = Findings::default();
-    let mut spec = traffic::build(&level, &about, "spec.trafficPolicy", &findings);
-    spec.labels = labels;
-    if spec == BackendSpec::default() {
+    let mut spec = traffic::build(&level, over, &about, ("spec.trafficPolicy", &findings));
+    spec.labels.extend(labels);
+    if spec == *over {
         return Ok((None, spec));
     }
     Ok((Some(variant.into()), spec))
@@ -179,11 +179,17 @@ pub(super) fn judge(object: &Object, spec: &Fields<'_>, reader: &Reader<'_>) {
 
 fn judge_policy(policy: &Fields<'_>, parent: &Fields<'_>, about: &About<'_, '_>) {
     let findings = policy.findings();
+    let nothing = BackendSpec::default();
     for section in SECTIONS {
         policy.raw(section);
     }
     if let Some(value) = parent.raw("trafficPolicy") {
-        traffic::build(&Level::of(value), about, policy.path(), findings);
+        traffic::build(
+            &Level::of(value),
+            &nothing,
+            about,
+            (policy.path(), findings),
+        );
     }
     let list = policy.raw("portLevelSettings").and_then(Value::as_array);
     for (at, port) in policy.objects("portLevelSettings").iter().enumerate() {
@@ -197,7 +203,7 @@ fn judge_policy(policy: &Fields<'_>, parent: &Fields<'_>, about: &About<'_, '_>)
             port.raw(section);
         }
         if let Some(value) = list.and_then(|list| list.get(at)) {
-            traffic::build(&Level::of(value), about, port.path(), findings);
+            traffic::build(&Level::of(value), &nothing, about, (port.path(), findings));
         }
     }
 }

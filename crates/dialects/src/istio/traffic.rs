@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    BackendPolicy, Balancer, HashKey, Limits, Locality, OutlierDetection, Protocol, ProxyVersion,
+    BackendPolicy, Balancer, HashKey, Locality, OutlierDetection, Protocol, ProxyVersion,
     RetryBudget, SlowStart,
 };
 use serde_json::Value;
@@ -78,23 +78,25 @@ pub(super) struct About<'r, 'o> {
     pub(super) reader: &'r Reader<'o>,
 }
 
-/// What the sections say; `path` is where they stand.
+/// What the sections say over what a backend is like without them, or over what Istio's would be;
+/// `path` is where they stand.
 pub(super) fn build(
     level: &Level<'_>,
+    over: &BackendSpec,
     about: &About<'_, '_>,
-    path: &str,
-    findings: &Findings,
+    (path, findings): (&str, &Findings),
 ) -> BackendSpec {
     let section = |name: &str| {
         let value = level.0.get(name)?;
         Some(Fields::new(value, format!("{path}.{name}"), findings))
     };
-    let mut spec = BackendSpec::default();
-    let mut policy = BackendPolicy {
+    let mut spec = over.clone();
+    let usual = || BackendPolicy {
         connect_timeout: Some(CONNECT_TIMEOUT),
         idle_timeout: Some(IDLE_TIMEOUT),
         ..BackendPolicy::default()
     };
+    let mut policy = over.policy.as_deref().cloned().unwrap_or_else(usual);
     if let Some(fields) = section("connectionPool") {
         pool(&fields, &mut policy, &mut spec);
     }
@@ -142,11 +144,11 @@ pub(super) fn build(
 }
 
 fn pool(fields: &Fields<'_>, policy: &mut BackendPolicy, spec: &mut BackendSpec) {
-    let mut limits = Limits::default();
+    let limits = &mut policy.limits;
     // Istio: 0 is as if it was not there.
     let positive = |fields: &Fields<'_>, key: &str| fields.number::<u32>(key).filter(|n| *n > 0);
     if let Some(tcp) = fields.object("tcp") {
-        limits.connections = positive(&tcp, "maxConnections");
+        limits.connections = positive(&tcp, "maxConnections").or(limits.connections);
         if let Some(timeout) = tcp.parse("connectTimeout", values::duration) {
             policy.connect_timeout = Some(timeout);
         }
@@ -160,10 +162,11 @@ fn pool(fields: &Fields<'_>, policy: &mut BackendPolicy, spec: &mut BackendSpec)
         tcp.unsupported("maxConnectionDuration", "use http.maxRequestsPerConnection");
     }
     if let Some(http) = fields.object("http") {
-        limits.pending = positive(&http, "http1MaxPendingRequests");
-        limits.requests = positive(&http, "http2MaxRequests");
-        limits.retries = positive(&http, "maxRetries");
-        policy.requests_per_connection = positive(&http, "maxRequestsPerConnection");
+        limits.pending = positive(&http, "http1MaxPendingRequests").or(limits.pending);
+        limits.requests = positive(&http, "http2MaxRequests").or(limits.requests);
+        limits.retries = positive(&http, "maxRetries").or(limits.retries);
+        let most = positive(&http, "maxRequestsPerConnection");
+        policy.requests_per_connection = most.or(policy.requests_per_connection);
         if let Some(timeout) = http.parse("idleTimeout", values::duration) {
             policy.idle_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
         }
@@ -185,7 +188,6 @@ fn pool(fields: &Fields<'_>, policy: &mut BackendPolicy, spec: &mut BackendSpec)
             "idle connections are closed after idleTimeout",
         );
     }
-    policy.limits = limits;
 }
 
 fn outliers(fields: &Fields<'_>) -> OutlierDetection {
@@ -232,14 +234,19 @@ fn outliers(fields: &Fields<'_>) -> OutlierDetection {
 }
 
 fn balancer(fields: &Fields<'_>, policy: &mut BackendPolicy) {
-    match fields.text("simple") {
-        None | Some("UNSPECIFIED" | "LEAST_REQUEST" | "LEAST_CONN") => {}
-        Some("ROUND_ROBIN") => policy.balancer = Balancer::RoundRobin,
-        Some("RANDOM") => policy.balancer = Balancer::Random,
+    let simple = match fields.text("simple") {
+        None | Some("UNSPECIFIED") => None,
+        Some("LEAST_REQUEST" | "LEAST_CONN") => Some(Balancer::LeastRequest),
+        Some("ROUND_ROBIN") => Some(Balancer::RoundRobin),
+        Some("RANDOM") => Some(Balancer::Random),
         Some(other) => {
             let message = format!("{other} is not supported; LEAST_REQUEST is used");
             fields.refuse("simple", "FieldNotSupported", message);
+            Some(Balancer::LeastRequest)
         }
+    };
+    if let Some(balancer) = simple {
+        (policy.balancer, policy.hash) = (balancer, Vec::new());
     }
     if let Some(hash) = fields.object("consistentHash") {
         consistent_hash(&hash, policy);
@@ -255,11 +262,13 @@ fn balancer(fields: &Fields<'_>, policy: &mut BackendPolicy) {
         let window = warmup.parse("duration", values::duration);
         slow_start = window.map(|window| (window, least, aggression));
     }
-    policy.slow_start = slow_start.map(|(window, least, aggression)| SlowStart {
-        window,
-        aggression: aggression.max(1.0),
-        min_percent: least.clamp(0.0, 100.0).round() as u32,
-    });
+    if let Some((window, least, aggression)) = slow_start {
+        policy.slow_start = Some(SlowStart {
+            window,
+            aggression: aggression.max(1.0),
+            min_percent: least.clamp(0.0, 100.0).round() as u32,
+        });
+    }
     if let Some(locality) = fields.object("localityLbSetting") {
         self::locality(&locality, policy);
     }
@@ -270,6 +279,7 @@ fn balancer(fields: &Fields<'_>, policy: &mut BackendPolicy) {
 }
 
 fn consistent_hash(fields: &Fields<'_>, policy: &mut BackendPolicy) {
+    policy.hash.clear();
     if let Some(name) = fields.text("httpHeaderName") {
         match headers::name(name) {
             Ok(name) => policy.hash.push(HashKey::Header(name)),
@@ -284,6 +294,10 @@ fn consistent_hash(fields: &Fields<'_>, policy: &mut BackendPolicy) {
         });
         let attributes = attributes.collect();
         let name = cookie.text("name");
+        if name.is_none() {
+            let message = "the cookie has no name: write name, or nothing of it is hashed";
+            fields.refuse("httpCookie", "NameMissing", message);
+        }
         policy.hash.extend(name.map(|name| HashKey::Cookie {
             name: name.into(),
             path: cookie.text("path").map(Arc::from),

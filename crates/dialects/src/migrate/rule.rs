@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use routing::model::{
-    Action, BackendId, Filters, Guards, Match, Respond, Route, RouteId, Split, Visibility,
+    Action, BackendId, FilterSet, Filters, Guards, Match, Respond, Route, RouteId, Split,
+    Visibility,
 };
 use serde_json::{Map, Value, json};
 
@@ -211,10 +212,10 @@ impl<'i> Writer<'i> {
             let mut filters = filter::headers("RequestHeaderModifier", &arm.request_headers);
             let response = &arm.filters.response_headers;
             filters.extend(filter::headers("ResponseHeaderModifier", response));
-            let others = Filters {
+            let others = Filters::from(FilterSet {
                 response_headers: Default::default(),
-                ..arm.filters.clone()
-            };
+                ..FilterSet::clone(&arm.filters)
+            });
             if !others.is_empty() {
                 return Err(
                     "a share of the requests is changed otherwise than in headers".to_owned(),

@@ -15,7 +15,7 @@ use super::external::{self, External};
 use super::guards::{self, Sections};
 use super::target::TargetKind;
 use crate::fields::Fields;
-use crate::shared::{headers, retry_on, text};
+use crate::shared::{headers, limits, retry_on, text};
 
 /// Sections that are about the way of a request to a Service, not about the Service.
 pub(super) const OF_ROUTES: [&str; 8] = [
@@ -117,19 +117,19 @@ impl Backend {
     /// Over a policy that says nothing.
     pub(super) fn merged(self) -> BackendPolicy {
         let mut policy = BackendPolicy::default();
-        self.apply(&mut policy);
+        self.apply(&mut policy, &Limits::default());
         policy
     }
 
-    /// Puts it over what was.
-    pub(super) fn apply(self, policy: &mut BackendPolicy) {
+    /// Puts it over what was; limits that it does not say are as `usual`.
+    pub(super) fn apply(self, policy: &mut BackendPolicy, usual: &Limits) {
         if let Some((balancer, hash)) = self.balancer {
             (policy.balancer, policy.hash) = (balancer, hash);
         }
         policy.slow_start = self.slow_start.or_else(|| policy.slow_start.take());
         policy.outliers = self.outliers.or_else(|| policy.outliers.take());
         if let Some(connections) = self.connections {
-            policy.limits = connections.limits;
+            policy.limits = limits::or(&connections.limits, usual);
             policy.connect_timeout = connections.connect.or(policy.connect_timeout);
             policy.idle_timeout = connections.idle.or(policy.idle_timeout);
             policy.requests_per_connection =
