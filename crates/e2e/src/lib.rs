@@ -55,6 +55,8 @@ mod kubectl;
 #[cfg(test)]
 mod migrated;
 #[cfg(test)]
+mod migrated_tls;
+#[cfg(test)]
 mod observability;
 #[cfg(test)]
 mod pods;

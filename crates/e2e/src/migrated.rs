@@ -73,17 +73,31 @@ async fn asked(at: SocketAddr, path: &str) -> (u16, String) {
 }
 
 /// Where the Gateway that was written listens, once it does.
-async fn address(server: &Server) -> anyhow::Result<SocketAddr> {
+pub(crate) async fn address(server: &Server, port: u16) -> anyhow::Result<SocketAddr> {
     let wait = || async {
         let gateway = server.object(&["gateways", "gateway"]).await?;
         let status = &gateway["status"];
         let is_there = is(&status["conditions"], "Programmed", "True", "Programmed");
         let address = status["addresses"][0]["value"].as_str();
         let address = address.filter(|_| is_there);
-        Ok(address.map(|address| format!("{address}:{PORT}")))
+        Ok(address.map(|address| format!("{address}:{port}")))
     };
     let address = server.eventually("the Gateway is programmed", wait).await?;
     Ok(address.parse()?)
+}
+
+/// Applies what these files become.
+pub(crate) async fn migrate(server: &Server, text: &str) -> anyhow::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("istio.yaml");
+    tokio::fs::write(&file, text).await?;
+    let file = file.display().to_string();
+    let migrated = server.suimon(&["migrate", "-f", &file]).await?;
+    let told = String::from_utf8_lossy(&migrated.stderr).into_owned();
+    assert_eq!(migrated.status.code(), Some(0), "{told}");
+    let written = String::from_utf8_lossy(&migrated.stdout);
+    server.apply(&written).await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,18 +133,8 @@ async fn what_is_migrated_is_answered_as_it_was() -> anyhow::Result<()> {
         server.eventually(&what, wait).await?;
     }
 
-    let directory = tempfile::tempdir()?;
-    let file = directory.path().join("istio.yaml");
-    tokio::fs::write(&file, services + &istio()).await?;
-    let file = file.display().to_string();
-    let migrated = server.suimon(&["migrate", "-f", &file]).await?;
-    let told = String::from_utf8_lossy(&migrated.stderr).into_owned();
-    assert_eq!(migrated.status.code(), Some(0), "{told}");
-    server
-        .apply(&String::from_utf8_lossy(&migrated.stdout))
-        .await?;
-
-    let after = address(&server).await?;
+    migrate(&server, &(services + &istio())).await?;
+    let after = address(&server, PORT).await?;
     for (path, status) in paths {
         let expected = asked(before, path).await;
         assert_eq!(expected.0, status, "{path}: {}", expected.1);
