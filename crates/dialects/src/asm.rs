@@ -10,6 +10,7 @@ pub(crate) mod concurrency;
 mod kinds;
 mod labels;
 mod limiter;
+mod ramping;
 mod scheduling;
 mod target;
 
@@ -25,7 +26,8 @@ use crate::objects::{Objects, Reader};
 
 pub use kinds::KINDS;
 pub(crate) use kinds::{
-    ADAPTIVE_CONCURRENCY, CIRCUIT_BREAKER, LOCAL_RATE_LIMITER, QUOTA_SCHEDULING, RATE_LIMITING,
+    ADAPTIVE_CONCURRENCY, CIRCUIT_BREAKER, LOAD_RAMPING, LOCAL_RATE_LIMITER, QUOTA_SCHEDULING,
+    RATE_LIMITING,
 };
 
 use target::Target;
@@ -35,6 +37,7 @@ enum Limit {
     Rate(routing::model::RateLimit),
     Breaker(routing::model::Breaker),
     Quota(routing::model::Quota),
+    Ramp(routing::model::Ramp),
 }
 
 type Limits = Vec<(Target, Limit)>;
@@ -50,6 +53,7 @@ fn read(object: &Object, findings: &Findings) -> Limits {
         "ASMCircuitBreaker" => breaker::read(object, &spec),
         "QuotaSchedulingPolicy" => scheduling::quota(object, &spec),
         "RateLimitingPolicy" => scheduling::rate(object, &spec),
+        "LoadRampingPolicy" => ramping::read(object, &spec),
         _ => Vec::new(),
     }
 }
@@ -67,11 +71,12 @@ fn keys(object: &Object) -> Vec<Arc<str>> {
 /// none are compared for the hosts of a route.
 pub(crate) fn guards(reader: &Reader<'_>, hosts: &[String], ports: Option<&[u16]>) -> Guards {
     let mut guards = Guards::default();
-    let kinds: [&'static Kind; 4] = [
+    let kinds: [&'static Kind; 5] = [
         &LOCAL_RATE_LIMITER,
         &CIRCUIT_BREAKER,
         &RATE_LIMITING,
         &QUOTA_SCHEDULING,
+        &LOAD_RAMPING,
     ];
     for kind in kinds.into_iter().filter(|kind| reader.any_foreign(kind)) {
         let found = hosts
@@ -103,7 +108,10 @@ fn add(guards: &mut Guards, limit: Limit) {
         Limit::Quota(quota) if guards.quotas.iter().all(|known| known.id != quota.id) => {
             guards.quotas.push(Arc::new(quota));
         }
-        Limit::Rate(_) | Limit::Breaker(_) | Limit::Quota(_) => {}
+        Limit::Ramp(ramp) if guards.ramps.iter().all(|known| known.id != ramp.id) => {
+            guards.ramps.push(Arc::new(ramp));
+        }
+        Limit::Rate(_) | Limit::Breaker(_) | Limit::Quota(_) | Limit::Ramp(_) => {}
     }
 }
 
@@ -129,7 +137,6 @@ fn refused(object: &Object, objects: &Objects) -> Translation {
         "ConcurrencySchedulingPolicy" | "AverageLatencySchedulingPolicy" => {
             "use QuotaSchedulingPolicy, which shares a rate by priorities"
         }
-        "LoadRampingPolicy" => "use weights of a VirtualService, or a rollout of a Knative Service",
         "ASMSwimLane" | "ASMSwimLaneGroup" => {
             "use subsets of a DestinationRule and a VirtualService that matches the header"
         }

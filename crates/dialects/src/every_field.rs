@@ -108,6 +108,23 @@ const SILENT: &[(&str, &str)] = &[
     ("TCPMapping", ".cluster_tag"),
     ("TCPMapping", ".stats_name"),
     ("TCPMapping", ".v3StatsName"),
+    // Aperture's agents and their places; there is one of both.
+    (
+        "LoadRampingPolicy",
+        ".drivers.average_latency_drivers[].selectors[].agent_group",
+    ),
+    (
+        "LoadRampingPolicy",
+        ".drivers.average_latency_drivers[].selectors[].control_point",
+    ),
+    (
+        "LoadRampingPolicy",
+        ".load_ramp.sampler.selectors[].agent_group",
+    ),
+    (
+        "LoadRampingPolicy",
+        ".load_ramp.sampler.selectors[].control_point",
+    ),
     // How Aperture's agents share a bucket, of which there is one here.
     (
         "RateLimitingPolicy",

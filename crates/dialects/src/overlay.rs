@@ -25,7 +25,7 @@ use crate::objects::{Name, Objects, Reader};
 use crate::traffic_policy;
 
 /// Kinds whose objects say something about routes of other dialects.
-const KINDS: [&Kind; 10] = [
+const KINDS: [&Kind; 11] = [
     &istio::DESTINATION_RULE,
     &istio::AUTHORIZATION_POLICY,
     &istio::REQUEST_AUTHENTICATION,
@@ -35,6 +35,7 @@ const KINDS: [&Kind; 10] = [
     &asm::QUOTA_SCHEDULING,
     &asm::RATE_LIMITING,
     &asm::ADAPTIVE_CONCURRENCY,
+    &asm::LOAD_RAMPING,
     &traffic_policy::TRAFFIC_POLICY,
 ];
 
@@ -178,6 +179,11 @@ pub(crate) fn merge(into: &mut Guards, other: &Guards) {
             }
         }
         own.required |= tokens.required;
+    }
+    for ramp in &other.ramps {
+        if into.ramps.iter().all(|own| own.id != ramp.id) {
+            into.ramps.push(Arc::clone(ramp));
+        }
     }
     for limit in &other.rate_limits {
         if into.rate_limits.iter().all(|own| own.id != limit.id) {

@@ -12,6 +12,7 @@ mod edits;
 mod external;
 mod guards;
 mod load;
+mod ramp;
 mod read;
 pub(crate) mod schema;
 mod status;
@@ -64,7 +65,9 @@ fn said(object: &Object, kind: TargetKind, name: &Name) -> Said {
     let findings = Findings::default();
     let spec = Fields::new(object.spec(), "spec".to_owned(), &findings);
     let id = format!("suimon/{}/{}", object.name, target::key(kind, name));
-    read::read(&spec, &object.name.to_string(), &id)
+    let mut said = read::read(&spec, &object.name.to_string(), &id);
+    said.guards.made_as(&object.uid);
+    said
 }
 
 /// Puts on a route what the policies for it and for its Gateways say.

@@ -11,10 +11,12 @@ mod breaker;
 mod bucket;
 mod gradient;
 mod keyed;
+mod ramp;
 mod scheduler;
 
 pub use breaker::{Breaker, BreakerRule};
 pub use bucket::{Bucket, Rate};
 pub use gradient::{Gradient, GradientRule};
 pub use keyed::Keyed;
+pub use ramp::{DriverRule, Ramp, RampRule};
 pub use scheduler::{Ask, Offer, Scheduler, Shares};

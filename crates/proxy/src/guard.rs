@@ -12,6 +12,7 @@ pub(crate) mod external;
 mod gate;
 mod limit;
 mod quota;
+mod ramp;
 mod refusal;
 mod state;
 pub(crate) mod token;
@@ -90,6 +91,7 @@ impl Passage {
 #[derive(Debug, Default)]
 pub(crate) struct After {
     breakers: Vec<Arc<state::BreakerState>>,
+    ramps: Vec<ramp::Measured>,
     since: Option<Instant>,
     /// What the request has a place in until it ends.
     places: RefCell<Vec<concurrency::Place>>,
@@ -110,6 +112,10 @@ impl After {
         let Some(since) = self.since.filter(|_| status != 101) else {
             return;
         };
+        // An error is quick for reasons of its own.
+        for ramp in self.ramps.iter().filter(|_| status < 400) {
+            ramp.ended(worker.guards.now(), since.elapsed());
+        }
         for breaker in &self.breakers {
             if breaker.ended(worker.guards.now(), since.elapsed(), status >= 500) {
                 tracing::info!(breaker = %breaker.rule.id, "opened");
@@ -282,6 +288,7 @@ impl Asked<'_> {
                 unless_gone(downstream, asking).await??.apply(passage);
             }
         }
+        self.ramp(guards, downstream.view(), passage, states)?;
         self.limit(guards, downstream.view(), passage, states)?;
         self.break_off(states, passage)?;
         for (at, quota) in states.quotas.iter().enumerate() {
@@ -374,44 +381,6 @@ impl Asked<'_> {
             None => Refusal::new(Kind::Authorization, 403, "RBAC: access denied"),
         }
         .into())
-    }
-
-    fn limit(
-        &self,
-        guards: &CompiledGuards,
-        view: View<'_>,
-        passage: &Passage,
-        states: &States,
-    ) -> Result<(), Held> {
-        let seen = self.seen(view, passage);
-        let limits = guards.source.rate_limits.iter();
-        let conditions = guards.rate_limits.iter();
-        for ((limit, when), state) in limits.zip(conditions).zip(&states.limits) {
-            if !when.hold(&seen) {
-                continue;
-            }
-            let now = self.worker.guards.now();
-            let passes = if limit.per_connection {
-                self.client.limits.take(limit, &seen, now)
-            } else {
-                state.take(limit, &seen, now)
-            };
-            if !passes {
-                return Err(Refusal::with(Kind::RateLimit, &limit.respond).into());
-            }
-        }
-        Ok(())
-    }
-
-    fn break_off(&self, states: &States, passage: &mut Passage) -> Result<(), Held> {
-        let now = self.worker.guards.now();
-        for breaker in &states.breakers {
-            if breaker.refuses(now) {
-                return Err(Refusal::with(Kind::Breaker, &breaker.rule.respond).into());
-            }
-        }
-        passage.after.breakers.extend_from_slice(&states.breakers);
-        Ok(())
     }
 }
 

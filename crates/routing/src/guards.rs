@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::model::{AccessRule, Authorization, Guards, Predicate};
+use crate::model::{AccessRule, Authorization, Guards, Predicate, Ramp};
 use crate::predicate::Predicates;
 use crate::view::RequestView;
 
@@ -12,6 +12,7 @@ use crate::view::RequestView;
 #[derive(Debug)]
 pub struct CompiledGuards {
     pub source: Arc<Guards>,
+    pub ramps: Box<[CompiledRamp]>,
     /// Which requests each rate limit counts.
     pub rate_limits: Box<[Predicates]>,
     /// Which requests each workload of each quota has.
@@ -21,6 +22,14 @@ pub struct CompiledGuards {
     pub external: Box<[Predicates]>,
     /// What the enforcer keeps for this route, so that it looks nothing up per request.
     pub slot: Slot,
+}
+
+/// Which requests a [`Ramp`] is about.
+#[derive(Debug)]
+pub struct CompiledRamp {
+    pub when: Predicates,
+    /// Which of them each driver measures.
+    pub drivers: Box<[Option<Predicates>]>,
 }
 
 /// [`Authorization`], compiled.
@@ -53,6 +62,11 @@ impl CompiledGuards {
         });
         let external = source.external.iter().flat_map(|external| &external.when);
         Self {
+            ramps: source
+                .ramps
+                .iter()
+                .map(|it| CompiledRamp::new(it))
+                .collect(),
             rate_limits: limits.map(|limit| Predicates::new(&limit.when)).collect(),
             quotas: quotas.collect(),
             authorization: source
@@ -68,6 +82,17 @@ impl CompiledGuards {
 
 fn lists<'p>(lists: impl Iterator<Item = &'p Vec<Predicate>>) -> Box<[Predicates]> {
     lists.map(|list| Predicates::new(list)).collect()
+}
+
+impl CompiledRamp {
+    fn new(source: &Ramp) -> Self {
+        let drivers = source.drivers.iter();
+        let measured = drivers.map(|driver| driver.when.as_deref().map(Predicates::new));
+        Self {
+            when: Predicates::new(&source.when),
+            drivers: measured.collect(),
+        }
+    }
 }
 
 impl CompiledAuthorization {

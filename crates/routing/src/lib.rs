@@ -31,7 +31,7 @@ mod view;
 pub use compile::{Compiler, Finding, compile};
 pub use explain::{Considered, Explanation, Mismatch, Verdict};
 pub use filters::{CompiledFilters, CompiledInstead, CompiledPathEdit, CompiledRedirect};
-pub use guards::{CompiledAccessRule, CompiledAuthorization, CompiledGuards, Slot};
+pub use guards::{CompiledAccessRule, CompiledAuthorization, CompiledGuards, CompiledRamp, Slot};
 pub use model::{
     Backend, BackendId, Bind, BindId, Endpoint, EndpointState, Model, RevisionId, RouteId,
     Visibility,

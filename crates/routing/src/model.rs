@@ -18,6 +18,7 @@ mod filter;
 mod guard;
 mod policy;
 mod predicate;
+mod ramp;
 mod telemetry;
 
 pub use bind::{Bind, BindId, BindSocket, Gate, Stream, StreamId, Transport};
@@ -36,6 +37,7 @@ pub use policy::{
     SuccessRate,
 };
 pub use predicate::{Network, Predicate, Subject, Test, TextTest};
+pub use ramp::{Ramp, RampDriver, RampStep};
 pub use telemetry::{Collector, LogRule, LogShape, Tag, Telemetry, TraceRule};
 
 /// Everything the gateway serves, keyed so that one changed object replaces few records.

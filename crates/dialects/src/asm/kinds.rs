@@ -80,10 +80,10 @@ static AVERAGE_LATENCY: Kind = Kind {
     ..REFUSED
 };
 
-static LOAD_RAMPING: Kind = Kind {
+pub(crate) static LOAD_RAMPING: Kind = Kind {
     kind: "LoadRampingPolicy",
     plural: "loadrampingpolicies",
-    ..REFUSED
+    ..SERVED
 };
 
 static SWIM_LANE: Kind = Kind {

@@ -27,6 +27,11 @@ impl Target {
         }
     }
 
+    /// Whether requests for the other are meant as well.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.host == other.host && (self.port.is_none() || self.port == other.port)
+    }
+
     fn new(host: &str, namespace: &str, port: Option<u16>) -> Self {
         Self {
             host: istio::fqdn(host, namespace).into(),

@@ -336,7 +336,9 @@ fn buckets(guards: &Guards) -> BTreeSet<Arc<str>> {
     let breakers = guards.breakers.iter().map(|it| &it.id);
     let quotas = guards.quotas.iter().map(|it| &it.id);
     let concurrency = guards.concurrency.iter().map(|it| &it.id);
+    let ramps = guards.ramps.iter().map(|it| &it.id);
     let all = limits.chain(breakers).chain(quotas).chain(concurrency);
+    let all = all.chain(ramps);
     all.cloned().collect()
 }
 
@@ -352,6 +354,7 @@ pub(super) fn called(part: &str) -> &str {
         "guards.breakers" => "circuit breakers",
         "guards.quotas" => "quotas",
         "guards.concurrency" => "adaptive concurrency",
+        "guards.ramps" => "load ramps",
         "guards.max_body" => "the limit of the body",
         "guards.no_upgrade" => "the refusal of upgrades",
         "filters.cors" => "CORS",

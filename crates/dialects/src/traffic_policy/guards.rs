@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use routing::model::{
     Abort, AdaptiveConcurrency, Authorization, Breaker, Fault, Guards, KeySource, LimitKey, Quota,
-    RateLimit, Respond, Share, TokenPlace, TokenProvider, Tokens,
+    Ramp, RateLimit, Respond, Share, TokenPlace, TokenProvider, Tokens,
 };
 
-use super::load;
 use super::read::time;
+use super::{load, ramp};
 use crate::fields::Fields;
 use crate::istio::{authorization, values};
 use crate::shared::headers;
@@ -24,6 +24,7 @@ pub(super) struct Sections {
     authorization: Option<Arc<Authorization>>,
     quota: Option<Arc<Quota>>,
     concurrency: Option<Arc<AdaptiveConcurrency>>,
+    ramp: Option<Arc<Ramp>>,
     limits: Option<RequestLimits>,
 }
 
@@ -48,7 +49,16 @@ impl Sections {
             authorization: self.authorization.or(other.authorization),
             quota: self.quota.or(other.quota),
             concurrency: self.concurrency.or(other.concurrency),
+            ramp: self.ramp.or(other.ramp),
             limits: self.limits.or(other.limits),
+        }
+    }
+
+    /// Whose ramp it is: one that is made anew begins anew.
+    pub(super) fn made_as(&mut self, uid: &str) {
+        if let Some(ramp) = self.ramp.as_mut().filter(|_| !uid.is_empty()) {
+            let ramp = Arc::make_mut(ramp);
+            ramp.id = format!("{}/{uid}", ramp.id).into();
         }
     }
 
@@ -60,6 +70,7 @@ impl Sections {
             rate_limits: self.rate_limits.unwrap_or_default(),
             breakers: self.breaker.into_iter().collect(),
             quotas: self.quota.into_iter().collect(),
+            ramps: self.ramp.into_iter().collect(),
             concurrency: self.concurrency,
             max_body: self.limits.and_then(|limits| limits.max_body),
             no_upgrade: self.limits.is_some_and(|limits| limits.no_upgrade),
@@ -77,6 +88,7 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Sections {
     let limits: Vec<_> = limits.collect();
     let breaker = spec.object("circuitBreaker");
     let (quota, concurrency) = (spec.object("quota"), spec.object("adaptiveConcurrency"));
+    let ramp = spec.object("loadRamp");
     Sections {
         rate_limits: spec.has("rateLimits").then_some(limits),
         breaker: breaker.and_then(|it| self::breaker(&it, id)).map(Arc::new),
@@ -87,6 +99,7 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Sections {
             .map(|it| Arc::new(authorize(&it, policy))),
         quota: quota.and_then(|it| load::quota(&it, id)).map(Arc::new),
         concurrency: concurrency.map(|it| Arc::new(load::concurrency(&it, id))),
+        ramp: ramp.and_then(|it| ramp::read(&it, id)).map(Arc::new),
         limits: spec.object("requestLimits").map(|it| RequestLimits {
             max_body: it.number("maxBodyBytes"),
             no_upgrade: it.bool("refuseUpgrades").unwrap_or(false),
@@ -127,10 +140,8 @@ pub(super) fn answer(written: &Fields<'_>, status: u16, body: &str) -> Respond {
     respond
 }
 
-fn rate_limit(fields: &Fields<'_>, id: &str) -> Option<RateLimit> {
-    let requests = fields.number::<u64>("requests").filter(|count| *count > 0);
-    let interval = time(fields, "interval");
-    let burst = fields.number::<u64>("burst").filter(|count| *count > 0);
+/// `per`: parts of a request; `otherwise` says what follows where one cannot be read.
+pub(super) fn keys(fields: &Fields<'_>, otherwise: &str) -> Vec<LimitKey> {
     let mut keys = Vec::new();
     for key in fields.objects("per") {
         let flag = |name: &str| key.bool(name) == Some(true);
@@ -151,12 +162,22 @@ fn rate_limit(fields: &Fields<'_>, id: &str) -> Option<RateLimit> {
         match found {
             Some(found) => keys.push(found),
             None => {
-                let message = "write client: true, host: true, path: true, or the name of a header, \
-                               cookie or query parameter; all share one bucket without it";
+                let message = format!(
+                    "write client: true, host: true, path: true, or the name of a header, cookie or \
+                     query parameter; {otherwise}"
+                );
                 key.findings().refuse("KeyInvalid", key.path(), message);
             }
         }
     }
+    keys
+}
+
+fn rate_limit(fields: &Fields<'_>, id: &str) -> Option<RateLimit> {
+    let requests = fields.number::<u64>("requests").filter(|count| *count > 0);
+    let interval = time(fields, "interval");
+    let burst = fields.number::<u64>("burst").filter(|count| *count > 0);
+    let keys = keys(fields, "all share one bucket without it");
     let when = fields.object("match").map(|it| load::when(&it));
     let when = when.unwrap_or_default();
     let per_connection = fields.bool("perConnection").unwrap_or(false);

@@ -5,6 +5,7 @@
 //! the reader has too stand in both: the schema refuses at once, the reader judges what was stored
 //! before.
 
+mod ramp;
 mod route;
 mod service;
 
@@ -181,6 +182,7 @@ fn of_requests() -> Vec<Named> {
         ("authorization", authorization()),
         ("quota", quota()),
         ("adaptiveConcurrency", concurrency()),
+        ("loadRamp", ramp::ramp()),
         ("requestLimits", request_limits()),
     ]
 }
@@ -205,15 +207,19 @@ fn meant() -> Vec<Named> {
     ]
 }
 
-fn rate_limit() -> Value {
-    let key = vec![
+/// A part of a request.
+fn key() -> Vec<Named> {
+    vec![
         ("client", flag("By the client's address.")),
         ("host", flag("By the host.")),
         ("path", flag("By the path.")),
         ("header", text("By this header.")),
         ("cookie", text("By this cookie.")),
         ("query", text("By this query parameter.")),
-    ];
+    ]
+}
+
+fn rate_limit() -> Value {
     object(
         "",
         vec![
@@ -225,7 +231,7 @@ fn rate_limit() -> Value {
             ),
             (
                 "per",
-                list("A bucket for each value of these.", object("", key)),
+                list("A bucket for each value of these.", object("", key())),
             ),
             (
                 "match",

@@ -6,6 +6,7 @@
 mod access;
 mod endpoint;
 mod guard;
+mod ramp;
 mod route;
 
 use std::sync::Arc;

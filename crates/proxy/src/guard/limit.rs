@@ -10,10 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use policy::{Bucket, Keyed, Rate};
-use routing::RequestView;
 use routing::model::{LimitKey, RateLimit};
 use routing::predicate;
+use routing::{CompiledGuards, RequestView};
 
+use super::state::States;
+use super::{Asked, Held, Kind, Passage, Refusal};
+use crate::message::View;
 use crate::seen::Seen;
 
 /// Buckets of one limit; further keys push out those that were not used for longest.
@@ -67,17 +70,21 @@ impl LimitState {
         }
         let [high, low] = self.hashers.each_ref().map(|hasher| {
             let mut hasher = hasher.build_hasher();
-            keys.iter().for_each(|key| write(&mut hasher, key, seen));
+            for key in keys {
+                write(&mut hasher, key, seen);
+            }
             u128::from(hasher.finish())
         });
         high << 64 | low
     }
 }
 
-fn write(hasher: &mut impl Hasher, key: &LimitKey, seen: &Seen<'_>) {
+/// Writes a part of a request. `false` if it does not have it.
+pub(super) fn write(hasher: &mut impl Hasher, key: &LimitKey, seen: &Seen<'_>) -> bool {
     let mut part = |value: Option<&[u8]>| {
         hasher.write_usize(value.map_or(usize::MAX, <[u8]>::len));
         hasher.write(value.unwrap_or_default());
+        value.is_some()
     };
     match key {
         LimitKey::Header(name) => part(predicate::joined(seen, name).as_deref()),
@@ -90,6 +97,36 @@ fn write(hasher: &mut impl Hasher, key: &LimitKey, seen: &Seen<'_>) {
         LimitKey::Path => part(Some(seen.path().as_bytes())),
         LimitKey::Cookie(name) => part(predicate::cookie(seen, name).as_deref()),
         LimitKey::Query(name) => part(predicate::query_value(seen, name).as_deref()),
+    }
+}
+
+impl Asked<'_> {
+    /// Takes the tokens of a request.
+    pub(super) fn limit(
+        &self,
+        guards: &CompiledGuards,
+        view: View<'_>,
+        passage: &Passage,
+        states: &States,
+    ) -> Result<(), Held> {
+        let seen = self.seen(view, passage);
+        let limits = guards.source.rate_limits.iter();
+        let conditions = guards.rate_limits.iter();
+        for ((limit, when), state) in limits.zip(conditions).zip(&states.limits) {
+            if !when.hold(&seen) {
+                continue;
+            }
+            let now = self.worker.guards.now();
+            let passes = if limit.per_connection {
+                self.client.limits.take(limit, &seen, now)
+            } else {
+                state.take(limit, &seen, now)
+            };
+            if !passes {
+                return Err(Refusal::with(Kind::RateLimit, &limit.respond).into());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) enum Kind {
     Authorization,
     Credential,
     External,
+    Ramp,
     RateLimit,
     Breaker,
     Quota,
@@ -25,13 +26,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const COUNT: usize = 11;
+    pub(crate) const COUNT: usize = 12;
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Fault,
         Self::Token,
         Self::Authorization,
         Self::Credential,
         Self::External,
+        Self::Ramp,
         Self::RateLimit,
         Self::Breaker,
         Self::Quota,
@@ -48,6 +50,7 @@ impl Kind {
             Self::Authorization => "authorization",
             Self::Credential => "credential",
             Self::External => "external-authorization",
+            Self::Ramp => "load-ramp",
             Self::RateLimit => "rate-limit",
             Self::Breaker => "breaker",
             Self::Quota => "quota",

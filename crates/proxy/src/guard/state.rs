@@ -16,7 +16,9 @@ use tokio::time::Instant;
 use super::concurrency::ConcurrencyState;
 use super::limit::LimitState;
 use super::quota::QuotaState;
+use super::ramp::{RampInForce, RampState};
 use super::token::source::KeyState;
+use super::{Asked, Held, Kind, Passage, Refusal};
 
 /// What is kept for identities that nobody names now, per kind; beyond it the idle ones go.
 const SWEEP_ABOVE: usize = 256;
@@ -36,6 +38,7 @@ struct Maps {
     limits: Map<Arc<str>, LimitState>,
     breakers: Map<Arc<str>, Circuit>,
     quotas: Map<Arc<str>, QuotaState>,
+    ramps: Map<Arc<str>, RampState>,
     concurrency: Map<Arc<str>, ConcurrencyState>,
     keys: Map<KeySource, KeyState>,
 }
@@ -63,6 +66,7 @@ pub(super) struct States {
     pub(super) limits: Vec<Arc<LimitState>>,
     pub(super) breakers: Vec<Arc<BreakerState>>,
     pub(super) quotas: Vec<Arc<QuotaState>>,
+    pub(super) ramps: Vec<Arc<RampInForce>>,
     pub(super) concurrency: Option<Arc<ConcurrencyState>>,
     pub(super) keys: Vec<Arc<KeyState>>,
 }
@@ -139,6 +143,12 @@ impl Registry {
             maps.quotas.get(&quota.id, || QuotaState::new(quota), idle)
         });
         let quotas = quotas.collect();
+        let ramps = guards.ramps.iter().map(|ramp| {
+            let idle = |state: &RampState| state.is_idle(now);
+            let state = maps.ramps.get(&ramp.id, || RampState::new(now), idle);
+            Arc::new(RampInForce::new(ramp, state))
+        });
+        let ramps = ramps.collect();
         let concurrency = guards.concurrency.as_ref().map(|limit| {
             let idle = |state: &ConcurrencyState| state.is_idle(now);
             let make = || ConcurrencyState::new(limit, now);
@@ -155,6 +165,7 @@ impl Registry {
             limits,
             breakers,
             quotas,
+            ramps,
             concurrency,
         }
     }
@@ -164,8 +175,13 @@ impl Registry {
     pub(crate) fn len(&self) -> usize {
         let maps = self.maps.lock().unwrap_or_else(PoisonError::into_inner);
         let (limits, breakers) = (maps.limits.entries.len(), maps.breakers.entries.len());
-        let concurrency = maps.concurrency.entries.len();
-        limits + breakers + concurrency + maps.quotas.entries.len() + maps.keys.entries.len()
+        let (concurrency, ramps) = (maps.concurrency.entries.len(), maps.ramps.entries.len());
+        limits
+            + breakers
+            + concurrency
+            + ramps
+            + maps.quotas.entries.len()
+            + maps.keys.entries.len()
     }
 }
 
@@ -197,6 +213,20 @@ impl BreakerState {
     pub(super) fn ended(&self, now: Duration, took: Duration, is_error: bool) -> bool {
         let rule = rule(&self.rule);
         self.circuit.lock().ended(&rule, now, took, is_error)
+    }
+}
+
+impl Asked<'_> {
+    /// Asks the breakers, which want to know of the end too.
+    pub(super) fn break_off(&self, states: &States, passage: &mut Passage) -> Result<(), Held> {
+        let now = self.worker.guards.now();
+        for breaker in &states.breakers {
+            if breaker.refuses(now) {
+                return Err(Refusal::with(Kind::Breaker, &breaker.rule.respond).into());
+            }
+        }
+        passage.after.breakers.extend_from_slice(&states.breakers);
+        Ok(())
     }
 }
 

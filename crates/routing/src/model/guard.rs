@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{BackendId, Predicate, Respond, Share};
+use super::{BackendId, Predicate, Ramp, Respond, Share};
 
 /// Everything that may hold a request back. Order: faults, CORS (in [`Filters`](super::Filters)),
-/// networks, tokens, authorization, credentials, external authorization, rate limits, breakers,
-/// quotas, adaptive concurrency.
+/// networks, tokens, authorization, credentials, external authorization, ramps, rate limits,
+/// breakers, quotas, adaptive concurrency.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Guards {
     pub fault: Option<Arc<Fault>>,
@@ -21,6 +21,8 @@ pub struct Guards {
     /// Basic or key authentication.
     pub credentials: Option<Arc<Credentials>>,
     pub external: Option<Arc<ExternalAuthorization>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ramps: Vec<Arc<Ramp>>,
     pub rate_limits: Vec<Arc<RateLimit>>,
     pub breakers: Vec<Arc<Breaker>>,
     pub quotas: Vec<Arc<Quota>>,

@@ -8,7 +8,7 @@ use routing::model::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Section, Writer, answer, sorted, time};
+use super::{Section, Writer, answer, ramp, sorted, time};
 
 pub(super) fn write(writer: &mut Writer, guards: &Guards) {
     if let Some(fault) = &guards.fault {
@@ -40,6 +40,7 @@ pub(super) fn write(writer: &mut Writer, guards: &Guards) {
             |said| Some(plain_concurrency(said.guards.all().concurrency.as_deref()?)),
         );
     }
+    ramp::write(writer, guards);
     request_limits(writer, guards);
 }
 
@@ -127,15 +128,7 @@ fn limit(limit: &RateLimit) -> Section {
     if limit.capacity != limit.fill {
         section["burst"] = limit.capacity.into();
     }
-    let keys = limit.keys.iter().map(|key| match key {
-        LimitKey::Client => json!({"client": true}),
-        LimitKey::Host => json!({"host": true}),
-        LimitKey::Path => json!({"path": true}),
-        LimitKey::Header(name) => json!({"header": name}),
-        LimitKey::Cookie(name) => json!({"cookie": name}),
-        LimitKey::Query(name) => json!({"query": name}),
-    });
-    let keys: Vec<_> = keys.collect();
+    let keys = per(&limit.keys);
     if !keys.is_empty() {
         section["per"] = keys.into();
     }
@@ -148,8 +141,21 @@ fn limit(limit: &RateLimit) -> Section {
     Ok(section)
 }
 
+/// Parts of requests, as `per` names them.
+pub(super) fn per(keys: &[LimitKey]) -> Vec<Value> {
+    let keys = keys.iter().map(|key| match key {
+        LimitKey::Client => json!({"client": true}),
+        LimitKey::Host => json!({"host": true}),
+        LimitKey::Path => json!({"path": true}),
+        LimitKey::Header(name) => json!({"header": name}),
+        LimitKey::Cookie(name) => json!({"cookie": name}),
+        LimitKey::Query(name) => json!({"query": name}),
+    });
+    keys.collect()
+}
+
 /// Headers and the beginning of a path, which is all that can be said of the requests meant.
-fn meant(when: &[Predicate]) -> Result<Map<String, Value>, String> {
+pub(super) fn meant(when: &[Predicate]) -> Result<Map<String, Value>, String> {
     let mut out = Map::new();
     let (mut headers, mut not_headers) = (Map::new(), Map::new());
     for one in when {
@@ -180,7 +186,7 @@ fn meant(when: &[Predicate]) -> Result<Map<String, Value>, String> {
     Ok(out)
 }
 
-fn by_text(when: &[Predicate]) -> Vec<Predicate> {
+pub(super) fn by_text(when: &[Predicate]) -> Vec<Predicate> {
     let mut when = when.to_vec();
     when.sort_by_key(|one| format!("{one:?}"));
     when
@@ -306,6 +312,8 @@ pub(super) fn plain(guards: &Guards) -> Guards {
     guards.breakers = breakers.map(Arc::new).collect();
     let quotas = guards.quotas.iter().map(|it| plain_quota(it));
     guards.quotas = quotas.map(Arc::new).collect();
+    let ramps = guards.ramps.iter().map(|it| ramp::plain(it));
+    guards.ramps = ramps.map(Arc::new).collect();
     if let Some(fault) = &mut guards.fault {
         *fault = Arc::new(plain_fault(fault));
     }

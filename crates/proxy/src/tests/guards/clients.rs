@@ -1,7 +1,8 @@
 //! Guards that count what is in flight, and who a client behind proxies is.
 
 use routing::model::{
-    AdaptiveConcurrency, ClientPlace, ClientSource, Network, Template, TrustedProxies,
+    AdaptiveConcurrency, ClientPlace, ClientSource, Network, Ramp, RampStep, Template,
+    TrustedProxies,
 };
 
 use super::*;
@@ -56,6 +57,56 @@ async fn what_is_over_the_limit_in_flight_is_refused_until_there_is_a_place_agai
     for _ in 0..5 {
         assert_eq!(ask(gateway.address, GET).await.status(), 200);
     }
+}
+
+fn ramp(percent: f64, keys: Vec<LimitKey>) -> Guards {
+    let ramp = Ramp {
+        id: "ramp".into(),
+        when: Vec::new(),
+        keys,
+        steps: vec![RampStep {
+            duration: Duration::ZERO,
+            accept_percent: percent,
+        }],
+        is_started: true,
+        is_reset: false,
+        drivers: Vec::new(),
+        respond: respond(503, "not yet"),
+    };
+    Guards {
+        ramps: vec![Arc::new(ramp)],
+        ..Guards::default()
+    }
+}
+
+#[tokio::test]
+async fn a_ramp_accepts_its_share_and_a_user_alike_every_time() {
+    let server = RawServer::echoing().await;
+    for (percent, expected) in [(0.0, 503), (100.0, 200)] {
+        let gateway = guarded(&server, ramp(percent, Vec::new())).await;
+        for _ in 0..20 {
+            assert_eq!(ask(gateway.address, GET).await.status(), expected);
+        }
+    }
+    let keys = vec![LimitKey::Header("x-user".into())];
+    let gateway = guarded(&server, ramp(50.0, keys)).await;
+    let mut accepted = 0;
+    for user in 0..60 {
+        let request = get("/", &format!("X-User: {user}\r\n"));
+        let first = ask(gateway.address, request.clone()).await;
+        accepted += u32::from(first.status() == 200);
+        for _ in 0..3 {
+            let again = ask(gateway.address, request.clone()).await;
+            assert_eq!(again.status(), first.status(), "{user}");
+        }
+    }
+    // Hashes of so many users are on both sides, the same ones in every run.
+    assert!((10..50).contains(&accepted), "{accepted}");
+    let gateway = guarded(&server, ramp(0.0, Vec::new())).await;
+    let answer = ask(gateway.address, GET).await;
+    assert_eq!(answer.text(), "not yet");
+    let metrics = gateway.gateway.metrics().render();
+    assert!(metrics.contains("load-ramp"), "{metrics}");
 }
 
 #[tokio::test]
