@@ -7,6 +7,7 @@
 
 mod commit;
 mod disk;
+mod history;
 mod image;
 mod journal;
 mod load;
@@ -25,8 +26,9 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use disk::{Disk, Image};
+pub use history::{Event, Scope, Subscription};
 use memory::Memory;
-pub use memory::{Event, Page, Scope, Subscription};
+pub use memory::Page;
 pub use object::Object;
 use press::{Packer, Press};
 
@@ -322,12 +324,22 @@ impl Store {
         self.crowd.notified().await;
     }
 
-    /// Compresses the oldest of what was written lately. Memory after a burst depends on its height.
-    /// Writes that come meanwhile make it due again.
+    /// Drops the parsed form of what is not the newest any more, and compresses the oldest beyond
+    /// a bound. Memory after a burst depends on its height. Writes that come meanwhile make it due
+    /// again.
     pub fn relieve(&self) {
-        let oldest = self.write_lock().relieve();
+        let crowd = self.write_lock().crowd().into_iter();
+        let plain = crowd.filter_map(|fresh| {
+            let size = fresh.object.upgrade()?.unparse()?;
+            Some((fresh, size))
+        });
+        let plain = plain.collect();
+        let over = self.write_lock().keep_plain(plain);
+        if over.is_empty() {
+            return;
+        }
         let mut packer = Packer::new();
-        for fresh in oldest {
+        for fresh in over {
             if let Some(object) = fresh.object.upgrade() {
                 object.press(&fresh.resource, &mut packer);
             }

@@ -5,37 +5,46 @@
 //! and one that protects would let in whom it keeps out. What only limits has a note and its rule
 //! stays. What is written is read again by the policies' own reader before it counts as said.
 
-mod connection;
+mod door;
 mod filter;
+mod gateway;
 mod hoist;
 pub(crate) mod matching;
 mod order;
+mod route;
 mod rule;
+mod scheme;
+mod secure;
 mod service;
+mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use routing::BindId;
-use routing::model::tls::TlsHost;
-use routing::model::{BackendId, HostPattern, Origin, Protocol, Route, RouteId, Visibility};
+use routing::model::tls::{TlsHost, TlsId};
+use routing::model::{
+    BackendId, Bind, HostPattern, Origin, Protocol, Route, RouteId, Stream, StreamId, Visibility,
+};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::backend::BackendRef;
 use crate::foreign::BackendSpec;
 use crate::gateway_api::covers;
 use crate::objects::Name;
 
-use connection::Section;
+use door::{Kind, Listeners};
 use order::Placed;
-use rule::Rule;
+use route::Routes;
 
 const VERSION: &str = "gateway.networking.k8s.io/v1";
 const POLICY_VERSION: &str = "gateway.suimon.dev/v1alpha1";
 /// Rules of one HTTPRoute (schema).
 const MOST_RULES: usize = 16;
+/// Letters of a name (RFC 1123, §2.1).
+const LONGEST_NAME: usize = 253;
 
 /// What a file becomes.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +55,8 @@ pub struct Migration {
     pub notes: Vec<Note>,
     /// Where rules are now.
     pub rules: BTreeMap<RouteId, NewRule>,
+    /// Where requests by plain HTTP of such rules are redirected that are for HTTPS.
+    pub redirects: BTreeMap<RouteId, NewRule>,
 }
 
 /// A rule of an HTTPRoute.
@@ -85,11 +96,13 @@ pub struct Input {
     pub backends: BTreeMap<BackendId, (BackendRef, Option<Arc<BackendSpec>>)>,
     /// What their ports say that their pods speak; those that want TLS are not there.
     pub protocols: BTreeMap<BackendId, Protocol>,
-    /// Routes of a host that has a certificate.
-    pub certificates: Vec<(Origin, HostPattern)>,
-    pub tls: Vec<Arc<TlsHost>>,
-    /// Sockets that objects ask for and no route is at: whatever they do, it is not HTTP.
-    pub unrouted: Vec<(Origin, SocketAddr)>,
+    /// What happens to TLS, and to what is passed on as it is.
+    pub tls: BTreeMap<TlsId, Arc<TlsHost>>,
+    pub streams: BTreeMap<StreamId, Arc<Stream>>,
+    /// The sockets of all of these.
+    pub binds: BTreeMap<BindId, Arc<Bind>>,
+    /// Those that objects ask for and that nothing is at.
+    pub unrouted: Vec<(Origin, BindId)>,
 }
 
 /// Writes objects for these routes.
@@ -99,65 +112,94 @@ pub fn migrate(input: &Input, class: &str) -> Migration {
         is_ours: class == api::gateway::CLASS,
         notes: BTreeSet::new(),
         grants: BTreeSet::new(),
-        sections: BTreeSet::new(),
+        listeners: Listeners::default(),
         uses: BTreeMap::new(),
         buckets: BTreeMap::new(),
     };
+    writer.plan_tls();
+    let groups = writer.groups();
+    for door in groups.keys().flat_map(|place| &place.doors) {
+        if door.spoken == door::Spoken::Http {
+            writer.listeners.add((*door, HostPattern::Any), Kind::Http);
+        }
+    }
+    let passed = writer.passed();
+    writer.listeners.settle();
     let mut written = Routes::default();
-    for (number, (place, members)) in writer.groups().into_iter().enumerate() {
+    for (number, (place, members)) in groups.into_iter().enumerate() {
         writer.routes(number, &place, members, &mut written);
     }
+    let passed = writer.write_passed(passed);
     writer.compare_order(&written.placed);
     writer.compare_hosts(&written.placed);
-    writer.tell_about_connections();
     writer.tell_about_buckets();
     let of_services = writer.service_policies();
     let mut objects = Vec::new();
     // Another's class is that other's to define.
     if writer.is_ours {
-        objects.push(connection::gateway_class(class));
+        objects.push(gateway::gateway_class(class));
     }
     objects.extend(writer.gateways(class));
-    objects.extend(writer.grants.iter().map(connection::grant));
+    objects.extend(gateway::grants(&writer.grants));
     // Policies first, so that no route is served without what protects it.
     objects.extend(written.policies);
     objects.extend(of_services);
     objects.extend(written.routes);
+    objects.extend(passed);
+    let rules = |role: Role| {
+        let placed = written.placed.iter().filter(move |it| it.role == role);
+        let rules = placed.map(|placed| {
+            let (namespace, name, number) = &placed.at;
+            let (route, number) = (Name::new(namespace, name), *number);
+            (placed.id.clone(), NewRule { route, number })
+        });
+        rules.collect()
+    };
     Migration {
         objects,
+        rules: rules(Role::Kept),
+        redirects: rules(Role::Redirect),
         notes: writer.notes.into_iter().collect(),
-        rules: written
-            .placed
-            .into_iter()
-            .filter(|placed| placed.is_kept)
-            .map(|placed| {
-                let (namespace, name, number) = placed.at;
-                let route = Name::new(&namespace, &name);
-                (placed.id.clone(), NewRule { route, number })
-            })
-            .collect(),
     }
 }
 
-/// What one HTTPRoute is for: an object, one set of its hosts, one socket, one policy.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    namespace: Arc<str>,
-    kind: Arc<str>,
-    name: Arc<str>,
-    hosts: Vec<HostPattern>,
-    bind: Option<BindId>,
-    visibility: Visibility,
-    /// The policy's text: rules that share it share its buckets.
-    policy: String,
+/// The text, if need be cut and told apart by what it was.
+fn limited(text: &str) -> String {
+    if text.len() <= LONGEST_NAME {
+        return text.to_owned();
+    }
+    let digest = hex::encode(Sha256::digest(text));
+    let digest = &digest[..8];
+    let mut end = LONGEST_NAME - digest.len() - 1;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let begin = text[..end].trim_end_matches(['.', '-']);
+    format!("{begin}-{digest}")
 }
 
-/// What was written, in its order.
-#[derive(Default)]
-struct Routes<'i> {
-    routes: Vec<Value>,
-    policies: Vec<Value>,
-    placed: Vec<Placed<'i>>,
+/// A route's name: that of the object that it was made of, and a number of its own.
+fn route_name(of: &str, suffix: &str) -> String {
+    limited(&format!("{of}{suffix}").to_lowercase())
+}
+
+/// Leave for objects of a namespace to name one of another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Grant {
+    from: Arc<str>,
+    from_kind: &'static str,
+    to_kind: &'static str,
+    to: Name,
+}
+
+/// What a written rule is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Kept,
+    /// In place of one that is left out, it keeps requests from other rules.
+    Blocked,
+    /// It sends plain HTTP to where the rule is.
+    Redirect,
 }
 
 /// Rules that count in one bucket: the HTTPRoute, the rule, and where it came from.
@@ -168,9 +210,8 @@ struct Writer<'i> {
     /// The Gateway is of our class, so that there are policies and visibilities.
     is_ours: bool,
     notes: BTreeSet<Note>,
-    /// From the namespace of routes to a Service.
-    grants: BTreeSet<(Arc<str>, Name)>,
-    sections: BTreeSet<Section>,
+    grants: BTreeSet<Grant>,
+    listeners: Listeners,
     /// How Services are used, by whom.
     uses: BTreeMap<Name, BTreeMap<BackendId, BTreeSet<Origin>>>,
     /// Who counts in which bucket: rules, by the HTTPRoute.
@@ -185,59 +226,6 @@ impl<'i> Writer<'i> {
             part,
             message: message.to_owned(),
         });
-    }
-
-    /// The rules that can be written, by their place and in their order.
-    fn groups(&mut self) -> BTreeMap<Place, Vec<Rule<'i>>> {
-        let mut groups: BTreeMap<Place, Vec<Rule<'i>>> = BTreeMap::new();
-        let input = self.input;
-        let (mut notes, mut grants) = (BTreeSet::new(), BTreeSet::new());
-        for (id, route) in &input.routes {
-            let origin = &route.origin;
-            let rule = self.rule(id, route);
-            // Of a rule that is left out, nothing else is true.
-            let (said, granted) = (
-                std::mem::take(&mut self.notes),
-                std::mem::take(&mut self.grants),
-            );
-            let rule = match rule {
-                Ok(rule) => {
-                    notes.extend(said);
-                    grants.extend(granted);
-                    rule
-                }
-                Err(why) => {
-                    let blocked = self.blocked(id, route);
-                    let then = match blocked {
-                        Some(_) => "; what it is for is answered 500",
-                        None => "",
-                    };
-                    notes.insert(Note {
-                        origin: origin.clone(),
-                        verdict: Verdict::LeftOut,
-                        part: "rule",
-                        message: format!("{why}{then}"),
-                    });
-                    let Some(blocked) = blocked else { continue };
-                    blocked
-                }
-            };
-            let mut hosts = route.hosts.clone();
-            hosts.sort();
-            hosts.dedup();
-            let place = Place {
-                namespace: Arc::clone(&origin.namespace),
-                kind: Arc::clone(&origin.kind),
-                name: Arc::clone(&origin.name),
-                hosts,
-                bind: route.bind.clone(),
-                visibility: route.visibility,
-                policy: rule.identity(),
-            };
-            groups.entry(place).or_default().push(rule);
-        }
-        (self.notes, self.grants) = (notes, grants);
-        groups
     }
 
     /// Tells where the written order and Gateway API's own differ: between rules of one host.
@@ -280,97 +268,6 @@ impl<'i> Writer<'i> {
                 self.note(&one.route.origin, Verdict::Changed, "hosts", &text);
             }
         }
-    }
-
-    fn routes(
-        &mut self,
-        number: usize,
-        place: &Place,
-        mut members: Vec<Rule<'i>>,
-        out: &mut Routes<'i>,
-    ) {
-        members.sort_by(|a, b| (&a.route.sort_key, a.id).cmp(&(&b.route.sort_key, b.id)));
-        let Some(first) = members.first() else {
-            return;
-        };
-        let hostnames = self.hostnames(&first.route.origin, &place.hosts);
-        let section = Section::of(place.bind.as_ref(), place.visibility);
-        self.sections.insert(section.clone());
-        for (at, rules) in members.chunks(MOST_RULES).enumerate() {
-            let name = format!("{}-{number:03}-{at:02}", place.name).to_lowercase();
-            let mut spec = Map::new();
-            spec.insert("parentRefs".to_owned(), json!([section.reference()]));
-            if !hostnames.is_empty() {
-                spec.insert("hostnames".to_owned(), json!(hostnames));
-            }
-            let values: Vec<_> = rules.iter().map(|rule| &rule.value).collect();
-            spec.insert("rules".to_owned(), json!(values));
-            let metadata = json!({"name": name, "namespace": place.namespace});
-            out.routes.push(json!({
-                "apiVersion": VERSION, "kind": "HTTPRoute", "metadata": metadata, "spec": spec,
-            }));
-            let policy = rules.first().map(|rule| rule.policy.clone());
-            if let Some(mut spec) = policy.filter(|spec| !spec.is_empty()) {
-                let target =
-                    json!({"group": api::gateway::GROUP, "kind": "HTTPRoute", "name": name});
-                spec.insert("targetRefs".to_owned(), json!([target]));
-                out.policies.push(json!({
-                    "apiVersion": POLICY_VERSION, "kind": "TrafficPolicy",
-                    "metadata": metadata, "spec": spec,
-                }));
-            }
-            for (number, rule) in rules.iter().enumerate() {
-                self.settle(rule, (&place.namespace, &name, number), out);
-            }
-        }
-    }
-
-    /// Says where a rule is now.
-    fn settle(
-        &mut self,
-        rule: &Rule<'i>,
-        (namespace, name, number): (&Arc<str>, &str, usize),
-        out: &mut Routes<'i>,
-    ) {
-        let origin = &rule.route.origin;
-        out.placed.push(Placed {
-            id: rule.id,
-            route: rule.route,
-            matches: rule.matches.clone(),
-            at: (Arc::clone(namespace), name.to_owned(), number),
-            is_kept: rule.is_kept,
-        });
-        if !rule.is_kept {
-            return;
-        }
-        let sections: Vec<_> = rule.policy.keys().map(String::as_str).collect();
-        let mut text = format!("rule {number} of HTTPRoute {namespace}/{name}");
-        if !sections.is_empty() {
-            let sections = sections.join(", ");
-            text.push_str(&format!(
-                ", with TrafficPolicy {namespace}/{name} ({sections})"
-            ));
-        }
-        self.note(origin, Verdict::Kept, "rule", &text);
-        for bucket in &rule.buckets {
-            let users = self.buckets.entry(Arc::clone(bucket)).or_default();
-            users.insert((Arc::clone(namespace), name.to_owned()), origin.clone());
-        }
-        for backend in &rule.backends {
-            self.use_backend(backend, origin);
-        }
-    }
-
-    fn hostnames(&mut self, origin: &Origin, hosts: &[HostPattern]) -> Vec<String> {
-        if hosts.is_empty() || hosts.contains(&HostPattern::Any) {
-            return Vec::new();
-        }
-        if let Some(label) = hosts.iter().find(|it| matches!(it, HostPattern::Label(_))) {
-            let text =
-                format!("{label} stands for one label here and for any number of them there");
-            self.note(origin, Verdict::Changed, "hosts", &text);
-        }
-        hosts.iter().map(ToString::to_string).collect()
     }
 
     /// A policy has buckets for each of its targets.

@@ -193,7 +193,7 @@ fn answer(case: &Case, made: &Made, route: &Route, probe: &Probe) -> Value {
 }
 
 fn to(arm: &Arm) -> String {
-    match &arm.instead {
+    match arm.instead.as_deref() {
         Some(Instead::Respond(respond)) => format!("answered {}", respond.status),
         Some(Instead::Redirect(redirect)) => format!("redirected {}", redirect.status),
         None => service(&arm.backend.0),

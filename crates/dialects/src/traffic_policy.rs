@@ -139,8 +139,8 @@ pub(crate) fn guards_of_service(reader: &Reader<'_>, service: &Name) -> Option<G
 }
 
 /// Puts on a backend of a Service how a policy wants its endpoints to be used, over what is known
-/// of them so far; returns the policy's name if it says anything. of what the policy does
-/// not say in a section, the rest is as `usual`.
+/// of them so far; returns the policy's name if it says anything. What a section
+/// of the policy leaves open is as `usual`.
 pub(crate) fn apply_to_backend(
     reader: &Reader<'_>,
     service: &Name,

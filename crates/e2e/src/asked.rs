@@ -32,7 +32,7 @@ async fn gate() -> RawServer {
     .await
 }
 
-fn post(host: &str, body: &str, more: &str) -> String {
+pub(crate) fn post(host: &str, body: &str, more: &str) -> String {
     let length = body.len();
     format!(
         "POST /p HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n{more}\
@@ -41,7 +41,7 @@ fn post(host: &str, body: &str, more: &str) -> String {
 }
 
 /// Waits until a request is answered with this status, and gives the body of the answer.
-async fn answered(
+pub(crate) async fn answered(
     server: &Server,
     at: SocketAddr,
     request: &str,
@@ -56,7 +56,7 @@ async fn answered(
     server.eventually(&what, wait).await
 }
 
-fn mesh(text: &str) -> Value {
+pub(crate) fn mesh(text: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "istio", "namespace": "istio-system"},
@@ -64,7 +64,7 @@ fn mesh(text: &str) -> Value {
     })
 }
 
-fn virtual_service() -> [Value; 2] {
+pub(crate) fn virtual_service() -> [Value; 2] {
     [
         json!({
             "apiVersion": "networking.istio.io/v1", "kind": "Gateway",

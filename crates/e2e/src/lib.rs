@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod asked;
 #[cfg(test)]
+mod asked_grpc;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod calls;
@@ -54,6 +56,10 @@ mod ingress;
 mod kubectl;
 #[cfg(test)]
 mod load_ramp;
+#[cfg(test)]
+mod migrated;
+#[cfg(test)]
+mod migrated_tls;
 #[cfg(test)]
 mod observability;
 #[cfg(test)]

@@ -338,7 +338,7 @@ pub(crate) fn plan_route<D: Downstream>(
         }
     };
     telemetry::steer(worker, client, scratch, view, arm.filters());
-    match &arm.instead {
+    match arm.instead.as_deref() {
         None => {}
         Some(CompiledInstead::Respond(respond)) => {
             return Ok(Plan::Reply(reply::of_route(respond)));

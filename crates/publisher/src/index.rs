@@ -4,24 +4,19 @@
 //! what changed, however many objects there are. A new generation of an Ingress replaces the live
 //! one in a single step, and only once everything that it names is there.
 
+mod backends;
 mod classes;
 mod foreign;
 mod gateway_api;
 mod ingress;
+mod knative;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
-use api::networking::v1alpha1::Ingress;
-use dialects::backend::{self, BackendRef};
-use dialects::classes::Class;
-use dialects::foreign::BackendSpec;
+use dialects::backend::BackendRef;
 use dialects::gateway_api::{Policy, PolicyKey, PolicyKind, RouteKind};
-use dialects::knative::{self, Outcome, Translation};
-use dialects::{Claimant, Dependency, Diagnostic, GatewayAddress, Name, Objects, SmallSet, lean};
-use routing::model::tls::TlsId;
-use routing::model::{HostPattern, RouteId};
+use dialects::{Dependency, GatewayAddress, Name, Objects, SmallSet};
 use routing::{Compiler, Finding, Snapshot};
 use tokio::time::Instant;
 
@@ -38,17 +33,11 @@ pub(crate) use gateway_api::{
 use gateway_api::{State, Written};
 pub(crate) use ingress::IngressOutcome;
 
-/// How long a backend that no route uses any more stays in the snapshot: requests that chose it
-/// a moment ago, or wait for one of its pods, still get there.
-const LINGER: Duration = Duration::from_secs(60);
-/// The same once its Service is gone too.
-const GONE_LINGER: Duration = Duration::from_secs(1);
-
 pub(crate) struct Index {
     class: String,
     objects: Objects,
-    ingresses: HashMap<Name, Held>,
-    backends: HashMap<BackendRef, Used>,
+    ingresses: HashMap<Name, knative::Held>,
+    backends: HashMap<BackendRef, backends::Used>,
     readers: HashMap<Dependency, SmallSet<Consumer>>,
     dirty: BTreeSet<Consumer>,
     /// Backends without users, by the time they are dropped.
@@ -73,35 +62,6 @@ enum Consumer {
     Route(RouteKey),
     Foreign(ForeignKey),
     Backend(BackendRef),
-}
-
-/// One Ingress of our class.
-struct Held {
-    /// Without its status.
-    ingress: Arc<Ingress>,
-    class: Class,
-    claimant: Claimant,
-    /// Hosts of the live and of the newest generation.
-    claimed: Few<HostPattern>,
-    /// The generation whose routes are in the snapshot.
-    live: Option<i64>,
-    routes: Few<RouteId>,
-    tls: Few<TlsId>,
-    backends: Few<BackendRef>,
-    reads: Few<Dependency>,
-    diagnostics: Vec<Diagnostic>,
-}
-
-/// One backend in the snapshot.
-#[derive(Default)]
-struct Used {
-    /// Ingresses whose live generation sends there.
-    users: usize,
-    /// What they say about it, if that differs from its Service.
-    spec: Option<Arc<BackendSpec>>,
-    /// When it is dropped, if it has no user.
-    until: Option<Instant>,
-    reads: Few<Dependency>,
 }
 
 /// What a rebuild did.
@@ -320,242 +280,6 @@ impl Index {
         retired.into_iter().chain(retry).min()
     }
 
-    /// What is to be told about Ingresses now that everything so far is published.
-    pub(crate) fn take_outcomes(&mut self) -> Vec<(Name, Option<Outcome>)> {
-        let due = std::mem::take(&mut self.due).into_iter();
-        due.map(|name| {
-            let outcome = self.ingresses.get(&name).map(|held| {
-                let mut diagnostics = held.diagnostics.clone();
-                diagnostics.extend(self.problems_of(&name));
-                Outcome {
-                    generation: generation(&held.ingress),
-                    live: held.live,
-                    diagnostics,
-                }
-            });
-            (name, outcome)
-        })
-        .collect()
-    }
-
-    /// Whose objects an Ingress is served by; `None` if it is not for us.
-    fn class_of(&self, ingress: &Ingress) -> Option<Class> {
-        if knative::is_ours(ingress, &self.class) {
-            return Some(Class::Direct);
-        }
-        let annotations = ingress.metadata.annotations.as_ref()?;
-        Class::parse(annotations.get(api::names::annotation::INGRESS_CLASS)?)
-    }
-
-    /// Sets or removes an Ingress of our class.
-    fn put_ingress(&mut self, name: Name, ingress: Option<Arc<Ingress>>, now: Instant) {
-        let is_same_object = |held: &Held| {
-            ingress
-                .as_ref()
-                .is_some_and(|ingress| ingress.metadata.uid == held.ingress.metadata.uid)
-        };
-        if self
-            .ingresses
-            .get(&name)
-            .is_some_and(|held| !is_same_object(held))
-        {
-            self.remove_ingress(&name, now);
-        }
-        let Some(ingress) = ingress else { return };
-        let class = self.class_of(&ingress).unwrap_or(Class::Direct);
-        self.due.insert(name.clone());
-        let hosts = knative::hosts(&ingress);
-        let claimant = knative::claimant(&ingress);
-        let ingress = Arc::new(lean::ingress(&ingress));
-        let Some(held) = self.ingresses.get_mut(&name) else {
-            let changed = self.objects.claim(&claimant, &hosts);
-            let held = Held {
-                ingress,
-                class,
-                claimant,
-                claimed: hosts.into(),
-                live: None,
-                routes: Few::default(),
-                tls: Few::default(),
-                backends: Few::default(),
-                reads: Few::default(),
-                diagnostics: Vec::new(),
-            };
-            self.ingresses.insert(name.clone(), held);
-            self.dirty.insert(Consumer::Ingress(name));
-            return self.mark(changed);
-        };
-        let is_same = held.ingress.spec == ingress.spec
-            && generation(&held.ingress) == generation(&ingress)
-            && held.class == class;
-        held.ingress = ingress;
-        held.class = class;
-        let changed = held.renew_claims(claimant, &mut self.objects);
-        if is_same {
-            return self.mark(changed);
-        }
-        self.mark(changed);
-        let Some(held) = self.ingresses.get_mut(&name) else {
-            return;
-        };
-        let changed = self.objects.claim(&held.claimant, &hosts);
-        held.claimed = held.claimed.iter().cloned().chain(hosts).collect();
-        self.dirty.insert(Consumer::Ingress(name));
-        self.mark(changed);
-    }
-
-    fn remove_ingress(&mut self, name: &Name, now: Instant) {
-        let Some(held) = self.ingresses.remove(name) else {
-            return;
-        };
-        self.due.insert(name.clone());
-        for id in held.routes.iter() {
-            self.compiler.remove_route(id);
-        }
-        for id in held.tls.iter() {
-            self.compiler.remove_tls(id);
-        }
-        self.dirty.remove(&Consumer::Ingress(name.clone()));
-        self.set_reads(
-            &Consumer::Ingress(name.clone()),
-            &held.reads,
-            &Few::default(),
-        );
-        let changed = self.objects.release(&held.claimant, held.claimed.iter());
-        self.mark(changed);
-        for reference in held.backends.iter() {
-            self.release_backend(reference, now);
-        }
-        self.drop_set(name, now);
-    }
-
-    fn translate_ingress(&mut self, name: &Name, now: Instant) {
-        let Some(held) = self.ingresses.get_mut(name) else {
-            return;
-        };
-        let class = held.class;
-        let mut translation = knative::translate(&held.ingress, &self.objects);
-        held.diagnostics = translation.diagnostics.clone();
-        let reads = Few::from(std::mem::take(&mut translation.reads));
-        let before = std::mem::replace(&mut held.reads, reads.clone());
-        let is_live = held.live == Some(generation(&held.ingress));
-        self.due.insert(name.clone());
-        self.set_reads(&Consumer::Ingress(name.clone()), &before, &reads);
-        if !translation.is_complete(is_live) {
-            return;
-        }
-        if class == Class::Direct {
-            self.go_live(name, translation, now);
-            self.drop_set(name, now);
-        } else {
-            self.translate_by_class(name, class, translation, now);
-        }
-    }
-
-    /// Replaces the routes of the live generation by these.
-    fn go_live(&mut self, name: &Name, translation: Translation, now: Instant) {
-        let Some(held) = self.ingresses.get_mut(name) else {
-            return;
-        };
-        held.live = Some(generation(&held.ingress));
-        let ids = translation
-            .routes
-            .iter()
-            .map(|(id, _)| id.clone())
-            .collect();
-        let before = std::mem::replace(&mut held.routes, ids);
-        for id in before.minus(&held.routes) {
-            self.compiler.remove_route(id);
-        }
-        for (id, route) in translation.routes {
-            self.compiler.put_route(id, route);
-        }
-        let ids = translation.tls.iter().map(|(id, _)| id.clone()).collect();
-        let before = std::mem::replace(&mut held.tls, ids);
-        for id in before.minus(&held.tls) {
-            self.compiler.remove_tls(id);
-        }
-        for (id, host) in translation.tls {
-            self.compiler.put_tls(id, host);
-        }
-        let backends = Few::from(translation.backends);
-        let before = std::mem::replace(&mut held.backends, backends.clone());
-        let hosts = Few::from(knative::hosts(&held.ingress));
-        let changed = self
-            .objects
-            .release(&held.claimant, held.claimed.minus(&hosts));
-        held.claimed = hosts;
-        self.mark(changed);
-        for reference in backends.minus(&before) {
-            self.use_backend(reference);
-        }
-        for reference in before.minus(&backends) {
-            self.release_backend(reference, now);
-        }
-    }
-
-    fn use_backend(&mut self, reference: &BackendRef) {
-        let used = self.backends.entry(reference.clone()).or_default();
-        used.users += 1;
-        used.until = None;
-        self.dirty.insert(Consumer::Backend(reference.clone()));
-    }
-
-    fn release_backend(&mut self, reference: &BackendRef, now: Instant) {
-        let Some(used) = self.backends.get_mut(reference) else {
-            return;
-        };
-        used.users = used.users.saturating_sub(1);
-        if used.users == 0 {
-            used.until = Some(now + LINGER);
-            self.retired.insert((now + LINGER, reference.clone()));
-        }
-    }
-
-    fn translate_backend(&mut self, reference: &BackendRef, now: Instant) {
-        let Some(used) = self.backends.get_mut(reference) else {
-            return;
-        };
-        let translation = backend::translate_as(reference, used.spec.as_deref(), &self.objects);
-        let reads = Few::from(translation.reads);
-        let before = std::mem::replace(&mut used.reads, reads.clone());
-        match translation.backend {
-            Some(backend) => self.compiler.put_backend(backend),
-            // Requests that chose it before its routes went away keep what there was, for a
-            // moment: its pods wait for us to let go of them.
-            None if used.users == 0 => {
-                let until = now + GONE_LINGER;
-                if used.until.is_none_or(|at| at > until) {
-                    if let Some(later) = used.until.replace(until) {
-                        self.retired.remove(&(later, reference.clone()));
-                    }
-                    self.retired.insert((until, reference.clone()));
-                }
-            }
-            None => self.compiler.remove_backend(&reference.id()),
-        }
-        self.set_reads(&Consumer::Backend(reference.clone()), &before, &reads);
-    }
-
-    /// Drops backends that had no user for long enough.
-    fn expire(&mut self, now: Instant) {
-        while self.retired.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((at, reference)) = self.retired.pop_first() else {
-                return;
-            };
-            // It may have been used again since, and given up again later.
-            let is_over = |used: &Used| used.until == Some(at);
-            if !self.backends.get(&reference).is_some_and(is_over) {
-                continue;
-            }
-            if let Some(used) = self.backends.remove(&reference) {
-                self.compiler.remove_backend(&reference.id());
-                let consumer = Consumer::Backend(reference);
-                self.set_reads(&consumer, &used.reads, &Few::default());
-            }
-        }
-    }
-
     /// Every translation that read one of these must run again.
     fn mark(&mut self, changed: Vec<Dependency>) {
         for dependency in changed {
@@ -585,23 +309,6 @@ impl Index {
             }
         }
     }
-}
-
-impl Held {
-    /// Claims as whom the Ingress is now: its status may have changed its rank.
-    fn renew_claims(&mut self, claimant: Claimant, objects: &mut Objects) -> Vec<Dependency> {
-        if claimant == self.claimant {
-            return Vec::new();
-        }
-        let mut changed = objects.release(&self.claimant, self.claimed.iter());
-        changed.extend(objects.claim(&claimant, self.claimed.iter()));
-        self.claimant = claimant;
-        changed
-    }
-}
-
-fn generation(ingress: &Ingress) -> i64 {
-    ingress.metadata.generation.unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use routing::BindId;
-use routing::model::BindSocket;
+use routing::model::{BindSocket, Origin};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -71,9 +71,10 @@ pub fn migrate(
     let (mut index, report) = translate(objects, namespace, kinds);
     let (snapshot, _) = index.compile();
     let mut input = index.model(&snapshot);
-    input
-        .routes
-        .retain(|_, route| !matches!(&*route.origin.kind, "HTTPRoute" | "GRPCRoute"));
+    let is_other = |origin: &Origin| origin.dialect != "gateway-api";
+    input.routes.retain(|_, route| is_other(&route.origin));
+    input.tls.retain(|_, host| is_other(&host.origin));
+    input.streams.retain(|_, stream| is_other(&stream.origin));
     (migrate::migrate(&input, class), report)
 }
 

@@ -180,11 +180,14 @@ impl<K: Resource<DynamicType = ()>> Objects<K> {
         let entry = Entry { controller, state };
         let was = self.known.insert(Arc::clone(&path), entry);
         let was_here = matches!(&was, Some(was) if matches!(was.state, State::Here { .. }));
-        if let Some(was) = was.filter(|was| was.controller != pair.0) {
-            self.by_controller
-                .remove(&(was.controller, Arc::clone(&path)));
+        let is_same = was.as_ref().is_some_and(|was| was.controller == pair.0);
+        if !is_same {
+            if let Some(was) = was {
+                self.by_controller
+                    .remove(&(was.controller, Arc::clone(&path)));
+            }
+            self.by_controller.insert(pair);
         }
-        self.by_controller.insert(pair);
         if keeps && !was_here {
             self.warm.push_back(path);
         }

@@ -5,7 +5,7 @@
 //! that claim one host are merged by sort key (ties by route id); whether a second claim is
 //! allowed at all is decided by the dialect before.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::authority;
@@ -84,13 +84,16 @@ pub struct Compiler {
 
 impl Compiler {
     /// Adds or replaces a route. Nothing is dirty if it equals the one that is there.
-    pub fn put_route(&mut self, id: RouteId, route: Arc<Route>) {
+    pub fn put_route(&mut self, id: RouteId, mut route: Arc<Route>) {
         if let Some(held) = self.routes.get(&id)
             && (Arc::ptr_eq(held.source(), &route) || **held.source() == *route)
         {
             return;
         }
         self.remove_route(&id);
+        if let Some(route) = Arc::get_mut(&mut route) {
+            route.shrink();
+        }
         let compiled = Arc::new(CompiledRoute::new(id.clone(), route));
         for host in spots(&compiled) {
             let ordered = self.hosts.entry(host.clone()).or_default();
@@ -114,6 +117,16 @@ impl Compiler {
             edits.remove(&held, ordered.len());
         }
         self.dirty_routes.remove(id);
+    }
+
+    /// What was put of TLS and not removed.
+    pub fn tls_hosts(&self) -> BTreeMap<TlsId, Arc<TlsHost>> {
+        self.tls.records()
+    }
+
+    /// The streams that were put and not removed.
+    pub fn streams(&self) -> BTreeMap<StreamId, Arc<Stream>> {
+        self.streams.records()
     }
 
     /// Adds or replaces a bind. Nothing is dirty if it equals the one that is there.

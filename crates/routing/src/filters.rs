@@ -142,7 +142,7 @@ impl CompiledInstead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Cors;
+    use crate::model::{Cors, FilterSet};
 
     #[test]
     fn a_compiled_edit_does_what_the_models_does() {
@@ -182,10 +182,10 @@ mod tests {
             credentials: false,
             max_age: std::time::Duration::ZERO,
         };
-        let filters = CompiledFilters::new(&Filters {
+        let filters = CompiledFilters::new(&Filters::from(FilterSet {
             cors: Some(Arc::new(cors)),
-            ..Filters::default()
-        });
+            ..FilterSet::default()
+        }));
         assert!(filters.allows_origin("https://b.example"));
         assert!(filters.allows_origin("http://localhost:3000"));
         assert!(!filters.allows_origin("https://b.example.evil"));

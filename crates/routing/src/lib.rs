@@ -38,7 +38,7 @@ pub use model::{
 };
 pub use route::{CompiledAction, CompiledArm, CompiledRoute, CompiledSplit};
 pub use snapshot::{BindKey, HostRoutes, Snapshot};
-pub use tls::{CompiledTls, CompiledTlsAction};
+pub use tls::{CompiledTls, CompiledTlsAction, merged_termination};
 pub use view::RequestView;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod bind;
+mod compact;
 mod filter;
 mod guard;
 mod policy;
@@ -22,8 +23,8 @@ mod telemetry;
 
 pub use bind::{Bind, BindId, BindSocket, Gate, Stream, StreamId, Transport};
 pub use filter::{
-    ClientPlace, ClientSource, Cors, Filters, Instead, Mirror, Origins, PathEdit, Redirect,
-    RedirectPort, Retry, RetryWhen, Share, Template, TrustedProxies,
+    ClientPlace, ClientSource, Cors, FilterSet, Filters, Instead, Mirror, Origins, PathEdit,
+    Redirect, RedirectPort, Retry, RetryWhen, Share, Template, TrustedProxies,
 };
 pub use guard::{
     Abort, AccessRule, AdaptiveConcurrency, AskedBody, Authorization, AuthorizationProtocol,
@@ -250,7 +251,7 @@ pub struct Arm {
     pub backend: BackendId,
     /// What happens in place of sending to the backend, which need not exist then.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub instead: Option<Instead>,
+    pub instead: Option<Box<Instead>>,
     /// Changes to requests of this arm only.
     pub request_headers: HeaderOps,
     /// The same for everything else; the route's own come first.

@@ -55,7 +55,7 @@ pub struct CompiledArm {
     pub backend: BackendId,
     pub(crate) hash: u64,
     /// Happens in place of sending to the backend.
-    pub instead: Option<CompiledInstead>,
+    pub instead: Option<Box<CompiledInstead>>,
     /// Changes to requests of this arm only, after the route's own.
     pub request_headers: HeaderOps,
     filters: Option<Arc<CompiledFilters>>,
@@ -212,7 +212,11 @@ impl CompiledArm {
         Self {
             backend: arm.backend.clone(),
             hash,
-            instead: arm.instead.as_ref().map(CompiledInstead::new),
+            instead: arm
+                .instead
+                .as_deref()
+                .map(CompiledInstead::new)
+                .map(Box::new),
             request_headers: arm.request_headers.clone(),
             filters: filters(&arm.filters),
             slot: Slot::default(),

@@ -58,6 +58,12 @@ impl StreamCompiler {
         Some(stream.bind.clone())
     }
 
+    pub(crate) fn records(&self) -> BTreeMap<StreamId, Arc<Stream>> {
+        let records = self.records.iter();
+        let records = records.map(|(id, stream)| (id.clone(), Arc::clone(stream)));
+        records.collect()
+    }
+
     /// Whether a bind has any.
     pub(crate) fn has(&self, bind: &BindId) -> bool {
         self.binds.contains_key(bind)

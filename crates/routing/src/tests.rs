@@ -673,10 +673,10 @@ fn guards_that_nobody_enforces_are_reported() {
         })),
         ..Guards::default()
     };
-    let guarded = Filters {
+    let guarded = Filters::from(FilterSet {
         guards: Some(Arc::new(guards)),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     let arm = Arm::new(1, BackendId("b".into()));
     let mut route = route(&["a"], 0, Vec::new());
     route.filters = guarded;

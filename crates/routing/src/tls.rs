@@ -38,32 +38,15 @@ pub enum CompiledTlsAction {
 
 impl CompiledTls {
     fn new(pattern: &HostPattern, records: &[Arc<TlsHost>]) -> Option<Self> {
-        let action = match &records.first()?.action {
+        let actions: Vec<_> = records.iter().map(|record| &record.action).collect();
+        let action = match actions.first()? {
             TlsAction::Passthrough(split) => {
                 CompiledTlsAction::Passthrough(CompiledSplit::new(split))
             }
             TlsAction::Refuse => CompiledTlsAction::Refuse,
-            TlsAction::Terminate(first) => {
-                let others = records[1..]
-                    .iter()
-                    .filter_map(|record| match &record.action {
-                        TlsAction::Terminate(other) => Some(other),
-                        TlsAction::Relay(..) | TlsAction::Passthrough(_) | TlsAction::Refuse => {
-                            None
-                        }
-                    });
-                CompiledTlsAction::Terminate(merged(first, others))
-            }
-            TlsAction::Relay(first, split) => {
-                let others = records[1..]
-                    .iter()
-                    .filter_map(|record| match &record.action {
-                        TlsAction::Relay(other, to) => (to == split).then_some(other),
-                        TlsAction::Terminate(_) | TlsAction::Passthrough(_) | TlsAction::Refuse => {
-                            None
-                        }
-                    });
-                CompiledTlsAction::Relay(merged(first, others), CompiledSplit::new(split))
+            TlsAction::Terminate(_) => CompiledTlsAction::Terminate(merged_termination(&actions)?),
+            TlsAction::Relay(_, split) => {
+                CompiledTlsAction::Relay(merged_termination(&actions)?, CompiledSplit::new(split))
             }
         };
         Some(Self {
@@ -89,6 +72,21 @@ impl fmt::Debug for CompiledTls {
             .field("pattern", &self.pattern)
             .field("action", &self.action)
             .finish_non_exhaustive()
+    }
+}
+
+/// How TLS is ended for a name, of which these are the records, the first one first: as the first
+/// says, with the certificates of the others that do the same. `None` if the first does not end it.
+pub fn merged_termination(actions: &[&TlsAction]) -> Option<Termination> {
+    let (first, others) = actions.split_first()?;
+    let others = others.iter().filter_map(|other| match (*first, *other) {
+        (TlsAction::Terminate(_), TlsAction::Terminate(other)) => Some(other),
+        (TlsAction::Relay(_, split), TlsAction::Relay(other, to)) => (to == split).then_some(other),
+        _ => None,
+    });
+    match first {
+        TlsAction::Terminate(first) | TlsAction::Relay(first, _) => Some(merged(first, others)),
+        TlsAction::Passthrough(_) | TlsAction::Refuse => None,
     }
 }
 
@@ -264,6 +262,12 @@ impl TlsCompiler {
             }
             self.dirty.insert(name);
         }
+    }
+
+    pub(crate) fn records(&self) -> BTreeMap<TlsId, Arc<TlsHost>> {
+        let records = self.records.iter();
+        let records = records.map(|(id, record)| (id.clone(), Arc::clone(record)));
+        records.collect()
     }
 
     pub(crate) fn is_dirty(&self) -> bool {

@@ -282,7 +282,7 @@ fn share(snapshot: &Snapshot, split: &CompiledSplit, arm: &CompiledArm) -> Strin
         .map(|(weight, _)| weight)
         .sum::<u64>();
     let percent = points as f64 * 100.0 / split.total() as f64;
-    match &arm.instead {
+    match arm.instead.as_deref() {
         Some(CompiledInstead::Respond(respond)) => {
             return format!(
                 "{percent:.0}% answer {} for {}",
@@ -298,7 +298,7 @@ fn share(snapshot: &Snapshot, split: &CompiledSplit, arm: &CompiledArm) -> Strin
 }
 
 fn backend(snapshot: &Snapshot, arm: &CompiledArm) -> String {
-    if let Some(CompiledInstead::Respond(respond)) = &arm.instead {
+    if let Some(CompiledInstead::Respond(respond)) = arm.instead.as_deref() {
         return format!("{}: {}", arm.backend, respond.body.trim_end());
     }
     let Some(backend) = snapshot.backend_of(arm) else {

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::commit::Committer;
+use super::history::Event;
 use super::image::{self, Batch, Filler};
 use super::journal::{self, Journal};
 use super::load::{Stored, load};
-use super::memory::Event;
 use super::press::Press;
 use super::{Durability, Error, Refused};
 

@@ -149,6 +149,18 @@ impl Object {
         false
     }
 
+    /// Drops the parsed form, whoever has read it. Returns the size of an object that waits to be
+    /// compressed, `None` of one that does not.
+    pub(super) fn unparse(&self) -> Option<usize> {
+        match &mut *self.form() {
+            Form::Packed(_) | Form::Fresh { retired: true, .. } => None,
+            Form::Fresh { value, bytes, .. } => {
+                *value = None;
+                Some(bytes.len())
+            }
+        }
+    }
+
     /// Compresses it now, whoever has read it. What history alone still holds stays as it is: much
     /// of it will be gone soon, and the rest is compressed when less is written.
     pub(super) fn press(&self, resource: &str, packer: &mut Packer) {

@@ -96,7 +96,7 @@ fn after_a_burst_the_oldest_are_compressed_at_once_and_the_newest_are_not() {
     let store = memory();
     let mut value = object("all", 1);
     for field in 0..30 {
-        value["data"][format!("field-{field}")] = json!("x".repeat(field));
+        value["data"][format!("field-{field}")] = json!("x".repeat(500));
     }
     let name = |n: usize| format!("n-{n:04}");
     for n in 0..3000 {
@@ -105,17 +105,50 @@ fn after_a_burst_the_oldest_are_compressed_at_once_and_the_newest_are_not() {
         store.write(write).expect("absent");
     }
     let stored = |n: usize| store.get("configmaps", &name(n)).expect("stored");
-    let (first, last) = (stored(0), stored(2999));
-    let bytes = first.bytes();
-    update(&store, &name(1), 2);
+    let (first, middle, last) = (stored(0), stored(1900), stored(2999));
+    let (bytes, parsed) = (first.bytes(), Arc::downgrade(&middle.value()));
     store.relieve();
     assert!(first.is_packed(), "though it was read just now");
     assert_eq!(first.bytes(), bytes);
+    assert!(
+        parsed.upgrade().is_none() && !middle.is_packed(),
+        "no room for its parsed form"
+    );
     assert!(!last.is_packed());
-    let packed = (0..3000).filter(|n| stored(*n).is_packed()).count();
-    assert!((1900..2000).contains(&packed), "{packed}");
+    let plain = || (0..3000).map(stored).filter(|object| !object.is_packed());
+    let all = plain().map(|object| object.size()).sum::<usize>();
+    let newest = 128 * bytes.len();
+    assert!((15 << 20..17 << 20).contains(&(all - newest)), "{all}");
     store.relieve();
     assert!(!last.is_packed(), "nothing is crowded any more");
+    for _ in 0..3 {
+        store.tidy();
+    }
+    assert_eq!(plain().count(), 0);
+}
+
+#[test]
+fn what_is_written_all_the_time_is_not_compressed_in_vain() {
+    let store = memory();
+    let mut value = object("all", 1);
+    value["data"]["x"] = json!("x".repeat(4000));
+    let name = |n: usize| format!("n-{:03}", n % 500);
+    for n in 0..500 {
+        let name = name(n);
+        let write = put("configmaps", &name, Expect::Absent, value.clone());
+        store.write(write).expect("absent");
+    }
+    for n in 0..20_000 {
+        let name = name(n);
+        let held = store.get("configmaps", &name).expect("stored");
+        let expect = Expect::Revision(held.revision());
+        assert!(!held.is_packed(), "write {n}");
+        let write = put("configmaps", &name, expect, value.clone());
+        store.write(write).expect("nobody else writes");
+        if n % 2500 == 0 {
+            store.relieve();
+        }
+    }
 }
 
 #[test]

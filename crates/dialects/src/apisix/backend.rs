@@ -319,7 +319,7 @@ impl Resolver<'_, '_> {
 /// An arm that nobody is behind.
 pub(super) fn closed() -> Arm {
     let mut arm = Arm::new(1, BackendId("".into()));
-    arm.instead = Some(Instead::Respond(unavailable()));
+    arm.instead = Some(Box::new(Instead::Respond(unavailable())));
     arm
 }
 

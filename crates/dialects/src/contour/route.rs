@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use routing::model::{
-    Authorization, Filters, HealthCheck, Mirror, Origin, RateLimit, Respond, Share, Split,
+    Authorization, FilterSet, HealthCheck, Mirror, Origin, RateLimit, Respond, Share, Split,
 };
 
 use super::balance::{self, Balancing};
@@ -140,15 +140,16 @@ impl RouteSpec {
             replacement: None,
             request_headers: request.ops,
             rewrite_host: request.host,
-            filters: Filters {
+            filters: FilterSet {
                 response_headers: response.ops,
                 request_timeout: times.response,
                 try_timeout: self.retries.try_timeout,
                 retry: self.retries.retry.clone(),
                 request_templates: request.templates,
                 response_templates: response.templates,
-                ..Filters::default()
-            },
+                ..FilterSet::default()
+            }
+            .into(),
             no_upgrade: !self.websockets,
             rate_limit,
             addresses: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
-use routing::model::{Arm, BackendId, Filters, HealthCheck, Protocol, SlowStart};
+use routing::model::{Arm, BackendId, FilterSet, HealthCheck, Protocol, SlowStart};
 
 use super::DIALECT;
 use super::balance::{self, Balancing};
@@ -120,13 +120,14 @@ impl Service {
         reference.http2 = spec.protocol == Some(Protocol::H2c) && spec.tls.is_none();
         let mut arm = Arm::new(self.weight, backends.put(reference, spec));
         arm.request_headers = request.ops;
-        arm.filters = Filters {
+        arm.filters = FilterSet {
             response_headers: response.ops,
             rewrite_host: request.host,
             request_templates: request.templates,
             response_templates: response.templates,
-            ..Filters::default()
-        };
+            ..FilterSet::default()
+        }
+        .into();
         Ok(arm)
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use routing::model::{Arm, BackendId, Filters, HeaderOps, Instead, Mirror, Redirect};
+use routing::model::{Arm, BackendId, FilterSet, Filters, HeaderOps, Instead, Mirror, Redirect};
 
 use super::member::{Member, What};
 use crate::objects::Name;
@@ -128,7 +128,7 @@ impl Plan {
             let mut arm = Arm::new(weight, BackendId("".into()));
             match &member.backend {
                 Ok(backend) => arm.backend = backend.clone(),
-                Err(respond) => arm.instead = Some(Instead::Respond(respond.clone())),
+                Err(respond) => arm.instead = Some(Box::new(Instead::Respond(respond.clone()))),
             }
             if !is_alone {
                 arm.request_headers = member.request_headers.clone();
@@ -160,14 +160,15 @@ impl Plan {
 impl Content {
     fn redirect(member: &Member, redirect: &Redirect) -> Self {
         let mut arm = Arm::new(1, BackendId("".into()));
-        arm.instead = Some(Instead::Redirect(redirect.clone()));
+        arm.instead = Some(Box::new(Instead::Redirect(redirect.clone())));
         Self {
             arms: vec![arm],
             request_headers: HeaderOps::default(),
-            filters: Filters {
+            filters: FilterSet {
                 response_headers: member.filters.response_headers.clone(),
-                ..Filters::default()
-            },
+                ..FilterSet::default()
+            }
+            .into(),
             redirect: Some(redirect.clone()),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use routing::model::{
-    Action, ClientSource, Filters, Predicate, Redirect, RedirectPort, Route, RouteId, SortKey,
+    Action, ClientSource, FilterSet, Predicate, Redirect, RedirectPort, Route, RouteId, SortKey,
     Split, Subject, Test, TextTest, Visibility,
 };
 use serde_json::json;
@@ -224,10 +224,11 @@ impl Writer<'_> {
                 matches: vec![one],
                 request_headers: self.content.request_headers.clone(),
                 rewrite_host: None,
-                filters: Filters {
+                filters: FilterSet {
                     client: self.client.cloned(),
-                    ..self.content.filters.clone()
-                },
+                    ..FilterSet::clone(&self.content.filters)
+                }
+                .into(),
                 action: self.action(way),
             };
             out.routes.push((RouteId(id.into()), Arc::new(route)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    BackendId, Cors, Filters, Guards, HeaderOps, Redirect, RedirectPort, Respond, Share,
+    BackendId, Cors, FilterSet, Filters, Guards, HeaderOps, Redirect, RedirectPort, Respond, Share,
 };
 use serde_json::Value;
 
@@ -217,10 +217,10 @@ fn filters<'v>(
     matching: &Matching,
     written: Option<&Written>,
 ) -> Filters {
-    let mut filters = Filters {
+    let mut filters = Filters::from(FilterSet {
         request_timeout: policy::millis(spec, defaults, "timeout_ms", Some(TIMEOUT)),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     filters.rewrite_path = rewrite::path(spec, matching);
     if let Some(host) = spec.text("host_rewrite") {
         match header_names::value(host) {

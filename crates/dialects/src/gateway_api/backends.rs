@@ -165,7 +165,7 @@ impl<'t, 'o> Resolver<'t, 'o> {
                 Err(finding) => {
                     self.findings.extend(finding);
                     Arm {
-                        instead: Some(Instead::Respond(filters::no_backend())),
+                        instead: Some(Box::new(Instead::Respond(filters::no_backend()))),
                         ..Arm::new(weight, BackendId("".into()))
                     }
                 }
@@ -181,7 +181,7 @@ impl<'t, 'o> Resolver<'t, 'o> {
                 }
             }
             if let Some(redirect) = changes.redirect {
-                arm.instead = Some(Instead::Redirect(redirect));
+                arm.instead = Some(Box::new(Instead::Redirect(redirect)));
             }
             arms.push(arm);
         }

@@ -12,23 +12,19 @@ use api::gateway::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::tls::{
     Alpn, CaBundle, Certificate, ClientCertificates, Termination, TlsAction, TlsHost, TlsId,
-    TlsVersion, TlsVersions,
+    TlsVersions,
 };
 use routing::model::{Origin, SortKey, Visibility};
 
 use super::known::Reference;
+use super::options;
 use super::plan::{Finding, ListenerPlan, Plan};
 use crate::objects::{Name, Reader};
-
-/// Spoken with clients.
-pub(super) const VERSIONS: TlsVersions = TlsVersions {
-    min: TlsVersion::V1_2,
-    max: TlsVersion::V1_3,
-};
 
 /// What an HTTPS listener does in handshakes.
 pub(super) struct Secured {
     certificates: Vec<Arc<Certificate>>,
+    versions: TlsVersions,
     client: ClientCertificates,
 }
 
@@ -61,14 +57,12 @@ pub(super) fn judge(
     if tls.mode == "Passthrough" {
         let text = "an HTTPS listener ends TLS itself, tls.mode Passthrough is for TLS listeners";
         plan.refused = Some(unsupported(text));
-    } else if let Some(option) = tls.options.keys().next() {
-        plan.refused = Some(unsupported(&format!(
-            "tls.options {option} is not supported"
-        )));
     }
+    let versions = options::versions(&tls, plan);
     let client = clients(gateway, listener.port, plan, reader);
     Secured {
         certificates: certificates(owner, &tls, plan, reader),
+        versions,
         client,
     }
 }
@@ -326,7 +320,7 @@ pub(super) fn hosts(
                 sort_key: SortKey::default(),
                 action: TlsAction::Terminate(Termination {
                     certificates: secured.certificates.clone(),
-                    versions: VERSIONS,
+                    versions: secured.versions,
                     protocols: vec![Alpn::Http2, Alpn::Http1],
                     client: secured.client.clone(),
                 }),

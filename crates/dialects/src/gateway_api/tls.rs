@@ -14,6 +14,7 @@ use routing::model::{Bind, HostPattern, SortKey, Visibility};
 
 use super::RouteTranslation;
 use super::attach::Applicant;
+use super::options;
 use super::plan::{Finding, ListenerPlan, Plan, Protocol, RouteKind, TlsMode};
 use super::secure::{self, Owner};
 use super::streams::{self, Route};
@@ -60,17 +61,20 @@ pub(super) fn judge(
 ) {
     let tls = listener.tls.clone().unwrap_or_default();
     let unsupported = |text: String| Finding::new(reason::UNSUPPORTED_VALUE, text);
-    if let Some(option) = tls.options.keys().next() {
-        plan.refused = Some(unsupported(format!(
-            "tls.options {option} is not supported"
-        )));
-    }
+    let versions = options::versions(&tls, plan);
     plan.tls = match mode(listener) {
-        // The certificates are the backends'.
-        "Passthrough" => Some(TlsMode::Passthrough),
+        // The certificates are the backends', as are the versions.
+        "Passthrough" => {
+            if !tls.options.is_empty() {
+                let text = "tls.options say nothing about TLS that is passed on";
+                let finding = unsupported(text.to_owned());
+                plan.refused.get_or_insert(finding);
+            }
+            Some(TlsMode::Passthrough)
+        }
         "Terminate" => Some(TlsMode::Terminate(Termination {
             certificates: secure::certificates(owner, &tls, plan, reader),
-            versions: secure::VERSIONS,
+            versions,
             // What is inside is the backend's business.
             protocols: Vec::new(),
             client: ClientCertificates::None,

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::model::{Abort, Cors, Fault, Filters, Guards, HashKey, PathEdit, Retry, Share};
+use routing::model::{
+    Abort, Cors, Fault, FilterSet, Filters, Guards, HashKey, PathEdit, Retry, Share,
+};
 use serde_json::Value;
 
 use super::extauth::Choice;
@@ -179,7 +181,7 @@ impl Options {
         let host_rewrite = text("hostRewrite").filter(|host| !host.is_empty());
         let regex = fields.object("regexRewrite").and_then(|it| regex_edit(&it));
         Self {
-            filters: Filters {
+            filters: FilterSet {
                 response_headers: headers.response,
                 rewrite_host: host_rewrite.map(Arc::from),
                 cors: match cors {
@@ -191,8 +193,9 @@ impl Options {
                 retry,
                 request_templates: headers.request_templates,
                 response_templates: headers.response_templates,
-                ..Filters::default()
-            },
+                ..FilterSet::default()
+            }
+            .into(),
             request: headers.request,
             guards: Guards {
                 fault: fields.object("faults").and_then(|it| fault(&it)),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::{
-    Arm, BackendId, BackendPolicy, Balancer, Filters, HashKey, Protocol, Timeouts,
+    Arm, BackendId, BackendPolicy, Balancer, FilterSet, HashKey, Protocol, Timeouts,
 };
 
 use super::extauth;
@@ -160,13 +160,14 @@ impl Destination {
         });
         let mut arm = Arm::new(self.weight, backends.put(found.reference, found.spec));
         arm.request_headers = self.headers.request.clone();
-        arm.filters = Filters {
+        arm.filters = FilterSet {
             response_headers: self.headers.response.clone(),
             request_templates: self.headers.request_templates.clone(),
             response_templates: self.headers.response_templates.clone(),
             rewrite_host: found.host.filter(|_| way.auto_host),
-            ..Filters::default()
-        };
+            ..FilterSet::default()
+        }
+        .into();
         Ok(arm)
     }
 }

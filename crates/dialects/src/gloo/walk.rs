@@ -350,7 +350,7 @@ enum Trouble {
 /// The answer of a destination that is not there.
 fn nobody(weight: u32) -> routing::model::Arm {
     let mut arm = routing::model::Arm::new(weight, routing::model::BackendId("".into()));
-    arm.instead = Some(routing::model::Instead::Respond(unavailable()));
+    arm.instead = Some(Box::new(routing::model::Instead::Respond(unavailable())));
     arm
 }
 

@@ -58,7 +58,9 @@ pub(super) fn read(rule: &Fields<'_>, finder: &Finder<'_, '_>, namespace: &str) 
     filters.response_headers = changes.response.ops;
     filters.request_templates = changes.request.templates;
     filters.response_templates = changes.response.templates;
-    filters.rewrite_host = filters.rewrite_host.or(changes.host);
+    if filters.rewrite_host.is_none() {
+        filters.rewrite_host = changes.host;
+    }
     if let Some(fault) = fault {
         overlay::guards_of(&mut filters).fault = Some(Arc::new(fault));
     }
@@ -162,7 +164,7 @@ fn arm(route: &Fields<'_>, alone: bool, finder: &Finder<'_, '_>, changes: &Chang
     let mut arm = match &found {
         Some(found) => Arm::new(weight, found.id()),
         None => Arm {
-            instead: Some(Instead::Respond(values::unavailable())),
+            instead: Some(Box::new(Instead::Respond(values::unavailable()))),
             ..Arm::new(weight, BackendId("".into()))
         },
     };

@@ -79,7 +79,7 @@ fn rewrite(rest: &mut Filters, route: &Route) -> Result<Option<Value>, String> {
 }
 
 /// A PreciseHostname of Gateway API.
-fn is_precise(host: &str) -> bool {
+pub(super) fn is_precise(host: &str) -> bool {
     let is_label = |label: &str| {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         !label.is_empty()

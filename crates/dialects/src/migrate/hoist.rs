@@ -1,7 +1,7 @@
 //! What all shares of a route have in common belongs to the route: Gateway API says more of a rule
 //! than of one of its backends.
 
-use routing::model::{Action, Arm, Filters, Route, Split};
+use routing::model::{Action, Arm, FilterSet, Filters, Route, Split};
 
 /// The same route, with the changes that all of its arms agree on moved to the route.
 pub(super) fn hoisted(route: &Route) -> Route {
@@ -20,10 +20,11 @@ pub(super) fn hoisted(route: &Route) -> Route {
         return out;
     }
     let arms = split.arms().iter().cloned().map(|arm| Arm {
-        filters: Filters {
-            response_headers: arm.filters.response_headers,
-            ..Filters::default()
-        },
+        filters: FilterSet {
+            response_headers: FilterSet::from(arm.filters).response_headers,
+            ..FilterSet::default()
+        }
+        .into(),
         ..arm
     });
     if let Some(plain) = Split::new(arms.collect()) {
@@ -35,17 +36,18 @@ pub(super) fn hoisted(route: &Route) -> Route {
 
 /// What an arm changes besides headers of the answer, which a backend's filters can say.
 fn others(arm: &Arm) -> Filters {
-    Filters {
+    Filters::from(FilterSet {
         response_headers: Default::default(),
-        ..arm.filters.clone()
-    }
+        ..FilterSet::clone(&arm.filters)
+    })
 }
 
 /// The arm's wins where only one can be.
 fn joined(route: &Filters, arm: Filters) -> Filters {
+    let arm = FilterSet::from(arm);
     let both = |route: &[_], arm: Vec<_>| route.iter().cloned().chain(arm).collect();
     let templates = |route: &[_], arm: Vec<_>| route.iter().cloned().chain(arm).collect();
-    Filters {
+    Filters::from(FilterSet {
         response_headers: route.response_headers.clone(),
         rewrite_path: arm.rewrite_path.or_else(|| route.rewrite_path.clone()),
         rewrite_host: arm.rewrite_host.or_else(|| route.rewrite_host.clone()),
@@ -59,5 +61,5 @@ fn joined(route: &Filters, arm: Filters) -> Filters {
         guards: arm.guards.or_else(|| route.guards.clone()),
         client: route.client.clone(),
         telemetry: arm.telemetry.or_else(|| route.telemetry.clone()),
-    }
+    })
 }

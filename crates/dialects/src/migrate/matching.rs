@@ -1,9 +1,10 @@
 //! Conditions of a route as Gateway API has them.
 
-use routing::model::{Match, PathMatch, Predicate, Subject, Test, TextMatch};
+use routing::model::{Match, PathMatch, TextMatch};
 use serde_json::{Value, json};
 
-/// The API's alternatives, as it will read them; empty means every request.
+/// The API's alternatives, as it will read them; empty means every request. Their scheme is said by
+/// listeners.
 ///
 /// # Errors
 /// Why they cannot be said.
@@ -20,7 +21,7 @@ const METHODS: [&str; 9] = [
 ];
 
 fn one(one: &Match) -> Result<Match, String> {
-    if let Some(other) = one.other.iter().find(|it| !is_plain_http(it)) {
+    if let Some(other) = one.other.first() {
         return Err(format!("Gateway API has no condition that {other}"));
     }
     if let Some(method) = one.method.iter().find(|it| !METHODS.contains(&&***it)) {
@@ -70,12 +71,6 @@ pub(super) fn written(one: &Match) -> Value {
         written["queryParams"] = json!(query);
     }
     written
-}
-
-/// What the listener that is written serves anyway.
-fn is_plain_http(one: &Predicate) -> bool {
-    let is_http = matches!(&one.test, Test::Text { value, .. } if &**value == "http");
-    one.subject == Subject::Scheme && is_http && !one.negate
 }
 
 /// `None` is every path.

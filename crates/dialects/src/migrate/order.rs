@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use routing::model::{Match, Origin, PathMatch, Route, RouteId};
 
+use super::Role;
+
 /// Pairs that are looked at, at most; files have few rules per host.
 const MOST_PAIRS: usize = 200_000;
 
@@ -21,8 +23,9 @@ pub(super) struct Placed<'i> {
     /// Namespace and name of its HTTPRoute, and the number of the rule: what ties otherwise is in
     /// this order.
     pub(super) at: (Arc<str>, String, usize),
-    /// Otherwise it only keeps requests from other rules.
-    pub(super) is_kept: bool,
+    /// Requests of this scheme alone.
+    pub(super) scheme: Option<&'static str>,
+    pub(super) role: Role,
 }
 
 impl Placed<'_> {
@@ -45,7 +48,11 @@ pub(super) fn inversions(all: &mut [&Placed<'_>]) -> Vec<(Origin, String)> {
         let later = all.get(at + 1..).unwrap_or_default();
         later.iter().map(move |second| (*first, *second))
     });
-    for (first, second) in pairs.take(MOST_PAIRS) {
+    let meet = |one: &Placed<'_>, other: &Placed<'_>| {
+        let schemes = one.scheme.zip(other.scheme);
+        schemes.is_none_or(|(one, other)| one == other)
+    };
+    for (first, second) in pairs.filter(|(a, b)| meet(a, b)).take(MOST_PAIRS) {
         let seconds = second.alternatives();
         let is_turned = first.alternatives().iter().any(|(one, own)| {
             let mut others = seconds.iter();

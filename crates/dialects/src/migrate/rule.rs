@@ -4,12 +4,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use routing::model::{
-    Action, BackendId, Filters, Guards, Match, Respond, Route, RouteId, Split, Visibility,
+    Action, BackendId, FilterSet, Filters, Guards, Match, Respond, Route, RouteId, Split,
+    Visibility,
 };
 use serde_json::{Map, Value, json};
 
-use super::{Verdict, Writer, filter, hoist, matching, service};
+use super::door::Door;
+use super::scheme::{NO_HTTPS, Served};
+use super::{Grant, Role, Verdict, Writer, filter, hoist, matching, service};
 use crate::backend::BackendRef;
+use crate::foreign::BackendSpec;
 use crate::traffic_policy::write::{self, Missing, Place};
 
 /// Parts without which a rule would let in whom it keeps out, or do something else.
@@ -33,8 +37,10 @@ pub(super) struct Rule<'i> {
     pub(super) buckets: BTreeSet<Arc<str>>,
     pub(super) matches: Vec<Match>,
     pub(super) backends: Vec<BackendId>,
-    /// Otherwise it only keeps requests from other rules.
-    pub(super) is_kept: bool,
+    /// Where it is served, and what of the requests there.
+    pub(super) doors: Vec<Door>,
+    pub(super) scheme: Option<&'static str>,
+    pub(super) role: Role,
 }
 
 impl Rule<'_> {
@@ -46,18 +52,37 @@ impl Rule<'_> {
 }
 
 impl<'i> Writer<'i> {
+    /// The rule, and what redirects to it.
+    ///
     /// # Errors
     /// Why it is left out.
-    pub(super) fn rule(
+    pub(super) fn rules(
         &mut self,
         id: &'i RouteId,
-        original: &'i Arc<Route>,
-    ) -> Result<Rule<'i>, String> {
-        let route = &hoist::hoisted(original);
+        route: &'i Arc<Route>,
+    ) -> Result<Vec<Rule<'i>>, String> {
         if route.visibility == Visibility::ClusterLocal && !self.is_ours {
             return Err("it is served inside of the cluster alone".to_owned());
         }
-        let matches = matching::plain(&route.matches)?;
+        let served = self.served(route)?;
+        if served.doors.is_empty() {
+            return Err(NO_HTTPS.to_owned());
+        }
+        let redirect = redirect(id, route, &served)?;
+        let rule = self.rule(id, route, served)?;
+        Ok(std::iter::once(rule).chain(redirect).collect())
+    }
+
+    /// # Errors
+    /// Why it is left out.
+    fn rule(
+        &mut self,
+        id: &'i RouteId,
+        original: &'i Arc<Route>,
+        served: Served,
+    ) -> Result<Rule<'i>, String> {
+        let route = &hoist::hoisted(original);
+        let matches = matching::plain(&served.matches)?;
         let mut value = Map::new();
         if !matches.is_empty() {
             let matches: Vec<_> = matches.iter().map(matching::written).collect();
@@ -70,10 +95,8 @@ impl<'i> Writer<'i> {
         let mut answer = None;
         let mut backends = Vec::new();
         match &route.action {
-            Action::Forward(split) => backends = self.forward(route, split, &mut value)?,
-            Action::ForwardSecure(split) => {
-                let text = "plain HTTP is redirected to HTTPS here: add a listener for HTTPS and a route that redirects";
-                self.note(&route.origin, Verdict::Changed, "action", text);
+            // Plain HTTP does not reach it.
+            Action::Forward(split) | Action::ForwardSecure(split) => {
                 backends = self.forward(route, split, &mut value)?;
             }
             Action::Redirect(redirect) => {
@@ -98,33 +121,31 @@ impl<'i> Writer<'i> {
             buckets: rest.guards.as_deref().map(buckets).unwrap_or_default(),
             matches,
             backends,
-            is_kept: true,
+            doors: served.doors,
+            scheme: served.scheme,
+            role: Role::Kept,
         })
     }
 
     /// In place of a rule that is left out: without backends it answers 500, so that its requests
-    /// do not reach a rule that protects less.
-    pub(super) fn blocked(&self, id: &'i RouteId, route: &'i Arc<Route>) -> Option<Rule<'i>> {
+    /// do not reach a rule that protects less. Plain HTTP is redirected where it was.
+    pub(super) fn blocked(&self, id: &'i RouteId, route: &'i Arc<Route>) -> Vec<Rule<'i>> {
         let is_local = route.visibility == Visibility::ClusterLocal;
         if is_local && !self.is_ours {
-            return None;
+            return Vec::new();
         }
-        let matches = matching::plain(&route.matches).ok()?;
-        let written: Vec<_> = matches.iter().map(matching::written).collect();
-        Some(Rule {
-            id,
-            route,
-            value: if written.is_empty() {
-                json!({})
-            } else {
-                json!({"matches": written})
-            },
-            policy: Map::new(),
-            buckets: BTreeSet::new(),
-            matches,
-            backends: Vec::new(),
-            is_kept: false,
-        })
+        let Ok(served) = self.served(route) else {
+            return Vec::new();
+        };
+        let redirect = redirect(id, route, &served).ok().flatten();
+        let blocked = bare(id, route, &served.matches).ok();
+        let blocked = blocked.filter(|_| !served.doors.is_empty());
+        let blocked = blocked.map(|rule| Rule {
+            doors: served.doors,
+            scheme: served.scheme,
+            ..rule
+        });
+        blocked.into_iter().chain(redirect).collect()
     }
 
     /// Sections for what no rule says; what they do not say either is told.
@@ -191,10 +212,10 @@ impl<'i> Writer<'i> {
             let mut filters = filter::headers("RequestHeaderModifier", &arm.request_headers);
             let response = &arm.filters.response_headers;
             filters.extend(filter::headers("ResponseHeaderModifier", response));
-            let others = Filters {
+            let others = Filters::from(FilterSet {
                 response_headers: Default::default(),
-                ..arm.filters.clone()
-            };
+                ..FilterSet::clone(&arm.filters)
+            });
             if !others.is_empty() {
                 return Err(
                     "a share of the requests is changed otherwise than in headers".to_owned(),
@@ -226,13 +247,8 @@ impl<'i> Writer<'i> {
             .backends
             .get(id)
             .and_then(|(_, spec)| spec.as_ref());
-        if let Some(spec) = spec.filter(|spec| !spec.hosts.is_empty() || !spec.labels.is_empty()) {
-            let what = if spec.hosts.is_empty() {
-                "only some pods of the Service"
-            } else {
-                "hosts outside of the cluster"
-            };
-            return Err(format!("{id} is {what}: make a Service of it first"));
+        if let Some(spec) = spec {
+            is_service(id, spec)?;
         }
         if spec.is_some_and(|spec| {
             spec.tls
@@ -244,15 +260,72 @@ impl<'i> Writer<'i> {
             ));
         }
         if service.namespace != route.origin.namespace {
-            let from = Arc::clone(&route.origin.namespace);
-            self.grants.insert((from, service.clone()));
+            self.grants.insert(Grant {
+                from: Arc::clone(&route.origin.namespace),
+                from_kind: "HTTPRoute",
+                to_kind: "Service",
+                to: service.clone(),
+            });
         }
         Ok(json!({"name": service.name, "namespace": service.namespace, "port": port}))
     }
 }
 
+/// What sends plain HTTP to where the rule is.
+fn redirect<'i>(
+    id: &'i RouteId,
+    route: &'i Arc<Route>,
+    served: &Served,
+) -> Result<Option<Rule<'i>>, String> {
+    if served.redirected.is_empty() {
+        return Ok(None);
+    }
+    let mut rule = bare(id, route, &served.matches)?;
+    let redirect = json!({"scheme": "https", "statusCode": 301});
+    rule.value["filters"] = json!([{"type": "RequestRedirect", "requestRedirect": redirect}]);
+    rule.doors.clone_from(&served.redirected);
+    rule.scheme = Some("http");
+    rule.role = Role::Redirect;
+    Ok(Some(rule))
+}
+
+/// A rule that matches and does nothing yet.
+fn bare<'i>(id: &'i RouteId, route: &'i Arc<Route>, matches: &[Match]) -> Result<Rule<'i>, String> {
+    let matches = matching::plain(matches)?;
+    let written: Vec<_> = matches.iter().map(matching::written).collect();
+    Ok(Rule {
+        id,
+        route,
+        value: if written.is_empty() {
+            json!({})
+        } else {
+            json!({"matches": written})
+        },
+        policy: Map::new(),
+        buckets: BTreeSet::new(),
+        matches,
+        backends: Vec::new(),
+        doors: Vec::new(),
+        scheme: None,
+        role: Role::Blocked,
+    })
+}
+
+/// Whether a backend is all pods of a Service.
+pub(super) fn is_service(id: &BackendId, spec: &BackendSpec) -> Result<(), String> {
+    let what = match (spec.hosts.is_empty(), spec.labels.is_empty()) {
+        (true, true) => return Ok(()),
+        (true, false) => "only some pods of the Service",
+        (false, _) => "hosts outside of the cluster",
+    };
+    Err(format!("{id} is {what}: make a Service of it first"))
+}
+
 /// The Service behind a backend.
-fn reference<'i>(input: &'i super::Input, id: &BackendId) -> Result<&'i BackendRef, String> {
+pub(super) fn reference<'i>(
+    input: &'i super::Input,
+    id: &BackendId,
+) -> Result<&'i BackendRef, String> {
     let found = input.backends.get(id).map(|(reference, _)| reference);
     found.ok_or_else(|| format!("{id} is no Service"))
 }

@@ -154,7 +154,9 @@ impl Writer<'_> {
         let spec = spec.as_deref().unwrap_or(&none);
         let service = &reference.service;
         let mut lost = Vec::new();
-        if spec.tls.is_none() && !self.input.protocols.contains_key(id) {
+        // Whatever a port speaks is passed on.
+        let is_http = reference.stream.is_none();
+        if is_http && spec.tls.is_none() && !self.input.protocols.contains_key(id) {
             let text = format!(
                 "port {} of Service {service} says that its pods want TLS, and they are asked without it here; there it is answered 500: give the port an appProtocol",
                 reference.port
@@ -165,7 +167,7 @@ impl Writer<'_> {
         let is_http1 = reference.variant.as_deref() == Some(backend::HTTP1);
         let own = own.or_else(|| is_http1.then_some(Protocol::Http1));
         let said = spec.protocol.or(own);
-        if said.is_some() && said.as_ref() != self.input.protocols.get(id) {
+        if is_http && said.is_some() && said.as_ref() != self.input.protocols.get(id) {
             let text = format!(
                 "how Service {service} is spoken to is said here and not by its port: give port {} an appProtocol",
                 reference.port

@@ -30,6 +30,27 @@ pub(crate) fn bundle(name: &str, pem: &[u8]) -> Result<Arc<CaBundle>, String> {
     }))
 }
 
+/// The other way round.
+pub(crate) fn pem(bundle: &CaBundle) -> String {
+    let mut text = String::new();
+    for der in &bundle.certificates {
+        let base64 = serde_json::to_value(ByteString(der.to_vec())).unwrap_or_default();
+        let base64 = base64.as_str().unwrap_or_default();
+        text.push_str(BEGIN);
+        // RFC 7468, §2: lines of 64 letters.
+        for (at, letter) in base64.chars().enumerate() {
+            if at % 64 == 0 {
+                text.push('\n');
+            }
+            text.push(letter);
+        }
+        text.push('\n');
+        text.push_str(END);
+        text.push('\n');
+    }
+    text
+}
+
 /// Base64 by way of Kubernetes' own type for it.
 fn decode(body: &str) -> Result<Box<[u8]>, String> {
     let compact: String = body.split_whitespace().collect();
@@ -43,6 +64,17 @@ fn decode(body: &str) -> Result<Box<[u8]>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_as_it_was() {
+        let written = CaBundle {
+            name: "a".into(),
+            certificates: vec![vec![7; 100].into(), Box::from(*b"x")],
+        };
+        let text = pem(&written);
+        assert!(text.lines().all(|line| line.len() <= 64), "{text}");
+        assert_eq!(bundle("a", text.as_bytes()).as_deref(), Ok(&written));
+    }
 
     #[test]
     fn every_certificate_is_found_and_broken_ones_are_told() {

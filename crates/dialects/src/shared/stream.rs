@@ -14,9 +14,9 @@ pub(crate) fn protects(guards: &Guards) -> bool {
 /// Makes an arm close its share of the connections.
 pub(crate) fn close(arm: &mut Arm) {
     // Nobody reads it: there is no HTTP.
-    arm.instead = Some(Instead::Respond(Respond {
+    arm.instead = Some(Box::new(Instead::Respond(Respond {
         status: 503,
         headers: Vec::new(),
         body: "".into(),
-    }));
+    })));
 }

@@ -3,17 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::gateway::v1::{Gateway, GatewayClass, HttpRoute};
+use api::gateway::v1::{
+    Gateway, GatewayClass, HttpRoute, ListenerSet, TcpRoute, TlsRoute, UdpRoute,
+};
 use api::networking::v1alpha1 as internal;
 use k8s_openapi::api::networking::v1 as networking;
 use routing::model::tls::{Certificate, PrivateKey};
-use routing::model::{BackendId, Model, Protocol};
+use routing::model::{BackendId, Bind, BindId, Model, Origin, Protocol};
 use serde_json::{Value, json};
 
 use crate::backend::{self, BackendRef};
 use crate::foreign::{self, BackendSpec, Object};
-use crate::gateway_api::RouteKind;
+use crate::gateway_api::{RouteKind, RouteTranslation};
 use crate::objects::{Name, Objects};
+use crate::shared::authorities;
 use crate::{gateway_api, ingress, knative};
 
 /// What documents come to.
@@ -30,6 +33,8 @@ pub(crate) struct Made {
     pub(crate) references: BTreeMap<BackendId, (BackendRef, Option<Arc<BackendSpec>>)>,
     /// What their ports say that their pods speak.
     pub(crate) protocols: BTreeMap<BackendId, Protocol>,
+    /// Who asked for which socket.
+    wanted: BTreeMap<BindId, Origin>,
 }
 
 /// Services of every case, each with a port 80 and a pod that is ready.
@@ -72,6 +77,9 @@ struct Roots {
     foreign: Vec<Arc<Object>>,
     gateways: Vec<Gateway>,
     routes: Vec<HttpRoute>,
+    tls_routes: Vec<TlsRoute>,
+    tcp_routes: Vec<TcpRoute>,
+    udp_routes: Vec<UdpRoute>,
     ingresses: Vec<networking::Ingress>,
     knative: Vec<internal::Ingress>,
 }
@@ -100,11 +108,16 @@ pub(crate) fn of(documents: &[Value], objects: &mut Objects) -> Made {
         made.model
             .binds
             .extend(binds.map(|bind| (bind.id.clone(), bind)));
+        let sets = translation.sets.iter().map(|(_, plan)| plan);
+        for plan in sets.chain(&translation.plan) {
+            made.told.extend(wrong(plan));
+        }
         objects.put_plan(&Name::of(&gateway.metadata), translation.plan);
+        for (name, plan) in translation.sets {
+            objects.put_set_plan(&name, Some(plan));
+        }
     }
-    for route in &roots.routes {
-        made.route(route, objects);
-    }
+    made.gateway_routes(&roots, objects);
     for ingress in &roots.ingresses {
         let translation = ingress::translate(ingress, objects);
         made.model.routes.extend(translation.routes);
@@ -145,7 +158,10 @@ impl Roots {
             ("serving.knative.dev", "Revision") => {
                 drop(objects.put_revision(&name, Some(read(document))));
             }
-            ("", "ConfigMap") => put_config(objects, &name, document),
+            ("", "ConfigMap") => {
+                put_config(objects, &name, document);
+                put_authorities(objects, &name, document);
+            }
             ("", "Pod" | "Namespace" | "Node") => {}
             ("", "Secret") => put_secret(objects, &name, document),
             ("gateway.networking.k8s.io", "GatewayClass") => {
@@ -163,6 +179,13 @@ impl Roots {
             }
             ("gateway.networking.k8s.io", "Gateway") => self.gateways.push(read(document)),
             ("gateway.networking.k8s.io", "HTTPRoute") => self.routes.push(read(document)),
+            ("gateway.networking.k8s.io", "TLSRoute") => self.tls_routes.push(read(document)),
+            ("gateway.networking.k8s.io", "TCPRoute") => self.tcp_routes.push(read(document)),
+            ("gateway.networking.k8s.io", "UDPRoute") => self.udp_routes.push(read(document)),
+            ("gateway.networking.k8s.io", "ListenerSet") => {
+                let set: ListenerSet = read(document);
+                drop(objects.put_listener_set(&name, Some(Arc::new(set))));
+            }
             ("networking.k8s.io", "Ingress") => self.ingresses.push(read(document)),
             ("networking.internal.knative.dev", "Ingress") => {
                 let ingress: internal::Ingress = read(document);
@@ -179,6 +202,27 @@ impl Roots {
                 self.foreign.push(object);
             }
         }
+    }
+}
+
+/// What is wrong with the listeners of an object.
+fn wrong(plan: &gateway_api::Plan) -> Vec<String> {
+    let listeners = plan.listeners.iter().flat_map(|listener| {
+        let findings = [&listener.refused, &listener.conflict, &listener.unresolved];
+        let findings = findings.into_iter().flatten();
+        findings.map(|one| format!("{} {}: {one:?}", plan.kind(), listener.name))
+    });
+    let refused = plan
+        .refused
+        .iter()
+        .map(|one| format!("{}: {one:?}", plan.kind()));
+    listeners.chain(refused).collect()
+}
+
+fn put_authorities(objects: &mut Objects, name: &Name, document: &Value) {
+    if let Some(pem) = document["data"]["ca.crt"].as_str() {
+        let state = authorities::bundle(&name.to_string(), pem.as_bytes());
+        drop(objects.put_authorities(name, Some(state.map_err(Into::into))));
     }
 }
 
@@ -214,26 +258,65 @@ impl Made {
         self.statuses.extend(status);
         self.model.routes.extend(translation.routes);
         self.model.tls.extend(translation.tls);
-        self.model.binds.extend(translation.binds);
+        for (id, bind) in translation.binds {
+            self.want(object, id, bind);
+        }
         self.model.streams.extend(translation.streams);
         for (reference, spec) in &translation.backends {
             self.backend(reference, Some(spec), objects);
         }
     }
 
-    fn route(&mut self, route: &HttpRoute, objects: &Objects) {
-        let translation = gateway_api::translate_http(route, objects);
-        let name = Name::of(&route.metadata);
+    fn want(&mut self, object: &Object, id: BindId, bind: Arc<Bind>) {
+        let origin = Origin {
+            dialect: "",
+            kind: object.kind.kind.into(),
+            namespace: Arc::clone(&object.name.namespace),
+            name: Arc::clone(&object.name.name),
+            uid: "".into(),
+            generation: 0,
+            field: "spec".into(),
+        };
+        self.wanted.entry(id.clone()).or_insert(origin);
+        self.model.binds.insert(id, bind);
+    }
+
+    fn gateway_routes(&mut self, roots: &Roots, objects: &Objects) {
+        for route in &roots.routes {
+            let translation = gateway_api::translate_http(route, objects);
+            let title = format!("HTTPRoute {}", Name::of(&route.metadata));
+            self.route(&title, translation, objects);
+        }
+        for route in &roots.tls_routes {
+            let translation = gateway_api::translate_tls(route, objects);
+            let title = format!("TLSRoute {}", Name::of(&route.metadata));
+            self.route(&title, translation, objects);
+        }
+        for route in &roots.tcp_routes {
+            let translation = gateway_api::translate_tcp(route, objects);
+            let title = format!("TCPRoute {}", Name::of(&route.metadata));
+            self.route(&title, translation, objects);
+        }
+        for route in &roots.udp_routes {
+            let translation = gateway_api::translate_udp(route, objects);
+            let title = format!("UDPRoute {}", Name::of(&route.metadata));
+            self.route(&title, translation, objects);
+        }
+    }
+
+    fn route(&mut self, title: &str, translation: RouteTranslation, objects: &Objects) {
         if translation.parents.is_empty() {
-            self.told.push(format!("HTTPRoute {name} has no parent"));
+            self.told.push(format!("{title} has no parent"));
         }
         for parent in &translation.parents {
             let findings = [&parent.refused, &parent.unresolved, &parent.partial];
             let findings = findings.into_iter().flatten();
-            let told = findings.map(|one| format!("HTTPRoute {name}: {one:?}"));
+            let told = findings.map(|one| format!("{title}: {one:?}"));
             self.told.extend(told);
         }
         self.model.routes.extend(translation.routes);
+        self.model.tls.extend(translation.tls);
+        self.model.streams.extend(translation.streams);
         for reference in &translation.backends {
             self.backend(reference, None, objects);
         }
@@ -241,16 +324,25 @@ impl Made {
 
     /// What `migrate` is given.
     pub(crate) fn input(&self) -> crate::migrate::Input {
-        let routes = self.model.routes.iter();
-        let routes = routes.filter(|(_, route)| route.origin.dialect != "gateway-api");
+        let is_other = |origin: &Origin| origin.dialect != "gateway-api";
+        let mut model = self.model.clone();
+        model.routes.retain(|_, route| is_other(&route.origin));
+        model.tls.retain(|_, host| is_other(&host.origin));
+        model.streams.retain(|_, stream| is_other(&stream.origin));
+        let routes = model.routes.values().filter_map(|it| it.bind.as_ref());
+        let tls = model.tls.values().filter_map(|it| it.bind.as_ref());
+        let streams = model.streams.values().map(|it| &it.bind);
+        let used: BTreeSet<&BindId> = routes.chain(tls).chain(streams).collect();
+        let unused = self.wanted.iter().filter(|(id, _)| !used.contains(id));
+        let unused = unused.map(|(id, origin)| (origin.clone(), id.clone()));
         crate::migrate::Input {
-            routes: routes
-                .map(|(id, route)| (id.clone(), Arc::clone(route)))
-                .collect(),
+            unrouted: unused.collect(),
+            routes: model.routes,
             backends: self.references.clone(),
             protocols: self.protocols.clone(),
-            tls: self.model.tls.values().cloned().collect(),
-            ..Default::default()
+            tls: model.tls,
+            streams: model.streams,
+            binds: model.binds,
         }
     }
 

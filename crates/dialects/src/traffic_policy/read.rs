@@ -37,6 +37,10 @@ pub(super) const OF_SERVICES: [&str; 5] = [
     "upstreamTimeouts",
 ];
 
+/// Besides Envoy's words: whatever no backend can have acted on, and of idempotent methods
+/// whatever ends without an answer.
+pub(super) const FAILURE: &str = "failure";
+
 /// What a policy says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said {
@@ -279,9 +283,11 @@ fn retry(fields: &Fields<'_>) -> Retry {
         retry_on::add("refused-stream", &[], &mut retry);
     }
     for word in words {
-        if !retry_on::add(word, &[], &mut retry) {
+        if word == FAILURE {
+            retry.on_failure = true;
+        } else if !retry_on::add(word, &[], &mut retry) {
             let message = format!(
-                "{word:?} is not one of 5xx, gateway-error, reset, connect-failure, refused-stream, \
+                "{word:?} is not one of failure, 5xx, gateway-error, reset, connect-failure, refused-stream, \
                  retriable-4xx, cancelled, deadline-exceeded, resource-exhausted, internal, unavailable"
             );
             fields.refuse("on", "FieldInvalid", message);

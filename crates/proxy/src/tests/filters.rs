@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    Action, Arm, Bind, BindId, Cors, Filters, HeaderOps, Instead, Origins, PathEdit, Redirect,
-    RedirectPort, Respond, Route, Split, Template,
+    Action, Arm, Bind, BindId, Cors, FilterSet, Filters, HeaderOps, Instead, Origins, PathEdit,
+    Redirect, RedirectPort, Respond, Route, Split, Template,
 };
 use testkit::http::{RawServer, ask};
 
@@ -44,24 +44,24 @@ fn redirect() -> Redirect {
 async fn the_path_is_edited_and_the_query_stays() {
     let server = RawServer::echoing().await;
     let (mut gateway, arm) = gateway(&server).await;
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         rewrite_path: Some(PathEdit::Prefix {
             matched: "/x".into(),
             with: "/y/z".into(),
         }),
         rewrite_host: Some("other.example".into()),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     gateway.put(with(filters.clone(), arm.clone()));
     let request = "GET /x/1?q=/x HTTP/1.1\r\nHost: a\r\n\r\n";
     let seen = ask(gateway.address, request).await.text();
     assert!(seen.starts_with("GET /y/z/1?q=/x HTTP/1.1\n"), "{seen}");
     assert!(seen.contains("Host: other.example\n"), "{seen}");
     // The arm's own edit wins.
-    let own = Filters {
+    let own = Filters::from(FilterSet {
         rewrite_path: Some(PathEdit::Full("/full".into())),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     gateway.put(with(
         filters,
         Arm {
@@ -77,12 +77,14 @@ async fn the_path_is_edited_and_the_query_stays() {
 async fn an_answer_gets_the_changes_of_its_route_and_arm() {
     let server = RawServer::echoing().await;
     let (mut gateway, arm) = gateway(&server).await;
-    let set = |name: &str, value: &str| Filters {
-        response_headers: HeaderOps {
-            set: vec![(name.into(), value.into())],
-            ..HeaderOps::default()
-        },
-        ..Filters::default()
+    let set = |name: &str, value: &str| {
+        Filters::from(FilterSet {
+            response_headers: HeaderOps {
+                set: vec![(name.into(), value.into())],
+                ..HeaderOps::default()
+            },
+            ..FilterSet::default()
+        })
     };
     let arm = Arm {
         filters: set("x-b", "arm"),
@@ -115,10 +117,10 @@ async fn a_path_is_edited_by_text_and_by_expression() {
             "GET /users/v1/7?q HTTP/1.1\n",
         ),
     ] {
-        let filters = Filters {
+        let filters = Filters::from(FilterSet {
             rewrite_path: Some(edit),
-            ..Filters::default()
-        };
+            ..FilterSet::default()
+        });
         gateway.put(with(filters, arm.clone()));
         let request = "GET /api/v1/users/7?q HTTP/1.1\r\nHost: a\r\n\r\n";
         let seen = ask(gateway.address, request).await.text();
@@ -136,7 +138,7 @@ async fn header_values_are_put_together_from_request_and_answer() {
         value: value.into(),
         append,
     };
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         request_templates: vec![
             template("x-from", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", false),
             template("x-what", "%METHOD% %REQ(:path)% by %REQ(X-User)%", false),
@@ -147,8 +149,8 @@ async fn header_values_are_put_together_from_request_and_answer() {
             template("x-answered", "%RESP(x-node)% for %REQ(x-user)%", false),
             template("x-node", "gone", false),
         ],
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     let (mut gateway, arm) = gateway(&echoing).await;
     gateway.put(with(filters.clone(), arm));
     let request = "GET /p?q HTTP/1.1\r\nHost: a\r\nX-User: u\r\nX-From: forged\r\n\r\n";
@@ -216,7 +218,7 @@ async fn an_arm_that_leads_nowhere_answers_its_share_only() {
         body: "no such backend".into(),
     };
     let nowhere = Arm {
-        instead: Some(Instead::Respond(refused)),
+        instead: Some(Box::new(Instead::Respond(refused))),
         ..Arm::new(1, routing::BackendId("missing".into()))
     };
     let split = Split::new(vec![arm, nowhere]).expect("weights");
@@ -252,10 +254,10 @@ async fn preflights_are_answered_here_and_other_origins_learn_nothing() {
         credentials: true,
         max_age: Duration::from_secs(60),
     };
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         cors: Some(Arc::new(cors)),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     gateway.put(with(filters, arm));
     let preflight = |origin: &str| {
         format!(
@@ -298,10 +300,10 @@ async fn preflights_are_answered_here_and_other_origins_learn_nothing() {
 async fn a_route_may_shorten_the_time_of_a_request() {
     let server = RawServer::start(|mut stream| async move { stream.closed().await }).await;
     let (mut gateway, arm) = gateway(&server).await;
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         request_timeout: Some(Duration::from_millis(50)),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     gateway.put(with(filters, arm));
     assert_eq!(ask(gateway.address, GET).await.status(), 504);
 }

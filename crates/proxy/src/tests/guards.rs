@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    Abort, AccessRule, Action, Arm, Authorization, Breaker, Fault, Filters, Guards, LimitKey,
-    Predicate, Quota, RateLimit, Respond, Share, Split, Subject, Test, TextTest, Workload,
+    Abort, AccessRule, Action, Arm, Authorization, Breaker, Fault, FilterSet, Filters, Guards,
+    LimitKey, Predicate, Quota, RateLimit, Respond, Share, Split, Subject, Test, TextTest,
+    Workload,
 };
 use testkit::http::{Body, Message, RawServer, RawStream, ask};
 
@@ -28,10 +29,10 @@ async fn guarded(server: &RawServer, guards: Guards) -> Gateway {
 
 /// Gives host `a` other guards.
 fn guard(gateway: &mut Gateway, guards: Guards) {
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         guards: Some(Arc::new(guards)),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     let arm = Arm::new(1, routing::BackendId("b".into()));
     let split = Split::new(vec![arm]).expect("a weight");
     gateway.put(routing::model::Route {
@@ -412,9 +413,11 @@ async fn an_arm_asks_its_own_share_only_after_what_its_route_asks() {
         arms.push(Arm::new(1, backend.id.clone()));
         gateway.compiler.put_backend(Arc::new(backend));
     }
-    let with = |guards| Filters {
-        guards: Some(Arc::new(guards)),
-        ..Filters::default()
+    let with = |guards| {
+        Filters::from(FilterSet {
+            guards: Some(Arc::new(guards)),
+            ..FilterSet::default()
+        })
     };
     arms[0].filters = with(limited(rate_limit(0)));
     let split = Split::new(arms).expect("weights");

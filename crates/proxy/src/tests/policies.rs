@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use routing::model::{Action, Arm, Filters, Route, Split};
+use routing::model::{Action, Arm, FilterSet, Filters, Route, Split};
 use routing::model::{
     BackendPolicy, Balancer, HashKey, Limits, OutlierDetection, ProxyVersion, Retry, RetryWhen,
 };
@@ -415,10 +415,10 @@ async fn a_further_try_goes_to_another_endpoint() {
         max_pause: Duration::from_millis(1),
         avoid_tried: true,
     };
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         retry: Some(Arc::new(retry)),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     let endpoints = [bad.address, good.address];
     let with = gateway_with(BackendPolicy::default(), &endpoints, filters.clone()).await;
     let mut without = Gateway::start().await;

@@ -73,7 +73,7 @@ async fn a_tcp_bind_without_a_backend_closes_what_connects() {
     assert_eq!(exchange(address, b"ab").await.expect("an answer"), b"ba");
     // A share that has no backend.
     let lost = Arm {
-        instead: Some(Instead::Respond(tls::teapot())),
+        instead: Some(Box::new(Instead::Respond(tls::teapot()))),
         ..Arm::new(1, BackendId("".into()))
     };
     gateway.stream("tcp", Split::new(vec![lost, Arm::new(1, backend)]));

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use routing::model::{
-    Action, Arm, Backend, Filters, Mirror, Protocol, Retry, RetryWhen, Route, Share, Split,
+    Action, Arm, Backend, FilterSet, Filters, Mirror, Protocol, Retry, RetryWhen, Route, Share,
+    Split,
 };
 use testkit::http::{Body, Message, RawServer, ask};
 use tokio::sync::mpsc;
@@ -76,10 +77,10 @@ async fn gateway(server: &RawServer, filters: Filters) -> Gateway {
 }
 
 fn with_retry(retry: Retry) -> Filters {
-    Filters {
+    Filters::from(FilterSet {
         retry: Some(Arc::new(retry)),
-        ..Filters::default()
-    }
+        ..FilterSet::default()
+    })
 }
 
 #[tokio::test]
@@ -123,10 +124,10 @@ async fn a_request_that_may_have_been_acted_on_is_tried_again_by_its_method() {
     for (method, tries) in [("PUT", 2), ("DELETE", 2), ("POST", 1), ("PATCH", 1)] {
         for early in [Early::Hang, Early::Stall] {
             let (server, seen) = flaky(early, 1).await;
-            let filters = Filters {
+            let filters = Filters::from(FilterSet {
                 try_timeout: Some(Duration::from_millis(100)),
-                ..with_retry(retry(1))
-            };
+                ..with_retry(retry(1)).into()
+            });
             let gateway = gateway(&server, filters).await;
             let status = ask(gateway.address, &asked(method)).await.status();
             assert_eq!(status == 200, tries == 2, "{method}: {status}");
@@ -172,18 +173,18 @@ async fn a_post_is_tried_elsewhere_when_no_connection_can_be_opened() {
 #[tokio::test]
 async fn a_try_that_takes_too_long_is_tried_again_within_the_requests_time() {
     let (server, _) = flaky(Early::Stall, 1).await;
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         try_timeout: Some(Duration::from_millis(100)),
-        ..with_retry(retry(1))
-    };
+        ..with_retry(retry(1)).into()
+    });
     let gateway = gateway(&server, filters.clone()).await;
     assert_eq!(ask(gateway.address, GET).await.status(), 200);
     let (server, seen) = flaky(Early::Stall, 99).await;
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         request_timeout: Some(Duration::from_millis(150)),
         retry: Some(Arc::new(retry(9))),
-        ..filters
-    };
+        ..filters.into()
+    });
     let gateway = self::gateway(&server, filters).await;
     assert_eq!(ask(gateway.address, GET).await.status(), 504);
     assert!(seen.load(Ordering::SeqCst) <= 2);
@@ -216,7 +217,7 @@ async fn a_copy_has_head_and_body_and_its_answer_is_dropped() {
     let mut none = copy.clone();
     none.id = routing::BackendId("none".into());
     let share = |numerator| Share::new(numerator, 4).expect("a share");
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         mirrors: vec![
             Mirror {
                 backend: copy.id.clone(),
@@ -227,8 +228,8 @@ async fn a_copy_has_head_and_body_and_its_answer_is_dropped() {
                 share: share(0),
             },
         ],
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     let mut gateway = gateway(&server, filters).await;
     gateway.compiler.put_backend(Arc::new(copy));
     gateway.compiler.put_backend(Arc::new(none));
@@ -304,10 +305,10 @@ async fn another_try_goes_elsewhere_if_the_route_says_so() {
         avoid_tried: true,
         ..retry(1)
     };
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         retry: Some(Arc::new(elsewhere)),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     let split = Split::new(vec![arm]).expect("a weight");
     gateway.put(Route {
         filters,
@@ -329,10 +330,10 @@ async fn an_answer_is_tried_again_for_its_header_or_grpc_status() {
             grpc: vec![14],
             ..RetryWhen::default()
         };
-        let filters = Filters {
+        let filters = Filters::from(FilterSet {
             retry: Some(Arc::new(Retry { when, ..retry(1) })),
-            ..Filters::default()
-        };
+            ..FilterSet::default()
+        });
         let gateway = gateway(&server, filters).await;
         assert_eq!(ask(gateway.address, GET).await.text(), "ok");
         assert_eq!(seen.load(Ordering::SeqCst), 2);

@@ -531,7 +531,7 @@ async fn a_connection_serves_only_those_for_whom_its_server_was_verified() {
 #[tokio::test]
 async fn a_policy_may_ask_who_the_verified_certificate_is_for() {
     use routing::model::{
-        AccessRule, Authorization, Filters, Guards, Predicate, Subject, Test, TextTest,
+        AccessRule, Authorization, FilterSet, Guards, Predicate, Subject, Test, TextTest,
     };
     let authority = Authority::new();
     let mut gateway = Gateway::start().await;
@@ -561,10 +561,11 @@ async fn a_policy_may_ask_who_the_verified_certificate_is_for() {
         ("open", ClientCertificates::Unverified),
     ] {
         gateway.put(Route {
-            filters: Filters {
+            filters: FilterSet {
                 guards: Some(Arc::new(guards.clone())),
-                ..Filters::default()
-            },
+                ..FilterSet::default()
+            }
+            .into(),
             ..route(name, Action::Respond(teapot()))
         });
         let mut wanted = termination(vec![authority.issue(&[name])]);

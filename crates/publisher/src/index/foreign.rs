@@ -389,14 +389,8 @@ impl Index {
         let bound = keys.flat_map(|key| snapshot.routes_at(&key).into_iter());
         let shared = snapshot.routes(Visibility::ClusterLocal).into_iter();
         for listed in shared.chain(bound) {
-            let name = listed.host.to_string();
-            let has_certificate = snapshot.tls(Visibility::External, Some(&name)).is_some();
             for route in listed.routes {
                 let source = route.source();
-                if has_certificate && source.bind.is_none() {
-                    let certificate = (source.origin.clone(), listed.host.clone());
-                    input.certificates.push(certificate);
-                }
                 input.routes.insert(route.id().clone(), Arc::clone(source));
             }
         }
@@ -413,22 +407,25 @@ impl Index {
             Some((reference.id(), protocol))
         });
         input.protocols = protocols.collect();
-        for held in self.foreign.held.values() {
-            let translation = held.object.translate(&self.objects);
-            input
-                .tls
-                .extend(translation.tls.into_iter().map(|(_, host)| host));
-            let is_routed = |id: &BindId| {
-                let mut binds = input.routes.values().map(|route| route.bind.as_ref());
-                binds.any(|bind| bind == Some(id))
+        input.tls = self.compiler.tls_hosts();
+        input.streams = self.compiler.streams();
+        let tls = input.tls.values().filter_map(|host| host.bind.as_ref());
+        let streams = input.streams.values().map(|stream| &stream.bind);
+        let routes = input
+            .routes
+            .values()
+            .filter_map(|route| route.bind.as_ref());
+        let used: BTreeSet<BindId> = tls.chain(streams).chain(routes).cloned().collect();
+        for (id, wanted) in &self.foreign.binds {
+            let Some((key, bind)) = wanted.iter().next() else {
+                continue;
             };
-            let unrouted = translation.binds.into_iter();
-            let unrouted: Vec<_> = unrouted.filter(|(id, _)| !is_routed(id)).collect();
-            let unrouted = unrouted.into_iter();
-            input
-                .unrouted
-                .extend(unrouted.map(|(_, bind)| (origin(&held.object), bind.address)));
+            if let Some(held) = self.foreign.held.get(key).filter(|_| !used.contains(id)) {
+                input.unrouted.push((origin(&held.object), id.clone()));
+            }
+            input.binds.insert(id.clone(), Arc::clone(bind));
         }
+        input.unrouted.sort();
         input
     }
 

@@ -1,11 +1,15 @@
 //! What each change costs, and what is served while something is missing.
 
+use super::backends::LINGER;
 use super::*;
 use crate::asked::Get;
+use api::networking::v1alpha1::Ingress;
+use dialects::knative::Outcome;
 use proptest::prelude::*;
 use routing::{CompiledAction, Visibility};
 use serde_json::{Value, json};
 use std::collections::HashSet;
+use std::time::Duration;
 
 /// An index that is rebuilt after every change, and the snapshot it gave last.
 struct Rig {

@@ -116,10 +116,11 @@ fn what_an_ingress_becomes_sends_requests_where_the_ingress_sent_them() {
 }
 
 #[test]
-fn a_socket_without_a_route_of_http_is_told_and_not_passed_over() {
+fn a_socket_that_nothing_is_at_is_told_and_not_passed_over() {
     let spec = json!({"host": "", "service": "app", "port": 9000, "raw": true});
     let thing = json!({"apiVersion": "things.example.dev/v1", "kind": "Thing", "metadata": {"name": "raw"}, "spec": spec});
     let (migration, _) = migrate(vec![thing], ("default", "suimon"), KINDS);
     let notes: Vec<_> = migration.notes.iter().map(|it| &*it.message).collect();
-    assert_eq!(notes, ["what is served at port 9000 is no HTTP route"]);
+    let told = "port 9000 takes connections that no rule is for, and is not open there";
+    assert_eq!(notes, [told]);
 }

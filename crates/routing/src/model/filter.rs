@@ -2,16 +2,23 @@
 //!
 //! Everything here is rare per route: a route without any has none of it, and pays nothing.
 
-use std::sync::Arc;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{BackendId, Guards, HeaderOps, Network, Respond, Telemetry};
 
-/// Changes and limits of a route, or of one arm of its split.
+/// Changes and limits of a route, or of one arm of its split. Reads as a [`FilterSet`]; most are
+/// empty, and take no room then.
+#[derive(Clone, Default)]
+pub struct Filters(Option<Box<FilterSet>>);
+
+/// What [`Filters`] say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Filters {
+pub struct FilterSet {
     /// Changes to the answer, whoever gave it upstream.
     pub response_headers: HeaderOps,
     pub rewrite_path: Option<PathEdit>,
@@ -76,7 +83,54 @@ pub enum TrustedProxies {
 impl Filters {
     /// Whether nothing is changed and nothing limited.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        let set = self.0.as_deref();
+        set.is_none_or(|set| *set == FilterSet::default())
+    }
+}
+
+impl From<Filters> for FilterSet {
+    fn from(filters: Filters) -> Self {
+        filters.0.map(|set| *set).unwrap_or_default()
+    }
+}
+
+impl From<FilterSet> for Filters {
+    fn from(set: FilterSet) -> Self {
+        let is_empty = set == FilterSet::default();
+        Self((!is_empty).then(|| Box::new(set)))
+    }
+}
+
+impl Deref for Filters {
+    type Target = FilterSet;
+
+    fn deref(&self) -> &FilterSet {
+        static EMPTY: LazyLock<FilterSet> = LazyLock::new(FilterSet::default);
+        self.0.as_deref().unwrap_or_else(|| &EMPTY)
+    }
+}
+
+impl DerefMut for Filters {
+    fn deref_mut(&mut self) -> &mut FilterSet {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl PartialEq for Filters {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl fmt::Debug for Filters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl Serialize for Filters {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
     }
 }
 

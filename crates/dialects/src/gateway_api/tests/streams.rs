@@ -25,7 +25,7 @@ fn compiled(documents: &[Value]) -> (Snapshot, Vec<BindKey>) {
 
 fn only(split: &CompiledSplit) -> String {
     let arm = split.at(0);
-    match &arm.instead {
+    match arm.instead.as_deref() {
         Some(_) => "closed".to_owned(),
         None => arm.backend.to_string(),
     }

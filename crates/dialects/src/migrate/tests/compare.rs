@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use routing::model::{
     Action, Backend, BackendId, BackendPolicy, Filters, Guards, HostPattern, Match, Mirror, Route,
-    Split,
+    RouteId, Split, Visibility,
 };
 
-use super::super::{Note, Verdict, hoist, matching};
+use super::super::{NewRule, Note, Verdict, door, hoist, matching, scheme};
 use super::Run;
+use crate::gateway_api::covers;
 use crate::traffic_policy::write;
 
 /// Parts that differ and that no note names.
@@ -28,21 +29,16 @@ pub(super) fn failures(run: &Run) -> Vec<String> {
             }
             continue;
         };
-        let field = format!("spec.rules[{}].", new.number);
-        let written = run.after.model.routes.values();
-        let written: Vec<&Route> = written
-            .map(|route| &**route)
-            .filter(|route| {
-                let origin = &route.origin;
-                *origin.name == *new.route.name
-                    && *origin.namespace == *new.route.namespace
-                    && origin.field.starts_with(&field)
-            })
-            .collect();
+        let written = written(run, new);
         if written.is_empty() {
             failures.push(format!("{}: {id} is not served", run.title));
         }
-        let route = hoist::hoisted(route);
+        let mut route = hoist::hoisted(route);
+        if let Action::ForwardSecure(split) = &route.action
+            && is_secure(run, id, &route)
+        {
+            route.action = Action::Forward(split.clone());
+        }
         for (part, text) in differences(run, &route, &written) {
             if !notes.iter().any(|note| says(note, part)) {
                 failures.push(format!("{}: {id}: {part}: {text}", run.title));
@@ -50,6 +46,64 @@ pub(super) fn failures(run: &Run) -> Vec<String> {
         }
     }
     failures
+}
+
+/// What a rule that was written comes to.
+fn written<'r>(run: &'r Run, new: &NewRule) -> Vec<&'r Route> {
+    let field = format!("spec.rules[{}].", new.number);
+    let routes = run.after.model.routes.values().map(|route| &**route);
+    let own = routes.filter(|route| {
+        let origin = &route.origin;
+        *origin.name == *new.route.name
+            && *origin.namespace == *new.route.namespace
+            && origin.field.starts_with(&field)
+    });
+    own.collect()
+}
+
+/// Whether a rule that is for HTTPS is there alone: plain HTTP is redirected, or there is none.
+fn is_secure(run: &Run, id: &RouteId, route: &Route) -> bool {
+    let is_redirect = |route: &&Route| match &route.action {
+        Action::Redirect(it) => {
+            it.status == 301 && it.scheme.as_deref() == Some("https") && it.host.is_none()
+        }
+        _ => false,
+    };
+    let redirects = run.migration.redirects.get(id).map(|new| written(run, new));
+    let is_redirected = redirects.is_some_and(|all| !all.is_empty() && all.iter().all(is_redirect));
+    let bind = route
+        .bind
+        .as_ref()
+        .and_then(|id| run.before.model.binds.get(id));
+    is_redirected || is_local(route) || bind.is_some_and(|bind| bind.is_tls)
+}
+
+fn is_local(route: &Route) -> bool {
+    route.bind.is_none() && route.visibility == Visibility::ClusterLocal
+}
+
+/// Hosts where there is no TLS; where there is, listeners have narrower ones.
+fn hosts_of(run: &Run, before: &Route, after: &[&Route]) -> BTreeSet<HostPattern> {
+    let is_tls = |route: &&Route| {
+        let bind = route
+            .bind
+            .as_ref()
+            .and_then(|id| run.after.model.binds.get(id));
+        bind.is_some_and(|bind| bind.is_tls)
+    };
+    let (secure, plain): (Vec<&Route>, Vec<&Route>) = after.iter().copied().partition(is_tls);
+    let mut hosts: BTreeSet<_> = plain.iter().flat_map(|it| it.hosts.clone()).collect();
+    let wanted = before.hosts.iter().map(door::wide);
+    for host in secure.iter().flat_map(|it| &it.hosts) {
+        let is_ours = wanted.clone().any(|wide| covers(&wide, host));
+        if !is_ours {
+            hosts.insert(host.clone());
+        }
+    }
+    if plain.is_empty() && hosts.is_empty() {
+        hosts.extend(wanted);
+    }
+    hosts
 }
 
 /// Whether a note is about a part.
@@ -70,38 +124,36 @@ fn differences(run: &Run, before: &Route, after: &[&Route]) -> Vec<Difference> {
             out.push((part, format!("\n    {a}\n    {b}")));
         }
     };
-    let hosts = |routes: &[&Route]| -> BTreeSet<HostPattern> {
-        let all = routes.iter().flat_map(|route| &route.hosts);
-        all.cloned().collect()
-    };
     let wanted: BTreeSet<HostPattern> = if before.hosts.contains(&HostPattern::Any) {
         BTreeSet::from([HostPattern::Any])
     } else {
-        hosts(&[before])
+        before.hosts.iter().cloned().collect()
     };
     put(
         "hosts",
         format!("{wanted:?}"),
-        format!("{:?}", hosts(after)),
+        format!("{:?}", hosts_of(run, before, after)),
     );
     let texts = |all: Vec<Match>| -> BTreeSet<String> {
         all.iter().map(|one| format!("{one:?}")).collect()
     };
-    let plain = matching::plain(&before.matches).expect("it was written");
-    let there = after.iter().flat_map(|route| route.matches.clone());
+    let split = |all: &[Match]| scheme::split(all).expect("one scheme").1;
+    let plain = matching::plain(&split(&before.matches)).expect("it was written");
+    // What stands for the listeners inside of the cluster tells schemes apart by conditions.
+    let there = after.iter().flat_map(|route| match is_local(route) {
+        true => matching::plain(&split(&route.matches)).expect("it was written"),
+        false => route.matches.clone(),
+    });
     put(
         "matches",
         format!("{:?}", texts(plain)),
         format!("{:?}", texts(there.collect())),
     );
-    let visibility = |route: &Route| {
-        route.bind.is_none() && { route.visibility == routing::model::Visibility::ClusterLocal }
-    };
     for route in after {
         put(
             "visibility",
-            visibility(before).to_string(),
-            visibility(route).to_string(),
+            is_local(before).to_string(),
+            is_local(route).to_string(),
         );
         put(
             "request_headers",
@@ -173,7 +225,7 @@ fn filters(before: &Route, after: &Route, put: Put<'_>) {
 }
 
 /// `namespace/service:port`.
-fn service(id: &BackendId) -> String {
+pub(super) fn service(id: &BackendId) -> String {
     let id = id.0.split('@').next().unwrap_or_default();
     id.strip_suffix("/h2c").unwrap_or(id).to_owned()
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use routing::model::{
     BindId, HostPattern, Match, Model, Origin, PathMatch, Route, RouteId, TextMatch, Visibility,
 };
-use routing::{BindKey, RequestView, Snapshot};
+use routing::{BindKey, CompiledTlsAction, RequestView, Snapshot};
 
-use super::super::Verdict;
+use super::super::{NewRule, Verdict};
 use super::Run;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,7 @@ struct Probe {
     method: String,
     headers: BTreeMap<String, String>,
     query: String,
+    is_secure: bool,
 }
 
 impl RequestView for Probe {
@@ -37,11 +38,11 @@ impl RequestView for Probe {
         &self.query
     }
     fn scheme(&self) -> &str {
-        "http"
+        if self.is_secure { "https" } else { "http" }
     }
 }
 
-fn hosts(host: &HostPattern) -> Vec<String> {
+pub(super) fn hosts(host: &HostPattern) -> Vec<String> {
     match host {
         HostPattern::Exact(name) => vec![name.to_string()],
         HostPattern::Suffix(suffix) | HostPattern::Label(suffix) => {
@@ -109,15 +110,19 @@ fn probes(route: &Route) -> BTreeSet<Probe> {
 struct Door {
     bind: Option<BindId>,
     is_local: bool,
+    /// Clients speak TLS.
+    is_secure: bool,
 }
 
-fn snapshot(model: &Model) -> Snapshot {
+pub(super) fn snapshot(model: &Model) -> Snapshot {
     routing::compile(model, None).0
 }
 
-fn port(id: &BindId) -> Option<u16> {
-    let address = id.0.split('/').next()?;
-    address.rsplit(':').next()?.parse().ok()
+/// The bind of a port that is for HTTP, or for TLS.
+pub(super) fn bind_at(model: &Model, port: u16, is_tls: bool) -> Option<BindKey> {
+    let mut binds = model.binds.values().filter(|bind| bind.stream.is_none());
+    let bind = binds.find(|bind| bind.address.port() == port && bind.is_tls == is_tls)?;
+    Some(BindKey::new(bind.id.clone()))
 }
 
 pub(super) fn failures(run: &Run) -> Vec<String> {
@@ -126,11 +131,12 @@ pub(super) fn failures(run: &Run) -> Vec<String> {
     let (before, after) = (snapshot(&input), snapshot(&run.after.model));
     let mut doors: BTreeMap<Door, BTreeSet<Probe>> = BTreeMap::new();
     for route in input.routes.values() {
-        let door = Door {
-            bind: route.bind.clone(),
-            is_local: route.bind.is_none() && route.visibility == Visibility::ClusterLocal,
-        };
-        doors.entry(door).or_default().extend(probes(route));
+        for door in Door::all_of(route, &input) {
+            let is_secure = door.is_secure;
+            let probes = probes(route).into_iter();
+            let probes = probes.map(|probe| Probe { is_secure, ..probe });
+            doors.entry(door).or_default().extend(probes);
+        }
     }
     let known = Known::new(run, &input.routes);
     let mut failures = Vec::new();
@@ -150,10 +156,15 @@ pub(super) fn failures(run: &Run) -> Vec<String> {
             let new = if door.is_local {
                 after.select(Visibility::ClusterLocal, &probe)
             } else {
-                let wanted = door.bind.as_ref().and_then(port).unwrap_or(80);
-                let mut binds = run.after.model.binds.values();
-                let bind = binds.find(|bind| bind.address.port() == wanted);
-                let key = bind.map(|bind| BindKey::new(bind.id.clone()));
+                let key = bind_at(&run.after.model, door.port(&input), door.is_secure);
+                let ended = key
+                    .as_ref()
+                    .and_then(|key| after.tls_at(key, Some(&probe.host)));
+                let ended = ended.map(|tls| &tls.action);
+                // Who gets no answer in the handshake is asked about there.
+                if door.is_secure && !matches!(ended, Some(CompiledTlsAction::Terminate(_))) {
+                    continue;
+                }
                 key.and_then(|key| after.select_at(&key, &probe))
             };
             let new = new.map(|route| route.source().as_ref());
@@ -163,39 +174,72 @@ pub(super) fn failures(run: &Run) -> Vec<String> {
     failures
 }
 
+impl Door {
+    /// Where a route is served.
+    fn all_of(route: &Route, model: &Model) -> Vec<Self> {
+        let is_local = route.bind.is_none() && route.visibility == Visibility::ClusterLocal;
+        let door = |is_secure| Self {
+            bind: route.bind.clone(),
+            is_local,
+            is_secure,
+        };
+        match route.bind.as_ref().map(|id| model.binds.get(id)) {
+            Some(bind) => vec![door(bind.is_some_and(|bind| bind.is_tls))],
+            None if is_local => vec![door(false)],
+            None => vec![door(false), door(true)],
+        }
+    }
+
+    fn port(&self, model: &Model) -> u16 {
+        let bind = self.bind.as_ref().and_then(|id| model.binds.get(id));
+        let usual = if self.is_secure { 443 } else { 80 };
+        bind.map_or(usual, |bind| bind.address.port())
+    }
+}
+
 /// Rules by where they are written to, and what notes say of their origins.
 struct Known<'r> {
     run: &'r Run,
     routes: &'r BTreeMap<RouteId, Arc<Route>>,
     /// Namespace and name of the HTTPRoute, and the rule.
     makers: BTreeMap<(&'r str, &'r str, String), &'r RouteId>,
+    /// The same of those that only redirect to it.
+    redirects: BTreeMap<(&'r str, &'r str, String), &'r RouteId>,
     told: BTreeSet<(&'r Origin, &'static str)>,
 }
 
 impl<'r> Known<'r> {
     fn new(run: &'r Run, routes: &'r BTreeMap<RouteId, Arc<Route>>) -> Self {
-        let rules = run.migration.rules.iter();
-        let makers = rules.map(|(id, new)| {
-            let field = format!("spec.rules[{}]", new.number);
-            ((&*new.route.namespace, &*new.route.name, field), id)
-        });
+        let makers = |rules: &'r BTreeMap<RouteId, NewRule>| {
+            let makers = rules.iter().map(|(id, new)| {
+                let field = format!("spec.rules[{}]", new.number);
+                ((&*new.route.namespace, &*new.route.name, field), id)
+            });
+            makers.collect()
+        };
         let notes = run.migration.notes.iter();
         let notes = notes.filter(|note| note.verdict != Verdict::Kept);
         Self {
             run,
             routes,
-            makers: makers.collect(),
+            makers: makers(&run.migration.rules),
+            redirects: makers(&run.migration.redirects),
             told: notes.map(|note| (&note.origin, note.part)).collect(),
         }
     }
 
     /// The rule that a written route was made of.
-    fn maker(&self, route: &Route) -> Option<&'r RouteId> {
+    fn maker(&self, route: &Route, is_secure: bool) -> Option<&'r RouteId> {
         let origin = &route.origin;
         let rule = origin.field.split(".matches").next().unwrap_or_default();
         let key = (&*origin.namespace, &*origin.name, rule.to_owned());
-        let mut makers = self.makers.iter();
-        makers.find(|(known, _)| **known == key).map(|(_, id)| *id)
+        if let Some(id) = self.redirects.get(&key) {
+            return (!is_secure).then_some(*id);
+        }
+        let id = *self.makers.get(&key)?;
+        // Plain HTTP must not reach what it is to be redirected to.
+        let is_redirected = self.redirects.values().any(|other| *other == id);
+        (is_secure || !is_redirected).then_some(id)
     }
 
     fn judge(
@@ -204,7 +248,7 @@ impl<'r> Known<'r> {
         new: Option<&Route>,
         probe: &Probe,
     ) -> Option<String> {
-        let maker = new.map(|new| self.maker(new));
+        let maker = new.map(|new| self.maker(new, probe.is_secure));
         let same = match (old, maker) {
             (None, None) => true,
             (Some((id, _)), Some(Some(maker))) => id == maker,

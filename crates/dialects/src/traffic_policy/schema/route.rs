@@ -39,7 +39,7 @@ pub(super) fn of_routes() -> Vec<Named> {
                 }),
             ),
         ),
-        ("on", texts("Envoy's words.")),
+        ("on", texts("Envoy's words, and failure.")),
         ("pause", time("The least pause; 25ms.")),
         ("maxPause", time("The longest pause.")),
         (

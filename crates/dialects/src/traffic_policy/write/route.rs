@@ -7,6 +7,7 @@ use routing::model::{
 use serde_json::{Map, Value, json};
 
 use super::super::edits::Templates;
+use super::super::read::FAILURE;
 use super::{Section, Writer, answer, any_time, sorted, texts, time};
 
 pub(super) fn write(writer: &mut Writer, filters: &Filters, answer: Option<&Respond>) {
@@ -165,8 +166,8 @@ fn retry(retry: &Retry) -> Section {
             other => return Err(format!("gRPC status {other} has no word")),
         });
     }
-    if retry.on_failure && !when.any_5xx {
-        return Err("failures are not tried again without a word for which".to_owned());
+    if retry.on_failure {
+        words.push(FAILURE);
     }
     if !when.headers.is_empty() {
         return Err("answers are not tried again by their headers".to_owned());

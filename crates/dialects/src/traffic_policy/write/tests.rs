@@ -1,6 +1,6 @@
 //! What the golden policies say is written again as it was said.
 
-use routing::model::{BackendPolicy, Filters};
+use routing::model::{BackendPolicy, FilterSet, Filters};
 
 use super::*;
 use crate::objects::Name;
@@ -8,15 +8,15 @@ use crate::testing;
 
 /// What a policy's sections put on a route that has nothing of its own.
 fn filters(said: &Said) -> Filters {
-    let mut filters = Filters {
+    let mut filters = Filters::from(FilterSet {
         cors: said.cors.clone(),
         request_timeout: said.request_timeout,
         try_timeout: said.try_timeout,
         retry: said.retry.clone(),
         client: said.client.clone(),
         rewrite_path: said.edits.path.clone(),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     let templates = said.edits.templates.clone().unwrap_or_default();
     filters.request_templates = templates.request;
     filters.response_templates = templates.response;
@@ -85,11 +85,11 @@ fn what_a_section_cannot_say_is_missed_and_not_written_in_part() {
         service: &|_| None,
         is_known: true,
     };
-    let filters = Filters {
+    let filters = Filters::from(FilterSet {
         try_timeout: Some(Duration::ZERO),
         request_timeout: Some(Duration::from_secs(3)),
-        ..Filters::default()
-    };
+        ..FilterSet::default()
+    });
     let written = of_route(&filters, None, &place);
     assert!(written.spec.is_empty(), "{:?}", written.spec);
     let parts: Vec<_> = written.missing.iter().map(|it| it.part).collect();

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    AccessRule, Authorization, BackendPolicy, Balancer, Breaker, Cors, Filters, Guards, HeaderOps,
-    LimitKey, Limits, Origins, OutlierDetection, Predicate, RateLimit, Respond, Retry, RetryWhen,
-    Subject, Test, TextTest,
+    AccessRule, Authorization, BackendPolicy, Balancer, Breaker, Cors, FilterSet, Filters, Guards,
+    HeaderOps, LimitKey, Limits, Origins, OutlierDetection, Predicate, RateLimit, Respond, Retry,
+    RetryWhen, Subject, Test, TextTest,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ pub(super) fn backend() -> BackendPolicy {
 
 /// Of the route: CORS, retries, headers of answers, and guards.
 pub(super) fn filters() -> Filters {
-    Filters {
+    Filters::from(FilterSet {
         response_headers: HeaderOps {
             set: vec![("x-served-by".into(), "suimon".into())],
             ..HeaderOps::default()
@@ -65,8 +65,8 @@ pub(super) fn filters() -> Filters {
             avoid_tried: true,
         })),
         guards: Some(Arc::new(guards())),
-        ..Filters::default()
-    }
+        ..FilterSet::default()
+    })
 }
 
 fn guards() -> Guards {

@@ -142,15 +142,16 @@ async fn behind_trusted_proxies_the_client_is_who_they_say() {
         append: false,
     };
     gateway.put(routing::model::Route {
-        filters: Filters {
+        filters: FilterSet {
             guards: Some(Arc::new(guards)),
             client: Some(Arc::new(ClientSource {
                 place: ClientPlace::Header("x-forwarded-for".into()),
                 trust: TrustedProxies::Hops(1),
             })),
             request_templates: vec![template],
-            ..Filters::default()
-        },
+            ..FilterSet::default()
+        }
+        .into(),
         ..route("a", Action::Forward(split.expect("a weight")))
     });
     let from = |list: &str| get("/", &format!("X-Forwarded-For: {list}\r\n"));

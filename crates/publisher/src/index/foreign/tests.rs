@@ -244,7 +244,7 @@ fn names_that_backends_ask_for_are_looked_up_until_nobody_asks() {
     assert_eq!(backend.endpoints[0].address.to_string(), "192.0.2.1:8080");
     rig.delete(&THING, "thing");
     assert_eq!(rig.index.take_name_changes(), []);
-    rig.now += super::super::LINGER;
+    rig.now += super::super::backends::LINGER;
     rig.rebuild();
     let unwanted = NameChange::Unwanted(host);
     assert_eq!(rig.index.take_name_changes(), [unwanted]);

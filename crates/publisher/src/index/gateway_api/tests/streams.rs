@@ -29,7 +29,7 @@ fn route(of: &str, created: &str, service: &str, hostnames: Value) -> Value {
 
 fn backend(split: &CompiledSplit) -> String {
     let arm = split.at(0);
-    match &arm.instead {
+    match arm.instead.as_deref() {
         Some(_) => "closed".to_owned(),
         None => arm.backend.to_string(),
     }
