@@ -10,6 +10,7 @@ mod foreign;
 mod gateway_api;
 mod ingress;
 mod knative;
+mod records;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -37,6 +37,21 @@ impl Index {
         self.dirty.insert(Consumer::Backend(reference.clone()));
     }
 
+    /// An object sends to other backends than before.
+    pub(super) fn change_backends(
+        &mut self,
+        before: &Few<BackendRef>,
+        references: &Few<BackendRef>,
+        now: Instant,
+    ) {
+        for reference in references.minus(before) {
+            self.use_backend(reference);
+        }
+        for reference in before.minus(references) {
+            self.release_backend(reference, now);
+        }
+    }
+
     pub(super) fn release_backend(&mut self, reference: &BackendRef, now: Instant) {
         let Some(used) = self.backends.get_mut(reference) else {
             return;

@@ -19,7 +19,7 @@ use routing::{BindKey, Snapshot, Visibility};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Consumer, Index, MadeKey};
+use super::{Consumer, Index, MadeKey, records};
 use crate::few::Few;
 
 /// Identity of an object of any of these kinds.
@@ -194,22 +194,8 @@ impl Index {
         let Some(held) = self.foreign.held.get_mut(key) else {
             return;
         };
-        let ids = routes.iter().map(|(id, _)| id.clone());
-        let before = std::mem::replace(&mut held.routes, ids.collect());
-        for id in before.minus(&held.routes) {
-            self.compiler.remove_route(id);
-        }
-        for (id, route) in routes {
-            self.compiler.put_route(id, route);
-        }
-        let ids = tls.iter().map(|(id, _)| id.clone());
-        let before = std::mem::replace(&mut held.tls, ids.collect());
-        for id in before.minus(&held.tls) {
-            self.compiler.remove_tls(id);
-        }
-        for (id, host) in tls {
-            self.compiler.put_tls(id, host);
-        }
+        records::replace(&mut self.compiler, &mut held.routes, routes);
+        records::replace(&mut self.compiler, &mut held.tls, tls);
     }
 
     fn replace_foreign_binds(&mut self, key: &ForeignKey, binds: Vec<(BindId, Arc<Bind>)>) {
@@ -232,14 +218,7 @@ impl Index {
         let Some(held) = self.foreign.held.get_mut(key) else {
             return;
         };
-        let ids = streams.iter().map(|(id, _)| id.clone());
-        let before = std::mem::replace(&mut held.streams, ids.collect());
-        for id in before.minus(&held.streams) {
-            self.compiler.remove_stream(id);
-        }
-        for (id, stream) in streams {
-            self.compiler.put_stream(id, stream);
-        }
+        records::replace(&mut self.compiler, &mut held.streams, streams);
     }
 
     fn unwant_bind(&mut self, key: &ForeignKey, id: &BindId) {

@@ -13,7 +13,7 @@ use routing::model::RouteId;
 use routing::model::tls::TlsId;
 use tokio::time::Instant;
 
-use super::{Consumer, Index};
+use super::{Consumer, Index, records};
 use crate::few::Few;
 
 /// What the index knows of them.
@@ -107,30 +107,11 @@ impl Index {
         let reads_before = std::mem::replace(&mut held.reads, reads.clone());
         let backends = Few::from(translation.backends);
         let backends_before = std::mem::replace(&mut held.backends, backends.clone());
-        let ids = translation.routes.iter().map(|(id, _)| id.clone());
-        let before = std::mem::replace(&mut held.routes, ids.collect());
-        for id in before.minus(&held.routes) {
-            self.compiler.remove_route(id);
-        }
-        for (id, route) in translation.routes {
-            self.compiler.put_route(id, route);
-        }
-        let ids = translation.tls.iter().map(|(id, _)| id.clone()).collect();
-        let before = std::mem::replace(&mut held.tls, ids);
-        for id in before.minus(&held.tls) {
-            self.compiler.remove_tls(id);
-        }
-        for (id, host) in translation.tls {
-            self.compiler.put_tls(id, host);
-        }
+        records::replace(&mut self.compiler, &mut held.routes, translation.routes);
+        records::replace(&mut self.compiler, &mut held.tls, translation.tls);
         let consumer = Consumer::KubernetesIngress(name.clone());
         self.set_reads(&consumer, &reads_before, &reads);
-        for reference in backends.minus(&backends_before) {
-            self.use_backend(reference);
-        }
-        for reference in backends_before.minus(&backends) {
-            self.release_backend(reference, now);
-        }
+        self.change_backends(&backends_before, &backends, now);
     }
 
     /// What is to be told about Ingresses now that everything so far is published; `None` for

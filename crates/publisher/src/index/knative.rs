@@ -11,7 +11,7 @@ use routing::model::tls::TlsId;
 use routing::model::{HostPattern, RouteId};
 use tokio::time::Instant;
 
-use super::{Consumer, Index};
+use super::{Consumer, Index, records};
 use crate::few::Few;
 
 /// One Ingress of our class.
@@ -170,26 +170,8 @@ impl Index {
             return;
         };
         held.live = Some(generation(&held.ingress));
-        let ids = translation
-            .routes
-            .iter()
-            .map(|(id, _)| id.clone())
-            .collect();
-        let before = std::mem::replace(&mut held.routes, ids);
-        for id in before.minus(&held.routes) {
-            self.compiler.remove_route(id);
-        }
-        for (id, route) in translation.routes {
-            self.compiler.put_route(id, route);
-        }
-        let ids = translation.tls.iter().map(|(id, _)| id.clone()).collect();
-        let before = std::mem::replace(&mut held.tls, ids);
-        for id in before.minus(&held.tls) {
-            self.compiler.remove_tls(id);
-        }
-        for (id, host) in translation.tls {
-            self.compiler.put_tls(id, host);
-        }
+        records::replace(&mut self.compiler, &mut held.routes, translation.routes);
+        records::replace(&mut self.compiler, &mut held.tls, translation.tls);
         let backends = Few::from(translation.backends);
         let before = std::mem::replace(&mut held.backends, backends.clone());
         let hosts = Few::from(knative::hosts(&held.ingress));
@@ -198,12 +180,7 @@ impl Index {
             .release(&held.claimant, held.claimed.minus(&hosts));
         held.claimed = hosts;
         self.mark(changed);
-        for reference in backends.minus(&before) {
-            self.use_backend(reference);
-        }
-        for reference in before.minus(&backends) {
-            self.release_backend(reference, now);
-        }
+        self.change_backends(&before, &backends, now);
     }
 }
 

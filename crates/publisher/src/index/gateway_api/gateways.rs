@@ -20,7 +20,7 @@ use super::State;
 use crate::addresses::MOST;
 use crate::few::Few;
 use crate::gateway_service;
-use crate::index::{Consumer, Index};
+use crate::index::{Consumer, Index, records};
 
 pub(super) struct HeldGateway {
     pub(super) gateway: Arc<Gateway>,
@@ -191,14 +191,7 @@ impl Index {
             state.binds.want(&bind);
             self.compiler.put_bind(bind);
         }
-        let ids = translation.tls.iter().map(|(id, _)| id.clone()).collect();
-        let before = std::mem::replace(&mut held.tls, ids);
-        for id in before.minus(&held.tls) {
-            self.compiler.remove_tls(id);
-        }
-        for (id, host) in translation.tls {
-            self.compiler.put_tls(id, host);
-        }
+        records::replace(&mut self.compiler, &mut held.tls, translation.tls);
         held.plan = translation.plan.clone();
         let ids = translation.sets.iter().map(|(id, _)| id.clone()).collect();
         let sets_before = std::mem::replace(&mut held.sets, ids);
@@ -215,12 +208,7 @@ impl Index {
         self.mark(changed);
         self.tell_policies_of(name);
         self.count_governed(&governed_before, &governed);
-        for reference in backends.minus(&backends_before) {
-            self.use_backend(reference);
-        }
-        for reference in backends_before.minus(&backends) {
-            self.release_backend(reference, now);
-        }
+        self.change_backends(&backends_before, &backends, now);
         for set in lost {
             self.orphan(&set, name);
         }

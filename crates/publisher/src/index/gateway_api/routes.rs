@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::RouteKey;
 use crate::few::Few;
-use crate::index::{Consumer, Index, MadeKey};
+use crate::index::{Consumer, Index, MadeKey, records};
 
 /// A route as it was written.
 #[derive(Clone)]
@@ -190,23 +190,10 @@ impl Index {
         let Some(held) = self.gateway_api.routes.get_mut(key) else {
             return;
         };
-        let (tls, streams) = (&mut translation.tls, &mut translation.streams);
-        let ids = tls.iter().map(|(id, _)| id.clone()).collect();
-        let before = std::mem::replace(&mut held.tls, ids);
-        for id in before.minus(&held.tls) {
-            self.compiler.remove_tls(id);
-        }
-        for (id, host) in tls.drain(..) {
-            self.compiler.put_tls(id, host);
-        }
-        let ids = streams.iter().map(|(id, _)| id.clone()).collect();
-        let before = std::mem::replace(&mut held.streams, ids);
-        for id in before.minus(&held.streams) {
-            self.compiler.remove_stream(id);
-        }
-        for (id, stream) in streams.drain(..) {
-            self.compiler.put_stream(id, stream);
-        }
+        let tls = std::mem::take(&mut translation.tls);
+        records::replace(&mut self.compiler, &mut held.tls, tls);
+        let streams = std::mem::take(&mut translation.streams);
+        records::replace(&mut self.compiler, &mut held.streams, streams);
     }
 
     fn replace_route(&mut self, key: &RouteKey, mut translation: RouteTranslation, now: Instant) {
@@ -216,12 +203,6 @@ impl Index {
         let Some(held) = self.gateway_api.routes.get_mut(key) else {
             return;
         };
-        let ids: Few<RouteId> = translation
-            .routes
-            .iter()
-            .map(|(id, _)| id.clone())
-            .collect();
-        let routes = std::mem::replace(&mut held.routes, ids);
         let backends = Few::from(translation.backends);
         let backends_before = std::mem::replace(&mut held.backends, backends.clone());
         let attached = Few::from(translation.attached);
@@ -233,22 +214,12 @@ impl Index {
         let reads = Few::from(translation.reads);
         let reads_before = std::mem::replace(&mut held.reads, reads.clone());
         held.parents = translation.parents;
-        for id in routes.minus(&held.routes) {
-            self.compiler.remove_route(id);
-        }
-        for (id, route) in translation.routes {
-            self.compiler.put_route(id, route);
-        }
+        records::replace(&mut self.compiler, &mut held.routes, translation.routes);
         self.gateway_api.due.routes.insert(key.clone());
         self.set_reads(&Consumer::Route(key.clone()), &reads_before, &reads);
         self.count(&attached_before, &attached);
         self.count_in_sets(&sets_before, &sets);
         self.count_governed(&governed_before, &governed);
-        for reference in backends.minus(&backends_before) {
-            self.use_backend(reference);
-        }
-        for reference in backends_before.minus(&backends) {
-            self.release_backend(reference, now);
-        }
+        self.change_backends(&backends_before, &backends, now);
     }
 }
