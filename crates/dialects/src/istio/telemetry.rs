@@ -298,22 +298,36 @@ fn judge_scope(object: &Object, spec: &Fields<'_>, reader: &Reader<'_>) {
         (labels, references)
     };
     let own = place(object);
-    let all = reader.foreign_by_key(&TELEMETRY, &object.name.namespace);
-    let Some(first) = oldest(all, |one| place(one) == own) else {
-        return;
+    let all = || reader.foreign_by_key(&TELEMETRY, &object.name.namespace);
+    let older = |one: Option<&Arc<Object>>| {
+        let first = one.map(|one| one.name.clone());
+        first.filter(|first| *first != object.name)
     };
-    if first.name == object.name {
-        return;
+    if let Some(first) = older(oldest(all(), |one| place(one) == own)) {
+        let what = if is_specific(object) {
+            "the same selector or targets"
+        } else {
+            "no selector"
+        };
+        let message = format!(
+            "Telemetry {first} is older and has {what}: of each scope one object counts, so this \
+             one changes nothing; join the two"
+        );
+        return spec.findings().refuse("ScopeTaken", "spec", message);
     }
-    let what = if is_specific(object) {
-        "the same selector or targets"
-    } else {
-        "no selector"
-    };
-    let message = format!(
-        "Telemetry {} is older and has {what}: of each scope one object counts, so this one \
-         changes nothing; join the two",
-        first.name
-    );
-    spec.findings().refuse("ScopeTaken", "spec", message);
+    for reference in references(object.spec()) {
+        let also = |one: &Object| references(one.spec()).into_iter().any(|it| it == reference);
+        let Some(first) = older(oldest(all(), also)) else {
+            continue;
+        };
+        let text = |key: &str| reference[key].as_str().unwrap_or_default();
+        let message = format!(
+            "Telemetry {first} is older and has {} {} among its targets: of each scope one object \
+             counts, so this one changes nothing there; leave the target to one of the two",
+            text("kind"),
+            text("name"),
+        );
+        spec.findings()
+            .refuse("ScopeTaken", "spec.targetRefs", message);
+    }
 }
