@@ -1,6 +1,7 @@
 //! Gateways, their ListenerSets, and what those need: authorities, leave to use Secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use routing::model::tls::{CaBundle, Termination, TlsVersion};
 use routing::model::{HostPattern, Visibility};
@@ -15,6 +16,18 @@ use crate::objects::Name;
 use crate::shared::authorities;
 
 impl Writer<'_> {
+    /// Lets routes of a namespace send to a Service, if that is in another one.
+    pub(super) fn let_send(&mut self, from: &Arc<str>, from_kind: &'static str, service: &Name) {
+        if service.namespace != *from {
+            self.grants.insert(Grant {
+                from: Arc::clone(from),
+                from_kind,
+                to_kind: "Service",
+                to: service.clone(),
+            });
+        }
+    }
+
     /// Gateways, their ListenerSets, and the authorities of clients.
     pub(super) fn gateways(&mut self, class: &str) -> Vec<Value> {
         let mut objects = Vec::new();

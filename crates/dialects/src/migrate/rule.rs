@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::door::Door;
 use super::scheme::{NO_HTTPS, Served};
-use super::{Grant, Role, Verdict, Writer, filter, hoist, matching, service};
+use super::{Role, Verdict, Writer, filter, hoist, matching, service};
 use crate::backend::BackendRef;
 use crate::foreign::BackendSpec;
 use crate::traffic_policy::write::{self, Missing, Place};
@@ -242,14 +242,7 @@ impl<'i> Writer<'i> {
         if stream.is_some() {
             return Err(format!("{id} is not spoken to over HTTP"));
         }
-        let spec = self
-            .input
-            .backends
-            .get(id)
-            .and_then(|(_, spec)| spec.as_ref());
-        if let Some(spec) = spec {
-            is_service(id, spec)?;
-        }
+        let spec = spec_of_service(self.input, id)?;
         if spec.is_some_and(|spec| {
             spec.tls
                 .as_deref()
@@ -259,14 +252,7 @@ impl<'i> Writer<'i> {
                 "connections to {id} are encrypted, with who is trusted, shown or allowed as no BackendTLSPolicy can be written here: write one and the rule"
             ));
         }
-        if service.namespace != route.origin.namespace {
-            self.grants.insert(Grant {
-                from: Arc::clone(&route.origin.namespace),
-                from_kind: "HTTPRoute",
-                to_kind: "Service",
-                to: service.clone(),
-            });
-        }
+        self.let_send(&route.origin.namespace, "HTTPRoute", service);
         Ok(json!({"name": service.name, "namespace": service.namespace, "port": port}))
     }
 }
@@ -311,10 +297,15 @@ fn bare<'i>(id: &'i RouteId, route: &'i Arc<Route>, matches: &[Match]) -> Result
     })
 }
 
-/// Whether a backend is all pods of a Service.
-pub(super) fn is_service(id: &BackendId, spec: &BackendSpec) -> Result<(), String> {
-    let what = match (spec.hosts.is_empty(), spec.labels.is_empty()) {
-        (true, true) => return Ok(()),
+/// What is said about a backend, which must be all pods of a Service.
+pub(super) fn spec_of_service<'i>(
+    input: &'i super::Input,
+    id: &BackendId,
+) -> Result<Option<&'i BackendSpec>, String> {
+    let spec = input.backends.get(id).and_then(|(_, spec)| spec.as_deref());
+    let Some(said) = spec else { return Ok(None) };
+    let what = match (said.hosts.is_empty(), said.labels.is_empty()) {
+        (true, true) => return Ok(spec),
         (true, false) => "only some pods of the Service",
         (false, _) => "hosts outside of the cluster",
     };

@@ -8,7 +8,7 @@ use routing::model::{BackendId, HostPattern, Origin, SortKey, Split, Stream, Str
 use serde_json::{Value, json};
 
 use super::door::{self, Door, Kind, Spoken};
-use super::{Grant, VERSION, Verdict, Writer, rule};
+use super::{VERSION, Verdict, Writer, rule};
 
 /// As long as a route has to name hosts, one that has all is of the version before.
 const VERSION_WITHOUT_HOSTS: &str = "gateway.networking.k8s.io/v1alpha2";
@@ -190,28 +190,14 @@ impl Writer<'_> {
         id: &BackendId,
     ) -> Result<Value, String> {
         let reference = rule::reference(self.input, id)?;
-        let spec = self
-            .input
-            .backends
-            .get(id)
-            .and_then(|(_, spec)| spec.as_ref());
-        if let Some(spec) = spec {
-            rule::is_service(id, spec)?;
-            if spec.tls.is_some() {
-                return Err(format!(
-                    "connections to {id} are encrypted on the way, and no BackendTLSPolicy does that for a {kind}"
-                ));
-            }
+        let spec = rule::spec_of_service(self.input, id)?;
+        if spec.is_some_and(|spec| spec.tls.is_some()) {
+            return Err(format!(
+                "connections to {id} are encrypted on the way, and no BackendTLSPolicy does that for a {kind}"
+            ));
         }
         let service = &reference.service;
-        if service.namespace != origin.namespace {
-            self.grants.insert(Grant {
-                from: std::sync::Arc::clone(&origin.namespace),
-                from_kind: kind,
-                to_kind: "Service",
-                to: service.clone(),
-            });
-        }
+        self.let_send(&origin.namespace, kind, service);
         Ok(json!({
             "name": service.name, "namespace": service.namespace, "port": reference.port,
         }))
