@@ -1,6 +1,6 @@
 //! What happened: the ring of past events, and who hears of new ones.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -175,11 +175,64 @@ impl Subscription {
     }
 }
 
+/// Who listens, by resource: there are more than a hundred informers, and an event concerns two or
+/// three of them.
+#[derive(Default)]
+struct Listeners {
+    /// Those of every resource.
+    all: Vec<Listener>,
+    some: HashMap<Arc<str>, Vec<Listener>>,
+}
+
+impl Listeners {
+    fn add(&mut self, resource: Option<&str>, listener: Listener) {
+        self.some.retain(|_, listeners| {
+            listeners.retain(|listener| !listener.sender.is_closed());
+            !listeners.is_empty()
+        });
+        self.all.retain(|listener| !listener.sender.is_closed());
+        match resource {
+            Some(resource) => match self.some.get_mut(resource) {
+                Some(listeners) => listeners.push(listener),
+                None => {
+                    self.some.insert(resource.into(), vec![listener]);
+                }
+            },
+            None => self.all.push(listener),
+        }
+    }
+
+    /// Tells an event, and forgets those who do not listen any more.
+    fn tell(&mut self, event: &Arc<Event>) {
+        self.all.retain(|listener| listener.tell(event));
+        if let Some(listeners) = self.some.get_mut(&event.resource) {
+            listeners.retain(|listener| listener.tell(event));
+        }
+    }
+}
+
 struct Listener {
-    resource: Option<Arc<str>>,
     scope: Scope,
     sender: mpsc::Sender<Arc<Event>>,
     lagged: Arc<AtomicBool>,
+}
+
+impl Listener {
+    /// Returns whether it still listens.
+    fn tell(&self, event: &Arc<Event>) -> bool {
+        if !self.scope.contains(&event.key) {
+            return true;
+        }
+        match self.sender.try_send(Arc::clone(event)) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                // The listener reads what is queued, sees the end, and catches up from the ring.
+                self.lagged.store(true, Ordering::Release);
+                false
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
 }
 
 /// The events since a revision, and who listens.
@@ -191,7 +244,7 @@ pub(super) struct History {
     compacted: u64,
     /// Events up to this revision have no frames any more.
     rested: u64,
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     closed: bool,
 }
 
@@ -203,7 +256,7 @@ impl History {
             bytes: 0,
             compacted: revision,
             rested: 0,
-            listeners: Vec::new(),
+            listeners: Listeners::default(),
             closed: false,
         }
     }
@@ -251,15 +304,13 @@ impl History {
     ) -> Subscription {
         let (sender, receiver) = mpsc::channel(self.limits.queue);
         let lagged = Arc::new(AtomicBool::new(false));
-        self.listeners
-            .retain(|listener| !listener.sender.is_closed());
         if !self.closed {
-            self.listeners.push(Listener {
-                resource: resource.map(Into::into),
+            let listener = Listener {
                 scope: scope.clone(),
                 sender,
                 lagged: Arc::clone(&lagged),
-            });
+            };
+            self.listeners.add(resource, listener);
         }
         Subscription {
             backlog: VecDeque::new(),
@@ -272,7 +323,7 @@ impl History {
     /// Ends every subscription, also those that come later.
     pub(super) fn close(&mut self) {
         self.closed = true;
-        self.listeners.clear();
+        self.listeners = Listeners::default();
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -284,7 +335,7 @@ impl History {
         self.bytes += event.weight;
         self.ring.push_back(Arc::clone(event));
         self.evict(event.at);
-        self.tell(event);
+        self.listeners.tell(event);
     }
 
     /// Drops the events that are over a limit.
@@ -315,27 +366,5 @@ impl History {
             self.rested = event.revision;
             rested(event);
         }
-    }
-
-    fn tell(&mut self, event: &Arc<Event>) {
-        self.listeners.retain(|listener| {
-            let wanted = listener
-                .resource
-                .as_ref()
-                .is_none_or(|resource| *resource == event.resource)
-                && listener.scope.contains(&event.key);
-            if !wanted {
-                return true;
-            }
-            match listener.sender.try_send(Arc::clone(event)) {
-                Ok(()) => true,
-                Err(mpsc::error::TrySendError::Full(_)) => {
-                    // The listener reads what is queued, sees the end, and catches up from the ring.
-                    listener.lagged.store(true, Ordering::Release);
-                    false
-                }
-                Err(mpsc::error::TrySendError::Closed(_)) => false,
-            }
-        });
     }
 }

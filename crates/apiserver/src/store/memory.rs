@@ -90,7 +90,7 @@ impl Memory {
     /// Adds an object that was read from the disk.
     pub(super) fn add(&mut self, resource: &str, key: &str, mut object: Object) {
         object.share(|uid| Some(Arc::clone(self.uids.get_key_value(uid)?.0)));
-        let (resource, key) = self.intern(resource, key);
+        let (resource, key, _) = self.find(resource, key);
         self.index(&resource, &key, &object);
         let objects = self.resources.entry(resource).or_default();
         objects.insert(key, Arc::new(object));
@@ -148,15 +148,12 @@ impl Memory {
     ) -> Result<Page, Expired> {
         let events = self.history.after(revision)?;
         let current = self.range(resource, scope, after);
+        let current = current.map(|(key, object)| (Arc::clone(key), Arc::clone(object)));
         if revision >= self.revision {
-            let objects = current
-                .map(|(key, object)| (Arc::clone(key), Arc::clone(object)))
-                .collect();
+            let objects = current.collect();
             return Ok(Page { objects });
         }
-        let mut then: BTreeMap<Arc<str>, Arc<Object>> = current
-            .map(|(key, object)| (Arc::clone(key), Arc::clone(object)))
-            .collect();
+        let mut then: BTreeMap<Arc<str>, Arc<Object>> = current.collect();
         let mut undone = HashSet::new();
         for event in events.filter(|event| &*event.resource == resource) {
             // The first event after `revision` knows the state at `revision`.
@@ -193,7 +190,7 @@ impl Memory {
     }
 
     pub(super) fn write(&mut self, step: Step<'_>) -> Result<Arc<Event>, Refused> {
-        let prev = self.get(step.resource, step.key);
+        let (resource, key, prev) = self.find(step.resource, step.key);
         match (step.expect, &prev) {
             (Expect::Absent, Some(_)) => return Err(Refused::Exists),
             (Expect::Revision(_), None) => return Err(Refused::Missing),
@@ -214,9 +211,8 @@ impl Memory {
         let object = step
             .draft
             .map(|draft| Arc::new(draft.finish(revision, &self.press, known)));
-        let (resource, key) = self.intern(step.resource, step.key);
+        self.reindex(&resource, &key, prev.as_deref(), object.as_deref());
         if let Some(prev) = &prev {
-            self.unindex(&resource, &key, prev);
             prev.retire();
         }
         let objects = self.resources.entry(Arc::clone(&resource)).or_default();
@@ -227,7 +223,6 @@ impl Memory {
                     resource: Arc::clone(&resource),
                     object: Arc::downgrade(object),
                 });
-                self.index(&resource, &key, object);
             }
             None => {
                 objects.remove(&key);
@@ -253,16 +248,37 @@ impl Memory {
         }
     }
 
-    /// The shared strings of a resource and key, made on first use.
-    fn intern(&self, resource: &str, key: &str) -> (Arc<str>, Arc<str>) {
-        match self.resources.get_key_value(resource) {
-            Some((resource, objects)) => {
-                let key = objects
-                    .get_key_value(key)
-                    .map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
-                (Arc::clone(resource), key)
-            }
-            None => (resource.into(), key.into()),
+    /// The shared strings of a resource and key, made on first use, and what is stored there.
+    fn find(&self, resource: &str, key: &str) -> (Arc<str>, Arc<str>, Option<Arc<Object>>) {
+        let Some((resource, objects)) = self.resources.get_key_value(resource) else {
+            return (resource.into(), key.into(), None);
+        };
+        let resource = Arc::clone(resource);
+        match objects.get_key_value(key) {
+            Some((key, object)) => (resource, Arc::clone(key), Some(Arc::clone(object))),
+            None => (resource, key.into(), None),
+        }
+    }
+
+    /// Most writes change neither uid nor owners.
+    fn reindex(
+        &mut self,
+        resource: &Arc<str>,
+        key: &Arc<str>,
+        prev: Option<&Object>,
+        object: Option<&Object>,
+    ) {
+        if let (Some(prev), Some(object)) = (prev, object)
+            && prev.uid() == object.uid()
+            && prev.owners() == object.owners()
+        {
+            return;
+        }
+        if let Some(prev) = prev {
+            self.unindex(resource, key, prev);
+        }
+        if let Some(object) = object {
+            self.index(resource, key, object);
         }
     }
 
