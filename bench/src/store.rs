@@ -1,6 +1,6 @@
 //! The API server's store against a real etcd: the Go program `bench/store` drives both.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -19,7 +19,40 @@ pub struct Flags {
     seconds: u32,
     /// Where both keep their data: the same disk
     #[arg(long, default_value_os_t = std::env::temp_dir())]
-    disk: std::path::PathBuf,
+    disk: PathBuf,
+    /// etcd without TLS and client certificates; the default is etcd as Kubernetes has it, with
+    /// the protection that our API has
+    #[arg(long)]
+    plain_etcd: bool,
+}
+
+/// The certificates of etcd and its client.
+struct Certificates {
+    authority: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Certificates {
+    fn write(dir: &Path) -> anyhow::Result<Self> {
+        let root_key = rcgen::KeyPair::generate()?;
+        let mut root = rcgen::CertificateParams::default();
+        root.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root_certificate = root.self_signed(&root_key)?;
+        let issuer = rcgen::Issuer::new(root, root_key);
+        let key = rcgen::KeyPair::generate()?;
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+        let files = Self {
+            authority: dir.join("ca.crt"),
+            certificate: dir.join("etcd.crt"),
+            key: dir.join("etcd.key"),
+        };
+        std::fs::write(&files.authority, root_certificate.pem())?;
+        std::fs::write(&files.certificate, certificate.pem())?;
+        std::fs::write(&files.key, key.serialize_pem())?;
+        Ok(files)
+    }
 }
 
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
@@ -41,35 +74,26 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     if !built.success() {
         bail!("{} does not build", folder.display());
     }
-    let client = format!("http://127.0.0.1:{}", peers::free_port()?);
-    let peer = format!("http://127.0.0.1:{}", peers::free_port()?);
-    let mut etcd = Command::new("etcd")
-        .args(["--data-dir", &dir.path().join("etcd").display().to_string()])
-        .args([
-            "--listen-client-urls",
-            &client,
-            "--advertise-client-urls",
-            &client,
-        ])
-        .args([
-            "--listen-peer-urls",
-            &peer,
-            "--initial-advertise-peer-urls",
-            &peer,
-        ])
-        .args([
-            "--initial-cluster",
-            &format!("default={peer}"),
-            "--log-level",
-            "error",
-        ])
-        .stderr(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
+    let tls = match flags.plain_etcd {
+        true => None,
+        false => Some(Certificates::write(dir.path())?),
+    };
+    let client = format!(
+        "{}://127.0.0.1:{}",
+        if tls.is_some() { "https" } else { "http" },
+        peers::free_port()?
+    );
+    let mut etcd = start_etcd(&dir.path().join("etcd"), &client, tls.as_ref())?;
     let suimon = Suimon::start(&[], &["--runtime", "process"]).await?;
     let etcd_pid = etcd.id().context("etcd runs")?.to_string();
     let suimon_pid = suimon.pid().to_string();
-    let status = Command::new(&driver)
+    let mut load = Command::new(&driver);
+    if let Some(tls) = &tls {
+        load.arg("-etcd-ca").arg(&tls.authority);
+        load.arg("-etcd-cert").arg(&tls.certificate);
+        load.arg("-etcd-key").arg(&tls.key);
+    }
+    let status = load
         .args([
             "-etcd",
             &client,
@@ -93,4 +117,35 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         bail!("the measurement failed");
     }
     Ok(())
+}
+
+fn start_etcd(
+    data: &Path,
+    client: &str,
+    tls: Option<&Certificates>,
+) -> anyhow::Result<tokio::process::Child> {
+    let peer = format!("http://127.0.0.1:{}", peers::free_port()?);
+    let mut etcd = Command::new("etcd");
+    etcd.arg("--data-dir").arg(data);
+    for (flag, value) in [
+        ("--listen-client-urls", client),
+        ("--advertise-client-urls", client),
+        ("--listen-peer-urls", &peer),
+        ("--initial-advertise-peer-urls", &peer),
+        ("--initial-cluster", &format!("default={peer}")),
+        ("--log-level", "error"),
+    ] {
+        etcd.args([flag, value]);
+    }
+    if let Some(tls) = tls {
+        etcd.arg("--client-cert-auth");
+        etcd.arg("--trusted-ca-file").arg(&tls.authority);
+        etcd.arg("--cert-file").arg(&tls.certificate);
+        etcd.arg("--key-file").arg(&tls.key);
+    }
+    let running = etcd
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    Ok(running)
 }

@@ -6,6 +6,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -246,6 +248,10 @@ func check(err error) {
 
 func main() {
 	endpoint := flag.String("etcd", "", "etcd's client URL")
+	etcdTLS := transport.TLSInfo{}
+	flag.StringVar(&etcdTLS.TrustedCAFile, "etcd-ca", "", "etcd's authority; without it there is no TLS")
+	flag.StringVar(&etcdTLS.CertFile, "etcd-cert", "", "the client certificate for etcd")
+	flag.StringVar(&etcdTLS.KeyFile, "etcd-key", "", "its key")
 	kubeconfig := flag.String("kubeconfig", "", "Suimon's kubeconfig")
 	etcdPid := flag.Int("etcd-pid", 0, "")
 	suimonPid := flag.Int("suimon-pid", 0, "")
@@ -259,17 +265,22 @@ func main() {
 	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
 	check(err)
 	us.base = config.Host
+	var secured *tls.Config
+	if etcdTLS.TrustedCAFile != "" {
+		secured, err = etcdTLS.ClientConfig()
+		check(err)
+	}
 	for range connections {
-		client, err := clientv3.New(clientv3.Config{Endpoints: []string{*endpoint}, MaxCallRecvMsgSize: 1 << 30})
+		client, err := clientv3.New(clientv3.Config{Endpoints: []string{*endpoint}, TLS: secured, MaxCallRecvMsgSize: 1 << 30})
 		check(err)
 		them.clients = append(them.clients, client)
 		// Each its own transport: the cache of client-go would share one connection.
 		own := rest.CopyConfig(config)
 		own.Dial = nil
 		own.UserAgent = fmt.Sprint("store-", len(us.clients))
-		tls, err := rest.TLSConfigFor(own)
+		tlsConfig, err := rest.TLSConfigFor(own)
 		check(err)
-		us.clients = append(us.clients, &http.Client{Transport: &http.Transport{TLSClientConfig: tls, ForceAttemptHTTP2: true}})
+		us.clients = append(us.clients, &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true}})
 	}
 	ctx := context.Background()
 	duration := time.Duration(*seconds * float64(time.Second))
