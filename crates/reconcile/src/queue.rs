@@ -2,6 +2,10 @@
 //!
 //! A key is in the queue at most once, is never handed out while it is being worked on, and is
 //! handed out again if it was added meanwhile. Delayed keys keep the earliest time asked for.
+//!
+//! What waits when the work begins is everything that there is; most of it needs nothing. Changes
+//! that come after that go ahead of it, so a user does not wait for ten thousand objects of others
+//! after a restart. The old ones still get every few turns, so that they are done some day.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -29,9 +33,22 @@ struct Shared<K> {
     wake: Notify,
 }
 
+/// Of so many keys that are handed out, one is of those that waited when the work began.
+const TURNS: u32 = 4;
+
+/// Where a key waits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    First,
+    Ready,
+}
+
 struct State<K> {
     ready: VecDeque<K>,
-    waiting: HashSet<K>,
+    /// What waited when the work began; `None` before that.
+    first: Option<VecDeque<K>>,
+    turn: u32,
+    waiting: HashMap<K, Lane>,
     working: HashSet<K>,
     again: HashSet<K>,
     delayed: BTreeSet<(Instant, K)>,
@@ -49,7 +66,9 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     pub fn new() -> Self {
         let state = State {
             ready: VecDeque::new(),
-            waiting: HashSet::new(),
+            first: None,
+            turn: 0,
+            waiting: HashMap::new(),
             working: HashSet::new(),
             again: HashSet::new(),
             delayed: BTreeSet::new(),
@@ -95,10 +114,9 @@ impl<K: Clone + Ord + Hash> Queue<K> {
             let until = {
                 let mut state = self.lock();
                 state.promote(Instant::now());
-                if let Some(key) = state.ready.pop_front() {
-                    state.waiting.remove(&key);
+                if let Some(key) = state.take() {
                     state.working.insert(key.clone());
-                    if !state.ready.is_empty() {
+                    if !state.waiting.is_empty() {
                         self.shared.wake.notify_one();
                     }
                     return key;
@@ -138,9 +156,36 @@ impl<K: Clone + Ord + Hash> State<K> {
     fn add(&mut self, key: K) {
         if self.working.contains(&key) {
             self.again.insert(key);
-        } else if self.waiting.insert(key.clone()) {
+        } else if self.waiting.insert(key.clone(), Lane::Ready) != Some(Lane::Ready) {
             self.ready.push_back(key);
         }
+    }
+
+    /// The key whose turn it is.
+    fn take(&mut self) -> Option<K> {
+        if self.first.is_none() {
+            self.waiting
+                .values_mut()
+                .for_each(|lane| *lane = Lane::First);
+            self.first = Some(std::mem::take(&mut self.ready));
+        }
+        self.turn = (self.turn + 1) % TURNS;
+        let key = match self.turn {
+            0 => self.take_first().or_else(|| self.ready.pop_front()),
+            _ => self.ready.pop_front().or_else(|| self.take_first()),
+        }?;
+        self.waiting.remove(&key);
+        Some(key)
+    }
+
+    /// The next that nothing happened to since the work began: the others are in `ready` as well.
+    fn take_first(&mut self) -> Option<K> {
+        let Self { first, waiting, .. } = self;
+        let first = first.as_mut()?;
+        if first.is_empty() {
+            *first = VecDeque::new(); // Gives its memory back.
+        }
+        std::iter::from_fn(|| first.pop_front()).find(|key| waiting.get(key) == Some(&Lane::First))
     }
 
     fn promote(&mut self, now: Instant) {
@@ -168,6 +213,23 @@ mod tests {
         assert_eq!(queue.next().await, "b");
         queue.done(&"a");
         assert_eq!(queue.next().await, "a");
+    }
+
+    #[tokio::test]
+    async fn changes_go_ahead_of_what_was_there_and_that_still_gets_its_turns() {
+        let queue = Queue::new();
+        (0..6).for_each(|old| queue.add(old));
+        assert_eq!(queue.next().await, 0);
+        (10..14).for_each(|new| queue.add(new));
+        queue.add(4);
+        let mut order = Vec::new();
+        for _ in 0..9 {
+            order.push(queue.next().await);
+        }
+        assert_eq!(order, [10, 11, 1, 12, 13, 4, 2, 3, 5]);
+        queue.done(&4);
+        queue.add(4);
+        assert_eq!(queue.next().await, 4);
     }
 
     #[tokio::test(start_paused = true)]
