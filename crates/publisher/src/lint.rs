@@ -4,6 +4,7 @@
 //! told to be waiting for it. What needs the network (addresses, sockets) is not judged.
 
 mod attached;
+mod put;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,22 +18,17 @@ use dialects::migrate::{self, Migration};
 use dialects::{Effect, GatewayPorts, Name};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use routing::BindId;
 use routing::model::{BindSocket, Origin};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::inbox::{Changes, Pending};
+use self::put::{put, put_secret, put_service};
+use crate::inbox::Pending;
 use crate::index::{ForeignKey, Index};
 use crate::{GatewayRange, Settings, Sockets, SystemResolver};
-
-/// The address of Services that files give none, as a server does.
-const SOME_CLUSTER_IP: &str = "10.96.0.1";
 
 /// Groups of other gateways whose objects change what is served there, and that nobody reads here.
 const FOREIGN_GROUPS: &[&str] = &[
@@ -334,48 +330,6 @@ impl Reading<'_> {
             });
         }
     }
-}
-
-fn put<K>(changes: &mut Changes<K>, object: &Value) -> Result<(Name, Arc<K>), String>
-where
-    K: kube::Resource + DeserializeOwned,
-{
-    let object: K = serde_json::from_value(object.clone()).map_err(|error| error.to_string())?;
-    let name = Name::of(object.meta());
-    if name.name.is_empty() {
-        return Err("metadata.name is missing".to_owned());
-    }
-    let object = Arc::new(object);
-    changes.insert(name.clone(), Some(Arc::clone(&object)));
-    Ok((name, object))
-}
-
-/// A server gives each Service an address, unless it is told not to. Here all have the same one:
-/// whoever calls a Service by a route names it.
-fn put_service(changes: &mut Changes<Service>, object: &Value) -> Result<(), String> {
-    let (name, service) = put(changes, object)?;
-    let mut service = (*service).clone();
-    let spec = service.spec.get_or_insert_default();
-    if spec.type_.as_deref() != Some("ExternalName") && spec.cluster_ip.is_none() {
-        spec.cluster_ip = Some(SOME_CLUSTER_IP.to_owned());
-    }
-    changes.insert(name, Some(Arc::new(service)));
-    Ok(())
-}
-
-/// A server turns `stringData` into `data`.
-fn put_secret(changes: &mut Changes<Secret>, object: &Value) -> Result<(), String> {
-    let (name, secret) = put(changes, object)?;
-    let mut secret = (*secret).clone();
-    let texts = secret.string_data.take().unwrap_or_default();
-    let data = secret.data.get_or_insert_default();
-    data.extend(
-        texts
-            .into_iter()
-            .map(|(key, text)| (key, ByteString(text.into_bytes()))),
-    );
-    changes.insert(name, Some(Arc::new(secret)));
-    Ok(())
 }
 
 struct Findings<'f>(&'f mut Vec<Finding>);

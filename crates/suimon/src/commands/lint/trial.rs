@@ -259,6 +259,6 @@ mod tests {
             json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "metadata": [1]}),
             json!({"apiVersion": "v1", "kind": "Service", "metadata": null}),
         ]);
-        assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
+        assert_eq!(report.findings.len(), 3, "{:?}", report.findings);
     }
 }
