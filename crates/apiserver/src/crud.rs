@@ -39,7 +39,7 @@ use crate::{policy, quota};
 pub(crate) use decode::Body;
 pub(crate) use list::{List, Selector, single_name};
 pub(crate) use metadata::{finalizers, new_uid, timestamp};
-pub(crate) use shape::{known_subresource, table_of};
+pub(crate) use shape::{judge, known_subresource, table_of};
 
 /// Everything that requests share.
 pub(crate) struct Api {

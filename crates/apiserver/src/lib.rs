@@ -42,6 +42,7 @@ pub mod stream;
 pub mod strict;
 pub mod table;
 mod tls;
+pub mod trial;
 pub mod types;
 pub mod validate;
 mod watch;

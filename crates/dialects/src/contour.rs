@@ -40,11 +40,14 @@ use crate::foreign::{Kind, Object, Role, no_keys};
 /// As it stands in [`Origin`](routing::model::Origin)s.
 const DIALECT: &str = "contour";
 const GROUP: &str = "projectcontour.io";
+/// Before HTTPProxy.
+const OLD_GROUP: &str = "contour.heptio.com";
 
 /// Every kind of this dialect.
 pub(crate) static KINDS: &[&Kind] = &[
     &HTTP_PROXY,
     &DELEGATION,
+    &OLD_DELEGATION,
     &EXTENSION_SERVICE,
     &CONFIGURATION,
     &DEPLOYMENT,
@@ -77,6 +80,14 @@ pub(crate) static DELEGATION: Kind = Kind {
     has_status: true,
     role: Role::Part(delegation::judge),
     keys: delegation::keys,
+};
+
+/// The same of the time of IngressRoute.
+pub(crate) static OLD_DELEGATION: Kind = Kind {
+    group: OLD_GROUP,
+    versions: &["v1beta1"],
+    short: &[],
+    ..DELEGATION
 };
 
 /// Services that decide about requests.
@@ -124,7 +135,7 @@ pub(crate) static DEPLOYMENT: Kind = Kind {
 /// What HTTPProxy was before it was HTTPProxy.
 pub(crate) static INGRESS_ROUTE: Kind = Kind {
     dialect: DIALECT,
-    group: "contour.heptio.com",
+    group: OLD_GROUP,
     versions: &["v1beta1"],
     kind: "IngressRoute",
     plural: "ingressroutes",

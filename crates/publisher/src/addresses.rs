@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use api::gateway::reason;
 use api::gateway::v1::{AddressSpec, Gateway};
+use api::names::CLUSTER_DOMAIN;
 use dialects::Name;
 use dialects::gateway_api::{Assigned, Finding};
 
@@ -43,6 +44,10 @@ pub(crate) type ClusterIps = BTreeMap<usize, Ipv4Addr>;
 const CLUSTER: &str = "Cluster";
 /// A name of the API's that stands for no guarantee and is to be taken as it is (GEP-5093).
 const SENTINEL: &str = "testing.x-k8s.io/sentinel";
+
+/// Istio's way to say which Service stands before a gateway that users deploy themselves.
+const BEHIND_A_SERVICE: &str =
+    "no Service stands before this gateway, so it has an address of its own; leave the entry out";
 
 /// Who has what.
 #[derive(Debug)]
@@ -105,6 +110,11 @@ impl Addresses {
         for (at, address) in gateway.spec.addresses.iter().enumerate() {
             let value = address.value.as_deref().filter(|value| !value.is_empty());
             let wanted = address.routability.as_deref().unwrap_or_default();
+            if address.type_ == "Hostname" && value.is_some_and(is_of_a_service) {
+                assigned.miss(at, BEHIND_A_SERVICE);
+                any.push((at, ""));
+                continue;
+            }
             if address.type_ != "IPAddress" {
                 assigned.unsupported = Some(unsupported(&address.type_));
                 assigned.miss(at, "its type is not supported, IPAddress is");
@@ -226,6 +236,12 @@ fn assign_cluster_ips(
         }
         assigned.miss(at, "its cluster IP is not there yet");
     }
+}
+
+/// Whether a name is one of the cluster's own.
+fn is_of_a_service(host: &str) -> bool {
+    let suffix = format!(".svc.{CLUSTER_DOMAIN}");
+    host.ends_with(".svc") || host.ends_with(&suffix)
 }
 
 fn asked_for(address: &AddressSpec) -> Option<Ipv4Addr> {

@@ -4,6 +4,7 @@
 //! told to be waiting for it. What needs the network (addresses, sockets) is not judged.
 
 mod attached;
+mod put;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,19 +18,30 @@ use dialects::migrate::{self, Migration};
 use dialects::{Effect, GatewayPorts, Name};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use routing::BindId;
 use routing::model::{BindSocket, Origin};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::inbox::{Changes, Pending};
+use self::put::{put, put_secret, put_service};
+use crate::inbox::Pending;
 use crate::index::{ForeignKey, Index};
 use crate::{GatewayRange, Settings, Sockets, SystemResolver};
+
+/// Groups of other gateways whose objects change what is served there, and that nobody reads here.
+const FOREIGN_GROUPS: &[&str] = &[
+    "configuration.konghq.com",
+    "gateway.envoyproxy.io",
+    "gateway.kgateway.dev",
+    "gateway.nginx.org",
+    "inference.networking.k8s.io",
+    "k8s.nginx.org",
+    "multicluster.x-k8s.io",
+    "traefik.containo.us",
+    "traefik.io",
+];
 
 /// A finding about one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -158,6 +170,9 @@ impl Reading<'_> {
             Some(foreign) => foreign.is_cluster_scoped,
             None => matches!(kind.as_str(), "Namespace" | "GatewayClass"),
         };
+        if !object["metadata"].is_object() {
+            object["metadata"] = json!({});
+        }
         let namespace = &mut object["metadata"]["namespace"];
         if is_cluster_scoped {
             *namespace = Value::Null;
@@ -200,7 +215,7 @@ impl Reading<'_> {
     fn take(&mut self, group: &str, kind: &str, object: &Value) -> Option<Result<bool, String>> {
         let pending = &mut self.pending;
         Some(match (group, kind) {
-            ("", "Service") => put(&mut pending.services, object).map(|_| false),
+            ("", "Service") => put_service(&mut pending.services, object).map(|()| false),
             ("", "Secret") => put_secret(&mut pending.secrets, object).map(|()| false),
             ("", "ConfigMap") => put(&mut pending.config_maps, object).map(|_| false),
             ("certificates.k8s.io", "ClusterTrustBundle") => {
@@ -264,6 +279,13 @@ impl Reading<'_> {
 
     /// A kind of a group of which other kinds are served is refused; what is nobody's, counted.
     fn other(&mut self, group: &str, kind: &str, object: &Value) {
+        if FOREIGN_GROUPS.contains(&group) {
+            let why = format!(
+                "{kind} of {group} is not served: what it says changes nothing; say it with \
+                 Gateway API and a TrafficPolicy"
+            );
+            return self.refuse(kind, object, &why);
+        }
         let is_known = self.kinds.iter().any(|known| known.group == group);
         if is_known || group == "gateway.networking.k8s.io" {
             let why = format!("{kind} of {group} is not served");
@@ -308,35 +330,6 @@ impl Reading<'_> {
             });
         }
     }
-}
-
-fn put<K>(changes: &mut Changes<K>, object: &Value) -> Result<(Name, Arc<K>), String>
-where
-    K: kube::Resource + DeserializeOwned,
-{
-    let object: K = serde_json::from_value(object.clone()).map_err(|error| error.to_string())?;
-    let name = Name::of(object.meta());
-    if name.name.is_empty() {
-        return Err("metadata.name is missing".to_owned());
-    }
-    let object = Arc::new(object);
-    changes.insert(name.clone(), Some(Arc::clone(&object)));
-    Ok((name, object))
-}
-
-/// A server turns `stringData` into `data`.
-fn put_secret(changes: &mut Changes<Secret>, object: &Value) -> Result<(), String> {
-    let (name, secret) = put(changes, object)?;
-    let mut secret = (*secret).clone();
-    let texts = secret.string_data.take().unwrap_or_default();
-    let data = secret.data.get_or_insert_default();
-    data.extend(
-        texts
-            .into_iter()
-            .map(|(key, text)| (key, ByteString(text.into_bytes()))),
-    );
-    changes.insert(name, Some(Arc::new(secret)));
-    Ok(())
 }
 
 struct Findings<'f>(&'f mut Vec<Finding>);
@@ -424,9 +417,14 @@ impl Findings<'_> {
     /// A listener that cannot be served says why in what it is accepted for; that it is not
     /// programmed then follows from it.
     fn conditions(&mut self, name: &Name, field: &str, conditions: &[Condition]) {
+        let is_accepted = |it: &Condition| it.type_ == "Accepted" && it.status == "True";
+        let is_accepted = conditions.iter().any(is_accepted);
         let told = conditions.iter().filter(|condition| {
+            // What is not accepted has no address either.
+            let follows = condition.reason == reason::NOT_ASSIGNED && !is_accepted;
             let is_cause = condition.type_ != "Programmed"
-                && condition.reason != reason::LISTENERS_NOT_RESOLVED;
+                && condition.reason != reason::LISTENERS_NOT_RESOLVED
+                && !follows;
             condition.status == "False" && is_cause && !condition.message.is_empty()
         });
         for condition in told.filter(|it| it.type_ != "Conflicted") {

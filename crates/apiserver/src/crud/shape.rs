@@ -91,7 +91,7 @@ pub(super) fn validate(kind: &ResourceType, value: &Value, old: Option<&Value>) 
 
 /// Adds what the rules of a CRD find. They may take the structure for granted, so they are not asked
 /// about an object that lacks it.
-pub(super) fn judge(
+pub(crate) fn judge(
     kind: &ResourceType,
     value: &Value,
     old: Option<&Value>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::status::Judgement;
-use super::{DELEGATION, certificates};
+use super::{DELEGATION, OLD_DELEGATION, certificates};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
@@ -27,7 +27,8 @@ pub(super) fn permits(reader: &Reader<'_>, secret: &Name, namespace: &str) -> bo
     if &*secret.namespace == namespace {
         return true;
     }
-    let mut objects = reader.foreign_by_key(&DELEGATION, &key(secret));
+    let kinds = [&DELEGATION, &OLD_DELEGATION].into_iter();
+    let mut objects = kinds.flat_map(|kind| reader.foreign_by_key(kind, &key(secret)));
     objects.any(|object| {
         let of_namespace = object.name.namespace == secret.namespace;
         let delegations = object.spec()["delegations"].as_array();

@@ -235,7 +235,7 @@ fn backend(
 fn hosts(reader: &Reader<'_>, client: &str, host: &str, port: u16) -> Option<Vec<ExternalHost>> {
     let pattern = HostPattern::Exact(host.into());
     let entry = service_entry::find(reader, client, &pattern)?;
-    let found = service_entry::backend(reader, entry, host, Some(port)).ok()?;
+    let found = service_entry::backend(reader, entry, host, (Some(port), &[])).ok()?;
     let all = BTreeMap::new();
     Some(service_entry::with_labels(found.hosts, &all))
 }

@@ -22,8 +22,8 @@ pub(super) struct Finder<'t, 'o> {
     reader: &'t Reader<'o>,
     /// Where short names are looked up.
     pub(super) namespace: Arc<str>,
-    /// The port of a Service with several, if the destination does not say.
-    port: Option<u16>,
+    /// Where requests come in: the port of a Service with several, if the destination does not say.
+    listeners: Vec<u16>,
     /// Connections are passed on as they are: the client speaks TLS to the backend.
     pub(super) is_passthrough: bool,
     /// The same, and rules about TLS to the backend hold: the client speaks none.
@@ -50,11 +50,11 @@ impl Found {
 pub(super) struct Missing;
 
 impl<'t, 'o> Finder<'t, 'o> {
-    pub(super) fn new(reader: &'t Reader<'o>, namespace: &Arc<str>, port: Option<u16>) -> Self {
+    pub(super) fn new(reader: &'t Reader<'o>, namespace: &Arc<str>, listeners: Vec<u16>) -> Self {
         Self {
             reader,
             namespace: Arc::clone(namespace),
-            port,
+            listeners,
             is_passthrough: false,
             is_stream: false,
             backends: RefCell::default(),
@@ -63,7 +63,7 @@ impl<'t, 'o> Finder<'t, 'o> {
 
     /// The same for names of another namespace. What it finds is its own.
     pub(super) fn in_namespace(&self, namespace: &Arc<str>) -> Self {
-        Self::new(self.reader, namespace, self.port)
+        Self::new(self.reader, namespace, self.listeners.clone())
     }
 
     pub(super) fn reader(&self) -> &'t Reader<'o> {
@@ -104,7 +104,7 @@ impl<'t, 'o> Finder<'t, 'o> {
         subset: Option<&str>,
     ) -> Result<Found, Missing> {
         let service = self.reader.service(name);
-        let number = port.or_else(|| implied_port(service?, self.port));
+        let number = port.or_else(|| implied_port(service?, &self.listeners));
         let Some(number) = number else {
             return Err(self.no_port(fields, name, service.is_some()));
         };
@@ -179,7 +179,8 @@ impl<'t, 'o> Finder<'t, 'o> {
                 .say(Effect::Waiting, "HostUnknown", &fields.at("host"), message);
             return Err(Missing);
         };
-        let found = service_entry::backend(self.reader, entry, host, port.or(self.port));
+        let ports = (port, &*self.listeners);
+        let found = service_entry::backend(self.reader, entry, host, ports);
         let found = found.map_err(|why| {
             fields.refuse("host", "ServiceEntryUnusable", why);
             Missing
@@ -263,11 +264,14 @@ fn find_port(service: &Service, number: u16) -> Option<&ServicePort> {
         .find(|port| port.port == i32::from(number))
 }
 
-/// The only port, or the one with the number of the port that the request came in at.
-fn implied_port(service: &Service, listener: Option<u16>) -> Option<u16> {
+/// The only port, or the first one with the number of a port that requests come in at.
+fn implied_port(service: &Service, listeners: &[u16]) -> Option<u16> {
     match ports(service) {
         [only] => u16::try_from(only.port).ok(),
-        _ => listener.filter(|number| find_port(service, *number).is_some()),
+        _ => {
+            let mut listeners = listeners.iter().copied();
+            listeners.find(|number| find_port(service, *number).is_some())
+        }
     }
 }
 

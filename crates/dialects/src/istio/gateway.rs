@@ -88,6 +88,7 @@ impl Server {
             visibility: self.stands_for.unwrap_or(Visibility::External),
             hosts: hosts.into_iter().collect(),
             port: Some(self.port),
+            listeners: vec![self.port],
             scheme: scheme.filter(|_| self.bind.is_none()),
             redirects: self.mode == Mode::Http { redirects: true },
             id: format!("{gateway}[{}]", self.at),

@@ -28,6 +28,8 @@ pub(super) struct Place {
     pub(super) hosts: Vec<HostPattern>,
     /// As the server says; unknown in the mesh.
     pub(super) port: Option<u16>,
+    /// Where requests come in, for destinations that name no port.
+    pub(super) listeners: Vec<u16>,
     /// `http` or `https` if the shared listeners serve it on one of them only.
     pub(super) scheme: Option<&'static str>,
     /// Plain HTTP is sent to HTTPS.
@@ -97,6 +99,12 @@ pub(super) fn gateway_name(text: &str, namespace: &str) -> String {
         Some(_) => text.to_owned(),
         None => format!("{namespace}/{text}"),
     }
+}
+
+/// Where requests come in at all of them, in their order.
+pub(super) fn listeners<'p>(places: impl IntoIterator<Item = &'p Place>) -> Vec<u16> {
+    let all = places.into_iter().flat_map(|place| &place.listeners);
+    all.copied().collect()
 }
 
 /// The places of an object with these hosts. What is wrong with a gateway is reported.
@@ -216,6 +224,7 @@ fn join_schemes(mut places: Vec<Place>) -> Vec<Place> {
                 one.scheme = None;
             }
             one.port = None;
+            one.listeners.extend(twin.listeners);
         }
         at += 1;
     }
@@ -241,6 +250,8 @@ fn mesh(hosts: &[HostPattern]) -> Option<Place> {
         visibility: Visibility::ClusterLocal,
         hosts: all.into_iter().collect(),
         port: None,
+        // Pods call the gateway at the port of HTTP, whatever port of the Service they mean.
+        listeners: vec![80],
         scheme: None,
         redirects: false,
         id: MESH.to_owned(),

@@ -73,7 +73,8 @@ fn rank(object: &Object, host: &HostPattern) -> Option<(u8, std::cmp::Reverse<us
         .min()
 }
 
-/// What a port of an entry is.
+/// What a port of an entry is: the one that is wanted; else the only one, or the one with the number
+/// of a port that requests come in at.
 ///
 /// # Errors
 /// In words for the user.
@@ -81,7 +82,7 @@ pub(super) fn backend(
     reader: &Reader<'_>,
     entry: &Object,
     host: &str,
-    wanted: Option<u16>,
+    (wanted, listeners): (Option<u16>, &[u16]),
 ) -> Result<EntryBackend, String> {
     let spec = entry.spec();
     let ports = spec["ports"]
@@ -94,9 +95,12 @@ pub(super) fn backend(
             .and_then(|port| u16::try_from(port).ok())
     };
     let port = match (wanted, ports) {
-        (_, [only]) if wanted.is_none_or(|wanted| number(only) == Some(wanted)) => Some(only),
         (Some(wanted), all) => all.iter().find(|port| number(port) == Some(wanted)),
-        (None, _) => None,
+        (None, [only]) => Some(only),
+        (None, all) => {
+            let of = |listener: &u16| all.iter().find(|port| number(port) == Some(*listener));
+            listeners.iter().find_map(of)
+        }
     };
     let name = &entry.name;
     let port = port.ok_or_else(|| match wanted {

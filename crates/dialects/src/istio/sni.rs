@@ -9,7 +9,7 @@ use routing::model::{Arm, HostPattern, SortKey, Split};
 use super::destination::Finder;
 use super::place::Place;
 use super::reach::Reach;
-use super::{conditions, names};
+use super::{conditions, names, place};
 use crate::backend::BackendRef;
 use crate::fields::Fields;
 use crate::foreign::{BackendSpec, Object, Translation};
@@ -38,8 +38,8 @@ pub(super) fn translate(
         spec.refuse("tls", "NoPassthrough", message);
     }
     for (at, rule) in rules.iter().enumerate() {
-        let port = places.first().and_then(|place| place.port);
-        let mut finder = Finder::new(reader, &object.name.namespace, port);
+        let listeners = place::listeners(places.iter().copied());
+        let mut finder = Finder::new(reader, &object.name.namespace, listeners);
         finder.is_passthrough = true;
         let split = split(rule, &finder);
         let matches: Vec<_> = rule

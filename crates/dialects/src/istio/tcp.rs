@@ -9,7 +9,7 @@ use routing::model::{SortKey, Split, Stream, StreamId};
 use super::destination::Finder;
 use super::place::{Carries, Place};
 use super::reach::Reach;
-use super::{conditions, sni};
+use super::{conditions, place, sni};
 use crate::backend::BackendRef;
 use crate::fields::Fields;
 use crate::foreign::{BackendSpec, Object, Translation};
@@ -35,8 +35,8 @@ pub(super) fn translate(
         spec.refuse("tcp", "NoTcpServer", message);
     }
     for (at, rule) in rules.iter().enumerate() {
-        let port = places.first().and_then(|place| place.port);
-        let mut finder = Finder::new(reader, &object.name.namespace, port);
+        let listeners = place::listeners(places.iter().copied());
+        let mut finder = Finder::new(reader, &object.name.namespace, listeners);
         finder.is_stream = true;
         let split = sni::split(rule, &finder);
         let written = rule.objects("match");

@@ -50,10 +50,10 @@ fn run(object: &Object, spec: &Fields<'_>, reader: &Reader<'_>, out: &mut Transl
     } else {
         place::find(object, spec, &hosts, reader)
     };
-    let port = places.first().and_then(|place| place.port);
+    let listeners = place::listeners(&places);
     let mut translator = Translator {
         object,
-        finder: Finder::new(reader, &object.name.namespace, port),
+        finder: Finder::new(reader, &object.name.namespace, listeners),
         places: &places,
         policies: Vec::new(),
         out,

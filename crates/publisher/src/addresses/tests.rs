@@ -72,6 +72,15 @@ fn addresses_that_are_asked_for_are_had_or_told_about() {
     let reason = |finding: Option<Finding>| finding.map(|finding| finding.reason);
     assert_eq!(reason(bad.unusable), Some("AddressNotUsable"));
     assert_eq!(reason(bad.unsupported), Some("UnsupportedAddress"));
+    let host = |value: &str| json!([{"type": "Hostname", "value": value}]);
+    let behind = assign(host("ingress.istio-gateways.svc.cluster.local"));
+    assert_eq!(
+        (texts(&behind), behind.unsupported),
+        (vec!["127.64.0.1".to_owned()], None)
+    );
+    assert!(behind.missed[0].starts_with("spec.addresses[0]: no Service stands before"));
+    let elsewhere = assign(host("gateway.example.com"));
+    assert_eq!(reason(elsewhere.unsupported), Some("UnsupportedAddress"));
 }
 
 #[test]

@@ -64,6 +64,40 @@ fn a_route_is_judged_at_the_gateway_that_the_files_have() {
     assert!(lines.contains(&listener), "{lines:?}");
 }
 
+#[test]
+fn what_a_server_adds_to_objects_is_not_missed_in_files() {
+    let group = "gateway.networking.k8s.io/v1";
+    let parents = json!([{"kind": "Service", "group": "", "name": "app"}, {"kind": "Service", "group": "", "name": "pods"}]);
+    let (_, report) = told(json!([
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"}, "spec": {"ports": [{"port": 80}]}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "pods"}, "spec": {"clusterIP": "None", "ports": [{"port": 80}]}},
+        {"apiVersion": group, "kind": "HTTPRoute", "metadata": {"name": "r"}, "spec": {"parentRefs": parents}},
+    ]));
+    let messages: Vec<_> = report.findings.iter().map(|it| &*it.message).collect();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(messages[0].starts_with("Service default/pods has no cluster IP"));
+}
+
+#[test]
+fn a_gateway_that_is_not_accepted_is_told_why_and_no_more() {
+    let group = "gateway.networking.k8s.io/v1";
+    let reference = json!({"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": "p"});
+    let (lines, _) = told(json!([
+        {"apiVersion": group, "kind": "GatewayClass", "metadata": {"name": "eg"},
+            "spec": {"controllerName": "example.com/c", "parametersRef": reference}},
+        {"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyProxy", "metadata": {"name": "p"}},
+        {"apiVersion": group, "kind": "Gateway", "metadata": {"name": "edge"},
+            "spec": {"gatewayClassName": "eg", "listeners": [{"name": "web", "protocol": "HTTP", "port": 80}]}},
+    ]));
+    assert_eq!(
+        lines,
+        [
+            "EnvoyProxy default/p  Refused",
+            "Gateway default/edge spec Refused"
+        ]
+    );
+}
+
 /// Where a request goes: the shared listeners' answer, or that of the only bind.
 fn goes_to(objects: Vec<Value>, request: &Get) -> Option<String> {
     let (mut index, _) = translate(objects, "default", KINDS);

@@ -1,5 +1,7 @@
 //! `suimon lint`: what the gateway would not serve as written, from files alone.
 
+pub(super) mod trial;
+
 use std::process::ExitCode;
 
 use dialects::{Effect, foreign};
@@ -12,12 +14,18 @@ use crate::output;
 
 pub fn run(flags: &cli::Lint, access: &cli::Access) -> anyhow::Result<ExitCode> {
     let documents = manifest::read(&flags.files)?;
-    let objects = documents.into_iter().map(|it| it.value).collect();
+    let mut objects: Vec<_> = documents.into_iter().map(|it| it.value).collect();
     let namespace = access.namespace.as_deref().unwrap_or("default");
-    let report = publisher::lint(objects, namespace, foreign::kinds());
+    let tried = trial::all(&mut objects, namespace);
+    let mut report = publisher::lint(objects, namespace, foreign::kinds());
+    tried.join(&mut report);
     match flags.format.output {
         Some(encoding) => {
-            let value = json!({"judged": report.judged, "findings": report.findings});
+            let value = json!({
+                "judged": report.judged,
+                "findings": report.findings,
+                "others": report.others,
+            });
             output::encoded(&value, encoding)?;
         }
         None => {
@@ -64,7 +72,11 @@ fn summary(report: &Report) -> String {
         text.push_str(&format!(", {waiting} names of what is in no file"));
     }
     if others > 0 {
-        text.push_str(&format!("; {others} of other kinds were not looked at"));
+        let kinds: Vec<_> = report.others.keys().map(String::as_str).collect();
+        let kinds = kinds.join(", ");
+        text.push_str(&format!(
+            "; {others} of other kinds were not looked at: {kinds}"
+        ));
     }
     text
 }
@@ -109,7 +121,7 @@ mod tests {
         };
         assert_eq!(
             summary(&report),
-            "3 objects of a gateway: 1 findings, 1 names of what is in no file; 2 of other kinds were not looked at"
+            "3 objects of a gateway: 1 findings, 1 names of what is in no file; 2 of other kinds were not looked at: Deployment.apps"
         );
     }
 }

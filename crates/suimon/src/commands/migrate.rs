@@ -16,10 +16,12 @@ use crate::output;
 
 pub fn run(flags: &cli::Migrate, access: &cli::Access) -> anyhow::Result<ExitCode> {
     let documents = manifest::read(&flags.files)?;
-    let objects = documents.into_iter().map(|it| it.value).collect();
+    let mut objects: Vec<_> = documents.into_iter().map(|it| it.value).collect();
     let namespace = access.namespace.as_deref().unwrap_or("default");
     let place = (namespace, flags.class.as_str());
-    let (migration, report) = publisher::migrate(objects, place, foreign::kinds());
+    let tried = lint::trial::all(&mut objects, namespace);
+    let (migration, mut report) = publisher::migrate(objects, place, foreign::kinds());
+    tried.join(&mut report);
     match flags.format.output {
         Some(encoding) => {
             let value = json!({
