@@ -11,23 +11,31 @@ use crate::manifest;
 use crate::output;
 
 pub fn run(flags: &cli::Lint, access: &cli::Access) -> anyhow::Result<ExitCode> {
-    let documents = manifest::read(&flags.files)?;
+    let (documents, mistakes) = manifest::read_what_can_be(&flags.files)?;
     let objects = documents.into_iter().map(|it| it.value).collect();
     let namespace = access.namespace.as_deref().unwrap_or("default");
     let report = publisher::lint(objects, namespace, foreign::kinds());
     match flags.format.output {
         Some(encoding) => {
-            let value = json!({"judged": report.judged, "findings": report.findings});
+            let value = json!({
+                "judged": report.judged,
+                "findings": report.findings,
+                "others": report.others,
+                "unread": mistakes,
+            });
             output::encoded(&value, encoding)?;
         }
         None => {
             for finding in &report.findings {
                 println!("{}", line(finding));
             }
+            for mistake in &mistakes {
+                output::note(&format!("error: {mistake}"));
+            }
             output::note(&summary(&report));
         }
     }
-    let is_served = report.findings.iter().all(|it| !is_refused(it));
+    let is_served = mistakes.is_empty() && !report.findings.iter().any(is_refused);
     Ok(if is_served {
         ExitCode::SUCCESS
     } else {
