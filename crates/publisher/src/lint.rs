@@ -449,11 +449,14 @@ impl Findings<'_> {
     }
 
     /// A listener that cannot be served says why in what it is accepted for; that it is not
-    /// programmed then follows from it.
+    /// programmed then follows from it, and so does that a refused Gateway has no address.
     fn conditions(&mut self, name: &Name, field: &str, conditions: &[Condition]) {
+        let is_refused = |it: &Condition| it.type_ == "Accepted" && it.status == "False";
+        let is_refused = conditions.iter().any(is_refused);
         let told = conditions.iter().filter(|condition| {
             let is_cause = condition.type_ != "Programmed"
-                && condition.reason != reason::LISTENERS_NOT_RESOLVED;
+                && condition.reason != reason::LISTENERS_NOT_RESOLVED
+                && (!is_refused || condition.reason != reason::NOT_ASSIGNED);
             condition.status == "False" && is_cause && !condition.message.is_empty()
         });
         for condition in told.filter(|it| it.type_ != "Conflicted") {

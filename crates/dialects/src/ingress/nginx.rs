@@ -4,24 +4,25 @@
 //! Ingress that its user believes closed must not be open. Everything else that is not served
 //! leaves the Ingress as it is without the annotation, and is reported.
 
+mod access;
+mod apply;
+mod limit;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::networking::v1::Ingress;
-use routing::model::{
-    AccessRule, Action, Authorization, Cors, Credentials, Guards, LimitKey, Match, Network,
-    Origins, PathEdit, PathMatch, Predicate, RateLimit, Redirect, RedirectPort, Respond, Route,
-    Secret, Subject, Test, TextTest,
-};
+use routing::model::{Action, Cors, Guards, Redirect, Respond};
+
+pub(super) use apply::{over_http, to_https};
 
 use super::annotations::remedy;
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::objects::{Name, Reader};
-use crate::shared::headers;
+use crate::shared::{headers, location};
 
 /// Whose annotations these are.
-pub(super) const NGINX: &str = "nginx.ingress.kubernetes.io/";
+const NGINX: &str = "nginx.ingress.kubernetes.io/";
 const APISIX: &str = "k8s.apisix.apache.org/";
 
 /// What APISIX calls what ingress-nginx calls otherwise.
@@ -50,7 +51,7 @@ pub(super) struct Wishes {
     pub(super) guards: Guards,
     pub(super) cors: Option<Arc<Cors>>,
     /// In place of what the paths say.
-    pub(super) respond: Option<Respond>,
+    pub(super) instead: Option<Action>,
     /// Plain HTTP is sent to HTTPS: always, or for hosts with a certificate.
     pub(super) to_https: Option<Redirected>,
     pub(super) rewrite_host: Option<Arc<str>>,
@@ -97,7 +98,8 @@ pub(super) fn read(
             // What means something else there is reported under its whole name.
             let same = SAME.iter().find(|(theirs, _)| *theirs == short);
             let name = same.map_or(key.as_str(), |(_, ours)| ours);
-            left.entry(name).or_insert((key.as_str(), value.trim()));
+            left.entry(name)
+                .or_insert_with(|| (key.as_str(), value.trim()));
         }
     }
     if left.is_empty() {
@@ -130,93 +132,10 @@ pub(super) fn read(
     }
     all.rest();
     if all.closed {
-        wishes.respond = Some(closed());
+        wishes.instead = Some(Action::Respond(closed()));
     }
     diagnostics.append(&mut all.found);
     wishes
-}
-
-/// The same matches, of requests over plain HTTP alone.
-pub(super) fn over_http(matches: &[Match]) -> Vec<Match> {
-    let plain = Predicate {
-        subject: Subject::Scheme,
-        test: Test::Text {
-            how: TextTest::Exact,
-            value: "http".into(),
-            ignore_case: false,
-        },
-        negate: false,
-        missing_is_empty: false,
-    };
-    let any = [Match::default()];
-    let matches = if matches.is_empty() { &any } else { matches };
-    let mut matches = matches.to_vec();
-    for one in &mut matches {
-        one.other.push(plain.clone());
-    }
-    matches
-}
-
-/// As ingress-nginx redirects.
-pub(super) fn to_https() -> Redirect {
-    Redirect {
-        scheme: Some("https".into()),
-        host: None,
-        port: RedirectPort::WellKnown,
-        path: None,
-        strip_query: false,
-        status: 308,
-    }
-}
-
-impl Wishes {
-    /// Puts on a route what is asked for every path.
-    pub(super) fn apply(&self, route: &mut Route) {
-        if !self.guards.is_empty() {
-            route.filters.guards = Some(Arc::new(self.guards.clone()));
-        }
-        if let Some(respond) = &self.respond {
-            route.action = Action::Respond(respond.clone());
-        }
-        if let Some(cors) = &self.cors {
-            route.filters.cors = Some(Arc::clone(cors));
-        }
-        route.rewrite_host.clone_from(&self.rewrite_host);
-        let Some(target) = &self.rewrite else {
-            return;
-        };
-        if let Some(prefix) = &self.forwarded_prefix {
-            let header = ("x-forwarded-prefix".into(), Arc::clone(prefix));
-            route.request_headers.set.push(header);
-        }
-        let paths = route.matches.iter().filter_map(|one| one.path.as_ref());
-        // Every path of such an Ingress is one expression; what has none is the default backend's.
-        let pattern = paths.filter_map(|path| match path {
-            PathMatch::Regex(expression) => Some(format!("^{expression}$")),
-            _ => None,
-        });
-        let Some(pattern) = pattern.last() else {
-            return;
-        };
-        route.filters.rewrite_path = Some(PathEdit::Regex {
-            pattern: pattern.into(),
-            with: groups(target).into(),
-        });
-    }
-}
-
-/// NGINX's `$1` as the model writes it.
-fn groups(target: &str) -> String {
-    let mut out = String::new();
-    let mut rest = target.chars().peekable();
-    while let Some(letter) = rest.next() {
-        match letter {
-            '\\' => out.push_str(r"\\"),
-            '$' if rest.peek().is_some_and(char::is_ascii_digit) => out.push('\\'),
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 /// The answer of paths whose access cannot be checked as written.
@@ -282,193 +201,6 @@ impl<'a> Annotations<'a> {
         parsed
     }
 
-    /// Who may come, by address.
-    fn networks(&mut self) -> Option<Arc<Authorization>> {
-        // Both names are in use; the newer one counts.
-        let old = self.take("whitelist-source-range");
-        let allow = self.take("allowlist-source-range").or(old);
-        let deny = self.take("denylist-source-range");
-        if allow.is_none() && deny.is_none() {
-            return None;
-        }
-        let policy: Arc<str> = self.name.to_string().into();
-        let mut rule = |wanted: Option<(&'a str, &'a str)>| {
-            let (key, value) = wanted?;
-            let (known, bad): (Vec<_>, Vec<_>) = words(value)
-                .map(|word| Network::parse(word).ok_or(word))
-                .partition(Result::is_ok);
-            if let Some(Err(word)) = bad.first() {
-                self.close(key, &format!("{word:?} is no network"));
-            }
-            let networks: Vec<_> = known.into_iter().flatten().collect();
-            Some(AccessRule {
-                policy: Arc::clone(&policy),
-                all: vec![vec![vec![Predicate {
-                    subject: Subject::Client,
-                    test: Test::Network(networks.into()),
-                    negate: false,
-                    missing_is_empty: false,
-                }]]],
-            })
-        };
-        Some(Arc::new(Authorization {
-            allow: rule(allow).map(|rule| vec![rule]),
-            deny: rule(deny).into_iter().collect(),
-            ..Authorization::default()
-        }))
-    }
-
-    /// `auth-type: basic` with the Secret that `htpasswd` wrote.
-    fn basic(&mut self, reader: &Reader<'_>) -> Option<Arc<Credentials>> {
-        let (_, kind) = *self.left.get("auth-type")?;
-        if kind != "basic" {
-            return None;
-        }
-        self.take("auth-type");
-        let realm = self.text("auth-realm").unwrap_or_default();
-        let by_user = self.text("auth-secret-type") == Some("auth-map");
-        let Some((key, secret)) = self.take("auth-secret") else {
-            let key = format!("{NGINX}auth-type");
-            self.close(&key, "no Secret is named in auth-secret");
-            return None;
-        };
-        let own = Arc::clone(&self.name.namespace);
-        let (namespace, secret) = secret.split_once('/').unwrap_or((&own, secret));
-        if *namespace != *own {
-            self.close(key, "the Secret must be in the Ingress's own namespace");
-            return None;
-        }
-        let name = Name::new(namespace, secret);
-        let Some(data) = reader.secret(&name) else {
-            self.closed = true;
-            let message = format!(
-                "Secret {name} does not exist; its paths answer 503. Create it with `kubectl \
-                 create secret generic {secret} --from-file=auth`, of a file of htpasswd"
-            );
-            let field = format!("metadata.annotations[{key}]");
-            let missing = Diagnostic::new(Effect::Waiting, "SecretMissing", &field, message);
-            self.found.push(missing);
-            return None;
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        let mut users = Vec::new();
-        if by_user {
-            users.extend(data.iter().map(|(user, hash)| (user.clone(), text(hash))));
-        } else if let Some(file) = data.get("auth") {
-            let file = text(file);
-            let lines = file.lines().filter_map(|line| line.trim().split_once(':'));
-            users.extend(lines.map(|(user, hash)| (user.to_owned(), hash.to_owned())));
-        } else {
-            self.close(key, "the Secret has no key auth with a file of htpasswd");
-            return None;
-        }
-        Some(Arc::new(Credentials::Basic {
-            realm: realm.into(),
-            users: users
-                .into_iter()
-                .map(|(user, hash)| (user.into(), Secret(hash.into())))
-                .collect(),
-            user_header: None,
-            forward: true,
-        }))
-    }
-
-    /// Bytes, or with k, m or g; zero is without bounds.
-    fn body(&mut self) -> Option<u64> {
-        let (key, value) = self.take("proxy-body-size")?;
-        let (number, unit) = match value.char_indices().last() {
-            Some((at, 'k' | 'K')) => (&value[..at], 1 << 10),
-            Some((at, 'm' | 'M')) => (&value[..at], 1 << 20),
-            Some((at, 'g' | 'G')) => (&value[..at], 1 << 30),
-            _ => (value, 1),
-        };
-        let bytes = number.parse::<u64>().ok();
-        let Some(bytes) = bytes.and_then(|number| number.checked_mul(unit)) else {
-            self.refuse(key, &format!("{value:?} is no size; write for example 8m"));
-            return None;
-        };
-        (bytes > 0).then_some(bytes)
-    }
-
-    /// Requests of one client in a second and in a minute.
-    fn limits(&mut self) -> Vec<Arc<RateLimit>> {
-        const BURST: u64 = 5;
-        let rates = [("limit-rps", 1), ("limit-rpm", 60)];
-        let rates = rates.map(|(short, seconds)| (short, seconds, self.number(short)));
-        if rates.iter().all(|(_, _, rate)| rate.is_none()) {
-            return Vec::new();
-        }
-        let burst = self.number("limit-burst-multiplier").unwrap_or(BURST);
-        let mut when = Vec::new();
-        let old = self.take("limit-whitelist");
-        if let Some((key, value)) = self.take("limit-allowlist").or(old) {
-            let networks: Vec<_> = words(value).filter_map(Network::parse).collect();
-            if networks.len() != words(value).count() {
-                self.refuse(
-                    key,
-                    "some of it is no network, and is counted as everybody is",
-                );
-            }
-            when.push(Predicate {
-                subject: Subject::Client,
-                test: Test::Network(networks.into()),
-                negate: true,
-                missing_is_empty: false,
-            });
-        }
-        let limit = |(short, seconds, rate): (&str, u64, Option<u64>)| {
-            let rate = rate.filter(|rate| *rate > 0)?;
-            Some(Arc::new(RateLimit {
-                id: format!("ingress/{}/{short}", self.name).into(),
-                when: when.clone(),
-                keys: vec![LimitKey::Client],
-                capacity: rate.saturating_mul(burst).saturating_add(1),
-                fill: rate,
-                interval: Duration::from_secs(seconds),
-                per_connection: false,
-                respond: Respond {
-                    status: 503,
-                    headers: Vec::new(),
-                    body: "".into(),
-                },
-            }))
-        };
-        rates.into_iter().filter_map(limit).collect()
-    }
-
-    fn cors(&mut self) -> Option<Arc<Cors>> {
-        const METHODS: &str = "GET, PUT, POST, DELETE, PATCH, OPTIONS";
-        const HEADERS: &str = "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,\
-                               Cache-Control,Content-Type,Range,Authorization";
-        const AGE: u64 = 1_728_000;
-        let is_on = self.flag("enable-cors") == Some(true);
-        let origins = self.text("cors-allow-origin").unwrap_or("*");
-        let methods = self.text("cors-allow-methods").unwrap_or(METHODS);
-        let names = self.text("cors-allow-headers").unwrap_or(HEADERS);
-        let expose = self.text("cors-expose-headers").unwrap_or_default();
-        let credentials = self.flag("cors-allow-credentials").unwrap_or(true);
-        let age = self.number("cors-max-age").unwrap_or(AGE);
-        let list = |text: &str| words(text).map(Into::into).collect::<Vec<Arc<str>>>();
-        let origin = |word: &str| match (word, word.split_once("://*.")) {
-            ("*", _) => Origins::Any,
-            (_, Some((scheme, rest))) => Origins::Wildcard {
-                scheme: scheme.into(),
-                suffix: format!(".{rest}").into(),
-            },
-            _ => Origins::Exact(word.into()),
-        };
-        is_on.then(|| {
-            Arc::new(Cors {
-                origins: words(origins).map(origin).collect(),
-                methods: list(methods),
-                headers: list(names),
-                expose: list(expose),
-                credentials,
-                max_age: Duration::from_secs(age),
-            })
-        })
-    }
-
     fn redirects(&mut self, wishes: &mut Wishes) {
         if self.flag("ssl-redirect") == Some(true) {
             wishes.to_https = Some(Redirected::WithCertificate);
@@ -490,17 +222,27 @@ impl<'a> Annotations<'a> {
                 self.refuse(key, &format!("{code} is no redirect; it changes nothing"));
                 continue;
             };
-            if to.contains('$') || headers::value(to).is_err() {
-                let why = "variables are not known: write an HTTPRoute with RequestRedirect, \
-                           which keeps the parts that it does not name";
-                self.refuse(key, why);
+            if !to.contains('$') && headers::value(to).is_ok() {
+                wishes.instead = Some(Action::Respond(Respond {
+                    status,
+                    headers: vec![("location".into(), to.into())],
+                    body: "".into(),
+                }));
                 continue;
             }
-            wishes.respond = Some(Respond {
-                status,
-                headers: vec![("location".into(), to.into())],
-                body: "".into(),
-            });
+            match location::parse(to) {
+                Ok(to) => {
+                    wishes.instead = Some(Action::Redirect(Redirect {
+                        scheme: to.scheme,
+                        host: to.host,
+                        port: to.port,
+                        path: to.path,
+                        strip_query: !to.keeps_query,
+                        status,
+                    }));
+                }
+                Err(error) => self.refuse(key, &error),
+            }
         }
     }
 
@@ -570,22 +312,5 @@ impl<'a> Annotations<'a> {
             let finding = refused(&field, "AnnotationNotSupported", message);
             self.found.push(finding);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn groups_of_a_target_are_written_as_the_model_does() {
-        assert_eq!(groups("/$2"), r"/\2");
-        assert_eq!(groups(r"/a$\1"), r"/a$\\1");
-        let edit = PathEdit::Regex {
-            pattern: "^(?i)(?:/app(/|$)(.*)).*$".into(),
-            with: groups("/$2").into(),
-        };
-        assert_eq!(edit.apply("/app/one/two"), "/one/two");
-        assert_eq!(edit.apply("/APP"), "/");
     }
 }
