@@ -88,6 +88,11 @@ impl Kind {
     }
 }
 
+/// Whether there are rules for such an object.
+pub fn has_rules(request: &Request<'_>) -> bool {
+    Kind::of(request).is_some()
+}
+
 /// Fills defaults into the object and judges it. Kinds that are none of ours pass untouched.
 /// Answers warnings for the client.
 ///
@@ -96,8 +101,10 @@ impl Kind {
 pub fn admit(request: &mut Request<'_>) -> Result<Vec<String>, Rejection> {
     let Some(kind) = Kind::of(request) else {
         let is_write = request.subresource.is_empty() && request.operation != Operation::Delete;
-        let warning = gateway::not_served(request.group, request.kind);
-        return Ok(warning.filter(|_| is_write).into_iter().collect());
+        let warnings = gateway::not_served(request.group, request.kind)
+            .into_iter()
+            .chain(unread_annotation(request));
+        return Ok(warnings.filter(|_| is_write).collect());
     };
     // Status is written by controllers, and a delete asks for nothing.
     if !request.subresource.is_empty() || request.operation == Operation::Delete {
@@ -124,6 +131,23 @@ pub fn admit(request: &mut Request<'_>) -> Result<Vec<String>, Rejection> {
     } else {
         Err(reject(VALIDATION, format!("validation failed: {report}")))
     }
+}
+
+/// Emissary's users wrote Mappings into an annotation of Services and Ingresses, which have no
+/// status to say in that nobody reads them.
+fn unread_annotation(request: &Request<'_>) -> Option<String> {
+    const MAPPINGS: &str = "getambassador.io/config";
+    let has_it = matches!(
+        (request.group, request.kind),
+        ("", "Service") | ("networking.k8s.io", "Ingress")
+    ) && json::metadata_map(request.object, "annotations").contains_key(MAPPINGS);
+    has_it.then(|| {
+        format!(
+            "annotation {MAPPINGS} is not read and changes nothing; write each document in it as \
+             an object: apiVersion getambassador.io/v3alpha1, its name in metadata.name, the rest \
+             in spec"
+        )
+    })
 }
 
 /// The ConfigMaps as they are now. A stored one that does not parse (written before this

@@ -6,10 +6,12 @@
 //! may share a host, the oldest wins an equal path; an `ImplementationSpecific` path is a prefix
 //! of the text; a path whose Service is missing is answered 503.
 //!
-//! An Ingress has no conditions, so its diagnostics become Events. Annotations of other
-//! controllers change nothing here and are reported, each.
+//! An Ingress has no conditions, so its diagnostics become Events. Annotations of ingress-nginx
+//! are served as far as [`nginx`] can; those of other controllers change nothing here and are
+//! reported, each.
 
 mod annotations;
+mod nginx;
 mod tls;
 mod translator;
 

@@ -8,6 +8,7 @@ pub(crate) mod go_duration;
 pub(crate) mod headers;
 pub(crate) mod host;
 pub(crate) mod limits;
+pub(crate) mod location;
 pub(crate) mod retry_on;
 pub(crate) mod selector;
 pub(crate) mod stream;

@@ -28,7 +28,7 @@ apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata:
   name: shop
-  annotations: {nginx.ingress.kubernetes.io/rewrite-target: /}
+  annotations: {nginx.ingress.kubernetes.io/proxy-read-timeout: '60'}
 spec:
   ingressClassName: nginx
   rules:
@@ -52,16 +52,11 @@ async fn answer(server: &Server, at: SocketAddr, host: &str, path: &str) -> anyh
     Ok(body.trim().to_owned())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_ingress_of_another_controller_is_served_and_told_about() -> anyhow::Result<()> {
-    let server = Server::start().await?;
-    guest::add_image(&server).await?;
-    let apps = [APP.replace("WHO", "left"), APP.replace("WHO", "right")].concat();
-    server.apply(&apps).await?;
-    server.apply(INGRESS).await?;
+/// Where an Ingress is served, by its status.
+async fn address(server: &Server, name: &str) -> anyhow::Result<SocketAddr> {
     let status = || async {
         let ingress = server
-            .object(&["ingresses.networking.k8s.io", "shop"])
+            .object(&["ingresses.networking.k8s.io", name])
             .await?;
         let point = ingress["status"]["loadBalancer"]["ingress"][0].clone();
         let ip = point["ip"].as_str().map(str::to_owned);
@@ -69,7 +64,17 @@ async fn an_ingress_of_another_controller_is_served_and_told_about() -> anyhow::
         Ok(ip.zip(port))
     };
     let (ip, port) = server.eventually("the gateway's address", status).await?;
-    let at: SocketAddr = format!("{ip}:{port}").parse()?;
+    Ok(format!("{ip}:{port}").parse()?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_of_another_controller_is_served_and_told_about() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    guest::add_image(&server).await?;
+    let apps = [APP.replace("WHO", "left"), APP.replace("WHO", "right")].concat();
+    server.apply(&apps).await?;
+    server.apply(INGRESS).await?;
+    let at = address(&server, "shop").await?;
     let host = "shop.example.com";
     assert_eq!(answer(&server, at, host, "/env/NAME").await?, "left");
     assert_eq!(
@@ -90,7 +95,7 @@ async fn an_ingress_of_another_controller_is_served_and_told_about() -> anyhow::
             events.iter().any(says)
         };
         let all = has("ServiceMissing", "default/late")
-            && has("AnnotationNotSupported", "rewrite-target");
+            && has("AnnotationNotSupported", "proxy-read-timeout");
         Ok(all.then_some(()))
     };
     server.eventually("events", told).await?;
@@ -110,4 +115,74 @@ async fn an_ingress_of_another_controller_is_served_and_told_about() -> anyhow::
         Ok((answer.status == 404).then_some(()))
     };
     server.eventually("nothing", gone).await
+}
+
+/// An Ingress at `NAME.example.com` with annotations of ingress-nginx.
+fn annotated(name: &str, path: &str, annotations: &[(&str, &str)]) -> String {
+    let lines = annotations
+        .iter()
+        .map(|(key, value)| format!("    nginx.ingress.kubernetes.io/{key}: '{value}'\n"));
+    let lines: String = lines.collect();
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: {name}\n  annotations:\n{lines}\
+         spec:\n  rules:\n  - host: {name}.example.com\n    http: {{paths: [{{path: '{path}', \
+         pathType: ImplementationSpecific, backend: {{service: {{name: app, port: {{number: 80}}}}}}}}]}}\n---\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn annotations_of_ingress_nginx_decide_who_passes_and_where_to() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    guest::add_image(&server).await?;
+    server.apply(&APP.replace("WHO", "app")).await?;
+    let users = "apiVersion: v1\nkind: Secret\nmetadata: {name: users}\n\
+                 stringData: {auth: 'ann:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ='}\n---\n";
+    let ingresses = [
+        users.to_owned(),
+        annotated("rewritten", "/app(/|$)(.*)", &[("rewrite-target", "/$2")]),
+        annotated("denied", "/", &[("denylist-source-range", "127.0.0.0/8")]),
+        annotated(
+            "known",
+            "/",
+            &[("auth-type", "basic"), ("auth-secret", "users")],
+        ),
+        annotated("asked", "/", &[("auth-url", "https://login.example.com/")]),
+        annotated(
+            "moved",
+            "/",
+            &[("permanent-redirect", "https://new.example.com/a?b=c")],
+        ),
+        annotated("secure", "/", &[("force-ssl-redirect", "true")]),
+    ];
+    server.apply(&ingresses.concat()).await?;
+    let mut at = address(&server, "rewritten").await?;
+    for name in ["denied", "known", "asked", "moved", "secure"] {
+        at = address(&server, name).await?;
+    }
+    let rewritten = answer(&server, at, "rewritten.example.com", "/App/env/NAME").await?;
+    assert_eq!(rewritten, "app");
+    let head = async |host: &str, headers: &[(&str, &str)]| {
+        let answer = http::get_with(at, host, "/env/NAME", headers).await?;
+        let location = answer
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("location: "));
+        anyhow::Ok((answer.status, location.unwrap_or_default().to_owned()))
+    };
+    let none = String::new;
+    assert_eq!(head("denied.example.com", &[]).await?, (403, none()));
+    assert_eq!(head("known.example.com", &[]).await?, (401, none()));
+    let ann = [("authorization", "Basic YW5uOnNlY3JldA==")];
+    assert_eq!(head("known.example.com", &ann).await?, (200, none()));
+    assert_eq!(head("asked.example.com", &[]).await?, (503, none()));
+    let moved = "https://new.example.com/a?b=c".to_owned();
+    assert_eq!(head("moved.example.com", &[]).await?, (301, moved));
+    let (status, location) = head("secure.example.com", &[]).await?;
+    assert_eq!(status, 308);
+    assert!(
+        location.starts_with("https://secure.example.com"),
+        "{location}"
+    );
+    assert!(location.ends_with("/env/name"), "{location}");
+    Ok(())
 }

@@ -93,12 +93,48 @@ fn parse(name: &Name, secret: &Secret) -> Result<Certificate, String> {
         key: PrivateKey::new(key.secret_der().into()),
         staple,
     };
-    match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
+    let provider = aws_lc_rs::default_provider();
+    let old = is_old(&chain, &key);
+    match CertifiedKey::from_der(chain, key, &provider) {
         Ok(_) => Ok(certificate),
         Err(rustls::Error::InconsistentKeys(_)) => {
             Err(format!("{KEY} is not the key of {CERTIFICATE}"))
         }
+        Err(rustls::Error::InvalidCertificate(_)) if old => Ok(certificate),
         Err(error) => Err(format!("{CERTIFICATE} and {KEY}: {error}")),
+    }
+}
+
+/// Whether this is the key of a certificate of X.509's first version, as `openssl x509 -req` makes
+/// it unless it is told of extensions. The library reads those of version 3 alone, but a server
+/// only shows them, and many clients take them. Such a one has no version field.
+fn is_old(chain: &[CertificateDer<'_>], key: &PrivateKeyDer<'_>) -> bool {
+    /// The tag of a version.
+    const VERSION: u8 = 0xa0;
+    let Some(leaf) = chain.first() else {
+        return false;
+    };
+    let key = aws_lc_rs::sign::any_supported_type(key);
+    let Some(public) = key
+        .ok()
+        .and_then(|key| key.public_key().map(|it| it.to_vec()))
+    else {
+        return false;
+    };
+    let first = sequence(leaf).and_then(sequence).and_then(<[u8]>::first);
+    let is_first_version = first.is_some_and(|tag| *tag != VERSION);
+    is_first_version && leaf.windows(public.len()).any(|part| part == public)
+}
+
+/// What is in the DER sequence that the bytes begin with.
+fn sequence(bytes: &[u8]) -> Option<&[u8]> {
+    match bytes {
+        [0x30, length @ 0..=0x7f, rest @ ..] => rest.get(..usize::from(*length)),
+        [0x30, 0x81, length, rest @ ..] => rest.get(..usize::from(*length)),
+        [0x30, 0x82, high, low, rest @ ..] => {
+            rest.get(..usize::from(u16::from_be_bytes([*high, *low])))
+        }
+        _ => None,
     }
 }
 
@@ -155,5 +191,53 @@ mod tests {
         assert!(!error.contains("secret"), "{error}");
         let none = read(&Name::new("default", "token"), &Secret::default());
         assert_eq!(none.expect_err("empty").as_ref(), "it has no tls.crt");
+    }
+
+    /// The parts of a DER sequence.
+    fn parts(mut bytes: &[u8]) -> Vec<&[u8]> {
+        let mut parts = Vec::new();
+        while bytes.len() > 1 {
+            let (header, length) = match bytes[1] {
+                0x81 => (3, usize::from(bytes[2])),
+                0x82 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
+                short => (2, usize::from(short)),
+            };
+            let (part, rest) = bytes.split_at(header + length);
+            parts.push(part);
+            bytes = rest;
+        }
+        parts
+    }
+
+    fn sequence_of(parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = u16::try_from(content.len()).expect("short").to_be_bytes();
+        [&[0x30, 0x82], &length[..], &content].concat()
+    }
+
+    /// The same certificate without what came with later versions. Nobody looks at its signature.
+    fn first_version(certificate: &[u8]) -> CertificateDer<'static> {
+        let all = parts(sequence(certificate).expect("a certificate"));
+        let signed = parts(sequence(all[0]).expect("its fields"));
+        let old = signed.into_iter().filter(|part| part[0] & 0xe0 != 0xa0);
+        let old = sequence_of(&old.collect::<Vec<_>>());
+        sequence_of(&[&old, all[1], all[2]]).into()
+    }
+
+    #[test]
+    fn a_certificate_of_the_first_version_is_taken_with_its_own_key_only() {
+        let Made { cert, signing_key } =
+            generate_simple_self_signed(vec!["a.example".into()]).expect("a certificate");
+        let chain = vec![first_version(cert.der())];
+        let key = PrivateKeyDer::from_pem_slice(signing_key.serialize_pem().as_bytes());
+        let key = key.expect("a key");
+        let provider = aws_lc_rs::default_provider();
+        let refused = CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider);
+        assert!(refused.is_err(), "the library takes it by itself now");
+        assert!(is_old(&chain, &key));
+        assert!(!is_old(&[cert.der().clone()], &key));
+        let (_, other) = made();
+        let other = PrivateKeyDer::from_pem_slice(other.as_bytes()).expect("a key");
+        assert!(!is_old(&chain, &other));
     }
 }

@@ -1,10 +1,13 @@
-//! What the gateway would say about objects, without a server: they go through the same index.
+//! What the gateway would say about objects, without a server: they go through the same index,
+//! and through the admission of the API server before.
 //!
 //! Only what the files say is known, so an object that names something that is not in them is
 //! told to be waiting for it. What needs the network (addresses, sockets) is not judged.
 
+mod admitted;
 mod attached;
 mod put;
+mod unserved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,19 +32,6 @@ use self::put::{put, put_secret, put_service};
 use crate::inbox::Pending;
 use crate::index::{ForeignKey, Index};
 use crate::{GatewayRange, Settings, Sockets, SystemResolver};
-
-/// Groups of other gateways whose objects change what is served there, and that nobody reads here.
-const FOREIGN_GROUPS: &[&str] = &[
-    "configuration.konghq.com",
-    "gateway.envoyproxy.io",
-    "gateway.kgateway.dev",
-    "gateway.nginx.org",
-    "inference.networking.k8s.io",
-    "k8s.nginx.org",
-    "multicluster.x-k8s.io",
-    "traefik.containo.us",
-    "traefik.io",
-];
 
 /// A finding about one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -98,6 +88,7 @@ fn translate(
     let mut reading = Reading {
         namespace,
         kinds,
+        admitted: admitted::Admitted::new(&objects),
         pending: Pending::default(),
         gateways: BTreeMap::new(),
         report: Report::default(),
@@ -151,6 +142,7 @@ impl Sockets for Unopened {
 
 struct Reading<'n> {
     namespace: &'n str,
+    admitted: admitted::Admitted,
     kinds: &'static [&'static Kind],
     pending: Pending,
     gateways: BTreeMap<Name, Arc<Gateway>>,
@@ -182,12 +174,27 @@ impl Reading<'_> {
         if let Some(foreign) = foreign {
             return self.read_foreign(foreign, version, object);
         }
+        if let Some(why) = unserved::version(group, version, &kind) {
+            return self.refuse(&kind, &object, &why);
+        }
+        let is_admitted = self.admit(group, &kind, &mut object);
         let taken = self.take(group, &kind, &object);
         match taken {
-            Some(Ok(is_judged)) => self.report.judged += usize::from(is_judged),
+            Some(Ok(is_judged)) => self.report.judged += usize::from(is_judged || is_admitted),
             Some(Err(error)) => self.refuse(&kind, &object, &error),
+            None if is_admitted => self.report.judged += 1,
             None => self.other(group, &kind, &object),
         }
+    }
+
+    /// What the API server would answer to whoever writes the object: whether it has rules for
+    /// such an object.
+    fn admit(&mut self, group: &str, kind: &str, object: &mut Value) -> bool {
+        let answer = self.admitted.judge(group, kind, object);
+        for (reason, message) in answer.findings {
+            self.found(kind, object, reason, &message);
+        }
+        answer.is_known
     }
 
     fn read_foreign(&mut self, kind: &'static Kind, version: &str, object: Value) {
@@ -279,14 +286,10 @@ impl Reading<'_> {
 
     /// A kind of a group of which other kinds are served is refused; what is nobody's, counted.
     fn other(&mut self, group: &str, kind: &str, object: &Value) {
-        if FOREIGN_GROUPS.contains(&group) {
-            let why = format!(
-                "{kind} of {group} is not served: what it says changes nothing; say it with \
-                 Gateway API and a TrafficPolicy"
-            );
+        let is_known = self.kinds.iter().any(|known| known.group == group);
+        if let Some(why) = unserved::kind(group, kind) {
             return self.refuse(kind, object, &why);
         }
-        let is_known = self.kinds.iter().any(|known| known.group == group);
         if is_known || group == "gateway.networking.k8s.io" {
             let why = format!("{kind} of {group} is not served");
             return self.refuse(kind, object, &why);
@@ -300,18 +303,22 @@ impl Reading<'_> {
     }
 
     fn refuse(&mut self, kind: &str, object: &Value, why: &str) {
+        self.report.judged += 1;
+        self.found(kind, object, "ObjectInvalid", why);
+    }
+
+    fn found(&mut self, kind: &str, object: &Value, reason: &str, why: &str) {
         let text = |field: &str| {
             let text = object["metadata"][field].as_str();
             text.unwrap_or_default().to_owned()
         };
-        self.report.judged += 1;
         self.report.findings.push(Finding {
             kind: kind.to_owned(),
             namespace: text("namespace"),
             name: text("name"),
             field: String::new(),
             effect: Effect::Refused,
-            reason: "ObjectInvalid".to_owned(),
+            reason: reason.to_owned(),
             message: why.to_owned(),
         });
     }
@@ -415,12 +422,11 @@ impl Findings<'_> {
     }
 
     /// A listener that cannot be served says why in what it is accepted for; that it is not
-    /// programmed then follows from it.
+    /// programmed then follows from it, and so does that a refused Gateway has no address.
     fn conditions(&mut self, name: &Name, field: &str, conditions: &[Condition]) {
         let is_accepted = |it: &Condition| it.type_ == "Accepted" && it.status == "True";
         let is_accepted = conditions.iter().any(is_accepted);
         let told = conditions.iter().filter(|condition| {
-            // What is not accepted has no address either.
             let follows = condition.reason == reason::NOT_ASSIGNED && !is_accepted;
             let is_cause = condition.type_ != "Programmed"
                 && condition.reason != reason::LISTENERS_NOT_RESOLVED

@@ -23,31 +23,35 @@ impl Document {
 /// Reads every object of these files and directories. Lists are taken apart. All mistakes are
 /// reported together.
 pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Document>> {
+    let (documents, mistakes) = read_what_can_be(paths)?;
+    if !mistakes.is_empty() {
+        bail!("{}", mistakes.join("\n"));
+    }
+    Ok(documents)
+}
+
+/// The same; a document that is no object does not keep the others from being read. What is wrong
+/// comes beside them, each with its place.
+///
+/// # Errors
+/// A file cannot be read, or nothing in them is an object.
+pub fn read_what_can_be(paths: &[PathBuf]) -> anyhow::Result<(Vec<Document>, Vec<String>)> {
     let mut documents = Vec::new();
     let mut mistakes = Vec::new();
     for path in paths {
         for file in files(path)? {
             let text = text(&file)?;
-            match parse(&file.display().to_string(), &text) {
-                Ok(parsed) => documents.extend(parsed),
-                Err(error) => mistakes.push(format!("{error:#}")),
-            }
+            documents.extend(parse(&file.display().to_string(), &text, &mut mistakes));
         }
     }
-    if !mistakes.is_empty() {
-        bail!("{}", mistakes.join("\n"));
-    }
     if documents.is_empty() {
-        bail!(
-            "no objects in {}",
-            paths
-                .iter()
-                .map(|p| p.display().to_string())
-                .collect::<Vec<_>>()
-                .join(", ")
-        );
+        if !mistakes.is_empty() {
+            bail!("{}", mistakes.join("\n"));
+        }
+        let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+        bail!("no objects in {}", paths.join(", "));
     }
-    Ok(documents)
+    Ok((documents, mistakes))
 }
 
 /// A file may have as many objects as it has room for; what aliases may make of it stays bounded.
@@ -55,6 +59,8 @@ fn options(text: &str) -> serde_saphyr::Options {
     // None of them is shorter than a byte.
     let most = text.len();
     serde_saphyr::options! {
+        // Nobody reads them here, and a page of them before a key is as good as a line.
+        emit_comments: false,
         budget: serde_saphyr::budget! {
             max_documents: most.max(1024),
             max_nodes: most.max(250_000),
@@ -64,10 +70,18 @@ fn options(text: &str) -> serde_saphyr::Options {
     }
 }
 
-/// The objects of one YAML or JSON text.
-pub fn parse(place: &str, text: &str) -> anyhow::Result<Vec<Document>> {
-    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options(text))
-        .with_context(|| format!("{place} is not valid YAML"))?;
+/// The objects of one YAML or JSON text, and what is wrong with it.
+pub fn parse(place: &str, text: &str, mistakes: &mut Vec<String>) -> Vec<Document> {
+    let values: Vec<Value> = match serde_saphyr::from_multiple_with_options(text, options(text)) {
+        Ok(values) => values,
+        Err(error) => {
+            // The library tells its callers what to do, and users are none of them.
+            let error = error.to_string();
+            let error = error.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+            mistakes.push(format!("{place} is not valid YAML: {error}"));
+            return Vec::new();
+        }
+    };
     let many = values.len() > 1;
     let mut documents = Vec::new();
     for (index, value) in values.into_iter().enumerate() {
@@ -76,28 +90,30 @@ pub fn parse(place: &str, text: &str) -> anyhow::Result<Vec<Document>> {
         } else {
             place.to_owned()
         };
-        if value.is_null() {
-            continue;
+        if !value.is_null() {
+            take(place, value, &mut documents, mistakes);
         }
-        if let Some(items) = value
-            .get("items")
-            .and_then(Value::as_array)
-            .filter(|_| value["kind"] == "List")
-        {
-            documents.extend(items.iter().map(|item| Document {
-                place: place.clone(),
-                value: item.clone(),
-            }));
-            continue;
+    }
+    documents
+}
+
+/// An object, or the objects of a list as `kubectl get -o yaml` writes it.
+fn take(place: String, value: Value, documents: &mut Vec<Document>, mistakes: &mut Vec<String>) {
+    for field in ["apiVersion", "kind"] {
+        if value.get(field).and_then(Value::as_str).is_none() {
+            mistakes.push(format!("{place}: {field} is missing"));
+            return;
         }
-        for field in ["/apiVersion", "/kind"] {
-            if value.pointer(field).and_then(Value::as_str).is_none() {
-                bail!("{place}: {} is missing", field.trim_start_matches('/'));
+    }
+    let items = value.get("items").and_then(Value::as_array);
+    match items.filter(|_| value["kind"] == "List") {
+        Some(items) => {
+            for item in items {
+                take(place.clone(), item.clone(), documents, mistakes);
             }
         }
-        documents.push(Document { place, value });
+        None => documents.push(Document { place, value }),
     }
-    Ok(documents)
 }
 
 fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -137,22 +153,25 @@ fn text(path: &Path) -> anyhow::Result<String> {
 mod tests {
     use super::*;
 
+    fn parsed(text: &str) -> (Vec<Document>, Vec<String>) {
+        let mut mistakes = Vec::new();
+        let documents = parse("f.yaml", text, &mut mistakes);
+        (documents, mistakes)
+    }
+
     #[test]
     fn documents_and_lists_are_taken_apart_and_empty_ones_skipped() {
-        let text = "apiVersion: v1\nkind: A\n---\n---\napiVersion: v1\nkind: List\nitems:\n- {kind: B}\n- {kind: C}\n";
-        let kinds: Vec<_> = parse("f.yaml", text)
-            .expect("valid")
-            .iter()
-            .map(|d| d.field("/kind").unwrap_or_default().to_owned())
-            .collect();
+        let text = "apiVersion: v1\nkind: A\n---\n---\napiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: B}\n- {apiVersion: v1, kind: C}\n";
+        let (documents, mistakes) = parsed(text);
+        let kinds: Vec<_> = documents.iter().filter_map(|d| d.field("/kind")).collect();
         assert_eq!(kinds, ["A", "B", "C"]);
+        assert_eq!(mistakes, [""; 0]);
     }
 
     #[test]
     fn a_file_has_room_for_thousands_of_documents_and_aliases_stay_bounded() {
         let one = "apiVersion: v1\nkind: A\nspec: {a: [1, 2, 3, 4], b: {c: d}}\n---\n";
-        let many = parse("f.yaml", &one.repeat(20_000)).expect("valid");
-        assert_eq!(many.len(), 20_000);
+        assert_eq!(parsed(&one.repeat(20_000)).0.len(), 20_000);
         let mut bomb =
             "apiVersion: v1\nkind: A\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..9 {
@@ -160,12 +179,34 @@ mod tests {
             let items = [item.as_str(); 10].join(", ");
             bomb.push_str(&format!("a{level}: &a{level} [{items}]\n"));
         }
-        assert!(parse("f.yaml", &bomb).is_err());
+        let (documents, mistakes) = parsed(&bomb);
+        assert_eq!((documents.len(), mistakes.len()), (0, 1));
     }
 
     #[test]
-    fn a_document_without_a_kind_is_refused_with_its_place() {
-        let error = parse("f.yaml", "apiVersion: v1\n").expect_err("no kind");
-        assert_eq!(error.to_string(), "f.yaml: kind is missing");
+    fn a_page_of_comments_stands_before_a_key() {
+        let text = format!(
+            "apiVersion: v1\nkind: A\nspec:\n{}  a: 1\n",
+            "  # b\n".repeat(300)
+        );
+        let (documents, mistakes) = parsed(&text);
+        assert_eq!((documents.len(), mistakes.len()), (1, 0), "{mistakes:?}");
+    }
+
+    #[test]
+    fn a_document_without_a_kind_is_told_with_its_place_and_the_others_are_read() {
+        let (documents, mistakes) = parsed("apiVersion: v1\n---\napiVersion: v1\nkind: A\n");
+        assert_eq!(documents.len(), 1);
+        assert_eq!(mistakes, ["f.yaml, document 1: kind is missing"]);
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_told_without_advice_for_programmers() {
+        let (_, mistakes) = parsed("apiVersion: v1\nkind: A\nkind: B\n");
+        assert!(
+            mistakes[0].contains("duplicate mapping key: kind"),
+            "{mistakes:?}"
+        );
+        assert!(!mistakes[0].contains("Options"), "{mistakes:?}");
     }
 }

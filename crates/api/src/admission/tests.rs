@@ -709,3 +709,21 @@ fn kinds_that_nobody_acts_on_are_told_about() {
     }
     assert!(warnings("example.com/v1", "XTomorrow").is_empty());
 }
+
+#[test]
+fn mappings_in_an_annotation_are_told_about() {
+    let mut service = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "quote", "namespace": "default",
+            "annotations": {"getambassador.io/config": "kind: Mapping"},
+        },
+    });
+    let told = |object: &mut Value| {
+        admit_with(&[], Operation::Create, "alice", object, None).expect("admitted")
+    };
+    let warnings = told(&mut service);
+    assert!(warnings[0].contains("write each document"), "{warnings:?}");
+    service["metadata"]["annotations"] = serde_json::json!({"other.dev/config": "x"});
+    assert!(told(&mut service).is_empty());
+}

@@ -1,60 +1,10 @@
 //! `redirect`, and the replacement of paths by expressions.
 
-use std::sync::Arc;
-
 use routing::model::{PathEdit, Redirect, RedirectPort};
 
 use super::plugin::Effects;
 use crate::fields::Fields;
-
-/// What NGINX's text for a location says: scheme, host and port if it names them, and the path.
-struct Location {
-    scheme: Option<Arc<str>>,
-    host: Option<Arc<str>>,
-    port: RedirectPort,
-    path: Option<PathEdit>,
-    keeps_query: bool,
-}
-
-fn location(text: &str) -> Result<Location, String> {
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (Some(scheme), rest),
-        None => (None, text),
-    };
-    let (authority, path) = match (scheme, rest.find(['/', '$'])) {
-        (None, _) => ("", rest),
-        (Some(_), _) if rest.starts_with("$host") => ("", &rest["$host".len()..]),
-        (Some(_), Some(at)) => rest.split_at(at),
-        (Some(_), None) => (rest, ""),
-    };
-    let (path, keeps_query) = match path {
-        "" | "$request_uri" => (None, true),
-        "$uri" => (None, false),
-        literal if literal.contains(['$', '?']) => {
-            return Err(format!(
-                "{text:?} is not supported: of variables $request_uri and $uri may stand for the \
-                 path and $host for the host"
-            ));
-        }
-        literal => (Some(PathEdit::Full(literal.into())), false),
-    };
-    let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) => {
-            let port = port.parse();
-            let port = port.map_err(|_| format!("{text:?} has no port that is a number"))?;
-            (host, RedirectPort::Number(port))
-        }
-        None if scheme.is_some() => (authority, RedirectPort::WellKnown),
-        None => (authority, RedirectPort::Listener),
-    };
-    Ok(Location {
-        scheme: scheme.map(Into::into),
-        host: (!host.is_empty()).then(|| host.into()),
-        port,
-        path,
-        keeps_query,
-    })
-}
+use crate::shared::location;
 
 /// `[expression, replacement]` with `$1` to `$9`.
 pub(super) fn regex_uri(config: &Fields<'_>) -> Option<PathEdit> {
@@ -120,7 +70,7 @@ pub(super) fn read(config: &Fields<'_>, effects: &mut Effects) {
         });
         return;
     }
-    if let Some(location) = config.parse("uri", location) {
+    if let Some(location) = config.parse("uri", location::parse) {
         effects.redirect = Some(Redirect {
             scheme: location.scheme,
             host: location.host,

@@ -192,19 +192,33 @@ fn transport(spec: &Fields<'_>) -> Option<bool> {
     let remedy = match text.as_str() {
         "HTTP" if field == "protocol" => return Some(false),
         "HTTPS" => return Some(true),
-        _ if has("HTTP") && !has("PROXY") && !has("UDP") => return Some(has("TLS")),
-        _ if has("UDP") => "HTTP/3 is not supported; use TLS, HTTP, TCP",
         "HTTPPROXY" | "HTTPSPROXY" => {
-            "the PROXY protocol is not read from clients; use HTTP or HTTPS"
+            tell_preamble(spec, field);
+            return Some(text == "HTTPSPROXY");
         }
-        _ if has("PROXY") => "the PROXY protocol is not read from clients; leave PROXY out",
-        "TCP" | "TLS" => "the gateway serves HTTP only; use HTTP or HTTPS",
+        _ if has("UDP") => "HTTP/3 is not supported; use TLS, HTTP, TCP",
+        _ if has("HTTP") => {
+            if has("PROXY") {
+                tell_preamble(spec, field);
+            }
+            return Some(has("TLS"));
+        }
+        "TCP" | "TLS" | "TLS, TCP" => {
+            "it is for TCPMappings, which listen at their port without a Listener; leave it out"
+        }
         "" => "protocol or protocolStack is needed",
         _ => "it is not one of HTTP and HTTPS",
     };
     let message = format!("{field} {text:?} cannot be served: {remedy}");
     spec.refuse(field, "ProtocolNotSupported", message);
     None
+}
+
+/// Whether the header of a balancer comes first is said for the shared ports, at the start.
+fn tell_preamble(spec: &Fields<'_>, field: &str) {
+    let message = "the PROXY protocol is read at the gateway's own ports, if it is started with \
+                   --proxy-protocol, and nowhere else";
+    spec.refuse(field, "FieldDiffers", message);
 }
 
 fn binding(spec: &Fields<'_>, name: &Name) -> Option<Binding> {
@@ -266,8 +280,8 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             return;
         };
         if spec.int("l7Depth").unwrap_or_default() > 0 {
-            let message = "of l7Depth only X-Forwarded-Proto is taken: which proxies may say the \
-                 client's address is a setting of the gateway";
+            let message = "of l7Depth only X-Forwarded-Proto is taken: how many proxies may say the \
+                 client's address is xff_num_trusted_hops of the Module";
             spec.refuse("l7Depth", "FieldDiffers", message);
         }
         let ports = reader.gateway_ports();

@@ -33,11 +33,13 @@ const NOT_SERVED: [(&str, &str); 39] = [
     ("debug_mode", "the log level is a setting of the gateway"),
     (
         "default_label_domain",
-        "labels are for a RateLimitService, which is not served",
+        "labels are for a RateLimitService, which is not served: write a TrafficPolicy with \
+         rateLimits for the Service",
     ),
     (
         "default_labels",
-        "labels are for a RateLimitService, which is not served",
+        "labels are for a RateLimitService, which is not served: write a TrafficPolicy with \
+         rateLimits for the Service",
     ),
     (
         "diagnostics",
@@ -54,15 +56,15 @@ const NOT_SERVED: [(&str, &str); 39] = [
     ),
     (
         "envoy_log_format",
-        "the access log is a setting of the gateway",
+        "set access-log.template of the gateway's settings file",
     ),
     (
         "envoy_log_path",
-        "the access log is a setting of the gateway",
+        "the access log is written to the gateway's output: set access-log of its settings file",
     ),
     (
         "envoy_log_type",
-        "the access log is a setting of the gateway",
+        "set access-log.format of the gateway's settings file",
     ),
     (
         "envoy_validation_timeout",
@@ -120,13 +122,11 @@ const NOT_SERVED: [(&str, &str); 39] = [
         "use_ambassador_namespace_for_service_resolution",
         "write the namespace: name.namespace",
     ),
-    (
-        "use_proxy_proto",
-        "the PROXY protocol is not read from clients",
-    ),
+    ("use_proxy_proto", "start the gateway with --proxy-protocol"),
     (
         "use_remote_address",
-        "which proxies are trusted is a setting of the gateway",
+        "the address is the other end of the connection; proxies that may say another one are \
+         counted by xff_num_trusted_hops",
     ),
     (
         "x_forwarded_proto_redirect",
@@ -313,7 +313,7 @@ fn judge_config(config: &Fields<'_>, object: &Object) {
         if let Some(http) = defaults.object("httpmapping") {
             judge_defaults(&http);
         }
-        defaults.unsupported("tcpmapping", "TCPMappings are not served");
+        defaults.unsupported("tcpmapping", "write it in each TCPMapping");
     }
     access(config, &object.name.to_string());
     max_body(config);

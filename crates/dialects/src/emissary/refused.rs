@@ -9,9 +9,11 @@ use crate::objects::Objects;
 fn remedy(kind: &str) -> &'static str {
     match kind {
         "RateLimitService" => {
-            "limits are kept in the gateway itself: write a local rate limit for the route"
+            "limits are kept in the gateway itself: write a TrafficPolicy with rateLimits for the Service"
         }
-        "LogService" => "the gateway writes its access log itself",
+        "LogService" => {
+            "the gateway writes its access log itself: set access-log of its settings file"
+        }
         "TracingService" => "traces are configured for the gateway, not by an object",
         "ConsulResolver" => {
             "give the backend a Service with an EndpointSlice, or name its host in the Mapping"

@@ -93,17 +93,19 @@ impl Spec {
         spec.ignore("proxyNames"); // There is one gateway.
         spec.ignore("tcpGateway"); // Read by whoever serves it.
         spec.unsupported("hybridGateway", "write a Gateway for each kind of listener");
-        spec.unsupported(
-            "options",
-            "the gateway's listeners have settings of their own",
-        );
+        if let Some(options) = spec.object("options") {
+            for key in options.keys() {
+                options.unsupported(key, listener_remedy(key));
+            }
+        }
         spec.unsupported(
             "routeOptions",
             "the gateway's listeners have settings of their own",
         );
         if spec.bool("useProxyProto").unwrap_or(false) {
-            let text = "the PROXY protocol is not expected from clients";
-            spec.refuse("useProxyProto", "FieldNotSupported", text);
+            let text = "the PROXY protocol is read at the gateway's own ports, if it is started \
+                        with --proxy-protocol, and nowhere else";
+            spec.refuse("useProxyProto", "FieldDiffers", text);
         }
         if let Some(http) = spec.object("httpGateway") {
             out.serves_http = true;
@@ -129,6 +131,11 @@ impl Spec {
         if let Some(manager) = options.object("httpConnectionManagerSettings") {
             self.allows_upgrades = upgrades(&manager).unwrap_or(false);
         }
+        for key in options.keys() {
+            if key != "httpConnectionManagerSettings" {
+                options.unsupported(key, listener_remedy(key));
+            }
+        }
     }
 
     fn selects(&self, object: &Object) -> bool {
@@ -153,6 +160,31 @@ impl Spec {
             bind,
             allows_upgrades: self.allows_upgrades,
         }
+    }
+}
+
+/// What to do in place of an option of listeners.
+pub(super) fn listener_remedy(key: &str) -> &'static str {
+    match key {
+        "accessLoggingService" => "set access-log of the gateway's settings file",
+        "waf" | "csrf" | "dlp" | "caching" | "wasm" | "extProc" | "extProcEarly"
+        | "extProcLate" | "ai" => {
+            "nothing of it is done: do it in a Service in front, or in the Service itself"
+        }
+        "gzip" => "answers are passed on as they are: compress in the Service itself",
+        "grpcWeb" => "put a gRPC-Web proxy in front of the Service",
+        "grpcJsonTranscoder" => "transcode in the Service itself",
+        "httpLocalRatelimit" | "networkLocalRatelimit" | "ratelimit" | "ratelimitServer" => {
+            "write a TrafficPolicy with rateLimits for the Service"
+        }
+        "extauth" => "name the server in extauth of the Settings",
+        "buffer" => "write bufferPerRoute in the options of the virtual host or route",
+        "healthCheck" => "ask /ready of the gateway's admin port, or write a route that answers",
+        "dynamicForwardProxy" => "write an Upstream with static hosts",
+        "connectionLimit" => "write a TrafficPolicy with connections for the Service",
+        "perConnectionBufferLimitBytes" => "bodies are streamed, never held",
+        "proxyProtocol" => "start the gateway with --proxy-protocol",
+        _ => "the gateway's listeners have settings of their own",
     }
 }
 

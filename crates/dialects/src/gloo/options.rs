@@ -98,17 +98,30 @@ fn refuse_guards(fields: &Fields<'_>) {
     for key in GUARDS {
         if fields.raw(key).is_some_and(|value| !is_disabled(value)) {
             let text = format!(
-                "{} is not supported, and without it everybody would pass; nothing is served until it is removed",
-                fields.at(key)
+                "{} is not supported, and without it everybody would pass; nothing is served \
+                 until it is removed; {}",
+                fields.at(key),
+                guard_remedy(key)
             );
             fields.refuse(key, CLOSED, text);
         }
     }
     for key in LIMITS {
-        fields.unsupported(key, "requests are not limited");
+        fields.unsupported(key, "write a TrafficPolicy with rateLimits for the Service");
     }
     for key in ["stagedTransformations", "transformations"] {
         fields.unsupported(key, "requests and answers are passed on untransformed");
+    }
+}
+
+/// What to do in place of a guard that is not there.
+fn guard_remedy(key: &str) -> &'static str {
+    match key {
+        "jwt" | "jwtStaged" | "jwtProvidersStaged" => {
+            "write a TrafficPolicy with jwt for the Service"
+        }
+        "rbac" => "write a TrafficPolicy with authorization for the Service",
+        _ => "ask a server of your own with extauth.customAuth",
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::action::RouteSpec;
+use super::gateway::listener_remedy;
 use super::options::{HostOptions, Options};
 use super::status::Judgement;
 use crate::fields::{Fields, Findings};
@@ -104,7 +105,7 @@ pub(super) fn judge_listener_option(object: &Object, _: &Objects) -> Translation
         spec.unsupported("targetRefs", remedy);
         if let Some(options) = spec.object("options") {
             for key in options.keys() {
-                options.unsupported(key, "the gateway's listeners have settings of their own");
+                options.unsupported(key, listener_remedy(key));
             }
         }
     }

@@ -20,14 +20,12 @@ pub(super) struct Judgement {
 impl Judgement {
     /// The object is not served.
     pub(super) fn error(&mut self, reason: &'static str, field: &str, text: impl Into<String>) {
-        self.errors
-            .insert(Diagnostic::new(Effect::Refused, reason, field, text));
+        self.errors.insert(found(reason, field, text.into()));
     }
 
     /// The object is served, but for this.
     pub(super) fn warn(&mut self, reason: &'static str, field: &str, text: impl Into<String>) {
-        self.warnings
-            .insert(Diagnostic::new(Effect::Refused, reason, field, text));
+        self.warnings.insert(found(reason, field, text.into()));
     }
 
     /// The host is somebody else's as well.
@@ -82,6 +80,28 @@ impl Judgement {
         }
         json!({"statuses": {CONTROLLER: status}})
     }
+}
+
+/// A finding; what is missing may appear.
+fn found(reason: &'static str, field: &str, text: String) -> Diagnostic {
+    let names_another = matches!(
+        reason,
+        "CertificateInvalid"
+            | "DestinationMissing"
+            | "OptionsMissing"
+            | "RouteLeftOut"
+            | "ServerMissing"
+            | "UpstreamUnresolved"
+    );
+    let is_missing = ["does not exist", "not found", "missing", "no route table"]
+        .iter()
+        .any(|words| text.contains(words));
+    let effect = if names_another && is_missing {
+        Effect::Waiting
+    } else {
+        Effect::Refused
+    };
+    Diagnostic::new(effect, reason, field, text)
 }
 
 /// Reason of findings about guards that are not there: served without, everybody would pass.

@@ -273,7 +273,12 @@ fn upstream(reader: &Reader<'_>, name: &Name) -> Result<Found, String> {
     if let Some(object) = reader.foreign(&UPSTREAM, name) {
         return read(object, reader, &Findings::default());
     }
-    let missing = || format!("*v1.Upstream {{ {name} }} not found");
+    let missing = || {
+        format!(
+            "*v1.Upstream {{ {name} }} not found, and no Service that discovery would call so \
+             (NAMESPACE-NAME-PORT)"
+        )
+    };
     let (rest, port) = name.name.rsplit_once('-').ok_or_else(missing)?;
     let port: u16 = port.parse().map_err(|_| missing())?;
     // Namespaces and Services may have dashes in their names: every split is tried.
@@ -297,7 +302,7 @@ fn read(object: &Object, reader: &Reader<'_>, findings: &Findings) -> Result<Fou
     spec.unsupported("failover", "priorities of endpoints are not served");
     let h2 = flag(&spec, "useHttp2").unwrap_or(false);
     for key in OTHERS {
-        spec.unsupported(key, "Upstreams are of kind kube or static");
+        spec.unsupported(key, "write an Upstream of kind kube or static for it");
     }
     let secured = spec
         .object("sslConfig")

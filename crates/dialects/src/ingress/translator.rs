@@ -10,6 +10,7 @@ use routing::model::{
     RouteId, SortKey, Split, Visibility,
 };
 
+use super::nginx::{self, Redirected, Wishes};
 use super::{Translation, annotations};
 use crate::backend::{self, BackendRef};
 use crate::diagnostic::{Diagnostic, Effect};
@@ -27,12 +28,18 @@ pub(super) fn run(ingress: &networking::Ingress, objects: &Objects) -> Translati
         reader: Reader::new(objects),
         name: Name::of(&ingress.metadata),
         created: created.map_or(i64::MAX, |time| time.0.as_microsecond()),
+        wishes: Wishes::default(),
         out: Translation::default(),
     };
     translator.out.diagnostics = annotations::diagnose(ingress);
+    let found = &mut translator.out.diagnostics;
+    translator.wishes = nginx::read(ingress, &translator.reader, found);
     let spec = ingress.spec.clone().unwrap_or_default();
     for (at, entry) in spec.tls.iter().flatten().enumerate() {
         translator.tls(at, entry);
+    }
+    if translator.wishes.is_canary {
+        return translator.finish();
     }
     let mut hosts = BTreeSet::new();
     for (at, rule) in spec.rules.iter().flatten().enumerate() {
@@ -53,6 +60,8 @@ pub(super) struct Translator<'a> {
     pub(super) name: Name,
     /// Microseconds since the epoch.
     pub(super) created: i64,
+    /// What annotations ask for.
+    wishes: Wishes,
     pub(super) out: Translation,
 }
 
@@ -69,17 +78,19 @@ impl Translator<'_> {
         at: usize,
         rule: &networking::IngressRule,
         default: Option<&networking::IngressBackend>,
-    ) -> Option<HostPattern> {
+    ) -> Vec<HostPattern> {
         let field = format!("spec.rules[{at}]");
-        let host = rule.host.as_deref().unwrap_or_default();
-        let host = self.host(host, &format!("{field}.host"), "the rule is not served")?;
+        let hosts = self.hosts(rule, &format!("{field}.host"));
+        if hosts.is_empty() {
+            return hosts;
+        }
         let Some(http) = &rule.http else {
             // API doc: a rule without `http` sends everything to the default backend.
             if default.is_none() {
                 let message = "the rule has no http section, and there is no default backend";
                 self.refuse("HTTPMissing", &format!("{field}.http"), message.to_owned());
             }
-            return Some(host);
+            return hosts;
         };
         for (path_at, path) in http.paths.iter().enumerate() {
             let field = format!("{field}.http.paths[{path_at}]");
@@ -95,9 +106,47 @@ impl Translator<'_> {
                 at as i64,
                 path_at as i64,
             ];
-            self.route(field, vec![host.clone()], key, matches, action);
+            self.route(field, hosts.clone(), key, matches, action);
         }
-        Some(host)
+        self.app_root(&field, &hosts);
+        hosts
+    }
+
+    /// The host of a rule, with its other names.
+    fn hosts(&mut self, rule: &networking::IngressRule, field: &str) -> Vec<HostPattern> {
+        let host = rule.host.as_deref().unwrap_or_default();
+        let own = self.host(host, field, "the rule is not served");
+        let mut hosts: Vec<_> = own.into_iter().collect();
+        if hosts.is_empty() {
+            return hosts;
+        }
+        let key = "metadata.annotations[nginx.ingress.kubernetes.io/server-alias]";
+        for alias in self.wishes.aliases.clone() {
+            hosts.extend(self.host(&alias, key, "the rule is not served there"));
+        }
+        hosts.sort();
+        hosts.dedup();
+        hosts
+    }
+
+    /// Requests for `/` are sent to where the application begins.
+    fn app_root(&mut self, rule: &str, hosts: &[HostPattern]) {
+        let Some(root) = &self.wishes.app_root else {
+            return;
+        };
+        let to = Respond {
+            status: 302,
+            headers: vec![("location".into(), root.as_str().into())],
+            body: "".into(),
+        };
+        let root = Match {
+            path: Some(PathMatch::Exact("/".into())),
+            ..Match::default()
+        };
+        // Before every other path of these hosts that takes it, whatever Ingress that is of.
+        let key = vec![-1, -1, self.created];
+        let field = format!("{rule}.app-root");
+        self.route(field, hosts.to_vec(), key, vec![root], Action::Respond(to));
     }
 
     /// A host as it is matched, unless it cannot be; `so` says what follows.
@@ -155,6 +204,11 @@ impl Translator<'_> {
                 return None;
             }
         };
+        let matched = if self.wishes.is_regex {
+            Some(self.expression(text, field)?)
+        } else {
+            matched
+        };
         let one = matched.map(|matched| Match {
             path: Some(matched),
             ..Match::default()
@@ -163,6 +217,22 @@ impl Translator<'_> {
             matches: one.into_iter().collect(),
             sort_key: [-(length as i64), rank],
         })
+    }
+
+    /// A path that NGINX compares as an expression: from its beginning, in any case.
+    fn expression(&mut self, text: &str, field: &str) -> Option<PathMatch> {
+        let whole = format!("(?i)(?:{text}).*");
+        match routing::regex::compile(&whole) {
+            Ok(_) => Some(PathMatch::Regex(whole.into())),
+            Err(error) => {
+                let message = format!(
+                    "path {text:?} is no expression, as which use-regex and rewrite-target have \
+                     it read: {error}; it is not served"
+                );
+                self.refuse("RegexInvalid", &format!("{field}.path"), message);
+                None
+            }
+        }
     }
 
     fn default_backend(
@@ -267,8 +337,46 @@ impl Translator<'_> {
             filters: Filters::default(),
             action,
         };
+        self.redirect(&mut route, &field);
+        self.wishes.apply(&mut route);
         policies.apply(&mut route, &self.reader);
         self.out.routes.push((id, Arc::new(route)));
+    }
+
+    /// Plain HTTP of a route is sent to HTTPS, if that is asked for its hosts, before the route.
+    fn redirect(&mut self, route: &mut Route, field: &str) {
+        let hosts: Vec<_> = match self.wishes.to_https {
+            None => return,
+            Some(Redirected::All) => route.hosts.clone(),
+            Some(Redirected::WithCertificate) => {
+                let named = |host: &&HostPattern| self.has_certificate(host);
+                route.hosts.iter().filter(named).cloned().collect()
+            }
+        };
+        if hosts.is_empty() {
+            return;
+        }
+        let mut sent = Route {
+            hosts,
+            matches: nginx::over_http(&route.matches),
+            action: Action::Redirect(nginx::to_https()),
+            ..route.clone()
+        };
+        sent.sort_key.0.push(0);
+        route.sort_key.0.push(1);
+        let id = RouteId(format!("ingress/{}/{field}/https", self.name).into());
+        self.out.routes.push((id, Arc::new(sent)));
+    }
+
+    /// Whether `spec.tls` names a host, or is for every one.
+    fn has_certificate(&self, host: &HostPattern) -> bool {
+        let spec = self.ingress.spec.iter();
+        let mut entries = spec.flat_map(|spec| spec.tls.iter().flatten());
+        let name = host.to_string();
+        entries.any(|entry| {
+            let hosts = entry.hosts.as_deref().unwrap_or_default();
+            hosts.is_empty() || hosts.iter().any(|it| it.eq_ignore_ascii_case(&name))
+        })
     }
 
     pub(super) fn origin(&self, field: &str) -> Origin {

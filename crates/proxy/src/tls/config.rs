@@ -94,7 +94,8 @@ fn build(
     Ok(config)
 }
 
-/// A certificate with its loaded key; that both belong together is checked.
+/// A certificate with its loaded key. Whoever made the model has checked that both belong
+/// together; here a certificate need not be of a version that the library reads.
 pub(super) fn certified_key(certificate: &Certificate) -> Result<Arc<CertifiedKey>, Error> {
     let chain = certificate
         .chain
@@ -103,7 +104,8 @@ pub(super) fn certified_key(certificate: &Certificate) -> Result<Arc<CertifiedKe
         .collect();
     let key = PrivateKeyDer::try_from(certificate.key.secret().to_vec())
         .map_err(|error| Error::General(error.to_owned()))?;
-    Ok(Arc::new(CertifiedKey::from_der(chain, key, &provider())?))
+    let key = provider().key_provider.load_private_key(key)?;
+    Ok(Arc::new(CertifiedKey::new(chain, key)))
 }
 
 /// The authorities of a bundle.

@@ -44,6 +44,34 @@ fn every_object_is_judged_as_the_gateway_would_judge_it() {
 }
 
 #[test]
+fn knatives_objects_and_its_configuration_are_judged_as_they_are_admitted() {
+    let (lines, report) = told(json!([
+        {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "none"},
+            "spec": {"template": {"spec": {"containers": []}}}},
+        {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "hello"},
+            "spec": {"template": {"spec": {"containers": [{"image": "hello"}]}}}},
+        {"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "config-kourier", "namespace": "knative-serving"},
+            "data": {"enable-proxy-protocol": "true"}},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other"}},
+        {"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": "old", "annotations": {"getambassador.io/config": "kind: Mapping"}}},
+        {"apiVersion": "networking.k8s.io/v1beta1", "kind": "Ingress", "metadata": {"name": "old"}},
+    ]));
+    assert_eq!(
+        lines,
+        [
+            "ConfigMap knative-serving/config-kourier  Refused",
+            "Ingress default/old  Refused",
+            "Service default/none  Refused",
+            "Service default/old  Refused",
+        ]
+    );
+    assert_eq!(report.judged, 4);
+    assert!(report.findings[0].message.contains("--proxy-protocol"));
+}
+
+#[test]
 fn a_route_is_judged_at_the_gateway_that_the_files_have() {
     let route = json!({
         "parentRefs": [{"name": "edge"}],

@@ -13,7 +13,7 @@ use crate::manifest;
 use crate::output;
 
 pub fn run(flags: &cli::Lint, access: &cli::Access) -> anyhow::Result<ExitCode> {
-    let documents = manifest::read(&flags.files)?;
+    let (documents, mistakes) = manifest::read_what_can_be(&flags.files)?;
     let mut objects: Vec<_> = documents.into_iter().map(|it| it.value).collect();
     let namespace = access.namespace.as_deref().unwrap_or("default");
     let tried = trial::all(&mut objects, namespace);
@@ -25,6 +25,7 @@ pub fn run(flags: &cli::Lint, access: &cli::Access) -> anyhow::Result<ExitCode> 
                 "judged": report.judged,
                 "findings": report.findings,
                 "others": report.others,
+                "unread": mistakes,
             });
             output::encoded(&value, encoding)?;
         }
@@ -32,10 +33,13 @@ pub fn run(flags: &cli::Lint, access: &cli::Access) -> anyhow::Result<ExitCode> 
             for finding in &report.findings {
                 println!("{}", line(finding));
             }
+            for mistake in &mistakes {
+                output::note(&format!("error: {mistake}"));
+            }
             output::note(&summary(&report));
         }
     }
-    let is_served = report.findings.iter().all(|it| !is_refused(it));
+    let is_served = mistakes.is_empty() && !report.findings.iter().any(is_refused);
     Ok(if is_served {
         ExitCode::SUCCESS
     } else {

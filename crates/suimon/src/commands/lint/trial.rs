@@ -1,5 +1,5 @@
 //! What the API server would say of objects in files, before a gateway sees them: versions that are
-//! not served, unknown fields, wrong values, rules of the definitions, Knative's admission.
+//! not served, unknown fields, wrong values, rules of the definitions.
 //!
 //! Kinds that a gateway or Knative reads are tried, and what they need; the rest of Kubernetes is
 //! not this command's matter.
@@ -16,6 +16,10 @@ use crate::roles::system;
 
 /// The reason of findings that the publisher has about objects that it cannot read.
 const UNREADABLE: &str = "ObjectInvalid";
+/// The reason of its findings that Knative's admission has: it judges what is a whole object only.
+const DENIED: &str = "AdmissionDenied";
+/// The reason of values that the schema or a rule refuses.
+const INVALID: &str = "FieldInvalid";
 
 /// What was found, and how many objects of kinds that only the API server judges there are.
 #[derive(Debug, Default)]
@@ -92,10 +96,7 @@ impl Tried {
             self.say(object, (&path, "FieldUnknown"), message);
         }
         for error in &told.errors {
-            self.say(object, (&error.field, "FieldInvalid"), error.body());
-        }
-        if told.errors.is_empty() {
-            self.admission(object, (&group, &kind));
+            self.say(object, (&error.field, INVALID), error.body());
         }
     }
 
@@ -104,7 +105,10 @@ impl Tried {
             .iter()
             .filter(|it| it.group == group && it.kind == kind);
         let served: Vec<_> = same.collect();
-        let Some(first) = served.first() else { return };
+        // The publisher says what to write in place of an old Ingress.
+        let Some(first) = served.first().filter(|_| kind != "Ingress") else {
+            return;
+        };
         let versions: Vec<_> = served.iter().map(|it| it.version.as_str()).collect();
         let message = format!(
             "{} of {} is not served; write one of {}",
@@ -113,27 +117,6 @@ impl Tried {
             versions.join(", ")
         );
         self.say(object, ("", "VersionNotServed"), message);
-    }
-
-    /// What Knative's webhooks say, with the defaults of its ConfigMaps.
-    fn admission(&mut self, object: &Value, (group, kind): (&str, &str)) {
-        let mut copy = object.clone();
-        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-        let judged = api::admission::admit(&mut api::admission::Request {
-            operation: api::admission::Operation::Create,
-            group,
-            kind,
-            subresource: "",
-            namespace: text("namespace"),
-            name: text("name"),
-            user: "",
-            object: &mut copy,
-            old: None,
-            config_map: &|_| None,
-        });
-        if let Err(refused) = judged {
-            self.say(object, ("", "AdmissionDenied"), refused.message);
-        }
     }
 
     fn say(&mut self, object: &Value, (field, reason): (&str, &str), message: String) {
@@ -156,7 +139,12 @@ impl Tried {
     pub(in crate::commands) fn join(self, report: &mut Report) {
         let named = |it: &Finding| (it.kind.clone(), it.namespace.clone(), it.name.clone());
         let told: BTreeSet<_> = self.findings.iter().map(named).collect();
-        let is_told = |it: &Finding| it.reason == UNREADABLE && told.contains(&named(it));
+        let invalid = self.findings.iter().filter(|it| it.reason == INVALID);
+        let invalid: BTreeSet<_> = invalid.map(named).collect();
+        let is_told = |it: &Finding| {
+            it.reason == UNREADABLE && told.contains(&named(it))
+                || it.reason == DENIED && invalid.contains(&named(it))
+        };
         report.findings.retain(|it| !is_told(it));
         report.findings.extend(self.findings);
         report.findings.sort();
