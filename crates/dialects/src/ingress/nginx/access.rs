@@ -13,10 +13,11 @@ use crate::objects::{Name, Reader};
 impl<'a> Annotations<'a> {
     /// Who may come, by address.
     pub(super) fn networks(&mut self) -> Option<Arc<Authorization>> {
-        // Both names are in use; the newer one counts.
-        let old = self.take("whitelist-source-range");
-        let allow = self.take("allowlist-source-range").or(old);
-        let deny = self.take("denylist-source-range");
+        // An empty list is none, as there. Both names are in use; the newer one counts.
+        let mut list = |short: &str| self.take(short).filter(|(_, value)| !value.is_empty());
+        let old = list("whitelist-source-range");
+        let allow = list("allowlist-source-range").or(old);
+        let deny = list("denylist-source-range");
         if allow.is_none() && deny.is_none() {
             return None;
         }
