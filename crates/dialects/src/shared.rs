@@ -10,6 +10,7 @@ pub(crate) mod host;
 pub(crate) mod limits;
 pub(crate) mod location;
 pub(crate) mod retry_on;
+pub(crate) mod scheme;
 pub(crate) mod selector;
 pub(crate) mod stream;
 pub(crate) mod text;

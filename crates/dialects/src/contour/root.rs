@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use routing::model::tls::{TlsAction, TlsHost, TlsId};
 use routing::model::{
-    Action, ClientSource, Guards, HostPattern, Match, Predicate, Redirect, RedirectPort, Route,
-    RouteId, SortKey, Subject, Test, TextTest, Tokens, Visibility,
+    Action, ClientSource, Guards, HostPattern, Redirect, RedirectPort, Route, RouteId, SortKey,
+    Tokens, Visibility,
 };
 
 use super::configuration::Settings;
@@ -19,6 +19,7 @@ use super::{DIALECT, child, route, tcp};
 use crate::fields::Findings;
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
+use crate::shared::scheme;
 
 /// Translates one HTTPProxy.
 pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
@@ -264,23 +265,8 @@ fn place(object: &Object) -> String {
 
 /// The same route for plain HTTP: it leads to HTTPS.
 fn to_https(route: &Route) -> Route {
-    let plain = Predicate {
-        subject: Subject::Scheme,
-        test: Test::Text {
-            how: TextTest::Exact,
-            value: "http".into(),
-            ignore_case: false,
-        },
-        negate: false,
-        missing_is_empty: false,
-    };
-    let matches = route.matches.iter().map(|matched| {
-        let mut matched: Match = matched.clone();
-        matched.other.push(plain.clone());
-        matched
-    });
     Route {
-        matches: matches.collect(),
+        matches: scheme::over_http(&route.matches),
         request_headers: Default::default(),
         rewrite_host: None,
         filters: Default::default(),

@@ -4,14 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use routing::model::tls::{TlsAction, TlsHost, TlsId};
-use routing::model::{
-    Action, HostPattern, Match, Respond, Route, RouteId, SortKey, Subject, Test, TextTest,
-    Visibility,
-};
+use routing::model::{Action, HostPattern, Match, Respond, Route, RouteId, SortKey, Visibility};
 
 use super::action::{RouteSpec, option_refs};
 use super::gateway::{self, Place};
-use super::matcher::{Matcher, predicate};
+use super::matcher::Matcher;
 use super::options::{self, HostOptions};
 use super::tls::{self, Server};
 use super::upstream::Backends;
@@ -20,6 +17,7 @@ use super::{DIALECT, VIRTUAL_HOST_OPTION, VIRTUAL_SERVICE};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
+use crate::shared::scheme;
 
 /// The domains, apart with and without TLS.
 pub(super) fn keys(object: &Object) -> Vec<Arc<str>> {
@@ -325,14 +323,7 @@ impl Assembly<'_> {
     fn matched(&self, matcher: &Matcher) -> Match {
         let mut matched = matcher.matched();
         if let (None, Some(scheme)) = (&self.place.bind, self.scheme) {
-            let scheme = Test::Text {
-                how: TextTest::Exact,
-                value: scheme.into(),
-                ignore_case: false,
-            };
-            matched
-                .other
-                .push(predicate(Subject::Scheme, scheme, false));
+            matched.other.push(scheme::is(scheme));
         }
         matched
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::Ingress;
 use routing::model::{Action, Cors, Guards, Redirect, Respond};
 
-pub(super) use apply::{over_http, to_https};
+pub(super) use apply::to_https;
 
 use super::annotations::remedy;
 use crate::diagnostic::{Diagnostic, Effect};

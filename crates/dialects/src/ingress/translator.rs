@@ -16,7 +16,7 @@ use crate::backend::{self, BackendRef};
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::objects::{Name, Objects, Reader};
 use crate::overlay;
-use crate::shared::host;
+use crate::shared::{host, scheme};
 
 /// Sorts after every path: those have the negated length of the path there.
 const AFTER_PATHS: i64 = 1;
@@ -358,7 +358,7 @@ impl Translator<'_> {
         }
         let mut sent = Route {
             hosts,
-            matches: nginx::over_http(&route.matches),
+            matches: scheme::over_http(&route.matches),
             action: Action::Redirect(nginx::to_https()),
             ..route.clone()
         };

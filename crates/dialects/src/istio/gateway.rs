@@ -14,13 +14,14 @@ use routing::model::{
     Transport, Visibility,
 };
 
-use super::place::{self, Carries, Place};
+use super::place::{Carries, Place};
 use super::tls::{self, ServerTls};
 use super::{conditions, names};
 use crate::classes;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
+use crate::shared::scheme;
 
 /// What a server does with its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +180,7 @@ fn host(object: &Object, server: &Server, action: TlsAction) -> (TlsId, Arc<TlsH
 
 /// Plain HTTP at a place is sent to HTTPS, before everything else.
 pub(super) fn redirect(object: &Object, place: &Place, field: &str) -> (RouteId, Arc<Route>) {
-    let only = place.bind.is_none().then(|| place::scheme("http"));
+    let only = place.bind.is_none().then(|| scheme::is("http"));
     let matches = only.map(|only| Match {
         other: vec![only],
         ..Match::default()

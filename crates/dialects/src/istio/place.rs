@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::names::CLUSTER_DOMAIN;
 use routing::model::tls::Termination;
-use routing::model::{Bind, BindId, HostPattern, Predicate, Subject, Test, TextTest, Visibility};
+use routing::model::{Bind, BindId, HostPattern, Predicate, Visibility};
 
 use super::kinds::GATEWAY;
 use super::{gateway, names};
@@ -14,7 +14,7 @@ use crate::diagnostic::Effect;
 use crate::fields::{Fields, Findings};
 use crate::foreign::Object;
 use crate::objects::{Name, Reader};
-use crate::shared::host;
+use crate::shared::{host, scheme};
 
 pub(super) const MESH: &str = "mesh";
 
@@ -67,21 +67,7 @@ impl Place {
 
     /// What a request must be besides, to have come in there.
     pub(super) fn predicate(&self) -> Option<Predicate> {
-        self.scheme.map(scheme)
-    }
-}
-
-/// Requests of this scheme.
-pub(super) fn scheme(scheme: &str) -> Predicate {
-    Predicate {
-        subject: Subject::Scheme,
-        test: Test::Text {
-            how: TextTest::Exact,
-            value: scheme.into(),
-            ignore_case: false,
-        },
-        negate: false,
-        missing_is_empty: false,
+        self.scheme.map(scheme::is)
     }
 }
 

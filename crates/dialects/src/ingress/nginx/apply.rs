@@ -2,32 +2,9 @@
 
 use std::sync::Arc;
 
-use routing::model::{
-    Match, PathEdit, PathMatch, Predicate, Redirect, RedirectPort, Route, Subject, Test, TextTest,
-};
+use routing::model::{PathEdit, PathMatch, Redirect, RedirectPort, Route};
 
 use super::Wishes;
-
-/// The same matches, of requests over plain HTTP alone.
-pub(in crate::ingress) fn over_http(matches: &[Match]) -> Vec<Match> {
-    let plain = Predicate {
-        subject: Subject::Scheme,
-        test: Test::Text {
-            how: TextTest::Exact,
-            value: "http".into(),
-            ignore_case: false,
-        },
-        negate: false,
-        missing_is_empty: false,
-    };
-    let any = [Match::default()];
-    let matches = if matches.is_empty() { &any } else { matches };
-    let mut matches = matches.to_vec();
-    for one in &mut matches {
-        one.other.push(plain.clone());
-    }
-    matches
-}
 
 /// As ingress-nginx redirects.
 pub(in crate::ingress) fn to_https() -> Redirect {
