@@ -20,10 +20,10 @@ pub struct Flags {
     /// Where both keep their data: the same disk
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     disk: PathBuf,
-    /// etcd without TLS and client certificates; the default is etcd as Kubernetes has it, with
-    /// the protection that our API has
+    /// etcd with TLS and client certificates, as Kubernetes has it: the protection that our API
+    /// has always
     #[arg(long)]
-    plain_etcd: bool,
+    etcd_tls: bool,
 }
 
 /// The certificates of etcd and its client.
@@ -74,9 +74,9 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     if !built.success() {
         bail!("{} does not build", folder.display());
     }
-    let tls = match flags.plain_etcd {
-        true => None,
-        false => Some(Certificates::write(dir.path())?),
+    let tls = match flags.etcd_tls {
+        true => Some(Certificates::write(dir.path())?),
+        false => None,
     };
     let client = format!(
         "{}://127.0.0.1:{}",
