@@ -7,6 +7,7 @@
 
 mod client;
 mod cold;
+mod endpoints;
 mod http2;
 mod machine;
 mod memory;
@@ -40,6 +41,8 @@ enum Bench {
     Memory(memory::Flags),
     /// One change among thousands of routes, under load; memory, and time to attach them
     Routes(routes::Flags),
+    /// Endpoints that come and go under load
+    Endpoints(endpoints::Flags),
     /// Memory of the API server for the objects of many Services
     Objects(objects::Flags),
     /// Durable writes, reads, lists and watches of the API, against etcd
@@ -78,6 +81,7 @@ fn main() -> anyhow::Result<()> {
             Bench::Ready(flags) => ready::run(flags).await,
             Bench::Memory(flags) => memory::run(flags).await,
             Bench::Routes(flags) => routes::run(flags).await,
+            Bench::Endpoints(flags) => endpoints::run(flags).await,
             Bench::Objects(flags) => objects::run(flags).await,
             Bench::Store(flags) => store::run(flags).await,
             Bench::Origin { .. } => Ok(()),

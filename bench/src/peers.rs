@@ -5,6 +5,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
 
+use anyhow::ensure;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 /// A free port on loopback.
@@ -134,4 +137,24 @@ pub fn start(cpu: &str, program: &str, arguments: &[&str]) -> anyhow::Result<Chi
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?)
+}
+
+/// Tells a program to read its configuration again.
+pub async fn hang_up(child: &Child) -> anyhow::Result<()> {
+    let pid = child.id().unwrap_or_default().to_string();
+    let told = Command::new("kill").args(["-HUP", &pid]).status().await?;
+    ensure!(told.success(), "the program is gone");
+    Ok(())
+}
+
+/// Sends commands to HAProxy's runtime API, whose socket is in `dir`. One that it takes has no
+/// words in its answer, or says what changed.
+pub async fn haproxy_command(dir: &Path, commands: &str) -> anyhow::Result<()> {
+    let mut socket = UnixStream::connect(dir.join("admin.sock")).await?;
+    socket.write_all(commands.as_bytes()).await?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await?;
+    let is_taken = |line: &str| line.trim().is_empty() || line.contains("changed from");
+    ensure!(answer.lines().all(is_taken), "HAProxy: {}", answer.trim());
+    Ok(())
 }

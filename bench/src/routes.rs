@@ -3,10 +3,11 @@
 //! and what memory they take.
 //!
 //! A change sends a route to the other of two Services. The peers get the same routes by the way
-//! in which they take changes: Envoy a new file of routes, nginx a new configuration and a signal.
+//! in which they take changes: Envoy a new file of routes, HAProxy a command about its map, nginx a
+//! new configuration and a signal.
 
-mod dialect;
-mod load;
+pub mod dialect;
+pub mod load;
 mod peers;
 
 use std::net::SocketAddr;
@@ -46,7 +47,7 @@ pub struct Flags {
     /// Settle so long before memory is looked at, seconds
     #[arg(long, default_value_t = 40)]
     settle: u64,
-    /// Measure Envoy and nginx too, where they are installed
+    /// Measure Envoy, HAProxy and nginx too, where they are installed
     #[arg(long)]
     peers: bool,
 }
@@ -59,7 +60,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Where requests for a route go.
 #[derive(Clone, Copy)]
 pub struct Place {
-    one_host: bool,
+    pub one_host: bool,
 }
 
 impl Place {
@@ -112,7 +113,7 @@ pub struct Changes {
     told: Vec<f64>,
 }
 
-fn ms(duration: Duration) -> f64 {
+pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
@@ -191,7 +192,7 @@ pub fn print(who: &str, changes: &Changes, load: &load::Outcome) {
 }
 
 /// Creates what routes are attached to. Returns where requests go.
-async fn open(server: &Suimon, dialect: Dialect) -> anyhow::Result<SocketAddr> {
+pub async fn open(server: &Suimon, dialect: Dialect) -> anyhow::Result<SocketAddr> {
     let port = free_port()?;
     for (plural, object) in dialect.door(port) {
         server.apply(plural, &object).await?;

@@ -1,18 +1,20 @@
-//! The same routes at Envoy and nginx. The clock starts when the new configuration is written and
-//! is only to be taken: a control plane's own work is not in it.
+//! The same routes at Envoy, HAProxy and nginx. The clock starts when the new configuration is
+//! written and is only to be taken: a control plane's own work is not in it.
 
-use std::fmt::Write as _;
+mod envoy;
+mod haproxy;
+mod nginx;
+
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use serde_json::{Value, json};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use super::load::{Load, Probe};
-use super::{Changes, NAMES, PATIENCE, Place, ms, print};
-use crate::peers::{free_port, installed, start};
+use super::{Changes, PATIENCE, Place, ms, print};
+use crate::peers::{free_port, hang_up, haproxy_command, installed, start};
 
 /// What there is, and which routes go to the second Service.
 struct Config {
@@ -28,7 +30,7 @@ pub async fn run(
     rate: usize,
     ports: [u16; 2],
 ) -> anyhow::Result<()> {
-    for who in ["envoy", "nginx"] {
+    for who in ["envoy", "haproxy", "nginx"] {
         if !installed(who) {
             println!("{who:<16} is not installed");
             continue;
@@ -53,22 +55,37 @@ struct Peer {
     dir: tempfile::TempDir,
 }
 
+/// A change that is prepared.
+enum Change {
+    /// A file, and where it is to be.
+    File(PathBuf, PathBuf),
+    Command(String),
+}
+
 impl Peer {
     async fn start(who: &'static str, config: &Config) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let port = free_port()?;
         let file = |name: &str| dir.path().join(name).display().to_string();
-        let child = if who == "envoy" {
-            std::fs::write(file("routes.json"), config.envoy_routes(0).to_string())?;
-            let bootstrap = config.envoy(port, &file("routes.json"));
-            std::fs::write(file("envoy.json"), bootstrap.to_string())?;
-            let flags = ["--concurrency", "2", "-l", "off", "--disable-hot-restart"];
-            let bootstrap = file("envoy.json");
-            start("0-1023", who, &[&["-c", &bootstrap], &flags[..]].concat())?
-        } else {
-            std::fs::write(file("nginx.conf"), config.nginx(port, dir.path()))?;
-            let prefix = dir.path().display().to_string();
-            start("0-1023", who, &["-p", &prefix, "-c", &file("nginx.conf")])?
+        let child = match who {
+            "envoy" => {
+                std::fs::write(file("routes.json"), config.envoy_routes(0).to_string())?;
+                let bootstrap = config.envoy(port, &file("routes.json"));
+                std::fs::write(file("envoy.json"), bootstrap.to_string())?;
+                let flags = ["--concurrency", "2", "-l", "off", "--disable-hot-restart"];
+                let bootstrap = file("envoy.json");
+                start("0-1023", who, &[&["-c", &bootstrap], &flags[..]].concat())?
+            }
+            "haproxy" => {
+                std::fs::write(file("routes.map"), config.haproxy_map())?;
+                std::fs::write(file("haproxy.cfg"), config.haproxy(port, dir.path()))?;
+                start("0-1023", who, &["-db", "-f", &file("haproxy.cfg")])?
+            }
+            _ => {
+                std::fs::write(file("nginx.conf"), config.nginx(port, dir.path()))?;
+                let prefix = dir.path().display().to_string();
+                start("0-1023", who, &["-p", &prefix, "-c", &file("nginx.conf")])?
+            }
         };
         let peer = Self {
             who,
@@ -99,14 +116,9 @@ impl Peer {
             let route = (number * 7919) % config.to.len();
             config.to[route] = 1 - config.to[route];
             let wanted = Some(config.ports[config.to[route]]);
-            let (new, place) = self.write(config, number + 1)?;
+            let change = self.prepare(config, route, number + 1)?;
             let started = Instant::now();
-            std::fs::rename(new, place)?;
-            if self.who == "nginx" {
-                let pid = self.child.id().unwrap_or_default().to_string();
-                let told = Command::new("kill").args(["-HUP", &pid]).status().await?;
-                ensure!(told.success(), "nginx is gone");
-            }
+            self.tell(change).await?;
             while probe.ask(config.place, route).await? != wanted {
                 ensure!(started.elapsed() < PATIENCE, "route {route} never changed");
                 tokio::task::yield_now().await;
@@ -117,118 +129,27 @@ impl Peer {
         Ok(changes)
     }
 
-    /// Writes the configuration beside its place.
-    fn write(&self, config: &Config, version: usize) -> anyhow::Result<(PathBuf, PathBuf)> {
-        let (name, text) = if self.who == "envoy" {
-            ("routes.json", config.envoy_routes(version).to_string())
-        } else {
-            let port = self.address.port();
-            ("nginx.conf", config.nginx(port, self.dir.path()))
+    /// Writes what a change needs, beside its place.
+    fn prepare(&self, config: &Config, route: usize, version: usize) -> anyhow::Result<Change> {
+        let dir = self.dir.path();
+        let (name, text) = match self.who {
+            "envoy" => ("routes.json", config.envoy_routes(version).to_string()),
+            "haproxy" => return Ok(Change::Command(config.haproxy_change(dir, route))),
+            _ => ("nginx.conf", config.nginx(self.address.port(), dir)),
         };
-        let new = self.dir.path().join("new");
+        let new = dir.join("new");
         std::fs::write(&new, text)?;
-        Ok((new, self.dir.path().join(name)))
-    }
-}
-
-impl Config {
-    fn envoy_routes(&self, version: usize) -> Value {
-        let route = |route: usize| {
-            let path = self.place.path(route);
-            json!({"match": {"prefix": path}, "route": {"cluster": NAMES[self.to[route]]}})
-        };
-        let all = 0..self.to.len();
-        let hosts: Vec<Value> = if self.place.one_host {
-            let routes: Vec<Value> = all.map(route).collect();
-            vec![json!({"name": "all", "domains": [self.place.host(0)], "routes": routes})]
-        } else {
-            let host = |at: usize| {
-                let name = format!("r{at}");
-                json!({"name": name, "domains": [self.place.host(at)], "routes": [route(at)]})
-            };
-            all.map(host).collect()
-        };
-        json!({
-            "version_info": version.to_string(),
-            "resources": [{
-                "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-                "name": "routes", "virtual_hosts": hosts,
-            }],
-        })
+        Ok(Change::File(new, dir.join(name)))
     }
 
-    fn envoy(&self, port: u16, routes: &str) -> Value {
-        let manager = json!({
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "b",
-            "rds": {
-                "route_config_name": "routes",
-                "config_source": {"resource_api_version": "V3", "path_config_source": {"path": routes}},
-            },
-            "http_filters": [{"name": "router", "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-            }}],
-        });
-        let cluster = |at: usize| {
-            let address =
-                json!({"socket_address": {"address": "127.0.0.1", "port_value": self.ports[at]}});
-            json!({
-                "name": NAMES[at], "type": "STATIC", "connect_timeout": "5s",
-                "load_assignment": {"cluster_name": NAMES[at], "endpoints": [{
-                    "lb_endpoints": [{"endpoint": {"address": address}}],
-                }]},
-            })
-        };
-        json!({
-            "node": {"id": "bench", "cluster": "bench"},
-            "static_resources": {
-                "listeners": [{
-                    "name": "l",
-                    "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-                    "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}],
-                }],
-                "clusters": [cluster(0), cluster(1)],
-            },
-        })
-    }
-
-    fn nginx(&self, port: u16, dir: &Path) -> String {
-        let dir = dir.display();
-        let upstream = |at: usize| {
-            format!(
-                "upstream {} {{ server 127.0.0.1:{}; keepalive 64; }}\n",
-                NAMES[at], self.ports[at]
-            )
-        };
-        let mut text = format!(
-            "worker_processes 2; daemon off; pid {dir}/nginx.pid; error_log /dev/null crit;
-events {{ worker_connections 4096; }}
-http {{ access_log off; server_names_hash_max_size 65536; server_names_hash_bucket_size 128;
-client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
-{}{}",
-            upstream(0),
-            upstream(1),
-        );
-        let to = |at: usize| NAMES[self.to[at]];
-        if self.place.one_host {
-            let _ = writeln!(text, "server {{ listen 127.0.0.1:{port};");
-            for at in 0..self.to.len() {
-                let path = self.place.path(at);
-                let _ = writeln!(text, "location {path} {{ proxy_pass http://{}; }}", to(at));
-            }
-            text.push_str("}\n");
-        } else {
-            for at in 0..self.to.len() {
-                let host = self.place.host(at);
-                let _ = writeln!(
-                    text,
-                    "server {{ listen 127.0.0.1:{port}; server_name {host}; location / {{ proxy_pass http://{}; }} }}",
-                    to(at)
-                );
-            }
+    async fn tell(&self, change: Change) -> anyhow::Result<()> {
+        match change {
+            Change::File(new, place) => std::fs::rename(new, place)?,
+            Change::Command(command) => haproxy_command(self.dir.path(), &command).await?,
         }
-        text.push_str("}\n");
-        text
+        if self.who == "nginx" {
+            hang_up(&self.child).await?;
+        }
+        Ok(())
     }
 }
