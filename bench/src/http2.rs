@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::machine::cpu_time;
-use crate::peers::{self, Shape};
+use crate::peers::{self, Job, Shape};
 use crate::stats::median;
 use crate::suimon::Suimon;
 
@@ -28,7 +28,7 @@ pub struct Flags {
     seconds: u32,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Without Envoy and nginx
+    /// Without peers
     #[arg(long)]
     alone: bool,
     /// Measure the data plane alone, with this build of the `gateway` example of `proxy`
@@ -142,16 +142,20 @@ async fn ours(
 }
 
 fn peers(targets: &mut Vec<Target>, dir: &Path, origin: u16, shape: Shape) -> anyhow::Result<()> {
-    for (name, start) in [
-        ("nginx", peers::nginx as fn(&_, &_, _, _, _) -> _),
-        ("envoy", peers::envoy),
-    ] {
+    for (name, start) in peers::ALL {
         if !peers::installed(name) {
             println!("{name}: not measured, it is not installed");
             continue;
         }
         let port = peers::free_port()?;
-        let child: Child = start(dir, PROXY_CPU, port, origin, shape)?;
+        let child = start(&Job {
+            dir,
+            cpu: PROXY_CPU,
+            port,
+            origin,
+            shape,
+            tls: None,
+        })?;
         targets.push(Target {
             name,
             address: (Ipv4Addr::LOCALHOST, port).into(),

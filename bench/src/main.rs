@@ -9,6 +9,7 @@ mod client;
 mod cold;
 mod endpoints;
 mod http2;
+mod idle;
 mod machine;
 mod memory;
 mod objects;
@@ -29,10 +30,12 @@ use clap::Parser;
 enum Bench {
     /// First byte from zero, against a bare start of the same program
     Cold(cold::Flags),
-    /// CPU and latency per proxied request, against nginx and Envoy
+    /// CPU and latency per proxied request, against nginx, HAProxy and Envoy
     Proxy(proxy::Flags),
-    /// CPU per proxied request over HTTP/2 and gRPC, against nginx and Envoy
+    /// CPU per proxied request over HTTP/2 and gRPC, against nginx, HAProxy and Envoy
     Http2(http2::Flags),
+    /// Memory of an idle client connection, against nginx, HAProxy and Envoy
+    Idle(idle::Flags),
     /// CPU per request with each policy in force, and with all of them, against the plain route
     Policies(policies::Flags),
     /// Service applied → Ready → first 200
@@ -77,6 +80,7 @@ fn main() -> anyhow::Result<()> {
             Bench::Cold(flags) => cold::run(flags).await,
             Bench::Proxy(flags) => proxy::run(flags).await,
             Bench::Http2(flags) => http2::run(flags).await,
+            Bench::Idle(flags) => idle::run(flags).await,
             Bench::Policies(flags) => policies::run(flags).await,
             Bench::Ready(flags) => ready::run(flags).await,
             Bench::Memory(flags) => memory::run(flags).await,

@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::machine::cpu_time;
+use crate::peers;
+use crate::peers::{Certificate, Job, Shape};
 use crate::stats::median;
 use crate::suimon::Suimon;
-use crate::{client, peers};
 
 const PROXY_CPU: &str = "0";
 const LOAD_CPU: &str = "1";
-const HOST: &str = "bench.default.localhost";
+pub const HOST: &str = "bench.default.localhost";
 
 #[derive(Args)]
 pub struct Flags {
@@ -30,9 +31,12 @@ pub struct Flags {
     seconds: u32,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Without Envoy and nginx
+    /// Without peers
     #[arg(long)]
     alone: bool,
+    /// TLS 1.3 towards clients
+    #[arg(long, conflicts_with = "gateway")]
+    tls: bool,
     /// Measure the data plane alone, with this build of the `gateway` example of `proxy`
     #[arg(long, value_name = "PROGRAM")]
     gateway: Option<PathBuf>,
@@ -56,7 +60,7 @@ struct Round {
 }
 
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
-    for program in ["wrk", "taskset"] {
+    for program in ["wrk", "taskset", "curl"] {
         if !peers::installed(program) {
             bail!("{program} is not installed");
         }
@@ -65,12 +69,10 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let origin_port = peers::free_port()?;
     let exe = std::env::current_exe()?.display().to_string();
     let origin = peers::start(LOAD_CPU, &exe, &["origin", &origin_port.to_string()])?;
-    let (ours, _server) = ours(&flags, origin_port).await?;
+    let tls = flags.tls.then(|| Certificate::new(HOST)).transpose()?;
+    let (ours, _server) = ours(&flags, origin_port, tls.as_ref()).await?;
     let mut targets = vec![target("direct", origin_port, None, Some(origin)), ours];
-    for (name, start) in [
-        ("nginx", peers::nginx as fn(&_, &_, _, _, _) -> _),
-        ("envoy", peers::envoy),
-    ] {
+    for (name, start) in peers::ALL {
         if flags.alone || !peers::installed(name) {
             println!(
                 "{name}: not measured{}",
@@ -83,17 +85,18 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
             continue;
         }
         let port = peers::free_port()?;
-        let child: Child = start(
-            dir.path(),
-            PROXY_CPU,
+        let child = start(&Job {
+            dir: dir.path(),
+            cpu: PROXY_CPU,
             port,
-            origin_port,
-            peers::Shape::Http1,
-        )?;
+            origin: origin_port,
+            shape: Shape::Http1,
+            tls: tls.as_ref(),
+        })?;
         targets.push(target(name, port, child.id(), Some(child)));
     }
     for target in &targets {
-        until_answers(target).await?;
+        until_answers(target, &flags).await?;
     }
     for _ in 0..flags.rounds {
         for target in &mut targets {
@@ -106,10 +109,14 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
 }
 
 /// The product, or its data plane alone.
-async fn ours(flags: &Flags, origin: u16) -> anyhow::Result<(Target, Option<Suimon>)> {
+async fn ours(
+    flags: &Flags,
+    origin: u16,
+    tls: Option<&Certificate>,
+) -> anyhow::Result<(Target, Option<Suimon>)> {
     if let Some(program) = &flags.gateway {
         let port = peers::free_port()?;
-        let child = peers::gateway(program, PROXY_CPU, port, origin, peers::Shape::Http1)?;
+        let child = peers::gateway(program, PROXY_CPU, port, origin, Shape::Http1)?;
         return Ok((target("suimon", port, child.id(), Some(child)), None));
     }
     let server = Suimon::start(&["taskset", "-c", PROXY_CPU], &["--gateway-threads", "1"]).await?;
@@ -117,7 +124,10 @@ async fn ours(flags: &Flags, origin: u16) -> anyhow::Result<(Target, Option<Suim
         server.apply(plural, &object).await?;
     }
     let mut ours = target("suimon", 0, Some(server.pid()), None);
-    ours.address = server.gateway;
+    ours.address = match tls {
+        Some(tls) => server.open_tls(tls, HOST, "bench").await?,
+        None => server.gateway,
+    };
     Ok((ours, Some(server)))
 }
 
@@ -132,7 +142,7 @@ fn target(name: &'static str, port: u16, pid: Option<u32>, running: Option<Child
 }
 
 /// A Kubernetes Service with an endpoint of its own and a Knative Ingress to it.
-fn route(origin: u16) -> Vec<(&'static str, Value)> {
+pub fn route(origin: u16) -> Vec<(&'static str, Value)> {
     let meta = json!({ "name": "bench", "namespace": "default" });
     vec![
         (
@@ -158,17 +168,31 @@ fn route(origin: u16) -> Vec<(&'static str, Value)> {
     ]
 }
 
-async fn until_answers(target: &Target) -> anyhow::Result<()> {
+/// Where wrk asks. The origin has no TLS.
+fn url(target: &Target, flags: &Flags) -> String {
+    let scheme = match flags.tls && target.pid.is_some() {
+        true => "https",
+        false => "http",
+    };
+    format!("{scheme}://{}/", target.address)
+}
+
+async fn until_answers(target: &Target, flags: &Flags) -> anyhow::Result<()> {
+    let mut said = String::new();
     for _ in 0..200 {
-        if client::first_byte(target.address, HOST).await.is_ok() {
+        let host = format!("Host: {HOST}");
+        let output = Command::new("curl")
+            .args(["-ksS", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}"])
+            .args(["-H", &host, &url(target, flags)])
+            .output()
+            .await?;
+        if output.stdout == b"200" {
             return Ok(());
         }
+        said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    client::first_byte(target.address, HOST)
-        .await
-        .with_context(|| format!("{} does not answer", target.name))?;
-    Ok(())
+    bail!("{} does not answer: {said}", target.name)
 }
 
 async fn measure(target: &Target, flags: &Flags) -> anyhow::Result<Round> {
@@ -181,11 +205,7 @@ async fn measure(target: &Target, flags: &Flags) -> anyhow::Result<Round> {
             "-d",
             &format!("{}s", flags.seconds),
         ])
-        .args([
-            "-H",
-            &format!("Host: {HOST}"),
-            &format!("http://{}/", target.address),
-        ])
+        .args(["-H", &format!("Host: {HOST}"), &url(target, flags)])
         .output()
         .await?;
     let after = target.pid.map(cpu_time).transpose()?.unwrap_or_default();
@@ -232,8 +252,9 @@ fn percentile(text: &str, label: &str) -> anyhow::Result<f64> {
 }
 
 fn print(targets: &[Target], flags: &Flags) {
+    let tls = if flags.tls { " with TLS 1.3" } else { "" };
     println!(
-        "\n{} connections, {} rounds of {} s, medians",
+        "\n{} connections{tls}, {} rounds of {} s, medians",
         flags.connections, flags.rounds, flags.seconds
     );
     println!("target       CPU µs/request   requests/s   p50 ms   p99 ms   errors");

@@ -200,16 +200,8 @@ pub async fn open(server: &Suimon, dialect: Dialect) -> anyhow::Result<SocketAdd
     if dialect != Dialect::GatewayApi {
         return Ok(server.gateway);
     }
-    let end = Instant::now() + PATIENCE;
-    while Instant::now() < end {
-        let gateway = server.get("gateways", &dialect.door(port)[0].1).await?;
-        let address = gateway.data["status"]["addresses"][0]["value"].as_str();
-        if let Some(address) = address {
-            return Ok(SocketAddr::new(address.parse()?, port));
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    bail!("the Gateway has no address")
+    let gateway = &dialect.door(port)[0].1;
+    Ok((server.gateway_address(gateway).await?, port).into())
 }
 
 /// How many routes the Gateway says it has.

@@ -1,6 +1,6 @@
 //! The product under measurement: the release binary on a data directory of its own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+
+use crate::peers::{Certificate, free_port};
 
 /// A running `suimon up`.
 pub struct Suimon {
@@ -146,6 +148,53 @@ impl Suimon {
         let params = PatchParams::default();
         let api = self.api(plural, object);
         Ok(api.patch(name_of(object)?, &params, &patch).await?)
+    }
+
+    /// The address of a Gateway, once it has one.
+    pub async fn gateway_address(&self, gateway: &Value) -> anyhow::Result<IpAddr> {
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_secs(120) {
+            let gateway = self.get("gateways", gateway).await?;
+            if let Some(address) = gateway.data["status"]["addresses"][0]["value"].as_str() {
+                return Ok(address.parse()?);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bail!("the Gateway has no address")
+    }
+
+    /// Opens a Gateway with TLS, and sends what is for `host` to this Service.
+    pub async fn open_tls(
+        &self,
+        certificate: &Certificate,
+        host: &str,
+        service: &str,
+    ) -> anyhow::Result<SocketAddr> {
+        const VERSION: &str = "gateway.networking.k8s.io/v1";
+        let port = free_port()?;
+        let metadata = json!({"name": "tls", "namespace": "default"});
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "kubernetes.io/tls",
+            "stringData": {"tls.crt": certificate.certificate, "tls.key": certificate.key},
+        });
+        let gateway = json!({
+            "apiVersion": VERSION, "kind": "Gateway", "metadata": metadata,
+            "spec": {"gatewayClassName": "suimon", "listeners": [{
+                "name": "https", "protocol": "HTTPS", "port": port,
+                "tls": {"certificateRefs": [{"name": "tls"}]},
+            }]},
+        });
+        let route = json!({
+            "apiVersion": VERSION, "kind": "HTTPRoute", "metadata": metadata,
+            "spec": {
+                "parentRefs": [{"name": "tls"}], "hostnames": [host],
+                "rules": [{"backendRefs": [{"name": service, "port": 80}]}],
+            },
+        });
+        self.apply("secrets", &secret).await?;
+        self.apply("gateways", &gateway).await?;
+        self.apply("httproutes", &route).await?;
+        Ok((self.gateway_address(&gateway).await?, port).into())
     }
 
     /// An object of this name and kind, as it is now.
