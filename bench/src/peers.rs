@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -111,7 +112,7 @@ grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for; grpc_set_header X-Fo
         }
     };
     let config = format!(
-        "worker_processes 1; daemon off; pid {dir}/nginx.pid; error_log /dev/null crit;
+        "master_process off; daemon off; pid {dir}/nginx.pid; error_log /dev/null crit;
 events {{ worker_connections 16384; use epoll; multi_accept on; }}
 http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; tcp_nodelay on;
 client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
@@ -224,6 +225,18 @@ pub fn start(cpu: &str, program: &str, arguments: &[&str]) -> anyhow::Result<Chi
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?)
+}
+
+/// Ends a program that has children of its own, which `SIGKILL` would leave behind.
+pub fn end(child: &mut Child) {
+    let Some(pid) = child.id() else { return };
+    let told = std::process::Command::new("kill")
+        .arg(pid.to_string())
+        .status();
+    let end = Instant::now() + Duration::from_secs(5);
+    while told.is_ok() && matches!(child.try_wait(), Ok(None)) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Tells a program to read its configuration again.

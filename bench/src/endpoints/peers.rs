@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::process::Child;
 
 use super::Change;
-use crate::peers::{free_port, hang_up, haproxy_command, start};
+use crate::peers::{end, free_port, hang_up, haproxy_command, start};
 
 /// Servers that HAProxy has room for.
 const SLOTS: usize = 16;
@@ -22,6 +22,12 @@ pub struct Peer {
     dir: tempfile::TempDir,
     /// Which endpoint each of HAProxy's slots has.
     slots: RefCell<[Option<u16>; SLOTS]>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
 }
 
 impl Peer {

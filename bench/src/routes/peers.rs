@@ -14,7 +14,7 @@ use tokio::process::Child;
 
 use super::load::{Load, Probe};
 use super::{Changes, PATIENCE, Place, ms, print};
-use crate::peers::{free_port, hang_up, haproxy_command, installed, start};
+use crate::peers::{end, free_port, hang_up, haproxy_command, installed, start};
 
 /// What there is, and which routes go to the second Service.
 struct Config {
@@ -60,6 +60,12 @@ enum Change {
     /// A file, and where it is to be.
     File(PathBuf, PathBuf),
     Command(String),
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
 }
 
 impl Peer {
