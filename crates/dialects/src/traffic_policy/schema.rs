@@ -8,11 +8,14 @@
 mod ramp;
 mod route;
 mod service;
+mod value;
 
 use serde_json::{Map, Value, json};
 
-/// Times as Go writes them.
-const TIME: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$";
+use value::{
+    above_zero, described, flag, list, map, object, one_of, percent, port, status_code, text,
+    texts, time, whole,
+};
 
 /// `spec`.
 pub(crate) fn spec() -> Value {
@@ -51,81 +54,8 @@ pub(crate) fn status() -> Value {
     object("What became of the policy.", vec![("ancestors", ancestors)])
 }
 
+/// A field and its schema.
 type Named = (&'static str, Value);
-
-fn described(mut schema: Value, description: &str) -> Value {
-    if !description.is_empty() {
-        schema["description"] = json!(description);
-    }
-    schema
-}
-
-fn object(description: &str, fields: Vec<Named>) -> Value {
-    let fields = fields.into_iter();
-    let properties: Map<_, _> = fields
-        .map(|(name, schema)| (name.to_owned(), schema))
-        .collect();
-    described(
-        json!({"type": "object", "properties": properties}),
-        description,
-    )
-}
-
-fn list(description: &str, items: Value) -> Value {
-    described(json!({"type": "array", "items": items}), description)
-}
-
-fn text(description: &str) -> Value {
-    described(json!({"type": "string"}), description)
-}
-
-fn texts(description: &str) -> Value {
-    list(description, text(""))
-}
-
-fn flag(description: &str) -> Value {
-    described(json!({"type": "boolean"}), description)
-}
-
-fn time(description: &str) -> Value {
-    described(json!({"type": "string", "pattern": TIME}), description)
-}
-
-fn whole(description: &str, least: i64) -> Value {
-    let schema = json!({"type": "integer", "format": "int64", "minimum": least});
-    described(schema, description)
-}
-
-fn status_code(description: &str) -> Value {
-    let schema = json!({"type": "integer", "format": "int32", "minimum": 200, "maximum": 599});
-    described(schema, description)
-}
-
-fn port(description: &str) -> Value {
-    let schema = json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 65535});
-    described(schema, description)
-}
-
-fn percent(description: &str) -> Value {
-    described(
-        json!({"type": "number", "minimum": 0, "maximum": 100}),
-        description,
-    )
-}
-
-fn above_zero(description: &str) -> Value {
-    let schema = json!({"type": "number", "minimum": 0, "exclusiveMinimum": true});
-    described(schema, description)
-}
-
-fn one_of(description: &str, values: &[&str]) -> Value {
-    described(json!({"type": "string", "enum": values}), description)
-}
-
-fn map(description: &str) -> Value {
-    let schema = json!({"type": "object", "additionalProperties": {"type": "string"}});
-    described(schema, description)
-}
 
 fn targets() -> Value {
     let kinds = ["Gateway", "HTTPRoute", "GRPCRoute", "Service"];

@@ -3,7 +3,7 @@
 use dialects::Name;
 use dialects::gateway_api::{ListenerPlan, PolicyKey};
 
-use super::Findings;
+use super::findings::Findings;
 use crate::index::{PolicyTold, SetOutcome};
 
 impl Findings<'_> {

@@ -1,5 +1,6 @@
 //! The schema and the reader name the same fields.
 
+use super::value::TIME;
 use super::*;
 use crate::fields::{Fields, Findings};
 use crate::traffic_policy::{read, target};
