@@ -56,6 +56,8 @@ pub use session::Session;
 pub use settings::Settings;
 pub use stdio::{BoxRead, BoxWrite, Resize, Wanted};
 pub use sys::is_root;
+#[cfg(target_os = "linux")]
+pub use sys::text::forget_text;
 pub use usage::{PodUsage, Usage};
 
 use log::Logs;

@@ -23,6 +23,8 @@ pub(crate) mod socket;
 #[cfg(target_os = "linux")]
 pub(crate) mod terminal;
 #[cfg(target_os = "linux")]
+pub(crate) mod text;
+#[cfg(target_os = "linux")]
 pub(crate) mod timer;
 
 use std::io;

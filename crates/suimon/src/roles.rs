@@ -13,6 +13,7 @@ mod pods;
 mod sockets;
 pub mod standalone;
 pub mod system;
+mod text;
 mod tls;
 
 use anyhow::Context;

@@ -24,6 +24,7 @@ use crate::roles::loopback;
 use crate::roles::observability;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
+use crate::roles::text;
 use crate::roles::tls;
 use crate::roles::{access, addresses, callers};
 use crate::settings::Settings;
@@ -138,6 +139,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     observability::follow(&cluster, &gateway, tasks);
 
     admin.started();
+    text::forget_start(tasks);
     system::hold_until_stopped((lock, claim, gateways), tasks);
     Ok(Running {
         client: server.client(),
