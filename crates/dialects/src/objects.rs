@@ -5,6 +5,7 @@
 //! example, costs nothing further.
 
 mod dependency;
+mod ingresses;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -63,6 +64,7 @@ pub struct Objects {
     pods: HashMap<Name, Arc<BTreeMap<String, String>>>,
     secrets: HashMap<Name, Arc<BTreeMap<String, Vec<u8>>>>,
     dns: HashMap<Arc<str>, Arc<[IpAddr]>>,
+    ingresses: ingresses::Ingresses,
     /// Sockets that could not be had, and why.
     failed_binds: HashMap<BindId, Arc<str>>,
 }

@@ -9,6 +9,7 @@ pub(crate) mod headers;
 pub(crate) mod host;
 pub(crate) mod limits;
 pub(crate) mod location;
+pub(crate) mod matches;
 pub(crate) mod retry_on;
 pub(crate) mod scheme;
 pub(crate) mod selector;

@@ -130,6 +130,25 @@ fn annotated(name: &str, path: &str, annotations: &[(&str, &str)]) -> String {
     )
 }
 
+/// An Ingress that has the app itself asked at a path; who must sign in is sent elsewhere.
+fn asked(name: &str, path: &str) -> String {
+    let url = format!("http://app.default.svc.cluster.local{path}");
+    let sign_in = ("auth-signin", "https://login.example.com/");
+    annotated(name, "/", &[("auth-url", &url), sign_in])
+}
+
+/// Of the class of ingress-nginx, where a host with a certificate is served over TLS alone.
+const TLS_ONLY: &str = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: covered}
+spec:
+  ingressClassName: nginx
+  tls: [{hosts: [covered.example.com], secretName: later}]
+  rules: [{host: covered.example.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: app, port: {number: 80}}}}]}}]
+---
+";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn annotations_of_ingress_nginx_decide_who_passes_and_where_to() -> anyhow::Result<()> {
     let server = Server::start().await?;
@@ -146,7 +165,12 @@ async fn annotations_of_ingress_nginx_decide_who_passes_and_where_to() -> anyhow
             "/",
             &[("auth-type", "basic"), ("auth-secret", "users")],
         ),
-        annotated("asked", "/", &[("auth-url", "https://login.example.com/")]),
+        annotated("closed", "/", &[("auth-tls-secret", "default/ca")]),
+        asked("welcome", "/env/NAME"),
+        asked("unknown", "/status/401"),
+        asked("unwelcome", "/status/403"),
+        asked("unclear", "/status/404"),
+        TLS_ONLY.to_owned(),
         annotated(
             "moved",
             "/",
@@ -156,7 +180,18 @@ async fn annotations_of_ingress_nginx_decide_who_passes_and_where_to() -> anyhow
     ];
     server.apply(&ingresses.concat()).await?;
     let mut at = address(&server, "rewritten").await?;
-    for name in ["denied", "known", "asked", "moved", "secure"] {
+    for name in [
+        "denied",
+        "known",
+        "closed",
+        "moved",
+        "secure",
+        "welcome",
+        "unknown",
+        "unwelcome",
+        "unclear",
+        "covered",
+    ] {
         at = address(&server, name).await?;
     }
     let rewritten = answer(&server, at, "rewritten.example.com", "/App/env/NAME").await?;
@@ -174,7 +209,17 @@ async fn annotations_of_ingress_nginx_decide_who_passes_and_where_to() -> anyhow
     assert_eq!(head("known.example.com", &[]).await?, (401, none()));
     let ann = [("authorization", "Basic YW5uOnNlY3JldA==")];
     assert_eq!(head("known.example.com", &ann).await?, (200, none()));
-    assert_eq!(head("asked.example.com", &[]).await?, (503, none()));
+    assert_eq!(head("closed.example.com", &[]).await?, (503, none()));
+    assert_eq!(head("welcome.example.com", &[]).await?, (200, none()));
+    let sign_in = "https://login.example.com/?rd=http://unknown.example.com%2fenv%2fname";
+    assert_eq!(
+        head("unknown.example.com", &[]).await?,
+        (302, sign_in.to_owned())
+    );
+    assert_eq!(head("unwelcome.example.com", &[]).await?, (403, none()));
+    assert_eq!(head("unclear.example.com", &[]).await?, (500, none()));
+    let covered = "https://covered.example.com/env/name".to_owned();
+    assert_eq!(head("covered.example.com", &[]).await?, (308, covered));
     let moved = "https://new.example.com/a?b=c".to_owned();
     assert_eq!(head("moved.example.com", &[]).await?, (301, moved));
     let (status, location) = head("secure.example.com", &[]).await?;
@@ -184,5 +229,81 @@ async fn annotations_of_ingress_nginx_decide_who_passes_and_where_to() -> anyhow
         "{location}"
     );
     assert!(location.ends_with("/env/name"), "{location}");
+    Ok(())
+}
+
+/// A canary of the Ingress `shop`, at the app `next`.
+fn canary(annotations: &[(&str, &str)]) -> String {
+    let all = [&[("canary", "true")], annotations].concat();
+    let canary = annotated("shop", "/", &all);
+    let canary = canary.replacen("name: shop", "name: canary", 1);
+    canary.replace("{name: app,", "{name: next,")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_takes_what_header_cookie_and_weight_give_it() -> anyhow::Result<()> {
+    const HOST: &str = "shop.example.com";
+    let server = Server::start().await?;
+    guest::add_image(&server).await?;
+    let apps = ["app", "next"]
+        .map(|name| APP.replace("WHO", name))
+        .concat();
+    server.apply(&apps).await?;
+    let by = [
+        ("canary-by-header", "X-Canary"),
+        ("canary-by-cookie", "canary"),
+    ];
+    server.apply(&canary(&by)).await?;
+    let at = address(&server, "canary").await?;
+    // Alone it gets nothing, and is told so.
+    assert_eq!(http::get(at, HOST, "/env/NAME").await?.status, 404);
+    let told = || async {
+        let events = server.object(&["events"]).await?;
+        let mut events = events["items"].as_array().into_iter().flatten();
+        let is_told = events.any(|event| event["reason"] == "MainIngressMissing");
+        Ok(is_told.then_some(()))
+    };
+    server.eventually("an event", told).await?;
+    let sessions = [("affinity", "cookie"), ("session-cookie-name", "route")];
+    server.apply(&annotated("shop", "/", &sessions)).await?;
+    answer(&server, at, HOST, "/env/NAME").await?;
+    let ask = async |headers: &[(&str, &str)]| {
+        let answer = http::get_with(at, HOST, "/env/NAME", headers).await?;
+        anyhow::ensure!(answer.status == 200, "{answer:?}");
+        let cookie = answer
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("set-cookie: "));
+        let cookie = cookie.and_then(|cookie| cookie.split(';').next());
+        anyhow::Ok((answer.body.trim().to_owned(), cookie.map(str::to_owned)))
+    };
+    let always = [("x-canary", "always")];
+    server
+        .eventually("the canary", || async {
+            Ok(ask(&always).await.ok().filter(|(who, _)| who == "next"))
+        })
+        .await?;
+    assert_eq!(ask(&[]).await?.0, "app");
+    assert_eq!(ask(&[("cookie", "canary=always")]).await?.0, "next");
+    let both = [("x-canary", "never"), ("cookie", "canary=always")];
+    assert_eq!(ask(&both).await?.0, "app");
+    // Half of what nothing decides, and who began somewhere stays there.
+    let half = [by.as_slice(), &[("canary-weight", "50")]].concat();
+    server.apply(&canary(&half)).await?;
+    let both = || async {
+        let mut begun = std::collections::BTreeMap::new();
+        for _ in 0..32 {
+            let (who, cookie) = ask(&[]).await?;
+            begun.insert(who, cookie);
+        }
+        Ok((begun.len() == 2).then_some(begun))
+    };
+    let begun = server.eventually("both", both).await?;
+    for (who, cookie) in begun {
+        let cookie = cookie.expect("a session begins");
+        for _ in 0..10 {
+            assert_eq!(ask(&[("cookie", &cookie)]).await?, (who.clone(), None));
+        }
+    }
     Ok(())
 }

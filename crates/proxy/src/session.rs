@@ -85,12 +85,19 @@ impl Kept {
                 name,
                 path,
                 is_permanent,
+                attributes,
             } => {
                 let mut field = format!("{name}={}; Path={path}", token.text());
                 if let Some(lifetime) = self.session.lifetime.filter(|_| *is_permanent) {
                     field.push_str(&format!("; Max-Age={}", lifetime.as_secs().max(1)));
                 }
-                field.push_str("; HttpOnly; SameSite=Lax");
+                field.push_str("; HttpOnly");
+                for (name, value) in attributes {
+                    field.push_str(&format!("; {name}"));
+                    if !value.is_empty() {
+                        field.push_str(&format!("={value}"));
+                    }
+                }
                 edits.append("set-cookie", &field);
             }
         }

@@ -27,9 +27,9 @@ pub use filter::{
     Redirect, RedirectPort, Retry, RetryWhen, Share, Template, TrustedProxies,
 };
 pub use guard::{
-    Abort, AccessRule, AdaptiveConcurrency, AskedBody, Authorization, AuthorizationProtocol,
-    Breaker, Credentials, ExternalAuthorization, Fault, Guards, KeySource, LimitKey, Quota,
-    RateLimit, Secret, TokenPlace, TokenProvider, Tokens, Workload,
+    Abort, AccessRule, AdaptiveConcurrency, AskedBody, AuthRequest, Authorization,
+    AuthorizationProtocol, Breaker, Credentials, ExternalAuthorization, Fault, Guards, KeySource,
+    LimitKey, Quota, RateLimit, Secret, TokenPlace, TokenProvider, Tokens, UrlPart, Workload,
 };
 pub use policy::{
     BackendPolicy, Balancer, FailurePercentage, HashKey, HealthCheck, HealthKind, Limits, Locality,

@@ -59,11 +59,17 @@ pub(super) fn translate(
                 name: token(&name.or(named).unwrap_or_else(default))?.into(),
                 path: path_of(path.as_deref().unwrap_or("/"))?.into(),
                 is_permanent: lives.is_some_and(|lives| lives == "Permanent"),
+                attributes: lax(),
             }
         }
         other => return Err(format!("type {other:?} is not supported")),
     };
     Ok(Session { place, lifetime })
+}
+
+/// What every cookie of a session says besides.
+fn lax() -> Vec<(Arc<str>, Arc<str>)> {
+    vec![("SameSite".into(), "Lax".into())]
 }
 
 /// A session as a part of a variant's name.
@@ -74,6 +80,7 @@ pub(super) fn name(session: &Session) -> String {
             name,
             path,
             is_permanent,
+            attributes: _,
         } => {
             let kind = if *is_permanent { "permanent" } else { "cookie" };
             format!("{kind}{BETWEEN}{name}{BETWEEN}{path}")
@@ -95,6 +102,7 @@ pub(super) fn named(text: &str) -> Option<Session> {
             name: parts.next()?.into(),
             path: parts.next()?.into(),
             is_permanent: kind == "permanent",
+            attributes: lax(),
         },
     };
     let lifetime = parts.next().and_then(|text| text.parse().ok());

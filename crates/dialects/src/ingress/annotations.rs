@@ -56,9 +56,9 @@ pub(super) fn is_as_served(short: &str, value: &str) -> bool {
 }
 
 /// What to do instead, by the beginning of the annotation's short name; the first counts.
-const REMEDIES: [(&str, &str); 41] = [
+const REMEDIES: [(&str, &str); 43] = [
     ("affinity", BY_COOKIE),
-    ("session-cookie-", BY_COOKIE),
+    ("session-cookie-", "it belongs to affinity: cookie"),
     (
         "auth-tls-",
         "write a Gateway with tls.frontend.validation for the listener",
@@ -70,14 +70,16 @@ const REMEDIES: [(&str, &str); 41] = [
     ("auth-secret", "it belongs to auth-type basic"),
     ("auth-realm", "it belongs to auth-type basic"),
     ("auth-snippet", SNIPPET),
-    ("auth-", EXTERNAL),
+    ("auth-uri", EXTERNAL),
+    ("auth-cache-", "every request is asked about: remove it"),
+    ("auth-", "it belongs to auth-url"),
     ("enable-global-auth", EXTERNAL),
     (
         "backend-protocol",
         "say it in appProtocol of the Service's port (kubernetes.io/h2c, grpc); for TLS write a \
          BackendTLSPolicy with an HTTPRoute, or a DestinationRule with tls for the Service",
     ),
-    ("canary", "it belongs to a canary, which is not served"),
+    ("canary", "it belongs to canary: \"true\""),
     ("client-body-buffer-size", STREAMED),
     ("configuration-snippet", SNIPPET),
     ("server-snippet", SNIPPET),

@@ -6,15 +6,20 @@
 
 mod access;
 mod apply;
+pub(super) mod auth;
+pub(super) mod canary;
 mod limit;
+pub(super) mod session;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
-use routing::model::{Action, Cors, Guards, Redirect, Respond};
+use routing::model::{Action, Cors, Guards, HashKey, Redirect, Respond};
 
 pub(super) use apply::to_https;
+use auth::Auth;
+use session::Keeps;
 
 use super::annotations::remedy;
 use crate::diagnostic::{Diagnostic, Effect};
@@ -64,7 +69,9 @@ pub(super) struct Wishes {
     pub(super) app_root: Option<String>,
     /// Hosts besides those of the rules.
     pub(super) aliases: Vec<String>,
-    /// It is somebody's canary, and nothing of it is served.
+    keeps: Option<Keeps>,
+    pub(super) auth: Option<Auth>,
+    /// It is somebody's canary, and has no routes of its own.
     pub(super) is_canary: bool,
 }
 
@@ -90,28 +97,20 @@ pub(super) fn read(
     reader: &Reader<'_>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Wishes {
-    let mut left = BTreeMap::new();
-    for (key, value) in ingress.metadata.annotations.iter().flatten() {
-        if let Some(short) = key.strip_prefix(NGINX) {
-            left.insert(short, (key.as_str(), value.trim()));
-        } else if let Some(short) = key.strip_prefix(APISIX) {
-            // What means something else there is reported under its whole name.
-            let same = SAME.iter().find(|(theirs, _)| *theirs == short);
-            let name = same.map_or(key.as_str(), |(_, ours)| ours);
-            left.entry(name)
-                .or_insert_with(|| (key.as_str(), value.trim()));
-        }
+    if canary::read(ingress, diagnostics).is_some() {
+        return Wishes {
+            is_canary: true,
+            ..Wishes::default()
+        };
     }
-    if left.is_empty() {
-        return Wishes::default();
-    }
-    let mut all = Annotations {
-        name: Name::of(&ingress.metadata),
-        left,
-        found: Vec::new(),
-        closed: false,
+    let mut wishes = Wishes {
+        // The default there.
+        to_https: is_nginx(ingress).then_some(Redirected::WithCertificate),
+        ..Wishes::default()
     };
-    let mut wishes = Wishes::default();
+    let Some(mut all) = Annotations::of(ingress) else {
+        return wishes;
+    };
     wishes.guards.authorization = all.networks();
     wishes.guards.credentials = all.basic(reader);
     wishes.guards.max_body = all.body();
@@ -119,17 +118,8 @@ pub(super) fn read(
     wishes.cors = all.cors();
     all.redirects(&mut wishes);
     all.paths(&mut wishes);
-    wishes.is_canary = all.flag("canary") == Some(true);
-    if wishes.is_canary {
-        all.found.push(refused(
-            "metadata.annotations[nginx.ingress.kubernetes.io/canary]",
-            "CanaryNotSupported",
-            "canaries are not served, and nothing of this Ingress is; write one HTTPRoute with \
-             both Services: weights in backendRefs, or a rule that matches the header"
-                .to_owned(),
-        ));
-        all.left.retain(|key, _| !key.starts_with("canary"));
-    }
+    wishes.keeps = all.keeps();
+    wishes.auth = all.auth();
     all.rest();
     if all.closed {
         wishes.instead = Some(Action::Respond(closed()));
@@ -138,8 +128,20 @@ pub(super) fn read(
     wishes
 }
 
+/// Whether an Ingress is of the class that ingress-nginx has unless somebody renames it. The
+/// annotation counts before the field, as there.
+fn is_nginx(ingress: &Ingress) -> bool {
+    let annotations = ingress.metadata.annotations.as_ref();
+    let annotation = annotations.and_then(|all| all.get("kubernetes.io/ingress.class"));
+    let field = ingress
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ingress_class_name.as_ref());
+    annotation.or(field).is_some_and(|class| class == "nginx")
+}
+
 /// The answer of paths whose access cannot be checked as written.
-fn closed() -> Respond {
+pub(super) fn closed() -> Respond {
     Respond {
         status: 503,
         headers: vec![("content-type".into(), "text/plain; charset=utf-8".into())],
@@ -158,7 +160,36 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
+impl Wishes {
+    /// What keeps requests for a path, as it is written, to endpoints.
+    pub(super) fn keeps(&self, path: &str) -> Option<HashKey> {
+        self.keeps.as_ref().map(|keeps| keeps.at(path))
+    }
+}
+
 impl<'a> Annotations<'a> {
+    /// `None` if there are none.
+    fn of(ingress: &'a Ingress) -> Option<Self> {
+        let mut left = BTreeMap::new();
+        for (key, value) in ingress.metadata.annotations.iter().flatten() {
+            if let Some(short) = key.strip_prefix(NGINX) {
+                left.insert(short, (key.as_str(), value.trim()));
+            } else if let Some(short) = key.strip_prefix(APISIX) {
+                // What means something else there is reported under its whole name.
+                let same = SAME.iter().find(|(theirs, _)| *theirs == short);
+                let name = same.map_or(key.as_str(), |(_, ours)| ours);
+                left.entry(name)
+                    .or_insert_with(|| (key.as_str(), value.trim()));
+            }
+        }
+        (!left.is_empty()).then(|| Self {
+            name: Name::of(&ingress.metadata),
+            left,
+            found: Vec::new(),
+            closed: false,
+        })
+    }
+
     fn take(&mut self, short: &str) -> Option<(&'a str, &'a str)> {
         self.left.remove(short)
     }
@@ -202,8 +233,8 @@ impl<'a> Annotations<'a> {
     }
 
     fn redirects(&mut self, wishes: &mut Wishes) {
-        if self.flag("ssl-redirect") == Some(true) {
-            wishes.to_https = Some(Redirected::WithCertificate);
+        if let Some(is_on) = self.flag("ssl-redirect") {
+            wishes.to_https = is_on.then_some(Redirected::WithCertificate);
         }
         if self.flag("force-ssl-redirect") == Some(true) {
             wishes.to_https = Some(Redirected::All);

@@ -49,8 +49,12 @@ fn translate_all(documents: &[Value]) -> Records {
             _ => testing::put_foreign(document, &mut objects),
         }
     }
+    for ingress in &ingresses {
+        let name = Name::of(&ingress.metadata);
+        objects.put_ingress(&name, Some(Arc::new(ingress.clone())));
+    }
     let mut records = Records::default();
-    let mut references = BTreeSet::new();
+    let mut references = BTreeMap::new();
     for ingress in &ingresses {
         let translation = translate(ingress, &objects);
         let name = Name::of(&ingress.metadata).to_string();
@@ -59,9 +63,10 @@ fn translate_all(documents: &[Value]) -> Records {
         records.tls.extend(translation.tls);
         references.extend(translation.backends);
     }
-    let backends = references
-        .iter()
-        .filter_map(|it| backend::translate(it, &objects).backend);
+    let backends = references.iter().filter_map(|(it, spec)| {
+        let spec = (**spec != BackendSpec::default()).then_some(&**spec);
+        backend::translate_as(it, spec, &objects).backend
+    });
     records.backends = backends.collect();
     records
 }

@@ -5,29 +5,27 @@ use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use routing::model::{
-    Action, Arm, Filters, HeaderOps, HostPattern, Match, Origin, PathMatch, Respond, Route,
-    RouteId, SortKey, Split, Visibility,
-};
+use routing::model::{Action, Arm, HashKey, HostPattern, Match, Origin, PathMatch, Respond, Split};
 
-use super::nginx::{self, Redirected, Wishes};
+use super::canary::Served;
+use super::nginx::{self, Wishes, session};
 use super::{Translation, annotations};
 use crate::backend::{self, BackendRef};
 use crate::diagnostic::{Diagnostic, Effect};
+use crate::foreign::BackendSpec;
 use crate::objects::{Name, Objects, Reader};
 use crate::overlay;
-use crate::shared::{host, scheme};
+use crate::shared::{host, variant};
 
 /// Sorts after every path: those have the negated length of the path there.
 const AFTER_PATHS: i64 = 1;
 
 pub(super) fn run(ingress: &networking::Ingress, objects: &Objects) -> Translation {
-    let created = ingress.metadata.creation_timestamp.as_ref();
     let mut translator = Translator {
         ingress,
         reader: Reader::new(objects),
         name: Name::of(&ingress.metadata),
-        created: created.map_or(i64::MAX, |time| time.0.as_microsecond()),
+        created: super::created(ingress),
         wishes: Wishes::default(),
         out: Translation::default(),
     };
@@ -39,6 +37,7 @@ pub(super) fn run(ingress: &networking::Ingress, objects: &Objects) -> Translati
         translator.tls(at, entry);
     }
     if translator.wishes.is_canary {
+        translator.judge(&spec);
         return translator.finish();
     }
     let mut hosts = BTreeSet::new();
@@ -55,13 +54,13 @@ pub(super) fn run(ingress: &networking::Ingress, objects: &Objects) -> Translati
 }
 
 pub(super) struct Translator<'a> {
-    ingress: &'a networking::Ingress,
+    pub(super) ingress: &'a networking::Ingress,
     pub(super) reader: Reader<'a>,
     pub(super) name: Name,
     /// Microseconds since the epoch.
     pub(super) created: i64,
     /// What annotations ask for.
-    wishes: Wishes,
+    pub(super) wishes: Wishes,
     pub(super) out: Translation,
 }
 
@@ -97,16 +96,22 @@ impl Translator<'_> {
             let Some(Path { matches, sort_key }) = self.path(path, &field) else {
                 continue;
             };
-            let action = self.action(&path.backend, &format!("{field}.backend"));
             // Both are indexes into an object that fits into memory.
-            let key = vec![
+            let sort_key = [
                 sort_key[0],
                 sort_key[1],
                 self.created,
                 at as i64,
                 path_at as i64,
             ];
-            self.route(field, hosts.clone(), key, matches, action);
+            self.serve(&Served {
+                host: rule.host.as_deref().unwrap_or_default(),
+                path,
+                field,
+                hosts: hosts.clone(),
+                sort_key: sort_key.to_vec(),
+                matches,
+            });
         }
         self.app_root(&field, &hosts);
         hosts
@@ -146,7 +151,8 @@ impl Translator<'_> {
         // Before every other path of these hosts that takes it, whatever Ingress that is of.
         let key = vec![-1, -1, self.created];
         let field = format!("{rule}.app-root");
-        self.route(field, hosts.to_vec(), key, vec![root], Action::Respond(to));
+        let action = Action::Respond(to);
+        self.route((&field, ""), hosts.to_vec(), key, vec![root], action);
     }
 
     /// A host as it is matched, unless it cannot be; `so` says what follows.
@@ -241,32 +247,45 @@ impl Translator<'_> {
         mut hosts: BTreeSet<HostPattern>,
     ) {
         let field = "spec.defaultBackend".to_owned();
-        let action = self.action(backend, &field);
+        let keeps = self.wishes.keeps("/");
+        let own = Arc::clone(&self.name.namespace);
+        let arm = self.arm(&own, backend, &field, keeps.as_ref());
+        let arm = arm.map_err(|finding| self.out.diagnostics.push(finding));
+        let action = arm.ok().and_then(|arm| Split::new(vec![arm]));
+        let action = action.map_or_else(unusable, Action::Forward);
         // Hosts with rules are looked up alone, so what their paths leave must be said for each.
         hosts.insert(HostPattern::Any);
         let key = vec![AFTER_PATHS, self.created];
-        self.route(field, hosts.into_iter().collect(), key, Vec::new(), action);
+        let hosts = hosts.into_iter().collect();
+        self.route((&field, ""), hosts, key, Vec::new(), action);
     }
 
-    /// Where a backend's requests go: to its Service, or nowhere.
-    fn action(&mut self, wanted: &networking::IngressBackend, field: &str) -> Action {
-        match self.target(wanted, field) {
-            Ok(mut reference) => {
-                let guards = overlay::at_backend(&self.reader, &mut reference);
-                let mut arm = Arm::new(1, reference.id());
-                arm.filters.guards = guards;
-                self.out.backends.insert(reference);
-                Split::new(vec![arm]).map_or_else(unusable, Action::Forward)
-            }
-            Err(diagnostic) => {
-                self.out.diagnostics.push(diagnostic);
-                unusable()
-            }
+    /// All that goes to a Service of this namespace, with what keeps requests to its endpoints.
+    pub(super) fn arm(
+        &mut self,
+        namespace: &str,
+        wanted: &networking::IngressBackend,
+        field: &str,
+        keeps: Option<&HashKey>,
+    ) -> Result<Arm, Diagnostic> {
+        let mut reference = self.target(namespace, wanted, field)?;
+        let guards = overlay::at_backend(&self.reader, &mut reference);
+        let mut spec = BackendSpec::default();
+        if let Some(key) = keeps {
+            let (service, port) = (&reference.service, reference.port);
+            spec = overlay::endpoints(&self.reader, service, port, spec);
+            session::keep(key.clone(), &mut spec);
+            reference.variant = Some(variant::always("ingress", &spec));
         }
+        let mut arm = Arm::new(1, reference.id());
+        arm.filters.guards = guards;
+        self.out.backends.insert(reference, Arc::new(spec));
+        Ok(arm)
     }
 
-    fn target(
+    pub(super) fn target(
         &self,
+        namespace: &str,
         wanted: &networking::IngressBackend,
         field: &str,
     ) -> Result<BackendRef, Diagnostic> {
@@ -290,7 +309,7 @@ impl Translator<'_> {
             let field = format!("{field}.service.port");
             return Err(refuse("PortMissing", &field, "no port is named"));
         };
-        let name = Name::new(&self.name.namespace, &service.name);
+        let name = Name::new(namespace, &service.name);
         match backend::resolve(&self.reader, &name, &port) {
             Ok(target) => Ok(target.reference),
             Err(error) => {
@@ -313,70 +332,6 @@ impl Translator<'_> {
                 ))
             }
         }
-    }
-
-    fn route(
-        &mut self,
-        field: String,
-        hosts: Vec<HostPattern>,
-        sort_key: Vec<i64>,
-        matches: Vec<Match>,
-        action: Action,
-    ) {
-        let id = RouteId(format!("ingress/{}/{field}", self.name).into());
-        let policies = overlay::of_hosts(&self.reader, &hosts, &[]);
-        let mut route = Route {
-            origin: self.origin(&field),
-            bind: None,
-            visibility: Visibility::External,
-            hosts,
-            sort_key: SortKey(sort_key),
-            matches,
-            request_headers: HeaderOps::default(),
-            rewrite_host: None,
-            filters: Filters::default(),
-            action,
-        };
-        self.redirect(&mut route, &field);
-        self.wishes.apply(&mut route);
-        policies.apply(&mut route, &self.reader);
-        self.out.routes.push((id, Arc::new(route)));
-    }
-
-    /// Plain HTTP of a route is sent to HTTPS, if that is asked for its hosts, before the route.
-    fn redirect(&mut self, route: &mut Route, field: &str) {
-        let hosts: Vec<_> = match self.wishes.to_https {
-            None => return,
-            Some(Redirected::All) => route.hosts.clone(),
-            Some(Redirected::WithCertificate) => {
-                let named = |host: &&HostPattern| self.has_certificate(host);
-                route.hosts.iter().filter(named).cloned().collect()
-            }
-        };
-        if hosts.is_empty() {
-            return;
-        }
-        let mut sent = Route {
-            hosts,
-            matches: scheme::over_http(&route.matches),
-            action: Action::Redirect(nginx::to_https()),
-            ..route.clone()
-        };
-        sent.sort_key.0.push(0);
-        route.sort_key.0.push(1);
-        let id = RouteId(format!("ingress/{}/{field}/https", self.name).into());
-        self.out.routes.push((id, Arc::new(sent)));
-    }
-
-    /// Whether `spec.tls` names a host, or is for every one.
-    fn has_certificate(&self, host: &HostPattern) -> bool {
-        let spec = self.ingress.spec.iter();
-        let mut entries = spec.flat_map(|spec| spec.tls.iter().flatten());
-        let name = host.to_string();
-        entries.any(|entry| {
-            let hosts = entry.hosts.as_deref().unwrap_or_default();
-            hosts.is_empty() || hosts.iter().any(|it| it.eq_ignore_ascii_case(&name))
-        })
     }
 
     pub(super) fn origin(&self, field: &str) -> Origin {
@@ -408,10 +363,15 @@ impl Translator<'_> {
 }
 
 /// The answer in place of a Service that cannot be used.
-fn unusable() -> Action {
-    Action::Respond(Respond {
+pub(super) fn no_service() -> Respond {
+    Respond {
         status: 503,
         headers: vec![("content-type".into(), "text/plain; charset=utf-8".into())],
         body: "the Service behind this path cannot be used\n".into(),
-    })
+    }
+}
+
+/// The same for a whole route.
+pub(super) fn unusable() -> Action {
+    Action::Respond(no_service())
 }

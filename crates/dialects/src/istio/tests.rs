@@ -180,7 +180,7 @@ pub(crate) fn translate_all(documents: &[Value]) -> Output {
     for one in &input.ingresses {
         let translation = ingress::translate(one, objects);
         output.records.routes.extend(translation.routes);
-        plain.extend(translation.backends);
+        plain.extend(translation.backends.into_keys());
     }
     backends.extend(plain.into_iter().map(|reference| (reference, None)));
     let backends = backends.iter().filter_map(|(reference, spec)| {

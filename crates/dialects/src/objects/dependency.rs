@@ -86,6 +86,12 @@ pub enum Dependency {
     Secret(Name),
     /// The addresses of this host name.
     Dns(Arc<str>),
+    /// Whether any Kubernetes Ingress is a canary.
+    Canaries,
+    /// The canaries that have a rule for this host.
+    CanariesOf(Arc<str>),
+    /// The other Kubernetes Ingresses that do.
+    MainsOf(Arc<str>),
     /// Whether this socket could be had.
     Bind(BindId),
 }

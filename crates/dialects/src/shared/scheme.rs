@@ -2,6 +2,8 @@
 
 use routing::model::{Match, Predicate, Subject, Test, TextTest};
 
+use crate::shared::matches;
+
 /// Requests of this scheme.
 pub(crate) fn is(scheme: &str) -> Predicate {
     Predicate {
@@ -16,13 +18,7 @@ pub(crate) fn is(scheme: &str) -> Predicate {
     }
 }
 
-/// The same matches, of requests over plain HTTP alone. Without matches that is every such request.
-pub(crate) fn over_http(matches: &[Match]) -> Vec<Match> {
-    let any = [Match::default()];
-    let matches = if matches.is_empty() { &any } else { matches };
-    let mut matches = matches.to_vec();
-    for one in &mut matches {
-        one.other.push(is("http"));
-    }
-    matches
+/// The same matches, of requests over plain HTTP alone.
+pub(crate) fn over_http(all: &[Match]) -> Vec<Match> {
+    matches::and(all, &is("http"))
 }

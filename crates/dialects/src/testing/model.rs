@@ -119,13 +119,17 @@ pub(crate) fn of(documents: &[Value], objects: &mut Objects) -> Made {
     }
     made.gateway_routes(&roots, objects);
     for ingress in &roots.ingresses {
+        let name = Name::of(&ingress.metadata);
+        objects.put_ingress(&name, Some(Arc::new(ingress.clone())));
+    }
+    for ingress in &roots.ingresses {
         let translation = ingress::translate(ingress, objects);
         made.model.routes.extend(translation.routes);
         made.model.tls.extend(translation.tls);
         let told = translation.diagnostics.iter();
         made.told.extend(told.map(|one| format!("{one:?}")));
-        for reference in &translation.backends {
-            made.backend(reference, None, objects);
+        for (reference, spec) in &translation.backends {
+            made.backend(reference, Some(spec), objects);
         }
     }
     for ingress in &roots.knative {

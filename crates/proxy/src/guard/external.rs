@@ -3,6 +3,7 @@
 //!
 //! When it cannot be asked, the route says whether requests pass.
 
+mod auth_request;
 mod grpc;
 mod http;
 mod wire;
@@ -26,7 +27,10 @@ struct Question {
     method: String,
     /// With the query.
     target: String,
+    /// As sent, with its port if it has one.
     host: String,
+    /// In lower case, without a port.
+    host_name: String,
     scheme: &'static str,
     protocol: &'static str,
     peer: String,
@@ -74,7 +78,9 @@ pub(super) async fn check(
             .backend(&external.backend)
             .ok_or_else(|| format!("backend {} is not known", external.backend))?;
         match &external.protocol {
-            AuthorizationProtocol::Http { .. } | AuthorizationProtocol::HttpAt { .. } => {
+            AuthorizationProtocol::Http { .. }
+            | AuthorizationProtocol::HttpAt { .. }
+            | AuthorizationProtocol::AuthRequest(_) => {
                 http::ask(worker, backend, external, &question).await
             }
             AuthorizationProtocol::Grpc => grpc::ask(worker, backend, external, &question).await,
@@ -123,7 +129,10 @@ pub(super) fn question(
     seen: &Seen<'_>,
     held: Option<&HeldBody>,
 ) -> Asking {
-    let lists_all = matches!(external.protocol, AuthorizationProtocol::Grpc);
+    let lists_all = matches!(
+        external.protocol,
+        AuthorizationProtocol::Grpc | AuthorizationProtocol::AuthRequest(_)
+    );
     let is_own = matches!(external.protocol, AuthorizationProtocol::HttpAt { .. });
     let only_login = !lists_all && !is_own && external.request_headers.is_empty();
     let mut names: Vec<&str> = external
@@ -164,6 +173,7 @@ pub(super) fn question(
         method: RequestView::method(seen).to_owned(),
         target: seen.view.target().to_owned(),
         host: seen.view.authority().to_owned(),
+        host_name: routing::predicate::host(seen).into_owned(),
         scheme: if seen.client.peer.is_secure {
             "https"
         } else {

@@ -1,5 +1,6 @@
 //! Guards as clients meet them: who is refused, with which answer, and what of it lasts.
 
+mod auth_request;
 mod clients;
 mod credentials;
 mod external;

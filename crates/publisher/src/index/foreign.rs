@@ -268,7 +268,7 @@ impl Index {
     }
 
     /// Says what the objects behind a reference want of it.
-    fn specify_backend(&mut self, reference: &BackendRef, spec: Arc<BackendSpec>) {
+    pub(super) fn specify_backend(&mut self, reference: &BackendRef, spec: Arc<BackendSpec>) {
         let spec = (*spec != BackendSpec::default()).then_some(spec);
         if let Some(used) = self.backends.get_mut(reference)
             && used.spec != spec

@@ -46,6 +46,8 @@ impl Index {
         ingress: Option<Arc<Ingress>>,
         now: Instant,
     ) {
+        let changed = self.objects.put_ingress(&name, ingress.clone());
+        self.mark(changed);
         let Some(ingress) = ingress else {
             return self.remove_kubernetes_ingress(&name, now);
         };
@@ -105,13 +107,16 @@ impl Index {
         self.kubernetes.due.insert(name.clone());
         let reads = Few::from(translation.reads);
         let reads_before = std::mem::replace(&mut held.reads, reads.clone());
-        let backends = Few::from(translation.backends);
+        let backends: Few<BackendRef> = translation.backends.keys().cloned().collect();
         let backends_before = std::mem::replace(&mut held.backends, backends.clone());
         records::replace(&mut self.compiler, &mut held.routes, translation.routes);
         records::replace(&mut self.compiler, &mut held.tls, translation.tls);
         let consumer = Consumer::KubernetesIngress(name.clone());
         self.set_reads(&consumer, &reads_before, &reads);
         self.change_backends(&backends_before, &backends, now);
+        for (reference, spec) in translation.backends {
+            self.specify_backend(&reference, spec);
+        }
     }
 
     /// What is to be told about Ingresses now that everything so far is published; `None` for

@@ -342,4 +342,38 @@ pub enum AuthorizationProtocol {
         /// With the query.
         target: Arc<str>,
     },
+    /// As NGINX's `auth_request` asks, with all headers of the request.
+    AuthRequest(Arc<AuthRequest>),
+}
+
+/// A service that is asked at a place of its own. What the request was is in `x-original-url`,
+/// `-method` and `-uri`, `x-scheme`, `x-real-ip`, `x-forwarded-for` and `x-auth-request-redirect`.
+/// 2xx allows, 401 and 403 refuse, and anything else is a failure of the service. Its cookies reach
+/// the client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AuthRequest {
+    pub method: Arc<str>,
+    pub host: Arc<str>,
+    /// With the query.
+    pub target: Vec<UrlPart>,
+    /// `x-auth-request-redirect`.
+    pub redirect: Vec<UrlPart>,
+    /// Where the client is sent (302) in place of a 401; empty if that is passed on.
+    pub sign_in: Vec<UrlPart>,
+}
+
+/// A part of a URL that is put together for each request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum UrlPart {
+    Text(Arc<str>),
+    /// `http` or `https`.
+    Scheme,
+    /// In lower case, without a port.
+    Host,
+    /// As sent, with its port if it has one.
+    Authority,
+    /// The path with the query, as sent.
+    Target,
+    /// The same as a value within a query.
+    EscapedTarget,
 }

@@ -86,6 +86,8 @@ pub enum SessionPlace {
         path: Arc<str>,
         /// Lives as long as the session, not as long as the browser is open.
         is_permanent: bool,
+        /// Further attributes, as they are written.
+        attributes: Vec<(Arc<str>, Arc<str>)>,
     },
 }
 

@@ -310,6 +310,9 @@ fn external(external: &ExternalAuthorization, place: &Place<'_>) -> Section {
         AuthorizationProtocol::HttpAt { target, .. } => {
             return Err(format!("it is asked at {target} alone"));
         }
+        AuthorizationProtocol::AuthRequest(asked) => {
+            return Err(format!("{} is asked as auth_request of NGINX does", asked.host));
+        }
     }
     if external.fail_open {
         section["failOpen"] = true.into();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use routing::Backend;
 use routing::model::{AuthorizationProtocol, ExternalAuthorization};
 
-use super::{Question, Refused, Verdict};
+use super::{Question, Refused, Verdict, auth_request};
 use crate::backend;
 use crate::guard::ask::{self, Answer, Bounds};
 use crate::http1::field::is_framing;
@@ -34,6 +34,9 @@ pub(super) async fn ask(
         answer = once(worker, backend, &request, to_head, Freshness::Fresh).await;
     }
     let answer = answer.map_err(|failed| failed.why)?;
+    if let AuthorizationProtocol::AuthRequest(asked) = &external.protocol {
+        return auth_request::verdict(asked, external, question, &answer);
+    }
     match answer.status {
         200..=299 => Ok(allowed(external, &answer)),
         500.. => Err(format!("the answer has status {}", answer.status)),
@@ -86,6 +89,9 @@ fn message(external: &ExternalAuthorization, question: &Question) -> (Vec<u8>, b
         body,
         ..
     } = question;
+    if let AuthorizationProtocol::AuthRequest(asked) = &external.protocol {
+        return auth_request::message(asked, question);
+    }
     let length = body.len();
     let (mut head, to_head) = match &external.protocol {
         AuthorizationProtocol::HttpAt {
