@@ -47,9 +47,12 @@ pub(crate) fn remade(
     }
     let status = edits.status.unwrap_or(answer.head.status);
     let mut head = answer.head.clone();
-    head.fields
-        .list
-        .retain(|field| field.kind != Kind::ContentLength);
+    // Its line is still among the bytes, and must be known to be left out.
+    for field in &mut head.fields.list {
+        if field.kind == Kind::ContentLength {
+            field.kind = Kind::HopByHop;
+        }
+    }
     head.fields.content_length = None;
     if head.status != status {
         // No phrase of its own, as over HTTP/2: the backend's belongs to the other status.
