@@ -6,6 +6,7 @@
 //! access cannot be checked as written is answered 503: open it must not be.
 
 mod access;
+mod answer;
 mod backend;
 mod consumer;
 mod edit;

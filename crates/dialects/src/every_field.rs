@@ -154,6 +154,15 @@ const SILENT: &[(&str, &str)] = &[
     ("VirtualService", ".http[].match[].name"),
     ("VirtualService", ".http[].match[].statPrefix"),
     ("VirtualService", ".http[].name"),
+    // Hosts have no parents.
+    (
+        "VirtualHostOption",
+        ".options.stagedTransformations.inheritTransformation",
+    ),
+    (
+        "VirtualService",
+        ".virtualHost.options.stagedTransformations.inheritTransformation",
+    ),
     ("VirtualService", ".virtualHost.options.stats"),
     ("VirtualService", ".virtualHost.routes[].name"),
     (
@@ -161,6 +170,17 @@ const SILENT: &[(&str, &str)] = &[
         ".virtualHost.routes[].options.regexRewrite.pattern.googleRe2",
     ),
     ("VirtualService", ".virtualHost.routes[].routeMetadata"),
+];
+
+/// The same wherever such a thing is, by the end of its path: bodies are not looked into, so how they
+/// would be read changes nothing; what is logged is the gateway's own.
+const SILENT_ENDS: &[&str] = &[
+    ".transformationTemplate.advancedTemplates",
+    ".transformationTemplate.ignoreErrorOnParse",
+    ".transformationTemplate.parseBodyBehavior",
+    ".transformationTemplate.passthrough",
+    "Transformation.logRequestResponseInfo",
+    ".stagedTransformations.logRequestResponseInfo",
 ];
 
 /// What comes of documents: a text of everything, and which fields were spoken of.
@@ -310,7 +330,8 @@ impl Field {
 
     fn is_known(&self) -> bool {
         let of = |(kind, path): &(&str, &str)| *kind == self.kind && is_below(path, &self.path);
-        SILENT.iter().any(of)
+        let mut ends = SILENT_ENDS.iter();
+        SILENT.iter().any(of) || ends.any(|end| self.path.ends_with(end))
     }
 }
 

@@ -20,6 +20,7 @@ mod select;
 mod status;
 mod tcp;
 mod tls;
+mod transform;
 mod upstream;
 mod walk;
 

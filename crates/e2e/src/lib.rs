@@ -71,6 +71,8 @@ mod registry;
 #[cfg(test)]
 mod resize;
 #[cfg(test)]
+mod rewrites;
+#[cfg(test)]
 mod scenarios;
 mod server;
 #[cfg(test)]

@@ -158,6 +158,7 @@ pub(crate) async fn send<D: Downstream>(
             }
         };
         scratch.answer_bytes = progress.answer_bytes.get();
+        scratch.new_status = progress.new_status.get();
         if let Some(traffic) = traffic {
             traffic.ended(&reached.slot, progress.status.get(), result.as_ref().err());
         }

@@ -115,6 +115,7 @@ pub(crate) async fn handle<D: Downstream>(
     scratch.client = None;
     scratch.told = None;
     scratch.answer_bytes = 0;
+    scratch.new_status = None;
     let is_grpc = downstream.view().is_grpc();
     let to_head = downstream.view().has_method("HEAD");
     let planned = match plan(worker, client, scratch, downstream) {
@@ -167,7 +168,7 @@ pub(crate) async fn handle<D: Downstream>(
                 let status = sent.as_ref().map_or_else(Failure::status, |status| *status);
                 effects.after.ended(worker, status);
             }
-            sent
+            sent.map(|status| scratch.new_status.unwrap_or(status))
         }
         Err(failure) => Err(failure),
     };

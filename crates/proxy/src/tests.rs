@@ -19,6 +19,7 @@ mod peers;
 mod policies;
 mod relay;
 mod retries;
+mod rewrites;
 mod smuggling;
 mod staples;
 mod tls;

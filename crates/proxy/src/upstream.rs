@@ -3,6 +3,7 @@
 pub(crate) mod held;
 pub(crate) mod pool;
 pub(crate) mod proxy_protocol;
+pub(crate) mod remake;
 pub(crate) mod send;
 
 use std::io;

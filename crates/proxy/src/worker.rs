@@ -118,6 +118,8 @@ pub(crate) struct Scratch {
     pub(crate) client: Option<IpAddr>,
     /// Of the answer's body, as far as it was passed on.
     pub(crate) answer_bytes: u64,
+    /// What the client was told in place of the answer's status.
+    pub(crate) new_status: Option<u16>,
     /// Head to send upstream; kept as it is, in case it must be sent again.
     pub(crate) upstream_head: Vec<u8>,
     /// What is being sent upstream.

@@ -4,7 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::guards::{CompiledGuards, Slot};
-use crate::model::{Filters, Instead, Origins, PathEdit, Redirect, Respond};
+use crate::model::{AnswerRewrite, Filters, Instead, Origins, PathEdit, Redirect, Respond};
+use crate::predicate::Predicates;
 use crate::regex::{self, Replacement};
 use crate::template::CompiledTemplate;
 
@@ -18,6 +19,8 @@ pub struct CompiledFilters {
     origins: Box<[::regex::bytes::Regex]>,
     pub request_templates: Box<[CompiledTemplate]>,
     pub response_templates: Box<[CompiledTemplate]>,
+    /// In place of [`Filters::rewrites`].
+    pub rewrites: Box<[Arc<CompiledRewrite>]>,
     pub guards: Option<Arc<CompiledGuards>>,
     /// What whoever serves makes of [`Filters::telemetry`].
     pub telemetry_slot: Slot,
@@ -36,6 +39,7 @@ impl CompiledFilters {
             origins: expressions.collect(),
             request_templates: templates(&source.request_templates),
             response_templates: templates(&source.response_templates),
+            rewrites: source.rewrites.iter().map(CompiledRewrite::new).collect(),
             guards: guards.map(|guards| Arc::new(CompiledGuards::new(guards))),
             telemetry_slot: Slot::default(),
             source: source.clone(),
@@ -61,6 +65,34 @@ impl Deref for CompiledFilters {
     type Target = Filters;
 
     fn deref(&self) -> &Filters {
+        &self.source
+    }
+}
+
+/// Reads as the [`AnswerRewrite`] that it was made from.
+#[derive(Debug)]
+pub struct CompiledRewrite {
+    source: AnswerRewrite,
+    /// In place of [`AnswerRewrite::when`].
+    pub when: Predicates,
+    /// In place of [`AnswerRewrite::templates`].
+    pub templates: Box<[CompiledTemplate]>,
+}
+
+impl CompiledRewrite {
+    fn new(source: &AnswerRewrite) -> Arc<Self> {
+        Arc::new(Self {
+            when: Predicates::new(&source.when),
+            templates: templates(&source.templates),
+            source: source.clone(),
+        })
+    }
+}
+
+impl Deref for CompiledRewrite {
+    type Target = AnswerRewrite;
+
+    fn deref(&self) -> &AnswerRewrite {
         &self.source
     }
 }

@@ -30,7 +30,9 @@ mod view;
 
 pub use compile::{Compiler, Finding, compile};
 pub use explain::{Considered, Explanation, Mismatch, Verdict};
-pub use filters::{CompiledFilters, CompiledInstead, CompiledPathEdit, CompiledRedirect};
+pub use filters::{
+    CompiledFilters, CompiledInstead, CompiledPathEdit, CompiledRedirect, CompiledRewrite,
+};
 pub use guards::{CompiledAccessRule, CompiledAuthorization, CompiledGuards, CompiledRamp, Slot};
 pub use model::{
     Backend, BackendId, Bind, BindId, Endpoint, EndpointState, Model, RevisionId, RouteId,

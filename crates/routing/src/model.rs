@@ -19,6 +19,7 @@ mod guard;
 mod policy;
 mod predicate;
 mod ramp;
+mod rewrite;
 mod telemetry;
 
 pub use bind::{Bind, BindId, BindSocket, Gate, Stream, StreamId, Transport};
@@ -38,6 +39,7 @@ pub use policy::{
 };
 pub use predicate::{Network, Predicate, Subject, Test, TextTest};
 pub use ramp::{Ramp, RampDriver, RampStep};
+pub use rewrite::{AnswerRewrite, BodyEdit, Bytes};
 pub use telemetry::{Collector, LogRule, LogShape, Tag, Telemetry, TraceRule};
 
 /// Everything the gateway serves, keyed so that one changed object replaces few records.

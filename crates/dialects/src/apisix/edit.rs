@@ -83,13 +83,13 @@ pub(super) fn cors(config: &Fields<'_>, effects: &mut Effects) {
 
 /// Header changes of one direction.
 #[derive(Default)]
-struct Changes {
-    ops: HeaderOps,
-    templates: Vec<Template>,
+pub(super) struct Changes {
+    pub(super) ops: HeaderOps,
+    pub(super) templates: Vec<Template>,
 }
 
 /// `headers` with `set`, `add` and `remove`, or as older versions write it: a map of what is set.
-fn header_changes(config: &Fields<'_>) -> Changes {
+pub(super) fn header_changes(config: &Fields<'_>) -> Changes {
     let mut changes = Changes::default();
     let Some(fields) = config.object("headers") else {
         return changes;
@@ -156,7 +156,7 @@ fn put(name: &str, value: &str, append: bool, changes: &mut Changes) -> Result<(
     Ok(())
 }
 
-fn join(ops: &mut HeaderOps, more: HeaderOps) {
+pub(super) fn join(ops: &mut HeaderOps, more: HeaderOps) {
     ops.remove.extend(more.remove);
     ops.set.extend(more.set);
     ops.add.extend(more.add);
@@ -195,19 +195,6 @@ pub(super) fn proxy_rewrite(config: &Fields<'_>, effects: &mut Effects) {
         "use_real_request_uri_unsafe",
         "paths are sent on as they came",
     );
-}
-
-pub(super) fn response_rewrite(config: &Fields<'_>, effects: &mut Effects) {
-    let changes = header_changes(config);
-    join(&mut effects.filters.response_headers, changes.ops);
-    effects.filters.response_templates.extend(changes.templates);
-    let remedy = "of answers only headers are changed; to answer without asking the Service use \
-         fault-injection with abort";
-    for key in ["status_code", "body", "filters"] {
-        config.unsupported(key, remedy);
-    }
-    config.ignore("body_base64");
-    config.unsupported("vars", "write a rule of its own for these requests");
 }
 
 /// A copy for another server.
@@ -287,6 +274,8 @@ pub(super) fn fault(config: &Fields<'_>, effects: &mut Effects) {
         if abort.raw("vars").is_some() {
             abort.unsupported("vars", remedy);
         } else if is_all {
+            // It comes before mocking.
+            effects.mocked_after = None;
             effects.respond = Some(Respond {
                 status,
                 headers,

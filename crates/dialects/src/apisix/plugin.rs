@@ -4,14 +4,15 @@
 //! same for those that are served. One that guards access and cannot be served closes the rule.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use routing::model::{Filters, Guards, HeaderOps, Redirect, Respond};
+use routing::model::{AnswerRewrite, Fault, Filters, Guards, HeaderOps, Redirect, Respond, Share};
 use serde_json::{Map, Value};
 
 use super::backend::{Backends, Resolver};
 use super::instance::{self, Outcome};
 use super::upstream::Times;
-use super::{GLOBAL_RULE, PLUGIN_CONFIG, access, edit, limit, real_ip, redirect, split};
+use super::{GLOBAL_RULE, PLUGIN_CONFIG, access, answer, edit, limit, real_ip, redirect, split};
 use crate::diagnostic::Effect;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
@@ -90,6 +91,10 @@ pub(super) struct Effects {
     /// Plain HTTP is redirected.
     pub(super) to_https: bool,
     pub(super) respond: Option<Respond>,
+    /// How long a mocked answer is waited for.
+    pub(super) mocked_after: Option<Duration>,
+    /// Changes of answers that come after those of other plugins.
+    pub(super) echoes: Vec<AnswerRewrite>,
     /// The plugin that closes the rule.
     pub(super) closed: Option<String>,
     pub(super) branches: Vec<split::Branch>,
@@ -224,6 +229,31 @@ pub(super) fn apply(
                 .refuse("PluginNotSupported", rule.path(), message);
         }
     }
+    // Touched only if there is one: filters that say nothing take no room.
+    if !effects.echoes.is_empty() {
+        let echoes = std::mem::take(&mut effects.echoes);
+        effects.filters.rewrites.extend(echoes);
+    }
+    wait_for_mock(rule, effects);
+}
+
+/// The delay of a mocked answer, unless another plugin delays the requests.
+fn wait_for_mock(rule: &Fields<'_>, effects: &mut Effects) {
+    let Some(time) = effects.mocked_after.take() else {
+        return;
+    };
+    let fault = effects.guards.fault.as_deref().cloned();
+    let mut fault = fault.unwrap_or(Fault {
+        delay: None,
+        abort: None,
+    });
+    if fault.delay.is_some() {
+        let message = "both fault-injection and mocking delay answers: fault-injection does";
+        rule.findings().refuse("PluginTwice", rule.path(), message);
+        return;
+    }
+    fault.delay = Some((time, Share::ALL));
+    effects.guards.fault = Some(Arc::new(fault));
 }
 
 fn one(name: &str, config: &Fields<'_>, effects: &mut Effects, ctx: &mut Context<'_, '_, '_>) {
@@ -242,7 +272,9 @@ fn one(name: &str, config: &Fields<'_>, effects: &mut Effects, ctx: &mut Context
         "cors" => edit::cors(config, effects),
         "redirect" => redirect::read(config, effects),
         "proxy-rewrite" => edit::proxy_rewrite(config, effects),
-        "response-rewrite" => edit::response_rewrite(config, effects),
+        "response-rewrite" => answer::rewrite(config, effects),
+        "echo" => answer::echo(config, effects),
+        "mocking" => answer::mock(config, effects),
         "proxy-mirror" => edit::mirror(config, effects, ctx),
         "fault-injection" => edit::fault(config, effects),
         "limit-count" => limit::count(config, effects, ctx),

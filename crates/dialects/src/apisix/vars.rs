@@ -131,10 +131,104 @@ pub(super) fn list(value: &Value) -> Result<Vec<Predicate>, String> {
     let Some(list) = value.as_array() else {
         return Err("vars must be a list".to_owned());
     };
-    list.iter().map(triple).collect()
+    let one = |value| {
+        let triple = triple(value)?;
+        let mut predicate = compare(variable(triple.name)?, triple.op, &triple.values)?;
+        predicate.negate ^= triple.turned;
+        Ok(predicate)
+    };
+    list.iter().map(one).collect()
 }
 
-fn triple(value: &Value) -> Result<Predicate, String> {
+/// Which answers a plugin is for.
+#[derive(Debug, Default)]
+pub(super) struct OfAnswer {
+    /// Of the request.
+    pub(super) when: Vec<Predicate>,
+    /// First and last; `None` is all.
+    pub(super) statuses: Option<Vec<(u16, u16)>>,
+}
+
+/// The same list where the answer is there: its `status` may be asked, too.
+pub(super) fn of_answer(value: &Value) -> Result<OfAnswer, String> {
+    let Some(list) = value.as_array() else {
+        return Err("vars must be a list".to_owned());
+    };
+    let mut out = OfAnswer::default();
+    let mut tests = Vec::new();
+    for one in list {
+        let Triple {
+            name,
+            turned,
+            op,
+            values,
+        } = triple(one)?;
+        if name.trim_start_matches('$') == "status" {
+            // Whose value it is does not matter here.
+            let predicate = compare(Subject::Port, op, &values)?;
+            tests.push((predicate.test, predicate.negate ^ turned));
+        } else {
+            let mut predicate = compare(variable(name)?, op, &values)?;
+            predicate.negate ^= turned;
+            out.when.push(predicate);
+        }
+    }
+    if !tests.is_empty() {
+        out.statuses = Some(statuses(&tests)?);
+    }
+    Ok(out)
+}
+
+/// Statuses of answers for which all tests hold, as ranges.
+fn statuses(tests: &[(Test, bool)]) -> Result<Vec<(u16, u16)>, String> {
+    let mut checks: Vec<(Box<dyn Fn(u16) -> bool>, bool)> = Vec::new();
+    for (test, negate) in tests {
+        let check: Box<dyn Fn(u16) -> bool> = match test.clone() {
+            Test::Range { min, end } => {
+                Box::new(move |status| (min..end).contains(&i64::from(status)))
+            }
+            Test::In(values) => Box::new(move |status| {
+                let status = status.to_string();
+                values.iter().any(|value| **value == *status)
+            }),
+            Test::Text {
+                how: TextTest::Exact,
+                value,
+                ..
+            } => Box::new(move |status| *value == *status.to_string()),
+            Test::Text { value, .. } => {
+                let expression = routing::regex::compile(&value)?;
+                Box::new(move |status| expression.is_match(status.to_string().as_bytes()))
+            }
+            Test::Present | Test::Network(_) => return Err("status is a number".to_owned()),
+        };
+        checks.push((check, *negate));
+    }
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for status in 200..=599 {
+        if !checks
+            .iter()
+            .all(|(check, negate)| check(status) != *negate)
+        {
+            continue;
+        }
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == status => *last = status,
+            _ => ranges.push((status, status)),
+        }
+    }
+    Ok(ranges)
+}
+
+/// One comparison as it is written.
+struct Triple<'v> {
+    name: &'v str,
+    turned: bool,
+    op: &'v str,
+    values: Vec<String>,
+}
+
+fn triple(value: &Value) -> Result<Triple<'_>, String> {
     let wrong = || format!("{value} is not [variable, operator, value]");
     let parts = value.as_array().ok_or_else(wrong)?;
     let (name, turned, op, value) = match parts.as_slice() {
@@ -155,9 +249,12 @@ fn triple(value: &Value) -> Result<Predicate, String> {
         Value::Array(list) => list.iter().map(loose).collect::<Result<_, _>>()?,
         one => vec![loose(one)?],
     };
-    let mut predicate = compare(variable(name)?, op, &values)?;
-    predicate.negate ^= turned;
-    Ok(predicate)
+    Ok(Triple {
+        name,
+        turned,
+        op,
+        values,
+    })
 }
 
 /// A text with `$variables` as the model's templates write them; `None` if it has none.
@@ -223,6 +320,34 @@ mod tests {
         }
         let turned = list(&json!([["arg_v", "!", "in", ["1", 2]]])).expect("a list");
         assert!(turned[0].negate);
+    }
+
+    #[test]
+    fn a_status_is_compared_as_what_it_is_of_an_answer() {
+        let check = |vars: Value, expected: &[(u16, u16)]| {
+            let read = of_answer(&vars).expect("a list");
+            assert_eq!(read.statuses.as_deref(), Some(expected), "{vars}");
+        };
+        check(json!([["status", "==", 200]]), &[(200, 200)]);
+        check(json!([["status", "~=", 200]]), &[(201, 599)]);
+        check(json!([["status", ">=", 500]]), &[(500, 599)]);
+        check(
+            json!([["status", "in", [404, "405", 410]]]),
+            &[(404, 405), (410, 410)],
+        );
+        check(json!([["status", "!", "~~", "^[25]"]]), &[(300, 499)]);
+        check(
+            json!([["status", ">", 399], ["status", "<", 404]]),
+            &[(400, 403)],
+        );
+        check(json!([["status", "==", 777]]), &[]);
+        let both = of_answer(&json!([["status", "==", 404], ["http_x", "==", "1"]]));
+        let both = both.expect("a list");
+        assert_eq!(both.when.len(), 1);
+        assert!(both.statuses.is_some());
+        assert!(of_answer(&json!([["upstream_status", "==", 404]])).is_err());
+        let plain = of_answer(&json!([["arg_v", "==", "1"]])).expect("a list");
+        assert_eq!(plain.statuses, None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::filter::{self, Headers, duration};
 use super::matcher::{Matcher, PathKind, flag};
 use super::policy;
 use super::status::CLOSED;
+use super::transform::{self, Change, Transformed};
 use crate::fields::Fields;
 use crate::objects::Name;
 use crate::shared::headers;
@@ -69,6 +70,9 @@ pub(super) struct HostOptions {
     try_timeout: Option<Duration>,
     max_body: Option<u64>,
     external: Choice,
+    transformed: Transformed,
+    /// As it is written, for routes that want it besides their own.
+    transformations: Value,
 }
 
 impl HostOptions {
@@ -90,6 +94,8 @@ impl HostOptions {
             try_timeout,
             max_body: max_body(fields),
             external: Choice::read(fields),
+            transformed: Transformed::read(fields).unwrap_or_default(),
+            transformations: transform::raw(fields),
         }
     }
 }
@@ -108,9 +114,6 @@ fn refuse_guards(fields: &Fields<'_>) {
     }
     for key in LIMITS {
         fields.unsupported(key, "write a TrafficPolicy with rateLimits for the Service");
-    }
-    for key in ["stagedTransformations", "transformations"] {
-        fields.unsupported(key, "requests and answers are passed on untransformed");
     }
 }
 
@@ -193,9 +196,21 @@ impl Options {
         }
         let host_rewrite = text("hostRewrite").filter(|host| !host.is_empty());
         let regex = fields.object("regexRewrite").and_then(|it| regex_edit(&it));
+        let transformed = Transformed::of_route(fields, &host.transformations, &host.transformed);
+        let rewrites = transformed.rewrites();
+        // Headers are manipulated next to the backend, and transformed next to the client.
+        let request = transformed.request.then(Change {
+            ops: headers.request,
+            templates: headers.request_templates,
+        });
+        let response = Change {
+            ops: headers.response,
+            templates: headers.response_templates,
+        };
+        let response = response.then(transformed.response);
         Self {
             filters: FilterSet {
-                response_headers: headers.response,
+                response_headers: response.ops,
                 rewrite_host: host_rewrite.map(Arc::from),
                 cors: match cors {
                     None => host.read_cors.clone(),
@@ -204,12 +219,13 @@ impl Options {
                 request_timeout: (!timeout.is_zero()).then_some(timeout),
                 try_timeout,
                 retry,
-                request_templates: headers.request_templates,
-                response_templates: headers.response_templates,
+                request_templates: request.templates,
+                response_templates: response.templates,
+                rewrites,
                 ..FilterSet::default()
             }
             .into(),
-            request: headers.request,
+            request: request.ops,
             guards: Guards {
                 fault: fields.object("faults").and_then(|it| fault(&it)),
                 max_body: max_body(fields).or(host.max_body),

@@ -58,6 +58,9 @@ impl Destination {
                 .object("headerManipulation")
                 .map(|it| Headers::read(&it));
             options.unsupported("bufferPerRoute", "write it into the options of the route");
+            for key in ["stagedTransformations", "transformations"] {
+                options.unsupported(key, "write it into the options of the route");
+            }
             HostOptions::read(&options); // What guards are asked for is refused.
             extauth::refuse_of_destination(&options);
             headers

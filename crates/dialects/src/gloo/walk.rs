@@ -10,6 +10,7 @@ use super::extauth::{self, Choice};
 use super::matcher::{Matcher, PathKind};
 use super::options::{self, HostOptions, Options};
 use super::status::{CLOSED, Judgement};
+use super::transform;
 use super::upstream::{self, Backends, Destination, Way};
 use super::{DIALECT, ROUTE_OPTION, ROUTE_TABLE, part, unwrapped};
 use crate::fields::{Fields, Findings};
@@ -136,6 +137,7 @@ impl<'r, 'o> Walk<'r, 'o> {
         let inherits_paths = inherited(route.inherits_paths, |parent| parent.inherits_paths);
         if let Some(parent) = parent {
             inherit(&mut matchers, parent, inherits, inherits_paths)?;
+            transform::inherit(&mut options, &parent.options);
             options::merge(&mut options, &parent.options);
         } else if matchers.is_empty() {
             matchers.push(Matcher::all());

@@ -47,6 +47,7 @@ fn joined(route: &Filters, arm: Filters) -> Filters {
     let arm = FilterSet::from(arm);
     let both = |route: &[_], arm: Vec<_>| route.iter().cloned().chain(arm).collect();
     let templates = |route: &[_], arm: Vec<_>| route.iter().cloned().chain(arm).collect();
+    let rewrites = route.rewrites.iter().cloned().chain(arm.rewrites);
     Filters::from(FilterSet {
         response_headers: route.response_headers.clone(),
         rewrite_path: arm.rewrite_path.or_else(|| route.rewrite_path.clone()),
@@ -58,6 +59,7 @@ fn joined(route: &Filters, arm: Filters) -> Filters {
         mirrors: both(&route.mirrors, arm.mirrors),
         request_templates: templates(&route.request_templates, arm.request_templates),
         response_templates: templates(&route.response_templates, arm.response_templates),
+        rewrites: rewrites.collect(),
         guards: arm.guards.or_else(|| route.guards.clone()),
         client: route.client.clone(),
         telemetry: arm.telemetry.or_else(|| route.telemetry.clone()),

@@ -354,6 +354,7 @@ pub(super) fn called(part: &str) -> &str {
         "filters.client" => "who may say the client's address",
         "filters.telemetry" => "what lines and spans tell",
         "filters.rewrite_path" => "the change of the path",
+        "filters.rewrites" => "other statuses and bodies of answers",
         "filters.templates" => "headers whose values depend on the request",
         "backend.balancer" => "the balancer",
         "backend.slow_start" => "slow start",

@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use routing::model::HeaderOps;
+use routing::CompiledRewrite;
+use routing::model::{BodyEdit, HeaderOps};
 use routing::template::{CompiledTemplate, Part};
 
 use crate::downstream::Answer;
@@ -19,6 +20,33 @@ pub(crate) struct AnswerEdits {
     dropped: Vec<Cow<'static, str>>,
     written: Vec<(Cow<'static, str>, String)>,
     /// Values that depend on the answer; they come last.
+    late: Vec<Late>,
+    /// Made after all that, if the answer is one that they are for.
+    rewrites: Vec<Rewriting>,
+    /// What the rewrites made of the answer's.
+    pub(crate) status: Option<u16>,
+    pub(crate) body: BodyEdit,
+}
+
+/// Fields that tell of a body as its backend sent it.
+const OF_BODY: [&str; 7] = [
+    "content-digest",
+    "content-encoding",
+    "content-md5",
+    "digest",
+    "etag",
+    "last-modified",
+    "repr-digest",
+];
+
+/// Whether answers with this status never have a body (RFC 9110 §6.4.1).
+pub(crate) fn has_no_body(status: u16) -> bool {
+    matches!(status, 204 | 304)
+}
+
+#[derive(Clone, Debug)]
+struct Rewriting {
+    rewrite: Arc<CompiledRewrite>,
     late: Vec<Late>,
 }
 
@@ -68,31 +96,80 @@ impl AnswerEdits {
 
     /// Adds a value that is put together; `known` says what of it is known already.
     pub(crate) fn template(&mut self, template: &CompiledTemplate, known: impl Fn(&Part) -> Part) {
-        self.late.push(Late {
-            name: Arc::clone(&template.name),
-            parts: template.parts.iter().map(known).collect(),
-            append: template.append,
+        self.late.push(Late::new(template, &known));
+    }
+
+    /// Adds a rewrite that is for this request.
+    pub(crate) fn rewrite(
+        &mut self,
+        rewrite: &Arc<CompiledRewrite>,
+        known: impl Fn(&Part) -> Part,
+    ) {
+        let late = rewrite.templates.iter();
+        self.rewrites.push(Rewriting {
+            late: late.map(|template| Late::new(template, &known)).collect(),
+            rewrite: Arc::clone(rewrite),
         });
     }
 
     /// The same changes for this answer; `None` if they do not depend on it.
     pub(crate) fn with(&self, answer: &Answer<'_>) -> Option<Self> {
-        if self.late.is_empty() {
+        if self.late.is_empty() && self.rewrites.is_empty() {
             return None;
         }
         let mut edits = self.clone();
-        for late in &self.late {
+        edits.put(&self.late, answer);
+        for Rewriting { rewrite, late } in &self.rewrites {
+            if rewrite.is_for(edits.status.unwrap_or(answer.status())) {
+                edits.apply(&rewrite.headers);
+                edits.put(late, answer);
+                edits.status = rewrite.status.or(edits.status);
+                edits.body = edits.body.then(&rewrite.body);
+            }
+        }
+        edits.settle(answer);
+        Some(edits)
+    }
+
+    /// Leaves bodies as they are that cannot be changed, and drops what no longer holds of others.
+    fn settle(&mut self, answer: &Answer<'_>) {
+        let begins = |name: &str, prefix: &[u8]| {
+            let value = answer.field(name).unwrap_or_default();
+            value
+                .get(..prefix.len())
+                .is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+        };
+        // Its end is in its trailers, and its client knows no other status (gRPC over HTTP/2).
+        if begins("content-type", b"application/grpc") {
+            self.status = None;
+            self.body = BodyEdit::default();
+        }
+        let is_coded = answer
+            .field("content-encoding")
+            .is_some_and(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
+        // Text beside a coded body would spoil it.
+        let is_kept = is_coded && self.body.replace.is_none();
+        if is_kept || has_no_body(self.status.unwrap_or(answer.status())) {
+            self.body = BodyEdit::default();
+        }
+        if !self.body.is_empty() {
+            self.dropped.extend(OF_BODY.map(Cow::Borrowed));
+        }
+    }
+
+    /// Writes values that are put together for this answer.
+    fn put(&mut self, all: &[Late], answer: &Answer<'_>) {
+        for late in all {
             let value = template::answer(&late.parts, answer);
             if value.is_empty() {
                 continue;
             }
             let name: Cow<'static, str> = Cow::Owned(late.name.to_string());
             if !late.append && !is_framing(late.name.as_bytes()) {
-                edits.drop_name(name.clone());
+                self.drop_name(name.clone());
             }
-            edits.write(name, value);
+            self.write(name, value);
         }
-        Some(edits)
     }
 
     fn drop_name(&mut self, name: Cow<'static, str>) {
@@ -117,6 +194,16 @@ impl AnswerEdits {
     /// Fields to write.
     pub(crate) fn added(&self) -> impl Iterator<Item = (&str, &str)> {
         self.written.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+impl Late {
+    fn new(template: &CompiledTemplate, known: impl Fn(&Part) -> Part) -> Self {
+        Self {
+            name: Arc::clone(&template.name),
+            parts: template.parts.iter().map(known).collect(),
+            append: template.append,
+        }
     }
 }
 

@@ -236,9 +236,12 @@ pub(crate) fn response(
     for (name, value) in edits.into_iter().flat_map(AnswerEdits::added) {
         line(out, name, value.as_bytes());
     }
-    // An HTTP/2 answer that ended with its head has an empty body, which HTTP/1 has to say.
-    if head.framing == Framing::Length(0) && head.fields.content_length.is_none() {
-        out.extend_from_slice(b"Content-Length: 0\r\n");
+    // An HTTP/2 answer that ended with its head has an empty body, which HTTP/1 has to say; a new
+    // body has a new length.
+    if let (Framing::Length(length), None) = (head.framing, head.fields.content_length) {
+        out.extend_from_slice(b"Content-Length: ");
+        number(out, length);
+        out.extend_from_slice(b"\r\n");
     }
     finish(out, framing, connection);
 }

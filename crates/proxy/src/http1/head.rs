@@ -38,7 +38,7 @@ pub(crate) enum Version {
 }
 
 /// What both kinds of head share.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Fields {
     pub(crate) list: Vec<Field>,
     /// Other fields that `Connection` names; they end here.
@@ -77,7 +77,7 @@ pub(crate) struct RequestHead {
 }
 
 /// A response head.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ResponseHead {
     pub(crate) len: usize,
     pub(crate) status: u16,

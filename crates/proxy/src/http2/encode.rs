@@ -5,6 +5,7 @@ use super::hpack;
 use crate::downstream::Answer;
 use crate::edits::Edits;
 use crate::filter::answer::AnswerEdits;
+use crate::http1::body::Framing;
 use crate::http1::edit;
 use crate::message::View;
 use crate::trailers::Trailers;
@@ -50,6 +51,10 @@ pub(crate) fn response(out: &mut Vec<u8>, answer: Answer<'_>, edits: Option<&Ans
     }
     for (name, value) in edits.into_iter().flat_map(AnswerEdits::added) {
         hpack::write(out, name.as_bytes(), value.as_bytes());
+    }
+    // That of a new body; an answer that ends with its head needs none.
+    if let (Framing::Length(length @ 1..), None) = (head.framing, head.fields.content_length) {
+        hpack::write_with(out, b"content-length", |out| edit::number(out, length));
     }
 }
 

@@ -23,7 +23,7 @@ fn spawn(future: impl Future<Output = ()> + Send + 'static) {
 }
 
 /// An h2c server that echoes the request's head and body; trailers too.
-async fn h2_server() -> SocketAddr {
+pub(super) async fn h2_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     spawn(async move {
@@ -64,7 +64,7 @@ async fn echo(request: Request<RecvStream>, mut respond: h2::server::SendRespons
     send.send_trailers(trailers).expect("a stream");
 }
 
-async fn client(address: SocketAddr) -> SendRequest<Bytes> {
+pub(super) async fn client(address: SocketAddr) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.expect("somebody listens");
     let (send, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
     spawn(async move {
@@ -73,13 +73,13 @@ async fn client(address: SocketAddr) -> SendRequest<Bytes> {
     send.ready().await.expect("a stream")
 }
 
-struct Answer {
-    head: http::response::Parts,
-    body: Vec<u8>,
-    trailers: Option<HeaderMap>,
+pub(super) struct Answer {
+    pub(super) head: http::response::Parts,
+    pub(super) body: Vec<u8>,
+    pub(super) trailers: Option<HeaderMap>,
 }
 
-async fn ask2(
+pub(super) async fn ask2(
     client: &mut SendRequest<Bytes>,
     request: Request<()>,
     body: &[&'static str],
@@ -111,11 +111,11 @@ async fn ask2(
     }
 }
 
-fn get(uri: &str) -> Request<()> {
+pub(super) fn get(uri: &str) -> Request<()> {
     Request::get(uri).body(()).expect("valid")
 }
 
-fn grpc(uri: &str) -> Request<()> {
+pub(super) fn grpc(uri: &str) -> Request<()> {
     let request = Request::post(uri)
         .header("content-type", "application/grpc")
         .header("te", "trailers");

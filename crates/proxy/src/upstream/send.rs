@@ -24,6 +24,7 @@ use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::rare::rare;
 use crate::timeout::{Deadlines, Timer};
 use crate::upstream::pool::Http1Connection;
+use crate::upstream::remake::{self, Remade};
 use crate::worker::{Scratch, Worker};
 
 /// What is known of a request while it is sent.
@@ -73,8 +74,10 @@ pub(crate) struct Progress {
     pub(crate) accepted: Cell<bool>,
     /// Nothing was sent, or the server said that it did not act on what was sent.
     pub(crate) refused: Cell<bool>,
-    /// The status of the final answer.
+    /// The status of the final answer, as the backend gave it.
     pub(crate) status: Cell<u16>,
+    /// The one that the client is told in its place.
+    pub(crate) new_status: Cell<Option<u16>>,
     /// Of the answer's body.
     pub(crate) answer_bytes: Cell<u64>,
 }
@@ -270,7 +273,7 @@ async fn download(
     responder: &mut impl Responder,
 ) -> Result<Done, Failure> {
     let deadlines = exchange.deadlines;
-    loop {
+    let remade = loop {
         let answer = tokio::select! {
             biased;
             answer = answers.head() => answer?,
@@ -291,20 +294,14 @@ async fn download(
                 .await
                 .map_err(|_| Failure::ClientGone)?,
             status if exchange.withholds(&answer) => return Err(Failure::Withheld { status }),
-            status => {
-                exchange.progress.status.set(status);
-                exchange.slot.answered();
-                let late = exchange.edits.and_then(|edits| edits.with(&answer));
-                let edits = late.as_ref().or(exchange.edits);
-                responder
-                    .respond(answer, edits, exchange.progress.sent.get())
-                    .map_err(|_| Failure::ClientGone)?;
-                break;
-            }
+            _ => break begin(exchange, answer, responder)?,
         }
         answers.skip_head();
-    }
+    };
     answers.begin_body();
+    if let Some(remade) = remade {
+        return rare(remake::pass(exchange, answers, responder, remade.body)).await;
+    }
     loop {
         if !answers.has_input() {
             write(deadlines, responder.flush()).await?;
@@ -325,7 +322,29 @@ async fn download(
     }
 }
 
-async fn write(
+/// Queues the head of the final answer, changed if its route says so.
+fn begin(
+    exchange: &Exchange<'_>,
+    answer: Answer<'_>,
+    responder: &mut impl Responder,
+) -> Result<Option<Box<Remade>>, Failure> {
+    exchange.progress.status.set(answer.status());
+    exchange.slot.answered();
+    let late = exchange.edits.and_then(|edits| edits.with(&answer));
+    let edits = late.as_ref().or(exchange.edits);
+    let remade = remake::remade(answer, edits, exchange.to_head);
+    let mut told = answer;
+    if let Some(remade) = &remade {
+        told.head = &remade.head;
+        exchange.progress.new_status.set(Some(remade.head.status));
+    }
+    responder
+        .respond(told, edits, exchange.progress.sent.get())
+        .map_err(|_| Failure::ClientGone)?;
+    Ok(remade)
+}
+
+pub(crate) async fn write(
     deadlines: &Deadlines,
     writing: impl Future<Output = Result<(), SinkError>>,
 ) -> Result<(), Failure> {
@@ -335,7 +354,7 @@ async fn write(
     written.map_err(|_| Failure::ClientGone)
 }
 
-fn broken(exchange: &Exchange<'_>, error: SourceError) -> Failure {
+pub(crate) fn broken(exchange: &Exchange<'_>, error: SourceError) -> Failure {
     let endpoint = exchange.endpoint;
     match error {
         SourceError::Gone => Failure::AnswerCut { endpoint },

@@ -44,6 +44,7 @@ impl Filters {
         self.mirrors.shrink_to_fit();
         self.request_templates.shrink_to_fit();
         self.response_templates.shrink_to_fit();
+        self.rewrites.shrink_to_fit();
     }
 }
 

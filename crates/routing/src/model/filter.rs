@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::{BackendId, Guards, HeaderOps, Network, Respond, Telemetry};
+use super::{AnswerRewrite, BackendId, Guards, HeaderOps, Network, Respond, Telemetry};
 
 /// Changes and limits of a route, or of one arm of its split. Reads as a [`FilterSet`]; most are
 /// empty, and take no room then.
@@ -41,6 +41,9 @@ pub struct FilterSet {
     /// The same for the answer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub response_templates: Vec<Template>,
+    /// What else becomes of answers, after the changes of their headers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rewrites: Vec<AnswerRewrite>,
     /// What is asked of a request before it is forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guards: Option<Arc<Guards>>,

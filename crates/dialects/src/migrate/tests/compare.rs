@@ -191,6 +191,7 @@ fn filters(before: &Route, after: &Route, put: Put<'_>) {
     part("filters.templates", |it| {
         format!("{:?} {:?}", it.request_templates, it.response_templates)
     });
+    part("filters.rewrites", |it| format!("{:?}", it.rewrites));
     part("filters.client", |it| format!("{:?}", it.client));
     part("filters.telemetry", |it| format!("{:?}", it.telemetry));
     part("filters.mirrors", |it| {

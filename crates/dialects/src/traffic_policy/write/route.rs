@@ -44,6 +44,10 @@ pub(super) fn write(writer: &mut Writer, filters: &Filters, answer: Option<&Resp
             |said| said.client.as_deref().cloned(),
         );
     }
+    if !filters.rewrites.is_empty() {
+        let why = "no policy changes statuses and bodies of answers: do it in the Service";
+        writer.miss("filters.rewrites", why);
+    }
     if filters.telemetry.is_some() {
         let why = "no policy says which requests have lines and spans: keep the Telemetry";
         writer.miss("filters.telemetry", why);
