@@ -156,6 +156,8 @@ impl<'s> Pair<'s> {
                 edits.template(template, |part| template::known(part, sender));
             }
         }
+        let cookies = |filters: Option<&'s CompiledFilters>| filters?.cookies.as_ref();
+        edits.cookies(cookies(self.route), cookies(self.arm));
         edits
     }
 }

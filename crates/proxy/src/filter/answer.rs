@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use routing::model::HeaderOps;
+use routing::model::{CookieEdit, HeaderOps};
 use routing::template::{CompiledTemplate, Part};
 
 use crate::downstream::Answer;
 use crate::filter::template;
-use crate::http1::field::is_framing;
+use crate::http1::field::{Field, Span, is_framing};
 
 /// Changes in the order in which they are made: what is dropped, then what is written.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +20,13 @@ pub(crate) struct AnswerEdits {
     written: Vec<(Cow<'static, str>, String)>,
     /// Values that depend on the answer; they come last.
     late: Vec<Late>,
+    /// Changes to cookies: the route's, then the arm's.
+    cookie_edits: [Option<Arc<[CookieEdit]>>; 2],
+    /// The answer's cookies that change: where each value was, and what it becomes.
+    cookies: Vec<(Span, Vec<u8>)>,
 }
+
+const SET_COOKIE: &str = "set-cookie";
 
 #[derive(Clone, Debug)]
 struct Late {
@@ -75,9 +81,20 @@ impl AnswerEdits {
         });
     }
 
+    /// Adds changes to cookies, whoever sets them: the backend, the route or the gateway.
+    pub(crate) fn cookies(
+        &mut self,
+        route: Option<&Arc<[CookieEdit]>>,
+        arm: Option<&Arc<[CookieEdit]>>,
+    ) {
+        self.cookie_edits = [route.cloned(), arm.cloned()];
+    }
+
     /// The same changes for this answer; `None` if they do not depend on it.
     pub(crate) fn with(&self, answer: &Answer<'_>) -> Option<Self> {
-        if self.late.is_empty() {
+        let cookies = self.rewritten(answer);
+        let is_plain = self.late.is_empty() && cookies.is_empty();
+        if is_plain && !self.rewrites_own() {
             return None;
         }
         let mut edits = self.clone();
@@ -92,7 +109,66 @@ impl AnswerEdits {
             }
             edits.write(name, value);
         }
+        if !edits.replaces(SET_COOKIE.as_bytes()) {
+            edits.cookies = cookies;
+        }
+        edits.rewrite_own();
         Some(edits)
+    }
+
+    fn cookie_edits(&self) -> impl Iterator<Item = &CookieEdit> {
+        self.cookie_edits
+            .iter()
+            .flatten()
+            .flat_map(|edits| &**edits)
+    }
+
+    /// A cookie's value after the changes, if there are any.
+    fn rewrite(&self, value: &[u8]) -> Option<Vec<u8>> {
+        let splits = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
+        let value = CookieEdit::rewrite(self.cookie_edits(), value);
+        value.filter(|value| !value.iter().any(splits))
+    }
+
+    /// The cookies of an answer that change. A head is bounded, and so is what comes of it.
+    fn rewritten(&self, answer: &Answer<'_>) -> Vec<(Span, Vec<u8>)> {
+        if self.cookie_edits().next().is_none() {
+            return Vec::new();
+        }
+        let Answer { head, bytes } = *answer;
+        let sets = |field: &&Field| {
+            let name = field.name.get(bytes);
+            name.eq_ignore_ascii_case(SET_COOKIE.as_bytes())
+                && !head.fields.is_named(bytes, field.name)
+        };
+        let cookies = head.fields.list.iter().filter(sets);
+        let cookies = cookies.filter_map(|field| {
+            let value = self.rewrite(field.value.get(bytes))?;
+            Some((field.value, value))
+        });
+        cookies.collect()
+    }
+
+    /// Whether cookies that are written here may change.
+    fn rewrites_own(&self) -> bool {
+        let mut names = self.written.iter().map(|(name, _)| name);
+        self.cookie_edits().next().is_some()
+            && names.any(|name| name.eq_ignore_ascii_case(SET_COOKIE))
+    }
+
+    fn rewrite_own(&mut self) {
+        if !self.rewrites_own() {
+            return;
+        }
+        let mut written = std::mem::take(&mut self.written);
+        for (name, value) in &mut written {
+            if name.eq_ignore_ascii_case(SET_COOKIE)
+                && let Some(changed) = self.rewrite(value.as_bytes())
+            {
+                *value = String::from_utf8_lossy(&changed).into_owned();
+            }
+        }
+        self.written = written;
     }
 
     fn drop_name(&mut self, name: Cow<'static, str>) {
@@ -108,15 +184,24 @@ impl AnswerEdits {
         }
     }
 
+    /// Whether a field of the backend's is dropped.
+    pub(crate) fn drops(&self, field: &Field, bytes: &[u8]) -> bool {
+        self.replaces(field.name.get(bytes))
+            || self.cookies.iter().any(|(value, _)| *value == field.value)
+    }
+
     /// Whether the backend's values of this field are dropped.
-    pub(crate) fn replaces(&self, name: &[u8]) -> bool {
+    fn replaces(&self, name: &[u8]) -> bool {
         let is = |dropped: &Cow<'static, str>| dropped.as_bytes().eq_ignore_ascii_case(name);
         self.dropped.iter().any(is)
     }
 
     /// Fields to write.
-    pub(crate) fn added(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.written.iter().map(|(name, value)| (&**name, &**value))
+    pub(crate) fn added(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let cookies = self.cookies.iter();
+        let cookies = cookies.map(|(_, value)| (SET_COOKIE, &**value));
+        let written = self.written.iter();
+        cookies.chain(written.map(|(name, value)| (&**name, value.as_bytes())))
     }
 }
 
@@ -138,7 +223,7 @@ mod tests {
             ..HeaderOps::default()
         });
         let added: Vec<_> = edits.added().collect();
-        assert_eq!(added, [("x-add", "a"), ("X-Set", "2")]);
+        assert_eq!(added, [("x-add", &b"a"[..]), ("X-Set", b"2")]);
         assert!(edits.replaces(b"X-Gone") && !edits.replaces(b"content-length"));
     }
 }

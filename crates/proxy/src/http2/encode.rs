@@ -49,7 +49,7 @@ pub(crate) fn response(out: &mut Vec<u8>, answer: Answer<'_>, edits: Option<&Ans
         }
     }
     for (name, value) in edits.into_iter().flat_map(AnswerEdits::added) {
-        hpack::write(out, name.as_bytes(), value.as_bytes());
+        hpack::write(out, name.as_bytes(), value);
     }
 }
 

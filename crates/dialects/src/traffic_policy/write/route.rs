@@ -44,6 +44,11 @@ pub(super) fn write(writer: &mut Writer, filters: &Filters, answer: Option<&Resp
             |said| said.client.as_deref().cloned(),
         );
     }
+    if filters.cookies.is_some() {
+        let why = "no policy changes attributes of cookies: keep the HTTPProxy, or let the backend \
+                   set them";
+        writer.miss("filters.cookies", why);
+    }
     if filters.telemetry.is_some() {
         let why = "no policy says which requests have lines and spans: keep the Telemetry";
         writer.miss("filters.telemetry", why);
