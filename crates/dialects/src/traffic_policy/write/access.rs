@@ -253,6 +253,8 @@ fn condition(one: &Predicate) -> Section {
         }
         Subject::Peer => "source.ip".to_owned(),
         Subject::Client => "remote.ip".to_owned(),
+        Subject::Destination => "destination.ip".to_owned(),
+        Subject::ServerName => "connection.sni".to_owned(),
         Subject::Principal => "source.principal".to_owned(),
         Subject::RequestPrincipal => "request.auth.principal".to_owned(),
         _ => return Err(format!("a rule cannot say {one}")),
