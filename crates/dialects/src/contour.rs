@@ -14,6 +14,7 @@ mod certificates;
 mod child;
 mod condition;
 mod configuration;
+mod cookie;
 mod cors;
 mod delegation;
 mod endpoint;

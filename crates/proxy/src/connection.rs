@@ -40,6 +40,8 @@ pub(crate) struct Client {
     pub(crate) tls: Option<Arc<CompiledTls>>,
     /// Who the client's verified certificate is for.
     pub(crate) principal: Option<Box<str>>,
+    /// The host that the client named in its handshake, in lower case.
+    pub(crate) server_name: Option<Box<str>>,
     /// Of the pod that calls, at binds.
     pub(crate) namespace: Option<Arc<str>>,
     /// Rate limits that count for this connection alone.

@@ -165,6 +165,8 @@ impl<'s> Pair<'s> {
                 edits.rewrite(rewrite, |part| template::known(part, sender));
             }
         }
+        let cookies = |filters: Option<&'s CompiledFilters>| filters?.cookies.as_ref();
+        edits.cookies(cookies(self.route), cookies(self.arm));
         edits
     }
 }

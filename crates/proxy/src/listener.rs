@@ -373,6 +373,7 @@ fn open(
         entry,
         tls: None,
         principal: None,
+        server_name: None,
         namespace: None,
         limits: Default::default(),
     };

@@ -60,10 +60,11 @@ pub(crate) async fn serve(
         return drop(guard);
     }
     let client = Client {
-        peer: Peer::new(peer.ip(), false),
+        peer: Peer::of(peer, socket.local_addr().ok(), false),
         entry,
         tls: None,
         principal: None,
+        server_name: None,
         namespace,
         limits: OwnLimits::default(),
     };

@@ -125,6 +125,15 @@ impl RequestView for Seen<'_> {
         Some(self.client.entry.port)
     }
 
+    fn destination(&self) -> Option<IpAddr> {
+        let (_, own) = self.client.peer.ends.as_deref()?;
+        Some(own.ip())
+    }
+
+    fn server_name(&self) -> Option<&str> {
+        self.client.server_name.as_deref()
+    }
+
     fn namespace(&self) -> Option<&str> {
         self.client.namespace.as_deref()
     }

@@ -4,6 +4,7 @@ mod access;
 mod bodies;
 mod callers;
 mod challenges;
+mod cookies;
 mod datagram;
 mod drain;
 mod filters;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 mod bind;
 mod compact;
+mod cookie;
 mod filter;
 mod guard;
 mod policy;
@@ -23,6 +24,7 @@ mod rewrite;
 mod telemetry;
 
 pub use bind::{Bind, BindId, BindSocket, Gate, Stream, StreamId, Transport};
+pub use cookie::{CookieEdit, SameSite};
 pub use filter::{
     ClientPlace, ClientSource, Cors, FilterSet, Filters, Instead, Mirror, Origins, PathEdit,
     Redirect, RedirectPort, Retry, RetryWhen, Share, Template, TrustedProxies,

@@ -139,6 +139,8 @@ impl CompiledPredicate {
                 let port = request.port().map(|port| port.to_string());
                 self.value(port.as_deref().map(str::as_bytes))
             }
+            Subject::Destination => self.address(request.destination()),
+            Subject::ServerName => self.value(request.server_name().map(str::as_bytes)),
             Subject::Namespace => self.value(request.namespace().map(str::as_bytes)),
             Subject::Claim(path) => {
                 let values = request.claims(path);

@@ -188,6 +188,11 @@ fn predicate_holds(one: &Predicate, request: &impl RequestView) -> bool {
         Subject::Peer => request.peer().map(|peer| peer.to_canonical().to_string()),
         Subject::Client => request.client().map(|peer| peer.to_canonical().to_string()),
         Subject::Port => request.port().map(|port| port.to_string()),
+        Subject::Destination => {
+            let own = request.destination();
+            own.map(|own| own.to_canonical().to_string())
+        }
+        Subject::ServerName => request.server_name().map(str::to_owned),
         Subject::Namespace => request.namespace().map(str::to_owned),
         // Not known when a route is selected.
         Subject::Claim(_) | Subject::Principal | Subject::RequestPrincipal => return false,

@@ -431,6 +431,8 @@ fn any_predicate() -> impl Strategy<Value = Predicate> {
         Subject::Peer,
         Subject::Client,
         Subject::Port,
+        Subject::Destination,
+        Subject::ServerName,
         Subject::Namespace,
         Subject::Principal,
         Subject::Claim(["k".into()].into()),

@@ -42,6 +42,14 @@ pub trait RequestView {
     fn port(&self) -> Option<u16> {
         None
     }
+    /// The address of ours that the connection came in at.
+    fn destination(&self) -> Option<IpAddr> {
+        None
+    }
+    /// The host that the client named in its TLS handshake, in lower case.
+    fn server_name(&self) -> Option<&str> {
+        None
+    }
     /// The namespace of the pod that calls; `None` if it is no pod, or nobody knows.
     fn namespace(&self) -> Option<&str> {
         None

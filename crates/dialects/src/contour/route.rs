@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use routing::model::{
-    Authorization, FilterSet, HealthCheck, Mirror, Origin, RateLimit, Respond, Share, Split,
+    Authorization, CookieEdit, FilterSet, HealthCheck, Mirror, Origin, RateLimit, Respond, Share,
+    Split,
 };
 
 use super::balance::{self, Balancing};
@@ -14,7 +15,7 @@ use super::policy::{self, Elsewhere, Retries, Times};
 use super::service::{self, Service, Way};
 use super::status::{Judgement, Problem, Told, kind};
 use super::walk::Facts;
-use super::{DIALECT, guard, header};
+use super::{DIALECT, cookie, guard, header};
 use crate::fields::Fields;
 use crate::foreign::Object;
 
@@ -35,6 +36,7 @@ pub(super) struct RouteSpec {
     replacements: Vec<(Arc<str>, Arc<str>)>,
     request: Result<header::Policy, String>,
     response: Result<header::Policy, String>,
+    cookies: Result<Option<Arc<[CookieEdit]>>, String>,
     rate_limit: Result<Option<Arc<RateLimit>>, String>,
     require: Option<String>,
     no_tokens: bool,
@@ -85,6 +87,7 @@ impl RouteSpec {
             replacements: replacements(fields),
             request: headers("requestHeadersPolicy", true),
             response: headers("responseHeadersPolicy", false),
+            cookies: cookie::read(fields),
             rate_limit: limit.map_or(Ok(None), |it| guard::rate_limit(&it, &limit_id)),
             require,
             no_tokens: no_tokens.unwrap_or(false),
@@ -121,6 +124,12 @@ impl RouteSpec {
                 format!("{text} on response headers"),
             )
         })?;
+        let cookies = self.cookies.clone().map_err(|text| {
+            self.problem(
+                cookie::INVALID,
+                format!("{text} on route cookie rewrite rules"),
+            )
+        })?;
         let times = self.times.clone().map_err(|text| {
             let text = format!("route.timeoutPolicy failed to parse: {text}");
             self.problem("TimeoutPolicyNotValid", text)
@@ -142,6 +151,7 @@ impl RouteSpec {
             rewrite_host: request.host,
             filters: FilterSet {
                 response_headers: response.ops,
+                cookies,
                 request_timeout: times.response,
                 try_timeout: self.retries.try_timeout,
                 retry: self.retries.retry.clone(),
@@ -308,10 +318,6 @@ fn not_served(fields: &Fields<'_>) {
     fields.unsupported(
         "internalRedirectPolicy",
         "redirects of backends are passed on to clients",
-    );
-    fields.unsupported(
-        "cookieRewritePolicies",
-        "cookies of answers are passed on as they are",
     );
 }
 

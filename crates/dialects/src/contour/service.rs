@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
-use routing::model::{Arm, BackendId, FilterSet, HealthCheck, Protocol, SlowStart};
+use routing::model::{Arm, BackendId, CookieEdit, FilterSet, HealthCheck, Protocol, SlowStart};
 
 use super::DIALECT;
 use super::balance::{self, Balancing};
@@ -14,7 +14,7 @@ use super::certificates::Refusal;
 use super::policy::Times;
 use super::status::{Problem, Told, kind};
 use super::tls::Validation;
-use super::{endpoint, header};
+use super::{cookie, endpoint, header};
 use crate::backend::{self, BackendRef, TargetKind, Unresolved};
 use crate::fields::Fields;
 use crate::foreign::BackendSpec;
@@ -38,6 +38,7 @@ pub(super) struct Service {
     validation: Option<Validation>,
     request: Result<header::Policy, String>,
     response: Result<header::Policy, String>,
+    cookies: Result<Option<Arc<[CookieEdit]>>, String>,
     slow_start: Option<Result<SlowStart, String>>,
 }
 
@@ -73,10 +74,12 @@ impl Service {
             }
             header::read(&policy, may_set_host, &variables)
         };
-        fields.unsupported(
-            "cookieRewritePolicies",
-            "cookies of answers are passed on as they are",
-        );
+        let cookies = if mirror {
+            fields.unsupported("cookieRewritePolicies", "answers of a mirror are dropped");
+            Ok(None)
+        } else {
+            cookie::read(fields)
+        };
         let weight = fields.int("weight").unwrap_or(0);
         if weight < 0 {
             fields.refuse("weight", "WeightNegative", "a weight below 0 counts as 0");
@@ -93,6 +96,7 @@ impl Service {
             validation: fields.object("validation").map(|it| Validation::read(&it)),
             request: policy("requestHeadersPolicy", true),
             response: policy("responseHeadersPolicy", false),
+            cookies,
             slow_start: slow.map(|fields| balance::slow_start(&fields)),
         }
     }
@@ -114,6 +118,10 @@ impl Service {
         };
         let request = policy(&self.request, "RequestHeadersPolicyInvalid", "request")?;
         let response = policy(&self.response, "ResponseHeadersPolicyInvalid", "response")?;
+        let cookies = self.cookies.clone().map_err(|text| {
+            let text = format!("{text} on service cookie rewrite rules");
+            Problem::new(kind::ROUTE, cookie::INVALID, &self.field, text)
+        })?;
         let host = request.host.as_ref().or(way.host);
         let spec = self.spec(&target, way, host, backends.reader)?;
         let mut reference = target.reference;
@@ -122,6 +130,7 @@ impl Service {
         arm.request_headers = request.ops;
         arm.filters = FilterSet {
             response_headers: response.ops,
+            cookies,
             rewrite_host: request.host,
             request_templates: request.templates,
             response_templates: response.templates,

@@ -250,7 +250,8 @@ const KEYS: &str = "virtualhost fqdn tls secretName passthrough clientValidation
     window timeoutPolicy response idle retryPolicy count retryOn pathRewritePolicy replacePrefix \
     replacement requestRedirectPolicy path statusCode directResponsePolicy loadBalancerPolicy \
     strategy requestHashPolicies headerHashOptions includes tcpproxy include delegations \
-    targetNamespaces healthCheckPolicy expectedStatuses start end match delegate httpproxy";
+    targetNamespaces healthCheckPolicy expectedStatuses start end match delegate httpproxy \
+    cookieRewritePolicies pathRewrite domainRewrite secure sameSite";
 
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![

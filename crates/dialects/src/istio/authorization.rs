@@ -330,7 +330,13 @@ impl RuleReader<'_> {
             "request.auth.principal" => ask(Subject::RequestPrincipal, texts(values, false)),
             "request.auth.audiences" => ask(claim("aud"), texts(values, false)),
             "request.auth.presenter" => ask(claim("azp"), texts(values, false)),
+            // Of the client's connection: there is one, which ends at the gateway.
+            "destination.ip" => networks(Subject::Destination, values, fields, list),
             "destination.port" => self.ports(values, fields, list),
+            "connection.sni" => {
+                let names = values.iter().map(|value| text(&value.to_ascii_lowercase()));
+                ask(Subject::ServerName, combine(names, false))
+            }
             other => {
                 let message = format!(
                     "{other:?} is not known here; a rule that allows does not hold with it, one \

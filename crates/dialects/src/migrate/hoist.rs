@@ -1,7 +1,9 @@
 //! What all shares of a route have in common belongs to the route: Gateway API says more of a rule
 //! than of one of its backends.
 
-use routing::model::{Action, Arm, FilterSet, Filters, Route, Split};
+use std::sync::Arc;
+
+use routing::model::{Action, Arm, CookieEdit, FilterSet, Filters, Route, Split};
 
 /// The same route, with the changes that all of its arms agree on moved to the route.
 pub(super) fn hoisted(route: &Route) -> Route {
@@ -50,6 +52,7 @@ fn joined(route: &Filters, arm: Filters) -> Filters {
     let rewrites = route.rewrites.iter().cloned().chain(arm.rewrites);
     Filters::from(FilterSet {
         response_headers: route.response_headers.clone(),
+        cookies: cookies(route.cookies.as_deref(), arm.cookies.as_deref()),
         rewrite_path: arm.rewrite_path.or_else(|| route.rewrite_path.clone()),
         rewrite_host: arm.rewrite_host.or_else(|| route.rewrite_host.clone()),
         cors: arm.cors.or_else(|| route.cors.clone()),
@@ -64,4 +67,11 @@ fn joined(route: &Filters, arm: Filters) -> Filters {
         client: route.client.clone(),
         telemetry: arm.telemetry.or_else(|| route.telemetry.clone()),
     })
+}
+
+/// The route's, then the arm's: of the same cookie the later edit wins.
+fn cookies(route: Option<&[CookieEdit]>, arm: Option<&[CookieEdit]>) -> Option<Arc<[CookieEdit]>> {
+    let all = [route, arm].into_iter().flatten().flatten().cloned();
+    let all: Arc<[_]> = all.collect();
+    (!all.is_empty()).then_some(all)
 }

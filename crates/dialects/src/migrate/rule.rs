@@ -348,6 +348,7 @@ pub(super) fn called(part: &str) -> &str {
         "guards.ramps" => "load ramps",
         "guards.max_body" => "the limit of the body",
         "guards.no_upgrade" => "the refusal of upgrades",
+        "filters.cookies" => "changes of cookies",
         "filters.cors" => "CORS",
         "filters.timeouts" => "timeouts",
         "filters.retry" => "retries",

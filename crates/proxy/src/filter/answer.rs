@@ -3,16 +3,18 @@
 //! Fields that frame the message or belong to the connection cannot be touched, whatever a
 //! dialect wrote.
 
+mod cookies;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use routing::CompiledRewrite;
-use routing::model::{BodyEdit, HeaderOps};
+use routing::model::{BodyEdit, CookieEdit, HeaderOps};
 use routing::template::{CompiledTemplate, Part};
 
 use crate::downstream::Answer;
 use crate::filter::template;
-use crate::http1::field::is_framing;
+use crate::http1::field::{Field, Span, is_framing};
 
 /// Changes in the order in which they are made: what is dropped, then what is written.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,10 @@ pub(crate) struct AnswerEdits {
     /// What the rewrites made of the answer's.
     pub(crate) status: Option<u16>,
     pub(crate) body: BodyEdit,
+    /// Changes to cookies: the route's, then the arm's.
+    cookie_edits: [Option<Arc<[CookieEdit]>>; 2],
+    /// The answer's cookies that change: where each value was, and what it becomes.
+    cookies: Vec<(Span, Vec<u8>)>,
 }
 
 /// Fields that tell of a body as its backend sent it.
@@ -114,13 +120,15 @@ impl AnswerEdits {
 
     /// The same changes for this answer; `None` if they do not depend on it.
     pub(crate) fn with(&self, answer: &Answer<'_>) -> Option<Self> {
-        if self.late.is_empty() && self.rewrites.is_empty() {
+        let cookies = self.rewritten(answer);
+        let is_plain = self.late.is_empty() && self.rewrites.is_empty() && cookies.is_empty();
+        if is_plain && !self.rewrites_own() {
             return None;
         }
         let mut edits = self.clone();
         edits.put(&self.late, answer);
         for Rewriting { rewrite, late } in &self.rewrites {
-            if rewrite.is_for(edits.status.unwrap_or(answer.status())) {
+            if rewrite.is_for(edits.status.unwrap_or_else(|| answer.status())) {
                 edits.apply(&rewrite.headers);
                 edits.put(late, answer);
                 edits.status = rewrite.status.or(edits.status);
@@ -128,6 +136,10 @@ impl AnswerEdits {
             }
         }
         edits.settle(answer);
+        if !edits.replaces(cookies::SET_COOKIE.as_bytes()) {
+            edits.cookies = cookies;
+        }
+        edits.rewrite_own();
         Some(edits)
     }
 
@@ -149,7 +161,7 @@ impl AnswerEdits {
             .is_some_and(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
         // Text beside a coded body would spoil it.
         let is_kept = is_coded && self.body.replace.is_none();
-        if is_kept || has_no_body(self.status.unwrap_or(answer.status())) {
+        if is_kept || has_no_body(self.status.unwrap_or_else(|| answer.status())) {
             self.body = BodyEdit::default();
         }
         if !self.body.is_empty() {
@@ -185,15 +197,24 @@ impl AnswerEdits {
         }
     }
 
+    /// Whether a field of the backend's is dropped.
+    pub(crate) fn drops(&self, field: &Field, bytes: &[u8]) -> bool {
+        self.replaces(field.name.get(bytes))
+            || self.cookies.iter().any(|(value, _)| *value == field.value)
+    }
+
     /// Whether the backend's values of this field are dropped.
-    pub(crate) fn replaces(&self, name: &[u8]) -> bool {
+    fn replaces(&self, name: &[u8]) -> bool {
         let is = |dropped: &Cow<'static, str>| dropped.as_bytes().eq_ignore_ascii_case(name);
         self.dropped.iter().any(is)
     }
 
     /// Fields to write.
-    pub(crate) fn added(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.written.iter().map(|(name, value)| (&**name, &**value))
+    pub(crate) fn added(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let cookies = self.cookies.iter();
+        let cookies = cookies.map(|(_, value)| (cookies::SET_COOKIE, &**value));
+        let written = self.written.iter();
+        cookies.chain(written.map(|(name, value)| (&**name, value.as_bytes())))
     }
 }
 
@@ -225,7 +246,7 @@ mod tests {
             ..HeaderOps::default()
         });
         let added: Vec<_> = edits.added().collect();
-        assert_eq!(added, [("x-add", "a"), ("X-Set", "2")]);
+        assert_eq!(added, [("x-add", &b"a"[..]), ("X-Set", b"2")]);
         assert!(edits.replaces(b"X-Gone") && !edits.replaces(b"content-length"));
     }
 }

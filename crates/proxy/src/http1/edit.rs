@@ -234,7 +234,7 @@ pub(crate) fn response(
             || (field.kind == Kind::Upgrade && connection == Connection::Upgrade)
     });
     for (name, value) in edits.into_iter().flat_map(AnswerEdits::added) {
-        line(out, name, value.as_bytes());
+        line(out, name, value);
     }
     // An HTTP/2 answer that ended with its head has an empty body, which HTTP/1 has to say; a new
     // body has a new length.
@@ -274,7 +274,7 @@ pub(crate) fn keeps_in_answer(
         | Kind::ForwardedProto
         | Kind::Forwarded
         | Kind::Internal => {
-            let is_replaced = edits.is_some_and(|it| it.replaces(field.name.get(bytes)));
+            let is_replaced = edits.is_some_and(|it| it.drops(field, bytes));
             !is_replaced && !head.fields.is_named(bytes, field.name)
         }
     }

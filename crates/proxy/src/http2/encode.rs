@@ -50,7 +50,7 @@ pub(crate) fn response(out: &mut Vec<u8>, answer: Answer<'_>, edits: Option<&Ans
         }
     }
     for (name, value) in edits.into_iter().flat_map(AnswerEdits::added) {
-        hpack::write(out, name.as_bytes(), value.as_bytes());
+        hpack::write(out, name.as_bytes(), value);
     }
     // That of a new body; an answer that ends with its head needs none.
     if let (Framing::Length(length @ 1..), None) = (head.framing, head.fields.content_length) {

@@ -587,3 +587,65 @@ async fn a_policy_may_ask_who_the_verified_certificate_is_for() {
         assert!(answer.contains(expected), "{name}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn a_policy_may_ask_for_the_server_name_and_the_address_that_was_connected_to() {
+    use routing::model::{
+        AccessRule, Authorization, FilterSet, Guards, Network, Predicate, Subject, Test,
+    };
+    let authority = Authority::new();
+    let mut gateway = Gateway::start().await;
+    let asks = |subject, test, negate| Predicate {
+        subject,
+        test,
+        negate,
+        missing_is_empty: false,
+    };
+    let name = |negate| {
+        let names = Test::In(["named.example".into()].into());
+        asks(Subject::ServerName, names, negate)
+    };
+    let address = |network: &str, negate| {
+        let networks = [Network::parse(network).expect("a network")];
+        asks(Subject::Destination, Test::Network(networks.into()), negate)
+    };
+    let config = Arc::new(authority.client_of(&[&TLS13], None));
+    for (rule, over_tls, plain) in [
+        (vec![name(false)], "418", "403"),
+        (vec![name(true)], "403", "418"),
+        (vec![address("127.0.0.0/8", false)], "418", "418"),
+        (vec![address("127.0.0.0/8", true)], "403", "403"),
+        (vec![address("10.0.0.0/8", true), name(false)], "418", "403"),
+    ] {
+        let authorization = Authorization {
+            allow: Some(vec![AccessRule {
+                policy: "default/named".into(),
+                all: vec![vec![rule.clone()]],
+            }]),
+            ..Authorization::default()
+        };
+        let guards = Guards {
+            authorization: Some(Arc::new(authorization)),
+            ..Guards::default()
+        };
+        gateway.put(Route {
+            filters: FilterSet {
+                guards: Some(Arc::new(guards)),
+                ..FilterSet::default()
+            }
+            .into(),
+            ..route("named.example", Action::Respond(teapot()))
+        });
+        let wanted = termination(vec![authority.issue(&["named.example"])]);
+        gateway.terminate("named.example", wanted);
+        // Names have no case.
+        let mut stream = connect(&gateway, "Named.example", &config)
+            .await
+            .expect("a connection");
+        let answer = ask(&mut stream, "named.example").await.expect("an answer");
+        assert!(answer.contains(over_tls), "{rule:?}: {answer}");
+        let request = "GET / HTTP/1.1\r\nHost: named.example\r\n\r\n";
+        let answer = testkit::http::ask(gateway.address, request).await;
+        assert_eq!(answer.status().to_string(), plain, "{rule:?}");
+    }
+}

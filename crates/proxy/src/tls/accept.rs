@@ -114,6 +114,7 @@ pub(crate) async fn serve(
     }
     let client = Client {
         principal: principal(&tls, stream.session()),
+        server_name: server_name(stream.session()),
         namespace: worker.namespace_of(peer.ip()).filter(|_| entry.is_strict()),
         peer: Peer::of(peer, own, true),
         entry,
@@ -121,6 +122,14 @@ pub(crate) async fn serve(
         limits: Default::default(),
     };
     connection::serve(guard, Transport::tls(stream), Rc::new(client)).await;
+}
+
+fn server_name(session: &rustls::Connection) -> Option<Box<str>> {
+    let rustls::Connection::Server(session) = session else {
+        return None;
+    };
+    let name = session.server_name()?;
+    Some(name.to_ascii_lowercase().into())
 }
 
 async fn accept(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use super::{AnswerRewrite, BackendId, Guards, HeaderOps, Network, Respond, Telemetry};
+use super::{AnswerRewrite, BackendId, CookieEdit, Guards, HeaderOps, Network, Respond, Telemetry};
 
 /// Changes and limits of a route, or of one arm of its split. Reads as a [`FilterSet`]; most are
 /// empty, and take no room then.
@@ -21,6 +21,9 @@ pub struct Filters(Option<Box<FilterSet>>);
 pub struct FilterSet {
     /// Changes to the answer, whoever gave it upstream.
     pub response_headers: HeaderOps,
+    /// Changes to cookies of the answer, whoever set them; an arm's come after its route's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookies: Option<Arc<[CookieEdit]>>,
     pub rewrite_path: Option<PathEdit>,
     /// The authority sent upstream; an arm's wins over its route's.
     pub rewrite_host: Option<Arc<str>>,

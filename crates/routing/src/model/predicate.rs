@@ -46,6 +46,10 @@ pub enum Subject {
     Client,
     /// The port of the listener that took the request.
     Port,
+    /// The address of ours that the connection came in at.
+    Destination,
+    /// The host that the client named in its TLS handshake, in lower case.
+    ServerName,
     /// The namespace of the pod that calls, where pods can be told apart.
     Namespace,
     /// A claim of the verified token, by its path; a claim of several values matches by any.
@@ -152,6 +156,8 @@ impl fmt::Display for Subject {
             Self::Peer => f.write_str("peer address"),
             Self::Client => f.write_str("client address"),
             Self::Port => f.write_str("port"),
+            Self::Destination => f.write_str("address of the gateway"),
+            Self::ServerName => f.write_str("server name"),
             Self::Namespace => f.write_str("caller's namespace"),
             Self::Claim(path) => write!(f, "claim {}", path.join(".")),
             Self::Principal => f.write_str("principal"),

@@ -40,6 +40,12 @@ impl RequestView for Request {
     fn port(&self) -> Option<u16> {
         Some(8443)
     }
+    fn destination(&self) -> Option<IpAddr> {
+        Some([10, 9, 8, 7].into())
+    }
+    fn server_name(&self) -> Option<&str> {
+        Some("sni.example")
+    }
     fn namespace(&self) -> Option<&str> {
         Some("shop")
     }
@@ -106,6 +112,8 @@ fn every_part_of_a_request_can_be_asked_for() {
         (Subject::Peer, "10.1.2.3"),
         (Subject::Client, "10.1.2.3"),
         (Subject::Port, "8443"),
+        (Subject::Destination, "10.9.8.7"),
+        (Subject::ServerName, "sni.example"),
         (Subject::Namespace, "shop"),
         (
             Subject::Claim(["realm".into(), "roles".into()].into()),

@@ -183,6 +183,7 @@ fn filters(before: &Route, after: &Route, put: Put<'_>) {
     part("filters.rewrite_path", |it| {
         format!("{:?}", it.rewrite_path)
     });
+    part("filters.cookies", |it| format!("{:?}", it.cookies));
     part("filters.cors", |it| format!("{:?}", it.cors));
     part("filters.timeouts", |it| {
         format!("{:?} {:?}", it.request_timeout, it.try_timeout)

@@ -253,6 +253,8 @@ fn condition(one: &Predicate) -> Section {
         }
         Subject::Peer => "source.ip".to_owned(),
         Subject::Client => "remote.ip".to_owned(),
+        Subject::Destination => "destination.ip".to_owned(),
+        Subject::ServerName => "connection.sni".to_owned(),
         Subject::Principal => "source.principal".to_owned(),
         Subject::RequestPrincipal => "request.auth.principal".to_owned(),
         _ => return Err(format!("a rule cannot say {one}")),
@@ -311,7 +313,10 @@ fn external(external: &ExternalAuthorization, place: &Place<'_>) -> Section {
             return Err(format!("it is asked at {target} alone"));
         }
         AuthorizationProtocol::AuthRequest(asked) => {
-            return Err(format!("{} is asked as auth_request of NGINX does", asked.host));
+            return Err(format!(
+                "{} is asked as auth_request of NGINX does",
+                asked.host
+            ));
         }
     }
     if external.fail_open {

@@ -48,6 +48,11 @@ pub(super) fn write(writer: &mut Writer, filters: &Filters, answer: Option<&Resp
         let why = "no policy changes statuses and bodies of answers: do it in the Service";
         writer.miss("filters.rewrites", why);
     }
+    if filters.cookies.is_some() {
+        let why = "no policy changes attributes of cookies: keep the HTTPProxy, or let the backend \
+                   set them";
+        writer.miss("filters.cookies", why);
+    }
     if filters.telemetry.is_some() {
         let why = "no policy says which requests have lines and spans: keep the Telemetry";
         writer.miss("filters.telemetry", why);
