@@ -86,6 +86,8 @@ pub enum Dependency {
     Secret(Name),
     /// The addresses of this host name.
     Dns(Arc<str>),
+    /// Where the keys of this issuer of tokens are.
+    Issuer(Arc<str>),
     /// Whether this socket could be had.
     Bind(BindId),
 }
