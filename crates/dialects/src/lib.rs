@@ -36,6 +36,8 @@ mod testing;
 mod traffic_policy;
 
 pub use diagnostic::{Diagnostic, Effect};
-pub use objects::{CertificateState, Claimant, Dependency, GatewayAddress, Name, Objects, Reader};
+pub use objects::{
+    CertificateState, Claimant, Dependency, Discovered, GatewayAddress, Name, Objects, Reader,
+};
 pub use ports::GatewayPorts;
 pub use small_set::SmallSet;

@@ -45,6 +45,9 @@ pub struct GatewayAddress {
     pub addresses: Vec<SocketAddr>,
 }
 
+/// Where the keys of an issuer of tokens are, or why that is not known.
+pub type Discovered = Result<Arc<str>, Arc<str>>;
+
 /// Every object that is no root of a translation.
 #[derive(Debug, Default)]
 pub struct Objects {
@@ -65,6 +68,7 @@ pub struct Objects {
     secrets: HashMap<Name, Arc<BTreeMap<String, Vec<u8>>>>,
     dns: HashMap<Arc<str>, Arc<[IpAddr]>>,
     ingresses: ingresses::Ingresses,
+    issuers: HashMap<Arc<str>, Discovered>,
     /// Sockets that could not be had, and why.
     failed_binds: HashMap<BindId, Arc<str>>,
 }
@@ -290,6 +294,19 @@ impl Objects {
         let changed = before != addresses;
         changed
             .then(|| Dependency::Dns(Arc::clone(host)))
+            .into_iter()
+            .collect()
+    }
+
+    /// Sets or removes what was found about an issuer of tokens. Returns what changed.
+    pub fn put_issuer(&mut self, issuer: &Arc<str>, found: Option<Discovered>) -> Vec<Dependency> {
+        let before = match &found {
+            Some(found) => self.issuers.insert(Arc::clone(issuer), found.clone()),
+            None => self.issuers.remove(issuer),
+        };
+        let changed = before != found;
+        changed
+            .then(|| Dependency::Issuer(Arc::clone(issuer)))
             .into_iter()
             .collect()
     }
@@ -522,6 +539,12 @@ impl<'a> Reader<'a> {
     pub fn dns(&self, host: &Arc<str>) -> Option<&'a Arc<[IpAddr]>> {
         self.note(Dependency::Dns(Arc::clone(host)));
         self.objects.dns.get(host)
+    }
+
+    /// Where the keys of an issuer of tokens are, once it was asked.
+    pub fn issuer(&self, issuer: &Arc<str>) -> Option<&'a Discovered> {
+        self.note(Dependency::Issuer(Arc::clone(issuer)));
+        self.objects.issuers.get(issuer)
     }
 
     /// Where the shared listeners are.

@@ -16,8 +16,8 @@ use api::gateway::v1::{
 use api::gateway::v1alpha1::{Backend, BackendTrafficPolicy, TelemetryPolicy};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
-use dialects::Name;
 use dialects::foreign::Object;
+use dialects::{Discovered, Name};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1 as networking;
@@ -64,6 +64,8 @@ pub(crate) struct Pending {
     pub(crate) pods: HashMap<Name, Option<Labels>>,
     /// Addresses of host names that were looked up.
     pub(crate) dns: HashMap<Arc<str>, Arc<[IpAddr]>>,
+    /// Where issuers of tokens say that their keys are.
+    pub(crate) issuers: HashMap<Arc<str>, Discovered>,
 }
 
 #[derive(Default)]

@@ -217,6 +217,9 @@ impl Index {
         for (host, addresses) in pending.dns {
             self.put_foreign_name(&host, addresses);
         }
+        for (issuer, found) in pending.issuers {
+            self.put_issuer(&issuer, found);
+        }
         for (key, object) in pending.foreign {
             let made = object.clone().map(Made::Foreign);
             if !self.stage(&MadeKey::Foreign(key.clone()), made) {

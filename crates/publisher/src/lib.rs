@@ -20,6 +20,7 @@ mod generated;
 mod inbox;
 mod index;
 mod ingress_status;
+mod issuers;
 mod lint;
 mod mesh_status;
 mod names;
@@ -60,6 +61,8 @@ use crate::generated::GeneratedObjects;
 use crate::inbox::Inbox;
 use crate::index::Index;
 use crate::ingress_status::IngressStatuses;
+use crate::issuers::Issuers;
+pub use crate::issuers::{Discover, document};
 pub use crate::lint::{Finding, Report, lint, migrate};
 use crate::names::Names;
 pub use crate::names::{Resolver, SystemResolver};
@@ -93,6 +96,8 @@ pub struct Settings {
     pub kinds: &'static [&'static Kind],
     /// Looks up the names of hosts outside of the cluster.
     pub resolver: Arc<dyn Resolver>,
+    /// Asks issuers of tokens where their keys are.
+    pub issuers: Arc<dyn Discover>,
 }
 
 /// Starts watching and publishing. The first snapshot is published once every watch has told all
@@ -145,12 +150,13 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
         foreign,
     };
     let names = Names::start(Arc::clone(&settings.resolver), &inbox, tasks);
+    let issuers = Issuers::start(Arc::clone(&settings.issuers), &inbox, tasks);
     let index = Index::new(&settings, gateway);
     let mut shutdown = tasks.shutdown(Stage::Controllers);
     tasks.spawn("publisher", Stage::Controllers, async move {
         let work = async {
             join_all(again(&synced)).await;
-            run(&inbox, index, &publish, &told, &names).await;
+            run(&inbox, index, &publish, &told, (&names, &issuers)).await;
         };
         tokio::select! {
             () = work => {}
@@ -295,7 +301,7 @@ async fn run(
     mut index: Index,
     publish: &Publish<Snapshot>,
     told: &Told,
-    names: &Names,
+    (names, issuers): (&Names, &Issuers),
 ) {
     let (mut is_first, mut rounds) = (true, 0);
     loop {
@@ -304,6 +310,7 @@ async fn run(
         index.apply(inbox.take(), now);
         let rebuilt = index.rebuild(now);
         names.change(index.take_name_changes(), now);
+        issuers.change(index.take_issuer_changes(), now);
         if rebuilt.is_dirty || is_first {
             let (snapshot, findings) = index.compile();
             let generation = publish.publish(Arc::new(snapshot));

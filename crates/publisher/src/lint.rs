@@ -31,6 +31,7 @@ use self::findings::Findings;
 use self::put::{put, put_secret, put_service};
 use crate::inbox::Pending;
 use crate::index::{ForeignKey, Index};
+use crate::issuers::Nobody;
 use crate::{GatewayRange, Settings, Sockets, SystemResolver};
 
 /// A finding about one object.
@@ -123,6 +124,7 @@ fn settings(kinds: &'static [&'static Kind]) -> Settings {
         ports: GatewayPorts::default(),
         kinds,
         resolver: Arc::new(SystemResolver),
+        issuers: Arc::new(Nobody),
         issues_certificates: true,
     }
 }

@@ -6,6 +6,7 @@ mod server;
 
 use super::*;
 use crate::asked::Get;
+use crate::issuers::Nobody;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
@@ -99,6 +100,7 @@ pub(crate) fn settings() -> Settings {
         ports: GatewayPorts::default(),
         kinds: &[],
         resolver: Arc::new(SystemResolver),
+        issuers: Arc::new(Nobody),
     }
 }
 

@@ -5,6 +5,7 @@ mod addresses;
 mod admin;
 mod admission;
 mod callers;
+mod issuers;
 mod keeper;
 mod kubelet;
 mod loopback;

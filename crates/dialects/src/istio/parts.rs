@@ -56,9 +56,9 @@ pub(super) fn authorization_policy(object: &Object, objects: &Objects) -> Transl
 }
 
 pub(super) fn request_authentication(object: &Object, objects: &Objects) -> Translation {
-    judge(object, objects, |spec, _| {
+    judge(object, objects, |spec, reader| {
         target(spec);
-        tokens::read(spec);
+        tokens::read(spec, reader);
     })
 }
 

@@ -183,7 +183,7 @@ fn tokens(reader: &Reader<'_>, target: &Target<'_>) -> Option<Tokens> {
     for object in policies(reader, &REQUEST_AUTHENTICATION, target) {
         let findings = Findings::default();
         let spec = Fields::new(object.spec(), "spec".to_owned(), &findings);
-        for provider in tokens::read(&spec) {
+        for provider in tokens::read(&spec, reader) {
             if !providers.contains(&provider) {
                 providers.push(provider);
             }

@@ -92,6 +92,8 @@ pub enum Dependency {
     CanariesOf(Arc<str>),
     /// The other Kubernetes Ingresses that do.
     MainsOf(Arc<str>),
+    /// Where the keys of this issuer of tokens are.
+    Issuer(Arc<str>),
     /// Whether this socket could be had.
     Bind(BindId),
 }

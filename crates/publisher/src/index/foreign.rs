@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use dialects::backend::BackendRef;
 use dialects::foreign::{BackendSpec, Kind, Object, Translation};
-use dialects::{Dependency, Diagnostic, Effect, Name, migrate};
+use dialects::{Dependency, Diagnostic, Discovered, Effect, Name, migrate};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{Bind, BindId, Origin, Route, RouteId, Stream, StreamId};
@@ -45,10 +45,12 @@ pub(super) struct Foreign {
     secrets: HashMap<Name, Arc<Secret>>,
     /// Host names that translations asked for and that nobody has been told of yet.
     names: Vec<NameChange>,
+    /// The same for issuers of tokens.
+    issuers: Vec<NameChange>,
     due: BTreeSet<ForeignKey>,
 }
 
-/// A host name is to be looked up from now on, or not any more.
+/// A host name is to be looked up, or an issuer to be asked, from now on, or not any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NameChange {
     Wanted(Arc<str>),
@@ -311,6 +313,10 @@ impl Index {
                 let wanted = NameChange::Wanted(Arc::clone(host));
                 self.foreign.names.push(wanted);
             }
+            Dependency::Issuer(issuer) => {
+                let wanted = NameChange::Wanted(Arc::clone(issuer));
+                self.foreign.issuers.push(wanted);
+            }
             _ => {}
         }
     }
@@ -324,6 +330,11 @@ impl Index {
                 let unwanted = NameChange::Unwanted(Arc::clone(host));
                 self.foreign.names.push(unwanted);
             }
+            Dependency::Issuer(issuer) => {
+                drop(self.objects.put_issuer(issuer, None));
+                let unwanted = NameChange::Unwanted(Arc::clone(issuer));
+                self.foreign.issuers.push(unwanted);
+            }
             _ => {}
         }
     }
@@ -333,6 +344,15 @@ impl Index {
         let dependency = Dependency::Dns(Arc::clone(host));
         if self.readers.contains_key(&dependency) {
             let changed = self.objects.put_dns(host, Some(addresses));
+            self.mark(changed);
+        }
+    }
+
+    /// Takes in what an issuer says of its keys, if somebody still asks for it.
+    pub(super) fn put_issuer(&mut self, issuer: &Arc<str>, found: Discovered) {
+        let dependency = Dependency::Issuer(Arc::clone(issuer));
+        if self.readers.contains_key(&dependency) {
+            let changed = self.objects.put_issuer(issuer, Some(found));
             self.mark(changed);
         }
     }
@@ -423,6 +443,11 @@ impl Index {
     /// Host names to look up, or not any more, since this was asked last; in this order.
     pub(crate) fn take_name_changes(&mut self) -> Vec<NameChange> {
         std::mem::take(&mut self.foreign.names)
+    }
+
+    /// The same for issuers of tokens.
+    pub(crate) fn take_issuer_changes(&mut self) -> Vec<NameChange> {
+        std::mem::take(&mut self.foreign.issuers)
     }
 
     /// What is to be told about objects now that everything so far is published; `None` for

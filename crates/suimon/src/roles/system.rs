@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Runtime;
 use crate::roles::addresses;
+use crate::roles::issuers::WellKnown;
 use crate::roles::sockets::Sockets;
 use crate::sample;
 use crate::settings::Settings;
@@ -93,6 +94,7 @@ pub fn publisher(
         },
         kinds: foreign::kinds(),
         resolver: Arc::new(publisher::SystemResolver),
+        issuers: Arc::new(WellKnown::default()),
     }
 }
 

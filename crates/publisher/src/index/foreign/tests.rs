@@ -250,6 +250,37 @@ fn names_that_backends_ask_for_are_looked_up_until_nobody_asks() {
     assert_eq!(rig.index.take_name_changes(), [unwanted]);
 }
 
+#[test]
+fn issuers_that_policies_name_are_asked_until_nobody_names_them() {
+    let mut rig = Rig::new();
+    let mut kinds = dialects::foreign::kinds().iter();
+    let kind = kinds.find(|it| it.kind == "RequestAuthentication");
+    let kind = kind.expect("a kind that is served");
+    let issuer: Arc<str> = "https://issuer.example".into();
+    let reasons = |rig: &mut Rig| {
+        let told = rig.told().remove("jwt").flatten().expect("told");
+        let told = told.diagnostics.into_iter();
+        told.map(|it| it.reason).collect::<Vec<_>>()
+    };
+    rig.put(kind, "jwt", 1, json!({"jwtRules": [{"issuer": issuer}]}));
+    let wanted = NameChange::Wanted(Arc::clone(&issuer));
+    assert_eq!(rig.index.take_issuer_changes(), [wanted]);
+    assert!(reasons(&mut rig).is_empty(), "nobody knows yet");
+    let says = |found: Discovered| {
+        let issuer = Arc::clone(&issuer);
+        move |pending: &mut Pending| drop(pending.issuers.insert(issuer, found))
+    };
+    rig.apply(says(Err("it is away".into())));
+    assert_eq!(reasons(&mut rig), ["DiscoveryFailed"]);
+    rig.apply(says(Ok("https://issuer.example/keys".into())));
+    assert!(reasons(&mut rig).is_empty());
+    rig.delete(kind, "jwt");
+    let unwanted = NameChange::Unwanted(Arc::clone(&issuer));
+    assert_eq!(rig.index.take_issuer_changes(), [unwanted]);
+    let rebuilt = rig.apply(says(Err("it is away".into())));
+    assert_eq!(rebuilt.foreign, 0, "nobody asks any more");
+}
+
 #[tokio::test]
 async fn a_socket_is_shared_by_those_who_want_it_and_its_failure_is_told_to_them() {
     let mut rig = Rig::new();
