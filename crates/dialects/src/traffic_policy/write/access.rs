@@ -311,7 +311,10 @@ fn external(external: &ExternalAuthorization, place: &Place<'_>) -> Section {
             return Err(format!("it is asked at {target} alone"));
         }
         AuthorizationProtocol::AuthRequest(asked) => {
-            return Err(format!("{} is asked as auth_request of NGINX does", asked.host));
+            return Err(format!(
+                "{} is asked as auth_request of NGINX does",
+                asked.host
+            ));
         }
     }
     if external.fail_open {
