@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use dialects::backend::BackendRef;
+use dialects::foreign::BackendSpec;
 use dialects::{Dependency, Diagnostic, Name, ingress};
 use k8s_openapi::api::networking::v1::Ingress;
 use routing::model::RouteId;
@@ -114,7 +115,10 @@ impl Index {
         let consumer = Consumer::KubernetesIngress(name.clone());
         self.set_reads(&consumer, &reads_before, &reads);
         self.change_backends(&backends_before, &backends, now);
-        for (reference, spec) in translation.backends {
+        let backends = translation.backends.into_iter();
+        // Who else sends to a backend that is as its Service and its variant say may say more.
+        let said = backends.filter(|(_, spec)| **spec != BackendSpec::default());
+        for (reference, spec) in said {
             self.specify_backend(&reference, spec);
         }
     }
