@@ -18,6 +18,8 @@ mod classes;
 #[cfg(test)]
 mod containers;
 #[cfg(test)]
+mod cookies;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod debug;
@@ -52,6 +54,8 @@ mod http;
 mod hygiene;
 #[cfg(test)]
 mod ingress;
+#[cfg(test)]
+mod issuers;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]

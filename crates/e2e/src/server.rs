@@ -47,6 +47,12 @@ impl Server {
         Self::start_on(tempfile::tempdir()?, &runtime(), flags).await
     }
 
+    /// Starts with these authorities in place of the machine's.
+    pub async fn start_trusting(authorities: &Path) -> anyhow::Result<Self> {
+        let environment = [("SSL_CERT_FILE", authorities)];
+        Self::start_in(tempfile::tempdir()?, &runtime(), &[], &environment).await
+    }
+
     /// Starts with the container runtime, whatever `E2E_RUNTIME` says. `None`, loudly, where that
     /// cannot work.
     pub async fn start_with_containers() -> anyhow::Result<Option<Self>> {
@@ -75,6 +81,15 @@ impl Server {
     }
 
     async fn start_on(data: TempDir, runtime: &str, flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_in(data, runtime, flags, &[]).await
+    }
+
+    async fn start_in(
+        data: TempDir,
+        runtime: &str,
+        flags: &[&str],
+        environment: &[(&str, &Path)],
+    ) -> anyhow::Result<Self> {
         let mut child = Command::new(program("suimon")?)
             .args([
                 "up",
@@ -94,6 +109,7 @@ impl Server {
             .arg("--data-dir")
             .arg(data.path())
             .args(flags)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
