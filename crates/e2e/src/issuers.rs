@@ -119,7 +119,7 @@ fn encode(bytes: &[u8]) -> String {
         three[1..=group.len()].copy_from_slice(group);
         let bits = u32::from_be_bytes(three);
         for place in 0..=group.len() {
-            let letter = bits >> (18 - 6 * place) & 63;
+            let letter = (bits >> (18 - 6 * place)) & 63;
             text.push(char::from(LETTERS[letter as usize]));
         }
     }
