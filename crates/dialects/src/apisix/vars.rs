@@ -179,11 +179,14 @@ pub(super) fn of_answer(value: &Value) -> Result<OfAnswer, String> {
     Ok(out)
 }
 
+/// Whether a status is what is asked for.
+type Check = Box<dyn Fn(u16) -> bool>;
+
 /// Statuses of answers for which all tests hold, as ranges.
 fn statuses(tests: &[(Test, bool)]) -> Result<Vec<(u16, u16)>, String> {
-    let mut checks: Vec<(Box<dyn Fn(u16) -> bool>, bool)> = Vec::new();
+    let mut checks: Vec<(Check, bool)> = Vec::new();
     for (test, negate) in tests {
-        let check: Box<dyn Fn(u16) -> bool> = match test.clone() {
+        let check: Check = match test.clone() {
             Test::Range { min, end } => {
                 Box::new(move |status| (min..end).contains(&i64::from(status)))
             }

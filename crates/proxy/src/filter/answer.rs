@@ -120,7 +120,7 @@ impl AnswerEdits {
         let mut edits = self.clone();
         edits.put(&self.late, answer);
         for Rewriting { rewrite, late } in &self.rewrites {
-            if rewrite.is_for(edits.status.unwrap_or(answer.status())) {
+            if rewrite.is_for(edits.status.unwrap_or_else(|| answer.status())) {
                 edits.apply(&rewrite.headers);
                 edits.put(late, answer);
                 edits.status = rewrite.status.or(edits.status);
@@ -149,7 +149,7 @@ impl AnswerEdits {
             .is_some_and(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
         // Text beside a coded body would spoil it.
         let is_kept = is_coded && self.body.replace.is_none();
-        if is_kept || has_no_body(self.status.unwrap_or(answer.status())) {
+        if is_kept || has_no_body(self.status.unwrap_or_else(|| answer.status())) {
             self.body = BodyEdit::default();
         }
         if !self.body.is_empty() {
