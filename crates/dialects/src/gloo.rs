@@ -11,6 +11,7 @@ mod action;
 mod extauth;
 mod filter;
 mod gateway;
+mod inja;
 mod matcher;
 mod options;
 mod part;

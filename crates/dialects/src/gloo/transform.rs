@@ -9,6 +9,7 @@ use std::sync::Arc;
 use routing::model::{AnswerRewrite, BodyEdit, Bytes, HeaderOps, Template};
 use serde_json::{Map, Value};
 
+use super::inja::{self, Text};
 use super::matcher::flag;
 use crate::fields::Fields;
 use crate::shared::headers;
@@ -375,7 +376,7 @@ fn status(text: &str) -> Result<u16, String> {
 fn body(fields: &Fields<'_>, is_answer: bool) -> Option<Bytes> {
     let written = fields.object("body")?;
     let text = written.str("text").unwrap_or_default();
-    let why = match self::text(text, is_answer) {
+    let why = match inja::read(text, is_answer) {
         Ok(Text::Plain(text)) if is_answer => return Some(text.as_str().into()),
         Ok(_) if is_answer => "bodies of answers are texts without variables".to_owned(),
         Ok(_) => "bodies of requests are passed on as they are".to_owned(),
@@ -393,7 +394,7 @@ fn put(
     is_answer: bool,
     append: bool,
 ) -> Result<(), String> {
-    let value = text(value, is_answer)?;
+    let value = inja::read(value, is_answer)?;
     if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
         return Err(format!(
             "{name} is no header that can be set; write prefixRewrite, regexRewrite or hostRewrite"
@@ -425,162 +426,5 @@ fn put(
     Ok(())
 }
 
-/// A text of Inja's.
-#[derive(Debug, PartialEq)]
-enum Text {
-    Plain(String),
-    /// As the model writes it.
-    Template(String),
-}
-
-fn text(text: &str, is_answer: bool) -> Result<Text, String> {
-    let is_statement = |line: &str| line.trim_start().starts_with("##");
-    if text.contains("{%") || text.contains("{#") || text.lines().any(is_statement) {
-        return Err(
-            "statements of templates are not supported; header(\"name\") and \
-                    request_header(\"name\") are"
-                .to_owned(),
-        );
-    }
-    let (mut plain, mut template) = (String::new(), String::new());
-    let mut has_call = false;
-    let mut rest = text;
-    while let Some((before, behind)) = rest.split_once("{{") {
-        let (inner, after) = behind
-            .split_once("}}")
-            .ok_or_else(|| format!("{text:?} has a {{{{ without an end"))?;
-        template.push_str(&before.replace('%', "%%"));
-        template.push_str(&call(inner, is_answer)?);
-        has_call = true;
-        rest = after;
-    }
-    plain.push_str(rest);
-    template.push_str(&rest.replace('%', "%%"));
-    Ok(if has_call {
-        Text::Template(template)
-    } else {
-        Text::Plain(plain)
-    })
-}
-
-/// A header that a template asks for.
-fn call(inner: &str, is_answer: bool) -> Result<String, String> {
-    let wrong = || {
-        format!(
-            "{:?} is not supported in templates; header(\"name\") and request_header(\"name\") are",
-            inner.trim()
-        )
-    };
-    let (function, argument) = inner.split_once('(').ok_or_else(wrong)?;
-    let argument = argument.trim().strip_suffix(')').ok_or_else(wrong)?.trim();
-    let quoted = |quote: char| argument.strip_prefix(quote)?.strip_suffix(quote);
-    let name = quoted('"').or_else(|| quoted('\'')).ok_or_else(wrong)?;
-    let name = name.to_ascii_lowercase();
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let is_name = !name.is_empty() && name.bytes().all(allowed);
-    let is_part = matches!(&*name, ":authority" | ":method" | ":path" | ":scheme");
-    match function.trim() {
-        "header" if is_answer && is_name => Ok(format!("%RESP({name})%")),
-        "request_header" if is_name || is_part => Ok(format!("%REQ({name})%")),
-        "header" if !is_answer && (is_name || is_part) => Ok(format!("%REQ({name})%")),
-        _ => Err(wrong()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fields::Findings;
-    use serde_json::json;
-
-    fn read(options: &Value) -> (Transformed, usize) {
-        let findings = Findings::default();
-        let fields = Fields::new(options, "options".to_owned(), &findings);
-        let read = Transformed::read(&fields).unwrap_or_default();
-        drop(fields);
-        (read, findings.take().len())
-    }
-
-    #[test]
-    fn a_text_may_ask_for_headers_and_for_nothing_else() {
-        let check = |written: &str, is_answer: bool, expected: &str| {
-            let expected = Text::Template(expected.to_owned());
-            assert_eq!(text(written, is_answer), Ok(expected), "{written}");
-        };
-        check("{{ header(\"X-A\") }}", false, "%REQ(x-a)%");
-        check("{{header('x-a')}} 5%", true, "%RESP(x-a)% 5%%");
-        check("{{ request_header(\":path\") }}", true, "%REQ(:path)%");
-        check(
-            "a-{{ header(\"b\") }}-{{ header(\"c\") }}",
-            false,
-            "a-%REQ(b)%-%REQ(c)%",
-        );
-        assert_eq!(text("5%", false), Ok(Text::Plain("5%".to_owned())));
-        for wrong in [
-            "{{ name }}",
-            "{{ extraction(\"a\") }}",
-            "{{ env(\"HOME\") }}",
-            "{{ header(\"a\") ",
-            "{{ header(a) }}",
-            "{{ header(\"a)%b\") }}",
-            "{{ upper(header(\"a\")) }}",
-            "{% if true %}a{% endif %}",
-            "{# note #}",
-            "## if x",
-        ] {
-            assert!(text(wrong, false).is_err(), "{wrong}");
-        }
-        // An answer has no path, and its status is no header here.
-        assert!(text("{{ header(\":path\") }}", true).is_err());
-        assert!(text("{{ header(\":status\") }}", true).is_err());
-    }
-
-    #[test]
-    fn early_is_the_first_for_requests_and_the_last_for_answers() {
-        let stage = |value: &str| {
-            let template = json!({"transformationTemplate": {"headers": {"x-a": {"text": value}}}});
-            json!({"requestTransforms": [{"requestTransformation": template, "responseTransformation": template}]})
-        };
-        let both = json!({"stagedTransformations": {"early": stage("early"), "regular": stage("regular")}});
-        let (read, told) = read(&both);
-        assert_eq!(told, 0);
-        let pair = |value: &str| vec![(Arc::from("x-a"), Arc::from(value))];
-        assert_eq!(read.request.ops.set, pair("regular"));
-        assert_eq!(read.response.ops.set, pair("early"));
-    }
-
-    #[test]
-    fn the_first_that_matches_is_made_and_others_are_told_or_never_reached() {
-        let entry = |matcher: Value, value: &str| {
-            let template = json!({"headers": {"x-a": {"text": value}}, "passthrough": {}});
-            json!({"matcher": matcher, "requestTransformation": {"transformationTemplate": template}})
-        };
-        let list = json!([
-            entry(json!({"prefix": "/x"}), "some"),
-            entry(json!({"prefix": "/"}), "all"),
-            entry(Value::Null, "late"),
-        ]);
-        let (read, told) =
-            read(&json!({"stagedTransformations": {"regular": {"requestTransforms": list}}}));
-        assert_eq!(told, 1);
-        assert_eq!(read.request.ops.set, [("x-a".into(), "all".into())]);
-    }
-
-    #[test]
-    fn a_later_change_takes_the_place_of_an_earlier_one() {
-        let template = json!({
-            "headers": {"x-set": {"text": "1"}, "x-gone": {"text": "2"}, "x-from": {"text": "{{ header(\"a\") }}"}},
-            "headersToRemove": ["x-gone"],
-            "headersToAppend": [{"key": "x-from", "value": {"text": "5%"}}, {"key": "x-set", "value": {"text": "3"}}],
-        });
-        let options = json!({"transformations": {"requestTransformation": {"transformationTemplate": template}}});
-        let (read, told) = read(&options);
-        assert_eq!(told, 0);
-        let Change { ops, templates } = read.request;
-        assert_eq!(ops.set, [("x-set".into(), "1".into())]);
-        assert_eq!(ops.add, [("x-set".into(), "3".into())]);
-        assert_eq!(ops.remove, ["x-from".into(), "x-gone".into()]);
-        let templates: Vec<_> = templates.iter().map(|it| (&*it.value, it.append)).collect();
-        assert_eq!(templates, [("%REQ(a)%", false), ("5%%", true)]);
-    }
-}
+mod tests;
