@@ -340,3 +340,53 @@ async fn what_comes_back_while_it_goes_is_served_again() -> anyhow::Result<()> {
     };
     server.eventually("one route is attached", counts).await
 }
+
+#[tokio::test]
+async fn a_default_gateway_has_the_routes_that_ask_for_one_as_long_as_it_is_one()
+-> anyhow::Result<()> {
+    const PORT: u16 = 18_550;
+    let server = Server::start().await?;
+    let edge = |scope: &str| {
+        let mut edge = gateway("edge", &[listener("http", PORT, None)]);
+        edge["spec"]["defaultScope"] = scope.into();
+        edge
+    };
+    let asks = json!({
+        "apiVersion": API, "kind": "HTTPRoute", "metadata": {"name": "asks"},
+        "spec": {"useDefaultGateways": "All", "rules": [rule("/", "found")]},
+    });
+    server.apply(&manifest(&[edge("None"), asks])).await?;
+    let address = programmed(&server, "edge", PORT).await?;
+    assert_eq!(sent_to(address, "any.example", "/").await?, "");
+    for _ in 0..2 {
+        server.apply(&manifest(&[edge("All")])).await?;
+        eventually_sent_to(&server, address, ("any.example", "/"), "found").await?;
+        let told = || async {
+            let gateway = server.object(&["gateways", "edge"]).await?;
+            let route = server.object(&["httproutes", "asks"]).await?;
+            let conditions = &gateway["status"]["conditions"];
+            let parent = &route["status"]["parents"][0];
+            let is_told = has(conditions, "DefaultGateway", "True", "DefaultScope")
+                && parent["parentRef"]["name"] == "edge"
+                && has(&parent["conditions"], "Accepted", "True", "Accepted")
+                && attached(&server, "edge").await? == [1];
+            Ok(is_told.then_some(()))
+        };
+        server.eventually("both say so", told).await?;
+
+        server.apply(&manifest(&[edge("None")])).await?;
+        eventually_sent_to(&server, address, ("any.example", "/"), "").await?;
+        let gone = || async {
+            let gateway = server.object(&["gateways", "edge"]).await?;
+            let route = server.object(&["httproutes", "asks"]).await?;
+            let conditions = gateway["status"]["conditions"].to_string();
+            let parents = route["status"]["parents"].as_array().map_or(0, Vec::len);
+            let is_gone = parents == 0
+                && !conditions.contains("DefaultGateway")
+                && attached(&server, "edge").await? == [0];
+            Ok(is_gone.then_some(()))
+        };
+        server.eventually("neither does", gone).await?;
+    }
+    Ok(())
+}

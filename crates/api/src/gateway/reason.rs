@@ -4,6 +4,7 @@
 pub mod condition {
     pub const ACCEPTED: &str = "Accepted";
     pub const CONFLICTED: &str = "Conflicted";
+    pub const DEFAULT_GATEWAY: &str = "DefaultGateway";
     pub const INSECURE_FRONTEND_VALIDATION_MODE: &str = "InsecureFrontendValidationMode";
     pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
     pub const PROGRAMMED: &str = "Programmed";
@@ -12,10 +13,11 @@ pub mod condition {
     pub const ADDRESSES_ASSIGNED: &str = "AddressesAssigned";
 
     /// Those that we write: all others of an object are somebody else's.
-    pub const OURS: [&str; 8] = [
+    pub const OURS: [&str; 9] = [
         ACCEPTED,
         ADDRESSES_ASSIGNED,
         CONFLICTED,
+        DEFAULT_GATEWAY,
         INSECURE_FRONTEND_VALIDATION_MODE,
         PARTIALLY_INVALID,
         PROGRAMMED,
@@ -31,6 +33,7 @@ pub const ADDRESS_NOT_USABLE: &str = "AddressNotUsable";
 pub const BACKEND_NOT_FOUND: &str = "BackendNotFound";
 pub const CONFLICTED: &str = "Conflicted";
 pub const CONFIGURATION_CHANGED: &str = "ConfigurationChanged";
+pub const DEFAULT_SCOPE: &str = "DefaultScope";
 pub const HOSTNAME_CONFLICT: &str = "HostnameConflict";
 pub const INCOMPATIBLE_FILTERS: &str = "IncompatibleFilters";
 pub const INVALID: &str = "Invalid";

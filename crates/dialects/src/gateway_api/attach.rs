@@ -8,7 +8,7 @@ use api::gateway::{CONTROLLER, GROUP, reason};
 use routing::BindId;
 use routing::model::HostPattern;
 
-use super::gateway::host;
+use super::gateway::{EVERY, host};
 use super::mesh::{self, ServiceBind};
 use super::plan::{Finding, ListenerPlan, Namespaces, Plan, RouteKind};
 use super::streams::Spot;
@@ -25,6 +25,8 @@ pub(super) struct Applicant<'r> {
     pub(super) name: &'r Name,
     pub(super) parents: &'r [ParentReference],
     pub(super) hostnames: &'r [String],
+    /// `useDefaultGateways`.
+    pub(super) defaults: Option<&'r str>,
 }
 
 /// A parent that is a Gateway of ours, a ListenerSet of one, or a Service.
@@ -73,23 +75,12 @@ pub(super) fn attach(applicant: &Applicant<'_>, reader: &Reader<'_>) -> Places {
             "ListenerSet" => reader.set_plan(&name),
             _ => None,
         };
-        let Some(plan) = plan else {
-            continue;
-        };
-        let refused = match admit(applicant, parent, plan, reader) {
-            Ok(listeners) => {
-                for listener in listeners {
-                    places.add(plan, listener, applicant);
-                }
-                None
-            }
-            Err(finding) => Some(finding),
-        };
-        places.parents.push(Attached {
-            parent: parent.clone(),
-            controller: Arc::clone(&plan.controller),
-            refused,
-        });
+        if let Some(plan) = plan {
+            places.at_gateway(applicant, parent, plan, reader);
+        }
+    }
+    if applicant.defaults == Some(EVERY) {
+        places.at_defaults(applicant, reader);
     }
     places
 }
@@ -185,6 +176,54 @@ impl Places {
     /// Whether all the parents are Services.
     pub(super) fn are_services(&self) -> bool {
         self.parents.iter().all(|it| mesh::is_service(&it.parent))
+    }
+
+    fn at_gateway(
+        &mut self,
+        applicant: &Applicant<'_>,
+        parent: &ParentReference,
+        plan: &Plan,
+        reader: &Reader<'_>,
+    ) {
+        let refused = match admit(applicant, parent, plan, reader) {
+            Ok(listeners) => {
+                for listener in listeners {
+                    self.add(plan, listener, applicant);
+                }
+                None
+            }
+            Err(finding) => Some(finding),
+        };
+        self.parents.push(Attached {
+            parent: parent.clone(),
+            controller: Arc::clone(&plan.controller),
+            refused,
+        });
+    }
+
+    /// As if all default Gateways were parents; one that is, or of which a listener is, stays as
+    /// it is named (GEP-3793).
+    fn at_defaults(&mut self, applicant: &Applicant<'_>, reader: &Reader<'_>) {
+        let own = &applicant.name.namespace;
+        for plan in reader.default_plans() {
+            let is_named = |parent: &ParentReference| {
+                let namespace = parent.namespace.as_deref().unwrap_or(own);
+                let is_gateway = parent.group == GROUP && parent.kind == "Gateway";
+                is_gateway && *namespace == *plan.name.namespace && *parent.name == *plan.name.name
+            };
+            if applicant.parents.iter().any(is_named) {
+                continue;
+            }
+            let parent = ParentReference {
+                group: GROUP.to_owned(),
+                kind: "Gateway".to_owned(),
+                namespace: Some(plan.name.namespace.to_string()),
+                name: plan.name.name.to_string(),
+                section_name: None,
+                port: None,
+            };
+            self.at_gateway(applicant, &parent, plan, reader);
+        }
     }
 
     fn at_service(

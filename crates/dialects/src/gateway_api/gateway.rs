@@ -103,6 +103,7 @@ pub fn translate_gateway(
         routability: assigned.routability.clone(),
         missed: assigned.missed.clone(),
         cluster_ips: assigned.cluster_ips.clone(),
+        is_default: gateway.spec.default_scope.as_deref() == Some(EVERY),
         allows_anybody: secure::allows_anybody(gateway),
         client,
         unresolved,
@@ -190,18 +191,17 @@ pub(super) fn listeners(
     (plans.collect(), secured)
 }
 
+/// The scope of all routes that ask for a default Gateway (GEP-3793).
+pub(super) const EVERY: &str = "All";
+
 /// What the Gateway asks for that there is not.
 fn unsupported(gateway: &Gateway) -> Option<Finding> {
-    let spec = &gateway.spec;
-    if spec
-        .default_scope
-        .as_deref()
-        .is_some_and(|scope| scope != "None")
-    {
-        let text = "defaultScope is not supported, leave it out";
+    let scope = gateway.spec.default_scope.as_deref();
+    if let Some(scope) = scope.filter(|scope| !["", "None", EVERY].contains(scope)) {
+        let text = format!("defaultScope {scope:?} is none of All and None");
         return Some(Finding::new(reason::INVALID, text));
     }
-    let infrastructure = spec.infrastructure.as_ref()?;
+    let infrastructure = gateway.spec.infrastructure.as_ref()?;
     let parameters = infrastructure.parameters_ref.as_ref()?;
     Some(Finding::new(
         reason::INVALID_PARAMETERS,

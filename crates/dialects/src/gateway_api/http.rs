@@ -25,10 +25,10 @@ pub fn translate_http(route: &HttpRoute, objects: &Objects) -> RouteTranslation 
                 name: &name,
                 parents: &route.spec.parent_refs,
                 hostnames: &route.spec.hostnames,
+                defaults: route.spec.use_default_gateways.as_deref(),
             },
             metadata: &route.metadata,
             rules: rules.collect(),
-            default_gateways: route.spec.use_default_gateways.as_deref(),
         },
         objects,
     )

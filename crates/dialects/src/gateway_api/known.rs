@@ -1,6 +1,6 @@
 //! Objects of Gateway API that translations read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use api::gateway::v1::{GatewayClass, ReferenceGrant};
@@ -25,6 +25,8 @@ pub(crate) struct Known {
     tells_callers: bool,
     classes: HashMap<Arc<str>, Arc<GatewayClass>>,
     plans: HashMap<Name, Arc<Plan>>,
+    /// Those that take routes which ask for a default Gateway.
+    defaults: BTreeSet<Name>,
     /// Which routes there are.
     routes: HashSet<(RouteKind, Name)>,
     /// By namespace, then by name.
@@ -96,7 +98,13 @@ impl Objects {
 
     /// Sets or removes what routes see of a Gateway. Returns what changed.
     pub fn put_plan(&mut self, name: &Name, plan: Option<Arc<Plan>>) -> Vec<Dependency> {
-        let plans = &mut self.gateway_api.plans;
+        let known = &mut self.gateway_api;
+        let is_default = plan.as_ref().is_some_and(|plan| plan.is_default);
+        let others_default = match is_default {
+            true => known.defaults.insert(name.clone()),
+            false => known.defaults.remove(name),
+        };
+        let plans = &mut known.plans;
         let changed = match plan {
             Some(plan) => {
                 let old = plans.insert(name.clone(), Arc::clone(&plan));
@@ -104,10 +112,9 @@ impl Objects {
             }
             None => plans.remove(name).is_some(),
         };
-        changed
-            .then(|| Dependency::Gateway(name.clone()))
-            .into_iter()
-            .collect()
+        let changed = changed.then(|| Dependency::Gateway(name.clone()));
+        let defaults = others_default.then_some(Dependency::DefaultGateways);
+        changed.into_iter().chain(defaults).collect()
     }
 
     /// Says whether there is a route. Returns what changed.
@@ -193,6 +200,13 @@ impl<'a> Reader<'a> {
     pub(crate) fn plan(&self, name: &Name) -> Option<&'a Arc<Plan>> {
         self.note(Dependency::Gateway(name.clone()));
         self.objects().gateway_api.plans.get(name)
+    }
+
+    /// The Gateways that take routes which ask for a default one.
+    pub(super) fn default_plans(&self) -> impl Iterator<Item = &'a Arc<Plan>> {
+        self.note(Dependency::DefaultGateways);
+        let defaults = self.objects().gateway_api.defaults.iter();
+        defaults.filter_map(|name| self.plan(name))
     }
 
     /// Whether there is a route.

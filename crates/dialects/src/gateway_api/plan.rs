@@ -48,6 +48,8 @@ pub struct Plan {
     /// Its Services that have a cluster IP for an entry of `spec.addresses`, by number, and the
     /// one that they ask for.
     pub cluster_ips: BTreeMap<usize, Option<Ipv4Addr>>,
+    /// Routes are attached that ask for a default Gateway.
+    pub is_default: bool,
     /// Some port takes clients whose certificates nobody verified.
     pub allows_anybody: bool,
     /// What backends are shown that ask who we are.

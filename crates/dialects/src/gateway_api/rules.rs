@@ -30,7 +30,6 @@ pub(super) struct Route<'r> {
     pub(super) applicant: Applicant<'r>,
     pub(super) metadata: &'r ObjectMeta,
     pub(super) rules: Vec<Rule<'r>>,
-    pub(super) default_gateways: Option<&'r str>,
 }
 
 /// A rule of any kind of route.
@@ -118,10 +117,6 @@ pub(super) fn translate(route: Route<'_>, objects: &Objects) -> RouteTranslation
         route: &route,
         places: &places,
     };
-    if route.default_gateways.is_some_and(|scope| scope != "None") {
-        let text = "spec.useDefaultGateways is not supported".to_owned();
-        translator.notes.push(text);
-    }
     if !places.binds.is_empty() && !route.applicant.hostnames.is_empty() {
         let text = "spec.hostnames are not looked at in calls to Services".to_owned();
         translator.notes.push(text);

@@ -115,6 +115,11 @@ pub fn gateway_status(
     let generation = gateway.metadata.generation.unwrap_or_default();
     let mut conditions = Conditions::new(&stored.conditions, generation, now.clone());
     accepted(plan, &mut conditions);
+    if plan.is_default {
+        let text = "routes with useDefaultGateways: All are attached";
+        let finding = Finding::new(reason::DEFAULT_SCOPE, text);
+        conditions.yes_but(condition::DEFAULT_GATEWAY, &finding);
+    }
     if plan.allows_anybody {
         let finding = Finding::new(
             reason::CONFIGURATION_CHANGED,

@@ -26,7 +26,6 @@ pub(super) struct Route<'r> {
     pub(super) applicant: Applicant<'r>,
     pub(super) metadata: &'r ObjectMeta,
     pub(super) rules: &'r [StreamRule],
-    pub(super) default_gateways: Option<&'r str>,
 }
 
 /// What a listener has for a route at one bind.
@@ -50,7 +49,7 @@ pub(super) fn translate(route: &Route<'_>, objects: &Objects) -> RouteTranslatio
             record(route, (bind, listener), spot, split.as_ref(), &mut out);
         }
         let unresolved = resolver.finding();
-        let partial = partial(route, notes);
+        let partial = partial(route, &notes);
         let outcome = |attached: &attach::Attached| ParentOutcome {
             parent: attached.parent.clone(),
             controller: Arc::clone(&attached.controller),
@@ -184,13 +183,10 @@ fn record(
 }
 
 /// What is served otherwise than written.
-fn partial(route: &Route<'_>, mut notes: Vec<String>) -> Option<Finding> {
+fn partial(route: &Route<'_>, notes: &[String]) -> Option<Finding> {
     if route.rules.len() > 1 {
         let text = "Dropped Rule: spec.rules[1] and what follows it: the first rule has everything";
         return Some(Finding::new(reason::UNSUPPORTED_VALUE, text));
-    }
-    if route.default_gateways.is_some_and(|scope| scope != "None") {
-        notes.push("spec.useDefaultGateways is not supported".to_owned());
     }
     let note = notes.first()?;
     Some(Finding::new(

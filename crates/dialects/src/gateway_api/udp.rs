@@ -18,10 +18,10 @@ pub fn translate_udp(route: &UdpRoute, objects: &Objects) -> RouteTranslation {
                 name: &name,
                 parents: &route.spec.parent_refs,
                 hostnames: &[],
+                defaults: route.spec.use_default_gateways.as_deref(),
             },
             metadata: &route.metadata,
             rules: &route.spec.rules,
-            default_gateways: route.spec.use_default_gateways.as_deref(),
         },
         objects,
     )

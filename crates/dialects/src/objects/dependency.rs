@@ -56,6 +56,8 @@ pub enum Dependency {
     GatewayClass(Arc<str>),
     /// What routes see of a Gateway.
     Gateway(Name),
+    /// Which Gateways take routes that ask for a default one.
+    DefaultGateways,
     /// Whether there is this route of the Gateway API.
     Route(RouteKind, Name),
     /// What routes see of a ListenerSet.

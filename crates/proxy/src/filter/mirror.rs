@@ -1,9 +1,10 @@
 //! Copies of requests for other backends. What they answer is read and dropped.
 //!
 //! A copy never delays the request that it is of: its body goes through a short queue, and a
-//! backend that does not keep up loses the copy. One endpoint gets one copy, over a connection of
-//! its own that is closed afterwards.
+//! backend that does not keep up loses the copy. One endpoint gets one copy: over HTTP/1 on a
+//! connection of its own that is closed afterwards, over HTTP/2 as a stream among others.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::backend;
 use crate::edits::Edits;
 use crate::failure::Failure;
 use crate::http1::body::Framing;
 use crate::http1::edit;
+use crate::http2::client::{Sender, Unheeded};
+use crate::http2::encode;
 use crate::message::View;
 use crate::rare::rare;
+use crate::upstream::pool::Http1Connection;
 use crate::upstream::{Connection, Freshness};
 use crate::worker::Worker;
 
@@ -81,7 +86,7 @@ pub(crate) fn begin<'m>(
             continue;
         }
         let found = snapshot.backend(&mirror.backend);
-        let Some(backend) = found.filter(|backend| backend.protocol == Protocol::Http1) else {
+        let Some(backend) = found else {
             tracing::debug!(backend = %mirror.backend, "no copy: the backend is not known");
             continue;
         };
@@ -90,7 +95,10 @@ pub(crate) fn begin<'m>(
             continue;
         }
         let mut head = Vec::with_capacity(1024);
-        edit::request(&mut head, view.head, view.bytes, edits);
+        match backend.protocol {
+            Protocol::Http1 => edit::request(&mut head, view.head, view.bytes, edits),
+            Protocol::H2c => encode::request(&mut head, *view, edits, backend.tls.is_some()),
+        }
         let (queue, pieces) = mpsc::channel(QUEUE);
         if view.head.framing == Framing::None {
             // Cannot be full yet.
@@ -103,7 +111,8 @@ pub(crate) fn begin<'m>(
             worker: Rc::clone(worker),
             backend: Arc::clone(backend),
             head,
-            is_chunked: view.head.framing == Framing::Chunked,
+            framing: view.head.framing,
+            to_head: view.has_method("HEAD"),
             pieces,
         };
         tokio::task::spawn_local(task.run());
@@ -117,7 +126,8 @@ struct Task {
     worker: Rc<Worker>,
     backend: Arc<Backend>,
     head: Vec<u8>,
-    is_chunked: bool,
+    framing: Framing,
+    to_head: bool,
     pieces: mpsc::Receiver<Piece>,
 }
 
@@ -133,12 +143,44 @@ impl Task {
     }
 
     async fn send(&mut self) -> Result<(), Failure> {
-        let reached = crate::backend::reach(&self.worker, &self.backend, Freshness::Fresh).await?;
-        let endpoint = reached.slot.endpoint().address;
-        let Connection::Http1(mut connection) = reached.connection else {
-            return Ok(());
+        let freshness = match self.backend.protocol {
+            // It is closed after the copy.
+            Protocol::Http1 => Freshness::Fresh,
+            Protocol::H2c => Freshness::Pooled,
         };
+        let reached = backend::reach(&self.worker, &self.backend, freshness).await?;
+        let endpoint = reached.slot.endpoint().address;
+        match reached.connection {
+            Connection::Http1(connection) => self.over_http1(connection, endpoint).await,
+            Connection::Http2(sender) => self.over_http2(sender, endpoint).await,
+        }
+    }
+
+    async fn over_http2(&mut self, sender: Sender, endpoint: SocketAddr) -> Result<(), Failure> {
+        let unanswered = || Failure::Unanswered { endpoint };
+        let mut is_sent = self.framing == Framing::None;
+        let copy = Unheeded::begin(sender, &self.head, self.to_head, is_sent);
+        let mut copy = copy.ok_or_else(unanswered)?;
+        while !is_sent {
+            let (data, last) = match self.pieces.recv().await {
+                Some(Piece::Data(data)) => (data, false),
+                Some(Piece::End) => (Vec::new(), true),
+                // The request was cut; so is its copy.
+                None => return Ok(()),
+            };
+            copy.write(&data, last).await.map_err(|_| unanswered())?;
+            is_sent = last;
+        }
+        copy.finish().await.map_err(|_| unanswered())
+    }
+
+    async fn over_http1(
+        &mut self,
+        mut connection: Http1Connection,
+        endpoint: SocketAddr,
+    ) -> Result<(), Failure> {
         let unanswered = |_: std::io::Error| Failure::Unanswered { endpoint };
+        let is_chunked = self.framing == Framing::Chunked;
         let stream = &mut connection.stream;
         stream
             .write_all(&closing(&self.head))
@@ -146,7 +188,7 @@ impl Task {
             .map_err(unanswered)?;
         loop {
             match self.pieces.recv().await {
-                Some(Piece::Data(data)) if self.is_chunked => {
+                Some(Piece::Data(data)) if is_chunked => {
                     let size = format!("{:x}\r\n", data.len());
                     stream
                         .write_all(size.as_bytes())
@@ -156,7 +198,7 @@ impl Task {
                     stream.write_all(b"\r\n").await.map_err(unanswered)?;
                 }
                 Some(Piece::Data(data)) => stream.write_all(&data).await.map_err(unanswered)?,
-                Some(Piece::End) if self.is_chunked => {
+                Some(Piece::End) if is_chunked => {
                     stream.write_all(b"0\r\n\r\n").await.map_err(unanswered)?;
                     break;
                 }

@@ -19,7 +19,7 @@ use super::{CONNECTION_WINDOW, LARGEST_WINDOW, STREAM_WINDOW};
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Downstream};
 use crate::failure::Failure;
-use crate::message::{Chunk, Source, SourceError};
+use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::timeout::Timer;
 use crate::transport::Transport;
 use crate::upstream::send::{Answers, Exchange, relay};
@@ -159,6 +159,50 @@ pub(crate) async fn over_http2<D: Downstream>(
     relay(exchange, timer, downstream, &mut sink, &mut answers)
         .await
         .map(|_| ())
+}
+
+/// A request whose answer nobody waits for; given up when this is dropped.
+pub(crate) struct Unheeded {
+    place: Rc<Place>,
+    sink: Http2Sink,
+}
+
+impl Unheeded {
+    /// Sends the head; `None` if the server takes no more requests on this connection.
+    pub(crate) fn begin(sender: Sender, block: &[u8], to_head: bool, ends: bool) -> Option<Self> {
+        let core = sender.core;
+        let id = core.borrow_mut().open(block, to_head, ends)?;
+        let place = Rc::new(Place { core, id });
+        let sink = Http2Sink::new(Rc::clone(&place), ends);
+        Some(Self { place, sink })
+    }
+
+    /// Sends a part of the body.
+    pub(crate) async fn write(&mut self, data: &[u8], last: bool) -> Result<(), SinkError> {
+        let chunk = Chunk {
+            data,
+            last,
+            trailers: None,
+        };
+        self.sink.write(chunk).await
+    }
+
+    /// Reads the answer to its end.
+    pub(crate) async fn finish(self) -> Result<(), SourceError> {
+        let Place { core, id } = &*self.place;
+        loop {
+            let head = poll_fn(|cx| core.borrow_mut().poll_head(cx, *id)).await;
+            let head = head.map_err(|_| SourceError::Gone)?;
+            let is_interim = head.head.status < 200;
+            core.borrow_mut().recycle(head);
+            if !is_interim {
+                break;
+            }
+        }
+        let mut body = Http2Source::new(Rc::clone(&self.place), false);
+        while !body.next().await?.last {}
+        Ok(())
+    }
 }
 
 /// Reads answers of an HTTP/2 server.

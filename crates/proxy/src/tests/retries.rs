@@ -263,6 +263,65 @@ async fn a_copy_has_head_and_body_and_its_answer_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_copy_over_http2_is_a_stream_among_others() {
+    let (server, _) = flaky(Early::Hang, 0).await;
+    let (sender, mut copies) = mpsc::unbounded_channel::<(u32, Vec<u8>)>();
+    let mirror = RawServer::start(move |stream| {
+        let sender = sender.clone();
+        async move {
+            let mut server = Frames::server(stream).await;
+            server.flush().await;
+            while let Some(mut frame) = server.find(kind::HEADERS).await {
+                let (id, mut body) = (frame.head.stream, Vec::new());
+                while !frame.ends() {
+                    frame = server.find(kind::DATA).await.expect("a body");
+                    body.extend_from_slice(&frame.payload);
+                }
+                let _ = sender.send((id, body));
+                let mut block = Vec::new();
+                hpack::write_status(&mut block, 503);
+                frame::headers(&mut server.out, id, &block, false);
+                frame::data(&mut server.out, id, b"busy", true);
+                server.flush().await;
+            }
+        }
+    })
+    .await;
+    let copy = Backend {
+        protocol: Protocol::H2c,
+        ..backend("copy", &[mirror.address])
+    };
+    let filters = Filters::from(FilterSet {
+        mirrors: vec![Mirror {
+            backend: copy.id.clone(),
+            share: Share::ALL,
+        }],
+        ..FilterSet::default()
+    });
+    let mut gateway = gateway(&server, filters).await;
+    gateway.compiler.put_backend(Arc::new(copy));
+    gateway.publish();
+    let post = |framing: &str| format!("POST /p HTTP/1.1\r\nHost: a\r\n{framing}");
+    let requests = [
+        (GET.to_owned(), &b""[..]),
+        (post("Content-Length: 4\r\n\r\nbody"), b"body"),
+        (
+            post("Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"),
+            b"body",
+        ),
+    ];
+    let mut last = 0;
+    for (request, expected) in requests {
+        assert_eq!(ask(gateway.address, &request).await.status(), 200);
+        let (id, body) = copies.recv().await.expect("a copy");
+        assert_eq!(body, expected, "{request}");
+        assert!(id > last, "streams of one connection");
+        last = id;
+    }
+    assert_eq!(mirror.accepted(), 1);
+}
+
+#[tokio::test]
 async fn an_answer_over_http2_that_is_listed_is_dropped_and_tried_again() {
     let server = RawServer::start(|stream| async move {
         let mut server = Frames::server(stream).await;
