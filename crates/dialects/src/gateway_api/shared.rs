@@ -12,13 +12,14 @@ use api::gateway::v1::Gateway;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::BindId;
 use routing::model::tls::{TlsHost, TlsId};
-use routing::model::{Match, Predicate, Route, Subject, Test, TextTest, Visibility};
+use routing::model::{Route, Visibility};
 
 use super::attach::Hosts;
 use super::plan::{Finding, Plan, Protocol};
 use crate::classes;
 use crate::objects::Reader;
 use crate::ports::GatewayPorts;
+use crate::shared::{matches, scheme};
 
 /// What ids of these places begin with; no bind's does.
 const MARK: &str = "shared listeners";
@@ -116,21 +117,7 @@ pub(super) fn place(route: &mut Route) {
         route.visibility = Visibility::ClusterLocal;
     }
     if let Some(scheme @ ("http" | "https")) = scheme {
-        if route.matches.is_empty() {
-            route.matches.push(Match::default());
-        }
-        for one in &mut route.matches {
-            one.other.push(Predicate {
-                subject: Subject::Scheme,
-                test: Test::Text {
-                    how: TextTest::Exact,
-                    value: scheme.into(),
-                    ignore_case: false,
-                },
-                negate: false,
-                missing_is_empty: false,
-            });
-        }
+        route.matches = matches::and(&route.matches, &scheme::is(scheme));
     }
     route.bind = None;
 }

@@ -1,6 +1,20 @@
 //! Matches of routes.
 
-use routing::model::{Match, Predicate};
+use routing::model::{Match, Predicate, Subject, Test, TextTest};
+
+/// Where this is a text that compares so; case counts.
+pub(crate) fn text(subject: Subject, how: TextTest, value: &str) -> Predicate {
+    Predicate {
+        subject,
+        test: Test::Text {
+            how,
+            value: value.into(),
+            ignore_case: false,
+        },
+        negate: false,
+        missing_is_empty: false,
+    }
+}
 
 /// The same matches, where this holds as well. Without matches that is every such request.
 pub(crate) fn and(matches: &[Match], also: &Predicate) -> Vec<Match> {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::model::{AdaptiveConcurrency, Predicate, Quota, Subject, Test, TextTest, Workload};
+use routing::model::{AdaptiveConcurrency, Predicate, Quota, Subject, TextTest, Workload};
 
 use super::guards::response;
 use super::read::time;
 use crate::fields::Fields;
-use crate::shared::headers;
+use crate::shared::{headers, matches};
 
 /// Requests that wait, unless the policy says how many.
 const WAITING: u32 = 1000;
@@ -79,29 +79,16 @@ pub(super) fn when(fields: &Fields<'_>) -> Vec<Predicate> {
             match headers::name(header) {
                 Ok(header) => when.push(Predicate {
                     negate,
-                    ..text(Subject::Header(header), TextTest::Exact, value)
+                    ..matches::text(Subject::Header(header), TextTest::Exact, value)
                 }),
                 Err(error) => fields.refuse(key, "HeaderInvalid", error),
             }
         }
     }
     if let Some(prefix) = fields.text("pathPrefix") {
-        when.push(text(Subject::Path, TextTest::Prefix, prefix));
+        when.push(matches::text(Subject::Path, TextTest::Prefix, prefix));
     }
     when
-}
-
-fn text(subject: Subject, how: TextTest, value: &str) -> Predicate {
-    Predicate {
-        subject,
-        test: Test::Text {
-            how,
-            value: value.into(),
-            ignore_case: false,
-        },
-        negate: false,
-        missing_is_empty: false,
-    }
 }
 
 /// `adaptiveConcurrency`: Envoy's numbers where nothing is said.

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
-use routing::model::{HashKey, Predicate, Subject, Test, TextTest};
+use routing::model::{HashKey, Predicate, Subject, TextTest};
 
 use super::session::Keeps;
 use super::{Annotations, refused};
 use crate::diagnostic::Diagnostic;
 use crate::ingress::annotations::is_as_served;
-use crate::shared::headers;
+use crate::shared::{headers, matches};
 
 /// What a canary's annotations ask for.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,10 +71,10 @@ impl Canary {
             let subject = Subject::Header(Arc::clone(name));
             match value {
                 Some((how, value)) => {
-                    decided.push((says(subject, *how, value), Taker::Canary));
+                    decided.push((matches::text(subject, *how, value), Taker::Canary));
                 }
                 None => decided.extend(words.map(|(word, taker)| {
-                    let says = says(subject.clone(), TextTest::Exact, word);
+                    let says = matches::text(subject.clone(), TextTest::Exact, word);
                     (says, taker)
                 })),
             }
@@ -82,7 +82,7 @@ impl Canary {
         if let Some(name) = &self.cookie {
             let subject = Subject::Cookie(Arc::clone(name));
             decided.extend(words.map(|(word, taker)| {
-                let says = says(subject.clone(), TextTest::Exact, word);
+                let says = matches::text(subject.clone(), TextTest::Exact, word);
                 (says, taker)
             }));
         }
@@ -98,19 +98,6 @@ impl Canary {
             (_, Some(HashKey::Session(_))) => mains.cloned(),
             _ => None,
         }
-    }
-}
-
-fn says(subject: Subject, how: TextTest, value: &str) -> Predicate {
-    Predicate {
-        subject,
-        test: Test::Text {
-            how,
-            value: value.into(),
-            ignore_case: false,
-        },
-        negate: false,
-        missing_is_empty: false,
     }
 }
 
