@@ -1,7 +1,8 @@
 //! One client connection: which HTTP it speaks, its requests one after another, its end.
 //!
-//! Between requests a connection holds no buffer and no workspace; during the drain it ends as
-//! soon as it is between requests. What happens rarely is boxed: its future would count for every
+//! Between requests a connection holds no buffer and no workspace, and after a while of silence
+//! nothing but its socket ([`crate::parked`]); during the drain it ends as soon as it is between
+//! requests. What happens rarely is boxed: its future would count for every
 //! connection.
 
 use std::future::poll_fn;
@@ -13,6 +14,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use routing::CompiledTls;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::buffer::{Buffer, SMALL};
 use crate::downstream::Downstream;
@@ -26,10 +29,12 @@ use crate::http1::sink::Http1Sink;
 use crate::http1::source::{Http1Source, Input};
 use crate::http2::{self, PREFACE};
 use crate::message::Source;
+use crate::open::ConnectionGuard;
+use crate::parked::Silent;
 use crate::rare::rare;
 use crate::timeout::{Timer, once_pending};
 use crate::transport::Transport;
-use crate::worker::{ConnectionGuard, Worker, Workspace};
+use crate::worker::{Worker, Workspace};
 use crate::{reply, request};
 
 /// What all requests of a connection have in common.
@@ -63,15 +68,43 @@ enum Next {
     /// The client must not take its answer for complete.
     Reset,
     Http2,
+    /// The client has been silent for a while.
+    Park(Pause),
+}
+
+/// A silence between requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pause {
+    since: Instant,
+    /// No request came before it.
+    is_first: bool,
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn serve(guard: ConnectionGuard, mut stream: Transport, client: Rc<Client>) {
+pub(crate) fn serve(
+    guard: ConnectionGuard,
+    stream: Transport,
+    client: Rc<Client>,
+) -> impl Future<Output = ()> {
+    run(guard, stream, client, true)
+}
+
+/// Goes on with a connection that was parked.
+pub(crate) fn resume(
+    guard: ConnectionGuard,
+    stream: TcpStream,
+    client: Rc<Client>,
+    is_first: bool,
+) -> impl Future<Output = ()> {
+    run(guard, Transport::Plain(stream), client, is_first)
+}
+
+async fn run(guard: ConnectionGuard, mut stream: Transport, client: Rc<Client>, is_first: bool) {
     let buffer = Buffer::new(Rc::clone(&guard.worker.buffers));
     let (read, write) = stream.split();
     let mut source = Http1Source::new(read, buffer);
     let mut sink = Http1Sink::new(write, Vec::new());
-    let end = requests(&guard, &client, &mut source, &mut sink).await;
+    let end = requests(&guard, &client, is_first, &mut source, &mut sink).await;
     match end {
         Next::Http2 => {
             let prefix = source.buffer.filled().to_vec();
@@ -84,6 +117,10 @@ pub(crate) async fn serve(guard: ConnectionGuard, mut stream: Transport, client:
             // Without this the client of a body that ends with the connection sees a clean end.
             stream.reset_on_close();
         }
+        Next::Park(pause) => {
+            drop((source, sink));
+            park(guard, stream, client, pause);
+        }
         Next::Request | Next::Close => {
             drop((source, sink));
             stream.end();
@@ -91,20 +128,38 @@ pub(crate) async fn serve(guard: ConnectionGuard, mut stream: Transport, client:
     }
 }
 
+fn park(guard: ConnectionGuard, stream: Transport, client: Rc<Client>, pause: Pause) {
+    let Transport::Plain(stream) = stream else {
+        return;
+    };
+    let worker = Rc::clone(&guard.worker);
+    let silent = Silent {
+        count: guard.park(),
+        client,
+        since: pause.since,
+        is_first: pause.is_first,
+    };
+    worker.parked.add(stream, silent);
+}
+
 async fn requests<'s>(
     guard: &ConnectionGuard,
     client: &Client,
+    mut is_first: bool,
     source: &mut Http1Source<'s>,
     sink: &mut Http1Sink<'s>,
 ) -> Next {
     let worker = &guard.worker;
     let mut timer = Timer::default();
-    let mut is_first = true;
     // What `idle` counts from.
     worker.clock.now();
     loop {
-        if source.buffer.is_empty() && !idle(guard, source, &mut timer).await {
-            return Next::Close;
+        if source.buffer.is_empty() {
+            match idle(guard, source, &mut timer).await {
+                Idle::Over => {}
+                Idle::Ended => return Next::Close,
+                Idle::Rested(since) => return Next::Park(Pause { since, is_first }),
+            }
         }
         if is_first
             && PREFACE.starts_with(
@@ -177,19 +232,35 @@ async fn one<'s>(
     }
 }
 
-/// Waits for the next request. `false` if there will be none.
-async fn idle(guard: &ConnectionGuard, source: &mut Http1Source<'_>, timer: &mut Timer) -> bool {
+/// How the wait for a request went.
+enum Idle {
+    /// Something came.
+    Over,
+    Ended,
+    /// Nothing came for a while, since then.
+    Rested(Instant),
+}
+
+/// Waits for the next request.
+async fn idle(guard: &ConnectionGuard, source: &mut Http1Source<'_>, timer: &mut Timer) -> Idle {
     source.finish();
     let worker = &guard.worker;
+    if source.is_plain() && worker.parked.is_open() {
+        guard.begin_rest();
+    }
+    let since = worker.clock.recent();
     let mut waiting = pin!(source.wait(SMALL));
-    let input = poll_fn(|cx| match waiting.as_mut().poll(cx) {
-        Poll::Ready(input) => Poll::Ready(input),
-        Poll::Pending if guard.poll_drain(cx) => Poll::Ready(Ok(false)),
+    let over = poll_fn(|cx| match waiting.as_mut().poll(cx) {
+        Poll::Ready(Ok(true)) => Poll::Ready(Idle::Over),
+        Poll::Ready(Ok(false) | Err(_)) => Poll::Ready(Idle::Ended),
+        Poll::Pending if guard.poll_drain(cx) => Poll::Ready(Idle::Ended),
+        Poll::Pending if guard.is_rested() => Poll::Ready(Idle::Rested(since)),
         Poll::Pending => Poll::Pending,
     });
-    let since = worker.clock.recent();
-    let limited = timer.limit(|| Some(since + worker.limits.keep_alive), input);
-    matches!(limited.await, Ok(Ok(true)))
+    let over = timer.limit(|| Some(since + worker.limits.keep_alive), over);
+    let over = over.await.unwrap_or(Idle::Ended);
+    guard.end_rest();
+    over
 }
 
 /// Reads on while what came may still be the preface of HTTP/2.
@@ -293,8 +364,8 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_connection_costs_less_than_a_page() {
+    fn a_connection_costs_less_than_a_page() {
         let size = size(serve);
-        assert!(size <= 3712, "the future of a connection has {size} bytes");
+        assert!(size <= 3776, "the future of a connection has {size} bytes");
     }
 }

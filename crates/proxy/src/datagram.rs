@@ -19,6 +19,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use crate::metrics::Lost;
+use crate::open::ConnectionGuard;
 use crate::worker::Worker;
 use session::Session;
 
@@ -162,7 +163,7 @@ impl Shared {
         if arm.instead.is_some() {
             return Err(Lost::NoBackend);
         }
-        let mut guard = worker.enter();
+        let mut guard = ConnectionGuard::new(worker);
         if !guard.belongs_to(peer.ip()) {
             return Err(Lost::Clients);
         }

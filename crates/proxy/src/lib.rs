@@ -33,7 +33,9 @@ mod http2;
 mod listener;
 mod message;
 mod metrics;
+mod open;
 mod opening;
+mod parked;
 mod per_client;
 mod preamble;
 mod rare;
@@ -129,6 +131,8 @@ pub struct Limits {
     pub head: Duration,
     /// How long a connection may be without a request.
     pub keep_alive: Duration,
+    /// How long it is silent before only its socket is kept; it may become half as much again.
+    pub rest: Duration,
     /// How long a client may neither send the body that is due nor take its answer.
     pub stall: Duration,
     /// One attempt to connect to an endpoint.
@@ -166,6 +170,7 @@ impl Limits {
         head_bytes: 64 * 1024,
         head: Duration::from_secs(15),
         keep_alive: Duration::from_secs(75),
+        rest: Duration::from_secs(1),
         stall: Duration::from_secs(300),
         connect: Duration::from_secs(5),
         handshake: Duration::from_secs(10),

@@ -21,9 +21,10 @@ use crate::connection::{self, Client};
 use crate::entry::Entry;
 use crate::forwarded::Peer;
 use crate::metrics::Counters;
+use crate::open::ConnectionGuard;
 use crate::transport::Transport;
 use crate::worker::{Parts, Worker};
-use crate::{Error, datagram, health, opening};
+use crate::{Error, datagram, health, opening, parked};
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -172,6 +173,7 @@ impl Thread {
         });
         let pool = Rc::clone(&worker);
         tokio::task::spawn_local(async move { pool.pool.maintain(pool.snapshots.clone()).await });
+        tokio::task::spawn_local(park(Rc::clone(&worker)));
         if self.checks_health {
             tokio::task::spawn_local(health::follow(Rc::clone(&worker)));
         }
@@ -185,6 +187,18 @@ impl Thread {
             }
         }
         Ok(())
+    }
+}
+
+/// Parks connections that have been silent for a while, as long as the thread runs.
+async fn park(worker: Rc<Worker>) {
+    tokio::select! {
+        watched = parked::watch(&worker) => {
+            let Err(error) = watched;
+            worker.parked.give_up();
+            tracing::error!(%error, "idle connections are not parked any more");
+        }
+        () = worker.slots.look(worker.limits.rest) => {}
     }
 }
 
@@ -355,7 +369,7 @@ fn open(
     peer: std::net::SocketAddr,
     entry: &Rc<Entry>,
 ) {
-    let mut guard = worker.enter();
+    let mut guard = ConnectionGuard::new(worker);
     guard.came_by(entry);
     // Behind a balancer, its header says who the client is.
     if !entry.has_preamble && !guard.belongs_to(peer.ip()) {

@@ -55,6 +55,8 @@ const BUCKETS_MS: [u64; 14] = [
 pub(crate) struct Counters {
     pub(crate) connections: Counter,
     pub(crate) connections_open: Counter,
+    /// Those of which only the socket is kept.
+    pub(crate) connections_parked: Counter,
     pub(crate) requests_open: Counter,
     outcomes: Outcomes,
     pub(crate) failures: Counter,
@@ -140,6 +142,11 @@ impl Metrics {
     /// Downstream connections that are open now.
     pub fn connections_open(&self) -> u64 {
         self.sum(|thread| &thread.connections_open)
+    }
+
+    /// Those of them that have been silent for a while, and hold little more than a socket.
+    pub fn connections_parked(&self) -> u64 {
+        self.sum(|thread| &thread.connections_parked)
     }
 
     /// Requests being served now, tunnels included.
@@ -260,11 +267,16 @@ impl Metrics {
         for (name, help, value) in counters {
             metric(&mut out, name, help, "counter", value);
         }
-        let gauges: [(&str, &str, u64); 3] = [
+        let gauges: [(&str, &str, u64); 4] = [
             (
                 "suimon_gateway_connections",
                 "Downstream connections open.",
                 self.connections_open(),
+            ),
+            (
+                "suimon_gateway_connections_parked",
+                "Downstream connections of which only the socket is kept.",
+                self.connections_parked(),
             ),
             (
                 "suimon_gateway_requests",

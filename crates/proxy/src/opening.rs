@@ -10,10 +10,11 @@ use crate::connection::{self, Client};
 use crate::entry::Entry;
 use crate::forwarded::Peer;
 use crate::guard::OwnLimits;
+use crate::open::ConnectionGuard;
 use crate::rare::rare;
 use crate::relay::{self, Cargo};
 use crate::transport::Transport;
-use crate::worker::{ConnectionGuard, Worker};
+use crate::worker::Worker;
 use crate::{preamble, tls};
 
 /// Serves a connection until it ends.

@@ -2,7 +2,7 @@
 //! looking at a socket without reading from it.
 //!
 //! The only module of this crate that may say `unsafe`: `SO_REUSEPORT` has to be set between
-//! `bind` and `listen`, and peeking needs a flag.
+//! `bind` and `listen`, peeking needs a flag, and who hands over a descriptor must own it.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::from_ref;
 
+use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
 /// Connections that wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
@@ -59,6 +60,15 @@ pub(crate) fn datagrams(address: SocketAddr, count: usize) -> io::Result<Vec<Udp
         sockets.push(socket);
     }
     Ok(sockets)
+}
+
+/// Waits for a descriptor in the thread's event loop.
+///
+/// # Errors
+/// The event loop takes no more.
+pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open as long as it lives, and is always the same.
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 /// Whether a read would find nothing: neither bytes nor the end of the stream.
@@ -207,7 +217,9 @@ mod tests {
         );
         let error = datagrams(address, 2).expect_err("the port is taken");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        // TCP has ports of its own.
-        assert!(listen(address, 1).is_ok());
+        // TCP has ports of its own; any one of them may be in use.
+        let others = (0..20).map(|_| datagrams(([127, 0, 0, 1], 0).into(), 1).expect("a port"));
+        let mut addresses = others.map(|sockets| sockets[0].local_addr().expect("bound"));
+        assert!(addresses.any(|address| listen(address, 1).is_ok()));
     }
 }

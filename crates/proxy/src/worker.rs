@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
 
 use lifecycle::Snapshots;
 use rand::rngs::SmallRng;
@@ -19,13 +18,14 @@ use crate::buffer::Buffers;
 use crate::callers::Callers;
 use crate::challenges::Challenges;
 use crate::clock::Clock;
-use crate::entry::Entry;
 use crate::guard::{Registry, external};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::http2::hand::Hands;
 use crate::http2::memory::Memory;
 use crate::metrics::{Counters, Series};
-use crate::per_client::{Counted, PerClient};
+use crate::open::Slots;
+use crate::parked::Parked;
+use crate::per_client::PerClient;
 use crate::spans::{Open, Traces};
 use crate::telemetry::Told;
 use crate::timeout::Timer;
@@ -72,7 +72,8 @@ pub(crate) struct Worker {
     open: Cell<usize>,
     closed: Notify,
     draining: Cell<bool>,
-    idle: RefCell<Idle>,
+    pub(crate) slots: Slots,
+    pub(crate) parked: Parked,
     // Boxed, because it moves on every request.
     #[allow(clippy::vec_box)]
     spare: RefCell<Vec<Box<Workspace>>>,
@@ -82,13 +83,6 @@ pub(crate) struct Worker {
     /// Tasks for HTTP/2 streams.
     pub(crate) hands: Hands,
     pub(crate) clock: Clock,
-}
-
-/// Wakers of connections that wait for the drain, by slot.
-#[derive(Default)]
-struct Idle {
-    cells: Vec<Option<Rc<Cell<Option<Waker>>>>>,
-    free: Vec<usize>,
 }
 
 /// Memory of one request that the next one uses again.
@@ -179,7 +173,8 @@ impl Worker {
             open: Cell::new(0),
             closed: Notify::new(),
             draining: Cell::new(false),
-            idle: RefCell::default(),
+            slots: Slots::default(),
+            parked: Parked::default(),
             spare: RefCell::default(),
             random: RefCell::new(SmallRng::from_os_rng()),
             frames: Rc::default(),
@@ -250,36 +245,25 @@ impl Worker {
         self.wake_idle();
     }
 
-    /// Lets connections find out that they are to end.
+    /// Lets connections that wait find out that they are to end.
     pub(crate) fn wake_idle(&self) {
-        for cell in self.idle.borrow().cells.iter().flatten() {
-            if let Some(waker) = cell.take() {
-                waker.wake();
-            }
-        }
+        self.slots.wake();
+        self.parked.end();
     }
 
-    /// Counts a connection for as long as the guard lives; whose it is says
-    /// [`ConnectionGuard::belongs_to`].
-    pub(crate) fn enter(self: &Rc<Self>) -> ConnectionGuard {
+    /// One more is open.
+    pub(crate) fn count_open(&self) {
         self.open.set(self.open.get() + 1);
         self.counters.connections.add(1);
         self.counters.connections_open.add(1);
-        let cell = Rc::new(Cell::new(None));
-        let mut idle = self.idle.borrow_mut();
-        let slot = idle.free.pop().unwrap_or(idle.cells.len());
-        if slot == idle.cells.len() {
-            idle.cells.push(None);
-        }
-        idle.cells[slot] = Some(Rc::clone(&cell));
-        drop(idle);
-        ConnectionGuard {
-            worker: Rc::clone(self),
-            slot,
-            cell,
-            counted: Counted::default(),
-            entry: None,
-        }
+    }
+
+    /// One less is.
+    pub(crate) fn count_closed(&self) {
+        self.open.set(self.open.get() - 1);
+        self.counters.connections_open.sub(1);
+        // One permit is kept if nobody waits yet, so the wake-up cannot be missed.
+        self.closed.notify_one();
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -293,64 +277,5 @@ impl Worker {
     /// Resolves when a connection ends. Look again afterwards.
     pub(crate) async fn connection_closed(&self) {
         self.closed.notified().await;
-    }
-}
-
-/// One open downstream connection.
-pub(crate) struct ConnectionGuard {
-    pub(crate) worker: Rc<Worker>,
-    slot: usize,
-    cell: Rc<Cell<Option<Waker>>>,
-    counted: Counted,
-    /// Where it came in, if that may close before the gateway does.
-    entry: Option<Rc<Entry>>,
-}
-
-impl ConnectionGuard {
-    /// Ties the connection to the place where it came in.
-    pub(crate) fn came_by(&mut self, entry: &Rc<Entry>) {
-        if entry.is_strict() {
-            self.entry = Some(Rc::clone(entry));
-        }
-    }
-
-    fn is_ending(&self) -> bool {
-        let entry = self.entry.as_ref();
-        self.worker.is_draining() || entry.is_some_and(|entry| entry.is_closed())
-    }
-
-    /// Counts the connection as one of this client's; `false` if the client has too many.
-    pub(crate) fn belongs_to(&mut self, client: IpAddr) -> bool {
-        let Some(counted) = self.worker.per_client.enter(client) else {
-            self.worker.counters.connections_refused.add(1);
-            return false;
-        };
-        self.counted = counted;
-        true
-    }
-
-    /// Asks to be woken when the drain begins, of the gateway or of the place where the connection
-    /// came in. `true` if it has begun.
-    pub(crate) fn poll_drain(&self, cx: &mut std::task::Context<'_>) -> bool {
-        if self.is_ending() {
-            return true;
-        }
-        let waker = self.cell.take().filter(|waker| waker.will_wake(cx.waker()));
-        self.cell
-            .set(Some(waker.unwrap_or_else(|| cx.waker().clone())));
-        false
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        let worker = &self.worker;
-        worker.open.set(worker.open.get() - 1);
-        worker.counters.connections_open.sub(1);
-        let mut idle = worker.idle.borrow_mut();
-        idle.cells[self.slot] = None;
-        idle.free.push(self.slot);
-        // One permit is kept if nobody waits yet, so the wake-up cannot be missed.
-        worker.closed.notify_one();
     }
 }

@@ -21,8 +21,9 @@ use super::{BATCH, Shared};
 use crate::backend;
 use crate::failure::Failure;
 use crate::metrics::{Counters, Lost};
+use crate::open::ConnectionGuard;
 use crate::relay::{PATIENCE, silence};
-use crate::worker::{ConnectionGuard, Worker};
+use crate::worker::Worker;
 
 /// Datagrams and bytes that wait for an endpoint.
 const WAITING: (usize, usize) = (64, 128 * 1024);

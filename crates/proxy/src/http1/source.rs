@@ -43,6 +43,11 @@ impl<'s> Http1Source<'s> {
         }
     }
 
+    /// Whether it reads from a socket as it is.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self.read, ReadHalf::Plain(_))
+    }
+
     /// Waits until the buffer may hold a complete head: at once if something is buffered that
     /// was not looked at, else after the end of a head has been read. Cancel-safe.
     pub(crate) async fn fill_head(&mut self, limit: usize) -> io::Result<Input> {

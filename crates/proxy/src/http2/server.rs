@@ -19,9 +19,10 @@ use super::hand::{self, Job};
 use super::{CONNECTION_WINDOW, LARGEST_WINDOW, PREFACE, STREAM_WINDOW};
 use crate::buffer::{Buffer, SMALL};
 use crate::connection::Client;
+use crate::open::ConnectionGuard;
 use crate::timeout::Timer;
 use crate::transport::Transport;
-use crate::worker::{ConnectionGuard, Worker, Workspace};
+use crate::worker::{Worker, Workspace};
 
 /// Bytes that the streams of one client may have on their way beyond their first windows.
 const GROWTH: usize = 2 * 1024 * 1024;

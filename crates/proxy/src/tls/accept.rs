@@ -20,10 +20,11 @@ use super::stream::TlsStream;
 use crate::connection::{self, Client};
 use crate::entry::Entry;
 use crate::forwarded::Peer;
+use crate::open::ConnectionGuard;
 use crate::rare::rare;
 use crate::relay::{self, Cargo};
 use crate::transport::Transport;
-use crate::worker::{ConnectionGuard, Worker};
+use crate::worker::Worker;
 
 /// Bytes of a client hello. With post-quantum key shares they have about 2 KiB.
 const MAX_HELLO: usize = 64 * 1024;
