@@ -16,9 +16,11 @@ mod compare;
 mod fields;
 mod manager;
 mod merge;
+mod same;
 #[cfg(test)]
 mod tests;
 
+use compare::Difference;
 use fields::FieldSet;
 use manager::{Managers, Operation};
 
@@ -142,10 +144,6 @@ pub fn track(kind: &ResourceType, live: Option<&Value>, new: &mut Value, writer:
         Managers::default().write(new);
         return;
     }
-    let mut managers = match given {
-        Some(given) if !given.is_empty() => Managers::of(Some(new)),
-        _ => Managers::of(live),
-    };
     let schema = kind.schema.as_deref();
     let mut difference = compare::objects(schema, live, new);
     if writer.subresource.is_empty() && kind.subresources.status {
@@ -153,13 +151,36 @@ pub fn track(kind: &ResourceType, live: Option<&Value>, new: &mut Value, writer:
         difference.changed.0.remove("f:status");
     }
     let version = kind.api_version();
+    if let Some(live) = live
+        && same::keeps_owners(live, given, writer, &version, &difference)
+    {
+        return same::keep_owners(live, new);
+    }
+    anew(live, new, writer, &version, &difference);
+}
+
+/// Makes the entries of an update out of those before it.
+fn anew(
+    live: Option<&Value>,
+    new: &mut Value,
+    writer: &Writer<'_>,
+    version: &str,
+    difference: &Difference,
+) {
+    let given = new
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
+    let mut managers = match given {
+        Some(given) if !given.is_empty() => Managers::of(Some(new)),
+        _ => Managers::of(live),
+    };
     let own = managers.find(
         writer.manager,
         Operation::Update,
-        Some(&version),
+        Some(version),
         writer.subresource,
     );
-    managers.yield_to(own, &difference);
+    managers.yield_to(own, difference);
     let before = own
         .map(|own| managers.entries[own].fields.clone())
         .unwrap_or_default();
@@ -167,7 +188,7 @@ pub fn track(kind: &ResourceType, live: Option<&Value>, new: &mut Value, writer:
     after.subtract(&difference.removed);
     after.add(&difference.changed);
     if after != before {
-        managers.put(writer, Operation::Update, &version, after);
+        managers.put(writer, Operation::Update, version, after);
     }
     managers.cap(writer.now);
     managers.write(new);

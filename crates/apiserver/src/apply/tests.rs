@@ -462,6 +462,59 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn the_short_way_of_an_update_leads_where_the_long_one_does(
+        first in any_config(),
+        writes in proptest::collection::vec((any_config(), 0..3_usize, any::<bool>()), 1..6),
+    ) {
+        let kind = kind("deployments");
+        let mut object = applied(&kind, None, &first, "applier");
+        for (config, who, brings) in writes {
+            let writer = later(["one", "two", "applier"][who]);
+            let mut short = config;
+            if brings {
+                short["metadata"]["managedFields"] = object["metadata"]["managedFields"].clone();
+            }
+            let mut long = short.clone();
+            track(&kind, Some(&object), &mut short, &writer);
+            let difference = compare::objects(kind.schema.as_deref(), Some(&object), &long);
+            anew(Some(&object), &mut long, &writer, &kind.api_version(), &difference);
+            prop_assert_eq!(&short, &long);
+            object = short;
+        }
+    }
+}
+
+#[test]
+fn an_update_of_what_its_manager_owns_keeps_all_entries() {
+    let kind = kind("deployments");
+    let mut object = applied(&kind, None, &deployment("i"), "kubectl");
+    let scale = |object: &Value, replicas: i64| {
+        let mut scaled = object.clone();
+        scaled["spec"]["replicas"] = replicas.into();
+        scaled
+    };
+    let version = kind.api_version();
+    for (replicas, is_kept) in [(3, false), (4, true), (5, true)] {
+        let mut scaled = scale(&object, replicas);
+        let difference = compare::objects(kind.schema.as_deref(), Some(&object), &scaled);
+        let writer = later("scaler");
+        let kept = same::keeps_owners(&object, None, &writer, &version, &difference);
+        assert_eq!(kept, is_kept, "{replicas} replicas");
+        track(&kind, Some(&object), &mut scaled, &writer);
+        object = scaled;
+    }
+    let difference = compare::objects(None, Some(&object), &scale(&object, 9));
+    assert!(!same::keeps_owners(
+        &object,
+        None,
+        &writer("other"),
+        &version,
+        &difference
+    ));
+}
+
 #[test]
 fn an_unchanged_apply_takes_the_short_way() {
     let kind = kind("deployments");
