@@ -260,7 +260,7 @@ func main() {
 	objects := flag.Int("objects", 10000, "objects of the list")
 	watchers := flag.Int("watchers", 1000, "")
 	flag.Parse()
-	const connections = 8
+	const connections, keys = 8, 50
 	them, us := &etcd{}, &suimon{}
 	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
 	check(err)
@@ -294,12 +294,25 @@ func main() {
 		fmt.Printf("| %s | "+format+" | "+format+" | %.2f |\n", name, a, b, b/a)
 	}
 	for _, callers := range []int{1, 16, 128} {
+		// What is measured are writes of objects that exist: through an API, the first write of a
+		// key is another request, which has to fail before.
+		for _, side := range sides {
+			var group sync.WaitGroup
+			for caller := range callers {
+				group.Go(func() {
+					for step := range keys {
+						check(side.put(ctx, fmt.Sprintf("c%d-%d", caller, step)))
+					}
+				})
+			}
+			group.Wait()
+		}
 		for _, kind := range []string{"put", "get"} {
 			var rates, p50s, p99s, cpus [2][]float64
 			for range *rounds {
 				for at, side := range sides {
 					do := func(caller, step int) error {
-						key := fmt.Sprintf("c%d-%d", caller, step%50)
+						key := fmt.Sprintf("c%d-%d", caller, step%keys)
 						if kind == "put" {
 							return side.put(ctx, key)
 						}

@@ -19,6 +19,9 @@ use super::{Expect, Expired, Guard, Limits, Refused};
 /// of them 5,000 routes take 46 MiB, with 128 they take 34.
 const MOST_FRESH: usize = 128;
 
+/// Turns of [`Memory::tidy`] for which those stay so.
+const PLAIN_TURNS: u32 = 2;
+
 /// Bytes of objects that are kept as they were written after that. What is written all the time
 /// never gets older, and is not compressed in vain.
 const MOST_PLAIN: usize = 16 << 20;
@@ -57,6 +60,8 @@ pub(super) struct Memory {
     /// Older ones, whose parsed form is gone, with their size.
     plain: VecDeque<(Fresh, usize)>,
     plain_bytes: usize,
+    /// How often [`Memory::tidy`] was called.
+    turn: u32,
     history: History,
 }
 
@@ -64,6 +69,8 @@ pub(super) struct Memory {
 pub(super) struct Fresh {
     pub(super) resource: Arc<str>,
     pub(super) object: Weak<Object>,
+    /// The turn in which it was written.
+    turn: u32,
 }
 
 impl Memory {
@@ -83,6 +90,7 @@ impl Memory {
             fresh: VecDeque::new(),
             plain: VecDeque::new(),
             plain_bytes: 0,
+            turn: 0,
             history: History::new(limits, revision),
         }
     }
@@ -222,6 +230,7 @@ impl Memory {
                 self.fresh.push_back(Fresh {
                     resource: Arc::clone(&resource),
                     object: Arc::downgrade(object),
+                    turn: self.turn,
                 });
             }
             None => {
@@ -338,20 +347,28 @@ impl Memory {
     pub(super) fn tidy(&mut self) -> VecDeque<Fresh> {
         let now = Instant::now();
         self.history.evict(now);
-        let fresh = &mut self.fresh;
+        self.turn = self.turn.wrapping_add(1);
+        let (fresh, turn) = (&mut self.fresh, self.turn);
         self.history.rest(now, |event| {
             // After a burst these were left as they are.
             if let Some(prev) = &event.prev {
                 fresh.push_front(Fresh {
                     resource: Arc::clone(&event.resource),
                     object: Arc::downgrade(prev),
+                    turn,
                 });
             }
         });
-        self.plain_bytes = 0;
-        let plain = std::mem::take(&mut self.plain).into_iter();
-        let plain = plain.map(|(fresh, _)| fresh);
-        plain.chain(std::mem::take(&mut self.fresh)).collect()
+        // What is written again and again never becomes old.
+        let is_due = |(fresh, _): &(Fresh, usize)| turn.wrapping_sub(fresh.turn) > PLAIN_TURNS;
+        let due = self.plain.partition_point(is_due);
+        let mut old = VecDeque::with_capacity(due + self.fresh.len());
+        for (fresh, size) in self.plain.drain(..due) {
+            self.plain_bytes -= size;
+            old.push_back(fresh);
+        }
+        old.append(&mut self.fresh);
+        old
     }
 
     /// Takes back what is to be compressed later.

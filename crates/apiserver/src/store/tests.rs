@@ -148,6 +148,9 @@ fn what_is_written_all_the_time_is_not_compressed_in_vain() {
         if n % 2500 == 0 {
             store.relieve();
         }
+        if n % 2000 == 0 {
+            store.tidy();
+        }
     }
 }
 
