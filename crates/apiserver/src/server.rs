@@ -353,7 +353,9 @@ impl Server {
         let kind = types.get(group, version, plural)?;
         let resource = crud::resource_id(&kind.storage.group, &kind.storage.plural);
         let object = self.api.store.get(&resource, key)?;
-        let is_version = api_http::render::is_version(&object.bytes(), kind);
+        // What is built in has always been stored in one version.
+        let is_version = !kind.custom && kind.storage.version == version
+            || api_http::render::is_version(&object.bytes(), kind);
         let revision = object.revision();
         let handle: Arc<dyn Any + Send + Sync> = object;
         is_version.then_some((revision, handle))

@@ -26,6 +26,15 @@ struct Nodes {
     removed: Option<Value>,
 }
 
+impl Nodes {
+    /// Puts them under a field of their parents. Most places have none.
+    fn under(self, key: &str, changed: &mut Map<String, Value>, removed: &mut Map<String, Value>) {
+        let element = || format!("f:{key}");
+        changed.extend(self.changed.map(|node| (element(), node)));
+        removed.extend(self.removed.map(|node| (element(), node)));
+    }
+}
+
 /// Compares two objects; `old` is `None` for a create.
 pub(super) fn objects(schema: Option<&Schema>, old: Option<&Value>, new: &Value) -> Difference {
     let empty = Map::new();
@@ -33,18 +42,12 @@ pub(super) fn objects(schema: Option<&Schema>, old: Option<&Value>, new: &Value)
     let new = new.as_object().unwrap_or(&empty);
     let mut out = Difference::default();
     for key in keys(old, new) {
-        let element = format!("f:{key}");
         let nodes = match key {
             "apiVersion" | "kind" => continue,
             "metadata" => metadata(Schema::field(schema, key), old.get(key), new.get(key)),
             _ => values(Schema::field(schema, key), old.get(key), new.get(key)),
         };
-        out.changed
-            .0
-            .extend(nodes.changed.map(|node| (element.clone(), node)));
-        out.removed
-            .0
-            .extend(nodes.removed.map(|node| (element, node)));
+        nodes.under(key, &mut out.changed.0, &mut out.removed.0);
     }
     out
 }
@@ -56,14 +59,14 @@ fn metadata(schema: Option<&Schema>, old: Option<&Value>, new: Option<&Value>) -
     let new = new.and_then(Value::as_object).unwrap_or(&empty);
     let mut changed = Map::new();
     let mut removed = Map::new();
-    for key in keys(old, new) {
-        let element = format!("f:{key}");
-        if UNOWNED_METADATA.contains(&element.as_str()) {
-            continue;
-        }
+    let is_unowned = |key: &str| {
+        let names = UNOWNED_METADATA.iter();
+        let mut names = names.filter_map(|element| element.strip_prefix("f:"));
+        names.any(|name| name == key)
+    };
+    for key in keys(old, new).filter(|key| !is_unowned(key)) {
         let nodes = values(Schema::field(schema, key), old.get(key), new.get(key));
-        changed.extend(nodes.changed.map(|node| (element.clone(), node)));
-        removed.extend(nodes.removed.map(|node| (element, node)));
+        nodes.under(key, &mut changed, &mut removed);
     }
     Nodes {
         changed: some(changed),
@@ -119,11 +122,7 @@ fn maps(schema: Option<&Schema>, old: &Map<String, Value>, new: &Map<String, Val
     let mut removed = Map::new();
     for key in keys(old, new) {
         let nodes = values(Schema::field(schema, key), old.get(key), new.get(key));
-        if nodes.changed.is_some() || nodes.removed.is_some() {
-            let element = format!("f:{key}");
-            changed.extend(nodes.changed.map(|node| (element.clone(), node)));
-            removed.extend(nodes.removed.map(|node| (element, node)));
-        }
+        nodes.under(key, &mut changed, &mut removed);
     }
     Nodes {
         changed: some(changed),
