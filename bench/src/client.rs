@@ -15,14 +15,20 @@ pub async fn first_byte(address: SocketAddr, host: &str) -> anyhow::Result<Durat
     Ok(start.elapsed())
 }
 
+/// Asks for a path on a connection of its own.
+pub async fn answers(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<()> {
+    request_path(&mut TcpStream::connect(address).await?, host, path).await
+}
+
 /// Sends `GET /` and reads the start of the answer, which must be a 200.
 pub async fn request(stream: &mut TcpStream, host: &str) -> anyhow::Result<()> {
+    request_path(stream, host, "/").await
+}
+
+async fn request_path(stream: &mut TcpStream, host: &str, path: &str) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
-    stream
-        .write_all(
-            format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").as_bytes(),
-        )
-        .await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut buffer = [0; 4096];
     let read = stream.read(&mut buffer).await?;
     let head = String::from_utf8_lossy(&buffer[..read]).into_owned();

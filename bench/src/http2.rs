@@ -9,17 +9,16 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::machine::cpu_time;
 use crate::peers::{self, Job, Shape};
+use crate::proxy::{HOST, route};
 use crate::stats::median;
 use crate::suimon::Suimon;
 
 const PROXY_CPU: &str = "0";
 const LOAD_CPU: &str = "1";
-const HOST: &str = "bench.default.localhost";
 
 #[derive(Args)]
 pub struct Flags {
@@ -129,13 +128,18 @@ async fn ours(
     };
     if let Some(program) = &flags.gateway {
         let port = peers::free_port()?;
-        let child = peers::gateway(program, PROXY_CPU, port, origin, shape)?;
+        let child = peers::gateway(program, PROXY_CPU, port, origin, shape, &[])?;
         let pid = child.id().context("it has ended")?;
         let address = (Ipv4Addr::LOCALHOST, port).into();
         return Ok((target(address, pid, Some(child)), None));
     }
     let server = Suimon::start(&["taskset", "-c", PROXY_CPU], &["--gateway-threads", "1"]).await?;
-    for (plural, object) in route(origin, shape) {
+    let port_name = if shape == Shape::ToHttp1 {
+        "http"
+    } else {
+        "http2"
+    };
+    for (plural, object) in route(origin, port_name) {
         server.apply(plural, &object).await?;
     }
     Ok((target(server.gateway, server.pid(), None), Some(server)))
@@ -155,6 +159,8 @@ fn peers(targets: &mut Vec<Target>, dir: &Path, origin: u16, shape: Shape) -> an
             origin,
             shape,
             tls: None,
+            table: None,
+            websocket: false,
         })?;
         targets.push(Target {
             name,
@@ -165,38 +171,6 @@ fn peers(targets: &mut Vec<Target>, dir: &Path, origin: u16, shape: Shape) -> an
         });
     }
     Ok(())
-}
-
-/// A Kubernetes Service with an endpoint of its own and a Knative Ingress to it.
-fn route(origin: u16, shape: Shape) -> Vec<(&'static str, Value)> {
-    let name = if shape == Shape::ToHttp1 {
-        "http"
-    } else {
-        "http2"
-    };
-    let meta = json!({ "name": "bench", "namespace": "default" });
-    vec![
-        (
-            "services",
-            json!({ "apiVersion": "v1", "kind": "Service", "metadata": meta,
-                "spec": { "ports": [{ "name": name, "port": 80, "targetPort": origin }] } }),
-        ),
-        (
-            "endpointslices",
-            json!({ "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-                "metadata": { "name": "bench-1", "namespace": "default", "labels": { "kubernetes.io/service-name": "bench" } },
-                "ports": [{ "name": name, "port": origin, "protocol": "TCP" }],
-                "endpoints": [{ "addresses": ["127.0.0.1"], "conditions": { "ready": true } }] }),
-        ),
-        (
-            "ingresses",
-            json!({ "apiVersion": "networking.internal.knative.dev/v1alpha1", "kind": "Ingress",
-                "metadata": { "name": "bench", "namespace": "default",
-                    "annotations": { "networking.knative.dev/ingress.class": "suimon.ingress.networking.knative.dev" } },
-                "spec": { "rules": [{ "hosts": [HOST], "visibility": "ExternalIP", "http": { "paths": [{ "splits": [
-                    { "serviceNamespace": "default", "serviceName": "bench", "servicePort": 80, "percent": 100 }] }] } }] } }),
-        ),
-    ]
 }
 
 async fn until_answers(target: &Target, shape: Shape, dir: &Path) -> anyhow::Result<()> {

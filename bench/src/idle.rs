@@ -38,7 +38,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     println!("\n{} idle connections", flags.connections);
     println!("target       before, MiB   after, MiB   KiB each   of it anonymous");
     let server = Suimon::start(&[], &[]).await?;
-    for (plural, object) in route(origin) {
+    for (plural, object) in route(origin, "http") {
         server.apply(plural, &object).await?;
     }
     measure("suimon", server.gateway, server.pid(), &flags).await?;
@@ -57,6 +57,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
             origin,
             shape: Shape::Http1,
             tls: None,
+            table: None,
+            websocket: false,
         })?;
         let pid = child.id().context("it has ended")?;
         measure(name, (Ipv4Addr::LOCALHOST, port).into(), pid, &flags).await?;

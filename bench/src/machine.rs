@@ -28,10 +28,21 @@ pub fn print() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// CPU time (user and system) that a process and its descendants have used, all threads.
+/// CPU time (user and system) that a process and its descendants have used, all threads, those
+/// that have ended included.
 pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    Ok(ticks(tree(pid), &[11, 12, 13, 14]))
+}
+
+/// The same of a process alone.
+pub fn own_cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    Ok(ticks(vec![pid], &[11, 12]))
+}
+
+/// The sum of these fields of `stat`, counted from the one behind the name.
+fn ticks(pids: Vec<u32>, which: &[usize]) -> Duration {
     let mut ticks = 0;
-    for pid in tree(pid) {
+    for pid in pids {
         let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
             continue;
         };
@@ -47,10 +58,10 @@ pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
                 .and_then(|field| field.parse::<u64>().ok())
                 .unwrap_or(0)
         };
-        ticks += tick(11) + tick(12);
+        ticks += which.iter().map(|index| tick(*index)).sum::<u64>();
     }
     // Linux reports 100 ticks a second to user space on every platform it runs on here.
-    Ok(Duration::from_millis(ticks * 10))
+    Duration::from_millis(ticks * 10)
 }
 
 /// Memory of a process and its descendants in KiB.
@@ -81,7 +92,8 @@ pub fn memory(pid: u32) -> anyhow::Result<Memory> {
     Ok(total)
 }
 
-fn tree(root: u32) -> Vec<u32> {
+/// A process and its descendants.
+pub fn tree(root: u32) -> Vec<u32> {
     let mut found = vec![root];
     let mut at = 0;
     while let Some(pid) = found.get(at).copied() {

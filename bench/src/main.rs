@@ -7,6 +7,8 @@
 
 mod client;
 mod cold;
+mod copy;
+mod drive;
 mod endpoints;
 mod http2;
 mod idle;
@@ -14,6 +16,7 @@ mod machine;
 mod memory;
 mod objects;
 mod origin;
+mod origin_echo;
 mod origin_http2;
 mod peers;
 mod policies;
@@ -30,7 +33,7 @@ use clap::Parser;
 enum Bench {
     /// First byte from zero, against a bare start of the same program
     Cold(cold::Flags),
-    /// CPU and latency per proxied request, against nginx, HAProxy and Envoy
+    /// CPU and latency of what is proxied, against a raw copy, nginx, HAProxy and Envoy
     Proxy(proxy::Flags),
     /// CPU per proxied request over HTTP/2 and gRPC, against nginx, HAProxy and Envoy
     Http2(http2::Flags),
@@ -57,19 +60,24 @@ enum Bench {
         #[arg(default_value = "http1")]
         protocol: String,
     },
+    /// Bytes to an origin and back, unread (runs until killed)
+    #[command(hide = true)]
+    Copy { port: u16, origin: u16 },
+    /// Load of `proxy` that no other program makes
+    #[command(hide = true)]
+    Drive(drive::Flags),
 }
 
 fn main() -> anyhow::Result<()> {
     let bench = Bench::parse();
-    if let Bench::Origin { port, protocol } = bench {
-        return match protocol.as_str() {
-            "http1" => origin::serve(port, false),
-            "named" => origin::serve(port, true),
-            protocol => origin_http2::serve(port, protocol == "grpc"),
-        };
-    }
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match &bench {
+        Bench::Origin { port, protocol } => return serve(*port, protocol),
+        Bench::Copy { port, origin } => return copy::serve(*port, *origin),
+        Bench::Drive(flags) => return drive::run(flags),
+        _ => {}
+    }
     machine::print()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -88,7 +96,17 @@ fn main() -> anyhow::Result<()> {
             Bench::Endpoints(flags) => endpoints::run(flags).await,
             Bench::Objects(flags) => objects::run(flags).await,
             Bench::Store(flags) => store::run(flags).await,
-            Bench::Origin { .. } => Ok(()),
+            Bench::Origin { .. } | Bench::Copy { .. } | Bench::Drive(_) => Ok(()),
         }
     })
+}
+
+fn serve(port: u16, protocol: &str) -> anyhow::Result<()> {
+    match protocol {
+        "http1" => origin::serve(port, false),
+        "named" => origin::serve(port, true),
+        "websocket" => origin_echo::serve(port, false),
+        "streams" => origin_echo::serve(port, true),
+        protocol => origin_http2::serve(port, protocol == "grpc"),
+    }
 }

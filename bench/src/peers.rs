@@ -1,5 +1,10 @@
 //! nginx, HAProxy and Envoy, tuned as their own documents advise for this case: one worker,
-//! upstream keep-alive, no access log.
+//! upstream keep-alive, no access log. The frame of each configuration is in its file, for every
+//! measurement that starts one.
+
+pub mod envoy;
+pub mod haproxy;
+pub mod nginx;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -49,6 +54,34 @@ pub struct Job<'a> {
     pub shape: Shape,
     /// With this certificate, TLS 1.3 towards clients.
     pub tls: Option<&'a Certificate>,
+    /// Routes for these hosts and paths, instead of one for all.
+    pub table: Option<Table>,
+    /// Connections may become WebSockets.
+    pub websocket: bool,
+}
+
+impl Job<'_> {
+    /// The origin speaks HTTP/2.
+    fn is_to_http2(&self) -> bool {
+        matches!(self.shape, Shape::ToHttp2 | Shape::Grpc)
+    }
+}
+
+/// Hosts `h0`, `h1`, … with path prefixes `/r0/`, `/r1/`, … each, all for the same origin.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    pub hosts: usize,
+    pub routes: usize,
+}
+
+impl Table {
+    pub fn host(at: usize) -> String {
+        format!("h{at}")
+    }
+
+    pub fn path(at: usize) -> String {
+        format!("/r{at}/")
+    }
 }
 
 /// A certificate that signs itself.
@@ -72,7 +105,11 @@ impl Certificate {
 
 type Start = fn(&Job<'_>) -> anyhow::Result<Child>;
 /// Every peer of a proxy, by its program.
-pub const ALL: [(&str, Start); 3] = [("nginx", nginx), ("haproxy", haproxy), ("envoy", envoy)];
+pub const ALL: [(&str, Start); 3] = [
+    ("nginx", nginx::start),
+    ("haproxy", haproxy::start),
+    ("envoy", envoy::start),
+];
 
 impl Job<'_> {
     fn write(&self, name: &str, text: &str) -> anyhow::Result<String> {
@@ -82,122 +119,6 @@ impl Job<'_> {
     }
 }
 
-/// nginx with one worker.
-fn nginx(job: &Job<'_>) -> anyhow::Result<Child> {
-    let Job { port, origin, .. } = job;
-    let http2 = if job.shape == Shape::Http1 {
-        ""
-    } else {
-        "http2"
-    };
-    let (ssl, files) = match job.tls {
-        Some(tls) => {
-            let certificate = job.write("nginx.crt", &tls.certificate)?;
-            let key = job.write("nginx.key", &tls.key)?;
-            let files = format!(
-                "ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_protocols TLSv1.3;"
-            );
-            ("ssl", files)
-        }
-        None => ("", String::new()),
-    };
-    let pass = match job.shape {
-        Shape::Http1 | Shape::ToHttp1 => {
-            "proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
-proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;"
-        }
-        Shape::ToHttp2 | Shape::Grpc => {
-            "grpc_pass grpc://origin; grpc_set_header Host $host;
-grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for; grpc_set_header X-Forwarded-Proto $scheme;"
-        }
-    };
-    let config = format!(
-        "master_process off; daemon off; pid {dir}/nginx.pid; error_log /dev/null crit;
-events {{ worker_connections 16384; use epoll; multi_accept on; }}
-http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; tcp_nodelay on;
-client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-upstream origin {{ server 127.0.0.1:{origin}; keepalive 1024; keepalive_requests 1000000; }}
-server {{ listen 127.0.0.1:{port} {ssl} {http2} backlog=4096; {files} server_name bench.default.localhost;
-location / {{ {pass} }} }} }}
-",
-        dir = job.dir.display(),
-    );
-    let prefix = job.dir.display().to_string();
-    let file = job.write("nginx.conf", &config)?;
-    start(job.cpu, "nginx", &["-p", &prefix, "-c", &file])
-}
-
-/// HAProxy with one thread.
-fn haproxy(job: &Job<'_>) -> anyhow::Result<Child> {
-    let Job { port, origin, .. } = job;
-    let mut client = match job.shape {
-        Shape::Http1 => String::new(),
-        Shape::ToHttp1 | Shape::ToHttp2 | Shape::Grpc => " proto h2".to_owned(),
-    };
-    if let Some(tls) = job.tls {
-        let pem = job.write("haproxy.pem", &(tls.certificate.clone() + &tls.key))?;
-        client = format!(" ssl crt {pem} ssl-min-ver TLSv1.3");
-    }
-    let server = match job.shape {
-        Shape::Http1 | Shape::ToHttp1 => "",
-        Shape::ToHttp2 | Shape::Grpc => " proto h2",
-    };
-    let config = format!(
-        "global
- nbthread 1
- no strict-limits
- maxconn 16000
-defaults
- mode http
- option forwardfor
- timeout connect 5s
- timeout client 600s
- timeout server 600s
-frontend all
- bind 127.0.0.1:{port}{client} backlog 4096
- http-request set-header X-Forwarded-Proto http
- default_backend origin
-backend origin
- http-reuse always
- server one 127.0.0.1:{origin}{server}
-"
-    );
-    let file = job.write("haproxy.cfg", &config)?;
-    start(job.cpu, "haproxy", &["-db", "-f", &file])
-}
-
-/// Envoy with one worker.
-fn envoy(job: &Job<'_>) -> anyhow::Result<Child> {
-    let Job { port, origin, .. } = job;
-    let upstream = match job.shape {
-        Shape::Http1 | Shape::ToHttp1 => "",
-        Shape::ToHttp2 | Shape::Grpc => {
-            r#""typed_extension_protocol_options":{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"@type":"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions","explicit_http_config":{"http2_protocol_options":{}}}},"#
-        }
-    };
-    let socket = match job.tls {
-        Some(tls) => {
-            let certificate = job.write("envoy.crt", &tls.certificate)?;
-            let key = job.write("envoy.key", &tls.key)?;
-            format!(
-                r#""transport_socket":{{"name":"tls","typed_config":{{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext","common_tls_context":{{"tls_params":{{"tls_minimum_protocol_version":"TLSv1_3","tls_maximum_protocol_version":"TLSv1_3"}},"tls_certificates":[{{"certificate_chain":{{"filename":"{certificate}"}},"private_key":{{"filename":"{key}"}}}}]}}}}}},"#
-            )
-        }
-        None => String::new(),
-    };
-    let config = format!(
-        r#"{{"static_resources":{{"listeners":[{{"name":"l","address":{{"socket_address":{{"address":"127.0.0.1","port_value":{port}}}}},
-"filter_chains":[{{{socket}"filters":[{{"name":"hcm","typed_config":{{"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-"stat_prefix":"b","generate_request_id":false,"route_config":{{"virtual_hosts":[{{"name":"v","domains":["*"],"routes":[{{"match":{{"prefix":"/"}},"route":{{"cluster":"o","timeout":"0s"}}}}]}}]}},
-"http_filters":[{{"name":"router","typed_config":{{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router","dynamic_stats":false}}}}]}}}}]}}]}}],
-"clusters":[{{"name":"o","type":"STATIC","connect_timeout":"5s",{upstream}"circuit_breakers":{{"thresholds":[{{"max_connections":4096,"max_pending_requests":4096,"max_requests":4096}}]}},
-"load_assignment":{{"cluster_name":"o","endpoints":[{{"lb_endpoints":[{{"endpoint":{{"address":{{"socket_address":{{"address":"127.0.0.1","port_value":{origin}}}}}}}}}]}}]}}}}]}}}}"#
-    );
-    let file = job.write("envoy.json", &config)?;
-    let flags = ["--concurrency", "1", "-l", "off", "--disable-hot-restart"];
-    start(job.cpu, "envoy", &[&["-c", &file], &flags[..]].concat())
-}
-
 /// Our data plane alone: the `gateway` example of the crate `proxy`, built by the caller.
 pub fn gateway(
     program: &Path,
@@ -205,6 +126,7 @@ pub fn gateway(
     port: u16,
     origin: u16,
     shape: Shape,
+    words: &[&str],
 ) -> anyhow::Result<Child> {
     let protocol = match shape {
         Shape::Http1 | Shape::ToHttp1 => "http1",
@@ -212,7 +134,8 @@ pub fn gateway(
     };
     let (listen, origin) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{origin}"));
     let program = program.display().to_string();
-    start(cpu, &program, &[&listen, &origin, protocol])
+    let arguments = [&[listen.as_str(), &origin, protocol], words].concat();
+    start(cpu, &program, &arguments)
 }
 
 /// Any program pinned to one core, quiet.

@@ -13,7 +13,6 @@ use tokio::process::Command;
 
 use crate::machine::cpu_time;
 use crate::peers;
-use crate::proxy::number;
 use crate::stats::median;
 use crate::suimon::Suimon;
 
@@ -324,4 +323,13 @@ async fn measure(
     );
     let requests = number(&text, " requests in").context("wrk")?;
     Ok((after - before).as_secs_f64() * 1e6 / requests)
+}
+
+/// The number before these words in what wrk says.
+fn number(text: &str, before: &str) -> anyhow::Result<f64> {
+    let line = text
+        .lines()
+        .find(|line| line.contains(before))
+        .with_context(|| format!("wrk said: {text}"))?;
+    Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
 }

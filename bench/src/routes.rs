@@ -8,7 +8,7 @@
 
 pub mod dialect;
 pub mod load;
-mod peers;
+pub mod peers;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -83,7 +83,7 @@ impl Place {
 
 /// The two Services, `one` and `two`, by their ports.
 pub struct Origins {
-    ports: [u16; 2],
+    pub ports: [u16; 2],
     _children: [Child; 2],
 }
 
@@ -91,10 +91,10 @@ pub struct Origins {
 pub const NAMES: [&str; 2] = ["one", "two"];
 
 impl Origins {
-    fn start() -> anyhow::Result<Self> {
+    pub fn start(cpus: &str) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?.display().to_string();
         let ports = [free_port()?, free_port()?];
-        let child = |port: u16| start("0-1023", &program, &["origin", &port.to_string(), "named"]);
+        let child = |port: u16| start(cpus, &program, &["origin", &port.to_string(), "named"]);
         Ok(Self {
             ports,
             _children: [child(ports[0])?, child(ports[1])?],
@@ -121,7 +121,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let place = Place {
         one_host: flags.one_host,
     };
-    let origins = Origins::start()?;
+    let origins = Origins::start("0-1023")?;
     let server = Suimon::start(&[], &["--runtime", "process"]).await?;
     for (name, port) in NAMES.into_iter().zip(origins.ports) {
         for (plural, object) in dialect::service(name, port) {

@@ -1,7 +1,6 @@
 //! The same endpoints at Envoy, HAProxy and nginx.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use tokio::process::Child;
 
 use super::Change;
 use crate::peers::{end, free_port, hang_up, haproxy_command, start};
+use crate::peers::{envoy, haproxy, nginx};
 
 /// Servers that HAProxy has room for.
 const SLOTS: usize = 16;
@@ -39,10 +39,8 @@ impl Peer {
             "envoy" => {
                 std::fs::write(file("endpoints.json"), envoy_endpoints(ports).to_string())?;
                 let bootstrap = envoy(port, &file("endpoints.json"));
-                std::fs::write(file("envoy.json"), bootstrap.to_string())?;
-                let flags = ["--concurrency", "2", "-l", "off", "--disable-hot-restart"];
-                let bootstrap = file("envoy.json");
-                start("0-1023", who, &[&["-c", &bootstrap], &flags[..]].concat())?
+                let file = dir.path().join("envoy.json");
+                envoy::start_with("0-1023", 2, &file, &bootstrap)?
             }
             "haproxy" => {
                 std::fs::write(file("haproxy.cfg"), haproxy(port, dir.path(), ports))?;
@@ -109,89 +107,34 @@ impl Peer {
 }
 
 fn envoy_endpoints(ports: &[u16]) -> Value {
-    let endpoint = |port: &u16| {
-        let address = json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
-        json!({"endpoint": {"address": address}})
-    };
-    let endpoints: Vec<Value> = ports.iter().map(endpoint).collect();
-    json!({"resources": [{
-        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-        "cluster_name": "all", "endpoints": [{"lb_endpoints": endpoints}],
-    }]})
+    let mut all = envoy::endpoints("all", ports);
+    all["@type"] = json!("type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment");
+    json!({"resources": [all]})
 }
 
 fn envoy(port: u16, endpoints: &str) -> Value {
-    let manager = json!({
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "b",
-        "route_config": {"virtual_hosts": [{
-            "name": "all", "domains": ["*"],
-            "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "all"}}],
-        }]},
-        "http_filters": [{"name": "router", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-        }}],
-    });
+    let manager = json!({"route_config": {"virtual_hosts": [{
+        "name": "all", "domains": ["*"],
+        "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "all"}}],
+    }]}});
     let source = json!({"resource_api_version": "V3", "path_config_source": {"path": endpoints}});
-    json!({
-        "node": {"id": "bench", "cluster": "bench"},
-        "static_resources": {
-            "listeners": [{
-                "name": "l",
-                "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-                "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}],
-            }],
-            "clusters": [{
-                "name": "all", "type": "EDS", "connect_timeout": "5s",
-                "eds_cluster_config": {"eds_config": source},
-            }],
-        },
-    })
+    let more = json!({"type": "EDS", "eds_cluster_config": {"eds_config": source}});
+    envoy::frame(port, None, manager, vec![envoy::cluster("all", more)])
 }
 
 fn haproxy(port: u16, dir: &Path, ports: &[u16]) -> String {
-    let mut text = format!(
-        "global
- nbthread 2
- stats socket {}/admin.sock level admin
-defaults
- mode http
- timeout connect 5s
- timeout client 60s
- timeout server 60s
-frontend all
- bind 127.0.0.1:{port}
- default_backend all
-backend all
- balance roundrobin
-",
-        dir.display()
-    );
-    for slot in 0..SLOTS {
-        let (port, state) = match ports.get(slot) {
-            Some(port) => (*port, ""),
-            None => (1, " disabled"),
-        };
-        let _ = writeln!(text, " server s{} 127.0.0.1:{port}{state}", slot + 1);
-    }
-    text
+    let server = |slot: usize| match ports.get(slot) {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => "127.0.0.1:1 disabled".to_owned(),
+    };
+    let servers: Vec<String> = (0..SLOTS).map(server).collect();
+    let (bind, to) = (format!("127.0.0.1:{port}"), " default_backend all\n");
+    haproxy::frame(dir, 2, &bind, to, &haproxy::backend("all", &servers))
 }
 
 fn nginx(port: u16, dir: &Path, ports: &[u16]) -> String {
-    let servers = ports.iter().fold(String::new(), |mut text, port| {
-        let _ = write!(text, "server 127.0.0.1:{port}; ");
-        text
-    });
-    format!(
-        "worker_processes 2; daemon off; pid {dir}/nginx.pid; error_log /dev/null crit;
-events {{ worker_connections 4096; }}
-http {{ access_log off;
-client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
-upstream all {{ {servers}keepalive 64; }}
-server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://all; }} }}
-}}
-",
-        dir = dir.display(),
-    )
+    let server =
+        format!("server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://all; }} }}\n");
+    let servers = nginx::upstream("all", ports) + &server;
+    nginx::frame(dir, "worker_processes 2;", &servers)
 }

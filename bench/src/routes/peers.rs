@@ -14,13 +14,17 @@ use tokio::process::Child;
 
 use super::load::{Load, Probe};
 use super::{Changes, PATIENCE, Place, ms, print};
+use crate::peers::envoy::start_with;
 use crate::peers::{end, free_port, hang_up, haproxy_command, installed, start};
 
 /// What there is, and which routes go to the second Service.
-struct Config {
-    place: Place,
-    ports: [u16; 2],
-    to: Vec<usize>,
+pub struct Config {
+    pub place: Place,
+    pub ports: [u16; 2],
+    pub to: Vec<usize>,
+    /// Which cores it runs on, and with how many workers.
+    pub cpus: &'static str,
+    pub workers: usize,
 }
 
 pub async fn run(
@@ -39,6 +43,8 @@ pub async fn run(
             place,
             ports,
             to: vec![0; routes],
+            cpus: "0-1023",
+            workers: 2,
         };
         let peer = Peer::start(who, &config).await?;
         let load = Load::start(peer.address, place, routes, rate);
@@ -48,15 +54,15 @@ pub async fn run(
     Ok(())
 }
 
-struct Peer {
+pub struct Peer {
     who: &'static str,
-    address: SocketAddr,
+    pub address: SocketAddr,
     child: Child,
     dir: tempfile::TempDir,
 }
 
 /// A change that is prepared.
-enum Change {
+pub enum Change {
     /// A file, and where it is to be.
     File(PathBuf, PathBuf),
     Command(String),
@@ -69,7 +75,7 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    async fn start(who: &'static str, config: &Config) -> anyhow::Result<Self> {
+    pub async fn start(who: &'static str, config: &Config) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let port = free_port()?;
         let file = |name: &str| dir.path().join(name).display().to_string();
@@ -77,20 +83,22 @@ impl Peer {
             "envoy" => {
                 std::fs::write(file("routes.json"), config.envoy_routes(0).to_string())?;
                 let bootstrap = config.envoy(port, &file("routes.json"));
-                std::fs::write(file("envoy.json"), bootstrap.to_string())?;
-                let flags = ["--concurrency", "2", "-l", "off", "--disable-hot-restart"];
-                let bootstrap = file("envoy.json");
-                start("0-1023", who, &[&["-c", &bootstrap], &flags[..]].concat())?
+                let file = dir.path().join("envoy.json");
+                start_with(config.cpus, config.workers, &file, &bootstrap)?
             }
             "haproxy" => {
                 std::fs::write(file("routes.map"), config.haproxy_map())?;
                 std::fs::write(file("haproxy.cfg"), config.haproxy(port, dir.path()))?;
-                start("0-1023", who, &["-db", "-f", &file("haproxy.cfg")])?
+                start(config.cpus, who, &["-db", "-f", &file("haproxy.cfg")])?
             }
             _ => {
                 std::fs::write(file("nginx.conf"), config.nginx(port, dir.path()))?;
                 let prefix = dir.path().display().to_string();
-                start("0-1023", who, &["-p", &prefix, "-c", &file("nginx.conf")])?
+                start(
+                    config.cpus,
+                    who,
+                    &["-p", &prefix, "-c", &file("nginx.conf")],
+                )?
             }
         };
         let peer = Self {
@@ -105,6 +113,10 @@ impl Peer {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(peer)
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     async fn serves(&self, config: &Config) -> bool {
@@ -136,7 +148,7 @@ impl Peer {
     }
 
     /// Writes what a change needs, beside its place.
-    fn prepare(&self, config: &Config, route: usize, version: usize) -> anyhow::Result<Change> {
+    pub fn prepare(&self, config: &Config, route: usize, version: usize) -> anyhow::Result<Change> {
         let dir = self.dir.path();
         let (name, text) = match self.who {
             "envoy" => ("routes.json", config.envoy_routes(version).to_string()),
@@ -148,7 +160,7 @@ impl Peer {
         Ok(Change::File(new, dir.join(name)))
     }
 
-    async fn tell(&self, change: Change) -> anyhow::Result<()> {
+    pub async fn tell(&self, change: Change) -> anyhow::Result<()> {
         match change {
             Change::File(new, place) => std::fs::rename(new, place)?,
             Change::Command(command) => haproxy_command(self.dir.path(), &command).await?,

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Config;
+use crate::peers::envoy;
 use crate::routes::NAMES;
 
 impl Config {
@@ -32,37 +33,9 @@ impl Config {
     }
 
     pub(super) fn envoy(&self, port: u16, routes: &str) -> Value {
-        let manager = json!({
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-            "stat_prefix": "b",
-            "rds": {
-                "route_config_name": "routes",
-                "config_source": {"resource_api_version": "V3", "path_config_source": {"path": routes}},
-            },
-            "http_filters": [{"name": "router", "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-            }}],
-        });
-        let cluster = |at: usize| {
-            let address =
-                json!({"socket_address": {"address": "127.0.0.1", "port_value": self.ports[at]}});
-            json!({
-                "name": NAMES[at], "type": "STATIC", "connect_timeout": "5s",
-                "load_assignment": {"cluster_name": NAMES[at], "endpoints": [{
-                    "lb_endpoints": [{"endpoint": {"address": address}}],
-                }]},
-            })
-        };
-        json!({
-            "node": {"id": "bench", "cluster": "bench"},
-            "static_resources": {
-                "listeners": [{
-                    "name": "l",
-                    "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-                    "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}],
-                }],
-                "clusters": [cluster(0), cluster(1)],
-            },
-        })
+        let source = json!({"resource_api_version": "V3", "path_config_source": {"path": routes}});
+        let manager = json!({"rds": {"route_config_name": "routes", "config_source": source}});
+        let clusters = [0, 1].map(|at| envoy::fixed(NAMES[at], self.ports[at]));
+        envoy::frame(port, None, manager, clusters.to_vec())
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::Config;
+use crate::peers::haproxy;
 use crate::routes::NAMES;
 
 impl Config {
@@ -32,29 +33,18 @@ impl Config {
     }
 
     pub(super) fn haproxy(&self, port: u16, dir: &Path) -> String {
-        let dir = dir.display();
         let by = if self.place.one_host {
             "path,map_beg"
         } else {
             "req.hdr(host),field(1,:),lower,map"
         };
-        let mut text = format!(
-            "global
- nbthread 2
- stats socket {dir}/admin.sock level admin
-defaults
- mode http
- timeout connect 5s
- timeout client 60s
- timeout server 60s
-frontend all
- bind 127.0.0.1:{port}
- use_backend %[{by}({dir}/routes.map)]
-"
+        let bind = format!("127.0.0.1:{port}");
+        let frontend = format!(
+            " use_backend %[{by}({dir}/routes.map)]\n",
+            dir = dir.display()
         );
-        for (name, port) in NAMES.iter().zip(self.ports) {
-            let _ = writeln!(text, "backend {name}\n server one 127.0.0.1:{port}");
-        }
-        text
+        let backends = [0, 1]
+            .map(|at| haproxy::backend(NAMES[at], &[format!("127.0.0.1:{}", self.ports[at])]));
+        haproxy::frame(dir, self.workers, &bind, &frontend, &backends.concat())
     }
 }

@@ -4,27 +4,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::Config;
+use crate::peers::nginx;
 use crate::routes::NAMES;
 
 impl Config {
     pub(super) fn nginx(&self, port: u16, dir: &Path) -> String {
-        let dir = dir.display();
-        let upstream = |at: usize| {
-            format!(
-                "upstream {} {{ server 127.0.0.1:{}; keepalive 64; }}\n",
-                NAMES[at], self.ports[at]
-            )
-        };
-        let mut text = format!(
-            "worker_processes 2; daemon off; pid {dir}/nginx.pid; error_log /dev/null crit;
-events {{ worker_connections 4096; }}
-http {{ access_log off; server_names_hash_max_size 65536; server_names_hash_bucket_size 128;
-client_body_temp_path {dir}/b; proxy_temp_path {dir}/p; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u; scgi_temp_path {dir}/s;
-proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
-{}{}",
-            upstream(0),
-            upstream(1),
-        );
+        let mut text = [0, 1]
+            .map(|at| nginx::upstream(NAMES[at], &[self.ports[at]]))
+            .concat();
         let to = |at: usize| NAMES[self.to[at]];
         if self.place.one_host {
             let _ = writeln!(text, "server {{ listen 127.0.0.1:{port};");
@@ -43,7 +30,7 @@ proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host 
                 );
             }
         }
-        text.push_str("}\n");
-        text
+        let processes = format!("worker_processes {};", self.workers);
+        nginx::frame(dir, &processes, &text)
     }
 }
