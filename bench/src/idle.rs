@@ -19,8 +19,8 @@ pub struct Flags {
     /// Clients that stay
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
-    /// Settle so long before memory is looked at, seconds
-    #[arg(long, default_value_t = 5)]
+    /// Settle so long before memory is looked at, seconds: allocators give back with delay
+    #[arg(long, default_value_t = 20)]
     settle: u64,
     /// Without peers
     #[arg(long)]
