@@ -1,5 +1,6 @@
 //! First byte from zero: a request to a Service without pods, against the bare start of the same
-//! program (spawn, poll `connect` every 50 µs, first byte), in turns.
+//! program (spawn, poll `connect` every 50 µs, first byte), in turns. For containers there is a
+//! second bare start, in namespaces of its own as theirs, but on the machine's network.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::Stdio;
@@ -11,9 +12,9 @@ use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use crate::client;
 use crate::stats::percentile;
 use crate::suimon::{self, Suimon, hello};
+use crate::{client, peers};
 
 #[derive(Args)]
 pub struct Flags {
@@ -45,13 +46,21 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
             .await?;
         server.until_ready(&name).await?;
     }
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let in_namespaces = flags.runtime == "oci";
+    if in_namespaces && !peers::installed("unshare") {
+        bail!("unshare is not installed (Debian: util-linux)");
+    }
+    let (mut ours, mut bare, mut isolated) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..flags.rounds {
         until_no_pod(&server).await?;
         for index in 0..flags.services {
             // Idle between samples: a cold start finds cold caches.
             tokio::time::sleep(Duration::from_millis(100)).await;
-            bare.push(bare_start().await?.as_secs_f64() * 1e3);
+            bare.push(bare_start(Bare::Process).await?.as_secs_f64() * 1e3);
+            if in_namespaces {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                isolated.push(bare_start(Bare::Namespaces).await?.as_secs_f64() * 1e3);
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
             let host = format!("cold-{index}.default.localhost");
             ours.push(
@@ -66,8 +75,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     println!("\nfirst byte from zero, ms   n     p50     p90     p99");
     for (name, samples) in [
         ("bare start", &bare),
+        ("bare, in namespaces", &isolated),
         (&*format!("suimon, {}", flags.runtime), &ours),
     ] {
+        if samples.is_empty() {
+            continue;
+        }
         let at = |percent| percentile(samples, percent);
         println!(
             "{name:<24} {:>4} {:>7.2} {:>7.2} {:>7.2}",
@@ -77,10 +90,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
             at(99.0)
         );
     }
-    println!(
-        "ratio of p50: {:.2}",
-        percentile(&ours, 50.0) / percentile(&bare, 50.0)
-    );
+    for (to, samples) in [("", &bare), (" to the one in namespaces", &isolated)] {
+        if !samples.is_empty() {
+            let ratio = percentile(&ours, 50.0) / percentile(samples, 50.0);
+            println!("ratio of p50{to}: {ratio:.2}");
+        }
+    }
     steps(&client::get(server.admin, "/metrics").await?);
     Ok(())
 }
@@ -116,13 +131,37 @@ async fn until_no_pod(server: &Suimon) -> anyhow::Result<()> {
     bail!("pods are left after two minutes without a request")
 }
 
-async fn bare_start() -> anyhow::Result<Duration> {
+/// How the program is started without the product.
+#[derive(Clone, Copy)]
+enum Bare {
+    Process,
+    /// Mounts, processes, IPC, host name and control groups of its own.
+    Namespaces,
+}
+
+impl Bare {
+    fn command(self) -> anyhow::Result<Command> {
+        let binary = suimon::binary()?;
+        Ok(match self {
+            Self::Process => Command::new(binary),
+            Self::Namespaces => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--uts", "--ipc", "--pid", "--cgroup"]);
+                command.args(["--fork", "--kill-child", "--mount-proc"]);
+                command.arg(binary);
+                command
+            }
+        })
+    }
+}
+
+async fn bare_start(bare: Bare) -> anyhow::Result<Duration> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port();
-    let binary = suimon::binary()?;
+    let mut command = bare.command()?;
     let start = Instant::now();
-    let mut child = Command::new(binary)
+    let mut child = command
         .arg("__sample-hello")
         .env_clear()
         .env("PORT", port.to_string())
