@@ -18,6 +18,8 @@ use crate::peers::{self, Shape};
 use crate::suimon::Suimon;
 
 const SERVICE: &str = "whole";
+/// Its first revision, whose own Service has that name.
+const REVISION: &str = "whole-00001";
 
 pub async fn run(case: &Case, flags: &Flags) -> anyhow::Result<Vec<Row>> {
     let dir = tempfile::tempdir()?;
@@ -129,11 +131,9 @@ async fn pod(server: &Suimon) -> anyhow::Result<SocketAddr> {
         let list: Value = serde_json::from_str(&server.client.request_text(request).await?)?;
         let slices = list["items"].as_array().cloned().unwrap_or_default();
         for slice in &slices {
-            let is_private = slice["metadata"]["labels"]["kubernetes.io/service-name"]
-                .as_str()
-                .is_some_and(|name| name.ends_with("-private"));
+            let is_first = slice["metadata"]["labels"]["kubernetes.io/service-name"] == REVISION;
             let ip = slice["endpoints"][0]["addresses"][0].as_str();
-            if let (true, Some(ip)) = (is_private, ip) {
+            if let (true, Some(ip)) = (is_first, ip) {
                 let ports = slice["ports"].as_array().cloned().unwrap_or_default();
                 let port = ports.iter().find(|port| port["name"] == "http");
                 let port = port.and_then(|port| port["port"].as_u64());
