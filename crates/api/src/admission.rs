@@ -327,6 +327,9 @@ fn validate(kind: Kind, request: &Request<'_>, settings: &Settings) -> Report {
     }
     let user_written = matches!(kind, Kind::Service | Kind::DomainMapping)
         || (matches!(kind, Kind::Configuration | Kind::Route) && free_standing);
+    if user_written && kind != Kind::Configuration {
+        object::network_annotations(new, &mut report);
+    }
     if let Some(old) = old.filter(|_| user_written) {
         object::creator_and_modifier(old, new, &mut report);
     }

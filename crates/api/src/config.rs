@@ -44,9 +44,10 @@ pub mod name {
     pub const LEADER_ELECTION: &str = "config-leader-election";
     pub const TRACING: &str = "config-tracing";
     pub const KOURIER: &str = "config-kourier";
+    pub const CERT_MANAGER: &str = "config-certmanager";
 
     /// All of them.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         AUTOSCALER,
         DEFAULTS,
         NETWORK,
@@ -59,6 +60,7 @@ pub mod name {
         LEADER_ELECTION,
         TRACING,
         KOURIER,
+        CERT_MANAGER,
     ];
 }
 
@@ -104,7 +106,21 @@ pub fn check(name: &str, data: &BTreeMap<String, String>) -> Findings {
         // Knative has moved its keys to config-observability and left it empty.
         name::TRACING => reader::check(data, |_| ()),
         name::KOURIER => reader::check(data, kourier::read),
+        name::CERT_MANAGER => reader::check(data, cert_manager),
         _ => Findings::default(),
+    }
+}
+
+/// `config-certmanager`: whom Knative's controller asks for certificates through cert-manager.
+fn cert_manager(reader: &reader::Reader<'_>) {
+    for key in [
+        "issuerRef",
+        "clusterLocalIssuerRef",
+        "systemInternalIssuerRef",
+    ] {
+        let why = "certificates come from the class that certificate-class of config-network \
+                   names: the local authority, or a public one by ACME";
+        reader.without_effect(key, why);
     }
 }
 

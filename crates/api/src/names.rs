@@ -75,6 +75,9 @@ pub mod annotation {
     ];
     /// Kourier's: backends of this Ingress are spoken to over HTTP/1.1, whatever their port says.
     pub const DISABLE_HTTP2: &str = "kourier.knative.dev/disable-http2";
+    /// Ours, on the KIngress of a DomainMapping that does what its target's Route does: the target's
+    /// host in the cluster, for what is asked of that host is asked of the mapping too.
+    pub const TARGET_HOST: &str = "gateway.suimon.dev/target-host";
     pub const HTTP_PROTOCOL: &str = "networking.knative.dev/http-protocol";
     /// Ours, on a revision's template: which clients stay with one pod. Its values are
     /// [`SESSION_AFFINITIES`](super::SESSION_AFFINITIES).
@@ -85,6 +88,15 @@ pub mod annotation {
     /// object from container port to the host port that stands for it, for example
     /// `{"8080":31007}`. Without it a container port is reached at the pod's own IP.
     pub const HOST_PORTS: &str = "node.suimon.dev/host-ports";
+
+    /// A yes or no, in the spellings of Go's `strconv.ParseBool`.
+    pub fn parse_bool(text: &str) -> Option<bool> {
+        match text {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+            _ => None,
+        }
+    }
 }
 
 /// Condition on a terminating Pod of a revision: True once no gateway sends it requests and

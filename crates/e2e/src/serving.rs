@@ -1,5 +1,6 @@
 //! Knative Serving as users see it.
 
+mod domain;
 mod endurance;
 mod horizontal;
 mod rollout;

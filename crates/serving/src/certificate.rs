@@ -62,9 +62,13 @@ pub(crate) struct Secured {
 enum Verdict {
     #[default]
     NotEnabled,
+    /// There is no host for the public.
+    ClusterLocal,
     Ready,
     Downgraded(String),
-    NotReady(String),
+    /// Its name and why, if that is known.
+    NotReady(String, String),
+    Failed(String, String),
     NotOwned(String),
 }
 
@@ -76,14 +80,26 @@ impl Secured {
                 let message = "external-domain-tls is not enabled";
                 conditions.mark_true_because(CONDITION, "TLSNotEnabled", message);
             }
+            Verdict::ClusterLocal => {
+                let message = "TLS is not enabled for cluster-local";
+                conditions.mark_true_because(CONDITION, "TLSNotEnabled", message);
+            }
             Verdict::Ready => conditions.mark_true(CONDITION),
             Verdict::Downgraded(name) => {
                 let message = format!("Certificate {name} is not ready downgrade HTTP.");
                 conditions.mark_true_because(CONDITION, "HTTPDowngrade", &message);
             }
-            Verdict::NotReady(name) => {
+            Verdict::NotReady(name, why) if why.is_empty() => {
                 let message = format!("Certificate {name} is not ready.");
                 conditions.mark_unknown(CONDITION, "CertificateNotReady", &message);
+            }
+            Verdict::NotReady(name, why) => {
+                let message = format!("Certificate {name} is not ready: {why}");
+                conditions.mark_unknown(CONDITION, "CertificateNotReady", &message);
+            }
+            Verdict::Failed(name, why) => {
+                let message = format!("Certificate {name} fails to be provisioned: {why}");
+                conditions.mark_false(CONDITION, "CertificateProvisionFailed", &message);
             }
             Verdict::NotOwned(name) => {
                 let message = format!("There is an existing certificate {name} that we don't own.");
@@ -107,7 +123,8 @@ pub(crate) fn is_enabled(owner: &impl Resource, config: &Config) -> bool {
     let off = annotation::DISABLE_EXTERNAL_DOMAIN_TLS
         .iter()
         .find_map(|key| object::annotation(owner, key));
-    config.network.external_domain_tls && off.is_none_or(|off| !off.eq_ignore_ascii_case("true"))
+    let off = off.and_then(annotation::parse_bool).unwrap_or(false);
+    config.network.external_domain_tls && !off
 }
 
 /// Decides for the hosts of one object. `existing` finds a Certificate of its namespace.
@@ -121,13 +138,16 @@ pub(crate) fn secure<O: Resource<DynamicType = ()>>(
     if !is_enabled(owner, config) {
         return secured;
     }
-    let mut verdict = Verdict::Ready;
+    let mut verdict = match wanted {
+        [] => Verdict::ClusterLocal,
+        [..] => Verdict::Ready,
+    };
     for one in wanted {
         let found = match existing(&one.name) {
             None => {
                 let made = certificate(owner, one, config);
                 secured.writes.push(Write::Create(made));
-                Found::NotReady
+                Found::NotReady(String::new())
             }
             Some(existing) => look(owner, one, &existing, config, &mut secured.writes),
         };
@@ -136,8 +156,11 @@ pub(crate) fn secure<O: Resource<DynamicType = ()>>(
         let (this, is_https) = match found {
             Found::Ready => (Verdict::Ready, true),
             Found::Foreign => (Verdict::NotOwned(name), false),
-            Found::NotReady if downgrades => (Verdict::Downgraded(name), false),
-            Found::NotReady => (Verdict::NotReady(name), true),
+            Found::NotReady(_) | Found::Failed(_) if downgrades => {
+                (Verdict::Downgraded(name), false)
+            }
+            Found::NotReady(why) => (Verdict::NotReady(name, why), true),
+            Found::Failed(why) => (Verdict::Failed(name, why), true),
         };
         if is_https {
             secured.https.insert(one.host.clone());
@@ -157,7 +180,9 @@ pub(crate) fn secure<O: Resource<DynamicType = ()>>(
 
 enum Found {
     Ready,
-    NotReady,
+    /// With the reason that its condition has.
+    NotReady(String),
+    Failed(String),
     Foreign,
 }
 
@@ -170,7 +195,7 @@ fn look<O: Resource<DynamicType = ()>>(
 ) -> Found {
     match ownership(existing, owner) {
         Ownership::Ours => {}
-        Ownership::Former => return Found::NotReady,
+        Ownership::Former => return Found::NotReady(String::new()),
         Ownership::Foreign => return Found::Foreign,
     }
     let made = certificate(owner, wanted, config);
@@ -186,17 +211,21 @@ fn look<O: Resource<DynamicType = ()>>(
             spec: made.spec,
             status: existing.status.clone(),
         }));
-        return Found::NotReady;
+        return Found::NotReady(String::new());
     }
     let status = existing.status.as_ref();
-    let is_ready = status.is_some_and(|status| {
-        status.observed_generation == existing.metadata.generation
-            && find(&status.conditions, READY).is_some_and(|ready| ready.is(Truth::True))
-    });
-    if is_ready {
+    let current =
+        status.filter(|status| status.observed_generation == existing.metadata.generation);
+    let Some(ready) = current.and_then(|status| find(&status.conditions, READY)) else {
+        return Found::NotReady(String::new());
+    };
+    let why = ready.reason.clone().unwrap_or_default();
+    if ready.is(Truth::True) {
         Found::Ready
+    } else if ready.is(Truth::False) {
+        Found::Failed(why)
     } else {
-        Found::NotReady
+        Found::NotReady(why)
     }
 }
 

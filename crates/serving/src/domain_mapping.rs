@@ -1,6 +1,7 @@
-//! DomainMapping → a claim of its domain and a KIngress that sends the domain to its target.
-//! Wiring only.
+//! DomainMapping → a claim of its domain and a KIngress that does for the domain what the target's
+//! Route does, or sends it to a Kubernetes Service. Wiring only.
 
+mod direct;
 mod plan;
 mod reconcile;
 mod resources;
@@ -10,8 +11,10 @@ mod tests;
 
 use std::sync::Arc;
 
-use ::reconcile::{Key, Queue, run};
+use ::reconcile::{Index, Key, Queue, controller_of, run};
+use api::serving::v1::Route;
 use api::serving::v1beta1::DomainMapping;
+use k8s_openapi::api::core::v1::Service as KubernetesService;
 use kube::{Resource, ResourceExt};
 
 use crate::context::Context;
@@ -59,34 +62,59 @@ pub(crate) fn start(ctx: &Arc<Context>) {
     );
 }
 
-fn wake_by_targets(ctx: &Context, queue: &Queue<Key>) {
-    let wake = |kind: &'static str| {
-        let (index, queue) = (ctx.domain_mappings_by_target.clone(), queue.clone());
-        move |target: &dyn Named| {
-            let (namespace, name) = target.place();
-            for key in index.keys(&namespace, &format!("{kind}/{name}")) {
-                queue.add(key);
-            }
-        }
-    };
-    let of_services = wake(target::SERVICE);
-    ctx.services
-        .on_change(move |change| of_services(change.object().as_ref()));
-    let of_routes = wake(target::ROUTE);
-    ctx.routes
-        .on_change(move |change| of_routes(change.object().as_ref()));
-    let of_kubernetes = wake(target::KUBERNETES_SERVICE);
-    ctx.kubernetes_services
-        .on_change(move |change| of_kubernetes(change.object().as_ref()));
+/// Who hears of a target, or of the Route behind it.
+#[derive(Clone)]
+struct Wake {
+    by_target: Index<DomainMapping>,
+    placeholders: Index<KubernetesService>,
+    queue: Queue<Key>,
 }
 
-/// Namespace and name of any object.
-trait Named {
-    fn place(&self) -> (String, String);
-}
-
-impl<K: Resource> Named for K {
-    fn place(&self) -> (String, String) {
-        (self.namespace().unwrap_or_default(), self.name_any())
+impl Wake {
+    fn target(&self, kind: &str, object: &impl Resource) {
+        let namespace = object.namespace().unwrap_or_default();
+        self.named(kind, &namespace, &object.name_any());
     }
+
+    fn named(&self, kind: &str, namespace: &str, name: &str) {
+        for key in self.by_target.keys(namespace, &format!("{kind}/{name}")) {
+            self.queue.add(key);
+        }
+    }
+
+    /// A Route is a target itself, behind the Service of its name, and behind its placeholders.
+    fn route(&self, namespace: &str, name: &str) {
+        self.named(target::ROUTE, namespace, name);
+        self.named(target::SERVICE, namespace, name);
+        for placeholder in self.placeholders.get(namespace, name) {
+            let placeholder = placeholder.name_any();
+            self.named(target::KUBERNETES_SERVICE, namespace, &placeholder);
+        }
+    }
+}
+
+fn wake_by_targets(ctx: &Context, queue: &Queue<Key>) {
+    let wake = Wake {
+        by_target: ctx.domain_mappings_by_target.clone(),
+        placeholders: ctx.placeholders_by_route.clone(),
+        queue: queue.clone(),
+    };
+    let of_services = wake.clone();
+    ctx.services
+        .on_change(move |change| of_services.target(target::SERVICE, change.object().as_ref()));
+    let of_kubernetes = wake.clone();
+    ctx.kubernetes_services.on_change(move |change| {
+        of_kubernetes.target(target::KUBERNETES_SERVICE, change.object().as_ref());
+    });
+    let of_routes = wake.clone();
+    ctx.routes.on_change(move |change| {
+        let route = change.object();
+        of_routes.route(&route.namespace().unwrap_or_default(), &route.name_any());
+    });
+    ctx.ingresses.on_change(move |change| {
+        let ingress = change.object();
+        if let Some(route) = controller_of::<Route>(ingress.as_ref()) {
+            wake.route(&ingress.namespace().unwrap_or_default(), &route.name);
+        }
+    });
 }

@@ -346,7 +346,7 @@ async fn a_mapped_domain_waits_for_its_claim_and_its_target_and_gives_the_claim_
     world.create(&service("hello", json!({}))).await;
     world.wait(domain, is_ready::<DomainMapping>).await;
     let ingress: Ingress = world.get(domain).await;
-    assert_eq!(splits(&ingress), [("hello".to_owned(), 100)]);
+    assert_eq!(splits(&ingress), [("hello-00001".to_owned(), 100)]);
 
     world.delete::<DomainMapping>(domain).await;
     world.gone::<DomainMapping>(domain).await;

@@ -173,11 +173,13 @@ fn fields_that_knative_does_not_allow_are_refused() {
     );
     refuses(
         "{nodeSelector: {a: b}, containers: [{image: a}]}",
-        "must not set the field(s): spec.template.spec.nodeSelector",
+        "must not set the field(s): spec.template.spec.nodeSelector\n\
+         \"kubernetes.podspec-nodeselector\" of config-features is off",
     );
     refuses(
         "{containers: [{image: a, env: [{name: X, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]}]}",
-        "must not set the field(s): spec.template.spec.containers[0].env[0].valueFrom.fieldRef",
+        "must not set the field(s): spec.template.spec.containers[0].env[0].valueFrom.fieldRef\n\
+         \"kubernetes.podspec-fieldref\" of config-features is off",
     );
 }
 
@@ -271,7 +273,8 @@ fn volumes_must_be_mounted_and_of_an_allowed_kind() {
         &format!(
             "{{containers: [{{image: a, {mount}}}], volumes: [{{name: v, hostPath: {{path: /}}}}]}}"
         ),
-        "must not set the field(s): spec.template.spec.volumes[0].hostPath",
+        "must not set the field(s): spec.template.spec.volumes[0].hostPath\n\
+         \"kubernetes.podspec-volumes-hostpath\" of config-features is off",
     );
     refuses(
         "{containers: [{image: a}], volumes: [{name: v, emptyDir: {}}]}",
@@ -726,4 +729,45 @@ fn mappings_in_an_annotation_are_told_about() {
     assert!(warnings[0].contains("write each document"), "{warnings:?}");
     service["metadata"]["annotations"] = serde_json::json!({"other.dev/config": "x"});
     assert!(told(&mut service).is_empty());
+}
+
+#[test]
+fn networking_annotations_have_values_that_somebody_understands() {
+    let annotated = |key: &str, value: &str| {
+        let mut object = service_object();
+        object["metadata"]["annotations"] = json!({key: value});
+        admit_with(&[], Operation::Create, "alice", &mut object, None).map(drop)
+    };
+    for (name, fine, wrong) in [
+        ("http-protocol", "redirected", "https"),
+        ("httpOption", "Enabled", "off"),
+        ("disable-external-domain-tls", "T", "yes"),
+        ("disableAutoTLS", "false", "no"),
+    ] {
+        let key = format!("networking.knative.dev/{name}");
+        assert_eq!(annotated(&key, fine), Ok(()));
+        assert_eq!(annotated(&key, ""), Ok(()), "as if it were not there");
+        let refused = annotated(&key, wrong).expect_err(name);
+        assert!(refused.contains(&key), "{refused}");
+    }
+}
+
+#[test]
+fn features_of_the_sidecar_are_told_about() {
+    let told = |key: &str, value: &str| {
+        let mut object = service_object();
+        object["spec"]["template"]["metadata"] = json!({"annotations": {key: value}});
+        admit_with(&[], Operation::Create, "alice", &mut object, None).expect("admitted")
+    };
+    let duplex = "features.knative.dev/http-full-duplex";
+    assert!(told(duplex, "Enabled").is_empty(), "it is always on");
+    assert_eq!(told(duplex, "Disabled").len(), 1);
+    assert_eq!(
+        told("features.knative.dev/queueproxy-podinfo", "a=b").len(),
+        1
+    );
+}
+
+fn service_object() -> Value {
+    serde_saphyr::from_str(&service(HELLO)).expect("YAML")
 }

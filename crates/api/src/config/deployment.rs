@@ -38,7 +38,7 @@ impl Default for Deployment {
     }
 }
 
-const SIDECAR_KEYS: [&str; 15] = [
+const SIDECAR_KEYS: [&str; 21] = [
     "queue-sidecar-image",
     "queue-sidecar-cpu-request",
     "queue-sidecar-cpu-limit",
@@ -53,6 +53,12 @@ const SIDECAR_KEYS: [&str; 15] = [
     "queue-sidecar-tls-cipher-suites",
     "queue-sidecar-tls-curve-preferences",
     "queueSidecarImage",
+    "queueSidecarCPURequest",
+    "queueSidecarCPULimit",
+    "queueSidecarMemoryRequest",
+    "queueSidecarMemoryLimit",
+    "queueSidecarEphemeralStorageRequest",
+    "queueSidecarEphemeralStorageLimit",
     "concurrency-state-endpoint",
 ];
 
@@ -78,43 +84,46 @@ impl Deployment {
     }
 
     pub(super) fn read(reader: &Reader<'_>) -> Self {
-        let registries = reader.string(
-            "registries-skipping-tag-resolving",
+        let older_registries = reader.string(
+            "registriesSkippingTagResolving",
             "kind.local,ko.local,dev.local",
         );
+        let registries = reader.string("registries-skipping-tag-resolving", &older_registries);
         let registries = registries
             .split(',')
             .map(str::trim)
             .filter(|name| !name.is_empty())
             .map(str::to_owned);
-        let config =
-            Self {
-                registries_skipping_tag_resolving: registries.collect(),
-                digest_resolution_timeout: reader
-                    .duration("digest-resolution-timeout", Duration::from_secs(10)),
-                progress_deadline: reader.duration("progress-deadline", Duration::from_secs(600)),
-                spread_over_nodes: reader.word(
-                    "default-affinity-type",
-                    true,
-                    &[("prefer-spread-revision-over-nodes", true), ("none", false)],
-                ),
-                pod_is_always_schedulable: reader.boolean("pod-is-always-schedulable", false),
-                runtime_classes: reader.parsed("runtime-class-name", BTreeMap::new(), |text| {
-                    match text {
-                        "" => Ok(BTreeMap::new()),
-                        text => {
-                            let classes: BTreeMap<String, Option<RuntimeClass>> =
-                                serde_saphyr::from_str(text).map_err(|problem| {
-                                    format!("cannot be parsed, please check the format: {problem}")
-                                })?;
-                            Ok(classes
-                                .into_iter()
-                                .map(|(name, class)| (name, class.unwrap_or_default()))
-                                .collect())
-                        }
+        let older_timeout = reader.duration("digestResolutionTimeout", Duration::from_secs(10));
+        let older_deadline = reader.duration("progressDeadline", Duration::from_secs(600));
+        let config = Self {
+            registries_skipping_tag_resolving: registries.collect(),
+            digest_resolution_timeout: reader.duration("digest-resolution-timeout", older_timeout),
+            progress_deadline: reader.duration("progress-deadline", older_deadline),
+            spread_over_nodes: reader.word(
+                "default-affinity-type",
+                true,
+                &[("prefer-spread-revision-over-nodes", true), ("none", false)],
+            ),
+            pod_is_always_schedulable: reader.boolean("pod-is-always-schedulable", false),
+            runtime_classes: reader.parsed(
+                "runtime-class-name",
+                BTreeMap::new(),
+                |text| match text {
+                    "" => Ok(BTreeMap::new()),
+                    text => {
+                        let classes: BTreeMap<String, Option<RuntimeClass>> =
+                            serde_saphyr::from_str(text).map_err(|problem| {
+                                format!("cannot be parsed, please check the format: {problem}")
+                            })?;
+                        Ok(classes
+                            .into_iter()
+                            .map(|(name, class)| (name, class.unwrap_or_default()))
+                            .collect())
                     }
-                }),
-            };
+                },
+            ),
+        };
         for key in SIDECAR_KEYS {
             reader.without_effect(key, "Suimon runs no queue-proxy sidecar");
         }

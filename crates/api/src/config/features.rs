@@ -27,6 +27,11 @@ macro_rules! features {
         impl Feature {
             /// Every feature with its key in `config-features` and Knative's default.
             const TABLE: &[(Self, &'static str, Flag)] = &[$((Self::$variant, $key, Flag::$default),)*];
+
+            /// Its key in `config-features`.
+            pub fn key(self) -> &'static str {
+                match self { $(Self::$variant => $key,)* }
+            }
         }
     };
 }
@@ -122,6 +127,11 @@ impl Features {
         let flags = flags.collect();
         for key in ["queueproxy.mount-podinfo", "queueproxy.resource-defaults"] {
             reader.without_effect(key, "Suimon runs no queue-proxy sidecar");
+        }
+        let key = "domainmapping-direct-route-traffic";
+        if reader.word(key, Flag::Enabled, STATES) == Flag::Disabled {
+            let why = "domain mappings always do what the Route of their target does";
+            reader.key_without_effect(key, why);
         }
         Self { flags }
     }

@@ -32,8 +32,6 @@ pub struct Network {
     /// `http` or `https`: scheme of external URLs in status.
     pub default_external_scheme: String,
     pub external_domain_tls: bool,
-    pub cluster_local_domain_tls: bool,
-    pub system_internal_tls: bool,
 }
 
 impl Default for Network {
@@ -91,11 +89,6 @@ impl Network {
         let oldest_tls = reader.word("autoTLS", false, ON_OFF);
         let older_tls = reader.word("auto-tls", oldest_tls, ON_OFF);
         let older_duration = reader.integer("rolloutDuration", 0);
-        let older_internal = reader.word(
-            "internal-encryption",
-            false,
-            &[("true", true), ("false", false)],
-        );
         let config = Self {
             ingress_class: reader.string(
                 "ingress-class",
@@ -143,9 +136,8 @@ impl Network {
                 )
                 .to_owned(),
             external_domain_tls: reader.word("external-domain-tls", older_tls, ON_OFF),
-            cluster_local_domain_tls: reader.word("cluster-local-domain-tls", false, ON_OFF),
-            system_internal_tls: reader.word("system-internal-tls", older_internal, ON_OFF),
         };
+        Self::inner_tls(reader, ON_OFF);
         for key in ["enable-mesh-pod-addressability", "mesh-compatibility-mode"] {
             reader.without_effect(
                 key,
@@ -158,6 +150,23 @@ impl Network {
         );
         config.check(reader);
         config
+    }
+
+    /// Encryption inside the cluster, which is on in Knative only where somebody asks for it.
+    fn inner_tls(reader: &Reader<'_>, on_off: &[(&str, bool)]) {
+        const OLDER: &[(&str, bool)] = &[("true", true), ("false", false)];
+        let between =
+            "the gateway speaks to the pods of revisions without a sidecar, in plain HTTP";
+        let local = "hosts of the cluster are served over plain HTTP";
+        for (key, words, why) in [
+            ("internal-encryption", OLDER, between),
+            ("system-internal-tls", on_off, between),
+            ("cluster-local-domain-tls", on_off, local),
+        ] {
+            if reader.word(key, false, words) {
+                reader.key_without_effect(key, why);
+            }
+        }
     }
 
     /// Templates must give valid names for an ordinary route, as Knative's own check demands.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::config::template::{Field, Template};
 use crate::config::{ConfigError, Findings};
 use crate::duration;
+use crate::names::annotation;
 use crate::quantity::Quantity;
 
 /// One pass over a ConfigMap's data. Getters return the default after noting a mistake, so one
@@ -86,11 +87,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
-        // The spellings of Go's `strconv.ParseBool`.
-        self.parsed(key, default, |text| match text {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            _ => Err(syntax("ParseBool", text)),
+        self.parsed(key, default, |text| {
+            annotation::parse_bool(text).ok_or_else(|| syntax("ParseBool", text))
         })
     }
 

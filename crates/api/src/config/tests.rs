@@ -114,6 +114,38 @@ fn the_example_block_is_ignored_and_keys_without_effect_are_reported() {
 }
 
 #[test]
+fn what_is_asked_for_and_not_done_here_is_told_and_what_is_turned_off_is_not() {
+    let warned = |name: &str, pairs: &[(&str, &str)]| {
+        let findings = check(name, &data(pairs));
+        assert!(findings.errors.is_empty(), "{:?}", findings.errors);
+        findings.warnings.len()
+    };
+    for key in ["cluster-local-domain-tls", "system-internal-tls"] {
+        assert_eq!(warned(name::NETWORK, &[(key, "Enabled")]), 1, "{key}");
+        assert_eq!(warned(name::NETWORK, &[(key, "disabled")]), 0, "{key}");
+    }
+    let direct = "domainmapping-direct-route-traffic";
+    assert_eq!(warned(name::FEATURES, &[(direct, "enabled")]), 0);
+    assert_eq!(warned(name::FEATURES, &[(direct, "disabled")]), 1);
+    assert_eq!(error_keys(name::FEATURES, &[(direct, "on")]), [direct]);
+    let issuer = ("issuerRef", "kind: ClusterIssuer\nname: letsencrypt");
+    assert_eq!(warned(name::CERT_MANAGER, &[issuer]), 1);
+}
+
+#[test]
+fn the_older_spellings_of_deployment_keys_count_until_the_newer_one_is_there() {
+    let older = ("progressDeadline", "30s");
+    let deadline = |pairs: &[(&str, &str)]| {
+        let config = Deployment::parse(&data(pairs)).expect("valid");
+        config.progress_deadline.as_secs()
+    };
+    assert_eq!(deadline(&[older]), 30);
+    assert_eq!(deadline(&[older, ("progress-deadline", "60s")]), 60);
+    let none = check(name::DEPLOYMENT, &data(&[older])).warnings;
+    assert!(none.is_empty(), "{none:?}");
+}
+
+#[test]
 fn hosts_follow_the_domain_and_tag_templates() {
     let network = Network::parse(&data(&[(
         "domain-template",

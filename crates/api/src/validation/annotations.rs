@@ -80,6 +80,19 @@ pub(crate) fn template(map: &Annotations, base: &str, report: &mut Report) {
                 let hint = format!("use one of {}", names::SESSION_AFFINITIES.join(", "));
                 report.invalid_because(value, join(base, key), &hint);
             }
+            Some(("features.knative.dev", "queueproxy-podinfo")) => report.warn(format!(
+                "annotation {key} has no effect: Suimon runs no queue-proxy sidecar"
+            )),
+            Some(("features.knative.dev", "http-full-duplex"))
+                if value.eq_ignore_ascii_case("disabled") =>
+            {
+                report.warn(format!(
+                    "annotation {key} has no effect: bodies are streamed both ways at once"
+                ));
+            }
+            Some(("features.knative.dev", name)) if name != "http-full-duplex" => {
+                report.warn(format!("annotation {key} is not known and has no effect"));
+            }
             Some(("queue.sidecar.serving.knative.dev", name)) => {
                 sidecar(name, key, value, base, report)
             }

@@ -152,13 +152,13 @@ fn environment(
             .into_iter()
             .flat_map(json::entries)
         {
-            let allowed = match source.as_str() {
-                "configMapKeyRef" | "secretKeyRef" => true,
-                "fieldRef" | "resourceFieldRef" => settings.features.allowed(Feature::FieldRef),
-                _ => false,
-            };
-            if !allowed && json::says_something(value) {
-                report.disallowed(join(&join(&path, "valueFrom"), source));
+            let (at, gate) = (join(&join(&path, "valueFrom"), source), Feature::FieldRef);
+            match source.as_str() {
+                "configMapKeyRef" | "secretKeyRef" => {}
+                _ if !json::says_something(value) => {}
+                "fieldRef" | "resourceFieldRef" if settings.features.allowed(gate) => {}
+                "fieldRef" | "resourceFieldRef" => report.off(at, gate),
+                _ => report.disallowed(at),
             }
         }
     }
@@ -239,7 +239,7 @@ fn security_context(container: &Value, settings: &Settings, base: &str, report: 
     let low_port =
         features.allowed(Feature::SecurePodDefaults) && added == [Value::from("NET_BIND_SERVICE")];
     if !added.is_empty() && !features.allowed(Feature::AddCapabilities) && !low_port {
-        report.disallowed(join(&base, "capabilities.add"));
+        report.off(join(&base, "capabilities.add"), Feature::AddCapabilities);
     }
     if json::list(capabilities, "drop")
         .first()
@@ -263,13 +263,13 @@ fn mounts(
     for (index, mount) in json::list(container, "volumeMounts").iter().enumerate() {
         let base = indexed(base, "volumeMounts", index);
         for (field, value) in json::entries(mount) {
-            let allowed = match field.as_str() {
-                "name" | "readOnly" | "mountPath" | "subPath" => true,
-                "mountPropagation" => settings.features.allowed(Feature::MountPropagation),
-                _ => false,
-            };
-            if !allowed && json::says_something(value) {
-                report.disallowed(join(&base, field));
+            let gate = Feature::MountPropagation;
+            match field.as_str() {
+                "name" | "readOnly" | "mountPath" | "subPath" => {}
+                _ if !json::says_something(value) => {}
+                "mountPropagation" if settings.features.allowed(gate) => {}
+                "mountPropagation" => report.off(join(&base, field), gate),
+                _ => report.disallowed(join(&base, field)),
             }
         }
         let propagation = json::text(mount, "mountPropagation");

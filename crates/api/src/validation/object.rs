@@ -68,6 +68,30 @@ pub(crate) fn service_min_scale(object: &Value, is_service: bool, report: &mut R
     }
 }
 
+/// Values of the networking annotations that Routes and DomainMappings act on. Knative's controllers
+/// fail at them without a condition.
+pub(crate) fn network_annotations(object: &Value, report: &mut Report) {
+    const PROTOCOLS: [&str; 2] = ["enabled", "redirected"];
+    for (key, value) in json::metadata_map(object, "annotations") {
+        let Some(("networking.knative.dev", name)) = key.split_once('/') else {
+            continue;
+        };
+        let is_protocol = PROTOCOLS.contains(&value.to_ascii_lowercase().as_str());
+        let hint = match name {
+            "http-protocol" | "httpOption" if !is_protocol => "use Enabled or Redirected",
+            "disable-external-domain-tls" | "disable-auto-tls" | "disableAutoTLS"
+                if annotation::parse_bool(&value).is_none() =>
+            {
+                "use true or false"
+            }
+            _ => continue,
+        };
+        if !value.is_empty() {
+            report.invalid_because(&value, join("metadata.annotations", &key), hint);
+        }
+    }
+}
+
 /// `serving.knative.dev/rollout-duration`: seconds, not negative.
 pub(crate) fn rollout_duration(object: &Value, report: &mut Report) {
     let map = json::metadata_map(object, "annotations");

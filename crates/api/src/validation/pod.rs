@@ -119,16 +119,21 @@ pub(crate) fn validate(pod: &Value, settings: &Settings, base: &str, report: &mu
 
 fn fields(pod: &Value, settings: &Settings, base: &str, report: &mut Report) {
     for (field, value) in json::entries(pod) {
-        let allowed = match field.as_str() {
-            free if FREE.contains(&free) => true,
+        let is_free = match field.as_str() {
             // Knative knows no use for the token, and lets only its absence be asked for.
             "automountServiceAccountToken" => value == &Value::Bool(false),
-            gated => GATED
-                .iter()
-                .any(|(name, feature)| *name == gated && settings.features.allowed(*feature)),
+            name => FREE.contains(&name),
         };
-        if !allowed && json::says_something(value) {
-            report.disallowed(join(base, field));
+        if is_free || !json::says_something(value) {
+            continue;
+        }
+        let gates = GATED.iter().filter(|(name, _)| name == field);
+        let gates: Vec<Feature> = gates.map(|(_, gate)| *gate).collect();
+        let is_open = gates.iter().any(|gate| settings.features.allowed(*gate));
+        match gates.first() {
+            None => report.disallowed(join(base, field)),
+            Some(gate) if !is_open => report.off(join(base, field), *gate),
+            Some(_) => {}
         }
     }
 }

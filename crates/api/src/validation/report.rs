@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
+use crate::config::Feature;
+
 /// What is wrong with an object, and warnings about what is not refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -73,6 +75,12 @@ impl Report {
 
     pub(crate) fn disallowed(&mut self, path: String) {
         self.say("must not set the field(s)", &[path]);
+    }
+
+    /// As [`Self::disallowed`], for a field that a feature would allow.
+    pub(crate) fn off(&mut self, path: String, feature: Feature) {
+        let details = format!("{:?} of config-features is off", feature.key());
+        self.say_with("must not set the field(s)", &[path], details);
     }
 
     pub(crate) fn invalid(&mut self, value: impl Display, path: String) {

@@ -72,7 +72,8 @@ fn source(volume: &Value, settings: &Settings, base: &str, report: &mut Report) 
     {
         match KINDS.iter().find(|(kind, _)| kind == field) {
             Some((kind, feature)) if open(feature) => given.push(*kind),
-            _ => report.disallowed(join(base, field)),
+            Some((_, Some(feature))) => report.off(join(base, field), *feature),
+            Some((_, None)) | None => report.disallowed(join(base, field)),
         }
         contents(field, value, &join(base, field), report);
     }

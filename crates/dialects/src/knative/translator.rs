@@ -209,7 +209,7 @@ impl Translator<'_> {
             },
             position,
             field,
-            policies: self.policies(hosts, path.rewrite_host.as_deref()),
+            policies: self.policies(hosts, path.rewrite_host.as_deref().or(self.target_host())),
         })
     }
 
@@ -315,9 +315,18 @@ impl Translator<'_> {
     }
 
     fn disables_http2(&self) -> bool {
-        let annotations = self.ingress.metadata.annotations.as_ref();
-        let value = annotations.and_then(|all| all.get(annotation::DISABLE_HTTP2));
+        let value = self.annotation(annotation::DISABLE_HTTP2);
         value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// The host that a domain stands for.
+    fn target_host(&self) -> Option<&str> {
+        self.annotation(annotation::TARGET_HOST)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        let annotations = self.ingress.metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(key).map(String::as_str))
     }
 
     /// appendHeaders replace what the client sent.

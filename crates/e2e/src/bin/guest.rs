@@ -9,6 +9,7 @@
 //! | `GET /env/NAME` | the variable, or 404 |
 //! | `GET /fetch/HOST:PORT/PATH` | what `http://HOST:PORT/PATH` answers, or 502 with the error |
 //! | `GET /delay/SECONDS` | 200 after so long |
+//! | `GET /head` | the head of the request as it came |
 //! | `GET /status/CODE` | that status |
 //! | `GET /break/` | 200, and 500 to everything else from then on |
 //! | `GET /weatherforecast` | a JSON array |
@@ -158,6 +159,8 @@ async fn http1(mut stream: TcpStream) -> anyhow::Result<()> {
     let path = text.split(' ').nth(1).unwrap_or_default();
     let (status, body) = if BROKEN.load(Ordering::SeqCst) {
         (500, "broken".to_owned())
+    } else if path == "/head" {
+        (200, text.to_string())
     } else if let Some(target) = path.strip_prefix("/fetch/") {
         match fetch(target).await {
             Ok(body) => (200, body),

@@ -13,6 +13,7 @@ use api::serving::v1beta1::{DomainMapping, DomainMappingStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::direct::{self, Missing, Source};
 use super::{resources, target};
 use crate::certificate::{self, Ports, Secured, Wanted};
 use crate::object::{
@@ -34,6 +35,8 @@ pub(super) struct Observed {
     pub(super) claim: Option<ClusterDomainClaim>,
     /// Address of the target, or why there is none.
     pub(super) address: Option<Result<String, String>>,
+    /// The Route behind the target, if it has one.
+    pub(super) source: Option<Source>,
     /// The one that has the mapping's name.
     pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) ingress: Option<Ingress>,
@@ -154,7 +157,19 @@ impl Draft {
             Err(why) => return self.conditions.mark_false(RESOLVED, "ResolveFailed", &why),
         };
         self.conditions.mark_true(RESOLVED);
-        let wanted = resources::ingress(mapping, &backend, tls, config);
+        let source = observed.source.as_ref();
+        let paths = source.map(|source| direct::paths(source, &backend.host));
+        let wanted = match paths {
+            None => resources::ingress_to(mapping, &backend, tls, config),
+            Some(Ok(paths)) => resources::ingress_like(mapping, &backend, paths, tls, config),
+            Some(Err(Missing::Yet(message))) => {
+                let reason = "IngressNotConfigured";
+                return self.conditions.mark_unknown(INGRESS, reason, &message);
+            }
+            Some(Err(Missing::Foreign(message))) => {
+                return self.conditions.mark_false(INGRESS, "NotOwned", &message);
+            }
+        };
         self.ingress(mapping, observed.ingress.as_ref(), wanted);
     }
 

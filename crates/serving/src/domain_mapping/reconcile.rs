@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use ::reconcile::{Action, Error, Key, MANAGER, write};
+use ::reconcile::{Action, Error, Key, MANAGER, controller_of, write};
 use api::names::child_name;
 use api::networking::v1alpha1::ClusterDomainClaim;
+use api::serving::v1::Route;
 use api::serving::v1beta1::DomainMapping;
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 
+use super::direct::Source;
 use super::plan::{FINALIZER, Observed, Plan, plan};
 use super::target::{Kind, kind};
 use crate::context::Context;
-use crate::object::{self, perform_some, write_status};
+use crate::event::Note;
+use crate::object::{self, Write, perform_some, write_status};
 
 /// Brings one DomainMapping's claim, KIngress and status up to date.
 pub(super) async fn reconcile(key: Key, ctx: Arc<Context>) -> Result<Action, Error> {
@@ -37,6 +40,7 @@ fn observe(ctx: &Context, key: &Key, mapping: &DomainMapping) -> Observed {
     Observed {
         claim: claim.map(|claim| claim.as_ref().clone()),
         address: address(ctx, key, mapping),
+        source: source(ctx, key, mapping),
         certificate: ctx.certificates.get(&ingress),
         ingress: ctx.ingresses.get(&ingress).map(|it| it.as_ref().clone()),
     }
@@ -74,6 +78,29 @@ fn address(ctx: &Context, key: &Key, mapping: &DomainMapping) -> Option<Result<S
     Some(url)
 }
 
+/// The Route that the target is, has, or is a placeholder of.
+fn source(ctx: &Context, key: &Key, mapping: &DomainMapping) -> Option<Source> {
+    let name = &mapping.spec.reference.name;
+    let target = Key::new(key.namespace.clone(), name);
+    let (service, route) = match kind(&mapping.spec.reference)? {
+        Kind::Service => (Some(ctx.services.get(&target)?), target),
+        Kind::Route => (None, target),
+        Kind::KubernetesService => {
+            let placeholder = ctx.kubernetes_services.get(&target)?;
+            let owner = controller_of::<Route>(placeholder.as_ref())?;
+            let route = Key::new(key.namespace.clone(), &owner.name);
+            (None, route)
+        }
+    };
+    let ingress = Key::new(key.namespace.clone(), child_name(&route.name, ""));
+    Some(Source {
+        service,
+        name: route.to_string(),
+        route: ctx.routes.get(&route),
+        ingress: ctx.ingresses.get(&ingress),
+    })
+}
+
 async fn apply(
     ctx: &Context,
     key: &Key,
@@ -93,7 +120,21 @@ async fn apply(
     for certificate in &plan.certificates {
         perform_some(&ctx.client, &ctx.certificates, Some(certificate)).await?;
     }
-    perform_some(&ctx.client, &ctx.ingresses, plan.ingress.as_ref()).await?;
+    let written = perform_some(&ctx.client, &ctx.ingresses, plan.ingress.as_ref()).await;
+    if let Some(Write::Create(ingress)) = &plan.ingress {
+        let note = match &written {
+            Ok(()) => {
+                let name = ingress.metadata.name.as_deref().unwrap_or_default();
+                Note::normal("Created", format!("Created Ingress {name:?}"))
+            }
+            Err(error) => Note::warning(
+                "CreationFailed",
+                format!("Failed to create Ingress: {error}"),
+            ),
+        };
+        ctx.recorder.tell(mapping.as_ref(), &[note]);
+    }
+    written?;
     let stored = mapping.status.as_ref();
     let cache = &ctx.domain_mappings;
     write_status(&ctx.client, cache, mapping.as_ref(), stored, &plan.status).await

@@ -30,39 +30,73 @@ pub(super) fn claim(mapping: &DomainMapping) -> ClusterDomainClaim {
 }
 
 /// The KIngress: the domain goes to the target, under the target's own host.
-pub(super) fn ingress(
+pub(super) fn ingress_to(
     mapping: &DomainMapping,
     backend: &Backend,
     tls: Vec<IngressTls>,
     config: &Config,
 ) -> Ingress {
-    let domain = mapping.name_any();
-    let namespace = mapping.namespace().unwrap_or_default();
-    let mut labels = mapping.labels().clone();
-    labels.insert(MAPPING_UID.to_owned(), mapping.uid().unwrap_or_default());
-    labels.insert(MAPPING_NAMESPACE.to_owned(), namespace.clone());
-    let mut annotations = mapping.annotations().clone();
-    annotations.remove(annotation::LAST_APPLIED);
-    annotations.insert(
-        annotation::INGRESS_CLASS.to_owned(),
-        ingress_class(mapping, config),
-    );
     let split = IngressBackendSplit {
-        service_namespace: namespace.clone(),
+        service_namespace: mapping.namespace().unwrap_or_default(),
         service_name: backend.service.clone(),
         service_port: IntOrString::Int(80),
         percent: Some(100),
-        append_headers: BTreeMap::from([(ORIGINAL_HOST.to_owned(), domain.clone())]),
+        append_headers: BTreeMap::new(),
     };
     let path = HttpIngressPath {
         rewrite_host: Some(backend.host.clone()),
         splits: vec![split],
         ..HttpIngressPath::default()
     };
+    ingress(mapping, vec![path], tls, config)
+}
+
+/// The KIngress: the domain does what the target's host in the cluster does.
+pub(super) fn ingress_like(
+    mapping: &DomainMapping,
+    backend: &Backend,
+    paths: &[HttpIngressPath],
+    tls: Vec<IngressTls>,
+    config: &Config,
+) -> Ingress {
+    let mut paths = paths.to_vec();
+    for path in &mut paths {
+        path.rewrite_host = None;
+    }
+    let mut ingress = ingress(mapping, paths, tls, config);
+    let annotations = ingress.metadata.annotations.get_or_insert_default();
+    annotations.insert(annotation::TARGET_HOST.to_owned(), backend.host.clone());
+    ingress
+}
+
+fn ingress(
+    mapping: &DomainMapping,
+    mut paths: Vec<HttpIngressPath>,
+    tls: Vec<IngressTls>,
+    config: &Config,
+) -> Ingress {
+    let domain = mapping.name_any();
+    for split in paths.iter_mut().flat_map(|path| &mut path.splits) {
+        let original = (ORIGINAL_HOST.to_owned(), domain.clone());
+        split.append_headers.extend([original]);
+    }
+    let mut labels = mapping.labels().clone();
+    labels.insert(MAPPING_UID.to_owned(), mapping.uid().unwrap_or_default());
+    labels.insert(
+        MAPPING_NAMESPACE.to_owned(),
+        mapping.namespace().unwrap_or_default(),
+    );
+    let mut annotations = mapping.annotations().clone();
+    annotations.remove(annotation::LAST_APPLIED);
+    annotations.remove(annotation::TARGET_HOST);
+    annotations.insert(
+        annotation::INGRESS_CLASS.to_owned(),
+        ingress_class(mapping, config),
+    );
     let rule = IngressRule {
         hosts: vec![domain.clone()],
         visibility: Some("ExternalIP".to_owned()),
-        http: Some(HttpIngressRule { paths: vec![path] }),
+        http: Some(HttpIngressRule { paths }),
     };
     Ingress {
         metadata: child_metadata(mapping, child_name(&domain, ""), labels, annotations),

@@ -1,11 +1,17 @@
 //! Plans of DomainMappings: claims, KIngresses and conditions.
 
-use api::networking::v1alpha1::ClusterDomainClaim;
+use std::sync::Arc;
+
+use api::names::annotation;
+use api::networking::v1alpha1::{ClusterDomainClaim, Ingress};
+use api::serving::v1::Route;
 use api::serving::v1beta1::DomainMapping;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
+use super::direct::Source;
 use super::plan::{Observed, Plan, plan};
-use crate::fixture::{at, config, object, told, written};
+use crate::fixture::{self, at, config, object, told, written};
 use crate::settings::Config;
 
 const LOCAL: &str = "http://hello.default.svc.cluster.local";
@@ -37,6 +43,7 @@ fn claimed() -> Observed {
         address: Some(Ok(LOCAL.to_owned())),
         certificate: None,
         ingress: None,
+        source: Some(hello_route()),
     }
 }
 
@@ -64,32 +71,171 @@ fn condition<'a>(plan: &'a Plan, type_: &str) -> (&'a str, &'a str, &'a str) {
     told(&plan.status.conditions, type_)
 }
 
+/// Service `hello` with its Route, whose KIngress sends 40 % to one revision and 60 % to another.
+fn hello_route() -> Source {
+    let split = |revision: &str, percent: i32| {
+        json!({
+            "serviceNamespace": "default", "serviceName": revision, "servicePort": 80,
+            "percent": percent, "appendHeaders": {"Knative-Serving-Revision": revision},
+        })
+    };
+    let http = json!({"paths": [{"splits": [split("hello-00001", 40), split("hello-00002", 60)]}]});
+    Source {
+        service: Some(Arc::new(fixture::service())),
+        name: "default/hello".to_owned(),
+        route: Some(Arc::new(fixture::route(json!([])))),
+        ingress: Some(Arc::new(object(json!({
+            "apiVersion": "networking.internal.knative.dev/v1alpha1", "kind": "Ingress",
+            "metadata": {
+                "name": "hello", "namespace": "default",
+                "ownerReferences": [fixture::owner("Route", "hello", "route-1")],
+            },
+            "spec": {"rules": [
+                {"hosts": ["hello.default.example.com"], "visibility": "ExternalIP",
+                 "http": {"paths": []}},
+                {"hosts": ["hello.default", "hello.default.svc.cluster.local"],
+                 "visibility": "ClusterLocal", "http": http},
+            ]},
+        })))),
+    }
+}
+
 #[test]
-fn a_claimed_domain_goes_to_the_target_under_the_targets_own_host() {
+fn a_claimed_domain_does_what_the_targets_route_does_under_its_own_host() {
     let mapping = mapping(to_hello());
     let plan = decide(&mapping, &claimed());
     let ingress = written(&plan.ingress);
     assert_eq!(ingress.metadata.name.as_deref(), Some("www.example.com"));
-    let rule = &ingress.spec.rules[0];
-    assert_eq!(
-        (rule.hosts.as_slice(), rule.visibility.as_deref()),
-        (
-            ["www.example.com".to_owned()].as_slice(),
-            Some("ExternalIP")
-        )
-    );
+    let [rule] = ingress.spec.rules.as_slice() else {
+        panic!("one rule: {:?}", ingress.spec.rules);
+    };
+    assert_eq!(rule.hosts, ["www.example.com"]);
+    assert_eq!(rule.visibility.as_deref(), Some("ExternalIP"));
     let path = &rule.http.as_ref().expect("paths").paths[0];
-    let host = Some("hello.default.svc.cluster.local");
-    assert_eq!(path.rewrite_host.as_deref(), host);
-    assert_eq!(path.splits[0].service_name, "hello");
-    let original = &path.splits[0].append_headers["K-Original-Host"];
-    assert_eq!(original, "www.example.com");
+    assert_eq!(path.rewrite_host, None, "programs see the domain");
+    let splits = path.splits.iter();
+    let splits: Vec<_> = splits
+        .map(|split| (split.service_name.as_str(), split.percent))
+        .collect();
+    assert_eq!(
+        splits,
+        [("hello-00001", Some(40)), ("hello-00002", Some(60))]
+    );
+    for split in &path.splits {
+        assert_eq!(split.append_headers["K-Original-Host"], "www.example.com");
+        let revision = &split.append_headers["Knative-Serving-Revision"];
+        assert_eq!(*revision, split.service_name);
+    }
+    let target = ingress.annotations().get(annotation::TARGET_HOST);
+    assert_eq!(
+        target.map(String::as_str),
+        Some("hello.default.svc.cluster.local")
+    );
     assert_eq!(plan.status.url.as_deref(), Some("http://www.example.com"));
     assert_eq!(condition(&plan, "Ready").1, "IngressNotConfigured");
     assert_eq!(
         condition(&plan, "CertificateProvisioned").1,
         "TLSNotEnabled"
     );
+}
+
+#[test]
+fn a_kubernetes_service_gets_requests_under_its_own_host() {
+    let mapping = mapping(json!({"ref": {"kind": "Service", "name": "hello", "apiVersion": "v1"}}));
+    let observed = Observed {
+        source: None,
+        ..claimed()
+    };
+    let ingress = written(&decide(&mapping, &observed).ingress);
+    let path = &ingress.spec.rules[0].http.as_ref().expect("paths").paths[0];
+    let host = Some("hello.default.svc.cluster.local");
+    assert_eq!(path.rewrite_host.as_deref(), host);
+    let split = &path.splits[0];
+    assert_eq!(
+        (split.service_name.as_str(), split.percent),
+        ("hello", Some(100))
+    );
+    assert_eq!(split.append_headers["K-Original-Host"], "www.example.com");
+    assert!(!ingress.annotations().contains_key(annotation::TARGET_HOST));
+}
+
+#[test]
+fn a_target_without_a_route_of_its_own_is_waited_for_or_told() {
+    let source = hello_route;
+    let of_other = |mut ingress: Ingress| {
+        ingress.metadata.owner_references = None;
+        Some(Arc::new(ingress))
+    };
+    let ingress = source().ingress.as_deref().cloned().expect("an Ingress");
+    let mut hidden = ingress.clone();
+    hidden.spec.rules.pop();
+    let cases = [
+        (
+            Source {
+                route: None,
+                ..source()
+            },
+            (
+                "Unknown",
+                "IngressNotConfigured",
+                "Waiting for target Route default/hello to be created.",
+            ),
+        ),
+        (
+            Source {
+                ingress: None,
+                ..source()
+            },
+            (
+                "Unknown",
+                "IngressNotConfigured",
+                "Waiting for target Route default/hello to configure Ingress default/hello.",
+            ),
+        ),
+        (
+            Source {
+                ingress: Some(Arc::new(hidden)),
+                ..source()
+            },
+            (
+                "Unknown",
+                "IngressNotConfigured",
+                "Ingress default/hello has no cluster-local rule for host \"hello.default.svc.cluster.local\".",
+            ),
+        ),
+        (
+            Source {
+                ingress: of_other(ingress),
+                ..source()
+            },
+            (
+                "False",
+                "NotOwned",
+                "Route default/hello does not own Ingress default/hello.",
+            ),
+        ),
+        (
+            Source {
+                route: Some(Arc::new(Route::default())),
+                ..source()
+            },
+            (
+                "False",
+                "NotOwned",
+                "Service default/hello does not own Route default/hello.",
+            ),
+        ),
+    ];
+    for (source, wanted) in cases {
+        let observed = Observed {
+            source: Some(source),
+            ..claimed()
+        };
+        let plan = decide(&mapping(to_hello()), &observed);
+        assert_eq!(condition(&plan, "IngressReady"), wanted);
+        assert_eq!(condition(&plan, "ReferenceResolved").0, "True");
+        assert!(plan.ingress.is_none(), "what is served stays");
+    }
 }
 
 #[test]
@@ -208,7 +354,7 @@ fn with_external_domain_tls_a_mapping_asks_for_a_certificate_once_the_domain_is_
         "conditions": [{"type": "Ready", "status": "True"}],
     })));
     let ready = Observed {
-        certificate: Some(std::sync::Arc::new(made)),
+        certificate: Some(Arc::new(made)),
         ..claimed()
     };
     let plan = decide_with(&mapping, &ready, &config);

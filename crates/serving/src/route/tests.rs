@@ -209,8 +209,10 @@ fn targets_that_cannot_be_resolved_leave_the_served_split_alone() {
         .labels
         .get_or_insert_default()
         .insert("serving.knative.dev/service".into(), "other".into());
-    let not_owned =
-        "Revision \"hello-00001\" referenced in traffic is not owned by Service \"hello\".";
+    let mut alone = other.clone();
+    alone.metadata.labels = None;
+    let of_other = "Revision \"hello-00001\" belongs to Service \"other\", not Service \"hello\".";
+    let of_none = "Revision \"hello-00001\" does not belong to Service \"hello\".";
     for (route, observed, wanted) in [
         (
             latest(),
@@ -243,9 +245,14 @@ fn targets_that_cannot_be_resolved_leave_the_served_split_alone() {
             ("False", "RevisionMissing", failed),
         ),
         (
-            pinned,
+            pinned.clone(),
             observed(None, vec![other]),
-            ("False", "RevisionNotOwned", not_owned),
+            ("False", "RevisionNotOwned", of_other),
+        ),
+        (
+            pinned,
+            observed(None, vec![alone]),
+            ("False", "RevisionNotOwned", of_none),
         ),
     ] {
         let plan = decide(&route, &observed);

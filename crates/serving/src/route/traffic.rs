@@ -63,7 +63,12 @@ pub(super) enum Problem {
     ConfigurationFailed(String),
     RevisionWaits(String),
     RevisionFailed(String),
-    NotOwned { revision: String, service: String },
+    NotOwned {
+        revision: String,
+        service: String,
+        /// The Service whose it is, if any.
+        actual: Option<String>,
+    },
 }
 
 impl Problem {
@@ -104,12 +109,21 @@ impl Problem {
                 MISSING,
                 format!("Revision \"{name}\" failed to become ready."),
             ),
-            Self::NotOwned { revision, service } => (
-                "RevisionNotOwned",
-                format!(
-                    "Revision \"{revision}\" referenced in traffic is not owned by Service \"{service}\"."
-                ),
-            ),
+            Self::NotOwned {
+                revision,
+                service,
+                actual,
+            } => {
+                let message = match actual {
+                    None => {
+                        format!("Revision {revision:?} does not belong to Service {service:?}.")
+                    }
+                    Some(actual) => format!(
+                        "Revision {revision:?} belongs to Service {actual:?}, not Service {service:?}."
+                    ),
+                };
+                ("RevisionNotOwned", message)
+            }
         };
         (truth, reason, message)
     }
@@ -306,12 +320,14 @@ fn ready_revision<'a>(
         .revisions
         .get(name)
         .ok_or_else(|| Problem::RevisionMissing(name.to_owned()))?;
+    let actual = label(revision.as_ref(), label::SERVICE);
     if let Some(service) = controller_of::<Service>(route)
-        && label(revision.as_ref(), label::SERVICE) != Some(&service.name)
+        && actual != Some(&service.name)
     {
         return Err(Problem::NotOwned {
             revision: name.to_owned(),
             service: service.name.clone(),
+            actual: actual.filter(|name| !name.is_empty()).map(str::to_owned),
         });
     }
     if is_ready(revision) {

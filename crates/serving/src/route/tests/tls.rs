@@ -78,6 +78,31 @@ fn where_http_is_redirected_the_route_waits_for_its_certificate() {
     assert_eq!(url, Some("https://hello.default.example.com:8443"));
     let ingress = written(&plan.ingress);
     assert_eq!(ingress.spec.http_option.as_deref(), Some("Redirected"));
+
+    let mut observed = seen();
+    let mut told = |status: &str, reason: &str| {
+        let mut made = plan.certificates[0].object().clone();
+        made.metadata.generation = Some(1);
+        made.status = Some(object(json!({
+            "observedGeneration": 1,
+            "conditions": [{"type": "Ready", "status": status, "reason": reason}],
+        })));
+        let name = made.name_any();
+        observed.certificates.insert(name, Arc::new(made));
+        decide_with(&latest(), &observed, &config)
+    };
+    let waits = told("Unknown", "OrderPending");
+    let message = "Certificate route-route-1 is not ready: OrderPending";
+    assert_eq!(
+        condition(&waits, "CertificateProvisioned"),
+        ("Unknown", "CertificateNotReady", message)
+    );
+    let failed = told("False", "RateLimited");
+    let message = "Certificate route-route-1 fails to be provisioned: RateLimited";
+    assert_eq!(
+        condition(&failed, "CertificateProvisioned"),
+        ("False", "CertificateProvisionFailed", message)
+    );
 }
 
 #[test]
@@ -130,4 +155,18 @@ fn a_route_can_do_without_and_never_takes_over_anothers_certificate() {
     );
     assert!(plan.certificates.is_empty());
     assert!(written(&plan.ingress).spec.tls.is_empty());
+}
+
+#[test]
+fn a_route_without_a_public_host_asks_for_no_certificate_and_says_so() {
+    let mut local = latest();
+    let (key, value) = ("networking.knative.dev/visibility", "cluster-local");
+    local.labels_mut().insert(key.to_owned(), value.to_owned());
+    let plan = decide_with(&local, &seen(), &secure(&[]));
+    assert!(plan.certificates.is_empty());
+    let message = "TLS is not enabled for cluster-local";
+    assert_eq!(
+        condition(&plan, "CertificateProvisioned"),
+        ("True", "TLSNotEnabled", message)
+    );
 }
