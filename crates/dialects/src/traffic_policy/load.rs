@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::model::{AdaptiveConcurrency, Predicate, Quota, Subject, TextTest, Workload};
+use routing::model::{AdaptiveConcurrency, Predicate, Quota, Subject, Supply, TextTest, Workload};
 
 use super::guards::response;
 use super::read::time;
@@ -44,9 +44,12 @@ pub(super) fn quota(fields: &Fields<'_>, id: &str) -> Option<Quota> {
     };
     Some(Quota {
         id: format!("{id}/quota").into(),
-        capacity: burst.unwrap_or(requests).into(),
-        fill: requests.into(),
-        interval,
+        when: Vec::new(),
+        supply: Supply::Bucket {
+            capacity: burst.unwrap_or(requests).into(),
+            fill: requests.into(),
+            interval,
+        },
         workloads,
         default,
         max_waiting,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use routing::model::{
     Abort, AdaptiveConcurrency, Breaker, Fault, Guards, LimitKey, Predicate, Quota, RateLimit,
-    Subject, Test, TextTest, Workload,
+    Subject, Supply, Test, TextTest, Workload,
 };
 use serde_json::{Map, Value, json};
 
@@ -54,6 +54,10 @@ fn circuits(writer: &mut Writer, guards: &Guards) {
             |said| Some(plain_breaker(said.guards.all().breakers.first()?)),
         ),
         _ => writer.miss("guards.breakers", "a TrafficPolicy has one circuit breaker"),
+    }
+    if !guards.flights.is_empty() {
+        let why = "a TrafficPolicy has no fixed limit of requests in flight";
+        writer.miss("guards.flights", why);
     }
     match &guards.quotas[..] {
         [] => {}
@@ -237,11 +241,23 @@ fn whole(number: f64) -> Result<u32, String> {
 }
 
 fn quota(quota: &Quota) -> Section {
+    let (capacity, fill, interval) = match &quota.supply {
+        Supply::Bucket {
+            capacity,
+            fill,
+            interval,
+        } => (*capacity, *fill, *interval),
+        Supply::Places { .. } => return Err("a quota of requests in flight".to_owned()),
+        Supply::Latency(_) => return Err("a quota by how long requests take".to_owned()),
+    };
+    if !quota.when.is_empty() {
+        return Err("a quota of some requests only".to_owned());
+    }
     let workloads: Result<Vec<_>, _> = quota.workloads.iter().map(workload).collect();
     Ok(json!({
-        "requests": whole(quota.fill)?,
-        "burst": whole(quota.capacity)?,
-        "interval": time(quota.interval)?,
+        "requests": whole(fill)?,
+        "burst": whole(capacity)?,
+        "interval": time(interval)?,
         "maxWaiting": quota.max_waiting,
         "workloads": workloads?,
         "default": workload(&quota.default)?,
