@@ -25,7 +25,7 @@ mod rewrite;
 mod telemetry;
 
 pub use bind::{Bind, BindId, BindSocket, Gate, Stream, StreamId, Transport};
-pub use cookie::{CookieEdit, SameSite};
+pub use cookie::{CookieEdit, Replaced, SameSite};
 pub use filter::{
     ClientPlace, ClientSource, Cors, FilterSet, Filters, Instead, Mirror, Origins, PathEdit,
     Redirect, RedirectPort, Retry, RetryWhen, Share, Template, TrustedProxies,
