@@ -27,7 +27,7 @@ mod vars;
 use crate::foreign::{Kind, Role, no_keys};
 
 /// In the order in which they are documented.
-pub(crate) static KINDS: [&Kind; 7] = [
+pub(crate) static KINDS: [&Kind; 12] = [
     &ROUTE,
     &UPSTREAM,
     &TLS,
@@ -35,7 +35,26 @@ pub(crate) static KINDS: [&Kind; 7] = [
     &CONSUMER,
     &GLOBAL_RULE,
     &CLUSTER_CONFIG,
+    &GATEWAY_PROXY,
+    &HTTP_ROUTE_POLICY,
+    &GATEWAY_PLUGIN_CONFIG,
+    &GATEWAY_CONSUMER,
+    &BACKEND_TRAFFIC_POLICY,
 ];
+
+/// Kinds of its own implementation of Gateway API.
+const fn of_gateways(kind: &'static str, plural: &'static str) -> Kind {
+    Kind {
+        versions: &["v1alpha1"],
+        ..self::kind(kind, plural, &[], Role::Part(instance::refuse))
+    }
+}
+
+static GATEWAY_PROXY: Kind = of_gateways("GatewayProxy", "gatewayproxies");
+static HTTP_ROUTE_POLICY: Kind = of_gateways("HTTPRoutePolicy", "httproutepolicies");
+static GATEWAY_PLUGIN_CONFIG: Kind = of_gateways("PluginConfig", "pluginconfigs");
+static GATEWAY_CONSUMER: Kind = of_gateways("Consumer", "consumers");
+static BACKEND_TRAFFIC_POLICY: Kind = of_gateways("BackendTrafficPolicy", "backendtrafficpolicies");
 
 const fn kind(
     kind: &'static str,

@@ -7,8 +7,10 @@
 
 mod breaker;
 pub(crate) mod concurrency;
+mod flight;
 mod kinds;
 mod labels;
+mod latency;
 mod limiter;
 mod ramping;
 mod scheduling;
@@ -26,8 +28,8 @@ use crate::objects::{Objects, Reader};
 
 pub use kinds::KINDS;
 pub(crate) use kinds::{
-    ADAPTIVE_CONCURRENCY, CIRCUIT_BREAKER, LOAD_RAMPING, LOCAL_RATE_LIMITER, QUOTA_SCHEDULING,
-    RATE_LIMITING,
+    ADAPTIVE_CONCURRENCY, AVERAGE_LATENCY, CIRCUIT_BREAKER, CONCURRENCY_LIMITING,
+    CONCURRENCY_SCHEDULING, LOAD_RAMPING, LOCAL_RATE_LIMITER, QUOTA_SCHEDULING, RATE_LIMITING,
 };
 
 use target::Target;
@@ -37,6 +39,7 @@ enum Limit {
     Rate(routing::model::RateLimit),
     Breaker(routing::model::Breaker),
     Quota(routing::model::Quota),
+    Flights(routing::model::Flights),
     Ramp(routing::model::Ramp),
 }
 
@@ -52,6 +55,9 @@ fn read(object: &Object, findings: &Findings) -> Limits {
         "ASMLocalRateLimiter" => limiter::read(object, &spec),
         "ASMCircuitBreaker" => breaker::read(object, &spec),
         "QuotaSchedulingPolicy" => scheduling::quota(object, &spec),
+        "ConcurrencyLimitingPolicy" => flight::limiting(object, &spec),
+        "ConcurrencySchedulingPolicy" => flight::scheduling(object, &spec),
+        "AverageLatencySchedulingPolicy" => latency::read(object, &spec),
         "RateLimitingPolicy" => scheduling::rate(object, &spec),
         "LoadRampingPolicy" => ramping::read(object, &spec),
         _ => Vec::new(),
@@ -71,11 +77,14 @@ fn keys(object: &Object) -> Vec<Arc<str>> {
 /// none are compared for the hosts of a route.
 pub(crate) fn guards(reader: &Reader<'_>, hosts: &[String], ports: Option<&[u16]>) -> Guards {
     let mut guards = Guards::default();
-    let kinds: [&'static Kind; 5] = [
+    let kinds: [&'static Kind; 8] = [
         &LOCAL_RATE_LIMITER,
         &CIRCUIT_BREAKER,
         &RATE_LIMITING,
         &QUOTA_SCHEDULING,
+        &CONCURRENCY_LIMITING,
+        &CONCURRENCY_SCHEDULING,
+        &AVERAGE_LATENCY,
         &LOAD_RAMPING,
     ];
     for kind in kinds.into_iter().filter(|kind| reader.any_foreign(kind)) {
@@ -108,10 +117,17 @@ fn add(guards: &mut Guards, limit: Limit) {
         Limit::Quota(quota) if guards.quotas.iter().all(|known| known.id != quota.id) => {
             guards.quotas.push(Arc::new(quota));
         }
+        Limit::Flights(limit) if guards.flights.iter().all(|known| known.id != limit.id) => {
+            guards.flights.push(Arc::new(limit));
+        }
         Limit::Ramp(ramp) if guards.ramps.iter().all(|known| known.id != ramp.id) => {
             guards.ramps.push(Arc::new(ramp));
         }
-        Limit::Rate(_) | Limit::Breaker(_) | Limit::Quota(_) | Limit::Ramp(_) => {}
+        Limit::Rate(_)
+        | Limit::Breaker(_)
+        | Limit::Quota(_)
+        | Limit::Flights(_)
+        | Limit::Ramp(_) => {}
     }
 }
 
@@ -129,13 +145,6 @@ fn refused(object: &Object, objects: &Objects) -> Translation {
     let remedy = match object.kind.kind {
         "ASMGlobalRateLimiter" => {
             "use ASMLocalRateLimiter: there is one gateway, so its limits hold for all"
-        }
-        "ConcurrencyLimitingPolicy" => {
-            "use ASMAdaptiveConcurrency, connectionPool.http.http2MaxRequests of a DestinationRule, or containerConcurrency \
-             of a Knative Service"
-        }
-        "ConcurrencySchedulingPolicy" | "AverageLatencySchedulingPolicy" => {
-            "use QuotaSchedulingPolicy, which shares a rate by priorities"
         }
         "ASMSwimLane" | "ASMSwimLaneGroup" => {
             "use subsets of a DestinationRule and a VirtualService that matches the header"

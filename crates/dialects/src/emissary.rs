@@ -25,6 +25,7 @@ mod service;
 mod spots;
 mod tcp;
 mod tls;
+mod tracing;
 
 use crate::foreign::{Kind, Role, no_keys};
 
@@ -101,7 +102,7 @@ static LOG_SERVICE: Kind = kind("LogService", "logservices", Role::Part(refused:
 static TRACING_SERVICE: Kind = kind(
     "TracingService",
     "tracingservices",
-    Role::Part(refused::judge),
+    Role::Part(tracing::judge),
 );
 static CONSUL_RESOLVER: Kind = kind(
     "ConsulResolver",

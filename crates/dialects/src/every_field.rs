@@ -110,6 +110,27 @@ const SILENT: &[(&str, &str)] = &[
     ("TCPMapping", ".v3StatsName"),
     // Aperture's agents and their places; there is one of both.
     (
+        "AverageLatencySchedulingPolicy",
+        ".load_scheduling_core.aimd_load_scheduler.load_scheduler.selectors[].agent_group",
+    ),
+    (
+        "AverageLatencySchedulingPolicy",
+        ".load_scheduling_core.aimd_load_scheduler.load_scheduler.selectors[].control_point",
+    ),
+    (
+        "ConcurrencySchedulingPolicy",
+        ".concurrency_scheduler.selectors[].agent_group",
+    ),
+    (
+        "ConcurrencySchedulingPolicy",
+        ".concurrency_scheduler.selectors[].control_point",
+    ),
+    // Nothing is kept of a label without requests in flight.
+    (
+        "ConcurrencySchedulingPolicy",
+        ".concurrency_scheduler.concurrency_limiter.max_idle_time",
+    ),
+    (
         "LoadRampingPolicy",
         ".drivers.average_latency_drivers[].selectors[].agent_group",
     ),

@@ -8,6 +8,7 @@
 //! Status is the state that Gloo writes under the namespace of its controller.
 
 mod action;
+mod auth_config;
 mod extauth;
 mod filter;
 mod gateway;
@@ -49,6 +50,7 @@ pub(crate) static KINDS: &[&Kind] = &[
     &UPSTREAM,
     &UPSTREAM_GROUP,
     &SETTINGS,
+    &AUTH_CONFIG,
 ];
 
 const fn kind(
@@ -100,6 +102,16 @@ pub(crate) static GATEWAY: Kind = kind(
     "gateways",
     &["gw"],
     Role::Root(gateway::translate),
+    no_keys,
+);
+
+/// Who may pass, by reference.
+pub(crate) static AUTH_CONFIG: Kind = kind(
+    "enterprise.gloo.solo.io",
+    "AuthConfig",
+    "authconfigs",
+    &["ac"],
+    Role::Part(auth_config::judge),
     no_keys,
 );
 

@@ -25,7 +25,7 @@ use crate::objects::{Name, Objects, Reader};
 use crate::traffic_policy;
 
 /// Kinds whose objects say something about routes of other dialects.
-const KINDS: [&Kind; 11] = [
+const KINDS: [&Kind; 14] = [
     &istio::DESTINATION_RULE,
     &istio::AUTHORIZATION_POLICY,
     &istio::REQUEST_AUTHENTICATION,
@@ -33,6 +33,9 @@ const KINDS: [&Kind; 11] = [
     &asm::LOCAL_RATE_LIMITER,
     &asm::CIRCUIT_BREAKER,
     &asm::QUOTA_SCHEDULING,
+    &asm::CONCURRENCY_LIMITING,
+    &asm::CONCURRENCY_SCHEDULING,
+    &asm::AVERAGE_LATENCY,
     &asm::RATE_LIMITING,
     &asm::ADAPTIVE_CONCURRENCY,
     &asm::LOAD_RAMPING,
@@ -203,6 +206,11 @@ pub(crate) fn merge(into: &mut Guards, other: &Guards) {
         (own, other) => own.or(other),
     };
     into.no_upgrade |= other.no_upgrade;
+    for limit in &other.flights {
+        if into.flights.iter().all(|own| own.id != limit.id) {
+            into.flights.push(Arc::clone(limit));
+        }
+    }
     for quota in &other.quotas {
         if into.quotas.iter().all(|own| own.id != quota.id) {
             into.quotas.push(Arc::clone(quota));

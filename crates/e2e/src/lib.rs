@@ -53,6 +53,8 @@ mod http;
 #[cfg(test)]
 mod hygiene;
 #[cfg(test)]
+mod in_flight;
+#[cfg(test)]
 mod ingress;
 #[cfg(test)]
 mod issuers;
@@ -85,6 +87,8 @@ mod services;
 mod serving;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod spans;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

@@ -12,6 +12,8 @@ pub enum Protocol {
     Grpc,
     /// OTLP/HTTP with protobuf bodies.
     Http,
+    /// Zipkin's JSON, version 2.
+    Zipkin,
 }
 
 /// A collector's address.
@@ -42,7 +44,7 @@ const PATH: &str = "/v1/traces";
 
 impl Endpoint {
     /// Reads a URL. Without a port it is the protocol's own: 4317 for gRPC, 4318 for HTTP (OTLP,
-    /// "Default port"). For HTTP a path is taken as it is; without one it is `/v1/traces`.
+    /// "Default port"), 9411 for Zipkin. For HTTP a path is taken as it is; without one it is `/v1/traces`.
     ///
     /// # Errors
     /// [`EndpointError`] for what is no URL of HTTP.
@@ -62,12 +64,14 @@ impl Endpoint {
         let own_port = match protocol {
             Protocol::Grpc => 4317,
             Protocol::Http => 4318,
+            Protocol::Zipkin => 9411,
         };
         let asked = uri.path_and_query().map(|path| path.as_str());
         let path = match (protocol, asked) {
             (Protocol::Grpc, _) => METHOD,
             (Protocol::Http, None | Some("" | "/")) => PATH,
-            (Protocol::Http, Some(path)) => path,
+            (Protocol::Zipkin, None | Some("" | "/")) => "/api/v2/spans",
+            (Protocol::Http | Protocol::Zipkin, Some(path)) => path,
         };
         Ok(Self {
             protocol,
@@ -107,6 +111,13 @@ mod tests {
             ("https://c/x", Protocol::Grpc, "https://c:4317", METHOD),
             ("http://c", Protocol::Http, "http://c:4318", PATH),
             ("http://c:9/", Protocol::Http, "http://c:9", PATH),
+            (
+                "http://c",
+                Protocol::Zipkin,
+                "http://c:9411",
+                "/api/v2/spans",
+            ),
+            ("http://c:9/z", Protocol::Zipkin, "http://c:9", "/z"),
             (
                 "http://[::1]:9/a?b",
                 Protocol::Http,

@@ -10,9 +10,9 @@ use lifecycle::{Stage, Tasks};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Protocol};
 use crate::send::{self, Refused};
-use crate::{Span, encode};
+use crate::{Span, encode, zipkin};
 
 /// Spans that may wait; more are dropped. OpenTelemetry's SDKs wait with 2,048.
 const MOST_WAITING: usize = 8 * 1024;
@@ -171,7 +171,10 @@ impl Task {
             let written = io::stdout().write_all(line.as_bytes());
             return written.map_err(|error| error.to_string());
         };
-        let body = encode::protobuf(service, version, &self.batch);
+        let body = match endpoint.protocol {
+            Protocol::Zipkin => zipkin::json(service, &self.batch),
+            Protocol::Grpc | Protocol::Http => encode::protobuf(service, version, &self.batch),
+        };
         let mut pause = FIRST_PAUSE;
         let mut made = 1;
         loop {

@@ -1,5 +1,5 @@
 //! Spans of traces as the OpenTelemetry Protocol (OTLP 1.9) has them: what a span holds, its
-//! encoding, and the task that brings spans to a collector.
+//! encoding, and the task that brings spans to a collector. Zipkin's JSON is the other encoding.
 //!
 //! Nobody waits for a collector: spans are taken at once or dropped and counted.
 
@@ -7,6 +7,7 @@ mod encode;
 mod endpoint;
 mod export;
 mod send;
+mod zipkin;
 
 use std::sync::Arc;
 

@@ -61,7 +61,7 @@ pub(crate) async fn once(
     let name = ServerName::try_from(endpoint.host.clone()).map_err(Refused::for_good)?;
     let config = match endpoint.protocol {
         Protocol::Grpc => &*HTTP2,
-        Protocol::Http => &*HTTP1,
+        Protocol::Http | Protocol::Zipkin => &*HTTP1,
     };
     let connector = TlsConnector::from(Arc::clone(config));
     let stream = connector.connect(name, stream).await;
@@ -102,12 +102,16 @@ where
     T: Read + Write + Unpin + Send + 'static,
 {
     match endpoint.protocol {
-        Protocol::Http => {
+        protocol @ (Protocol::Http | Protocol::Zipkin) => {
+            let content = match protocol {
+                Protocol::Zipkin => "application/json",
+                Protocol::Http | Protocol::Grpc => "application/x-protobuf",
+            };
             let host = endpoint.to_string();
             let host = host.split_once("://").map_or("", |(_, host)| host);
             let request = Request::post(&endpoint.path)
                 .header("host", host)
-                .header("content-type", "application/x-protobuf")
+                .header("content-type", content)
                 .body(Full::new(Bytes::from(body)))
                 .map_err(Refused::for_good)?;
             let (mut sender, connection) = hyper::client::conn::http1::handshake(io)

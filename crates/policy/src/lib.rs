@@ -6,17 +6,22 @@
 
 #![forbid(unsafe_code)]
 
+mod aimd;
 pub mod backoff;
 mod breaker;
 mod bucket;
 mod gradient;
 mod keyed;
+mod meter;
+mod places;
 mod ramp;
 mod scheduler;
 
+pub use aimd::{Aimd, AimdRule};
 pub use breaker::{Breaker, BreakerRule};
 pub use bucket::{Bucket, Rate};
 pub use gradient::{Gradient, GradientRule};
 pub use keyed::Keyed;
+pub use places::Places;
 pub use ramp::{DriverRule, Ramp, RampRule};
 pub use scheduler::{Ask, Offer, Scheduler, Shares};

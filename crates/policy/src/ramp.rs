@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use crate::meter::Meter;
+
 /// What a policy says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RampRule {
@@ -46,13 +48,6 @@ pub struct Ramp {
     meters: Vec<Meter>,
 }
 
-/// Durations of the last seconds, one slot for each.
-#[derive(Clone, Debug, Default)]
-struct Meter {
-    slots: [(u64, Duration); WINDOW],
-    next: usize,
-}
-
 impl Ramp {
     /// At its beginning.
     pub fn new(now: Duration) -> Self {
@@ -83,9 +78,7 @@ impl Ramp {
     pub fn ended(&mut self, rule: &RampRule, now: Duration, driver: usize, took: Duration) {
         self.advance(rule, now);
         if let Some(meter) = self.meters.get_mut(driver) {
-            let (count, time) = &mut meter.slots[meter.next];
-            *count += 1;
-            *time = time.saturating_add(took);
+            meter.add(took);
         }
     }
 
@@ -96,7 +89,8 @@ impl Ramp {
 
     /// Decides for every second that has passed.
     fn advance(&mut self, rule: &RampRule, now: Duration) {
-        self.meters.resize_with(rule.drivers.len(), Meter::default);
+        let new = || Meter::new(WINDOW);
+        self.meters.resize_with(rule.drivers.len(), new);
         let end = rule.steps.iter().map(|(duration, _)| *duration);
         let end = end.fold(Duration::ZERO, Duration::saturating_add);
         if rule.is_reset {
@@ -144,22 +138,6 @@ impl RampRule {
             () if self.is_started && (is_free || is_under) => Verdict::Forward,
             () => Verdict::Stay,
         }
-    }
-}
-
-impl Meter {
-    fn mean(&self) -> Option<Duration> {
-        let zero = (0_u64, Duration::ZERO);
-        let (count, time) = self.slots.iter().fold(zero, |sum, slot| {
-            (sum.0 + slot.0, sum.1.saturating_add(slot.1))
-        });
-        (count > 0).then(|| Duration::from_secs_f64(time.as_secs_f64() / count as f64))
-    }
-
-    /// A second has passed.
-    fn forget(&mut self) {
-        self.next = (self.next + 1) % WINDOW;
-        self.slots[self.next] = Default::default();
     }
 }
 

@@ -168,6 +168,12 @@ impl Scheduler {
         Some(wait.saturating_add(Duration::from_nanos(1)).min(LONGEST))
     }
 
+    /// How many tokens there are, where the caller counts them.
+    pub fn set(&mut self, now: Duration, tokens: f64) {
+        self.at = self.at.max(now);
+        self.tokens = Some(tokens);
+    }
+
     /// A waiting request gives up. `false` if it does not wait any more.
     pub fn cancel(&mut self, ticket: u64) -> bool {
         let Some(key) = self.tickets.get(&ticket).cloned() else {

@@ -9,6 +9,7 @@ pub(crate) mod body;
 mod concurrency;
 mod credential;
 pub(crate) mod external;
+mod flight;
 mod gate;
 mod limit;
 mod quota;
@@ -92,9 +93,12 @@ impl Passage {
 pub(crate) struct After {
     breakers: Vec<Arc<state::BreakerState>>,
     ramps: Vec<ramp::Measured>,
+    quotas: Vec<quota::Measured>,
     since: Option<Instant>,
     /// What the request has a place in until it ends.
     places: RefCell<Vec<concurrency::Place>>,
+    taken: Vec<quota::Taken>,
+    flights: Vec<flight::Flight>,
     /// The most bytes that the request's body may have.
     pub(crate) max_body: Option<u64>,
 }
@@ -115,6 +119,9 @@ impl After {
         // An error is quick for reasons of its own.
         for ramp in self.ramps.iter().filter(|_| status < 400) {
             ramp.ended(worker.guards.now(), since.elapsed());
+        }
+        for quota in self.quotas.iter().filter(|_| status < 400) {
+            quota.ended(worker.guards.now(), since.elapsed());
         }
         for breaker in &self.breakers {
             if breaker.ended(worker.guards.now(), since.elapsed(), status >= 500) {
@@ -291,12 +298,8 @@ impl Asked<'_> {
         self.ramp(guards, downstream.view(), passage, states)?;
         self.limit(guards, downstream.view(), passage, states)?;
         self.break_off(states, passage)?;
-        for (at, quota) in states.quotas.iter().enumerate() {
-            let seen = self.seen(downstream.view(), passage);
-            let ask = quota::ask(&source.quotas[at], &guards.quotas[at], &seen);
-            let waiting = quota.wait(&self.worker.guards, ask);
-            unless_gone(downstream, waiting).await??;
-        }
+        self.queue(guards, downstream, passage, states).await?;
+        self.fly(guards, downstream.view(), passage, states)?;
         if let (Some(limit), Some(state)) = (&source.concurrency, &states.concurrency) {
             match state.take(limit, self.worker.guards.now()) {
                 Some(place) => passage.after.places.get_mut().push(place),

@@ -4,31 +4,20 @@
 //! An issuer that does not answer any more keeps what it said: one that is away for a while must
 //! not shut its users out. Nobody is asked that no translation asked for.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dialects::Discovered;
-use futures::StreamExt;
 use futures::future::BoxFuture;
-use lifecycle::{Stage, Tasks};
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use lifecycle::Tasks;
 
-use crate::inbox::Inbox;
-use crate::index::NameChange;
+use crate::asking::{Asking, Question};
+use crate::inbox::{Inbox, Pending};
 
-/// When an issuer is asked again: Istio's.
-const EVERY: Duration = Duration::from_secs(20 * 60);
-/// The same after a failure.
-const AGAIN: Duration = Duration::from_secs(10);
-/// How long one question may take: Istio's.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Issuers that are asked; of one beyond, the status says so.
 const MOST_ISSUERS: usize = 256;
 /// Characters of what went wrong that are told.
 const LONGEST: usize = 512;
-const AT_ONCE: usize = 8;
 
 /// Finds where the keys of an issuer are.
 pub trait Discover: Send + Sync {
@@ -56,136 +45,73 @@ pub fn document(issuer: &str) -> String {
     format!("{issuer}/.well-known/openid-configuration")
 }
 
-/// The issuers that are asked. Clone freely; clones are one.
-#[derive(Clone)]
-pub(crate) struct Issuers {
-    shared: Arc<Shared>,
-}
+/// The issuers that are asked.
+pub(crate) type Issuers = Asking<Keys>;
 
-struct Shared {
-    discover: Arc<dyn Discover>,
-    inbox: Arc<Inbox>,
-    issuers: Mutex<BTreeMap<Arc<str>, Issuer>>,
-    wake: Notify,
-}
+/// Where the keys of an issuer are.
+pub(crate) struct Keys(Arc<dyn Discover>);
 
-struct Issuer {
-    due: Instant,
-    /// As it was told last.
-    found: Option<Discovered>,
-}
-
-impl Issuers {
+impl Asking<Keys> {
     pub(crate) fn start(discover: Arc<dyn Discover>, inbox: &Arc<Inbox>, tasks: &Tasks) -> Self {
-        let issuers = Self {
-            shared: Arc::new(Shared {
-                discover,
-                inbox: Arc::clone(inbox),
-                issuers: Mutex::default(),
-                wake: Notify::new(),
-            }),
-        };
-        let shared = Arc::clone(&issuers.shared);
-        let mut shutdown = tasks.shutdown(Stage::Controllers);
-        tasks.spawn("issuers of tokens", Stage::Controllers, async move {
-            tokio::select! {
-                () = shared.run() => {}
-                () = shutdown.requested() => {}
-            }
-            Ok::<(), reconcile::Error>(())
-        });
-        issuers
-    }
-
-    pub(crate) fn change(&self, changes: Vec<NameChange>, now: Instant) {
-        if changes.is_empty() {
-            return;
-        }
-        let mut issuers = self.shared.lock();
-        for change in changes {
-            match change {
-                NameChange::Unwanted(issuer) => drop(issuers.remove(&issuer)),
-                NameChange::Wanted(issuer) if issuers.len() >= MOST_ISSUERS => {
-                    let why = format!("{MOST_ISSUERS} other issuers are asked already");
-                    self.shared.tell(issuer, Err(why.into()));
-                }
-                NameChange::Wanted(issuer) => {
-                    let new = || Issuer {
-                        due: now,
-                        found: None,
-                    };
-                    issuers.entry(issuer).or_insert_with(new);
-                }
-            }
-        }
-        drop(issuers);
-        self.shared.wake.notify_one();
+        Self::of(Keys(discover), inbox, tasks)
     }
 }
 
-impl Shared {
-    async fn run(&self) {
-        loop {
-            let woken = self.wake.notified();
-            let now = Instant::now();
-            let due: Vec<_> = {
-                let issuers = self.lock();
-                let due = issuers.iter().filter(|(_, issuer)| issuer.due <= now);
-                due.map(|(issuer, _)| Arc::clone(issuer)).collect()
-            };
-            futures::stream::iter(due)
-                .for_each_concurrent(AT_ONCE, |issuer| self.ask(issuer))
-                .await;
-            let next = self.lock().values().map(|issuer| issuer.due).min();
-            match next {
-                Some(at) => tokio::select! {
-                    () = woken => {}
-                    () = tokio::time::sleep_until(at) => {}
-                },
-                None => woken.await,
+impl Question for Keys {
+    type Told = Discovered;
+
+    const TASK: &'static str = "issuers of tokens";
+    /// Istio's.
+    const EVERY: Duration = Duration::from_secs(20 * 60);
+    const AGAIN: Duration = Duration::from_secs(10);
+    /// Istio's.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const MOST: usize = MOST_ISSUERS;
+
+    async fn ask(&self, issuer: &str) -> Result<Discovered, Option<Discovered>> {
+        match self.0.keys_of(issuer).await {
+            Ok(uri) => Ok(Ok(uri.into())),
+            Err(why) => {
+                let why: String = why.chars().take(LONGEST).collect();
+                Err(Some(Err(why.into())))
             }
         }
     }
 
-    async fn ask(&self, issuer: Arc<str>) {
-        let asked = tokio::time::timeout(PATIENCE, self.discover.keys_of(&issuer)).await;
-        let found: Discovered = match asked {
-            Ok(Ok(uri)) => Ok(uri.into()),
-            Ok(Err(why)) => Err(why.chars().take(LONGEST).collect::<String>().into()),
-            Err(_) => Err(format!("{} does not answer in time", document(&issuer)).into()),
-        };
-        let mut issuers = self.lock();
-        let Some(held) = issuers.get_mut(&issuer) else {
-            return;
-        };
-        held.due = Instant::now() + if found.is_ok() { EVERY } else { AGAIN };
-        if let (Some(Ok(_)), Err(why)) = (&held.found, &found) {
+    fn silence(issuer: &str) -> Option<Discovered> {
+        let why = format!("{} does not answer in time", document(issuer));
+        Some(Err(why.into()))
+    }
+
+    fn too_many(_: &str) -> Option<Discovered> {
+        let why = format!("{MOST_ISSUERS} other issuers are asked already");
+        Some(Err(why.into()))
+    }
+
+    fn kept(issuer: &str, failure: &Discovered) {
+        if let Err(why) = failure {
             tracing::warn!(%issuer, %why, "an issuer does not say any more where its keys are");
-            return;
         }
-        if held.found.as_ref() == Some(&found) {
-            return;
-        }
-        held.found = Some(found.clone());
-        drop(issuers);
-        self.tell(issuer, found);
     }
 
-    fn tell(&self, issuer: Arc<str>, found: Discovered) {
-        self.inbox
-            .put(|pending| drop(pending.issuers.insert(issuer, found)));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Issuer>> {
-        self.issuers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tell(pending: &mut Pending, issuer: Arc<str>, found: Discovered) {
+        pending.issuers.insert(issuer, found);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use futures::FutureExt;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::index::NameChange;
+
+    const AGAIN: Duration = Keys::AGAIN;
+    const EVERY: Duration = Keys::EVERY;
+    const PATIENCE: Duration = Keys::PATIENCE;
 
     /// Answers with what the test said last; never, if it said nothing.
     #[derive(Default)]

@@ -8,6 +8,7 @@
 mod addresses;
 #[cfg(test)]
 mod asked;
+mod asking;
 mod backend_service;
 mod binds;
 mod certificate;

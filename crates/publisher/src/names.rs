@@ -3,32 +3,22 @@
 //! A name that cannot be looked up keeps its last addresses: a name server that is away for a
 //! while must not take a backend away. Nothing is looked up that no translation asked for.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt};
-use lifecycle::{Stage, Tasks};
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use lifecycle::Tasks;
 
-use crate::inbox::Inbox;
-use crate::index::NameChange;
+use crate::asking::{Asking, Question};
+use crate::inbox::{Inbox, Pending};
 
-/// When a name is looked up again.
-const EVERY: Duration = Duration::from_secs(30);
-/// The same after a failure.
-const AGAIN: Duration = Duration::from_secs(5);
-/// How long one look-up may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Names that are looked up; a name beyond is reported in the log and has no address.
 const MOST_NAMES: usize = 2048;
 /// Addresses of one name.
 const MOST_ADDRESSES: usize = 64;
-const AT_ONCE: usize = 8;
 
 /// Finds the addresses of a host name.
 pub trait Resolver: Send + Sync {
@@ -51,123 +41,52 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// The names that are looked up. Clone freely; clones are one.
-#[derive(Clone)]
-pub(crate) struct Names {
-    shared: Arc<Shared>,
-}
+/// The names that are looked up.
+pub(crate) type Names = Asking<LookUp>;
 
-struct Shared {
-    resolver: Arc<dyn Resolver>,
-    inbox: Arc<Inbox>,
-    names: Mutex<BTreeMap<Arc<str>, Name>>,
-    wake: Notify,
-}
+/// What the addresses of a name are.
+pub(crate) struct LookUp(Arc<dyn Resolver>);
 
-struct Name {
-    due: Instant,
-    /// Sorted; as it was told last.
-    addresses: Arc<[IpAddr]>,
-}
-
-impl Names {
+impl Asking<LookUp> {
     pub(crate) fn start(resolver: Arc<dyn Resolver>, inbox: &Arc<Inbox>, tasks: &Tasks) -> Self {
-        let names = Self {
-            shared: Arc::new(Shared {
-                resolver,
-                inbox: Arc::clone(inbox),
-                names: Mutex::default(),
-                wake: Notify::new(),
-            }),
-        };
-        let shared = Arc::clone(&names.shared);
-        let mut shutdown = tasks.shutdown(Stage::Controllers);
-        tasks.spawn("host names", Stage::Controllers, async move {
-            tokio::select! {
-                () = shared.run() => {}
-                () = shutdown.requested() => {}
-            }
-            Ok::<(), reconcile::Error>(())
-        });
-        names
-    }
-
-    pub(crate) fn change(&self, changes: Vec<NameChange>, now: Instant) {
-        if changes.is_empty() {
-            return;
-        }
-        let mut names = self.shared.lock();
-        for change in changes {
-            match change {
-                NameChange::Unwanted(host) => drop(names.remove(&host)),
-                NameChange::Wanted(host) if names.len() >= MOST_NAMES => {
-                    tracing::warn!(%host, "not looked up: {MOST_NAMES} host names are looked up already");
-                }
-                NameChange::Wanted(host) => {
-                    names.entry(host).or_insert_with(|| Name {
-                        due: now,
-                        addresses: Arc::new([]),
-                    });
-                }
-            }
-        }
-        drop(names);
-        self.shared.wake.notify_one();
+        Self::of(LookUp(resolver), inbox, tasks)
     }
 }
 
-impl Shared {
-    async fn run(&self) {
-        loop {
-            let woken = self.wake.notified();
-            let now = Instant::now();
-            let due: Vec<_> = {
-                let names = self.lock();
-                let due = names.iter().filter(|(_, name)| name.due <= now);
-                due.map(|(host, _)| Arc::clone(host)).collect()
-            };
-            futures::stream::iter(due)
-                .for_each_concurrent(AT_ONCE, |host| self.look_up(host))
-                .await;
-            let next = self.lock().values().map(|name| name.due).min();
-            match next {
-                Some(at) => tokio::select! {
-                    () = woken => {}
-                    () = tokio::time::sleep_until(at) => {}
-                },
-                None => woken.await,
+impl Question for LookUp {
+    /// Sorted.
+    type Told = Arc<[IpAddr]>;
+
+    const TASK: &'static str = "host names";
+    const EVERY: Duration = Duration::from_secs(30);
+    const AGAIN: Duration = Duration::from_secs(5);
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const MOST: usize = MOST_NAMES;
+
+    async fn ask(&self, host: &str) -> Result<Self::Told, Option<Self::Told>> {
+        match self.0.look_up(host).await {
+            Ok(addresses) if !addresses.is_empty() => Ok(sorted(addresses)),
+            Ok(_) => Err(None),
+            Err(error) => {
+                tracing::debug!(%host, %error, "cannot look up");
+                Err(None)
             }
         }
     }
 
-    async fn look_up(&self, host: Arc<str>) {
-        let found = tokio::time::timeout(PATIENCE, self.resolver.look_up(&host)).await;
-        let found = match found {
-            Ok(Ok(addresses)) if !addresses.is_empty() => Some(sorted(addresses)),
-            Ok(Ok(_)) => None,
-            Ok(Err(error)) => {
-                tracing::debug!(%host, %error, "cannot look up");
-                None
-            }
-            Err(_) => None,
-        };
-        let now = Instant::now();
-        let mut names = self.lock();
-        let Some(name) = names.get_mut(&host) else {
-            return;
-        };
-        name.due = now + if found.is_some() { EVERY } else { AGAIN };
-        let Some(found) = found.filter(|found| *found != name.addresses) else {
-            return;
-        };
-        name.addresses = Arc::clone(&found);
-        drop(names);
-        self.inbox
-            .put(|pending| drop(pending.dns.insert(host, found)));
+    fn silence(_: &str) -> Option<Self::Told> {
+        None
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<str>, Name>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    fn too_many(host: &str) -> Option<Self::Told> {
+        tracing::warn!(%host, "not looked up: {MOST_NAMES} host names are looked up already");
+        None
+    }
+
+    fn kept(_: &str, _: &Self::Told) {}
+
+    fn tell(pending: &mut Pending, host: Arc<str>, addresses: Self::Told) {
+        pending.dns.insert(host, addresses);
     }
 }
 
@@ -180,7 +99,12 @@ fn sorted(mut addresses: Vec<IpAddr>) -> Arc<[IpAddr]> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::index::NameChange;
 
     /// Answers with what the test said last.
     #[derive(Default)]

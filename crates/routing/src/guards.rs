@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::model::{AccessRule, Authorization, Guards, Predicate, Ramp};
+use crate::model::{AccessRule, Authorization, Guards, Predicate, Quota, Ramp, Supply};
 use crate::predicate::Predicates;
 use crate::view::RequestView;
 
@@ -15,8 +15,9 @@ pub struct CompiledGuards {
     pub ramps: Box<[CompiledRamp]>,
     /// Which requests each rate limit counts.
     pub rate_limits: Box<[Predicates]>,
-    /// Which requests each workload of each quota has.
-    pub quotas: Box<[Box<[Predicates]>]>,
+    pub quotas: Box<[CompiledQuota]>,
+    /// Which requests each limit of requests in flight counts.
+    pub flights: Box<[Predicates]>,
     pub authorization: Option<CompiledAuthorization>,
     /// About which requests the external service is asked; empty asks about all.
     pub external: Box<[Predicates]>,
@@ -30,6 +31,16 @@ pub struct CompiledRamp {
     pub when: Predicates,
     /// Which of them each driver measures.
     pub drivers: Box<[Option<Predicates>]>,
+}
+
+/// Which requests a [`Quota`] is about.
+#[derive(Debug)]
+pub struct CompiledQuota {
+    pub when: Predicates,
+    /// Which of them each workload has.
+    pub workloads: Box<[Predicates]>,
+    /// Which of them are measured, if how long requests take says how many tokens there are.
+    pub measured: Option<Predicates>,
 }
 
 /// [`Authorization`], compiled.
@@ -54,12 +65,6 @@ pub struct Slot(OnceLock<Arc<dyn Any + Send + Sync>>);
 impl CompiledGuards {
     pub(crate) fn new(source: &Arc<Guards>) -> Self {
         let limits = source.rate_limits.iter();
-        let quotas = source.quotas.iter().map(|quota| {
-            let workloads = quota.workloads.iter();
-            workloads
-                .map(|workload| Predicates::new(&workload.when))
-                .collect()
-        });
         let external = source.external.iter().flat_map(|external| &external.when);
         Self {
             ramps: source
@@ -68,7 +73,12 @@ impl CompiledGuards {
                 .map(|it| CompiledRamp::new(it))
                 .collect(),
             rate_limits: limits.map(|limit| Predicates::new(&limit.when)).collect(),
-            quotas: quotas.collect(),
+            quotas: source
+                .quotas
+                .iter()
+                .map(|it| CompiledQuota::new(it))
+                .collect(),
+            flights: lists(source.flights.iter().map(|limit| &limit.when)),
             authorization: source
                 .authorization
                 .as_deref()
@@ -91,6 +101,19 @@ impl CompiledRamp {
         Self {
             when: Predicates::new(&source.when),
             drivers: measured.collect(),
+        }
+    }
+}
+
+impl CompiledQuota {
+    fn new(source: &Quota) -> Self {
+        Self {
+            when: Predicates::new(&source.when),
+            workloads: lists(source.workloads.iter().map(|workload| &workload.when)),
+            measured: match &source.supply {
+                Supply::Latency(latency) => latency.measured.as_deref().map(Predicates::new),
+                Supply::Bucket { .. } | Supply::Places { .. } => None,
+            },
         }
     }
 }

@@ -33,7 +33,9 @@ pub use explain::{Considered, Explanation, Mismatch, Verdict};
 pub use filters::{
     CompiledFilters, CompiledInstead, CompiledPathEdit, CompiledRedirect, CompiledRewrite,
 };
-pub use guards::{CompiledAccessRule, CompiledAuthorization, CompiledGuards, CompiledRamp, Slot};
+pub use guards::{
+    CompiledAccessRule, CompiledAuthorization, CompiledGuards, CompiledQuota, CompiledRamp, Slot,
+};
 pub use model::{
     Backend, BackendId, Bind, BindId, Endpoint, EndpointState, Model, RevisionId, RouteId,
     Visibility,

@@ -19,12 +19,13 @@ mod filter;
 mod guard;
 mod policy;
 mod predicate;
+mod quota;
 mod ramp;
 mod rewrite;
 mod telemetry;
 
 pub use bind::{Bind, BindId, BindSocket, Gate, Stream, StreamId, Transport};
-pub use cookie::{CookieEdit, SameSite};
+pub use cookie::{CookieEdit, Replaced, SameSite};
 pub use filter::{
     ClientPlace, ClientSource, Cors, FilterSet, Filters, Instead, Mirror, Origins, PathEdit,
     Redirect, RedirectPort, Retry, RetryWhen, Share, Template, TrustedProxies,
@@ -32,7 +33,7 @@ pub use filter::{
 pub use guard::{
     Abort, AccessRule, AdaptiveConcurrency, AskedBody, AuthRequest, Authorization,
     AuthorizationProtocol, Breaker, Credentials, ExternalAuthorization, Fault, Guards, KeySource,
-    LimitKey, Quota, RateLimit, Secret, TokenPlace, TokenProvider, Tokens, UrlPart, Workload,
+    LimitKey, RateLimit, Secret, TokenPlace, TokenProvider, Tokens, UrlPart,
 };
 pub use policy::{
     BackendPolicy, Balancer, FailurePercentage, HashKey, HealthCheck, HealthKind, Limits, Locality,
@@ -40,9 +41,10 @@ pub use policy::{
     SuccessRate,
 };
 pub use predicate::{Network, Predicate, Subject, Test, TextTest};
+pub use quota::{Flights, Latency, Quota, Supply, Workload};
 pub use ramp::{Ramp, RampDriver, RampStep};
 pub use rewrite::{AnswerRewrite, BodyEdit, Bytes};
-pub use telemetry::{Collector, LogRule, LogShape, Tag, Telemetry, TraceRule};
+pub use telemetry::{Collector, LogRule, LogShape, SpanProtocol, Tag, Telemetry, TraceRule};
 
 /// Everything the gateway serves, keyed so that one changed object replaces few records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -95,6 +95,35 @@ pub(super) fn origin(object: &Object, field: &str) -> Origin {
     }
 }
 
+/// Kinds about Gateway API's objects, and about control planes.
+pub(super) fn refuse(object: &Object, objects: &Objects) -> Translation {
+    let kind = object.kind.kind;
+    let remedy = match kind {
+        "GatewayProxy" => {
+            "there is no control plane of APISIX to find: delete it, and write plugins for all \
+             routes into an ApisixGlobalRule"
+        }
+        "HTTPRoutePolicy" => {
+            "write conditions into matches of the HTTPRoute; of its routes the most specific counts"
+        }
+        "PluginConfig" => {
+            "write filters of the HTTPRoute, or a TrafficPolicy (gateway.suimon.dev) with \
+             targetRefs, or an ApisixRoute with plugins"
+        }
+        "BackendTrafficPolicy" => {
+            "write a TrafficPolicy (gateway.suimon.dev) with targetRefs to the Service, or an \
+             ApisixUpstream"
+        }
+        _ => "write an ApisixConsumer",
+    };
+    translate(object, objects, |spec, _, _| {
+        let message = format!("{kind} is not supported and changes nothing: {remedy}");
+        spec.findings().refuse("KindNotSupported", "spec", message);
+        spec.pass_over();
+        Outcome::Refused
+    })
+}
+
 /// APISIX itself took this kind out.
 pub(super) fn refuse_cluster(object: &Object, objects: &Objects) -> Translation {
     translate(object, objects, |spec, _, _| {

@@ -48,16 +48,16 @@ pub(crate) static RATE_LIMITING: Kind = Kind {
     ..SERVED
 };
 
-static CONCURRENCY_LIMITING: Kind = Kind {
+pub(crate) static CONCURRENCY_LIMITING: Kind = Kind {
     kind: "ConcurrencyLimitingPolicy",
     plural: "concurrencylimitingpolicies",
-    ..REFUSED
+    ..SERVED
 };
 
-static CONCURRENCY_SCHEDULING: Kind = Kind {
+pub(crate) static CONCURRENCY_SCHEDULING: Kind = Kind {
     kind: "ConcurrencySchedulingPolicy",
     plural: "concurrencyschedulingpolicies",
-    ..REFUSED
+    ..SERVED
 };
 
 pub(crate) static ADAPTIVE_CONCURRENCY: Kind = Kind {
@@ -74,10 +74,10 @@ static GLOBAL_RATE_LIMITER: Kind = Kind {
     ..REFUSED
 };
 
-static AVERAGE_LATENCY: Kind = Kind {
+pub(crate) static AVERAGE_LATENCY: Kind = Kind {
     kind: "AverageLatencySchedulingPolicy",
     plural: "averagelatencyschedulingpolicies",
-    ..REFUSED
+    ..SERVED
 };
 
 pub(crate) static LOAD_RAMPING: Kind = Kind {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use routing::model::{Predicate, Quota, RateLimit, Workload};
+use routing::model::{Predicate, Quota, RateLimit, Supply, Workload};
 
-use super::{Limit, Limits, labels, target};
+use super::target::{self, Target};
+use super::{Limit, Limits, labels};
 use crate::fields::Fields;
 use crate::foreign::Object;
 use crate::istio::values;
@@ -57,7 +58,8 @@ fn bucket(fields: &Fields<'_>, parameters: &str) -> Option<Bucket> {
     })
 }
 
-fn number(fields: &Fields<'_>, key: &str) -> Option<f64> {
+/// A number above 0, which may be written as text.
+pub(super) fn number(fields: &Fields<'_>, key: &str) -> Option<f64> {
     let text = fields.loose(key)?;
     let number: Option<f64> = text.parse().ok();
     let number = number.filter(|number| number.is_finite() && *number > 0.0);
@@ -81,7 +83,7 @@ pub(super) fn quota(object: &Object, spec: &Fields<'_>) -> Limits {
         );
         return Limits::new();
     };
-    let targets = target::of_selectors(&fields, object);
+    let targets = selected(&fields, object);
     let workloads_by_label = fields.object("rate_limiter").is_some_and(|limiter| {
         // Read again for the bucket; here only what it says besides.
         let is_keyed = limiter.has("limit_by_label_key");
@@ -93,34 +95,101 @@ pub(super) fn quota(object: &Object, spec: &Fields<'_>) -> Limits {
         fields.refuse("rate_limiter", "FieldNotSupported", message);
     }
     let bucket = bucket(&fields, "rate_limiter");
-    let (workloads, default) = fields
-        .object("scheduler")
-        .map_or_else(|| (Vec::new(), plain()), |scheduler| workloads(&scheduler));
+    let scheduler = scheduler(&fields);
     let Some(bucket) = bucket else {
         return Limits::new();
     };
-    let mut limits = Limits::new();
-    for (target, labels) in targets {
-        if let Some(labels) = labels {
-            labels.pass_over();
-            let message =
-                "a quota is for all requests of the Service; put conditions into workloads";
-            fields.refuse("selectors", "FieldNotSupported", message);
+    let supply = Supply::Bucket {
+        capacity: bucket.capacity,
+        fill: bucket.fill,
+        interval: bucket.interval,
+    };
+    scheduler.quotas(object, targets, &supply)
+}
+
+/// The Services of `selectors`, each with the requests that are meant. A condition that cannot be
+/// read leaves its Service out.
+pub(super) fn selected(fields: &Fields<'_>, object: &Object) -> Vec<(Target, Vec<Predicate>)> {
+    let mut found: Vec<(Target, Vec<Predicate>)> = Vec::new();
+    for (target, labels) in target::of_selectors(fields, object) {
+        let Ok(when) = labels.as_ref().map(labels::matcher).transpose() else {
+            continue;
+        };
+        if found.iter().any(|(known, _)| known.host == target.host) {
+            let message = format!(
+                "{} is named twice: the first selector says all about a Service",
+                target.host
+            );
+            fields.refuse("selectors", "ServiceTwice", message);
             continue;
         }
-        let quota = Quota {
-            id: format!("asm/QuotaSchedulingPolicy/{}", object.name).into(),
-            capacity: bucket.capacity,
-            fill: bucket.fill,
-            interval: bucket.interval,
-            workloads: workloads.clone(),
-            default: default.clone(),
-            max_waiting: MOST_WAITING,
-            denied: values::plain(503, ""),
-        };
-        limits.push((target, Limit::Quota(quota)));
+        found.push((target, when.unwrap_or_default()));
     }
-    limits
+    found
+}
+
+/// Who waits for whom.
+pub(super) struct Scheduler {
+    workloads: Vec<Workload>,
+    default: Workload,
+    /// The answer to who waits too long.
+    denied: u16,
+}
+
+impl Scheduler {
+    /// One quota for all of an object's Services.
+    pub(super) fn quotas(
+        &self,
+        object: &Object,
+        targets: Vec<(Target, Vec<Predicate>)>,
+        supply: &Supply,
+    ) -> Limits {
+        let quotas = targets.into_iter().map(|(target, when)| {
+            let quota = Quota {
+                id: format!("asm/{}/{}", object.kind.kind, object.name).into(),
+                when,
+                supply: supply.clone(),
+                workloads: self.workloads.clone(),
+                default: self.default.clone(),
+                max_waiting: MOST_WAITING,
+                denied: values::plain(self.denied, ""),
+            };
+            (target, Limit::Quota(quota))
+        });
+        quotas.collect()
+    }
+}
+
+/// `scheduler`: without one all requests are alike.
+pub(super) fn scheduler(fields: &Fields<'_>) -> Scheduler {
+    let Some(fields) = fields.object("scheduler") else {
+        return Scheduler {
+            workloads: Vec::new(),
+            default: plain(),
+            denied: 503,
+        };
+    };
+    let (workloads, default) = workloads(&fields);
+    Scheduler {
+        workloads,
+        default,
+        denied: denied(&fields, 503),
+    }
+}
+
+/// `denied_response_status_code`.
+pub(super) fn denied(fields: &Fields<'_>, usual: u16) -> u16 {
+    const KEY: &str = "denied_response_status_code";
+    let Some(written) = fields.loose(KEY) else {
+        return usual;
+    };
+    let status = written.parse().ok();
+    let status = status.filter(|status| (400..600).contains(status));
+    if status.is_none() {
+        let message = format!("{written:?} is no status of 400 to 599; {usual} is answered");
+        fields.refuse(KEY, "FieldInvalid", message);
+    }
+    status.unwrap_or(usual)
 }
 
 /// Requests of no workload.
@@ -140,10 +209,11 @@ fn workloads(scheduler: &Fields<'_>) -> (Vec<Workload>, Workload) {
         "priority_label_key",
         "workload_label_key",
         "fairness_label_key",
-        "denied_response_status_code",
     ] {
         scheduler.unsupported(key, "write priority and tokens into the workloads");
     }
+    let remedy = "a request waits until its client gives up, or for queue_timeout";
+    scheduler.unsupported("decision_deadline_margin", remedy);
     let mut default = plain();
     if let Some(parameters) = scheduler.object("default_workload_parameters") {
         self::parameters(&parameters, &mut default);
@@ -213,11 +283,7 @@ pub(super) fn rate(object: &Object, spec: &Fields<'_>) -> Limits {
     let mut status = 429;
     if let Some(request) = fields.object("request_parameters") {
         request.unsupported("tokens_label_key", "each request costs one token");
-        let written = request.loose("denied_response_status_code");
-        let number = written.and_then(|text| text.parse::<u16>().ok());
-        status = number
-            .filter(|status| (400..600).contains(status))
-            .unwrap_or(status);
+        status = denied(&request, status);
     }
     let Some(bucket) = bucket.filter(|_| !is_keyed_otherwise) else {
         return Limits::new();

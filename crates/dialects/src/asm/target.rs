@@ -120,7 +120,12 @@ pub(super) fn of_selectors<'v>(
         // Aperture's agents and their places; there is one of both.
         selector.ignore("agent_group");
         selector.ignore("control_point");
-        let port = selector.number::<u16>("port");
+        let port = match selector.raw("port") {
+            Some(serde_json::Value::Object(_)) => selector
+                .object("port")
+                .and_then(|port| port.number::<u16>("number")),
+            _ => selector.number::<u16>("port"),
+        };
         let labels = selector.object("label_matcher");
         match selector.text("service") {
             None | Some("any") => {

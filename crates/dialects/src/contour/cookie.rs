@@ -63,6 +63,7 @@ fn edit(entry: &Fields<'_>, name: &str) -> Result<CookieEdit, String> {
         path: path?,
         domain: domain?,
         same_site: same_site?,
+        ..CookieEdit::default()
     };
     if !is_name(name) || name.len() > LONGEST {
         return Err(format!("invalid cookie name {name:?}"));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use routing::model::{
     Action, ClientSource, FilterSet, Predicate, Redirect, RedirectPort, Route, RouteId, SortKey,
-    Split, Subject, Test, TextTest, Visibility,
+    Split, Subject, Telemetry, Test, TextTest, Visibility,
 };
 use serde_json::json;
 
@@ -18,7 +18,7 @@ use super::host::Insecure;
 use super::member::{self, Member};
 use super::module::{self, Settings};
 use super::spots::{self, Spot};
-use super::{MAPPING, instance, matching};
+use super::{MAPPING, instance, matching, tracing};
 use crate::backend::BackendRef;
 use crate::diagnostic::Effect;
 use crate::fields::Findings;
@@ -97,6 +97,7 @@ fn run(object: &Object, reader: &Reader<'_>, findings: &Findings, out: &mut Tran
         first,
         content,
         client: settings.client.as_ref(),
+        telemetry: tracing::told(reader),
     };
     for spot in &spots {
         writer.spot(spot, reader, findings, out);
@@ -177,6 +178,7 @@ struct Writer<'w> {
     content: &'w Content,
     /// Who may say the client's address.
     client: Option<&'w Arc<ClientSource>>,
+    telemetry: Option<Arc<Telemetry>>,
 }
 
 impl Writer<'_> {
@@ -226,6 +228,7 @@ impl Writer<'_> {
                 rewrite_host: None,
                 filters: FilterSet {
                     client: self.client.cloned(),
+                    telemetry: self.telemetry.clone(),
                     ..FilterSet::clone(&self.content.filters)
                 }
                 .into(),

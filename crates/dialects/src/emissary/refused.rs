@@ -14,7 +14,6 @@ fn remedy(kind: &str) -> &'static str {
         "LogService" => {
             "the gateway writes its access log itself: set access-log of its settings file"
         }
-        "TracingService" => "traces are configured for the gateway, not by an object",
         "ConsulResolver" => {
             "give the backend a Service with an EndpointSlice, or name its host in the Mapping"
         }

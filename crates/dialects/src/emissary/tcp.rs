@@ -1,13 +1,18 @@
 //! TCPMappings: what connects to a port goes to a Service as it is.
 //!
-//! TCPMappings of one port share its connections by weight. The first of them by name writes the
-//! record for all.
+//! TCPMappings of one port, or of one host at a port, share their connections by weight. The first
+//! of them by name writes the record for all. Hosts are told apart by the server name of TLS, which
+//! ends here: with the certificate of a Host or of a TLSContext for that name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routing::model::{Arm, BackendId, Protocol, SortKey, Split, Stream, StreamId, Transport};
+use routing::model::tls::{Termination, TlsAction, TlsHost, TlsId};
+use routing::model::{
+    Arm, BackendId, HostPattern, Protocol, SortKey, Split, Stream, StreamId, Transport, Visibility,
+};
 
+use super::glob::Glob;
 use super::service::{self, Written};
 use super::{TCP_MAPPING, instance, tls};
 use crate::backend::BackendRef;
@@ -19,13 +24,27 @@ use crate::shared::upstream::{self, Place};
 
 type Backends = BTreeMap<BackendRef, Arc<BackendSpec>>;
 
-/// A TCPMapping is found by its port.
+/// A TCPMapping is found by its port, and by its host if it has one.
 pub(super) fn keys(object: &Object) -> Vec<Arc<str>> {
-    let port = object.spec()["port"].as_u64();
-    let port = port.filter(|_| instance::is_ours(object) && object.spec()["host"].is_null());
-    port.map(|port| port.to_string().into())
-        .into_iter()
-        .collect()
+    let spec = object.spec();
+    let port = spec["port"].as_u64();
+    let Some(port) = port.filter(|_| instance::is_ours(object)) else {
+        return Vec::new();
+    };
+    let host = spec["host"].as_str().filter(|host| !host.is_empty());
+    match host.map(Glob::parse) {
+        None => vec![port.to_string().into()],
+        Some(Ok(host)) => vec![key(port, Some(&host)).into()],
+        Some(Err(_)) => Vec::new(),
+    }
+}
+
+/// Those with one key share connections.
+fn key(port: u64, host: Option<&Glob>) -> String {
+    match host {
+        None => port.to_string(),
+        Some(host) => format!("{port} {}", host.key()),
+    }
 }
 
 /// Translates one TCPMapping.
@@ -36,14 +55,19 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             return;
         };
         let mut group: Vec<_> = reader
-            .foreign_by_key(&TCP_MAPPING, &own.port.to_string())
+            .foreign_by_key(&TCP_MAPPING, &key(own.port.into(), own.host.as_ref()))
             .collect();
         group.sort_by(|one, other| one.name.cmp(&other.name));
         if group.first().is_some_and(|first| first.name != object.name) {
             out.backends.clear();
             return;
         }
-        let port = own.port;
+        let (port, host) = (own.port, own.host.clone());
+        let way = host.map(|host| secure(spec, &host, port, reader));
+        if matches!(way, Some(None)) {
+            out.backends.clear();
+            return;
+        }
         let mut members = vec![own];
         for other in group.into_iter().filter(|other| other.name != object.name) {
             // What is wrong with it is told there.
@@ -52,23 +76,113 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             spec.ignore("ambassador_id");
             members.extend(Member::read(&spec, other, reader, &mut out.backends));
         }
-        let bind = Arc::new(reader.gateway_ports().stream_bind(port, Transport::Tcp));
-        let stream = Stream {
-            origin: instance::origin(object, "spec"),
-            bind: bind.id.clone(),
-            sort_key: SortKey(vec![object.created]),
-            split: Split::new(arms(members)),
-            but_for: Default::default(),
-        };
-        let id = StreamId(format!("emissary/TCPMapping/{port}").into());
-        out.binds.push((bind.id.clone(), bind));
-        out.streams.push((id, Arc::new(stream)));
+        let split = Split::new(arms(members));
+        match way.flatten() {
+            Some(way) => way.write(object, port, split, reader, out),
+            None => plain(object, port, split, reader, out),
+        }
     })
+}
+
+/// Everything that connects to a port.
+fn plain(
+    object: &Object,
+    port: u16,
+    split: Option<Split>,
+    reader: &Reader<'_>,
+    out: &mut Translation,
+) {
+    let bind = Arc::new(reader.gateway_ports().stream_bind(port, Transport::Tcp));
+    let stream = Stream {
+        origin: instance::origin(object, "spec"),
+        bind: bind.id.clone(),
+        sort_key: SortKey(vec![object.created]),
+        split,
+        but_for: Default::default(),
+    };
+    let id = StreamId(format!("emissary/TCPMapping/{port}").into());
+    out.binds.push((bind.id.clone(), bind));
+    out.streams.push((id, Arc::new(stream)));
+}
+
+/// How connections for a host are told apart and ended.
+struct Secure {
+    name: HostPattern,
+    termination: Termination,
+    /// When the object with the certificate was made.
+    created: i64,
+}
+
+/// `None` if nothing can be served, which was told.
+fn secure(spec: &Fields<'_>, host: &Glob, port: u16, reader: &Reader<'_>) -> Option<Secure> {
+    let refuse = |reason, message: &str| {
+        spec.refuse("host", reason, message);
+        None
+    };
+    let Some(name) = host.pattern() else {
+        let message = "connections are told apart by names and `*.` names only; nothing is served";
+        return refuse("HostNotSupported", message);
+    };
+    if reader.gateway_ports().is_http(port) {
+        let message = "the port is the gateway's for plain HTTP, where clients name no host: \
+                       choose another; nothing is served";
+        return refuse("PortWithoutTLS", message);
+    }
+    let all = reader.foreign_by_key(&TCP_MAPPING, &key(port.into(), None));
+    if let Some(other) = all.into_iter().next() {
+        let message = format!(
+            "TCPMapping {} has no host and takes every connection of the port; nothing of this \
+             one is served",
+            other.name
+        );
+        return refuse("PortTaken", &message);
+    }
+    let Some((termination, created)) = tls::of_name(host, reader) else {
+        let message = "no Host and no TLSContext has a certificate for this host, and without \
+                       TLS clients name no host; nothing is served";
+        return refuse("HostWithoutTLS", message);
+    };
+    Some(Secure {
+        name,
+        termination,
+        created,
+    })
+}
+
+impl Secure {
+    fn write(
+        self,
+        object: &Object,
+        port: u16,
+        split: Option<Split>,
+        reader: &Reader<'_>,
+        out: &mut Translation,
+    ) {
+        let ports = reader.gateway_ports();
+        let bind = (!ports.is_https(port)).then(|| Arc::new(ports.bind(port, true)));
+        let id = format!("emissary/TCPMapping/{port}/{}", self.name);
+        let record = TlsHost {
+            origin: instance::origin(object, "spec.host"),
+            bind: bind.as_ref().map(|bind| bind.id.clone()),
+            visibility: Visibility::External,
+            names: vec![self.name],
+            // Before that object's own record, at the port where both are: what is inside is no HTTP.
+            sort_key: SortKey(vec![self.created.saturating_sub(1)]),
+            // Without a share of anything there is nobody to speak to.
+            action: split.map_or(TlsAction::Refuse, |split| {
+                TlsAction::Relay(self.termination, split)
+            }),
+        };
+        out.binds.extend(bind.map(|bind| (bind.id.clone(), bind)));
+        out.tls.push((TlsId(id.into()), Arc::new(record)));
+    }
 }
 
 /// One TCPMapping of a port.
 struct Member {
     port: u16,
+    /// In TLS; `None` takes every connection.
+    host: Option<Glob>,
     /// In percent; those without share what is left.
     weight: Option<u32>,
     backend: BackendId,
@@ -96,11 +210,9 @@ impl Member {
                 spec.unsupported(key, "every address that a name has is used");
             }
         }
-        let has_host = spec.text("host").is_some();
-        if has_host {
-            let message = "connections are not told apart by the host of their TLS: write a \
-                           TLSRoute; nothing is served";
-            spec.refuse("host", "HostNotSupported", message);
+        let host = spec.text("host").map(Glob::parse).transpose();
+        if let Err(error) = &host {
+            spec.refuse("host", "HostInvalid", format!("{error}; nothing is served"));
         }
         let port = spec.number::<u16>("port").filter(|port| *port > 0);
         if port.is_none() {
@@ -108,11 +220,12 @@ impl Member {
         }
         let weight = spec.number("weight");
         let backend = backend(spec, object, reader, backends);
-        let (false, Some(port), Some(backend)) = (has_host, port, backend) else {
+        let (Ok(host), Some(port), Some(backend)) = (host, port, backend) else {
             return None;
         };
         Some(Self {
             port,
+            host,
             weight,
             backend,
         })
@@ -186,6 +299,7 @@ mod tests {
     fn shares(weights: &[Option<u32>]) -> Vec<u32> {
         let member = |weight: &Option<u32>| Member {
             port: 1,
+            host: None,
             weight: *weight,
             backend: BackendId("b".into()),
         };

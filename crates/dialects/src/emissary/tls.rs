@@ -9,7 +9,7 @@ use routing::model::tls::{
 use serde_json::Value;
 
 use super::glob::Glob;
-use super::{TLS_CONTEXT, door, host, instance, module};
+use super::{HOST, TLS_CONTEXT, door, host, instance, module};
 use crate::diagnostic::Effect;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
@@ -36,6 +36,8 @@ struct Options {
     is_open: bool,
     versions: TlsVersions,
     protocols: Vec<Alpn>,
+    /// The protocols were written.
+    has_protocols: bool,
     sni: Option<Arc<str>>,
 }
 
@@ -77,6 +79,7 @@ fn options(fields: &Fields<'_>, namespace: &str, reader: &Reader<'_>) -> Options
         authorities: authorities.and_then(Result::ok),
         versions: versions(fields),
         protocols: protocols(fields),
+        has_protocols: fields.has("alpn_protocols"),
         sni: fields.text("sni").map(Into::into),
     }
 }
@@ -177,6 +180,51 @@ fn options_of(context: &Object, reader: &Reader<'_>) -> Options {
     options(&spec, &context.name.namespace, reader)
 }
 
+/// How connections for a name are ended that are not HTTP: as the Host says that is nearest to it,
+/// or else as the first TLSContext that names it. What no context says is not offered: whether
+/// there is HTTP inside, and which, is for the Service to say. And when the object that says it was
+/// made.
+pub(super) fn of_name(name: &Glob, reader: &Reader<'_>) -> Option<(Termination, i64)> {
+    let hosts = reader.foreign_all(&HOST);
+    let mut hosts: Vec<_> = hosts
+        .filter(|it| instance::is_ours(it))
+        .filter_map(|object| {
+            let text = object.spec()["hostname"].as_str().unwrap_or("*");
+            let glob = Glob::parse(text).ok().filter(|glob| glob.contains(name))?;
+            Some((std::cmp::Reverse(glob.key().len()), object))
+        })
+        .collect();
+    hosts.sort_by_key(|(length, object)| (*length, &object.name));
+    let by_host = hosts.into_iter().find_map(|(_, object)| {
+        let findings = Findings::default();
+        let spec = Fields::new(object.spec(), "spec".to_owned(), &findings);
+        spec.pass_over();
+        Some((host_options(&spec, object, reader)?, object.created))
+    });
+    let (options, created) = by_host.or_else(|| {
+        let contexts = reader.foreign_all(&TLS_CONTEXT);
+        let mut contexts = contexts.filter(|it| instance::is_ours(it));
+        contexts.find_map(|object| {
+            let hosts = object.spec()["hosts"].as_array()?;
+            let mut hosts = hosts.iter().filter_map(Value::as_str);
+            hosts.find(|it| Glob::parse(it).is_ok_and(|it| it.contains(name)))?;
+            let options = options_of(object, reader);
+            let has_one = options.certificate.is_some();
+            has_one.then_some((options, object.created))
+        })
+    })?;
+    let has_protocols = options.has_protocols;
+    match terminate(options)? {
+        TlsAction::Terminate(mut termination) => {
+            if !has_protocols {
+                termination.protocols.clear();
+            }
+            Some((termination, created))
+        }
+        _ => None,
+    }
+}
+
 /// How the connections of a Host are ended: `tlsSecret` with the options of `tls` or of the
 /// context that `tlsContext` names.
 pub(super) fn of_host(
@@ -184,6 +232,11 @@ pub(super) fn of_host(
     object: &Object,
     reader: &Reader<'_>,
 ) -> Option<TlsAction> {
+    terminate(host_options(spec, object, reader)?)
+}
+
+/// `None` without a certificate.
+fn host_options(spec: &Fields<'_>, object: &Object, reader: &Reader<'_>) -> Option<Options> {
     let namespace = &object.name.namespace;
     let secret = spec.object("tlsSecret").and_then(|secret| {
         let namespace = secret.text("namespace").unwrap_or(namespace);
@@ -234,7 +287,7 @@ pub(super) fn of_host(
         fields.pass_over();
         options.certificate = certificate(&fields, "name", &name, reader);
     }
-    terminate(options)
+    options.certificate.is_some().then_some(options)
 }
 
 /// A context alone ends TLS for its own `hosts`.

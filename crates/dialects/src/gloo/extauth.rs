@@ -35,10 +35,12 @@ pub(super) enum Choice {
         server: Arc<str>,
         context: Vec<(Arc<str>, Arc<str>)>,
     },
+    /// As an AuthConfig says.
+    Config(Name),
 }
 
 impl Choice {
-    /// Reads `extauth` of options. What is of the enterprise edition alone closes.
+    /// Reads `extauth` of options. What is not served closes.
     pub(super) fn read(options: &Fields<'_>) -> Self {
         let Some(fields) = options.object("extauth") else {
             return Self::Inherited;
@@ -47,13 +49,20 @@ impl Choice {
             fields.pass_over();
             return Self::Off;
         }
+        if let Some(config) = fields.object("configRef") {
+            if fields.has("customAuth") {
+                let text = "configRef is there, too: write one of the two";
+                fields.refuse("customAuth", CLOSED, text);
+            }
+            return Self::Config(reference(&config, &settings().namespace));
+        }
         let custom = fields.object("customAuth");
         for key in fields.keys() {
             if !["disable", "customAuth"].contains(&key) {
                 fields.ignore(key);
                 let text = format!(
-                    "{} is of the enterprise edition, and without it everybody would pass; nothing \
-                     is served until it is removed: write customAuth with a server of your own",
+                    "{} is not served, and without it everybody would pass; nothing \
+                     is served until it is removed: write configRef, or customAuth with a server of your own",
                     fields.at(key)
                 );
                 fields.refuse(key, CLOSED, text);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use routing::model::{AnswerRewrite, BodyEdit, Bytes, HeaderOps, Template};
+use routing::model::{AnswerRewrite, BodyEdit, Bytes, Template};
 use serde_json::{Map, Value};
 
 use super::inja::{self, Text};
@@ -14,47 +14,13 @@ use super::matcher::flag;
 use crate::fields::Fields;
 use crate::shared::headers;
 
+mod change;
+
+pub(super) use change::Change;
+
 const STAGED: &str = "stagedTransformations";
 const TWICE: &str = "stagedTransformations are there, too: these are not made";
 const LISTS: [&str; 2] = ["requestTransforms", "responseTransforms"];
-
-/// Changes of one head.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Change {
-    pub(super) ops: HeaderOps,
-    pub(super) templates: Vec<Template>,
-}
-
-impl Change {
-    /// Both, this one first: what the later one sets or removes is no longer what this one said.
-    pub(super) fn then(mut self, later: Self) -> Self {
-        let is_set = |name: &Arc<str>| later.ops.set.iter().any(|(it, _)| it == name);
-        let is_put =
-            |name: &Arc<str>, all: &[Template]| all.iter().any(|it| !it.append && it.name == *name);
-        let is_kept = |name: &Arc<str>| {
-            !later.ops.remove.contains(name) && !is_set(name) && !is_put(name, &later.templates)
-        };
-        self.ops.set.retain(|(name, _)| is_kept(name));
-        self.ops.add.retain(|(name, _)| is_kept(name));
-        self.templates.retain(|template| is_kept(&template.name));
-        self.ops.remove.extend(later.ops.remove);
-        self.ops.set.extend(later.ops.set);
-        for (name, value) in later.ops.add {
-            if is_put(&name, &self.templates) {
-                // Templates come last, and what replaces a header would replace this, too.
-                self.templates.push(Template {
-                    name,
-                    value: value.replace('%', "%%").into(),
-                    append: true,
-                });
-            } else {
-                self.ops.add.push((name, value));
-            }
-        }
-        self.templates.extend(later.templates);
-        self
-    }
-}
 
 /// What becomes of requests and answers.
 #[derive(Clone, Debug, Default, PartialEq)]

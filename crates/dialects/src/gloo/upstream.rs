@@ -5,19 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use routing::model::{
-    Arm, BackendId, BackendPolicy, Balancer, FilterSet, HashKey, Protocol, Timeouts,
-};
+use routing::model::{BackendId, Protocol};
 
-use super::extauth;
-use super::filter::Headers;
 use super::matcher::flag;
-use super::options::HostOptions;
 use super::status::Judgement;
-use super::{DIALECT, UPSTREAM, UPSTREAM_GROUP, policy, reference, tls};
+use super::{DIALECT, UPSTREAM, policy, tls};
 use crate::backend::{self, BackendRef, TargetKind, Unresolved};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, ExternalHost, Object, Translation};
@@ -25,162 +19,13 @@ use crate::objects::{Name, Objects, Reader};
 use crate::overlay;
 use crate::shared::variant;
 
-/// Envoy's, for every route of this dialect.
-const IDLE: Duration = Duration::from_secs(5 * 60);
+mod destination;
+
+use destination::destinations;
+pub(super) use destination::{Destination, Way, group};
+
 /// Kinds of Upstreams that nothing here can speak to.
 const OTHERS: [&str; 7] = ["aws", "azure", "consul", "awsEc2", "gcp", "pipe", "ai"];
-
-/// A destination as it is written.
-#[derive(Clone, Debug)]
-pub(super) struct Destination {
-    pub(super) field: String,
-    to: Result<To, String>,
-    labels: BTreeMap<String, String>,
-    pub(super) weight: u32,
-    headers: Headers,
-}
-
-#[derive(Clone, Debug)]
-enum To {
-    Upstream(Name),
-    Service(Name, u16),
-}
-
-impl Destination {
-    /// One entry with a weight, or the only one.
-    pub(super) fn read(fields: &Fields<'_>, namespace: &str, only: bool) -> Self {
-        if only {
-            return Self::to(fields, namespace);
-        }
-        let weight = policy::number(fields, "weight").unwrap_or(0);
-        let headers = fields.object("options").and_then(|options| {
-            let headers = options
-                .object("headerManipulation")
-                .map(|it| Headers::read(&it));
-            options.unsupported("bufferPerRoute", "write it into the options of the route");
-            for key in ["stagedTransformations", "transformations"] {
-                options.unsupported(key, "write it into the options of the route");
-            }
-            HostOptions::read(&options); // What guards are asked for is refused.
-            extauth::refuse_of_destination(&options);
-            headers
-        });
-        let mut out = match fields.object("destination") {
-            Some(destination) => Self::to(&destination, namespace),
-            None => Self {
-                field: fields.path().to_owned(),
-                to: Err("no destination is said".to_owned()),
-                labels: BTreeMap::new(),
-                weight: 0,
-                headers: Headers::default(),
-            },
-        };
-        out.weight = weight;
-        out.headers = headers.unwrap_or_default();
-        out
-    }
-
-    fn to(fields: &Fields<'_>, namespace: &str) -> Self {
-        let upstream = fields
-            .object("upstream")
-            .map(|it| reference(&it, namespace));
-        let kube = fields.object("kube").map(|kube| {
-            let service = kube.object("ref").map(|it| reference(&it, namespace));
-            (service, kube.number::<u16>("port").unwrap_or(0))
-        });
-        fields.unsupported("consul", "write an Upstream of kind kube or static");
-        fields.unsupported(
-            "destinationSpec",
-            "functions are not called, requests are passed on",
-        );
-        let subset = fields.object("subset").map(|it| it.string_map("values"));
-        let to = match (upstream, kube) {
-            (Some(name), _) => Ok(To::Upstream(name)),
-            (None, Some((Some(service), port))) => Ok(To::Service(service, port)),
-            (None, _) => Err("it names neither an Upstream nor a Service".to_owned()),
-        };
-        let labels = subset.into_iter().flatten();
-        Self {
-            field: fields.path().to_owned(),
-            to,
-            labels: labels
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .collect(),
-            weight: 1,
-            headers: Headers::default(),
-        }
-    }
-
-    /// A plain Upstream, for mirrors.
-    pub(super) fn upstream(name: Name, field: &str) -> Self {
-        Self {
-            field: field.to_owned(),
-            to: Ok(To::Upstream(name)),
-            labels: BTreeMap::new(),
-            weight: 1,
-            headers: Headers::default(),
-        }
-    }
-
-    /// Where it leads, with what the route says about endpoints.
-    pub(super) fn resolve(
-        &self,
-        way: &Way<'_>,
-        backends: &mut Backends<'_, '_>,
-    ) -> Result<Arm, String> {
-        let reader = backends.reader;
-        let mut found = match self.to.clone()? {
-            To::Upstream(name) => upstream(reader, &name)?,
-            To::Service(name, port) => service(reader, &name, port)?,
-        };
-        found.spec.labels.extend(self.labels.clone());
-        if !way.hash.is_empty() {
-            let policy = found
-                .spec
-                .policy
-                .take()
-                .unwrap_or_else(|| Arc::new(policy::plain()));
-            let mut policy = BackendPolicy::clone(&policy);
-            policy.hash = way.hash.to_vec();
-            if !matches!(
-                policy.balancer,
-                Balancer::RingHash { .. } | Balancer::Maglev { .. }
-            ) {
-                // Envoy: hashes say nothing to the other balancers.
-                policy.hash.clear();
-            }
-            found.spec.policy = Some(Arc::new(policy));
-        }
-        let said = found.spec.timeouts;
-        let usual = || (!found.is_plain).then_some(IDLE);
-        let idle = match way.idle {
-            Some(own) => Some(own).filter(|own| !own.is_zero()),
-            None => said.and_then(|said| said.idle).or_else(usual),
-        };
-        found.spec.timeouts = (idle.is_some() || said.is_some()).then(|| Timeouts {
-            idle,
-            ..said.unwrap_or_default()
-        });
-        let mut arm = Arm::new(self.weight, backends.put(found.reference, found.spec));
-        arm.request_headers = self.headers.request.clone();
-        arm.filters = FilterSet {
-            response_headers: self.headers.response.clone(),
-            request_templates: self.headers.request_templates.clone(),
-            response_templates: self.headers.response_templates.clone(),
-            rewrite_host: found.host.filter(|_| way.auto_host),
-            ..FilterSet::default()
-        }
-        .into();
-        Ok(arm)
-    }
-}
-
-/// What a route says about all of its destinations.
-pub(super) struct Way<'w> {
-    pub(super) hash: &'w [HashKey],
-    pub(super) idle: Option<Duration>,
-    pub(super) auto_host: bool,
-}
 
 /// What was found.
 struct Found {
@@ -198,6 +43,15 @@ pub(super) struct Backends<'r, 'o> {
     pub(super) found: BTreeMap<BackendRef, Arc<BackendSpec>>,
 }
 
+impl<'r, 'o> Backends<'r, 'o> {
+    pub(super) fn new(reader: &'r Reader<'o>) -> Self {
+        Self {
+            reader,
+            found: BTreeMap::new(),
+        }
+    }
+}
+
 impl Backends<'_, '_> {
     fn put(&mut self, mut reference: BackendRef, spec: BackendSpec) -> BackendId {
         reference.variant = variant::of(DIALECT, &spec);
@@ -212,6 +66,29 @@ impl Backends<'_, '_> {
         let policy = found.and_then(|(_, spec)| spec.policy.as_ref());
         policy.is_some_and(|policy| !policy.hash.is_empty())
     }
+}
+
+/// The backend of `name.namespace:port` in the cluster, which is asked over gRPC.
+pub(super) fn at(
+    address: &str,
+    namespace: &str,
+    backends: &mut Backends<'_, '_>,
+) -> Result<BackendId, String> {
+    let form = || format!("{address:?} is not of the form name.namespace.svc:port, of a Service");
+    let (host, port) = address.rsplit_once(':').ok_or_else(form)?;
+    let port = port.parse().map_err(|_| form())?;
+    let host = host.trim_end_matches('.');
+    let name = host.strip_suffix(".cluster.local").unwrap_or(host);
+    let name = name.strip_suffix(".svc").unwrap_or(name);
+    let service = match name.split_once('.') {
+        None => Name::new(namespace, name),
+        Some((name, namespace)) if !namespace.contains('.') => Name::new(namespace, name),
+        Some(_) => return Err(form()),
+    };
+    let mut found = self::service(backends.reader, &service, port)?;
+    found.spec.protocol = Some(Protocol::H2c);
+    found.reference.http2 = true;
+    Ok(backends.put(found.reference, found.spec))
 }
 
 /// The backend of a server that is asked for authorization.
@@ -428,22 +305,6 @@ fn of_hosts(fields: &Fields<'_>, name: &Name) -> Result<Found, String> {
     })
 }
 
-/// The destinations of a group.
-pub(super) fn group(reader: &Reader<'_>, name: &Name) -> Option<Vec<Destination>> {
-    let object = reader.foreign(&UPSTREAM_GROUP, name)?;
-    Some(destinations(object, &Findings::default()))
-}
-
-fn destinations(object: &Object, findings: &Findings) -> Vec<Destination> {
-    let root = Fields::new(&object.body, String::new(), findings);
-    let spec = root.object("spec");
-    let entries = spec.iter().flat_map(|spec| spec.objects("destinations"));
-    let namespace = &*object.name.namespace;
-    entries
-        .map(|it| Destination::read(&it, namespace, false))
-        .collect()
-}
-
 /// The status of an Upstream.
 pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
     let reader = Reader::new(objects);
@@ -461,10 +322,7 @@ pub(super) fn judge_group(object: &Object, objects: &Objects) -> Translation {
     let reader = Reader::new(objects);
     let findings = Findings::default();
     let mut judgement = Judgement::default();
-    let mut backends = Backends {
-        reader: &reader,
-        found: BTreeMap::new(),
-    };
+    let mut backends = Backends::new(&reader);
     let way = Way {
         hash: &[],
         idle: None,
@@ -479,7 +337,8 @@ pub(super) fn judge_group(object: &Object, objects: &Objects) -> Translation {
     told(&judgement, reader)
 }
 
-fn told(judgement: &Judgement, reader: Reader<'_>) -> Translation {
+/// A status, and what was read for it.
+pub(super) fn told(judgement: &Judgement, reader: Reader<'_>) -> Translation {
     Translation {
         diagnostics: judgement.diagnostics(),
         status: Some(judgement.status("gloo")),

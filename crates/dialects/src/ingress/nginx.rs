@@ -8,6 +8,7 @@ mod access;
 mod apply;
 pub(super) mod auth;
 pub(super) mod canary;
+mod cookie;
 mod limit;
 pub(super) mod session;
 
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
-use routing::model::{Action, Cors, Guards, HashKey, Redirect, Respond};
+use routing::model::{Action, CookieEdit, Cors, Guards, HashKey, Redirect, Respond};
 
 pub(super) use apply::to_https;
 use auth::Auth;
@@ -55,6 +56,7 @@ const GUARDS: [&str; 7] = [
 pub(super) struct Wishes {
     pub(super) guards: Guards,
     pub(super) cors: Option<Arc<Cors>>,
+    cookies: Option<Arc<[CookieEdit]>>,
     /// In place of what the paths say.
     pub(super) instead: Option<Action>,
     /// Plain HTTP is sent to HTTPS: always, or for hosts with a certificate.
@@ -116,6 +118,7 @@ pub(super) fn read(
     wishes.guards.max_body = all.body();
     wishes.guards.rate_limits = all.limits();
     wishes.cors = all.cors();
+    wishes.cookies = all.cookies();
     all.redirects(&mut wishes);
     all.paths(&mut wishes);
     wishes.keeps = all.keeps();

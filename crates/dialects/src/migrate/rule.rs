@@ -329,7 +329,8 @@ fn buckets(guards: &Guards) -> BTreeSet<Arc<str>> {
     let concurrency = guards.concurrency.iter().map(|it| &it.id);
     let ramps = guards.ramps.iter().map(|it| &it.id);
     let all = limits.chain(breakers).chain(quotas).chain(concurrency);
-    let all = all.chain(ramps);
+    let flights = guards.flights.iter().map(|it| &it.id);
+    let all = all.chain(ramps).chain(flights);
     all.cloned().collect()
 }
 
@@ -344,6 +345,7 @@ pub(super) fn called(part: &str) -> &str {
         "guards.rate_limits" => "rate limits",
         "guards.breakers" => "circuit breakers",
         "guards.quotas" => "quotas",
+        "guards.flights" => "limits of requests in flight",
         "guards.concurrency" => "adaptive concurrency",
         "guards.ramps" => "load ramps",
         "guards.max_body" => "the limit of the body",

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    Abort, AdaptiveConcurrency, Authorization, Breaker, Fault, Guards, KeySource, LimitKey, Quota,
-    Ramp, RateLimit, Respond, Share, TokenPlace, TokenProvider, Tokens,
+    Abort, AdaptiveConcurrency, Authorization, Breaker, Fault, Flights, Guards, KeySource,
+    LimitKey, Quota, Ramp, RateLimit, Respond, Share, TokenPlace, TokenProvider, Tokens,
 };
 
 use super::read::time;
@@ -23,6 +23,7 @@ pub(super) struct Sections {
     tokens: Option<Arc<Tokens>>,
     authorization: Option<Arc<Authorization>>,
     quota: Option<Arc<Quota>>,
+    flights: Option<Vec<Arc<Flights>>>,
     concurrency: Option<Arc<AdaptiveConcurrency>>,
     ramp: Option<Arc<Ramp>>,
     limits: Option<RequestLimits>,
@@ -48,6 +49,7 @@ impl Sections {
             tokens: self.tokens.or(other.tokens),
             authorization: self.authorization.or(other.authorization),
             quota: self.quota.or(other.quota),
+            flights: self.flights.or(other.flights),
             concurrency: self.concurrency.or(other.concurrency),
             ramp: self.ramp.or(other.ramp),
             limits: self.limits.or(other.limits),
@@ -70,6 +72,7 @@ impl Sections {
             rate_limits: self.rate_limits.unwrap_or_default(),
             breakers: self.breaker.into_iter().collect(),
             quotas: self.quota.into_iter().collect(),
+            flights: self.flights.unwrap_or_default(),
             ramps: self.ramp.into_iter().collect(),
             concurrency: self.concurrency,
             max_body: self.limits.and_then(|limits| limits.max_body),
@@ -86,6 +89,12 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Sections {
         Some(Arc::new(limit))
     });
     let limits: Vec<_> = limits.collect();
+    let flights = spec.objects("concurrencyLimits");
+    let flights = flights.iter().enumerate().filter_map(|(at, limit)| {
+        let limit = load::flights(limit, &format!("{id}/flights/{at}"))?;
+        Some(Arc::new(limit))
+    });
+    let flights: Vec<_> = flights.collect();
     let breaker = spec.object("circuitBreaker");
     let (quota, concurrency) = (spec.object("quota"), spec.object("adaptiveConcurrency"));
     let ramp = spec.object("loadRamp");
@@ -98,6 +107,7 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Sections {
             .object("authorization")
             .map(|it| Arc::new(authorize(&it, policy))),
         quota: quota.and_then(|it| load::quota(&it, id)).map(Arc::new),
+        flights: spec.has("concurrencyLimits").then_some(flights),
         concurrency: concurrency.map(|it| Arc::new(load::concurrency(&it, id))),
         ramp: ramp.and_then(|it| ramp::read(&it, id)).map(Arc::new),
         limits: spec.object("requestLimits").map(|it| RequestLimits {

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::model::{AdaptiveConcurrency, Predicate, Quota, Subject, TextTest, Workload};
+use routing::model::{
+    AdaptiveConcurrency, Flights, Predicate, Quota, Subject, Supply, TextTest, Workload,
+};
 
-use super::guards::response;
+use super::guards::{keys, response};
 use super::read::time;
 use crate::fields::Fields;
 use crate::shared::{headers, matches};
 
 /// Requests that wait, unless the policy says how many.
 const WAITING: u32 = 1000;
+
+/// A request is counted for so long, unless the policy says how long.
+const IN_FLIGHT: Duration = Duration::from_secs(60);
 
 /// `quota`: requests of workloads are let in by their priorities.
 pub(super) fn quota(fields: &Fields<'_>, id: &str) -> Option<Quota> {
@@ -44,9 +49,12 @@ pub(super) fn quota(fields: &Fields<'_>, id: &str) -> Option<Quota> {
     };
     Some(Quota {
         id: format!("{id}/quota").into(),
-        capacity: burst.unwrap_or(requests).into(),
-        fill: requests.into(),
-        interval,
+        when: Vec::new(),
+        supply: Supply::Bucket {
+            capacity: burst.unwrap_or(requests).into(),
+            fill: requests.into(),
+            interval,
+        },
         workloads,
         default,
         max_waiting,
@@ -89,6 +97,28 @@ pub(super) fn when(fields: &Fields<'_>) -> Vec<Predicate> {
         when.push(matches::text(Subject::Path, TextTest::Prefix, prefix));
     }
     when
+}
+
+/// An entry of `concurrencyLimits`.
+pub(super) fn flights(fields: &Fields<'_>, id: &str) -> Option<Flights> {
+    let most = fields.number::<u32>("max").filter(|count| *count > 0);
+    let keys = keys(fields, "all share one limit without it");
+    let when = fields.object("match").map(|it| when(&it));
+    let longest = time(fields, "longest");
+    let respond = response(fields, 429, "too many requests in flight");
+    if most.is_none() {
+        let message = "max is needed: nothing is limited by it";
+        let findings = fields.findings();
+        findings.refuse("LimitInvalid", fields.path(), message);
+    }
+    Some(Flights {
+        id: id.into(),
+        when: when.unwrap_or_default(),
+        keys,
+        most: most?,
+        longest: longest.unwrap_or(IN_FLIGHT),
+        respond,
+    })
 }
 
 /// `adaptiveConcurrency`: Envoy's numbers where nothing is said.

@@ -111,6 +111,10 @@ fn of_requests() -> Vec<Named> {
         ("jwt", tokens()),
         ("authorization", authorization()),
         ("quota", quota()),
+        (
+            "concurrencyLimits",
+            list("Requests in flight; each must have a place.", in_flight()),
+        ),
         ("adaptiveConcurrency", concurrency()),
         ("loadRamp", ramp::ramp()),
         ("requestLimits", request_limits()),
@@ -170,6 +174,28 @@ fn rate_limit() -> Value {
             (
                 "perConnection",
                 flag("Each connection has buckets of its own."),
+            ),
+            response(),
+        ],
+    )
+}
+
+fn in_flight() -> Value {
+    object(
+        "",
+        vec![
+            ("max", whole("So many are in flight; more are refused.", 1)),
+            (
+                "longest",
+                time("A request that lasts longer is not counted any more; 60s."),
+            ),
+            (
+                "per",
+                list("A limit for each value of these.", object("", key())),
+            ),
+            (
+                "match",
+                object("The requests that are counted; all.", meant()),
             ),
             response(),
         ],

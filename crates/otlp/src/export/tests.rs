@@ -10,7 +10,6 @@ use testkit::http::{Body, RawServer, eventually};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::endpoint::Protocol;
 
 fn span(number: u8) -> Span {
     Span {
@@ -52,11 +51,12 @@ async fn collector(answers: &'static [&'static str]) -> (RawServer, Arc<Mutex<Ve
         let (bodies, next) = (Arc::clone(&bodies), Arc::clone(&next));
         async move {
             while let Some(request) = stream.read_message(Body::Request).await {
-                assert_eq!(request.start, "POST /v1/traces HTTP/1.1");
-                assert_eq!(
-                    request.header("content-type"),
-                    Some("application/x-protobuf")
-                );
+                let place = (&*request.start, request.header("content-type"));
+                let known = [
+                    ("POST /v1/traces HTTP/1.1", Some("application/x-protobuf")),
+                    ("POST /api/v2/spans HTTP/1.1", Some("application/json")),
+                ];
+                assert!(known.contains(&place), "{place:?}");
                 bodies.lock().expect("no panic").push(request.body.clone());
                 let at = next.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
                 let head = format!("HTTP/1.1 {}\r\nContent-Length: 0\r\n\r\n", answers[at]);
@@ -82,6 +82,17 @@ async fn a_collector_that_is_busy_is_asked_again_with_the_same_spans() {
     assert_eq!(bodies[0], bodies[1]);
     let wanted = encode::protobuf("gateway", "1", &[span(7), span(8)]);
     assert_eq!(bodies[0], wanted);
+}
+
+#[tokio::test]
+async fn zipkin_gets_its_own_form_and_answers_that_it_has_accepted_it() {
+    let (server, taken) = collector(&["202 Accepted"]).await;
+    let tasks = Tasks::new();
+    let (exporter, counts) = exporter(settings(server.address, Protocol::Zipkin), &tasks);
+    exporter.take(span(7));
+    eventually("it is exported", || counts.exported() == 1).await;
+    let bodies = taken.lock().expect("no panic").clone();
+    assert_eq!(bodies, [zipkin::json("gateway", &[span(7)])]);
 }
 
 #[tokio::test]

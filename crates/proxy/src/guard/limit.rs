@@ -28,9 +28,12 @@ const MOST_OF_CONNECTION: usize = 256;
 #[derive(Debug)]
 pub(super) struct LimitState {
     buckets: Mutex<Keyed<u128, Bucket>>,
-    // Nobody outside can know them, so nobody can make two keys collide.
-    hashers: [RandomState; 2],
+    hashers: Hashers,
 }
+
+/// Makes keys of parts of requests. Nobody outside can know it, so nobody can make two collide.
+#[derive(Debug, Default)]
+pub(super) struct Hashers([RandomState; 2]);
 
 impl Default for LimitState {
     fn default() -> Self {
@@ -42,7 +45,7 @@ impl LimitState {
     fn with(most: usize) -> Self {
         Self {
             buckets: Mutex::new(Keyed::new(most)),
-            hashers: [RandomState::new(), RandomState::new()],
+            hashers: Hashers::default(),
         }
     }
 
@@ -53,7 +56,7 @@ impl LimitState {
             fill: limit.fill,
             interval: limit.interval,
         };
-        let key = self.key(&limit.keys, seen);
+        let key = self.hashers.key(&limit.keys, seen);
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.entry(&key, Bucket::default).take(&rate, now, 1)
     }
@@ -63,12 +66,14 @@ impl LimitState {
         let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.values().all(|bucket| bucket.is_full(now))
     }
+}
 
-    fn key(&self, keys: &[LimitKey], seen: &Seen<'_>) -> u128 {
+impl Hashers {
+    pub(super) fn key(&self, keys: &[LimitKey], seen: &Seen<'_>) -> u128 {
         if keys.is_empty() {
             return 0;
         }
-        let [high, low] = self.hashers.each_ref().map(|hasher| {
+        let [high, low] = self.0.each_ref().map(|hasher| {
             let mut hasher = hasher.build_hasher();
             for key in keys {
                 write(&mut hasher, key, seen);

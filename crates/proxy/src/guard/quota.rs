@@ -5,53 +5,73 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use policy::{Ask, Offer, Scheduler, Shares};
-use routing::RequestView;
-use routing::model::{Quota, Workload};
-use routing::predicate::Predicates;
+use policy::{Ask, Offer, Scheduler};
+use routing::model::{Quota, Supply, Workload};
+use routing::{CompiledGuards, CompiledQuota, RequestView};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::state::Registry;
-use super::{Held, Kind, Refusal};
+use super::state::{Registry, States};
+use super::{Asked, Held, Kind, Passage, Refusal, unless_gone};
+use crate::downstream::Downstream;
 use crate::seen::Seen;
+
+mod supply;
+
+use supply::{Stock, rule};
 
 /// A queue and who waits in it.
 #[derive(Debug)]
 pub(super) struct QuotaState {
     waiters: Mutex<Waiters>,
-    /// Those that it had first: who forgets it must not need others.
-    shares: Shares,
+    /// What it had first: who forgets it must not need others.
+    supply: Supply,
 }
 
 #[derive(Debug, Default)]
 struct Waiters {
     scheduler: Scheduler,
+    stock: Stock,
     waiting: HashMap<u64, Arc<Waiter>>,
     driver: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Waiter {
-    is_admitted: AtomicBool,
+    tokens: f64,
+    /// Once it is admitted: its place, if it has one.
+    admitted: OnceLock<Option<u64>>,
     /// Something changed: it is admitted, or it drives.
     told: Notify,
 }
 
 /// What a request asks of a quota.
-pub(super) struct Wanted<'a> {
+struct Wanted<'a> {
     quota: &'a Quota,
     ask: Ask,
     timeout: Option<Duration>,
 }
 
+/// The place of one request; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    state: Arc<QuotaState>,
+    place: u64,
+}
+
+/// What the end of an admitted request is told to.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    state: Arc<QuotaState>,
+    rule: policy::AimdRule,
+}
+
 /// The request's workload: the first that matches.
-pub(super) fn ask<'a>(quota: &'a Quota, when: &[Predicates], seen: &Seen<'_>) -> Wanted<'a> {
-    let mut workloads = quota.workloads.iter().zip(when);
+fn ask<'a>(quota: &'a Quota, compiled: &CompiledQuota, seen: &Seen<'_>) -> Wanted<'a> {
+    let mut workloads = quota.workloads.iter().zip(&compiled.workloads);
     let own = workloads.find(|(_, when)| when.hold(seen));
     let workload: &Workload = own.map_or(&quota.default, |(workload, _)| workload);
     // Clients of one workload share its part evenly.
@@ -69,56 +89,98 @@ pub(super) fn ask<'a>(quota: &'a Quota, when: &[Predicates], seen: &Seen<'_>) ->
     }
 }
 
+impl Asked<'_> {
+    /// Waits for the tokens of a request.
+    pub(super) async fn queue<D: Downstream>(
+        &self,
+        guards: &CompiledGuards,
+        downstream: &mut D,
+        passage: &mut Passage,
+        states: &States,
+    ) -> Result<(), Held> {
+        let quotas = guards.source.quotas.iter().zip(&guards.quotas);
+        for ((quota, compiled), state) in quotas.zip(&states.quotas) {
+            let seen = self.seen(downstream.view(), passage);
+            if !compiled.when.hold(&seen) {
+                continue;
+            }
+            let is_measured = |when: &routing::predicate::Predicates| when.hold(&seen);
+            let is_measured = compiled.measured.as_ref().is_some_and(is_measured);
+            let asked = ask(quota, compiled, &seen);
+            let waiting = state.wait(&self.worker.guards, asked);
+            let taken = unless_gone(downstream, waiting).await??;
+            let after = &mut passage.after;
+            after.taken.extend(taken);
+            if let Supply::Latency(latency) = &quota.supply
+                && is_measured
+            {
+                after.quotas.push(Measured {
+                    state: Arc::clone(state),
+                    rule: rule(latency),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
 impl QuotaState {
     pub(super) fn new(quota: &Quota) -> Self {
         Self {
             waiters: Mutex::default(),
-            shares: shares(quota),
+            supply: quota.supply.clone(),
         }
     }
 
-    /// Resolves when the request has its tokens. Cancel-safe: who is dropped leaves the queue.
-    pub(super) async fn wait(
+    /// Resolves when the request has its tokens, with its place if they have to be given back.
+    /// Cancel-safe: who is dropped leaves the queue.
+    async fn wait(
         self: &Arc<Self>,
         registry: &Registry,
         wanted: Wanted<'_>,
-    ) -> Result<(), Held> {
+    ) -> Result<Option<Taken>, Held> {
         let refused = || Held::from(Refusal::with(Kind::Quota, &wanted.quota.denied));
-        let shares = shares(wanted.quota);
+        let taken = |place: u64| Taken {
+            state: Arc::clone(self),
+            place,
+        };
+        let supply = &wanted.quota.supply;
         let mut most = wanted.quota.max_waiting as usize;
         if wanted.timeout == Some(Duration::ZERO) {
             most = 0;
         }
-        let offer = {
+        let mut place = {
             let mut waiters = self.lock();
-            let offer = waiters
-                .scheduler
-                .offer(&shares, registry.now(), &wanted.ask, most);
-            if let Offer::Waiting(ticket) = offer {
-                waiters.waiting.insert(ticket, Arc::default());
-                waiters.drive();
+            let now = registry.now();
+            match waiters.offer(supply, now, &wanted.ask, most) {
+                Offer::Admitted => {
+                    let place = waiters.stock.hold(supply, now, wanted.ask.tokens);
+                    return Ok(place.map(taken));
+                }
+                Offer::Full => return Err(refused()),
+                Offer::Waiting(ticket) => Place {
+                    state: self,
+                    ticket,
+                    waiter: waiters.join(ticket, wanted.ask.tokens),
+                    is_told: false,
+                },
             }
-            offer
-        };
-        let ticket = match offer {
-            Offer::Admitted => return Ok(()),
-            Offer::Full => return Err(refused()),
-            Offer::Waiting(ticket) => ticket,
-        };
-        let place = Place {
-            state: self,
-            ticket,
         };
         let end = wanted.timeout.map(|timeout| Instant::now() + timeout);
-        match place.admitted(registry, &shares, end).await {
-            true => Ok(()),
-            false => Err(refused()),
+        match place.admitted(registry, supply, end).await {
+            Some(own) => Ok(own.map(taken)),
+            None => Err(refused()),
         }
     }
 
     /// Whether it is as good as a new one.
     pub(super) fn is_idle(&self, now: Duration) -> bool {
-        self.lock().scheduler.is_idle(&self.shares, now)
+        let mut waiters = self.lock();
+        let waiters = &mut *waiters;
+        let shares = waiters
+            .stock
+            .shares(&mut waiters.scheduler, &self.supply, now);
+        waiters.stock.is_idle(&self.supply, now) && waiters.scheduler.is_idle(&shares, now)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiters> {
@@ -127,15 +189,49 @@ impl QuotaState {
 }
 
 impl Waiters {
+    fn offer(&mut self, supply: &Supply, now: Duration, ask: &Ask, most: usize) -> Offer {
+        self.stock.wanted(supply, now, ask.tokens);
+        let shares = self.stock.shares(&mut self.scheduler, supply, now);
+        self.scheduler.offer(&shares, now, ask, most)
+    }
+
+    fn join(&mut self, ticket: u64, tokens: f64) -> Arc<Waiter> {
+        let waiter = Arc::new(Waiter {
+            tokens,
+            admitted: OnceLock::new(),
+            told: Notify::new(),
+        });
+        self.waiting.insert(ticket, Arc::clone(&waiter));
+        self.drive();
+        waiter
+    }
+
     /// Lets go whoever has tokens now.
-    fn admit(&mut self, shares: &Shares, now: Duration) {
-        while let Some(ticket) = self.scheduler.admit(shares, now) {
+    fn admit(&mut self, supply: &Supply, now: Duration) {
+        loop {
+            let shares = self.stock.shares(&mut self.scheduler, supply, now);
+            let Some(ticket) = self.scheduler.admit(&shares, now) else {
+                break;
+            };
             if let Some(waiter) = self.waiting.remove(&ticket) {
-                waiter.is_admitted.store(true, Ordering::Release);
+                let place = self.stock.hold(supply, now, waiter.tokens);
+                // Whoever is out of the map is not admitted again.
+                let _ = waiter.admitted.set(place);
                 waiter.told.notify_one();
             }
         }
         self.drive();
+    }
+
+    /// How long until somebody may have tokens, if nobody gives any back.
+    fn next(&mut self, supply: &Supply, now: Duration) -> Option<Duration> {
+        let shares = self.stock.shares(&mut self.scheduler, supply, now);
+        let of_tokens = self.scheduler.next(&shares, now)?;
+        Some(
+            self.stock
+                .next(supply, now)
+                .map_or(of_tokens, |next| next.min(of_tokens)),
+        )
     }
 
     /// Sees to it that somebody drives while anybody waits.
@@ -147,9 +243,33 @@ impl Waiters {
             return;
         }
         self.driver = self.waiting.keys().next().copied();
+        self.wake();
+    }
+
+    /// Lets the driver look.
+    fn wake(&self) {
         if let Some(waiter) = self.driver.and_then(|ticket| self.waiting.get(&ticket)) {
             waiter.told.notify_one();
         }
+    }
+
+    fn give_back(&mut self, place: u64) {
+        if self.stock.places.end(place) {
+            self.wake();
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.state.lock().give_back(self.place);
+    }
+}
+
+impl Measured {
+    /// The request has its answer.
+    pub(super) fn ended(&self, now: Duration, took: Duration) {
+        self.state.lock().stock.ended(&self.rule, now, took);
     }
 }
 
@@ -157,33 +277,37 @@ impl Waiters {
 struct Place<'a> {
     state: &'a QuotaState,
     ticket: u64,
+    waiter: Arc<Waiter>,
+    /// Who waited knows that it is admitted.
+    is_told: bool,
 }
 
 impl Place<'_> {
-    /// `false` if it was not admitted by `end`.
-    async fn admitted(&self, registry: &Registry, shares: &Shares, end: Option<Instant>) -> bool {
-        let Some(waiter) = self.state.lock().waiting.get(&self.ticket).cloned() else {
-            return true;
-        };
+    /// What was admitted: a place, if it has to be given back. `None` if nothing was by `end`.
+    async fn admitted(
+        &mut self,
+        registry: &Registry,
+        supply: &Supply,
+        end: Option<Instant>,
+    ) -> Option<Option<u64>> {
         loop {
             let look_again = {
                 let mut waiters = self.state.lock();
                 let now = registry.now();
-                waiters.admit(shares, now);
+                waiters.admit(supply, now);
                 let drives = waiters.driver == Some(self.ticket);
-                let next = drives
-                    .then(|| waiters.scheduler.next(shares, now))
-                    .flatten();
+                let next = drives.then(|| waiters.next(supply, now)).flatten();
                 next.map(|next| Instant::now() + next)
             };
-            if waiter.is_admitted.load(Ordering::Acquire) {
-                return true;
+            if let Some(place) = self.waiter.admitted.get() {
+                self.is_told = true;
+                return Some(*place);
             }
             tokio::select! {
                 biased;
-                () = waiter.told.notified() => {}
+                () = self.waiter.told.notified() => {}
                 () = until(look_again) => {}
-                () = until(end) => return false,
+                () = until(end) => return None,
             }
         }
     }
@@ -191,10 +315,15 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        if self.is_told {
+            return;
+        }
         let mut waiters = self.state.lock();
         if waiters.waiting.remove(&self.ticket).is_some() {
             waiters.scheduler.cancel(self.ticket);
             waiters.drive();
+        } else if let Some(Some(place)) = self.waiter.admitted.get() {
+            waiters.give_back(*place);
         }
     }
 }
@@ -203,13 +332,5 @@ async fn until(end: Option<Instant>) {
     match end {
         Some(end) => sleep_until(end).await,
         None => std::future::pending().await,
-    }
-}
-
-fn shares(quota: &Quota) -> Shares {
-    Shares {
-        capacity: quota.capacity,
-        fill: quota.fill,
-        interval: quota.interval,
     }
 }

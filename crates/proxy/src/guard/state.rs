@@ -14,6 +14,7 @@ use routing::model::{self, Guards, KeySource};
 use tokio::time::Instant;
 
 use super::concurrency::ConcurrencyState;
+use super::flight::FlightState;
 use super::limit::LimitState;
 use super::quota::QuotaState;
 use super::ramp::{RampInForce, RampState};
@@ -38,6 +39,7 @@ struct Maps {
     limits: Map<Arc<str>, LimitState>,
     breakers: Map<Arc<str>, Circuit>,
     quotas: Map<Arc<str>, QuotaState>,
+    flights: Map<Arc<str>, FlightState>,
     ramps: Map<Arc<str>, RampState>,
     concurrency: Map<Arc<str>, ConcurrencyState>,
     keys: Map<KeySource, KeyState>,
@@ -66,6 +68,7 @@ pub(super) struct States {
     pub(super) limits: Vec<Arc<LimitState>>,
     pub(super) breakers: Vec<Arc<BreakerState>>,
     pub(super) quotas: Vec<Arc<QuotaState>>,
+    pub(super) flights: Vec<Arc<FlightState>>,
     pub(super) ramps: Vec<Arc<RampInForce>>,
     pub(super) concurrency: Option<Arc<ConcurrencyState>>,
     pub(super) keys: Vec<Arc<KeyState>>,
@@ -143,6 +146,11 @@ impl Registry {
             maps.quotas.get(&quota.id, || QuotaState::new(quota), idle)
         });
         let quotas = quotas.collect();
+        let flights = guards.flights.iter().map(|limit| {
+            let make = FlightState::default;
+            maps.flights.get(&limit.id, make, FlightState::is_idle)
+        });
+        let flights = flights.collect();
         let ramps = guards.ramps.iter().map(|ramp| {
             let idle = |state: &RampState| state.is_idle(now);
             let state = maps.ramps.get(&ramp.id, || RampState::new(now), idle);
@@ -165,6 +173,7 @@ impl Registry {
             limits,
             breakers,
             quotas,
+            flights,
             ramps,
             concurrency,
         }
@@ -181,6 +190,7 @@ impl Registry {
             + concurrency
             + ramps
             + maps.quotas.entries.len()
+            + maps.flights.entries.len()
             + maps.keys.entries.len()
     }
 }

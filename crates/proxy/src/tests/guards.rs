@@ -4,6 +4,7 @@ mod auth_request;
 mod clients;
 mod credentials;
 mod external;
+mod flights;
 mod tokens;
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use routing::model::{
     Abort, AccessRule, Action, Arm, Authorization, Breaker, Fault, FilterSet, Filters, Guards,
-    LimitKey, Predicate, Quota, RateLimit, Respond, Share, Split, Subject, Test, TextTest,
+    LimitKey, Predicate, Quota, RateLimit, Respond, Share, Split, Subject, Supply, Test, TextTest,
     Workload,
 };
 use testkit::http::{Body, Message, RawServer, RawStream, ask};
@@ -241,13 +242,21 @@ async fn a_breaker_opens_after_errors_also_if_nobody_answers() {
 fn quota(workloads: Vec<Workload>, timeout: Option<Duration>) -> Quota {
     Quota {
         id: "quota".into(),
-        capacity: 1.0,
-        fill: 1.0,
-        interval: Duration::from_millis(50),
+        when: Vec::new(),
+        supply: bucket(Duration::from_millis(50)),
         workloads,
         default: workload("default", 1.0, timeout, Vec::new()),
         max_waiting: 3,
         denied: respond(503, "no quota"),
+    }
+}
+
+/// One token, and one more over each interval.
+fn bucket(interval: Duration) -> Supply {
+    Supply::Bucket {
+        capacity: 1.0,
+        fill: 1.0,
+        interval,
     }
 }
 
@@ -295,7 +304,7 @@ async fn requests_over_the_quota_wait_for_their_turn() {
 async fn who_waits_too_long_or_finds_too_many_waiting_is_denied() {
     let server = RawServer::answering(OK).await;
     let never = Quota {
-        interval: Duration::from_secs(3600),
+        supply: bucket(Duration::from_secs(3600)),
         ..quota(Vec::new(), Some(Duration::from_millis(20)))
     };
     let gateway = guarded(&server, with_quota(never)).await;
@@ -314,7 +323,7 @@ async fn a_client_that_leaves_gives_its_place_in_the_queue_to_others() {
     let server = RawServer::answering(OK).await;
     let slow = Quota {
         max_waiting: 1,
-        interval: Duration::from_millis(400),
+        supply: bucket(Duration::from_millis(400)),
         ..quota(Vec::new(), None)
     };
     let gateway = guarded(&server, with_quota(slow)).await;

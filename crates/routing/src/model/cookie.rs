@@ -7,7 +7,7 @@ use serde::Serialize;
 /// A change to one cookie. What it does not say stays as the backend said it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct CookieEdit {
-    /// The cookie's; case counts.
+    /// The cookie's; case counts. Empty: every cookie.
     pub name: Arc<str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Arc<str>>,
@@ -18,6 +18,19 @@ pub struct CookieEdit {
     pub secure: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub same_site: Option<SameSite>,
+    /// A path that begins with the one begins with the other. Case counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_prefix: Option<Replaced>,
+    /// The domain, without a dot before it, that becomes the other. Case does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain_from: Option<Replaced>,
+}
+
+/// One text in place of another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct Replaced {
+    pub from: Arc<str>,
+    pub to: Arc<str>,
 }
 
 /// Which requests from other sites carry a cookie.
@@ -43,12 +56,15 @@ impl CookieEdit {
     /// What all edits of a cookie say together; a later one wins. `None` if none is about it.
     fn joined<'e>(edits: impl Iterator<Item = &'e Self>, name: &[u8]) -> Option<Joined<'e>> {
         let mut joined = None;
-        for edit in edits.filter(|edit| edit.name.as_bytes() == name) {
+        let is_meant = |edit: &&Self| edit.name.is_empty() || edit.name.as_bytes() == name;
+        for edit in edits.filter(is_meant) {
             let all: &mut Joined<'e> = joined.get_or_insert_default();
             all.path = edit.path.as_deref().or(all.path);
             all.domain = edit.domain.as_deref().or(all.domain);
             all.secure = edit.secure.or(all.secure);
             all.same_site = edit.same_site.or(all.same_site);
+            all.path_prefix = edit.path_prefix.as_ref().or(all.path_prefix);
+            all.domain_from = edit.domain_from.as_ref().or(all.domain_from);
         }
         joined
     }
@@ -65,7 +81,10 @@ impl CookieEdit {
         for part in parts.map(<[u8]>::trim_ascii) {
             if !part.is_empty() && !joined.replaces(part) {
                 out.extend_from_slice(b"; ");
-                out.extend_from_slice(part);
+                match joined.moved(part) {
+                    Some(moved) => out.extend_from_slice(&moved),
+                    None => out.extend_from_slice(part),
+                }
             }
         }
         joined.write(&mut out);
@@ -80,9 +99,33 @@ struct Joined<'e> {
     domain: Option<&'e str>,
     secure: Option<bool>,
     same_site: Option<SameSite>,
+    path_prefix: Option<&'e Replaced>,
+    domain_from: Option<&'e Replaced>,
 }
 
 impl<'e> Joined<'e> {
+    /// An attribute whose value is replaced.
+    fn moved(&self, part: &[u8]) -> Option<Vec<u8>> {
+        let end = part.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = (part[..end].trim_ascii_end(), part[end + 1..].trim_ascii());
+        let (to, rest) = if name.eq_ignore_ascii_case(b"path") {
+            let replaced = self.path_prefix?;
+            (&replaced.to, value.strip_prefix(replaced.from.as_bytes())?)
+        } else if name.eq_ignore_ascii_case(b"domain") {
+            let replaced = self.domain_from?;
+            let plain = |text: &'e [u8]| text.strip_prefix(b".").unwrap_or(text);
+            let from = plain(replaced.from.as_bytes());
+            let own = value.strip_prefix(b".").unwrap_or(value);
+            (
+                &replaced.to,
+                own.eq_ignore_ascii_case(from).then_some(&[][..])?,
+            )
+        } else {
+            return None;
+        };
+        Some([name, b"=", to.as_bytes(), rest].concat())
+    }
+
     /// Whether an attribute is left out, to be written anew or not at all.
     fn replaces(&self, part: &[u8]) -> bool {
         let end = part.iter().position(|byte| *byte == b'=');
@@ -136,6 +179,7 @@ mod tests {
             domain: Some("new.example".into()),
             secure: Some(true),
             same_site: Some(SameSite::None),
+            ..CookieEdit::default()
         }
     }
 
@@ -166,6 +210,32 @@ mod tests {
             ("a=;;", "a="),
         ] {
             check(&[all()], value, Some(&format!("{kept}{after}")));
+        }
+    }
+
+    #[test]
+    fn every_cookie_below_a_path_or_of_a_domain_is_moved() {
+        let replaced = |from: &str, to: &str| {
+            Some(Replaced {
+                from: from.into(),
+                to: to.into(),
+            })
+        };
+        let edit = CookieEdit {
+            path_prefix: replaced("/app/", "/"),
+            domain_from: replaced("inner.example", "outer.example"),
+            ..CookieEdit::default()
+        };
+        for (value, expected) in [
+            ("a=1; Path=/app/x; HttpOnly", "a=1; Path=/x; HttpOnly"),
+            ("b=1; path = /app/", "b=1; path=/"),
+            ("c=1; Path=/APP/x", "c=1; Path=/APP/x"),
+            ("d=1; Path=/x/app/", "d=1; Path=/x/app/"),
+            ("e=1; Domain=.Inner.example", "e=1; Domain=outer.example"),
+            ("f=1; Domain=x.inner.example", "f=1; Domain=x.inner.example"),
+            ("g=1; Path", "g=1; Path"),
+        ] {
+            check(std::slice::from_ref(&edit), value, Some(expected));
         }
     }
 

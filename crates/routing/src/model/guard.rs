@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{BackendId, Predicate, Ramp, Respond, Share};
+use super::{BackendId, Flights, Predicate, Quota, Ramp, Respond, Share};
 
 /// Everything that may hold a request back. Order: faults, CORS (in [`Filters`](super::Filters)),
 /// networks, tokens, authorization, credentials, external authorization, ramps, rate limits,
-/// breakers, quotas, adaptive concurrency.
+/// breakers, quotas, limits of requests in flight, adaptive concurrency.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Guards {
     pub fault: Option<Arc<Fault>>,
@@ -26,6 +26,8 @@ pub struct Guards {
     pub rate_limits: Vec<Arc<RateLimit>>,
     pub breakers: Vec<Arc<Breaker>>,
     pub quotas: Vec<Arc<Quota>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub flights: Vec<Arc<Flights>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<Arc<AdaptiveConcurrency>>,
     /// The most bytes of a request's body; more is answered 413.
@@ -101,36 +103,6 @@ pub struct Breaker {
     /// Open when this percentage of 5xx answers is reached.
     pub error_percent: Option<u32>,
     pub respond: Respond,
-}
-
-/// Weighted fair queueing in front of a token bucket.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Quota {
-    /// As for [`RateLimit::id`].
-    pub id: Arc<str>,
-    pub capacity: f64,
-    pub fill: f64,
-    pub interval: Duration,
-    /// The first that matches counts.
-    pub workloads: Vec<Workload>,
-    /// For requests of no workload.
-    pub default: Workload,
-    /// Requests that wait, at most; more are answered as denied.
-    pub max_waiting: u32,
-    pub denied: Respond,
-}
-
-/// A class of requests in a [`Quota`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Workload {
-    pub name: Arc<str>,
-    pub when: Vec<Predicate>,
-    /// Tokens are shared in proportion to this.
-    pub priority: f64,
-    /// What one request costs.
-    pub tokens: f64,
-    /// Longest wait; `None` until the request's own end.
-    pub queue_timeout: Option<Duration>,
 }
 
 /// A limit on requests in flight that follows how long they take: Envoy's gradient controller.

@@ -59,8 +59,16 @@ pub struct TraceRule {
 pub struct Collector {
     /// `http://host:port/path`; hosts may be names of the cluster.
     pub url: Arc<str>,
-    /// OTLP over gRPC, or else over HTTP.
-    pub is_grpc: bool,
+    pub protocol: SpanProtocol,
+}
+
+/// How spans are brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum SpanProtocol {
+    OtlpGrpc,
+    OtlpHttp,
+    /// Zipkin's JSON, version 2.
+    Zipkin,
 }
 
 /// The value of an attribute of spans.

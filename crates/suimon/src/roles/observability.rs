@@ -13,6 +13,7 @@ use lifecycle::Tasks;
 use otlp::{Endpoint, EndpointError, Exporter, Protocol};
 use proxy::{AccessLogs, RequestLog, Traces};
 use reconcile::{Change, Cluster, Key};
+use routing::model::SpanProtocol;
 
 /// The resource's name in traces.
 const SERVICE: &str = "suimon-gateway";
@@ -64,10 +65,10 @@ fn set_log(logs: &AccessLogs, config: &Observability) {
 fn for_routes(resolve: &otlp::Resolve, traces: &Traces, tasks: &Tasks) -> proxy::Start {
     let (resolve, counts, tasks) = (Arc::clone(resolve), traces.counts().clone(), tasks.clone());
     Box::new(move |collector| {
-        let protocol = if collector.is_grpc {
-            Protocol::Grpc
-        } else {
-            Protocol::Http
+        let protocol = match collector.protocol {
+            SpanProtocol::OtlpGrpc => Protocol::Grpc,
+            SpanProtocol::OtlpHttp => Protocol::Http,
+            SpanProtocol::Zipkin => Protocol::Zipkin,
         };
         match Endpoint::parse(&collector.url, protocol) {
             Ok(endpoint) => {

@@ -30,6 +30,9 @@ impl Wishes {
         if let Some(cors) = &self.cors {
             route.filters.cors = Some(Arc::clone(cors));
         }
+        if let Some(cookies) = &self.cookies {
+            route.filters.cookies = Some(Arc::clone(cookies));
+        }
         route.rewrite_host.clone_from(&self.rewrite_host);
         let Some(target) = &self.rewrite else {
             return;

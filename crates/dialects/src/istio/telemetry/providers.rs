@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use accesslog::{ENVOY_JSON, Envoy};
-use routing::model::{Collector, LogShape};
+use routing::model::{Collector, LogShape, SpanProtocol};
 use serde_json::Value;
 
 use super::super::{ROOT_NAMESPACE, mesh};
@@ -193,7 +193,11 @@ fn address(otlp: &Fields<'_>) -> Option<Collector> {
     };
     Some(Collector {
         url: format!("http://{host}:{port}{slash}{path}").into(),
-        is_grpc,
+        protocol: if is_grpc {
+            SpanProtocol::OtlpGrpc
+        } else {
+            SpanProtocol::OtlpHttp
+        },
     })
 }
 

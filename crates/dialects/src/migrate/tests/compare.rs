@@ -220,6 +220,7 @@ fn filters(before: &Route, after: &Route, put: Put<'_>) {
     part("guards.rate_limits", |it| format!("{:?}", it.rate_limits));
     part("guards.breakers", |it| format!("{:?}", it.breakers));
     part("guards.quotas", |it| format!("{:?}", it.quotas));
+    part("guards.flights", |it| format!("{:?}", it.flights));
     part("guards.ramps", |it| format!("{:?}", it.ramps));
     part("guards.concurrency", |it| format!("{:?}", it.concurrency));
     part("guards.max_body", |it| format!("{:?}", it.max_body));

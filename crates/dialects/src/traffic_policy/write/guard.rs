@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use routing::model::{
-    Abort, AdaptiveConcurrency, Breaker, Fault, Guards, LimitKey, Predicate, Quota, RateLimit,
-    Subject, Test, TextTest, Workload,
+    Abort, AdaptiveConcurrency, Breaker, Fault, Flights, Guards, LimitKey, Predicate, Quota,
+    RateLimit, Subject, Supply, Test, TextTest, Workload,
 };
 use serde_json::{Map, Value, json};
 
@@ -54,6 +54,16 @@ fn circuits(writer: &mut Writer, guards: &Guards) {
             |said| Some(plain_breaker(said.guards.all().breakers.first()?)),
         ),
         _ => writer.miss("guards.breakers", "a TrafficPolicy has one circuit breaker"),
+    }
+    if !guards.flights.is_empty() {
+        let plain = plain_flights(&guards.flights);
+        let section: Result<Vec<_>, _> = guards.flights.iter().map(|it| flights(it)).collect();
+        writer.put(
+            ("concurrencyLimits", "guards.flights"),
+            section.map(Value::from),
+            &plain,
+            |said| Some(plain_flights(&said.guards.all().flights)),
+        );
     }
     match &guards.quotas[..] {
         [] => {}
@@ -139,6 +149,32 @@ fn limit(limit: &RateLimit) -> Section {
         section["perConnection"] = true.into();
     }
     Ok(section)
+}
+
+fn flights(limit: &Flights) -> Section {
+    let mut section = json!({
+        "max": limit.most,
+        "longest": time(limit.longest)?,
+        "response": answer(&limit.respond),
+    });
+    let keys = per(&limit.keys);
+    if !keys.is_empty() {
+        section["per"] = keys.into();
+    }
+    if !limit.when.is_empty() {
+        section["match"] = meant(&limit.when)?.into();
+    }
+    Ok(section)
+}
+
+fn plain_flights(limits: &[Arc<Flights>]) -> Vec<Flights> {
+    let plain = |limit: &Arc<Flights>| Flights {
+        id: "".into(),
+        when: by_text(&limit.when),
+        respond: sorted(&limit.respond),
+        ..Flights::clone(limit)
+    };
+    limits.iter().map(plain).collect()
 }
 
 /// Parts of requests, as `per` names them.
@@ -237,11 +273,23 @@ fn whole(number: f64) -> Result<u32, String> {
 }
 
 fn quota(quota: &Quota) -> Section {
+    let (capacity, fill, interval) = match &quota.supply {
+        Supply::Bucket {
+            capacity,
+            fill,
+            interval,
+        } => (*capacity, *fill, *interval),
+        Supply::Places { .. } => return Err("a quota of requests in flight".to_owned()),
+        Supply::Latency(_) => return Err("a quota by how long requests take".to_owned()),
+    };
+    if !quota.when.is_empty() {
+        return Err("a quota of some requests only".to_owned());
+    }
     let workloads: Result<Vec<_>, _> = quota.workloads.iter().map(workload).collect();
     Ok(json!({
-        "requests": whole(quota.fill)?,
-        "burst": whole(quota.capacity)?,
-        "interval": time(quota.interval)?,
+        "requests": whole(fill)?,
+        "burst": whole(capacity)?,
+        "interval": time(interval)?,
         "maxWaiting": quota.max_waiting,
         "workloads": workloads?,
         "default": workload(&quota.default)?,
@@ -312,6 +360,8 @@ pub(super) fn plain(guards: &Guards) -> Guards {
     guards.breakers = breakers.map(Arc::new).collect();
     let quotas = guards.quotas.iter().map(|it| plain_quota(it));
     guards.quotas = quotas.map(Arc::new).collect();
+    let flights = plain_flights(&guards.flights).into_iter();
+    guards.flights = flights.map(Arc::new).collect();
     let ramps = guards.ramps.iter().map(|it| ramp::plain(it));
     guards.ramps = ramps.map(Arc::new).collect();
     if let Some(fault) = &mut guards.fault {
