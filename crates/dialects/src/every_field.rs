@@ -105,9 +105,19 @@ const SILENT: &[(&str, &str)] = &[
     ("Mapping", ".stats_name"),
     // How the object was written in v2, for going back to it.
     ("Mapping", ".v2ExplicitTLS"),
+    ("TracingService", ".stats_name"),
     ("TCPMapping", ".cluster_tag"),
     ("TCPMapping", ".stats_name"),
     ("TCPMapping", ".v3StatsName"),
+    // It is measured all the time, and nothing is kept of a label without requests in flight.
+    (
+        "AverageLatencySchedulingPolicy",
+        ".latency_baseliner.long_term_query_periodic_interval",
+    ),
+    (
+        "ConcurrencyLimitingPolicy",
+        ".concurrency_limiter.parameters.max_idle_time",
+    ),
     // Aperture's agents and their places; there is one of both.
     (
         "AverageLatencySchedulingPolicy",
