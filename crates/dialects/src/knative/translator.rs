@@ -209,7 +209,7 @@ impl Translator<'_> {
             },
             position,
             field,
-            policies: self.policies(hosts, path.rewrite_host.as_deref().or(self.target_host())),
+            policies: self.policies(hosts, self.named_host(path)),
         })
     }
 
@@ -319,9 +319,10 @@ impl Translator<'_> {
         value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
-    /// The host that a domain stands for.
-    fn target_host(&self) -> Option<&str> {
-        self.annotation(annotation::TARGET_HOST)
+    /// The host that requests are for after this path, or that their domain stands for.
+    fn named_host<'p>(&'p self, path: &'p networking::HttpIngressPath) -> Option<&'p str> {
+        let rewritten = path.rewrite_host.as_deref();
+        rewritten.or_else(|| self.annotation(annotation::TARGET_HOST))
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {

@@ -79,7 +79,7 @@ async fn http2_begins_on_a_parked_connection_that_is_new_and_on_no_other() {
         .await
         .expect("a preface");
     let mut driver = tokio::task::JoinSet::new();
-    driver.spawn(async move { connection.await });
+    driver.spawn(connection);
     let request = http::Request::get("http://a/").body(()).expect("valid");
     let (answer, _) = client.send_request(request, true).expect("sent");
     assert_eq!(answer.await.expect("an answer").status(), 200);
