@@ -14,10 +14,9 @@ use crate::per_client::Counted;
 use crate::worker::Worker;
 
 /// The connections that run as tasks, by slot.
-#[derive(Default)]
 pub(crate) struct Slots {
     seats: RefCell<Seats>,
-    /// Turns of [`Slots::look`], from 1.
+    /// The turn of [`Slots::look`]; never 0.
     turn: Cell<u32>,
     /// The first connection is there.
     busy: Notify,
@@ -36,6 +35,16 @@ struct Seat {
     waker: Cell<Option<Waker>>,
     /// The turn in which it began to wait for a request; 0 while it does not.
     since: Cell<u32>,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self {
+            seats: RefCell::default(),
+            turn: Cell::new(1),
+            busy: Notify::new(),
+        }
+    }
 }
 
 impl Slots {
@@ -181,8 +190,7 @@ impl ConnectionGuard {
     /// From here on it waits for a request. Who asks for the drain is woken after a while of that
     /// too.
     pub(crate) fn begin_rest(&self) {
-        let turn = self.worker.slots.turn.get();
-        self.place.seat.since.set(turn.max(1));
+        self.place.seat.since.set(self.worker.slots.turn.get());
     }
 
     pub(crate) fn end_rest(&self) {

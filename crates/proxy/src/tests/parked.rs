@@ -13,8 +13,12 @@ use crate::Limits;
 
 /// One thread, which parks after a moment.
 async fn gateway(server: &RawServer, keep_alive: Duration) -> Gateway {
+    resting(server, keep_alive, SHORT).await
+}
+
+async fn resting(server: &RawServer, keep_alive: Duration, rest: Duration) -> Gateway {
     let limits = Limits {
-        rest: SHORT,
+        rest,
         keep_alive,
         ..Limits::STANDARD
     };
@@ -48,6 +52,21 @@ async fn a_parked_connection_goes_on_as_if_nothing_had_been() {
         client.send(&GET[7..]).await;
         assert_eq!(client.answer().await.text(), "ok");
     }
+}
+
+#[tokio::test]
+async fn nothing_is_parked_before_its_time() {
+    let server = RawServer::answering(OK).await;
+    let gateway = resting(&server, LONG, LONG).await;
+    let mut client = RawStream::connect(gateway.address).await;
+    let metrics = gateway.gateway.metrics();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(metrics.connections_parked(), 0);
+    }
+    let asked = tokio::time::timeout(LONG / 5, client.ask(GET)).await;
+    assert_eq!(asked.expect("served at once").text(), "ok");
+    assert_eq!(metrics.connections_parked(), 0);
 }
 
 #[tokio::test]
