@@ -3,11 +3,13 @@
 //! None of these kinds is a root: each names hosts or Services, and is in force on every route for
 //! that host and every backend of that Service, of whatever dialect (see [`overlay`](crate::overlay)).
 //! A Service of a revision is also known as `NAME-private`, as in Knative. Limits are those of one
-//! gateway process, as they are those of one proxy there.
+//! gateway process, as they are those of one proxy there; only those of an ASMGlobalRateLimiter are
+//! kept by a service that all ask.
 
 mod breaker;
 pub(crate) mod concurrency;
 mod flight;
+mod global;
 mod kinds;
 mod labels;
 mod latency;
@@ -29,7 +31,8 @@ use crate::objects::{Objects, Reader};
 pub use kinds::KINDS;
 pub(crate) use kinds::{
     ADAPTIVE_CONCURRENCY, AVERAGE_LATENCY, CIRCUIT_BREAKER, CONCURRENCY_LIMITING,
-    CONCURRENCY_SCHEDULING, LOAD_RAMPING, LOCAL_RATE_LIMITER, QUOTA_SCHEDULING, RATE_LIMITING,
+    CONCURRENCY_SCHEDULING, GLOBAL_RATE_LIMITER, LOAD_RAMPING, LOCAL_RATE_LIMITER,
+    QUOTA_SCHEDULING, RATE_LIMITING,
 };
 
 use target::Target;
@@ -37,6 +40,7 @@ use target::Target;
 /// One limit of an object, and what it is for.
 enum Limit {
     Rate(routing::model::RateLimit),
+    Global(routing::model::RateLimitService),
     Breaker(routing::model::Breaker),
     Quota(routing::model::Quota),
     Flights(routing::model::Flights),
@@ -53,6 +57,7 @@ fn read(object: &Object, findings: &Findings) -> Limits {
     };
     match object.kind.kind {
         "ASMLocalRateLimiter" => limiter::read(object, &spec),
+        "ASMGlobalRateLimiter" => global::read(object, &spec),
         "ASMCircuitBreaker" => breaker::read(object, &spec),
         "QuotaSchedulingPolicy" => scheduling::quota(object, &spec),
         "ConcurrencyLimitingPolicy" => flight::limiting(object, &spec),
@@ -77,8 +82,9 @@ fn keys(object: &Object) -> Vec<Arc<str>> {
 /// none are compared for the hosts of a route.
 pub(crate) fn guards(reader: &Reader<'_>, hosts: &[String], ports: Option<&[u16]>) -> Guards {
     let mut guards = Guards::default();
-    let kinds: [&'static Kind; 8] = [
+    let kinds: [&'static Kind; 9] = [
         &LOCAL_RATE_LIMITER,
+        &GLOBAL_RATE_LIMITER,
         &CIRCUIT_BREAKER,
         &RATE_LIMITING,
         &QUOTA_SCHEDULING,
@@ -111,6 +117,9 @@ fn add(guards: &mut Guards, limit: Limit) {
         Limit::Rate(limit) if guards.rate_limits.iter().all(|known| known.id != limit.id) => {
             guards.rate_limits.push(Arc::new(limit));
         }
+        Limit::Global(service) if guards.limit_services.iter().all(|known| **known != service) => {
+            guards.limit_services.push(Arc::new(service));
+        }
         Limit::Breaker(breaker) if guards.breakers.iter().all(|known| known.id != breaker.id) => {
             guards.breakers.push(Arc::new(breaker));
         }
@@ -124,6 +133,7 @@ fn add(guards: &mut Guards, limit: Limit) {
             guards.ramps.push(Arc::new(ramp));
         }
         Limit::Rate(_)
+        | Limit::Global(_)
         | Limit::Breaker(_)
         | Limit::Quota(_)
         | Limit::Flights(_)
@@ -143,9 +153,6 @@ fn judge(object: &Object, objects: &Objects) -> Translation {
 /// The status of kinds that nothing here serves: what to use instead.
 fn refused(object: &Object, objects: &Objects) -> Translation {
     let remedy = match object.kind.kind {
-        "ASMGlobalRateLimiter" => {
-            "use ASMLocalRateLimiter: there is one gateway, so its limits hold for all"
-        }
         "ASMSwimLane" | "ASMSwimLaneGroup" => {
             "use subsets of a DestinationRule and a VirtualService that matches the header"
         }

@@ -23,6 +23,7 @@ mod guard;
 mod header;
 mod host;
 mod ingress_route;
+mod limit;
 mod plan;
 mod policy;
 mod root;

@@ -14,6 +14,7 @@ mod group;
 mod headers;
 mod host;
 mod instance;
+mod limit;
 mod mapping;
 mod matching;
 mod member;
@@ -96,7 +97,7 @@ static TCP_MAPPING: Kind = Kind {
 static RATE_LIMIT_SERVICE: Kind = kind(
     "RateLimitService",
     "ratelimitservices",
-    Role::Part(refused::judge),
+    Role::Part(limit::judge),
 );
 static LOG_SERVICE: Kind = kind("LogService", "logservices", Role::Part(refused::judge));
 static TRACING_SERVICE: Kind = kind(

@@ -37,6 +37,8 @@ const SILENT: &[(&str, &str)] = &[
     ("ASMCircuitBreaker", ".applyToTraffic"),
     ("ASMCircuitBreaker", ".configs[].name"),
     ("ASMCircuitBreaker", ".isGateway"),
+    ("ASMGlobalRateLimiter", ".applyToTraffic"),
+    ("ASMGlobalRateLimiter", ".isGateway"),
     ("ASMLocalRateLimiter", ".applyToTraffic"),
     ("ASMLocalRateLimiter", ".configs[].name"),
     ("ASMLocalRateLimiter", ".isGateway"),
@@ -105,6 +107,7 @@ const SILENT: &[(&str, &str)] = &[
     ("Mapping", ".stats_name"),
     // How the object was written in v2, for going back to it.
     ("Mapping", ".v2ExplicitTLS"),
+    ("RateLimitService", ".v2ExplicitTLS"),
     ("TracingService", ".stats_name"),
     ("TCPMapping", ".cluster_tag"),
     ("TCPMapping", ".stats_name"),
@@ -177,6 +180,7 @@ const SILENT: &[(&str, &str)] = &[
     // They bound what a sidecar has to know; the gateway knows everything at no cost.
     ("Sidecar", ".egress[].hosts[]"),
     ("Sidecar", ".workloadSelector.labels.app"),
+    ("RateLimitService", ".stats_name"),
     ("Upstream", ".discoveryMetadata"),
     ("Upstream", ".kube.subsetSpec"),
     // Ports may have any name, that of an entry or none.

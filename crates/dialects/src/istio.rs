@@ -39,7 +39,7 @@ mod virtual_service;
 
 pub use kinds::KINDS;
 pub(crate) use kinds::{AUTHORIZATION_POLICY, DESTINATION_RULE, REQUEST_AUTHENTICATION, TELEMETRY};
-pub(crate) use names::{fqdn, of_service};
+pub(crate) use names::{fqdn, of_service, service as service_of};
 
 /// Namespace of policies for the whole mesh, and the one that the gateway counts as being in.
 pub(crate) const ROOT_NAMESPACE: &str = "istio-system";

@@ -25,12 +25,13 @@ use crate::objects::{Name, Objects, Reader};
 use crate::traffic_policy;
 
 /// Kinds whose objects say something about routes of other dialects.
-const KINDS: [&Kind; 14] = [
+const KINDS: [&Kind; 15] = [
     &istio::DESTINATION_RULE,
     &istio::AUTHORIZATION_POLICY,
     &istio::REQUEST_AUTHENTICATION,
     &istio::TELEMETRY,
     &asm::LOCAL_RATE_LIMITER,
+    &asm::GLOBAL_RATE_LIMITER,
     &asm::CIRCUIT_BREAKER,
     &asm::QUOTA_SCHEDULING,
     &asm::CONCURRENCY_LIMITING,
@@ -191,6 +192,11 @@ pub(crate) fn merge(into: &mut Guards, other: &Guards) {
     for limit in &other.rate_limits {
         if into.rate_limits.iter().all(|own| own.id != limit.id) {
             into.rate_limits.push(Arc::clone(limit));
+        }
+    }
+    for service in &other.limit_services {
+        if !into.limit_services.contains(service) {
+            into.limit_services.push(Arc::clone(service));
         }
     }
     for breaker in &other.breakers {

@@ -3,6 +3,7 @@
 pub(crate) mod authorities;
 pub(crate) mod authority;
 pub(crate) mod client;
+pub(crate) mod descriptor;
 pub(crate) mod envoy_format;
 pub(crate) mod go_duration;
 pub(crate) mod headers;

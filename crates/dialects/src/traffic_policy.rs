@@ -11,6 +11,7 @@ mod client;
 mod edits;
 mod external;
 mod guards;
+mod limits;
 mod load;
 mod ramp;
 mod read;
@@ -28,7 +29,7 @@ use crate::foreign::{BackendSpec, Kind, Object, Role};
 use crate::istio::conditions::oldest_first;
 use crate::objects::{Name, Reader};
 use crate::overlay;
-use crate::shared::limits;
+use crate::shared::limits::times_or;
 
 use read::Said;
 pub(crate) use target::TargetKind;
@@ -85,7 +86,7 @@ pub(crate) fn apply_to_route(
         .iter()
         .map(|gateway| (TargetKind::Gateway, gateway));
     let mut found: Option<Said> = None;
-    let mut asked = None;
+    let (mut asked, mut limited) = (None, None);
     for (kind, name) in [(kind, name)].into_iter().chain(gateways) {
         let Some(policy) = governing(reader, kind, name) else {
             continue;
@@ -100,6 +101,16 @@ pub(crate) fn apply_to_route(
                 ask(&name, *port, external.is_grpc)
             });
             asked = Some(external.with(backend));
+        }
+        if limited.is_none()
+            && let Some(limits) = &said.limits
+        {
+            let service = limits.service.as_ref();
+            let backend = service.and_then(|(name, port)| {
+                let name = Name::new(&policy.name.namespace, name);
+                ask(&name, *port, true)
+            });
+            limited = Some(limits.with(backend));
         }
         found = Some(match found {
             None => said,
@@ -122,6 +133,10 @@ pub(crate) fn apply_to_route(
         && own.is_none_or(|guards| guards.external.is_none())
     {
         overlay::guards_of(filters).external = Some(Arc::new(external));
+    }
+    if let Some(limits) = limited {
+        let guards = overlay::guards_of(filters);
+        guards.limit_services.push(Arc::new(limits));
     }
     if !said.guards.is_empty() {
         overlay::merge(overlay::guards_of(filters), &said.guards.all());
@@ -153,7 +168,7 @@ pub(crate) fn apply_to_backend(
         return None;
     }
     if let Some(own) = backend.timeouts {
-        spec.timeouts = Some(limits::times_or(own, usual.timeouts));
+        spec.timeouts = Some(times_or(own, usual.timeouts));
     }
     let mut merged: BackendPolicy = spec.policy.as_deref().cloned().unwrap_or_default();
     let none = Limits::default();

@@ -4,6 +4,7 @@
 //! `envoy.service.auth.v3` that it needs.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -15,14 +16,14 @@ use crate::asked::{answered, mesh, post, virtual_service};
 use crate::gateway_policies::{manifest, service};
 
 /// One field of a message in protobuf's encoding.
-fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let length = u8::try_from(bytes.len()).expect("short");
     assert!(length < 0x80, "one byte says the length");
     [&[number << 3 | 2, length], bytes].concat()
 }
 
 /// A number of seven bits in each byte, and what is behind it.
-fn varint(bytes: &[u8]) -> (usize, &[u8]) {
+pub(crate) fn varint(bytes: &[u8]) -> (usize, &[u8]) {
     let end = bytes.iter().take_while(|byte| **byte >= 0x80).count() + 1;
     let (number, rest) = bytes.split_at(end);
     let digits = number.iter().rev();
@@ -31,7 +32,7 @@ fn varint(bytes: &[u8]) -> (usize, &[u8]) {
 }
 
 /// What is in the fields of this number that have a length.
-fn fields(mut message: &[u8], number: usize) -> Vec<&[u8]> {
+pub(crate) fn fields(mut message: &[u8], number: usize) -> Vec<&[u8]> {
     let mut found = Vec::new();
     while !message.is_empty() {
         let (key, rest) = varint(message);
@@ -65,6 +66,8 @@ fn asked_body(request: &[u8]) -> (Vec<u8>, Vec<u8>, String) {
     )
 }
 
+const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+
 /// A `CheckResponse`: bodies that begin with `good` pass, with what was seen in `x-seen`.
 fn verdict(request: &[u8]) -> Vec<u8> {
     let (text, bytes, partial) = asked_body(request);
@@ -82,17 +85,22 @@ fn verdict(request: &[u8]) -> Vec<u8> {
     field(3, &field(2, &field(1, &header)))
 }
 
-/// A service of `envoy.service.auth.v3.Authorization`.
-async fn gate_over_grpc() -> anyhow::Result<SocketAddr> {
+/// What answers a message.
+pub(crate) type Answer = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
+/// A service with one method over gRPC.
+pub(crate) async fn over_grpc(path: &'static str, answer: Answer) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            let answer = Arc::clone(&answer);
             tokio::spawn(async move {
                 let mut connection = h2::server::handshake(stream).await?;
                 while let Some(call) = connection.accept().await {
                     let (request, respond) = call?;
-                    tokio::spawn(decide(request, respond));
+                    anyhow::ensure!(request.uri().path() == path);
+                    tokio::spawn(decide(request, respond, Arc::clone(&answer)));
                 }
                 anyhow::Ok(())
             });
@@ -104,8 +112,8 @@ async fn gate_over_grpc() -> anyhow::Result<SocketAddr> {
 async fn decide(
     request: http::Request<h2::RecvStream>,
     mut respond: h2::server::SendResponse<Bytes>,
+    answer: Answer,
 ) -> anyhow::Result<()> {
-    anyhow::ensure!(request.uri().path() == "/envoy.service.auth.v3.Authorization/Check");
     let mut body = request.into_body();
     let mut message = Vec::new();
     while let Some(data) = body.data().await {
@@ -114,7 +122,7 @@ async fn decide(
         message.extend_from_slice(&data);
     }
     // A flag and the length come before the message.
-    let answer = verdict(message.get(5..).unwrap_or_default());
+    let answer = answer(message.get(5..).unwrap_or_default());
     let length = u32::try_from(answer.len())?;
     let framed = [&[0], &length.to_be_bytes()[..], &answer].concat();
     let head = http::Response::builder().header("content-type", "application/grpc");
@@ -129,7 +137,10 @@ async fn decide(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_over_grpc_decides_by_the_body_as_text_or_as_bytes() -> anyhow::Result<()> {
     let server = Server::start().await?;
-    let (gate, web) = (gate_over_grpc().await?, RawServer::echoing().await);
+    let (gate, web) = (
+        over_grpc(CHECK, Arc::new(verdict)).await?,
+        RawServer::echoing().await,
+    );
     let policy = json!({
         "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
         "metadata": {"name": "gate", "namespace": "istio-system"},

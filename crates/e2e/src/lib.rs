@@ -61,6 +61,8 @@ mod issuers;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]
+mod limit_service;
+#[cfg(test)]
 mod load_ramp;
 #[cfg(test)]
 mod migrated;

@@ -85,6 +85,7 @@ pub(crate) struct Counters {
     pub(crate) breakers_opened: Counter,
     pub(crate) key_fetch_failures: Counter,
     pub(crate) external_failures: Counter,
+    pub(crate) limit_service_failures: Counter,
 }
 
 impl Counters {
@@ -167,7 +168,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 19] = [
+        let counters: [(&str, &str, u64); 20] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
@@ -247,6 +248,11 @@ impl Metrics {
                 "suimon_gateway_external_authorization_failures_total",
                 "Questions that the external service for authorization did not answer.",
                 self.sum(|t| &t.external_failures),
+            ),
+            (
+                "suimon_gateway_rate_limit_service_failures_total",
+                "Questions that a rate limit service did not answer.",
+                self.sum(|t| &t.limit_service_failures),
             ),
             (
                 "suimon_gateway_access_log_dropped_total",

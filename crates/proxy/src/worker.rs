@@ -18,7 +18,7 @@ use crate::buffer::Buffers;
 use crate::callers::Callers;
 use crate::challenges::Challenges;
 use crate::clock::Clock;
-use crate::guard::{Registry, external};
+use crate::guard::{Registry, grpc};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::http2::hand::Hands;
 use crate::http2::memory::Memory;
@@ -48,7 +48,7 @@ pub(crate) struct Worker {
     pub(crate) challenges: Challenges,
     /// What guards remember; all threads share it.
     pub(crate) guards: Arc<Registry>,
-    pub(crate) authorizers: external::Clients,
+    pub(crate) grpc_clients: grpc::Clients,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) pool: Pool,
     pub(crate) tls_clients: Clients,
@@ -157,7 +157,7 @@ impl Worker {
             traces: parts.traces,
             challenges: parts.challenges,
             guards: parts.guards,
-            authorizers: external::Clients::default(),
+            grpc_clients: grpc::Clients::default(),
             buffers: Rc::default(),
             pool: Pool::default(),
             tls_clients: Clients::default(),

@@ -4,7 +4,10 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::model::{AccessRule, Authorization, Guards, Predicate, Quota, Ramp, Supply};
+use crate::model::{
+    AccessRule, Authorization, DescriptorEntry, Guards, LimitDescriptor, Predicate, Quota, Ramp,
+    Supply,
+};
 use crate::predicate::Predicates;
 use crate::view::RequestView;
 
@@ -15,6 +18,8 @@ pub struct CompiledGuards {
     pub ramps: Box<[CompiledRamp]>,
     /// Which requests each rate limit counts.
     pub rate_limits: Box<[Predicates]>,
+    /// The descriptors of each rate limit service.
+    pub limit_services: Box<[Box<[CompiledDescriptor]>]>,
     pub quotas: Box<[CompiledQuota]>,
     /// Which requests each limit of requests in flight counts.
     pub flights: Box<[Predicates]>,
@@ -31,6 +36,15 @@ pub struct CompiledRamp {
     pub when: Predicates,
     /// Which of them each driver measures.
     pub drivers: Box<[Option<Predicates>]>,
+}
+
+/// The conditions of a [`LimitDescriptor`].
+#[derive(Debug)]
+pub struct CompiledDescriptor {
+    pub when: Predicates,
+    pub unless: Box<[Predicates]>,
+    /// Those of its entries, one for each.
+    pub entries: Box<[Predicates]>,
 }
 
 /// Which requests a [`Quota`] is about.
@@ -65,6 +79,10 @@ pub struct Slot(OnceLock<Arc<dyn Any + Send + Sync>>);
 impl CompiledGuards {
     pub(crate) fn new(source: &Arc<Guards>) -> Self {
         let limits = source.rate_limits.iter();
+        let services = source.limit_services.iter().map(|service| {
+            let descriptors = service.descriptors.iter();
+            descriptors.map(CompiledDescriptor::new).collect()
+        });
         let external = source.external.iter().flat_map(|external| &external.when);
         Self {
             ramps: source
@@ -73,6 +91,7 @@ impl CompiledGuards {
                 .map(|it| CompiledRamp::new(it))
                 .collect(),
             rate_limits: limits.map(|limit| Predicates::new(&limit.when)).collect(),
+            limit_services: services.collect(),
             quotas: source
                 .quotas
                 .iter()
@@ -102,6 +121,25 @@ impl CompiledRamp {
             when: Predicates::new(&source.when),
             drivers: measured.collect(),
         }
+    }
+}
+
+impl CompiledDescriptor {
+    fn new(source: &LimitDescriptor) -> Self {
+        let entries = source.entries.iter().map(|entry| match entry {
+            DescriptorEntry::Match { when, .. } => Predicates::new(when),
+            _ => Predicates::default(),
+        });
+        Self {
+            when: Predicates::new(&source.when),
+            unless: lists(source.unless.iter()),
+            entries: entries.collect(),
+        }
+    }
+
+    /// Whether a request is described.
+    pub fn is_for(&self, request: &impl RequestView) -> bool {
+        self.when.hold(request) && !self.unless.iter().any(|list| list.hold(request))
     }
 }
 

@@ -34,7 +34,8 @@ pub use filters::{
     CompiledFilters, CompiledInstead, CompiledPathEdit, CompiledRedirect, CompiledRewrite,
 };
 pub use guards::{
-    CompiledAccessRule, CompiledAuthorization, CompiledGuards, CompiledQuota, CompiledRamp, Slot,
+    CompiledAccessRule, CompiledAuthorization, CompiledDescriptor, CompiledGuards, CompiledQuota,
+    CompiledRamp, Slot,
 };
 pub use model::{
     Backend, BackendId, Bind, BindId, Endpoint, EndpointState, Model, RevisionId, RouteId,

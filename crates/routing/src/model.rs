@@ -17,6 +17,7 @@ mod compact;
 mod cookie;
 mod filter;
 mod guard;
+mod limit;
 mod policy;
 mod predicate;
 mod quota;
@@ -35,6 +36,7 @@ pub use guard::{
     AuthorizationProtocol, Breaker, Credentials, ExternalAuthorization, Fault, Guards, KeySource,
     LimitKey, RateLimit, Secret, TokenPlace, TokenProvider, Tokens, UrlPart,
 };
+pub use limit::{DescriptorEntry, LimitDescriptor, LimitOverride, LimitUnit, RateLimitService};
 pub use policy::{
     BackendPolicy, Balancer, FailurePercentage, HashKey, HealthCheck, HealthKind, Limits, Locality,
     LocalityShares, OutlierDetection, ProxyVersion, RetryBudget, Session, SessionPlace, SlowStart,

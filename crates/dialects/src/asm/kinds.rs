@@ -1,6 +1,6 @@
 //! The kinds, and under which keys their objects are found: the hosts that they name.
 
-use super::{concurrency, judge, keys, refused};
+use super::{concurrency, global, judge, keys, refused};
 use crate::foreign::{Kind, Role, no_keys};
 
 /// What the served kinds have in common.
@@ -68,10 +68,11 @@ pub(crate) static ADAPTIVE_CONCURRENCY: Kind = Kind {
     ..SERVED
 };
 
-static GLOBAL_RATE_LIMITER: Kind = Kind {
+pub(crate) static GLOBAL_RATE_LIMITER: Kind = Kind {
     kind: "ASMGlobalRateLimiter",
     plural: "asmglobalratelimiters",
-    ..REFUSED
+    role: Role::Part(global::judge),
+    ..SERVED
 };
 
 pub(crate) static AVERAGE_LATENCY: Kind = Kind {

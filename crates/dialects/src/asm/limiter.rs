@@ -99,7 +99,8 @@ fn buckets(config: &Fields<'_>, id: &str) -> Vec<RateLimit> {
     found
 }
 
-fn conditions(written: &Fields<'_>) -> Result<Vec<Predicate>, Unreadable> {
+/// The conditions of a `request_match`.
+pub(super) fn conditions(written: &Fields<'_>) -> Result<Vec<Predicate>, Unreadable> {
     let mut all = Vec::new();
     let mut result = Ok(());
     let headers = written.objects("header_match");

@@ -142,6 +142,19 @@ fn query(fields: &Fields<'_>) -> Query {
     }
 }
 
+/// Conditions on headers alone, which must all hold.
+pub(super) fn of_headers(fields: &Fields<'_>, key: &str) -> Result<Vec<Predicate>, String> {
+    let listed = fields.objects(key).into_iter().map(|it| Condition {
+        paths: Vec::new(),
+        header: Some(header(&it)),
+        query: None,
+    });
+    let listed: Vec<_> = listed.collect();
+    check_headers(&listed)?;
+    let headers = listed.into_iter().filter_map(|one| one.header);
+    Ok(headers.flat_map(|header| predicates(&header)).collect())
+}
+
 /// Whether paths can be used: at most one in a block, from the root of the path on.
 pub(super) fn check_paths(conditions: &[Condition]) -> Result<(), String> {
     let paths = conditions.iter().flat_map(|condition| &condition.paths);
@@ -379,13 +392,18 @@ fn header_order(header: &Header) -> (&str, Option<&Wanted>, bool, bool) {
     )
 }
 
-fn match_header(header: &Header, matched: &mut Match) {
-    let subject = match &*header.name {
+/// The part of a request that Contour takes for a header.
+fn subject(header: &Header) -> Subject {
+    match &*header.name {
         ":method" => Subject::Method,
         ":authority" => Subject::Authority,
         ":scheme" => Subject::Scheme,
         name => Subject::Header(name.into()),
-    };
+    }
+}
+
+fn match_header(header: &Header, matched: &mut Match) {
+    let subject = subject(header);
     let Some(test) = &header.test else { return };
     if !header.negate && !header.ignore_case {
         let value = match test {
@@ -406,21 +424,32 @@ fn match_header(header: &Header, matched: &mut Match) {
             _ => {}
         }
     }
+    matched.other.extend(predicates(header));
+}
+
+/// What holds the same for any part of a request.
+fn predicates(header: &Header) -> Vec<Predicate> {
+    let subject = subject(header);
+    let Some(test) = &header.test else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
     // Envoy: a header that is missing meets no condition but that it is missing.
     if header.negate && !header.missing_is_empty && *test != Wanted::Present {
-        matched.other.push(Predicate {
+        all.push(Predicate {
             subject: subject.clone(),
             test: Test::Present,
             negate: false,
             missing_is_empty: false,
         });
     }
-    matched.other.push(Predicate {
+    all.push(Predicate {
         subject,
         test: test_of(test, header.ignore_case),
         negate: header.negate,
         missing_is_empty: header.missing_is_empty,
     });
+    all
 }
 
 fn match_query(query: &Query, matched: &mut Match) {

@@ -7,6 +7,7 @@ use routing::model::ClientSource;
 
 use super::CONFIGURATION;
 use super::extension::Asked;
+use super::limit::Service;
 use super::status::Judgement;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
@@ -21,6 +22,8 @@ pub(super) struct Settings {
     pub(super) forbids_insecure: bool,
     /// Who decides about hosts that do not say so themselves.
     pub(super) authorization: Option<Asked>,
+    /// Who keeps limits for all.
+    pub(super) limits: Option<Service>,
     /// Who may say the client's address.
     pub(super) client: Option<Arc<ClientSource>>,
 }
@@ -30,7 +33,7 @@ impl Settings {
     pub(super) fn read(reader: &Reader<'_>) -> Self {
         let first = reader.foreign_all(&CONFIGURATION).next();
         first.map_or_else(Self::default, |object| {
-            Self::of(object, &Findings::default())
+            Self::of(object, reader, &Findings::default())
         })
     }
 
@@ -38,7 +41,7 @@ impl Settings {
         self.root_namespaces.is_empty() || self.root_namespaces.iter().any(|it| it == namespace)
     }
 
-    fn of(object: &Object, findings: &Findings) -> Self {
+    fn of(object: &Object, reader: &Reader<'_>, findings: &Findings) -> Self {
         let root = Fields::new(&object.body, String::new(), findings);
         let Some(spec) = root.object("spec") else {
             return Self::default();
@@ -78,7 +81,8 @@ impl Settings {
             spec.unsupported(key, own);
         }
         spec.unsupported("policy", "say headers in each HTTPProxy");
-        spec.unsupported("rateLimitService", "use local rate limits");
+        let limits = spec.object("rateLimitService");
+        out.limits = limits.map(|it| Service::read(&it, reader));
         spec.unsupported("tracing", own);
         spec.unsupported("featureFlags", own);
         out
@@ -98,7 +102,7 @@ fn network(fields: &Fields<'_>) -> Option<Arc<ClientSource>> {
 pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
     let reader = Reader::new(objects);
     let findings = Findings::default();
-    Settings::of(object, &findings);
+    Settings::of(object, &reader, &findings);
     let first = reader.foreign_all(&CONFIGURATION).next();
     if first.is_some_and(|first| first.name < object.name) {
         let text = "another ContourConfiguration comes first by name; this one changes nothing";

@@ -424,6 +424,24 @@ impl Extension {
     }
 }
 
+/// Whether there is such an ExtensionService.
+pub(super) fn is_there(reader: &Reader<'_>, name: &Name) -> bool {
+    reader.foreign(&EXTENSION_SERVICE, name).is_some()
+}
+
+/// Where an ExtensionService is asked, and how long for; `None` if nobody is there to be asked.
+pub(super) fn asked(
+    name: &Name,
+    usual: Duration,
+    backends: &mut Backends<'_, '_>,
+) -> Option<(BackendId, Duration)> {
+    let object = backends.reader.foreign(&EXTENSION_SERVICE, name)?;
+    let service = Extension::read(object, backends.reader, &Findings::default());
+    let (reference, spec) = service.target?;
+    let timeout = service.response.or(usual).unwrap_or(ENDLESS);
+    Some((backends.put(reference, spec), timeout))
+}
+
 /// The status of an ExtensionService.
 pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
     let reader = Reader::new(objects);

@@ -9,6 +9,7 @@ use routing::model::{
 };
 
 use super::certificates;
+use super::limit::Global;
 use super::policy;
 use super::status::{Problem, Told, kind};
 use crate::fields::Fields;
@@ -18,17 +19,25 @@ use crate::shared::{go_duration, headers};
 /// Envoy's allowance for clocks that differ.
 const LEEWAY: Duration = Duration::from_secs(60);
 
+/// What a `rateLimitPolicy` says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Limits {
+    pub(super) local: Option<Arc<RateLimit>>,
+    pub(super) global: Global,
+}
+
 /// `rateLimitPolicy`. `id` says whose buckets they are.
-pub(super) fn rate_limit(fields: &Fields<'_>, id: &str) -> Result<Option<Arc<RateLimit>>, String> {
-    if let Some(global) = fields.object("global") {
-        let is_disabled = global.bool("disabled").unwrap_or(false);
-        let remedy = "there is no rate limit service; use a local limit";
-        if is_disabled {
-            global.ignore("descriptors");
-        } else {
-            global.unsupported("descriptors", remedy);
-        }
-    }
+pub(super) fn limits(fields: &Fields<'_>, id: &str) -> Result<Limits, String> {
+    let global = fields.object("global");
+    let global = global.map_or(Ok(Global::Unsaid), |it| Global::read(&it));
+    let local = rate_limit(fields, id)?;
+    Ok(Limits {
+        local,
+        global: global?,
+    })
+}
+
+fn rate_limit(fields: &Fields<'_>, id: &str) -> Result<Option<Arc<RateLimit>>, String> {
     let Some(local) = fields.object("local") else {
         return Ok(None);
     };

@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use routing::model::tls::Termination;
-use routing::model::{
-    Authorization, Cors, ExternalAuthorization, HostPattern, RateLimit, TokenProvider,
-};
+use routing::model::{Authorization, Cors, ExternalAuthorization, HostPattern, TokenProvider};
 
 use super::configuration::Settings;
 use super::extension::Asked;
-use super::guard::{self, Provider};
+use super::guard::{self, Limits, Provider};
 use super::service::Backends;
 use super::spec::Spec;
 use super::status::{Judgement, Problem, Told, kind};
@@ -31,7 +29,7 @@ pub(super) struct VirtualHost {
     pub(super) tls: Option<tls::Spec>,
     pub(super) authorization: Option<Asked>,
     cors: Option<Result<Arc<Cors>, String>>,
-    rate_limit: Result<Option<Arc<RateLimit>>, String>,
+    limits: Result<Limits, String>,
     providers: Vec<Provider>,
     addresses: Told<Option<Authorization>>,
 }
@@ -50,7 +48,7 @@ pub(super) struct Prepared {
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) cors: Option<Arc<Cors>>,
-    pub(super) rate_limit: Option<Arc<RateLimit>>,
+    pub(super) limits: Limits,
     pub(super) addresses: Option<Authorization>,
 }
 
@@ -72,7 +70,7 @@ impl VirtualHost {
                 .object("authorization")
                 .map(|it| Asked::read(&it, namespace)),
             cors: fields.object("corsPolicy").map(|it| cors::read(&it)),
-            rate_limit: limit.map_or(Ok(None), |it| guard::rate_limit(&it, &limit_id)),
+            limits: limit.map_or_else(|| Ok(Limits::default()), |it| guard::limits(&it, &limit_id)),
             providers: providers
                 .map(|it| guard::provider(&it, reader, namespace))
                 .collect(),
@@ -222,7 +220,7 @@ impl VirtualHost {
             let field = format!("{}.corsPolicy", self.field);
             Problem::new(kind::CORS, "PolicyDidNotParse", &field, text)
         })?;
-        let rate_limit = self.rate_limit.clone().map_err(|text| {
+        let limits = self.limits.clone().map_err(|text| {
             let text = format!("Spec.VirtualHost.RateLimitPolicy is invalid: {text}");
             self.problem("RateLimitPolicyNotValid", text)
         })?;
@@ -237,7 +235,7 @@ impl VirtualHost {
         })?;
         Ok(Shared {
             cors,
-            rate_limit,
+            limits,
             addresses,
         })
     }

@@ -4,11 +4,10 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routing::model::{
-    Authorization, Filters, HeaderOps, Origin, PathEdit, RateLimit, Respond, Split,
-};
+use routing::model::{Authorization, Filters, HeaderOps, Origin, PathEdit, Respond, Split};
 
 use super::condition::{Conditions, Path, PathKind};
+use super::guard::Limits;
 use super::policy::Elsewhere;
 
 /// A route of some object below a root.
@@ -25,7 +24,7 @@ pub(super) struct Planned {
     /// Without the path's edit and without guards.
     pub(super) filters: Filters,
     pub(super) no_upgrade: bool,
-    pub(super) rate_limit: Option<Arc<RateLimit>>,
+    pub(super) limits: Limits,
     pub(super) addresses: Option<Authorization>,
     /// The provider whose tokens are asked for.
     pub(super) provider: Option<String>,

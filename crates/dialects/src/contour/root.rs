@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use routing::model::tls::{TlsAction, TlsHost, TlsId};
 use routing::model::{
-    Action, ClientSource, Guards, HostPattern, Redirect, RedirectPort, Route, RouteId, SortKey,
-    Tokens, Visibility,
+    Action, ClientSource, Guards, HostPattern, RateLimitService, Redirect, RedirectPort, Route,
+    RouteId, SortKey, Tokens, Visibility,
 };
 
 use super::configuration::Settings;
 use super::extension::Asked;
 use super::host::{Prepared, Shared, VirtualHost};
+use super::limit::Global;
 use super::plan::{self, Planned, Planning};
 use super::spec::{self, Spec};
 use super::status::{Problem, Told, kind};
@@ -18,7 +19,7 @@ use super::walk::Walk;
 use super::{DIALECT, child, route, tcp};
 use crate::fields::Findings;
 use crate::foreign::{Object, Translation};
-use crate::objects::{Objects, Reader};
+use crate::objects::{Name, Objects, Reader};
 use crate::shared::scheme;
 
 /// Translates one HTTPProxy.
@@ -87,6 +88,7 @@ fn serve(
         host,
         authorization: settings.authorization.as_ref(),
         client: settings.client.as_ref(),
+        limits: None,
         visibility: if spec::is_internal(object) {
             Visibility::ClusterLocal
         } else {
@@ -111,6 +113,7 @@ fn serve(
     let routes = walk.routes(object, spec, &[], "");
     assembly.shared = host.shared(walk.judge(&object.name))?;
     check_providers(&routes, &prepared)?;
+    assembly.limits = limits(object, &routes, &mut assembly.shared, &settings, walk);
     if spec.tcp.is_none()
         && let Some(termination) = prepared.termination.take()
     {
@@ -143,6 +146,42 @@ fn check_providers(routes: &[Planned], prepared: &Prepared) -> Told<()> {
     Ok(())
 }
 
+/// Who is asked for limits of these routes, if any of them has some.
+fn limits(
+    object: &Object,
+    routes: &[Planned],
+    shared: &mut Shared,
+    settings: &Settings,
+    walk: &mut Walk<'_, '_>,
+) -> Option<RateLimitService> {
+    if let (Global::Unsaid, Some(service)) = (&shared.limits.global, &settings.limits) {
+        shared.limits.global = service.default.clone();
+    }
+    let of_host = &shared.limits.global;
+    let mut asked = routes.iter().filter(|route| {
+        let global = route.limits.global.or(of_host);
+        !global.descriptors().is_empty()
+    });
+    let is_asked = asked.next().is_some();
+    if let Some(service) = &settings.limits {
+        return is_asked.then(|| service.resolve(&mut walk.facts.backends));
+    }
+    let of_routes = routes.iter().map(|route| {
+        let origin = &route.origin;
+        let name = Name::new(&origin.namespace, &origin.name);
+        (name, &route.limits.global)
+    });
+    let of_host = (object.name.clone(), of_host);
+    for (name, global) in of_routes.chain([of_host]) {
+        if let Global::Said { field, .. } = global {
+            let text = "no ContourConfiguration names a rateLimitService: nothing is limited";
+            let problem = Problem::new(kind::SPEC, "RateLimitServiceMissing", field, text);
+            walk.judge(&name).warn(problem);
+        }
+    }
+    None
+}
+
 /// What the records of one root have in common.
 struct Assembly<'a> {
     object: &'a Object,
@@ -150,6 +189,8 @@ struct Assembly<'a> {
     /// For everybody who does not say who decides.
     authorization: Option<&'a Asked>,
     client: Option<&'a Arc<ClientSource>>,
+    /// Without descriptors.
+    limits: Option<RateLimitService>,
     visibility: Visibility,
     pattern: HostPattern,
     prepared: Prepared,
@@ -222,15 +263,20 @@ impl Assembly<'_> {
             .addresses
             .as_ref()
             .or(self.shared.addresses.as_ref());
-        let limit = planned
-            .rate_limit
-            .as_ref()
-            .or(self.shared.rate_limit.as_ref());
+        let of_host = &self.shared.limits;
+        let limit = planned.limits.local.as_ref().or(of_host.local.as_ref());
+        let descriptors = planned.limits.global.or(&of_host.global).descriptors();
+        let asked = self.limits.as_ref().filter(|_| !descriptors.is_empty());
+        let asked = asked.map(|service| RateLimitService {
+            descriptors: descriptors.to_vec(),
+            ..service.clone()
+        });
         Guards {
             tokens: tokens.map(Arc::new),
             authorization: addresses.cloned().map(Arc::new),
             external: self.external(planned),
             rate_limits: limit.cloned().into_iter().collect(),
+            limit_services: asked.into_iter().map(Arc::new).collect(),
             no_upgrade: planned.no_upgrade,
             ..Guards::default()
         }

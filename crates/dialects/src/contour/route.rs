@@ -4,18 +4,18 @@
 use std::sync::Arc;
 
 use routing::model::{
-    Authorization, CookieEdit, FilterSet, HealthCheck, Mirror, Origin, RateLimit, Respond, Share,
-    Split,
+    Authorization, CookieEdit, FilterSet, HealthCheck, Mirror, Origin, Respond, Share, Split,
 };
 
 use super::balance::{self, Balancing};
 use super::condition::{self, Condition, PathKind};
+use super::guard::{self, Limits};
 use super::plan::{self, AuthorizationChoice, Planned, Planning};
 use super::policy::{self, Elsewhere, Retries, Times};
 use super::service::{self, Service, Way};
 use super::status::{Judgement, Problem, Told, kind};
 use super::walk::Facts;
-use super::{DIALECT, cookie, guard, header};
+use super::{DIALECT, cookie, header};
 use crate::fields::Fields;
 use crate::foreign::Object;
 
@@ -37,7 +37,7 @@ pub(super) struct RouteSpec {
     request: Result<header::Policy, String>,
     response: Result<header::Policy, String>,
     cookies: Result<Option<Arc<[CookieEdit]>>, String>,
-    rate_limit: Result<Option<Arc<RateLimit>>, String>,
+    limits: Result<Limits, String>,
     require: Option<String>,
     no_tokens: bool,
     addresses: Told<Option<Authorization>>,
@@ -88,7 +88,7 @@ impl RouteSpec {
             request: headers("requestHeadersPolicy", true),
             response: headers("responseHeadersPolicy", false),
             cookies: cookie::read(fields),
-            rate_limit: limit.map_or(Ok(None), |it| guard::rate_limit(&it, &limit_id)),
+            limits: limit.map_or_else(|| Ok(Limits::default()), |it| guard::limits(&it, &limit_id)),
             require,
             no_tokens: no_tokens.unwrap_or(false),
             addresses: guard::addresses(fields, &object.name),
@@ -134,7 +134,7 @@ impl RouteSpec {
             let text = format!("route.timeoutPolicy failed to parse: {text}");
             self.problem("TimeoutPolicyNotValid", text)
         })?;
-        let rate_limit = self.rate_limit.clone().map_err(|text| {
+        let limits = self.limits.clone().map_err(|text| {
             let text = format!("route.rateLimitPolicy is invalid: {text}");
             self.problem("RateLimitPolicyNotValid", text)
         })?;
@@ -161,7 +161,7 @@ impl RouteSpec {
             }
             .into(),
             no_upgrade: !self.websockets,
-            rate_limit,
+            limits,
             addresses: None,
             provider: None,
             authorization: self.authorization.clone(),

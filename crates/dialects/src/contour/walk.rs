@@ -206,7 +206,7 @@ impl<'r, 'o> Walk<'r, 'o> {
             rewrite_host: None,
             filters: Filters::default(),
             no_upgrade: true,
-            rate_limit: None,
+            limits: Default::default(),
             addresses: None,
             provider: None,
             authorization: AuthorizationChoice::default(),

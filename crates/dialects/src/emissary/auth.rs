@@ -70,7 +70,11 @@ fn read(
             false
         }
     };
-    let reference = backend(spec, object, reader, is_grpc);
+    if !spec.has("auth_service") {
+        let message = "auth_service is missing: every request fails";
+        spec.refuse("auth_service", "ServiceMissing", message);
+    }
+    let reference = backend(spec, "auth_service", object, reader, is_grpc);
     let id = reference.0.id();
     backends.insert(reference.0, reference.1);
     let names = |key: &str, always: &[&str]| {
@@ -125,8 +129,10 @@ fn status(spec: &Fields<'_>) -> u16 {
     code.filter(|code| (200..600).contains(code)).unwrap_or(403)
 }
 
-fn backend(
+/// Where the service is that a field names. What cannot be found is a backend without endpoints.
+pub(super) fn backend(
     spec: &Fields<'_>,
+    key: &str,
     object: &Object,
     reader: &Reader<'_>,
     is_grpc: bool,
@@ -148,11 +154,7 @@ fn backend(
         name: Name::new(namespace, "missing"),
         port: 80,
     };
-    let written = spec.parse("auth_service", Written::parse);
-    if written.is_none() && !spec.has("auth_service") {
-        let message = "auth_service is missing: every request fails";
-        spec.refuse("auth_service", "ServiceMissing", message);
-    }
+    let written = spec.parse(key, Written::parse);
     let place = written.map_or_else(
         || missing.clone(),
         |written| {
@@ -163,7 +165,7 @@ fn backend(
             backend.tls = tls;
             let found = service::find(reader, namespace, &written.host, port);
             found.unwrap_or_else(|(effect, reason, text)| {
-                let field = spec.at("auth_service");
+                let field = spec.at(key);
                 spec.findings().say(effect, reason, &field, text);
                 missing.clone()
             })

@@ -147,7 +147,7 @@ impl Plan {
         for other in others {
             if other.cors != first.cors || other.guards != first.guards {
                 let message = format!(
-                    "cors, allow_upgrade and bypass_auth are those of Mapping {}, the first of its group",
+                    "cors, allow_upgrade, bypass_auth and labels are those of Mapping {}, the first of its group",
                     first.name
                 );
                 self.problems

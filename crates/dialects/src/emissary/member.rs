@@ -13,7 +13,7 @@ use super::mapping::Backends;
 use super::matching::{self, Matching};
 use super::module::Settings;
 use super::service::Written;
-use super::{auth, endpoint, policy, rewrite};
+use super::{auth, endpoint, limit, policy, rewrite};
 use crate::fields::{Fields, Findings};
 use crate::foreign::Object;
 use crate::objects::{Name, Reader};
@@ -96,7 +96,7 @@ pub(super) fn read(
     linkerd(&spec, &defaults, object, written.as_ref(), &mut request.ops);
     let cors = pick(&spec, &defaults, "cors").object("cors");
     let cors = cors.map(|cors| headers::cors(&cors));
-    let guards = guards(&spec, settings, reader, backends);
+    let guards = guards(&spec, object, settings, (reader, &mut *backends));
     let backend = endpoint::backend(&spec, &defaults, object, (reader, backends), written);
     Some(Member {
         name: object.name.clone(),
@@ -119,10 +119,7 @@ fn not_served(spec: &Fields<'_>) {
     for key in ["docs", "stats_name", "cluster_tag", "v2ExplicitTLS"] {
         spec.ignore(key);
     }
-    let labels = "they describe requests to a RateLimitService, which is not served: write a \
-         local rate limit for the route";
     for (key, remedy) in [
-        ("labels", labels),
         ("keepalive", "connections are kept alive as the system does"),
         (
             "dns_type",
@@ -263,9 +260,9 @@ fn linkerd<'v>(
 
 fn guards(
     spec: &Fields<'_>,
+    object: &Object,
     settings: &Settings,
-    reader: &Reader<'_>,
-    backends: &mut Backends,
+    (reader, backends): (&Reader<'_>, &mut Backends),
 ) -> Guards {
     let upgrades = spec.strings("allow_upgrade");
     for other in &upgrades {
@@ -289,9 +286,11 @@ fn guards(
             Arc::new(external)
         })
     };
+    let limits = limit::service(spec, &object.name.namespace, settings, reader, backends);
     Guards {
         authorization: settings.access.clone(),
         external,
+        limit_services: limits.into_iter().collect(),
         max_body: settings.max_body,
         no_upgrade: !may_upgrade,
         ..Guards::default()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use routing::model::{AccessRule, Authorization, ClientSource, Network, Predicate, Subject, Test};
 use serde_json::{Map, Value, json};
 
-use super::{MODULE, headers, instance, policy};
+use super::{MODULE, headers, instance, limit, policy};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
@@ -23,7 +23,7 @@ const DEFAULTS: [(&str, &str); 7] = [
 ];
 
 /// Keys that change nothing here, with what to do instead.
-const NOT_SERVED: [(&str, &str); 39] = [
+const NOT_SERVED: [(&str, &str); 37] = [
     ("admin_port", "there is no Envoy to administer"),
     ("buffer_limit_bytes", "bodies are streamed, never held"),
     (
@@ -31,16 +31,6 @@ const NOT_SERVED: [(&str, &str); 39] = [
         "set cluster_idle_timeout_ms",
     ),
     ("debug_mode", "the log level is a setting of the gateway"),
-    (
-        "default_label_domain",
-        "labels are for a RateLimitService, which is not served: write a TrafficPolicy with \
-         rateLimits for the Service",
-    ),
-    (
-        "default_labels",
-        "labels are for a RateLimitService, which is not served: write a TrafficPolicy with \
-         rateLimits for the Service",
-    ),
     (
         "diagnostics",
         "look at the status of Mappings and Hosts, and at `explain`",
@@ -149,7 +139,7 @@ fn is_as_served(key: &str, value: &Value) -> bool {
 }
 
 /// What Mappings take from the Module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Settings {
     /// A JSON object with fields of a Mapping.
     pub(super) defaults: Value,
@@ -160,7 +150,28 @@ pub(super) struct Settings {
     pub(super) access: Option<Arc<Authorization>>,
     /// Bytes.
     pub(super) max_body: Option<u64>,
+    /// By domain, what comes first in every label group.
+    pub(super) labels: Value,
+    /// Whose labels a RateLimitService gets that names no domain.
+    pub(super) label_domain: Arc<str>,
 }
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            defaults: Value::Null,
+            trusts_proxies: false,
+            client: None,
+            access: None,
+            max_body: None,
+            labels: Value::Null,
+            label_domain: LABEL_DOMAIN.into(),
+        }
+    }
+}
+
+/// Emissary's own.
+pub(super) const LABEL_DOMAIN: &str = "ambassador";
 
 fn is_it(object: &Object) -> bool {
     &*object.name.name == "ambassador" && instance::is_ours(object)
@@ -197,6 +208,11 @@ pub(super) fn settings(reader: &Reader<'_>) -> Settings {
         client: client::behind(hops(&fields)),
         access: access(&fields, &module.name.to_string()),
         max_body: max_body(&fields),
+        labels: config["default_labels"].clone(),
+        label_domain: fields
+            .text("default_label_domain")
+            .unwrap_or(LABEL_DOMAIN)
+            .into(),
     }
 }
 
@@ -302,6 +318,7 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
             return;
         };
         judge_config(&config, object);
+        limit::judge_defaults(&config, reader);
     })
 }
 

@@ -8,9 +8,6 @@ use crate::objects::Objects;
 /// What each kind is answered with.
 fn remedy(kind: &str) -> &'static str {
     match kind {
-        "RateLimitService" => {
-            "limits are kept in the gateway itself: write a TrafficPolicy with rateLimits for the Service"
-        }
         "LogService" => {
             "the gateway writes its access log itself: set access-log of its settings file"
         }

@@ -25,7 +25,7 @@ pub(crate) fn of_service(service: &Name) -> String {
 }
 
 /// The Service that a full host name stands for, also without the cluster's domain.
-pub(super) fn service(fqdn: &str) -> Option<Name> {
+pub(crate) fn service(fqdn: &str) -> Option<Name> {
     let name = fqdn.strip_suffix(CLUSTER_DOMAIN);
     let name = name.map_or(fqdn, |name| name.trim_end_matches('.'));
     let (name, namespace) = name.strip_suffix(".svc")?.split_once('.')?;

@@ -343,6 +343,7 @@ pub(super) fn called(part: &str) -> &str {
         "guards.credentials" => "credentials",
         "guards.external" => "external authorization",
         "guards.rate_limits" => "rate limits",
+        "guards.limit_services" => "limits of a rate limit service",
         "guards.breakers" => "circuit breakers",
         "guards.quotas" => "quotas",
         "guards.flights" => "limits of requests in flight",

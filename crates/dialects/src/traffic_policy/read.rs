@@ -13,16 +13,19 @@ use super::client;
 use super::edits::{self, Edits};
 use super::external::{self, External};
 use super::guards::{self, Sections};
+use super::limits;
 use super::target::TargetKind;
 use crate::fields::Fields;
-use crate::shared::{headers, limits, retry_on, text};
+use crate::shared::limits::or as or_usual;
+use crate::shared::{headers, retry_on, text};
 
 /// Sections that are about the way of a request to a Service, not about the Service.
-pub(super) const OF_ROUTES: [&str; 8] = [
+pub(super) const OF_ROUTES: [&str; 9] = [
     "cors",
     "timeouts",
     "retries",
     "externalAuthorization",
+    "rateLimitService",
     "clientAddress",
     "rewritePath",
     "headerTemplates",
@@ -50,6 +53,7 @@ pub(super) struct Said {
     pub(super) try_timeout: Option<Duration>,
     pub(super) retry: Option<Arc<Retry>>,
     pub(super) external: Option<External>,
+    pub(super) limits: Option<limits::Limits>,
     pub(super) client: Option<Arc<ClientSource>>,
     pub(super) edits: Edits,
     pub(super) backend: Backend,
@@ -67,6 +71,7 @@ impl Said {
             || self.try_timeout.is_some()
             || self.retry.is_some()
             || self.external.is_some()
+            || self.limits.is_some()
             || self.client.is_some()
             || self.edits != Edits::default()
     }
@@ -83,6 +88,7 @@ impl Said {
             try_timeout,
             retry: self.retry.or(other.retry),
             external: self.external.or(other.external),
+            limits: self.limits.or(other.limits),
             client: self.client.or(other.client),
             edits: self.edits.or(other.edits),
             backend: self.backend,
@@ -129,7 +135,7 @@ impl Backend {
         policy.slow_start = self.slow_start.or_else(|| policy.slow_start.take());
         policy.outliers = self.outliers.or_else(|| policy.outliers.take());
         if let Some(connections) = self.connections {
-            policy.limits = limits::or(&connections.limits, usual);
+            policy.limits = or_usual(&connections.limits, usual);
             policy.connect_timeout = connections.connect.or(policy.connect_timeout);
             policy.idle_timeout = connections.idle.or(policy.idle_timeout);
             policy.requests_per_connection =
@@ -150,6 +156,7 @@ pub(super) fn time(fields: &Fields<'_>, key: &str) -> Option<Duration> {
 pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Said {
     spec.ignore("targetRefs");
     let asked = spec.object("externalAuthorization");
+    let limited = spec.object("rateLimitService");
     let address = spec.object("clientAddress");
     let times = spec.object("timeouts");
     let limit = |key| times.as_ref().and_then(|times| time(times, key));
@@ -163,6 +170,7 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Said {
         try_timeout: limit("perTry"),
         retry: spec.object("retries").map(|it| Arc::new(retry(&it))),
         external: asked.map(|it| external::read(&it)),
+        limits: limited.and_then(|it| limits::read(&it)),
         client: address.and_then(|it| client::read(&it)),
         edits: edits::read(spec),
         backend: Backend {

@@ -5,6 +5,7 @@
 //! the reader has too stand in both: the schema refuses at once, the reader judges what was stored
 //! before.
 
+mod limits;
 mod ramp;
 mod route;
 mod service;

@@ -24,11 +24,18 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
         targets.extend(target::read(&spec, &object.name.namespace));
         // For its findings; what it says is asked for by what it is in force on.
         let said = read::read(&spec, "", "");
-        if let Some((name, _)) = said.external.and_then(|external| external.service) {
+        let external = said.external.and_then(|external| external.service);
+        let limits = said.limits.and_then(|limits| limits.service);
+        let asked = [
+            ("externalAuthorization.service", external),
+            ("rateLimitService.service", limits),
+        ];
+        for (key, service) in asked {
+            let Some((name, _)) = service else { continue };
             let service = Name::new(&object.name.namespace, &name);
             if reader.service(&service).is_none() {
                 let message = format!("Service {service} does not exist: nobody can be asked");
-                let field = spec.at("externalAuthorization.service");
+                let field = spec.at(key);
                 spec.findings()
                     .say(Effect::Waiting, "ServiceMissing", &field, message);
             }

@@ -6,12 +6,15 @@
 mod access;
 mod endpoint;
 mod guard;
+mod limits;
 mod ramp;
 mod route;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(test)]
+use routing::model::RateLimitService;
 use routing::model::{BackendId, BackendPolicy, Filters, Respond, Timeouts};
 use serde_json::{Map, Value, json};
 
@@ -51,6 +54,7 @@ pub(crate) fn of_route(filters: &Filters, answer: Option<&Respond>, place: &Plac
     if let Some(guards) = &filters.guards {
         guard::write(&mut writer, guards);
         access::write(&mut writer, guards, place);
+        limits::write(&mut writer, guards, place);
     }
     writer.out
 }
@@ -174,7 +178,15 @@ fn sorted(respond: &Respond) -> Respond {
 pub(crate) fn plain(filters: &Filters) -> Filters {
     let mut filters = filters.clone();
     if let Some(guards) = &mut filters.guards {
-        *guards = Arc::new(guard::plain(&access::plain(guards)));
+        let mut plain = guard::plain(&access::plain(guards));
+        for service in &mut plain.limit_services {
+            let backend = service.backend.clone();
+            *service = Arc::new(RateLimitService {
+                backend,
+                ..limits::nobodys(service)
+            });
+        }
+        *guards = Arc::new(plain);
     }
     filters.guards.take_if(|guards| guards.is_empty());
     if let Some(retry) = &mut filters.retry {

@@ -19,8 +19,6 @@ use crate::held::Held as HeldBody;
 use crate::seen::Seen;
 use crate::worker::Worker;
 
-pub(crate) use grpc::Clients;
-
 /// What the service is told, taken from the request: nothing of it is borrowed while we wait.
 #[derive(Debug)]
 struct Question {

@@ -18,6 +18,7 @@ pub(crate) enum Kind {
     External,
     Ramp,
     RateLimit,
+    LimitService,
     Breaker,
     Quota,
     Concurrency,
@@ -26,7 +27,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const COUNT: usize = 12;
+    pub(crate) const COUNT: usize = 13;
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Fault,
         Self::Token,
@@ -35,6 +36,7 @@ impl Kind {
         Self::External,
         Self::Ramp,
         Self::RateLimit,
+        Self::LimitService,
         Self::Breaker,
         Self::Quota,
         Self::Concurrency,
@@ -52,6 +54,7 @@ impl Kind {
             Self::External => "external-authorization",
             Self::Ramp => "load-ramp",
             Self::RateLimit => "rate-limit",
+            Self::LimitService => "rate-limit-service",
             Self::Breaker => "breaker",
             Self::Quota => "quota",
             Self::Concurrency => "concurrency",
@@ -142,9 +145,19 @@ impl Refusal {
         }
     }
 
-    /// Adds a header.
+    /// Adds a header; the type of the body in place of the usual one.
     pub(crate) fn header(mut self, name: &str, value: String) -> Self {
+        if name.eq_ignore_ascii_case("content-type") {
+            let is_type = |known: &str| known.eq_ignore_ascii_case(name);
+            self.headers.retain(|(known, _)| !is_type(known));
+        }
         self.headers.push((name.to_owned(), value));
+        self
+    }
+
+    /// For gRPC clients, this status whatever the other one means.
+    pub(crate) fn grpc_status(mut self, status: u8) -> Self {
+        self.grpc = Some(status);
         self
     }
 

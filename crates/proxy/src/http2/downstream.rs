@@ -157,6 +157,10 @@ impl Http2Responder<'_> {
             hpack::write_with(block, b"grpc-status", |out| number(out, status.into()));
             let message = percent_encode(reply.body.trim_end());
             hpack::write(block, b"grpc-message", message.as_bytes());
+            let own = |name: &str| name.eq_ignore_ascii_case("content-type");
+            for (name, value) in reply.headers.iter().filter(|(name, _)| !own(name)) {
+                hpack::write(block, name.as_bytes(), value.as_bytes());
+            }
             return self.start(true);
         }
         hpack::write_status(block, reply.status);

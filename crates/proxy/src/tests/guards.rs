@@ -5,6 +5,7 @@ mod clients;
 mod credentials;
 mod external;
 mod flights;
+mod limit_service;
 mod tokens;
 
 use std::sync::Arc;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{BackendId, Flights, Predicate, Quota, Ramp, Respond, Share};
+use super::{BackendId, Flights, Predicate, Quota, Ramp, RateLimitService, Respond, Share};
 
 /// Everything that may hold a request back. Order: faults, CORS (in [`Filters`](super::Filters)),
-/// networks, tokens, authorization, credentials, external authorization, ramps, rate limits,
-/// breakers, quotas, limits of requests in flight, adaptive concurrency.
+/// networks, tokens, authorization, credentials, external authorization, ramps, rate limits, those of
+/// rate limit services, breakers, quotas, limits of requests in flight, adaptive concurrency.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Guards {
     pub fault: Option<Arc<Fault>>,
@@ -24,6 +24,8 @@ pub struct Guards {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ramps: Vec<Arc<Ramp>>,
     pub rate_limits: Vec<Arc<RateLimit>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limit_services: Vec<Arc<RateLimitService>>,
     pub breakers: Vec<Arc<Breaker>>,
     pub quotas: Vec<Arc<Quota>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

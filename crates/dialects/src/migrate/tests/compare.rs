@@ -218,6 +218,15 @@ fn filters(before: &Route, after: &Route, put: Put<'_>) {
         format!("{external:?}")
     });
     part("guards.rate_limits", |it| format!("{:?}", it.rate_limits));
+    part("guards.limit_services", |it| {
+        let services = it.limit_services.iter();
+        let services = services.map(|it| {
+            let mut own = (**it).clone();
+            own.backend = BackendId(service(&own.backend).into());
+            own
+        });
+        format!("{:?}", services.collect::<Vec<_>>())
+    });
     part("guards.breakers", |it| format!("{:?}", it.breakers));
     part("guards.quotas", |it| format!("{:?}", it.quotas));
     part("guards.flights", |it| format!("{:?}", it.flights));

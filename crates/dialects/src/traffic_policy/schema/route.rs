@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::limits;
 use super::{
     Named, answer, described, flag, list, object, one_of, port, status_code, text, texts, time,
     whole,
@@ -52,6 +53,7 @@ pub(super) fn of_routes() -> Vec<Named> {
         ("timeouts", object("How long requests may take.", times)),
         ("retries", object("When requests are sent again.", retries)),
         ("externalAuthorization", external()),
+        ("rateLimitService", limits::limits()),
         ("clientAddress", client()),
         ("rewritePath", rewrite()),
         ("headerTemplates", templates()),

@@ -23,6 +23,9 @@ fn filters(said: &Said) -> Filters {
     let mut guards = said.guards.clone().all();
     let external = said.external.as_ref();
     guards.external = external.map(|it| Arc::new(it.settings.clone()));
+    let limits = said.limits.iter();
+    let limits = limits.map(|it| Arc::new(it.settings.clone()));
+    guards.limit_services = limits.collect();
     filters.guards = (!guards.is_empty()).then(|| Arc::new(guards));
     filters
 }

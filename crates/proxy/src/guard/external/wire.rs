@@ -1,53 +1,7 @@
-//! The few messages of `envoy.service.auth.v3` that we write and read, in protobuf's encoding.
-//!
-//! Unknown fields are skipped; what is cut or longer than it says is an error.
+//! The few messages of `envoy.service.auth.v3` that we write and read.
 
 use super::{Question, Refused, Verdict};
-
-/// A message being written.
-#[derive(Debug, Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn number(&mut self, field: u32, value: u64) {
-        if value != 0 {
-            self.varint(u64::from(field << 3));
-            self.varint(value);
-        }
-    }
-
-    fn bytes(&mut self, field: u32, value: &[u8]) {
-        self.varint(u64::from(field << 3 | 2));
-        self.varint(value.len() as u64);
-        self.0.extend_from_slice(value);
-    }
-
-    fn text(&mut self, field: u32, value: &str) {
-        if !value.is_empty() {
-            self.bytes(field, value.as_bytes());
-        }
-    }
-
-    fn message(&mut self, field: u32, value: &Self) {
-        self.bytes(field, &value.0);
-    }
-
-    /// An entry of a map from text to text.
-    fn entry(&mut self, field: u32, key: &str, value: &str) {
-        let mut entry = Self::default();
-        entry.text(1, key);
-        entry.text(2, value);
-        self.message(field, &entry);
-    }
-}
+use crate::guard::protobuf::{Fields, Message, Value, number, text};
 
 /// `CheckRequest`. `time` is since 1970.
 pub(super) fn request<'c>(
@@ -119,65 +73,6 @@ fn peer(address: &str, port: u16) -> Message {
     peer
 }
 
-/// A field of a message that is read.
-#[derive(Clone, Copy, Debug)]
-enum Value<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-}
-
-/// The fields of a message, one after another.
-struct Fields<'a>(&'a [u8]);
-
-type Field<'a> = (u32, Value<'a>);
-
-impl<'a> Fields<'a> {
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for at in 0..10 {
-            let (byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            value |= u64::from(byte & 0x7f).checked_shl(at * 7).unwrap_or(0);
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, length: u64) -> Option<&'a [u8]> {
-        let length = usize::try_from(length).ok()?;
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    /// `Ok(None)` at the end.
-    fn next(&mut self) -> Result<Option<Field<'a>>, String> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
-        let mut read = || {
-            let key = self.varint()?;
-            let field = u32::try_from(key >> 3).ok()?;
-            let value = match key & 7 {
-                0 => Value::Number(self.varint()?),
-                1 => Value::Bytes(self.take(8)?),
-                2 => {
-                    let length = self.varint()?;
-                    Value::Bytes(self.take(length)?)
-                }
-                5 => Value::Bytes(self.take(4)?),
-                _ => return None,
-            };
-            Some((field, value))
-        };
-        read()
-            .map(Some)
-            .ok_or_else(|| "the answer is not valid protobuf".to_owned())
-    }
-}
-
 /// `CheckResponse`.
 pub(super) fn response(bytes: &[u8]) -> Result<Verdict, String> {
     let (mut code, mut verdict, mut denied) = (0, Verdict::default(), None);
@@ -198,19 +93,6 @@ pub(super) fn response(bytes: &[u8]) -> Result<Verdict, String> {
         }));
     }
     Ok(verdict)
-}
-
-/// The last value of a number in a message.
-fn number(bytes: &[u8], wanted: u32) -> Result<Option<u64>, String> {
-    let (mut fields, mut found) = (Fields(bytes), None);
-    while let Some(field) = fields.next()? {
-        if let (at, Value::Number(value)) = field
-            && at == wanted
-        {
-            found = Some(value);
-        }
-    }
-    Ok(found)
 }
 
 fn refused(bytes: &[u8]) -> Result<Refused, String> {
@@ -276,10 +158,6 @@ fn header(bytes: &[u8]) -> Result<((String, String), bool), String> {
         }
     }
     Ok((pair, appends))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[cfg(test)]
