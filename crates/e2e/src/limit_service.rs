@@ -73,7 +73,9 @@ async fn a_global_limiter_asks_its_service_about_every_request_for_its_host() ->
             }],
         },
     });
-    server.apply(&manifest(std::slice::from_ref(&limiter))).await?;
+    server
+        .apply(&manifest(std::slice::from_ref(&limiter)))
+        .await?;
     answered(&server, at, &plain, 429).await?;
     let refused = ask(at, plain.clone()).await;
     assert_eq!(refused.status(), 429);
