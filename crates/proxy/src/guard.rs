@@ -300,14 +300,7 @@ impl Asked<'_> {
         }
         self.ramp(guards, downstream.view(), passage, states)?;
         self.limit(guards, downstream.view(), passage, states)?;
-        for (service, described) in source.limit_services.iter().zip(&guards.limit_services) {
-            let seen = self.seen(downstream.view(), passage);
-            if let Some(question) = limit_service::question(service, described, &seen) {
-                let asking = limit_service::ask(self.worker, self.snapshot, service, question);
-                let passed = unless_gone(downstream, rare(asking)).await??;
-                passed.apply(passage);
-            }
-        }
+        self.ask_for_limits(guards, downstream, passage).await?;
         self.break_off(states, passage)?;
         self.queue(guards, downstream, passage, states).await?;
         self.fly(guards, downstream.view(), passage, states)?;

@@ -11,10 +11,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use routing::model::{DescriptorEntry, LimitDescriptor, RateLimitService};
-use routing::{CompiledDescriptor, RequestView, Snapshot};
+use routing::{CompiledDescriptor, CompiledGuards, RequestView, Snapshot};
 
 use super::grpc::{self, Method};
-use super::{Held, Kind, Passage, Refusal};
+use super::{Asked, Held, Kind, Passage, Refusal, unless_gone};
+use crate::downstream::Downstream;
+use crate::rare::rare;
 use crate::seen::Seen;
 use crate::worker::Worker;
 
@@ -26,7 +28,7 @@ const SHOULD_RATE_LIMIT: Method = Method {
 const RESOURCE_EXHAUSTED: u8 = 8;
 
 /// A question that was put together: nothing of the request is borrowed while we wait.
-pub(super) struct Question(Vec<u8>);
+struct Question(Vec<u8>);
 
 /// What the service says.
 #[derive(Debug, Default, PartialEq)]
@@ -52,8 +54,29 @@ struct Status {
     reset: u64,
 }
 
+impl Asked<'_> {
+    /// Asks each service that has a description of the request.
+    pub(super) async fn ask_for_limits<D: Downstream>(
+        &self,
+        guards: &CompiledGuards,
+        downstream: &mut D,
+        passage: &mut Passage,
+    ) -> Result<(), Held> {
+        let services = guards.source.limit_services.iter();
+        for (service, described) in services.zip(&guards.limit_services) {
+            let seen = self.seen(downstream.view(), passage);
+            if let Some(question) = question(service, described, &seen) {
+                let asking = ask(self.worker, self.snapshot, service, question);
+                let passed = unless_gone(downstream, rare(asking)).await??;
+                passed.apply(passage);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Describes a request. `None` if nothing describes it.
-pub(super) fn question(
+fn question(
     service: &RateLimitService,
     compiled: &[CompiledDescriptor],
     seen: &Seen<'_>,
@@ -145,7 +168,7 @@ fn network(address: IpAddr, v4: u8, v6: u8) -> String {
 }
 
 /// Asks the service. Dropping the future gives the question up.
-pub(super) async fn ask(
+async fn ask(
     worker: &Rc<Worker>,
     snapshot: &Snapshot,
     service: &RateLimitService,
@@ -223,14 +246,14 @@ fn quota(service: &RateLimitService, statuses: &[Status]) -> Vec<Field> {
 
 /// The request is within its limits; what the service adds.
 #[derive(Debug, Default)]
-pub(super) struct Passed {
+struct Passed {
     quota: Vec<Field>,
     verdict: Verdict,
 }
 
 impl Passed {
     /// Makes the changes.
-    pub(super) fn apply(self, passage: &mut Passage) {
+    fn apply(self, passage: &mut Passage) {
         let lower = |(name, value): (String, String)| {
             let name: Arc<str> = name.to_ascii_lowercase().into();
             (name, Arc::from(value))
