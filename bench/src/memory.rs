@@ -18,7 +18,7 @@ use crate::suimon::{Suimon, hello};
 
 #[derive(Args)]
 pub struct Flags {
-    /// Sleeping Services at the end of the curve, such as 10000
+    /// Sleeping Services at the end of the curve, such as 10000; 0 for the empty product alone
     #[arg(long, default_value_t = 1000)]
     most: usize,
     /// Services that are created at once at the end; 0 for none
@@ -32,6 +32,8 @@ pub struct Flags {
     settle: u64,
 }
 
+/// Sleeping Services at which figures are taken.
+const POINTS: [usize; 4] = [10, 100, 1000, 10_000];
 /// Services that are created at the same time while the curve goes up.
 const WORKERS: usize = 8;
 /// Services whose Ready time is taken at each point.
@@ -67,13 +69,21 @@ const KINDS: [(&str, &str); 17] = [
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let arguments = ["--runtime", "process", "--listen", &flags.listen];
     let server = Suimon::start(&[], &arguments).await?;
-    settle(&server, 5).await?;
+    let is_curve = flags.most >= POINTS[0];
+    let idle = settle(&server, if is_curve { 5 } else { flags.settle }).await?;
     let empty = memory(server.pid())?;
-    println!("\nwithout Services: {:.1} MiB", mib(empty.pss));
+    println!(
+        "\nwithout Services: {:.1} MiB, {:.1} of them anonymous; idle CPU {idle:.2} %",
+        mib(empty.pss),
+        mib(empty.anonymous)
+    );
+    if !is_curve {
+        return Ok(());
+    }
     sleep_from_the_start(&server).await?;
     println!("\n Services   MiB   KiB each   heap KiB each   next Ready ms   idle CPU %");
     let mut services = 0;
-    for point in [10, 100, 1000, 10_000] {
+    for point in POINTS {
         if point > flags.most {
             break;
         }

@@ -60,32 +60,32 @@ pub async fn run(case: &Case, flags: &Flags) -> anyhow::Result<Vec<Row>> {
         let changing = Changing::Peer(peer, RefCell::new(config));
         subjects.push(Subject::new(target, changing));
     }
-    let asker = asker(case, flags, dir.path());
+    // The data plane alone has names of its own for its routes.
+    let alone = asker(case, Names::of(TABLE), dir.path());
+    let names = (0..ROUTES).map(|at| (PLACE.host(at), PLACE.path(at)));
+    let asker = asker(case, Names(names.collect()), dir.path());
+    let asker_of = |subject: &Subject| match &subject.changing {
+        Changing::Itself(_) => &alone,
+        Changing::Suimon(..) | Changing::Peer(..) => &asker,
+    };
     for subject in &subjects {
-        asker.until_answers(&subject.target).await?;
+        asker_of(subject).until_answers(&subject.target).await?;
     }
     for _ in 0..flags.rounds {
         for subject in &mut subjects {
-            let round = asker.measure(&subject.target, flags.seconds).await?;
+            let measured = asker_of(subject).measure(&subject.target, flags.seconds);
+            let round = measured.await?;
             subject.rounds[0].push(round);
         }
         for subject in &mut subjects {
-            subject.with_changes(&asker, flags.seconds).await?;
+            let asker = asker_of(subject);
+            subject.with_changes(asker, flags.seconds).await?;
         }
     }
     Ok(rows(case, subjects))
 }
 
-fn asker<'a>(case: &Case, flags: &Flags, dir: &'a Path) -> Asker<'a> {
-    let names = if flags.gateway.is_some() {
-        Names::of(TABLE)
-    } else {
-        Names(
-            (0..ROUTES)
-                .map(|at| (PLACE.host(at), PLACE.path(at)))
-                .collect(),
-        )
-    };
+fn asker<'a>(case: &Case, names: Names, dir: &'a Path) -> Asker<'a> {
     Asker {
         load: case.load,
         tls: None,

@@ -10,6 +10,7 @@ mod answer;
 mod backend;
 mod consumer;
 mod edit;
+pub(crate) mod extension;
 mod health;
 mod instance;
 mod limit;
@@ -17,6 +18,7 @@ mod matching;
 mod plugin;
 mod real_ip;
 mod redirect;
+pub(crate) mod route_policy;
 mod rule;
 mod split;
 mod stream;
@@ -27,7 +29,7 @@ mod vars;
 use crate::foreign::{Kind, Role, no_keys};
 
 /// In the order in which they are documented.
-pub(crate) static KINDS: [&Kind; 12] = [
+pub(crate) static KINDS: [&Kind; 13] = [
     &ROUTE,
     &UPSTREAM,
     &TLS,
@@ -40,6 +42,7 @@ pub(crate) static KINDS: [&Kind; 12] = [
     &GATEWAY_PLUGIN_CONFIG,
     &GATEWAY_CONSUMER,
     &BACKEND_TRAFFIC_POLICY,
+    &L4_ROUTE_POLICY,
 ];
 
 /// Kinds of its own implementation of Gateway API.
@@ -51,10 +54,18 @@ const fn of_gateways(kind: &'static str, plural: &'static str) -> Kind {
 }
 
 static GATEWAY_PROXY: Kind = of_gateways("GatewayProxy", "gatewayproxies");
-static HTTP_ROUTE_POLICY: Kind = of_gateways("HTTPRoutePolicy", "httproutepolicies");
-static GATEWAY_PLUGIN_CONFIG: Kind = of_gateways("PluginConfig", "pluginconfigs");
+static HTTP_ROUTE_POLICY: Kind = Kind {
+    role: Role::Part(route_policy::judge),
+    keys: route_policy::keys,
+    ..of_gateways("HTTPRoutePolicy", "httproutepolicies")
+};
+static GATEWAY_PLUGIN_CONFIG: Kind = Kind {
+    role: Role::Part(extension::judge),
+    ..of_gateways("PluginConfig", "pluginconfigs")
+};
 static GATEWAY_CONSUMER: Kind = of_gateways("Consumer", "consumers");
 static BACKEND_TRAFFIC_POLICY: Kind = of_gateways("BackendTrafficPolicy", "backendtrafficpolicies");
+static L4_ROUTE_POLICY: Kind = of_gateways("L4RoutePolicy", "l4routepolicies");
 
 const fn kind(
     kind: &'static str,

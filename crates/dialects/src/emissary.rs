@@ -7,6 +7,7 @@
 //! Mapping by name. Everything else of the dialect is read by Mappings and Hosts.
 
 mod auth;
+mod cluster;
 mod door;
 mod endpoint;
 mod glob;
@@ -15,6 +16,7 @@ mod headers;
 mod host;
 mod instance;
 mod limit;
+mod logging;
 mod mapping;
 mod matching;
 mod member;
@@ -99,7 +101,7 @@ static RATE_LIMIT_SERVICE: Kind = kind(
     "ratelimitservices",
     Role::Part(limit::judge),
 );
-static LOG_SERVICE: Kind = kind("LogService", "logservices", Role::Part(refused::judge));
+static LOG_SERVICE: Kind = kind("LogService", "logservices", Role::Part(logging::judge));
 static TRACING_SERVICE: Kind = kind(
     "TracingService",
     "tracingservices",

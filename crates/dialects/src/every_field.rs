@@ -20,13 +20,14 @@ use crate::testing::model;
 /// Object, field and reason.
 type Fields = BTreeSet<(String, String, &'static str)>;
 
-const FOLDERS: [&str; 7] = [
+const FOLDERS: [&str; 8] = [
     "golden/istio",
     "golden/asm",
     "golden/contour",
     "golden/emissary",
     "golden/gloo",
     "golden/apisix",
+    "golden/apisix_routes",
     "golden/traffic_policy",
 ];
 
@@ -108,6 +109,8 @@ const SILENT: &[(&str, &str)] = &[
     // How the object was written in v2, for going back to it.
     ("Mapping", ".v2ExplicitTLS"),
     ("RateLimitService", ".v2ExplicitTLS"),
+    ("LogService", ".stats_name"),
+    ("LogService", ".v3StatsName"),
     ("TracingService", ".stats_name"),
     ("TCPMapping", ".cluster_tag"),
     ("TCPMapping", ".stats_name"),
@@ -322,7 +325,7 @@ pub(crate) fn cases() -> Vec<Case> {
             let others = match folder {
                 "golden/istio" | "golden/asm" => base.clone(),
                 "golden/emissary" | "golden/apisix" => model::services(),
-                "golden/traffic_policy" => crate::traffic_policy::base(),
+                "golden/apisix_routes" | "golden/traffic_policy" => crate::traffic_policy::base(),
                 _ => Vec::new(),
             };
             let own = own.into_iter().filter(|one| one["kind"].is_string());

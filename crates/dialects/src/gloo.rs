@@ -13,6 +13,7 @@ mod extauth;
 mod filter;
 mod gateway;
 mod inja;
+mod limit;
 mod matcher;
 mod options;
 mod part;

@@ -307,3 +307,44 @@ async fn a_canary_takes_what_header_cookie_and_weight_give_it() -> anyhow::Resul
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingress_whose_class_is_ingress_nginxs_is_served_over_tls_alone() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let objects = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop}
+spec:
+  ingressClassName: public
+  tls: [{hosts: [shop.example.com], secretName: none}]
+  rules:
+  - host: shop.example.com
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: none, port: {number: 80}}}}]}
+";
+    server.apply(objects).await?;
+    let status = |status: u16| {
+        let server = &server;
+        let wait = move || async move {
+            let answer = http::get(server.gateway, "shop.example.com", "/").await?;
+            Ok((answer.status == status).then_some(()))
+        };
+        async move {
+            let what = format!("an answer with status {status}");
+            server.eventually(&what, wait).await
+        }
+    };
+    // Its Service is not there.
+    status(503).await?;
+    let class = "
+apiVersion: networking.k8s.io/v1
+kind: IngressClass
+metadata: {name: public}
+spec: {controller: k8s.io/ingress-nginx}
+";
+    server.apply(class).await?;
+    status(308).await?;
+    let deleted = server.suimon(&["delete", "ingressclass", "public"]).await?;
+    anyhow::ensure!(deleted.status.success(), "{deleted:?}");
+    status(503).await
+}

@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods)] // Tests read the environment and end with their tasks.
 
 #[cfg(test)]
+mod apisix_routes;
+#[cfg(test)]
 mod asked;
 #[cfg(test)]
 mod asked_grpc;
@@ -64,6 +66,8 @@ mod kubectl;
 mod limit_service;
 #[cfg(test)]
 mod load_ramp;
+#[cfg(test)]
+mod log_services;
 #[cfg(test)]
 mod migrated;
 #[cfg(test)]

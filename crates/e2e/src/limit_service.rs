@@ -163,3 +163,76 @@ async fn a_proxy_describes_its_requests_to_the_service_of_the_configuration() ->
     );
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_of_gloos_settings_is_asked_and_tokens_of_a_route_are_counted_here()
+-> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let limits = over_grpc(METHOD, judging()).await?;
+    let web = RawServer::echoing().await;
+    let to_web = json!({"single": {"kube": {
+        "ref": {"name": "web", "namespace": "default"}, "port": 8000,
+    }}});
+    let objects = [
+        json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gloo-system"},
+        }),
+        json!({
+            "apiVersion": "gloo.solo.io/v1", "kind": "Settings",
+            "metadata": {"name": "default", "namespace": "gloo-system"},
+            "spec": {"ratelimitServer": {
+                "ratelimitServerRef": {"name": "limits", "namespace": "gloo-system"},
+                "requestTimeout": "60s", "enableXRatelimitHeaders": true,
+            }},
+        }),
+        json!({
+            "apiVersion": "gloo.solo.io/v1", "kind": "Upstream",
+            "metadata": {"name": "limits", "namespace": "gloo-system"},
+            "spec": {"kube": {
+                "serviceName": "ratelimit", "serviceNamespace": "default", "servicePort": 8000,
+            }},
+        }),
+        json!({
+            "apiVersion": "gateway.solo.io/v1", "kind": "VirtualService",
+            "metadata": {"name": "web"},
+            "spec": {"virtualHost": {
+                "domains": ["gloo.example"],
+                "options": {"ratelimit": {"rateLimits": [{"actions": [{
+                    "requestHeaders": {"headerName": "X-User", "descriptorKey": "user"},
+                }]}]}},
+                "routes": [
+                    {
+                        "matchers": [{"prefix": "/tokens"}], "routeAction": to_web,
+                        "options": {"ratelimit": {"localRatelimit": {
+                            "maxTokens": 1, "tokensPerFill": 1, "fillInterval": "3600s",
+                        }}},
+                    },
+                    {"routeAction": to_web},
+                ],
+            }},
+        }),
+    ];
+    let objects = [
+        service("ratelimit", &[limits]),
+        service("web", &[web.address]),
+        manifest(&objects),
+    ];
+    server.apply(&objects.concat()).await?;
+    let at = server.gateway;
+    let host = "gloo.example";
+    answered(&server, at, &get(host, "X-User: good\r\n"), 200).await?;
+    answered(&server, at, &get(host, "X-User: bad\r\n"), 429).await?;
+    let passed = ask(at, get(host, "X-User: good\r\n")).await;
+    assert_eq!(passed.status(), 200);
+    assert_eq!(passed.header("x-ratelimit-remaining"), Some("2"));
+    // Nobody is described, so nobody is asked.
+    assert_eq!(ask(at, get(host, "")).await.status(), 200);
+    let tokens = get(host, "").replace("/p ", "/tokens ");
+    assert_eq!(ask(at, tokens.clone()).await.status(), 200);
+    let second = ask(at, tokens).await;
+    assert_eq!(
+        (second.status(), second.text()),
+        (429, "local_rate_limited".to_owned())
+    );
+    Ok(())
+}

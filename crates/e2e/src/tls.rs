@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use anyhow::Context;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -251,4 +252,69 @@ data: {external-domain-tls: Enabled, http-protocol: Redirected}
     let location = format!("location: https://{host}:{port}/path?query");
     assert!(plain.head.contains(&location), "{}", plain.head);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_cluster_local_domain_tls_hosts_of_the_cluster_are_https_at_a_door_of_their_own()
+-> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let network = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: config-network, namespace: knative-serving}
+data: {cluster-local-domain-tls: Enabled}
+";
+    server.apply(network).await?;
+    let url = server.apply(&hello("hello", "world")).await?;
+    assert!(url.starts_with("http://hello.default.localhost"), "{url}");
+    let service = server.object(&["ksvc", "hello"]).await?;
+    let address = &service["status"]["address"]["url"];
+    assert_eq!(*address, "https://hello.default.svc.cluster.local");
+
+    let inner = [
+        "service",
+        "suimon-gateway-internal",
+        "-n",
+        "knative-serving",
+    ];
+    let inner = server.object(&inner).await?;
+    let kind = &inner["spec"]["type"];
+    assert_eq!(*kind, "ClusterIP", "no address of the machine leads there");
+    let ports = inner["spec"]["ports"].as_array().context("ports")?;
+    let mut ports = ports.iter().filter(|port| port["port"] == 443);
+    let port = ports.next().and_then(|port| port["targetPort"].as_u64());
+    let door = SocketAddr::from((
+        [127, 0, 0, 1],
+        port.context("a port for HTTPS")?.try_into()?,
+    ));
+    let config = local_client(&server)?;
+    for host in [
+        "hello.default.svc.cluster.local",
+        "hello.default.svc",
+        "hello.default",
+    ] {
+        let mut stream = connect(door, host, &config).await?;
+        let answer = ask(&mut stream, host).await?;
+        assert!(answer.contains("hello world!"), "{host}: {answer}");
+    }
+    let outside = connect(server.secure, "hello.default.svc.cluster.local", &config).await;
+    assert!(
+        outside.is_err(),
+        "the public door shows no such certificate"
+    );
+    // Who asks in plain HTTP inside the cluster goes on being served.
+    let local = inner["spec"]["ports"][0]["targetPort"].as_u64();
+    let local = SocketAddr::from(([127, 0, 0, 1], local.context("a port")?.try_into()?));
+    let plain = crate::http::get(local, "hello.default.svc.cluster.local", "/").await?;
+    assert_eq!(plain.status, 200);
+
+    // Turned off again, the address is what it was.
+    server
+        .apply(&network.replace("Enabled", "Disabled"))
+        .await?;
+    let plain = async || {
+        let service = server.object(&["ksvc", "hello"]).await?;
+        let address = &service["status"]["address"]["url"];
+        Ok((*address == "http://hello.default.svc.cluster.local").then_some(()))
+    };
+    server.eventually("the address is plain again", plain).await
 }

@@ -5,6 +5,7 @@
 
 use serde_json::{Value as Json, json};
 
+use crate::message::Message;
 use crate::{Event, Span, Value};
 
 /// The kind SERVER, in both encodings.
@@ -14,52 +15,7 @@ const ERROR: u64 = 2;
 /// What made the spans (the instrumentation scope).
 const SCOPE: &str = "suimon.dev/gateway";
 
-/// A message under construction (protobuf's encoding: <https://protobuf.dev/programming-guides/encoding>).
-#[derive(Default)]
-struct Message(Vec<u8>);
-
 impl Message {
-    fn varint(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.0.push(number as u8);
-    }
-
-    fn tag(&mut self, field: u64, wire: u64) {
-        self.varint(field << 3 | wire);
-    }
-
-    fn number(&mut self, field: u64, number: u64) {
-        self.tag(field, 0);
-        self.varint(number);
-    }
-
-    fn fixed64(&mut self, field: u64, number: u64) {
-        self.tag(field, 1);
-        self.0.extend_from_slice(&number.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u64, bytes: &[u8]) {
-        self.tag(field, 2);
-        self.varint(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
-    }
-
-    /// Nothing if it is empty, which is what protobuf's default means.
-    fn text(&mut self, field: u64, text: &str) {
-        if !text.is_empty() {
-            self.bytes(field, text.as_bytes());
-        }
-    }
-
-    fn message(&mut self, field: u64, fill: impl FnOnce(&mut Self)) {
-        let mut inner = Self::default();
-        fill(&mut inner);
-        self.bytes(field, &inner.0);
-    }
-
     fn attribute(&mut self, field: u64, key: &str, value: &Value) {
         self.message(field, |pair| {
             pair.text(1, key);

@@ -14,6 +14,8 @@ pub enum Protocol {
     Http,
     /// Zipkin's JSON, version 2.
     Zipkin,
+    /// Envoy's access log service, over gRPC.
+    LogService,
 }
 
 /// A collector's address.
@@ -39,6 +41,8 @@ pub enum EndpointError {
 
 /// `Export` of opentelemetry-proto's trace service.
 const METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+/// `StreamAccessLogs` of Envoy's access log service.
+const LOG_METHOD: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 /// Where OTLP/HTTP takes traces by default.
 const PATH: &str = "/v1/traces";
 
@@ -65,10 +69,13 @@ impl Endpoint {
             Protocol::Grpc => 4317,
             Protocol::Http => 4318,
             Protocol::Zipkin => 9411,
+            Protocol::LogService if is_secure => 443,
+            Protocol::LogService => 80,
         };
         let asked = uri.path_and_query().map(|path| path.as_str());
         let path = match (protocol, asked) {
             (Protocol::Grpc, _) => METHOD,
+            (Protocol::LogService, _) => LOG_METHOD,
             (Protocol::Http, None | Some("" | "/")) => PATH,
             (Protocol::Zipkin, None | Some("" | "/")) => "/api/v2/spans",
             (Protocol::Http | Protocol::Zipkin, Some(path)) => path,

@@ -44,7 +44,7 @@ pub struct Settings {
     pub resolve: Resolve,
 }
 
-/// What became of the spans since the start of the process.
+/// What became of the spans, or of the entries, since the start of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Counts(Arc<Counters>);
 
@@ -65,7 +65,7 @@ impl Counts {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
-    fn add(&self, spans: usize, are_exported: bool) {
+    pub(crate) fn add(&self, spans: usize, are_exported: bool) {
         let counter = if are_exported {
             &self.0.exported
         } else {
@@ -173,7 +173,7 @@ impl Task {
         };
         let body = match endpoint.protocol {
             Protocol::Zipkin => zipkin::json(service, &self.batch),
-            Protocol::Grpc | Protocol::Http => encode::protobuf(service, version, &self.batch),
+            _ => encode::protobuf(service, version, &self.batch),
         };
         let mut pause = FIRST_PAUSE;
         let mut made = 1;

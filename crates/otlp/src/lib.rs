@@ -1,18 +1,25 @@
-//! Spans of traces as the OpenTelemetry Protocol (OTLP 1.9) has them: what a span holds, its
-//! encoding, and the task that brings spans to a collector. Zipkin's JSON is the other encoding.
+//! What is told of requests elsewhere: spans of traces as the OpenTelemetry Protocol (OTLP 1.9)
+//! has them, or as Zipkin's JSON does, for collectors; entries of access logs for services that
+//! take them as Envoy's gRPC access log service. What each holds, its encoding, and the task that
+//! brings it.
 //!
-//! Nobody waits for a collector: spans are taken at once or dropped and counted.
+//! Nobody waits for a collector or a service: what is told is taken at once or dropped and counted.
 
 mod encode;
 mod endpoint;
+mod entry;
 mod export;
+mod log;
+mod message;
 mod send;
 mod zipkin;
 
 use std::sync::Arc;
 
 pub use endpoint::{Endpoint, EndpointError, Protocol};
+pub use entry::{Client, LogEntry, UNAUTHORIZED};
 pub use export::{Counts, Exporter, Resolve, Settings};
+pub use log::{EntryKind, LogExporter, LogSettings};
 
 /// A piece of work that has ended.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,8 @@
 //! One request to a collector, over HTTP/1.1 or gRPC, each on a connection of its own: a batch
-//! comes once a second at most.
+//! comes once a second at most. Log services get theirs as they come, on a connection that is kept.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -9,12 +10,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
 use hyper::rt::{Read, Write};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::endpoint::{Endpoint, Protocol};
 use crate::export::Resolve;
@@ -58,19 +61,100 @@ pub(crate) async fn once(
     if !endpoint.is_secure {
         return over(endpoint, TokioIo::new(stream), body).await;
     }
+    let stream = secure(endpoint, stream).await?;
+    over(endpoint, TokioIo::new(stream), body).await
+}
+
+async fn secure(endpoint: &Endpoint, stream: TcpStream) -> Result<TlsStream<TcpStream>, Refused> {
     let name = ServerName::try_from(endpoint.host.clone()).map_err(Refused::for_good)?;
     let config = match endpoint.protocol {
-        Protocol::Grpc => &*HTTP2,
+        Protocol::Grpc | Protocol::LogService => &*HTTP2,
         Protocol::Http | Protocol::Zipkin => &*HTTP1,
     };
     let connector = TlsConnector::from(Arc::clone(config));
     let stream = connector.connect(name, stream).await;
-    over(
-        endpoint,
-        TokioIo::new(stream.map_err(Refused::for_now)?),
-        body,
-    )
-    .await
+    stream.map_err(Refused::for_now)
+}
+
+/// A connection for gRPC that is kept between requests.
+#[derive(Default)]
+pub(crate) struct Kept(Option<(SendRequest<Full<Bytes>>, Ending)>);
+
+/// Whatever moves a connection on: it ends with the connection.
+type Ending = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+impl Kept {
+    /// Sends one request. A connection that was kept may have ended since: then a new one is made
+    /// at once.
+    pub(crate) async fn bring(
+        &mut self,
+        endpoint: &Endpoint,
+        resolve: &Resolve,
+        body: Vec<u8>,
+    ) -> Result<(), Refused> {
+        let request = grpc_request(endpoint, &body)?;
+        if let Some(kept) = self.0.take()
+            && let Ok(outcome) = self.over(kept, request.clone()).await
+        {
+            return outcome;
+        }
+        let new = open(endpoint, resolve).await?;
+        self.over(new, request).await?
+    }
+
+    /// What the service says, or how the connection failed, which is given up then.
+    async fn over(
+        &mut self,
+        (mut sender, mut moving): (SendRequest<Full<Bytes>>, Ending),
+        request: Request<Full<Bytes>>,
+    ) -> Result<Result<(), Refused>, Refused> {
+        let exchange = async {
+            sender.ready().await.map_err(Refused::for_now)?;
+            let answer = sender.send_request(request).await;
+            Ok(grpc_outcome(answer.map_err(Refused::for_now)?).await)
+        };
+        let outcome = tokio::select! {
+            outcome = exchange => outcome?,
+            ended = &mut moving => return Err(closed(ended)),
+        };
+        self.0 = Some((sender, moving));
+        Ok(outcome)
+    }
+}
+
+async fn open(
+    endpoint: &Endpoint,
+    resolve: &Resolve,
+) -> Result<(SendRequest<Full<Bytes>>, Ending), Refused> {
+    async fn over<T>(io: T) -> Result<(SendRequest<Full<Bytes>>, Ending), Refused>
+    where
+        T: Read + Write + Unpin + Send + 'static,
+    {
+        let executor = TokioExecutor::new();
+        let handshake = hyper::client::conn::http2::handshake(executor, io).await;
+        let (sender, connection) = handshake.map_err(Refused::for_now)?;
+        Ok((sender, Box::pin(connection)))
+    }
+    let stream = dial(endpoint, resolve).await.map_err(Refused::for_now)?;
+    if !endpoint.is_secure {
+        return over(TokioIo::new(stream)).await;
+    }
+    over(TokioIo::new(secure(endpoint, stream).await?)).await
+}
+
+fn closed(ended: hyper::Result<()>) -> Refused {
+    Refused::for_now(match ended {
+        Ok(()) => "the service closed the connection".to_owned(),
+        Err(error) => error.to_string(),
+    })
+}
+
+fn grpc_request(endpoint: &Endpoint, body: &[u8]) -> Result<Request<Full<Bytes>>, Refused> {
+    Request::post(format!("{endpoint}{}", endpoint.path))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Full::new(framed(body)))
+        .map_err(Refused::for_good)
 }
 
 async fn dial(endpoint: &Endpoint, resolve: &Resolve) -> std::io::Result<TcpStream> {
@@ -105,7 +189,7 @@ where
         protocol @ (Protocol::Http | Protocol::Zipkin) => {
             let content = match protocol {
                 Protocol::Zipkin => "application/json",
-                Protocol::Http | Protocol::Grpc => "application/x-protobuf",
+                _ => "application/x-protobuf",
             };
             let host = endpoint.to_string();
             let host = host.split_once("://").map_or("", |(_, host)| host);
@@ -120,12 +204,8 @@ where
             let answer = driven(connection, sender.send_request(request)).await?;
             http_outcome(answer).await
         }
-        Protocol::Grpc => {
-            let request = Request::post(format!("{endpoint}{}", endpoint.path))
-                .header("content-type", "application/grpc")
-                .header("te", "trailers")
-                .body(Full::new(framed(&body)))
-                .map_err(Refused::for_good)?;
+        Protocol::Grpc | Protocol::LogService => {
+            let request = grpc_request(endpoint, &body)?;
             let executor = TokioExecutor::new();
             let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
                 .await
@@ -136,10 +216,7 @@ where
             };
             tokio::select! {
                 outcome = exchange => outcome,
-                ended = connection => Err(Refused::for_now(match ended {
-                    Ok(()) => "the collector closed the connection".to_owned(),
-                    Err(error) => error.to_string(),
-                })),
+                ended = connection => Err(closed(ended)),
             }
         }
     }

@@ -13,12 +13,12 @@ use crate::downstream::{Downstream, Responder};
 use crate::failure::Failure;
 use crate::filter::retry::{Lost, Tries, Withheld};
 use crate::http2::client::over_http2;
-use crate::rare::rare;
 use crate::record::Record;
 use crate::request::Forward;
 use crate::timeout::{Deadlines, Timer};
 use crate::traffic::Traffic;
-use crate::upstream::send::{Exchange, Progress, over_http1};
+use crate::upstream::exchange::{Exchange, Progress};
+use crate::upstream::send::over_http1;
 use crate::upstream::{Connection, Freshness};
 use crate::worker::{Scratch, Worker};
 
@@ -121,6 +121,7 @@ pub(crate) async fn send<D: Downstream>(
             None => traffic.and_then(Traffic::answer),
         };
         let told = traffic.and_then(|traffic| traffic.told(worker, endpoint, edits));
+        record.sent(reached.slot.endpoint());
         let exchange = Exchange {
             worker,
             endpoint,
@@ -131,10 +132,9 @@ pub(crate) async fn send<D: Downstream>(
             wants_upgrade: forward.wants_upgrade,
             edits: told.as_deref().or(edits),
             withheld,
-            max_body: effects.and_then(|effects| effects.after.max_body),
-            copies: forward.copies.as_deref(),
+            forward,
+            heard: record.heard(),
         };
-        record.sent(reached.slot.endpoint());
         if let Some(span) = &mut scratch.span {
             span.sent(reached.slot.endpoint());
         }
@@ -152,7 +152,7 @@ pub(crate) async fn send<D: Downstream>(
             }
             Connection::Http2(sender) => {
                 let head = (&*scratch.upstream_head, &mut **timer);
-                let result = rare(over_http2(&exchange, sender, head, downstream)).await;
+                let result = over_http2(&exchange, sender, head, downstream).await;
                 scratch.response.status = progress.status.get();
                 result
             }

@@ -4,7 +4,6 @@
 //! it back once it is empty, so memory follows the bytes in transit and not the number of
 //! connections. Buffers are zeroed once, when they are made.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -13,6 +12,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::spare::Spare;
 use crate::transport::ReadHalf;
 
 /// Enough for nearly every head and small body, in bytes.
@@ -21,39 +21,49 @@ pub(crate) const SMALL: usize = 16 * 1024;
 pub(crate) const LARGE: usize = 128 * 1024;
 
 /// The free buffers of one thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Buffers {
-    small: RefCell<Vec<Vec<u8>>>,
-    large: RefCell<Vec<Vec<u8>>>,
+    small: Spare<Vec<u8>>,
+    large: Spare<Vec<u8>>,
+}
+
+// What a burst leaves behind, until nobody has needed it for a while: 4 MiB of small and 4 MiB of
+// large buffers per thread.
+const KEEP_SMALL: usize = 256;
+const KEEP_LARGE: usize = 32;
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self {
+            small: Spare::new(KEEP_SMALL),
+            large: Spare::new(KEEP_LARGE),
+        }
+    }
 }
 
 impl Buffers {
-    // What a burst leaves behind: 4 MiB of small and 4 MiB of large buffers per thread.
-    const KEEP_SMALL: usize = 256;
-    const KEEP_LARGE: usize = 32;
-
     fn take(&self, size: usize) -> Vec<u8> {
         let free = if size <= SMALL {
             &self.small
         } else {
             &self.large
         };
-        free.borrow_mut()
-            .pop()
+        free.take()
             .filter(|memory| memory.len() >= size)
             .unwrap_or_else(|| vec![0; size])
     }
 
     fn put(&self, memory: Vec<u8>) {
-        let (free, keep) = match memory.len() {
-            SMALL => (&self.small, Self::KEEP_SMALL),
-            LARGE => (&self.large, Self::KEEP_LARGE),
-            _ => return,
-        };
-        let mut free = free.borrow_mut();
-        if free.len() < keep {
-            free.push(memory);
+        match memory.len() {
+            SMALL => self.small.put(memory),
+            LARGE => self.large.put(memory),
+            _ => {}
         }
+    }
+
+    /// Lets go of what was not needed since the last call.
+    pub(crate) fn shed(&self) {
+        drop((self.small.shed(), self.large.shed()));
     }
 }
 
@@ -226,7 +236,8 @@ mod tests {
         buffer.consume(3);
         buffer.release();
         assert_eq!(buffer.memory.capacity(), 0);
-        assert_eq!(buffers.small.borrow().len(), 1);
+        assert!(buffers.small.take().is_some());
+        assert!(buffers.small.take().is_none(), "one was taken");
     }
 
     #[test]

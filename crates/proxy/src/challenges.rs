@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use routing::RequestView as _;
 use routing::model::tls::Certificate;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,6 +15,7 @@ use rustls::server::ClientHello;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use crate::downstream::Reply;
+use crate::message::View;
 use crate::tls;
 
 /// Where an authority looks (RFC 8555 §8.3).
@@ -74,12 +76,12 @@ impl Challenges {
         Ok(())
     }
 
-    /// The answer to a request for this path, if it is a question that is answered here.
-    pub(crate) fn answer(&self, path: &str) -> Option<Reply> {
+    /// The answer to a request, if it is a question that is answered here.
+    pub(crate) fn answer(&self, view: View<'_>) -> Option<Reply> {
         if !self.is_on() {
             return None;
         }
-        let token = path.strip_prefix(PATH)?;
+        let token = view.path().strip_prefix(PATH)?;
         let body = self.lock().http.get(token)?.clone();
         let kind = ("Content-Type", "application/octet-stream");
         Some(Reply {

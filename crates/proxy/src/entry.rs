@@ -77,14 +77,14 @@ impl Entry {
     }
 
     /// What a request for this host has to pass here before its route is looked for.
-    pub(crate) fn gate<'s>(
+    pub(crate) fn gate<'s, 'v>(
         &self,
         snapshot: &'s Snapshot,
-        authority: &str,
+        authority: impl FnOnce() -> &'v str,
     ) -> Option<&'s Arc<Gate>> {
         match &self.scope {
             Scope::Shared(_) => None,
-            Scope::Bind(key) => snapshot.gate_at(key, authority),
+            Scope::Bind(key) => snapshot.gate_at(key, authority()),
         }
     }
 

@@ -31,6 +31,7 @@ mod held;
 mod http1;
 mod http2;
 mod listener;
+mod log_service;
 mod message;
 mod metrics;
 mod open;
@@ -47,6 +48,7 @@ mod seen;
 mod session;
 mod socket;
 mod spans;
+mod spare;
 mod target;
 mod telemetry;
 mod timeout;
@@ -73,6 +75,7 @@ pub use access::{AccessLog, AccessLogs, Destination, RequestLog, Rule, SinkError
 pub use binder::Binder;
 pub use callers::Callers;
 pub use challenges::Challenges;
+pub use log_service::{LogServices, StartLog};
 pub use metrics::Metrics;
 pub use spans::{Start, Traces, Tracing};
 pub use tls::Issuer;
@@ -196,6 +199,7 @@ pub struct Gateway {
     binder: Binder,
     logs: AccessLogs,
     traces: Traces,
+    log_services: LogServices,
     challenges: Challenges,
 }
 
@@ -218,6 +222,11 @@ impl Gateway {
     /// Which requests are traced, and where to.
     pub fn traces(&self) -> &Traces {
         &self.traces
+    }
+
+    /// Services that are told of requests.
+    pub fn log_services(&self) -> &LogServices {
+        &self.log_services
     }
 
     /// What authorities that ask for a host are answered.
@@ -280,9 +289,11 @@ pub fn start(
     let series = Arc::new(metrics::Registry::new(threads));
     let logs = AccessLogs::start(settings.access_log, tasks)?;
     let (traces, challenges) = (Traces::default(), Challenges::default());
+    let log_services = LogServices::default();
     let parts = worker::Parts {
         challenges: challenges.clone(),
         traces: traces.clone(),
+        log_services: log_services.clone(),
         series: Arc::clone(&series),
         logs: logs.clone(),
         thread: 0,
@@ -306,12 +317,14 @@ pub fn start(
     };
     let counters: Vec<_> = (0..threads).map(|_| Arc::default()).collect();
     let binder = listener::start(&parts, per_thread, &counters, tasks)?;
+    let told = (logs.clone(), traces.clone(), log_services.clone());
     Ok(Gateway {
         addresses,
         binder,
-        metrics: Metrics::new(counters).with(activator, series, (logs.clone(), traces.clone())),
+        metrics: Metrics::new(counters).with(activator, series, told),
         logs,
         traces,
+        log_services,
         challenges,
     })
 }

@@ -172,7 +172,10 @@ impl Thread {
             drop(closed);
         });
         let pool = Rc::clone(&worker);
-        tokio::task::spawn_local(async move { pool.pool.maintain(pool.snapshots.clone()).await });
+        tokio::task::spawn_local(async move {
+            let snapshots = pool.snapshots.clone();
+            pool.pool.maintain(snapshots, || pool.shed()).await;
+        });
         tokio::task::spawn_local(park(Rc::clone(&worker)));
         if self.checks_health {
             tokio::task::spawn_local(health::follow(Rc::clone(&worker)));

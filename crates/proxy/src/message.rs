@@ -156,9 +156,13 @@ impl RequestView for View<'_> {
     }
 
     fn path(&self) -> &str {
-        let target = self.target();
-        let path = target.split_once('?').map_or(target, |(path, _)| path);
-        if path.is_empty() { "/" } else { path }
+        let target = self.head.target.get(self.bytes);
+        // Most are short: a search made for long texts would cost more.
+        let query = target.iter().position(|byte| *byte == b'?');
+        match text(&target[..query.unwrap_or(target.len())]) {
+            "" => "/",
+            path => path,
+        }
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {

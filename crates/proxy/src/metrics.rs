@@ -16,6 +16,7 @@ use scaling::Activator;
 
 use crate::access::AccessLogs;
 use crate::guard::Kind;
+use crate::log_service::LogServices;
 use crate::spans::Traces;
 use series::Outcomes;
 pub(crate) use series::{Registry, Series};
@@ -105,6 +106,7 @@ pub struct Metrics {
     series: Option<Arc<Registry>>,
     logs: Option<AccessLogs>,
     traces: Traces,
+    log_services: LogServices,
 }
 
 impl Metrics {
@@ -115,6 +117,7 @@ impl Metrics {
             series: None,
             logs: None,
             traces: Traces::default(),
+            log_services: LogServices::default(),
         }
     }
 
@@ -123,13 +126,14 @@ impl Metrics {
         self,
         activator: Activator,
         series: Arc<Registry>,
-        (logs, traces): (AccessLogs, Traces),
+        (logs, traces, log_services): (AccessLogs, Traces, LogServices),
     ) -> Self {
         Self {
             activator: Some(activator),
             series: Some(series),
             logs: Some(logs),
             traces,
+            log_services,
             ..self
         }
     }
@@ -168,7 +172,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 20] = [
+        let counters: [(&str, &str, u64); 22] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
@@ -268,6 +272,16 @@ impl Metrics {
                 "suimon_gateway_spans_dropped_total",
                 "Spans of requests that no collector took in time.",
                 self.traces.counts().dropped(),
+            ),
+            (
+                "suimon_gateway_log_service_entries_total",
+                "Entries for access logs that a log service took.",
+                self.log_services.counts().exported(),
+            ),
+            (
+                "suimon_gateway_log_service_dropped_total",
+                "Entries for access logs that no log service took in time.",
+                self.log_services.counts().dropped(),
             ),
         ];
         for (name, help, value) in counters {

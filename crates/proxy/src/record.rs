@@ -10,6 +10,7 @@ use accesslog::Entry;
 use crate::access::{AccessLogs, Logs, Outcome};
 use crate::connection::Client;
 use crate::http1::body::Framing;
+use crate::log_service::Heard;
 use crate::message::View;
 use crate::metrics::Series;
 use crate::reply::PROBE;
@@ -43,6 +44,8 @@ struct Seen {
     trace: String,
     endpoint: Option<SocketAddr>,
     pod: Option<Arc<str>>,
+    /// For the services that the route names.
+    heard: Option<Heard>,
 }
 
 #[derive(Debug)]
@@ -95,10 +98,8 @@ impl Record {
         told: &Arc<Told>,
         (span, ago): (Option<&Open>, Duration),
     ) {
-        let Some(lines) = told.lines.as_deref() else {
-            return;
-        };
-        if self.0.is_none() && lines.is_empty() {
+        let lines = told.lines.as_deref();
+        if self.0.is_none() && lines.is_none_or(<[_]>::is_empty) && told.services.is_empty() {
             return;
         }
         let seen = self.0.get_or_insert_with(|| {
@@ -109,6 +110,9 @@ impl Record {
         if let Some(span) = span {
             seen.trace = span.trace();
         }
+        let start = u64::try_from(seen.time.as_nanosecond()).unwrap_or_default();
+        seen.heard = Heard::new(told, (client, view), start);
+        let Some(lines) = lines else { return };
         let headers = lines.iter().map(|line| {
             let template = line.template.iter().flat_map(|template| template.headers());
             template.map(|name| values(view, name)).collect()
@@ -122,6 +126,11 @@ impl Record {
             },
             told: Arc::clone(told),
         });
+    }
+
+    /// Who wants to hear of the answer.
+    pub(crate) fn heard(&self) -> Option<&Heard> {
+        self.0.as_deref()?.heard.as_ref()
     }
 
     /// The request was sent here.
@@ -152,6 +161,10 @@ impl Record {
         );
         if seen.logs.is_some() || seen.told.is_some() {
             seen.write(worker, series, end);
+        }
+        if let Some(heard) = seen.heard.take() {
+            let received = seen.content_length.unwrap_or_default();
+            heard.tell(series, end, seen.endpoint, received);
         }
     }
 }
@@ -190,6 +203,7 @@ impl Seen {
             trace: trace::id(view).unwrap_or_default(),
             endpoint: None,
             pod: None,
+            heard: None,
         }
     }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use routing::{CompiledArm, CompiledSplit};
-use scaling::Slot;
+use scaling::{Link, Slot};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -52,7 +52,13 @@ pub(crate) async fn serve(
         worker.counters.streams_refused.add(1);
         return client.reset_on_close();
     }
-    let (slot, mut server) = match reach(worker, arm, cargo).await {
+    let Reached {
+        slot,
+        mut server,
+        idle,
+        // Counts until both directions have ended.
+        _link,
+    } = match reach(worker, arm, cargo).await {
         Ok(reached) => reached,
         Err(failure) => {
             tracing::debug!(%failure, "a connection cannot be passed on");
@@ -61,7 +67,7 @@ pub(crate) async fn serve(
         }
     };
     worker.counters.streams.add(1);
-    let copied = copy_both(&mut client, &mut server, first, worker.limits.relay_idle).await;
+    let copied = copy_both(&mut client, &mut server, first, idle).await;
     if let Err(error) = copied {
         tracing::debug!(%error, endpoint = %slot.endpoint().address, "a connection broke off");
         // Neither side may take what it has for all.
@@ -70,11 +76,16 @@ pub(crate) async fn serve(
     }
 }
 
-async fn reach(
-    worker: &Worker,
-    arm: &CompiledArm,
-    cargo: Cargo,
-) -> Result<(Slot, Transport), Failure> {
+/// A connection to an endpoint.
+struct Reached {
+    slot: Slot,
+    server: Transport,
+    /// Silence in both directions that ends it.
+    idle: Duration,
+    _link: Link,
+}
+
+async fn reach(worker: &Worker, arm: &CompiledArm, cargo: Cargo) -> Result<Reached, Failure> {
     let found = worker.snapshots.current().backend_of(arm).cloned();
     let backend = found.ok_or_else(|| Failure::NoBackend {
         backend: arm.backend.clone(),
@@ -88,8 +99,19 @@ async fn reach(
         let acquired = acquired.map_err(|_| Failure::ResponseStartTimeout)?;
         let slot = acquired.map_err(|error| backend::refused(&backend, error))?;
         let endpoint = slot.endpoint().address;
+        let link = slot.link(false);
+        let link = link.map_err(|error| backend::refused(&backend, error))?;
         let source = match upstream::open_for(worker, &backend, endpoint, cargo).await {
-            Ok(server) => return Ok((slot, server)),
+            Ok(server) => {
+                let policy = backend.policy.as_deref();
+                let idle = policy.and_then(|policy| policy.idle_timeout);
+                return Ok(Reached {
+                    slot,
+                    server,
+                    idle: idle.unwrap_or(worker.limits.relay_idle),
+                    _link: link,
+                });
+            }
             Err(source) => source,
         };
         slot.unreachable();

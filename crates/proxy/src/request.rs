@@ -139,6 +139,9 @@ pub(crate) async fn handle<D: Downstream>(
             let status = reply.status;
             answered = reply.flag;
             scratch.answer_bytes = reply.body_bytes(to_head);
+            if let Some(heard) = record.heard() {
+                heard.own(&reply.headers);
+            }
             rare(downstream.reply(reply)).await;
             Ok(status)
         }
@@ -259,7 +262,7 @@ fn plan<D: Downstream>(
     {
         return Err(Failure::BodyTooLarge { limit });
     }
-    if let Some(answer) = worker.challenges.answer(view.path()) {
+    if let Some(answer) = worker.challenges.answer(view) {
         return Ok(Plan::Reply(answer));
     }
     let snapshot = worker.snapshots.current();
@@ -268,7 +271,7 @@ fn plan<D: Downstream>(
     {
         return Err(Failure::Misdirected);
     }
-    if let Some(gate) = client.entry.gate(&snapshot, view.authority()) {
+    if let Some(gate) = client.entry.gate(&snapshot, || view.authority()) {
         return Ok(Plan::Gated(Gated {
             gate: Arc::clone(gate),
             snapshot: Arc::clone(&snapshot),

@@ -10,6 +10,7 @@ use routing::CompiledFilters;
 use routing::model::{LogRule, LogShape, Tag, Telemetry, TraceRule};
 
 use crate::connection::Client;
+use crate::log_service::Running;
 use crate::message::View;
 use crate::spans::{Open, Tracing};
 use crate::worker::{Scratch, Worker};
@@ -20,6 +21,7 @@ pub(crate) struct Told {
     pub(crate) without_counters: bool,
     /// In place of the gateway's own log.
     pub(crate) lines: Option<Box<[Line]>>,
+    pub(crate) services: Box<[Arc<Running>]>,
     traces: Option<Traced>,
 }
 
@@ -48,6 +50,11 @@ impl Told {
         Self {
             without_counters: telemetry.without_counters,
             lines,
+            services: telemetry
+                .services
+                .iter()
+                .filter_map(|service| worker.log_services.running(service))
+                .collect(),
             traces: telemetry.traces.as_ref().map(|rule| Traced {
                 collector: rule
                     .collector

@@ -49,11 +49,6 @@ impl Timer {
         .await
     }
 
-    /// Another task uses it from here on.
-    pub(crate) fn disarm(&mut self) {
-        self.is_armed = false;
-    }
-
     /// Ready when the deadline that `next` names has passed.
     pub(crate) fn poll_deadline(
         &mut self,

@@ -117,6 +117,20 @@ impl AsyncRead for ReadHalf<'_> {
     }
 }
 
+impl WriteHalf<'_> {
+    /// Writes what a socket without TLS takes at once, which is nearly always all of it: nothing
+    /// has to be prepared for waiting then.
+    pub(crate) fn write_now(&mut self, data: &[u8]) -> io::Result<usize> {
+        let Self::Plain(write) = self else {
+            return Ok(0);
+        };
+        match write.try_write(data) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            other => other,
+        }
+    }
+}
+
 impl AsyncWrite for WriteHalf<'_> {
     fn poll_write(
         self: Pin<&mut Self>,

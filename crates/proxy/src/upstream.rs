@@ -1,5 +1,6 @@
 //! The way to an endpoint: connections, their pool, and the exchange over one of them.
 
+pub(crate) mod exchange;
 pub(crate) mod held;
 pub(crate) mod pool;
 pub(crate) mod proxy_protocol;
@@ -63,13 +64,13 @@ pub(crate) fn pooled(
         Freshness::Checked => true,
         Freshness::Fresh => return None,
     };
+    let (pool, now) = (&worker.pool, worker.clock.recent());
     let connection = match backend.protocol {
         Protocol::Http1 => {
-            let now = worker.clock.recent();
-            let found = worker.pool.take(backend, endpoint, look, now);
+            let found = pool.take(backend, endpoint, look, now);
             found.map(Connection::Http1)
         }
-        Protocol::H2c => worker.pool.share(backend, endpoint).map(Connection::Http2),
+        Protocol::H2c => pool.share(backend, endpoint, now).map(Connection::Http2),
     }?;
     worker.counters.upstream_reused.add(1);
     Some(connection)

@@ -22,13 +22,14 @@ use crate::guard::{Registry, grpc};
 use crate::http1::head::{RequestHead, ResponseHead};
 use crate::http2::hand::Hands;
 use crate::http2::memory::Memory;
+use crate::log_service::LogServices;
 use crate::metrics::{Counters, Series};
 use crate::open::Slots;
 use crate::parked::Parked;
 use crate::per_client::PerClient;
 use crate::spans::{Open, Traces};
+use crate::spare::Spare;
 use crate::telemetry::Told;
-use crate::timeout::Timer;
 use crate::tls::{Clients, Issuer};
 use crate::upstream::pool::Pool;
 
@@ -45,6 +46,7 @@ pub(crate) struct Worker {
     pub(crate) thread: usize,
     pub(crate) logs: AccessLogs,
     pub(crate) traces: Traces,
+    pub(crate) log_services: LogServices,
     pub(crate) challenges: Challenges,
     /// What guards remember; all threads share it.
     pub(crate) guards: Arc<Registry>,
@@ -75,8 +77,7 @@ pub(crate) struct Worker {
     pub(crate) slots: Slots,
     pub(crate) parked: Parked,
     // Boxed, because it moves on every request.
-    #[allow(clippy::vec_box)]
-    spare: RefCell<Vec<Box<Workspace>>>,
+    spare: Spare<Box<Workspace>>,
     random: RefCell<SmallRng>,
     /// Memory of HTTP/2 connections.
     pub(crate) frames: Rc<Memory>,
@@ -94,8 +95,6 @@ pub(crate) struct Workspace {
     /// Head to send downstream.
     pub(crate) downstream_out: Vec<u8>,
     pub(crate) scratch: Scratch,
-    /// Of one HTTP/2 stream at a time; an HTTP/1 connection has its own.
-    pub(crate) timer: Timer,
 }
 
 /// The upstream half of a [`Workspace`].
@@ -120,6 +119,11 @@ pub(crate) struct Scratch {
     pub(crate) upstream_out: Vec<u8>,
 }
 
+/// Workspaces that a thread keeps, and the bytes that the largest of them may have: small bodies
+/// are copied beside their heads, both ways.
+const KEEP: usize = 1024;
+const LARGEST: usize = 32 * 1024;
+
 /// What every thread is made from.
 #[derive(Clone)]
 pub(crate) struct Parts {
@@ -138,6 +142,7 @@ pub(crate) struct Parts {
     pub(crate) series: Arc<crate::metrics::Registry>,
     pub(crate) logs: AccessLogs,
     pub(crate) traces: Traces,
+    pub(crate) log_services: LogServices,
     pub(crate) challenges: Challenges,
     /// Its number, from 0.
     pub(crate) thread: usize,
@@ -155,6 +160,7 @@ impl Worker {
             thread: parts.thread,
             logs: parts.logs,
             traces: parts.traces,
+            log_services: parts.log_services,
             challenges: parts.challenges,
             guards: parts.guards,
             grpc_clients: grpc::Clients::default(),
@@ -175,7 +181,7 @@ impl Worker {
             draining: Cell::new(false),
             slots: Slots::default(),
             parked: Parked::default(),
-            spare: RefCell::default(),
+            spare: Spare::new(KEEP),
             random: RefCell::new(SmallRng::from_os_rng()),
             frames: Rc::default(),
             hands: Hands::default(),
@@ -213,24 +219,28 @@ impl Worker {
 
     /// Memory for a request.
     pub(crate) fn workspace(&self) -> Box<Workspace> {
-        self.spare.borrow_mut().pop().unwrap_or_default()
+        self.spare.take().unwrap_or_default()
     }
 
     /// Takes it back, unless a burst or a huge head left too much.
     pub(crate) fn recycle(&self, mut workspace: Box<Workspace>) {
-        const KEEP: usize = 256;
-        const LARGEST: usize = 32 * 1024;
-        let mut spare = self.spare.borrow_mut();
         let bytes = workspace.scratch.upstream_out.capacity()
             + workspace.downstream_out.capacity()
             + workspace.bytes.capacity();
-        if spare.len() < KEEP && bytes <= LARGEST {
+        if bytes <= LARGEST && self.spare.has_room() {
             workspace.scratch.upstream_head.clear();
             workspace.scratch.upstream_out.clear();
             workspace.downstream_out.clear();
-            workspace.timer.disarm();
-            spare.push(workspace);
+            self.spare.put(workspace);
         }
+    }
+
+    /// Lets go of what bursts have left and nobody has needed since the last call.
+    pub(crate) fn shed(&self) {
+        drop(self.spare.shed());
+        self.hands.shed();
+        self.frames.shed();
+        self.buffers.shed();
     }
 
     /// Whether connections should end once they are idle.

@@ -39,6 +39,7 @@ pub(crate) type Labels = Arc<BTreeMap<String, String>>;
 pub(crate) struct Pending {
     pub(crate) ingresses: Changes<Ingress>,
     pub(crate) kubernetes_ingresses: Changes<networking::Ingress>,
+    pub(crate) ingress_classes: Changes<networking::IngressClass>,
     pub(crate) services: Changes<Service>,
     pub(crate) slices: Changes<EndpointSlice>,
     pub(crate) revisions: Changes<Revision>,

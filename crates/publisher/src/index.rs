@@ -136,6 +136,10 @@ impl Index {
         for (name, ingress) in pending.kubernetes_ingresses {
             self.put_kubernetes_ingress(name, ingress, now);
         }
+        for (name, class) in pending.ingress_classes {
+            let changed = self.objects.put_ingress_class(&name.name, class.as_deref());
+            self.mark(changed);
+        }
         for (name, namespace) in pending.namespaces {
             let labels = namespace.map(|it| it.metadata.labels.clone().unwrap_or_default());
             let changed = self.objects.put_namespace(&name.name, labels);

@@ -207,6 +207,7 @@ fn follow_gateway_api(
     tasks: &Tasks,
 ) -> (Caches, Vec<Synced>) {
     let namespaces = cluster.informer::<Namespace>(tasks);
+    let ingress_classes = cluster.informer::<kubernetes::IngressClass>(tasks);
     let pods = cluster.informer::<Pod>(tasks);
     let config_maps = cluster.informer::<ConfigMap>(tasks);
     let trust_bundles = cluster.informer::<ClusterTrustBundle>(tasks);
@@ -226,6 +227,9 @@ fn follow_gateway_api(
         udp_routes: cluster.informer::<UdpRoute>(tasks),
     };
     inbox::follow(inbox, &namespaces, |pending| &mut pending.namespaces);
+    inbox::follow(inbox, &ingress_classes, |pending| {
+        &mut pending.ingress_classes
+    });
     inbox::follow_pods(inbox, &pods);
     inbox::follow(inbox, &config_maps, |pending| &mut pending.config_maps);
     inbox::follow(inbox, &trust_bundles, |pending| &mut pending.trust_bundles);
@@ -254,6 +258,7 @@ fn follow_gateway_api(
     inbox::follow(inbox, &caches.udp_routes, |pending| &mut pending.udp_routes);
     let synced = vec![
         namespaces.synced().shared(),
+        ingress_classes.synced().shared(),
         pods.synced().shared(),
         config_maps.synced().shared(),
         trust_bundles.synced().shared(),

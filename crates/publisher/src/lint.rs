@@ -162,7 +162,7 @@ impl Reading<'_> {
             .find(|it| it.group == group && it.kind == kind);
         let is_cluster_scoped = match foreign {
             Some(foreign) => foreign.is_cluster_scoped,
-            None => matches!(kind.as_str(), "Namespace" | "GatewayClass"),
+            None => matches!(kind.as_str(), "Namespace" | "GatewayClass" | "IngressClass"),
         };
         if !object["metadata"].is_object() {
             object["metadata"] = json!({});
@@ -231,6 +231,9 @@ impl Reading<'_> {
                 put(&mut pending.trust_bundles, object).map(|_| false)
             }
             ("", "Namespace") => put(&mut pending.namespaces, object).map(|_| false),
+            ("networking.k8s.io", "IngressClass") => {
+                put(&mut pending.ingress_classes, object).map(|_| false)
+            }
             ("discovery.k8s.io", "EndpointSlice") => {
                 put(&mut pending.slices, object).map(|_| false)
             }

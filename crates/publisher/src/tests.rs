@@ -108,9 +108,10 @@ pub(crate) fn settings() -> Settings {
 const KUBERNETES_INGRESSES: &str = "ingresses.networking.k8s.io";
 
 /// What the other dialects watch; nothing happens there.
-const OTHERS: [(&str, &str, &str); 19] = [
+const OTHERS: [(&str, &str, &str); 20] = [
     ("pods", "v1", "Pod"),
     (KUBERNETES_INGRESSES, "networking.k8s.io/v1", "Ingress"),
+    ("ingressclasses", "networking.k8s.io/v1", "IngressClass"),
     ("configmaps", "v1", "ConfigMap"),
     ("namespaces", "v1", "Namespace"),
     (

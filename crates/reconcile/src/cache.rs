@@ -6,8 +6,9 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use kube::Resource;
@@ -68,23 +69,28 @@ struct Entry<K> {
 
 /// Where an object is.
 pub(crate) enum State<K> {
-    Here { object: Arc<K>, used: AtomicBool },
+    Here { object: Arc<K>, use_of: AtomicU8 },
     Held(Held),
 }
 
+/// What was done with an object since somebody looked last: nothing, it came, it was asked for.
+const NONE: u8 = 0;
+const CAME: u8 = 1;
+const ASKED: u8 = 2;
+
 impl<K> State<K> {
-    fn here(object: Arc<K>) -> Self {
-        let used = AtomicBool::new(true);
-        Self::Here { object, used }
+    fn here(object: Arc<K>, use_of: u8) -> Self {
+        let use_of = AtomicU8::new(use_of);
+        Self::Here { object, use_of }
     }
 }
 
 impl<K> Clone for State<K> {
     fn clone(&self) -> Self {
         match self {
-            Self::Here { object, used } => {
-                used.store(true, Ordering::Relaxed);
-                Self::here(Arc::clone(object))
+            Self::Here { object, use_of } => {
+                use_of.store(ASKED, Ordering::Relaxed);
+                Self::here(Arc::clone(object), ASKED)
             }
             Self::Held(held) => Self::Held(held.clone()),
         }
@@ -121,10 +127,9 @@ impl<K> Objects<K> {
 
     pub(crate) fn namespace(&self, namespace: &str) -> impl Iterator<Item = &State<K>> {
         let prefix = prefix(namespace);
-        let range = self.known.range::<str, _>((
-            std::ops::Bound::Included(prefix.as_str()),
-            std::ops::Bound::Unbounded,
-        ));
+        let range = self
+            .known
+            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded));
         range
             .take_while(move |(path, _)| path.starts_with(&prefix))
             .map(|(_, entry)| &entry.state)
@@ -150,7 +155,7 @@ impl<K> Objects<K> {
         if let Some(entry) = self.known.get_mut(&path)
             && matches!(&entry.state, State::Held(now) if now.revision == held.revision)
         {
-            entry.state = State::here(Arc::clone(object));
+            entry.state = State::here(Arc::clone(object), ASKED);
             self.warm.push_back(path);
         }
     }
@@ -168,28 +173,58 @@ impl<K> Objects<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Objects<K> {
-    /// `keeps`: whether there is a keeper, so that what is warm must be known.
-    pub(crate) fn insert(&mut self, path: &str, object: Arc<K>, keeps: bool) {
-        let path = match self.known.get_key_value(path) {
-            Some((path, _)) => Arc::clone(path),
-            None => path.into(),
+    /// Takes a state over if it is news, and says so. `keeps`: whether there is a keeper, so that
+    /// what is warm must be known.
+    // One search: every change of every object comes here.
+    pub(crate) fn put(&mut self, path: &str, object: &Arc<K>, source: Source, keeps: bool) -> bool {
+        let now = revision(object.as_ref());
+        // What the watch has passed it has told, and a deletion may have followed since. So the
+        // order of revisions must be known, and a write of ours must be ahead of the watch.
+        let is_passed = source == Source::Own && self.seen.is_none_or(|seen| now <= Some(seen));
+        let from = (Bound::Included(path), Bound::Unbounded);
+        let next = self.known.range_mut::<str, _>(from).next();
+        let found = next.filter(|(known, _)| &***known == path);
+        if is_passed {
+            return false;
+        }
+        let Some((path, entry)) = found else {
+            self.add(path.into(), object, keeps);
+            return true;
         };
+        if !entry.state.is_before(object.as_ref(), now, source) {
+            return false;
+        }
+        let was_here = matches!(entry.state, State::Here { .. });
+        entry.state = State::here(Arc::clone(object), CAME);
+        let is_same = *entry.controller == *controller_uid(object.as_ref());
+        let path = Arc::clone(path);
+        if keeps && !was_here {
+            self.warm.push_back(Arc::clone(&path));
+        }
+        if !is_same {
+            self.adopt(path, controller_uid(object.as_ref()));
+        }
+        true
+    }
+
+    fn add(&mut self, path: Path, object: &Arc<K>, keeps: bool) {
         let controller = self.shared(controller_uid(object.as_ref()));
         let pair = (Arc::clone(&controller), Arc::clone(&path));
-        let state = State::here(object);
-        let entry = Entry { controller, state };
-        let was = self.known.insert(Arc::clone(&path), entry);
-        let was_here = matches!(&was, Some(was) if matches!(was.state, State::Here { .. }));
-        let is_same = was.as_ref().is_some_and(|was| was.controller == pair.0);
-        if !is_same {
-            if let Some(was) = was {
-                self.by_controller
-                    .remove(&(was.controller, Arc::clone(&path)));
-            }
-            self.by_controller.insert(pair);
+        self.by_controller.insert(pair);
+        if keeps {
+            self.warm.push_back(Arc::clone(&path));
         }
-        if keeps && !was_here {
-            self.warm.push_back(path);
+        let state = State::here(Arc::clone(object), CAME);
+        self.known.insert(path, Entry { controller, state });
+    }
+
+    /// Notes another controller.
+    fn adopt(&mut self, path: Path, uid: &str) {
+        let controller = self.shared(uid);
+        if let Some(entry) = self.known.get_mut(&path) {
+            let was = std::mem::replace(&mut entry.controller, Arc::clone(&controller));
+            self.by_controller.remove(&(was, Arc::clone(&path)));
+            self.by_controller.insert((controller, path));
         }
     }
 
@@ -203,12 +238,13 @@ impl<K: Resource<DynamicType = ()>> Objects<K> {
         }
     }
 
-    /// Leaves objects with the keeper while more than a few are here.
+    /// Leaves objects with the keeper while more than a few are here, those first that came long
+    /// ago and that nobody has asked for.
     pub(crate) fn trim(&mut self, hold: impl Fn(&str) -> Option<Held>) {
-        // Each object that comes pushes out at most one: what cannot be held now stays longer.
+        // Each object that comes pushes out at most two: what cannot be held now stays longer.
         for _ in 0..2 {
-            if self.warm.len() > MOST_WARM {
-                self.cool_next(&hold);
+            if self.warm.len() <= MOST_WARM || self.cool_next(ASKED, &hold) {
+                return;
             }
         }
     }
@@ -216,66 +252,62 @@ impl<K: Resource<DynamicType = ()>> Objects<K> {
     /// Leaves what was not used since the last call with the keeper.
     pub(crate) fn age(&mut self, hold: impl Fn(&str) -> Option<Held>) {
         for _ in 0..self.warm.len() {
-            self.cool_next(&hold);
+            self.cool_next(CAME, &hold);
         }
         if self.warm.is_empty() {
             self.warm.shrink_to_fit();
         }
     }
 
-    fn cool_next(&mut self, hold: impl Fn(&str) -> Option<Held>) {
+    /// Leaves the next object with the keeper, unless it was used in this way or a greater one
+    /// since it was looked at last. Whether one less is here.
+    fn cool_next(&mut self, least: u8, hold: impl Fn(&str) -> Option<Held>) -> bool {
         let Some(path) = self.warm.pop_front() else {
-            return;
+            return false;
         };
         let Some(entry) = self.known.get_mut(&path) else {
-            return;
+            return true;
         };
-        let State::Here { object, used } = &entry.state else {
-            return;
+        let State::Here { object, use_of } = &entry.state else {
+            return true;
         };
         let now = revision(object.as_ref());
-        if !used.swap(false, Ordering::Relaxed)
+        if use_of.swap(NONE, Ordering::Relaxed) < least
             // A newer state is on its way through the watch: this one is not held any more.
             && let Some(held) = hold(&path).filter(|held| Some(held.revision) == now)
         {
             entry.state = State::Held(held);
-        } else {
-            self.warm.push_back(path);
+            return true;
         }
+        self.warm.push_back(path);
+        false
     }
 
     pub(crate) fn saw(&mut self, object: &K) {
         self.seen = self.seen.max(revision(object));
     }
+}
 
-    /// Whether handlers should hear of this state. The watch tells of our own writes again, and
-    /// a renewed watch lists what is known already.
-    pub(crate) fn is_news(&self, path: &str, object: &K, source: Source) -> bool {
-        let known = self.known.get(path).map(|entry| &entry.state);
-        let (differs, known) = match known {
-            None => (true, None),
-            Some(State::Here { object: known, .. }) => {
+impl<K: Resource<DynamicType = ()>> State<K> {
+    /// Whether handlers should hear of a state that comes after this one. The watch tells of our
+    /// own writes again, and a renewed watch lists what is known already.
+    fn is_before(&self, object: &K, now: Option<u64>, source: Source) -> bool {
+        let (differs, known) = match self {
+            Self::Here { object: known, .. } => {
                 let version = &known.meta().resource_version;
                 let differs = *version != object.meta().resource_version;
                 (differs, revision(known.as_ref()))
             }
-            Some(State::Held(held)) => {
-                (revision(object) != Some(held.revision), Some(held.revision))
-            }
+            Self::Held(held) => (now != Some(held.revision), Some(held.revision)),
         };
-        let is_newer = match (known, revision(object)) {
-            (Some(known), Some(object)) => object > known,
+        let is_newer = match (known, now) {
+            (Some(known), Some(now)) => now > known,
             _ => true,
         };
         match source {
             // After a restore from a backup, revisions may go back.
             Source::List => differs,
-            Source::Watch => differs && is_newer,
-            // What the watch has passed it has told, and a deletion may have followed since. So
-            // the order of revisions must be known, and this one must be ahead of the watch.
-            Source::Own => {
-                differs && is_newer && self.seen.is_some_and(|seen| revision(object) > Some(seen))
-            }
+            Source::Watch | Source::Own => differs && is_newer,
         }
     }
 }

@@ -252,10 +252,9 @@ impl<K: Resource<DynamicType = ()>> Shared<K> {
             if source == Source::Watch {
                 objects.saw(object.as_ref());
             }
-            if !objects.is_news(&path, object.as_ref(), source) {
+            if !objects.put(&path, &object, source, self.keeper.is_some()) {
                 return;
             }
-            objects.insert(&path, Arc::clone(&object), self.keeper.is_some());
             objects.trim(|path| self.hold(path));
         }
         self.tell(&Change::Applied(object));

@@ -9,9 +9,11 @@ pub(crate) fn host(authority: &str) -> &str {
     let host = match authority.strip_prefix('[').and_then(|rest| rest.find(']')) {
         // An IPv6 literal keeps its brackets; its colons are not a port.
         Some(end) => &authority[..end + 2],
-        None => authority
-            .split_once(':')
-            .map_or(authority, |(host, _)| host),
+        // Hosts are short: a search made for long texts would cost more.
+        None => match authority.bytes().position(|byte| byte == b':') {
+            Some(at) => &authority[..at],
+            None => authority,
+        },
     };
     match host.strip_suffix('.') {
         Some(stripped) if !stripped.is_empty() => stripped,

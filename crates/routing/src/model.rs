@@ -46,7 +46,9 @@ pub use predicate::{Network, Predicate, Subject, Test, TextTest};
 pub use quota::{Flights, Latency, Quota, Supply, Workload};
 pub use ramp::{Ramp, RampDriver, RampStep};
 pub use rewrite::{AnswerRewrite, BodyEdit, Bytes};
-pub use telemetry::{Collector, LogRule, LogShape, SpanProtocol, Tag, Telemetry, TraceRule};
+pub use telemetry::{
+    Collector, LogEntries, LogRule, LogService, LogShape, SpanProtocol, Tag, Telemetry, TraceRule,
+};
 
 /// Everything the gateway serves, keyed so that one changed object replaces few records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

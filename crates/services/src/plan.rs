@@ -103,6 +103,8 @@ pub(crate) fn plan(
         }
         balancers.iter().for_each(|ip| place(*ip, number));
         let endpoints = endpoints(port, slices);
+        // The gateway's own Services have node ports at which it listens itself.
+        places.retain(|place| !endpoints.iter().any(|at| is_answered(place.address, *at)));
         // Nobody listens without endpoints: connections are refused.
         if !places.is_empty() && !endpoints.is_empty() {
             let port = Port {
@@ -114,6 +116,12 @@ pub(crate) fn plan(
         }
     }
     plan
+}
+
+/// Whether an endpoint listens at this address by itself.
+fn is_answered(place: SocketAddr, endpoint: SocketAddr) -> bool {
+    let whole = place.ip().is_unspecified() && endpoint.ip().is_loopback();
+    place == endpoint || (whole && place.port() == endpoint.port())
 }
 
 fn affinity(spec: &ServiceSpec) -> Option<Duration> {
@@ -260,6 +268,27 @@ mod tests {
         );
         assert_eq!(port.affinity, Some(Duration::from_secs(10_800)));
         assert!(decide(spec, json!({}), &[starting]).ports.is_empty());
+    }
+
+    #[test]
+    fn where_an_endpoint_listens_itself_nobody_else_does() {
+        let own = |port: u16| {
+            let value = json!({
+                "metadata": {"name": "web-self"}, "addressType": "IPv4",
+                "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
+                "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": true}}],
+            });
+            [Arc::new(serde_json::from_value(value).expect("a slice"))]
+        };
+        let port = json!([{"name": "http", "port": 80, "nodePort": 8080}]);
+        let spec = json!({"type": "NodePort", "clusterIP": "10.96.0.7", "ports": port});
+        let seen = decide(spec.clone(), json!({}), &own(8080));
+        assert_eq!(places(&seen), ["10.96.0.7:80"]);
+        let other = decide(spec.clone(), json!({}), &own(8081));
+        assert_eq!(places(&other), ["10.96.0.7:80", "127.0.0.1:8080"]);
+        let everywhere = [0, 0, 0, 0].into();
+        let seen = plan(&service(spec, json!({})), &own(8080), everywhere, None);
+        assert_eq!(places(&seen), ["10.96.0.7:80"]);
     }
 
     #[test]

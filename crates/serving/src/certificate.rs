@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use api::condition::{Conditions, READY, Truth, find};
 use api::config::HttpProtocol;
-use api::names::annotation;
+use api::names::{self, annotation};
 use api::networking::v1alpha1::{Certificate, CertificateSpec, IngressTls};
 use kube::{Resource, ResourceExt};
 
@@ -18,7 +18,6 @@ use crate::settings::Config;
 pub(crate) const CONDITION: &str = "CertificateProvisioned";
 /// Says which issuer is asked, where one is chosen by kind.
 const TYPE_LABEL: &str = "networking.knative.dev/certificate-type";
-const EXTERNAL_DOMAIN: &str = "external-domain";
 
 /// Ports of external URLs, where they are not the scheme's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,12 +37,42 @@ impl Ports {
     }
 }
 
-/// A certificate for one host.
+/// Whose clients a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    External,
+    ClusterLocal,
+}
+
+impl Kind {
+    /// The value of the label.
+    fn label(self) -> &'static str {
+        match self {
+            Self::External => "external-domain",
+            Self::ClusterLocal => "cluster-local-domain",
+        }
+    }
+
+    /// Whether certificates of this kind are made for this object.
+    pub(crate) fn is_enabled(self, owner: &impl Resource, config: &Config) -> bool {
+        if self == Self::ClusterLocal {
+            return config.network.cluster_local_domain_tls;
+        }
+        let off = annotation::DISABLE_EXTERNAL_DOMAIN_TLS
+            .iter()
+            .find_map(|key| object::annotation(owner, key));
+        let off = off.and_then(annotation::parse_bool).unwrap_or(false);
+        config.network.external_domain_tls && !off
+    }
+}
+
+/// A certificate for the spellings of one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
+    pub(crate) kind: Kind,
     /// Of the Certificate and of its Secret.
     pub(crate) name: String,
-    pub(crate) host: String,
+    pub(crate) hosts: Vec<String>,
     pub(crate) domain: Option<String>,
 }
 
@@ -116,18 +145,19 @@ impl Secured {
             &config.network.default_external_scheme
         }
     }
+
+    /// The scheme of the URL of a host inside the cluster.
+    pub(crate) fn local_scheme(&self, host: &str) -> &'static str {
+        if self.https.contains(host) {
+            "https"
+        } else {
+            "http"
+        }
+    }
 }
 
-/// Whether certificates are made for this object.
-pub(crate) fn is_enabled(owner: &impl Resource, config: &Config) -> bool {
-    let off = annotation::DISABLE_EXTERNAL_DOMAIN_TLS
-        .iter()
-        .find_map(|key| object::annotation(owner, key));
-    let off = off.and_then(annotation::parse_bool).unwrap_or(false);
-    config.network.external_domain_tls && !off
-}
-
-/// Decides for the hosts of one object. `existing` finds a Certificate of its namespace.
+/// Decides for the hosts of one object; those of a kind that is not enabled do without.
+/// `existing` finds a Certificate of its namespace.
 pub(crate) fn secure<O: Resource<DynamicType = ()>>(
     owner: &O,
     wanted: &[Wanted],
@@ -135,11 +165,11 @@ pub(crate) fn secure<O: Resource<DynamicType = ()>>(
     config: &Config,
 ) -> Secured {
     let mut secured = Secured::default();
-    if !is_enabled(owner, config) {
-        return secured;
-    }
-    let mut verdict = match wanted {
-        [] => Verdict::ClusterLocal,
+    let enabled = |kind: Kind| kind.is_enabled(owner, config);
+    let wanted: Vec<_> = wanted.iter().filter(|one| enabled(one.kind)).collect();
+    let mut verdict = match &wanted[..] {
+        [] if enabled(Kind::External) => Verdict::ClusterLocal,
+        [] => Verdict::NotEnabled,
         [..] => Verdict::Ready,
     };
     for one in wanted {
@@ -152,22 +182,23 @@ pub(crate) fn secure<O: Resource<DynamicType = ()>>(
             Some(existing) => look(owner, one, &existing, config, &mut secured.writes),
         };
         let name = one.name.clone();
-        let downgrades = config.network.http_protocol == HttpProtocol::Enabled;
+        let is_external = one.kind == Kind::External;
+        let downgrades = is_external && config.network.http_protocol == HttpProtocol::Enabled;
         let (this, is_https) = match found {
             Found::Ready => (Verdict::Ready, true),
             Found::Foreign => (Verdict::NotOwned(name), false),
             Found::NotReady(_) | Found::Failed(_) if downgrades => {
                 (Verdict::Downgraded(name), false)
             }
-            Found::NotReady(why) => (Verdict::NotReady(name, why), true),
-            Found::Failed(why) => (Verdict::Failed(name, why), true),
+            Found::NotReady(why) => (Verdict::NotReady(name, why), is_external),
+            Found::Failed(why) => (Verdict::Failed(name, why), is_external),
         };
         if is_https {
-            secured.https.insert(one.host.clone());
+            secured.https.extend(one.hosts.iter().cloned());
         }
         if this == Verdict::Ready {
             secured.tls.push(IngressTls {
-                hosts: vec![one.host.clone()],
+                hosts: one.hosts.clone(),
                 secret_name: Some(one.name.clone()),
                 secret_namespace: owner.namespace(),
             });
@@ -237,16 +268,20 @@ fn certificate<O: Resource<DynamicType = ()>>(
     let asked = annotation::CERTIFICATE_CLASSES
         .iter()
         .find_map(|key| object::annotation(owner, key));
-    let class = asked.unwrap_or(&config.network.certificate_class);
+    let mut class = asked.unwrap_or(&config.network.certificate_class);
+    // No public authority signs for hosts that nobody else can reach.
+    if wanted.kind == Kind::ClusterLocal && names::ACME_CERTIFICATE_CLASSES.contains(&class) {
+        class = names::CERTIFICATE_CLASS;
+    }
     let annotations = Strings::from([(
         annotation::CERTIFICATE_CLASSES[0].to_owned(),
         class.to_owned(),
     )]);
-    let labels = Strings::from([(TYPE_LABEL.to_owned(), EXTERNAL_DOMAIN.to_owned())]);
+    let labels = Strings::from([(TYPE_LABEL.to_owned(), wanted.kind.label().to_owned())]);
     Certificate {
         metadata: child_metadata(owner, wanted.name.clone(), labels, annotations),
         spec: CertificateSpec {
-            dns_names: vec![wanted.host.clone()],
+            dns_names: wanted.hosts.clone(),
             domain: wanted.domain.clone(),
             secret_name: wanted.name.clone(),
         },
@@ -254,10 +289,21 @@ fn certificate<O: Resource<DynamicType = ()>>(
     }
 }
 
-/// Certificates of the owner that it does not want any more.
-pub(crate) fn stale<'a>(owned: &'a [Arc<Certificate>], wanted: &'a [Wanted]) -> Vec<String> {
+/// Certificates of the owner that it does not want any more. Those of a kind that is not enabled
+/// stay, for it may be enabled again.
+pub(crate) fn stale<O: Resource<DynamicType = ()>>(
+    owner: &O,
+    owned: &[Arc<Certificate>],
+    wanted: &[Wanted],
+    config: &Config,
+) -> Vec<String> {
+    let kinds = [Kind::External, Kind::ClusterLocal];
+    let enabled = kinds
+        .into_iter()
+        .filter(|kind| kind.is_enabled(owner, config));
+    let enabled: Vec<_> = enabled.map(|kind| Some(kind.label())).collect();
     let is_stale = |it: &&Arc<Certificate>| {
-        object::label(it.as_ref(), TYPE_LABEL) == Some(EXTERNAL_DOMAIN)
+        enabled.contains(&object::label(it.as_ref(), TYPE_LABEL))
             && !wanted.iter().any(|wanted| wanted.name == it.name_any())
     };
     let stale = owned.iter().filter(is_stale);

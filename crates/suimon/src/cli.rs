@@ -85,6 +85,9 @@ pub struct Up {
     /// Port of the gateway for cluster-local hosts, always on loopback [default: 8081, else any free]
     #[arg(long, value_name = "PORT")]
     pub local_port: Option<u16>,
+    /// Port of the gateway for HTTPS of cluster-local hosts, on loopback too [default: 8444, else any free]
+    #[arg(long, value_name = "PORT")]
+    pub local_https_port: Option<u16>,
     /// Port of the API [default: 6443; 0: any free]
     #[arg(long, value_name = "PORT")]
     pub api_port: Option<u16>,

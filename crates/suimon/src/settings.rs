@@ -16,6 +16,7 @@ use crate::cli::{self, Runtime};
 const HTTP_PORTS: [u16; 2] = [80, 8080];
 const HTTPS_PORTS: [u16; 3] = [443, 8443, 0];
 const LOCAL_PORTS: [u16; 2] = [8081, 0];
+const LOCAL_HTTPS_PORTS: [u16; 2] = [8444, 0];
 const ADMIN_PORTS: [u16; 2] = [9901, 0];
 const API_PORT: u16 = 6443;
 
@@ -31,6 +32,7 @@ pub struct Settings {
     /// Whether external clients begin with a PROXY protocol header.
     pub proxy_protocol: bool,
     pub local_ports: Vec<u16>,
+    pub local_https_ports: Vec<u16>,
     pub api_port: u16,
     pub admin_ports: Vec<u16>,
     /// Only set when the user named one.
@@ -64,6 +66,7 @@ struct File {
     #[serde(default)]
     proxy_protocol: bool,
     local_port: Option<u16>,
+    local_https_port: Option<u16>,
     api_port: Option<u16>,
     admin_port: Option<u16>,
     domain: Option<String>,
@@ -176,6 +179,10 @@ impl Settings {
             https_ports: one_or(flags.https_port.or(file.https_port), &HTTPS_PORTS),
             proxy_protocol: flags.proxy_protocol || file.proxy_protocol,
             local_ports: one_or(flags.local_port.or(file.local_port), &LOCAL_PORTS),
+            local_https_ports: one_or(
+                flags.local_https_port.or(file.local_https_port),
+                &LOCAL_HTTPS_PORTS,
+            ),
             api_port: flags.api_port.or(file.api_port).unwrap_or(API_PORT),
             admin_ports: one_or(flags.admin_port.or(file.admin_port), &ADMIN_PORTS),
             domain,

@@ -32,6 +32,8 @@ pub struct Network {
     /// `http` or `https`: scheme of external URLs in status.
     pub default_external_scheme: String,
     pub external_domain_tls: bool,
+    /// Whether hosts inside the cluster have certificates as well.
+    pub cluster_local_domain_tls: bool,
 }
 
 impl Default for Network {
@@ -136,6 +138,7 @@ impl Network {
                 )
                 .to_owned(),
             external_domain_tls: reader.word("external-domain-tls", older_tls, ON_OFF),
+            cluster_local_domain_tls: reader.word("cluster-local-domain-tls", false, ON_OFF),
         };
         Self::inner_tls(reader, ON_OFF);
         for key in ["enable-mesh-pod-addressability", "mesh-compatibility-mode"] {
@@ -152,16 +155,14 @@ impl Network {
         config
     }
 
-    /// Encryption inside the cluster, which is on in Knative only where somebody asks for it.
+    /// Encryption between Knative's own parts, which is on there only where somebody asks for it.
     fn inner_tls(reader: &Reader<'_>, on_off: &[(&str, bool)]) {
         const OLDER: &[(&str, bool)] = &[("true", true), ("false", false)];
         let between =
             "the gateway speaks to the pods of revisions without a sidecar, in plain HTTP";
-        let local = "hosts of the cluster are served over plain HTTP";
         for (key, words, why) in [
             ("internal-encryption", OLDER, between),
             ("system-internal-tls", on_off, between),
-            ("cluster-local-domain-tls", on_off, local),
         ] {
             if reader.word(key, false, words) {
                 reader.key_without_effect(key, why);

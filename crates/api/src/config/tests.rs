@@ -120,10 +120,12 @@ fn what_is_asked_for_and_not_done_here_is_told_and_what_is_turned_off_is_not() {
         assert!(findings.errors.is_empty(), "{:?}", findings.errors);
         findings.warnings.len()
     };
-    for key in ["cluster-local-domain-tls", "system-internal-tls"] {
-        assert_eq!(warned(name::NETWORK, &[(key, "Enabled")]), 1, "{key}");
-        assert_eq!(warned(name::NETWORK, &[(key, "disabled")]), 0, "{key}");
-    }
+    let inner = "system-internal-tls";
+    assert_eq!(warned(name::NETWORK, &[(inner, "Enabled")]), 1);
+    assert_eq!(warned(name::NETWORK, &[(inner, "disabled")]), 0);
+    let local = "cluster-local-domain-tls";
+    assert_eq!(warned(name::NETWORK, &[(local, "enabled")]), 0);
+    assert_eq!(error_keys(name::NETWORK, &[(local, "yes")]), [local]);
     let direct = "domainmapping-direct-route-traffic";
     assert_eq!(warned(name::FEATURES, &[(direct, "enabled")]), 0);
     assert_eq!(warned(name::FEATURES, &[(direct, "disabled")]), 1);

@@ -45,8 +45,8 @@ pub(super) fn translate(
     out
 }
 
-fn conditions(object: &Object, outcome: Outcome, diagnostics: &[Diagnostic]) -> Value {
-    let is_served = outcome == Outcome::Served;
+/// Diagnostics as one text.
+pub(super) fn told(diagnostics: &[Diagnostic]) -> String {
     let mut message = String::new();
     for (at, one) in diagnostics.iter().enumerate() {
         if message.len() > MOST_TEXT {
@@ -59,6 +59,12 @@ fn conditions(object: &Object, outcome: Outcome, diagnostics: &[Diagnostic]) -> 
         }
         message.push_str(&one.message);
     }
+    message
+}
+
+fn conditions(object: &Object, outcome: Outcome, diagnostics: &[Diagnostic]) -> Value {
+    let is_served = outcome == Outcome::Served;
+    let mut message = told(diagnostics);
     if message.is_empty() {
         message.push_str("Sync Successfully");
     }
@@ -103,12 +109,9 @@ pub(super) fn refuse(object: &Object, objects: &Objects) -> Translation {
             "there is no control plane of APISIX to find: delete it, and write plugins for all \
              routes into an ApisixGlobalRule"
         }
-        "HTTPRoutePolicy" => {
-            "write conditions into matches of the HTTPRoute; of its routes the most specific counts"
-        }
-        "PluginConfig" => {
-            "write filters of the HTTPRoute, or a TrafficPolicy (gateway.suimon.dev) with \
-             targetRefs, or an ApisixRoute with plugins"
+        "L4RoutePolicy" => {
+            "connections of such routes are passed on as they are; how many there may be says a \
+             TrafficPolicy (gateway.suimon.dev) with connections.max and targetRefs to the Service"
         }
         "BackendTrafficPolicy" => {
             "write a TrafficPolicy (gateway.suimon.dev) with targetRefs to the Service, or an \

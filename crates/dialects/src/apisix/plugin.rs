@@ -117,8 +117,19 @@ pub(super) struct Named {
     is_own: bool,
 }
 
+impl Named {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// The plugins of a list, without those that are switched off.
-fn listed(owner: &Fields<'_>, namespace: &str, reader: &Reader<'_>, is_own: bool) -> Vec<Named> {
+pub(super) fn listed(
+    owner: &Fields<'_>,
+    namespace: &str,
+    reader: &Reader<'_>,
+    is_own: bool,
+) -> Vec<Named> {
     let mut all = Vec::new();
     for fields in owner.objects("plugins") {
         let name = fields.text("name");

@@ -1,16 +1,18 @@
 //! `ASMGlobalRateLimiter`: limits of a host that a rate limit service keeps for all gateways.
 //!
-//! Each limit is a descriptor with one generic key, which says whose it is, and is sent along with
-//! it: a service that takes limits from requests (as Envoy's own does) needs no list of them. For
-//! one that does not, the object's status has that list as `config.yaml`. A request that an override
-//! is about counts in that instead of the default one.
+//! Each limit is a descriptor with a `generic_key`, which says whose it is; that of an override goes
+//! on with a `header_match`, so that a service finds it in the default one. It is sent along with
+//! the limit: a service that takes limits from requests needs no list of them. For one that does
+//! not (Envoy's, for limits of its own), the object's status has that list as `config.yaml`, as
+//! ASM's has. A request that an override is about counts in that instead of the default one.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    BackendPolicy, Balancer, LimitDescriptor, LimitOverride, Predicate, Protocol, RateLimitService,
+    BackendPolicy, Balancer, DescriptorEntry, LimitDescriptor, LimitOverride, Predicate, Protocol,
+    RateLimitService,
 };
 
 use super::{Limit, Limits, limiter, target};
@@ -83,7 +85,7 @@ fn service(object: &Object, spec: &Fields<'_>) -> Option<RateLimitService> {
         status_on_error: descriptor::STATUS_ON_ERROR,
         hits: None,
         descriptors: Vec::new(),
-        quota_headers: false,
+        quota_headers: true,
         resource_exhausted: false,
     })
 }
@@ -127,10 +129,13 @@ fn descriptors(config: &Fields<'_>, value: &str) -> Vec<LimitDescriptor> {
             continue;
         };
         found.push(LimitDescriptor {
-            entries: vec![descriptor::generic(
-                None,
-                &format!("{value}-Override[{at}]"),
-            )],
+            entries: vec![
+                descriptor::generic(None, value),
+                descriptor::generic(
+                    Some(descriptor::HEADER_MATCH),
+                    &format!("{value}-Override[{at}]"),
+                ),
+            ],
             when: when.clone(),
             // The first that is about a request counts.
             unless: others.clone(),
@@ -170,25 +175,63 @@ fn amount(limit: &Fields<'_>) -> Option<LimitOverride> {
     })
 }
 
-/// What a service must be told that does not take limits from requests.
+/// What a service must be told that does not take limits from requests: the limits of each entry
+/// under its value, those of overrides in the default one.
 fn list(limits: &[LimitDescriptor], domain: &str) -> String {
-    let mut text = format!("domain: {domain}\ndescriptors:\n");
+    let mut text = String::from("descriptors:\n");
+    let mut values: Vec<&str> = Vec::new();
     for one in limits {
-        let (Some(limit), [routing::model::DescriptorEntry::Fixed { key, value }]) =
-            (one.limit, &one.entries[..])
-        else {
-            continue;
-        };
-        // A String takes whatever is written.
-        let _ = write!(
-            text,
-            "- key: {key}\n  value: {value:?}\n  rate_limit:\n    unit: {}\n    \
-             requests_per_unit: {}\n",
-            descriptor::unit_name(limit.unit),
-            limit.requests,
-        );
+        if let Some(value) = one.entries.first().and_then(fixed)
+            && !values.contains(&value)
+        {
+            values.push(value);
+        }
     }
+    for value in values {
+        let of_value = |one: &&LimitDescriptor| one.entries.first().and_then(fixed) == Some(value);
+        let own: Vec<_> = limits.iter().filter(of_value).collect();
+        let (usual, overrides): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|one| one.entries.len() == 1);
+        text.push_str("- ");
+        if !overrides.is_empty() {
+            text.push_str("descriptors:\n");
+            for one in overrides {
+                let value = one.entries.last().and_then(fixed).unwrap_or_default();
+                let limit = amount_text(one, "      ");
+                // A String takes whatever is written.
+                let key = descriptor::HEADER_MATCH;
+                let _ = writeln!(text, "  - key: {key}\n{limit}    value: {value:?}");
+            }
+            text.push_str("  ");
+        }
+        let limit = usual.first().map(|one| amount_text(one, "    "));
+        let limit = limit.unwrap_or_default();
+        let key = descriptor::GENERIC_KEY;
+        let _ = writeln!(text, "key: {key}\n{limit}  value: {value:?}");
+    }
+    let _ = writeln!(text, "domain: {domain}");
     text
+}
+
+/// The value of an entry that is the same for all requests.
+fn fixed(entry: &DescriptorEntry) -> Option<&str> {
+    match entry {
+        DescriptorEntry::Fixed { value, .. } => Some(value),
+        _ => None,
+    }
+}
+
+/// `rate_limit` of a descriptor, its fields at an indent.
+fn amount_text(one: &LimitDescriptor, indent: &str) -> String {
+    let Some(limit) = one.limit else {
+        return String::new();
+    };
+    let outer = &indent[2..];
+    format!(
+        "{outer}rate_limit:\n{indent}requests_per_unit: {}\n{indent}unit: {}\n",
+        limit.requests,
+        descriptor::unit_name(limit.unit).to_ascii_uppercase(),
+    )
 }
 
 /// An object's own status, with the backend of the service.
@@ -222,8 +265,17 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
         }
     }
     conditions::finish(&mut out, object, &findings, reader, &[]);
-    if let Some(status) = out.status.as_mut().filter(|_| !all.is_empty()) {
-        status["config.yaml"] = list(&all, host).into();
+    if let Some(status) = &mut out.status {
+        if !all.is_empty() {
+            status["config.yaml"] = list(&all, host).into();
+        }
+        let message = status["conditions"][0]["message"].as_str();
+        let (word, message) = match message {
+            None => ("successful", "ok".to_owned()),
+            Some(message) => ("failed", message.to_owned()),
+        };
+        status["status"] = word.into();
+        status["message"] = message.into();
     }
     out
 }

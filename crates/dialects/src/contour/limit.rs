@@ -114,7 +114,7 @@ fn value_match(fields: &Fields<'_>) -> Result<DescriptorEntry, String> {
     let when = condition::of_headers(fields, "headers");
     let value = value.ok_or("rate limit descriptor: requestHeaderValueMatch has no value")?;
     Ok(DescriptorEntry::Match {
-        key: "header_match".into(),
+        key: descriptor::HEADER_MATCH.into(),
         value: value.into(),
         when: when.map_err(|text| format!("rate limit descriptor: {text}"))?,
         expect,

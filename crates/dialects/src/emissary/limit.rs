@@ -2,7 +2,8 @@
 //!
 //! A label group is a descriptor. As in Emissary, a group whose header is not there is left out as
 //! a whole, whatever `omit_if_not_present` says, and the Module's default labels come first in
-//! every group.
+//! every group. Alone they describe only requests of Mappings without labels, and only to the
+//! service of the default domain.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,7 @@ use serde_json::Value;
 
 use super::mapping::Backends;
 use super::module::{LABEL_DOMAIN, Settings};
-use super::service::Written;
-use super::{RATE_LIMIT_SERVICE, auth, instance};
+use super::{RATE_LIMIT_SERVICE, auth, cluster, instance};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
@@ -106,13 +106,18 @@ fn descriptors(
     settings: &Settings,
     domain: &str,
 ) -> Vec<LimitDescriptor> {
-    let cluster = cluster(spec, namespace);
+    let cluster = cluster::name(spec, &settings.defaults, namespace);
     let scratch = Findings::default();
     let defaults = Fields::new(&settings.labels[domain], String::new(), &scratch);
     defaults.pass_over();
     let defaults = specifiers(&defaults, "defaults", &cluster).unwrap_or_default();
     let mut groups = Vec::new();
-    if let Some(labels) = spec.object("labels") {
+    let labels = spec.object("labels");
+    let is_silent = labels.as_ref().is_none_or(|it| it.keys().next().is_none());
+    if is_silent && domain == &*settings.label_domain {
+        groups.push(Vec::new());
+    }
+    if let Some(labels) = labels {
         for other in labels.keys().filter(|other| *other != domain) {
             labels.ignore(other);
             let message = format!("the RateLimitService is for domain {domain:?}");
@@ -124,9 +129,6 @@ fn descriptors(
                 groups.extend(specifiers(&group, name, &cluster));
             }
         }
-    }
-    if groups.is_empty() && spec.raw("labels").is_none_or(|it| it[domain].is_null()) {
-        groups.push(Vec::new());
     }
     let groups = groups.into_iter().map(|group| LimitDescriptor {
         entries: defaults.iter().cloned().chain(group).collect(),
@@ -162,27 +164,6 @@ pub(super) fn judge_defaults(config: &Fields<'_>, reader: &Reader<'_>) {
     }
 }
 
-/// What Emissary calls a Mapping's backend.
-fn cluster(spec: &Fields<'_>, namespace: &str) -> String {
-    let written = spec.str("service").map(Written::parse);
-    let name = match written {
-        Some(Ok(written)) => {
-            let port = written.port.map(|port| format!("_{port}"));
-            format!("{}{}", written.host, port.unwrap_or_default())
-        }
-        _ => "none".to_owned(),
-    };
-    let name = format!("cluster_{name}_{namespace}");
-    let plain = |letter: char| {
-        if letter.is_ascii_alphanumeric() {
-            letter
-        } else {
-            '_'
-        }
-    };
-    name.chars().map(plain).collect()
-}
-
 /// A label group. `None` if one of it cannot be read: with less it would be another one.
 fn specifiers(fields: &Fields<'_>, key: &str, cluster: &str) -> Option<Vec<DescriptorEntry>> {
     let mut entries = Some(Vec::new());
@@ -211,15 +192,12 @@ fn specifiers(fields: &Fields<'_>, key: &str, cluster: &str) -> Option<Vec<Descr
 /// The short form of v2; other words stand for themselves.
 fn by_word(word: &str, cluster: &str) -> DescriptorEntry {
     match word {
-        "source_cluster" => descriptor::generic(Some(word), SOURCE),
+        "source_cluster" => descriptor::generic(Some(word), cluster::SOURCE),
         "destination_cluster" => descriptor::generic(Some(word), cluster),
         "remote_address" => descriptor::remote_address(),
         _ => descriptor::generic(None, word),
     }
 }
-
-/// What Emissary calls itself unless somebody says otherwise.
-const SOURCE: &str = "ambassador-default";
 
 fn specifier(entry: &Fields<'_>, cluster: &str) -> Result<DescriptorEntry, String> {
     let keys: Vec<_> = entry.keys().collect();

@@ -18,7 +18,7 @@ use super::host::Insecure;
 use super::member::{self, Member};
 use super::module::{self, Settings};
 use super::spots::{self, Spot};
-use super::{MAPPING, instance, matching, tracing};
+use super::{MAPPING, instance, logging, matching, tracing};
 use crate::backend::BackendRef;
 use crate::diagnostic::Effect;
 use crate::fields::Findings;
@@ -97,13 +97,26 @@ fn run(object: &Object, reader: &Reader<'_>, findings: &Findings, out: &mut Tran
         first,
         content,
         client: settings.client.as_ref(),
-        telemetry: tracing::told(reader),
+        telemetry: told(reader),
     };
     for spot in &spots {
         writer.spot(spot, reader, findings, out);
     }
     out.backends = backends;
     !is_left_out
+}
+
+/// What routes tell of requests, if anybody takes it.
+fn told(reader: &Reader<'_>) -> Option<Arc<Telemetry>> {
+    let (traces, services) = (tracing::rule(reader), logging::services(reader));
+    let is_anything = traces.is_some() || !services.is_empty();
+    is_anything.then(|| {
+        Arc::new(Telemetry {
+            traces,
+            services,
+            ..Telemetry::default()
+        })
+    })
 }
 
 /// The members by name.

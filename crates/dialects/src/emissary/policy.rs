@@ -55,6 +55,63 @@ pub(super) fn plain() -> BackendPolicy {
     }
 }
 
+/// What holds for connections that are passed on, if nobody says anything.
+pub(super) fn plain_tcp() -> BackendPolicy {
+    BackendPolicy {
+        limits: Limits {
+            connections: LIMITS.connections,
+            ..Limits::default()
+        },
+        idle_timeout: None,
+        ..plain()
+    }
+}
+
+/// The policy of a TCPMapping's backend, over what is known of it.
+pub(super) fn of_tcp(
+    own: &Fields<'_>,
+    defaults: &Fields<'_>,
+    mut policy: BackendPolicy,
+) -> BackendPolicy {
+    let limit = &mut policy.limits.connections;
+    *limit = if own.has("circuit_breakers") {
+        connections(own)
+    } else {
+        connections(defaults)
+    }
+    .or(*limit);
+    match own.number::<u32>("idle_timeout_ms") {
+        Some(0) => {
+            let message =
+                "silence is bounded at any rate: limits.relay-idle-time of the gateway holds";
+            own.refuse("idle_timeout_ms", "FieldDiffers", message);
+        }
+        Some(millis) => policy.idle_timeout = Some(Duration::from_millis(millis.into())),
+        None => {}
+    }
+    policy
+}
+
+/// How many connections `circuit_breakers` lets through that are passed on.
+fn connections(from: &Fields<'_>) -> Option<u32> {
+    let mut most = None;
+    for breaker in from.objects("circuit_breakers") {
+        let of = breaker.text("priority").unwrap_or("default");
+        if !of.eq_ignore_ascii_case("default") {
+            breaker.pass_over();
+            let message = "connections of a TCPMapping are of the priority default";
+            breaker.refuse("priority", "FieldNotSupported", message);
+            continue;
+        }
+        let remedy = "connections that are passed on are no requests: set max_connections";
+        for key in ["max_pending_requests", "max_requests", "max_retries"] {
+            breaker.unsupported(key, remedy);
+        }
+        most = breaker.number("max_connections").or(most);
+    }
+    most
+}
+
 /// The policy of a Mapping's backend, over what is known of it.
 pub(super) fn backend<'v>(
     own: &Fields<'v>,

@@ -8,9 +8,6 @@ use crate::objects::Objects;
 /// What each kind is answered with.
 fn remedy(kind: &str) -> &'static str {
     match kind {
-        "LogService" => {
-            "the gateway writes its access log itself: set access-log of its settings file"
-        }
         "ConsulResolver" => {
             "give the backend a Service with an EndpointSlice, or name its host in the Mapping"
         }

@@ -10,6 +10,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::backend::{self, Target, TargetKind};
 use crate::diagnostic::Effect;
+use crate::fields::Fields;
+use crate::foreign::Object;
 use crate::objects::{Name, Reader};
 use crate::shared::upstream::{self, Nowhere, Place};
 
@@ -57,6 +59,39 @@ impl Written {
     pub(super) fn port(&self, is_tls: bool) -> u16 {
         self.port.unwrap_or(if is_tls { 443 } else { 80 })
     }
+}
+
+/// `scheme://host:port` of the `service` that takes what is told of requests (`what`).
+pub(super) fn url(
+    spec: &Fields<'_>,
+    object: &Object,
+    reader: &Reader<'_>,
+    what: &str,
+) -> Option<String> {
+    let Some(written) = spec.parse("service", Written::parse) else {
+        if !spec.has("service") {
+            let message = format!("write the service that takes {what}: none are sent");
+            spec.refuse("service", "ServiceMissing", message);
+        }
+        return None;
+    };
+    let port = written.port(written.is_https);
+    let place = find(reader, &object.name.namespace, &written.host, port);
+    let host = match place {
+        Ok(Place::Service { name, .. }) => {
+            format!("{}.{}.svc.cluster.local", name.name, name.namespace)
+        }
+        Ok(_) if written.host.contains(':') => format!("[{}]", written.host),
+        Ok(_) => written.host,
+        Err((effect, reason, text)) => {
+            let message = format!("{text}; no {what} are sent");
+            let findings = spec.findings();
+            findings.say(effect, reason, &spec.at("service"), message);
+            return None;
+        }
+    };
+    let scheme = if written.is_https { "https" } else { "http" };
+    Some(format!("{scheme}://{host}:{port}"))
 }
 
 /// Where a host leads that an object of this namespace names.

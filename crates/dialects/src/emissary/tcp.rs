@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use routing::model::tls::{Termination, TlsAction, TlsHost, TlsId};
 use routing::model::{
-    Arm, BackendId, HostPattern, Protocol, SortKey, Split, Stream, StreamId, Transport, Visibility,
+    Arm, BackendId, BackendPolicy, HostPattern, Protocol, SortKey, Split, Stream, StreamId,
+    Transport, Visibility,
 };
 
 use super::glob::Glob;
 use super::service::{self, Written};
-use super::{TCP_MAPPING, instance, tls};
+use super::{TCP_MAPPING, instance, module, policy, tls};
 use crate::backend::BackendRef;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, Object, Translation};
@@ -199,11 +200,6 @@ impl Member {
             spec.ignore(key);
         }
         spec.unsupported("address", "the gateway listens on its own address");
-        spec.unsupported("circuit_breakers", "connections wait for an endpoint");
-        spec.unsupported(
-            "idle_timeout_ms",
-            "set limits.relay-idle-time of the gateway",
-        );
         spec.unsupported("resolver", "endpoints are those of the Service");
         for (key, as_served) in [("enable_ipv4", true), ("enable_ipv6", false)] {
             if spec.bool(key).is_some_and(|value| value != as_served) {
@@ -219,6 +215,8 @@ impl Member {
             spec.refuse("port", "PortInvalid", "write a port of 1 to 65535");
         }
         let weight = spec.number("weight");
+        // Read in any case, for what is wrong with it.
+        used(spec, reader, policy::plain_tcp());
         let backend = backend(spec, object, reader, backends);
         let (Ok(host), Some(port), Some(backend)) = (host, port, backend) else {
             return None;
@@ -230,6 +228,16 @@ impl Member {
             backend,
         })
     }
+}
+
+/// How a backend is used, over what is known of it.
+fn used(spec: &Fields<'_>, reader: &Reader<'_>, known: BackendPolicy) -> BackendPolicy {
+    let settings = module::settings(reader);
+    // What is wrong with the Module is told there.
+    let quiet = Findings::default();
+    let defaults = Fields::new(&settings.defaults, String::new(), &quiet);
+    defaults.pass_over();
+    policy::of_tcp(spec, &defaults, known)
 }
 
 fn backend(
@@ -260,12 +268,17 @@ fn backend(
             return None;
         }
     };
-    let mut wanted = match &place {
-        Place::Service { name, port } => {
-            overlay::endpoints(reader, name, *port, BackendSpec::default())
-        }
-        Place::Host { .. } => BackendSpec::default(),
+    let usual = BackendSpec {
+        policy: Some(Arc::new(policy::plain_tcp())),
+        ..BackendSpec::default()
     };
+    let mut wanted = match &place {
+        Place::Service { name, port } => overlay::endpoints(reader, name, *port, usual),
+        Place::Host { .. } => usual,
+    };
+    let policy = wanted.policy.as_deref().cloned();
+    let policy = policy.unwrap_or_else(policy::plain_tcp);
+    wanted.policy = Some(Arc::new(used(spec, reader, policy)));
     wanted.tls = tls.or(wanted.tls);
     wanted.protocol = Some(Protocol::Http1);
     let (mut reference, wanted) = upstream::reference("emissary", namespace, place, false, wanted);

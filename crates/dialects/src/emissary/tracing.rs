@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use routing::model::{Collector, SpanProtocol, Tag, Telemetry, TraceRule};
+use routing::model::{Collector, SpanProtocol, Tag, TraceRule};
 
-use super::service::{self, Written};
-use super::{TRACING_SERVICE, instance};
+use super::{TRACING_SERVICE, instance, service};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
 use crate::shared::headers;
-use crate::shared::upstream::Place;
 
 /// Where Zipkin takes spans.
 const ZIPKIN: &str = "/api/v2/spans";
@@ -21,17 +19,13 @@ fn first<'a>(reader: &Reader<'a>) -> Option<&'a Arc<Object>> {
     services.find(|object| instance::is_ours(object))
 }
 
-/// What routes tell, if anybody takes it.
-pub(super) fn told(reader: &Reader<'_>) -> Option<Arc<Telemetry>> {
+/// How routes are traced, if anybody takes spans.
+pub(super) fn rule(reader: &Reader<'_>) -> Option<TraceRule> {
     let object = first(reader)?;
     let findings = Findings::default();
     let spec = Fields::new(object.spec(), String::new(), &findings);
     spec.pass_over();
-    let rule = read(&spec, object, reader)?;
-    Some(Arc::new(Telemetry {
-        traces: Some(rule),
-        ..Telemetry::default()
-    }))
+    read(&spec, object, reader)
 }
 
 fn read(spec: &Fields<'_>, object: &Object, reader: &Reader<'_>) -> Option<TraceRule> {
@@ -50,7 +44,7 @@ fn read(spec: &Fields<'_>, object: &Object, reader: &Reader<'_>) -> Option<Trace
         }
     };
     let path = config(spec, protocol == Some(SpanProtocol::Zipkin));
-    let address = address(spec, object, reader);
+    let address = service::url(spec, object, reader, "spans");
     let rule = TraceRule {
         is_reported: true,
         rate: Some(rate(spec)),
@@ -66,34 +60,6 @@ fn read(spec: &Fields<'_>, object: &Object, reader: &Reader<'_>) -> Option<Trace
         collector: Some(Arc::new(collector)),
         ..rule
     })
-}
-
-/// `scheme://host:port` of the collector.
-fn address(spec: &Fields<'_>, object: &Object, reader: &Reader<'_>) -> Option<String> {
-    let Some(written) = spec.parse("service", Written::parse) else {
-        if !spec.has("service") {
-            let message = "write the service that takes spans: none are sent";
-            spec.refuse("service", "ServiceMissing", message);
-        }
-        return None;
-    };
-    let port = written.port(written.is_https);
-    let place = service::find(reader, &object.name.namespace, &written.host, port);
-    let host = match place {
-        Ok(Place::Service { name, .. }) => {
-            format!("{}.{}.svc.cluster.local", name.name, name.namespace)
-        }
-        Ok(_) if written.host.contains(':') => format!("[{}]", written.host),
-        Ok(_) => written.host,
-        Err((effect, reason, text)) => {
-            let message = format!("{text}; no spans are sent");
-            let findings = spec.findings();
-            findings.say(effect, reason, &spec.at("service"), message);
-            return None;
-        }
-    };
-    let scheme = if written.is_https { "https" } else { "http" };
-    Some(format!("{scheme}://{host}:{port}"))
 }
 
 /// `config`: the path at the collector.

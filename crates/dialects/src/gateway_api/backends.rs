@@ -14,6 +14,7 @@ use routing::model::{Action, Arm, BackendId, Instead, Session, Split, Transport}
 
 use super::attach::Applicant;
 use super::filters;
+use super::http;
 use super::known::Reference;
 use super::plan::{Finding, RouteKind};
 use super::policies;
@@ -42,6 +43,8 @@ pub(super) struct Resolver<'t, 'o> {
     /// Of the object that names backends, as grants call it.
     from_kind: &'static str,
     namespace: &'t str,
+    /// The object's name; empty for listeners.
+    name: &'t str,
     backends: BTreeSet<BackendRef>,
     /// Those that policies have asked.
     asked: RefCell<BTreeSet<BackendRef>>,
@@ -58,7 +61,10 @@ impl<'t, 'o> Resolver<'t, 'o> {
     pub(super) fn new(reader: &'t Reader<'o>, applicant: &Applicant<'t>, is_inside: bool) -> Self {
         let namespace = &applicant.name.namespace;
         let whose = (applicant.kind, applicant.kind.name());
-        Self::of(reader, whose, namespace, is_inside)
+        Self {
+            name: &applicant.name.name,
+            ..Self::of(reader, whose, namespace, is_inside)
+        }
     }
 
     /// For what a listener itself asks for.
@@ -82,6 +88,7 @@ impl<'t, 'o> Resolver<'t, 'o> {
             kind,
             from_kind,
             namespace,
+            name: "",
             backends: BTreeSet::new(),
             asked: RefCell::default(),
             findings: Vec::new(),
@@ -104,6 +111,16 @@ impl<'t, 'o> Resolver<'t, 'o> {
     /// Services that are sent to and that policies name.
     pub(super) fn governed(&self) -> &BTreeSet<Name> {
         &self.governed
+    }
+
+    /// Of the object that is translated.
+    pub(super) fn namespace(&self) -> &'t str {
+        self.namespace
+    }
+
+    /// Sets what is counted for the object apart from what is counted for others.
+    pub(super) fn owner(&self) -> String {
+        format!("{}/{}/{}", self.from_kind, self.namespace, self.name)
     }
 
     pub(super) fn reader(&self) -> &'t Reader<'o> {
@@ -170,6 +187,11 @@ impl<'t, 'o> Resolver<'t, 'o> {
                     }
                 }
             };
+            if changes.to_https || changes.respond.is_some() {
+                let text = "the PluginConfig answers requests itself, which a backend's filter \
+                            cannot; write it into a filter of the rule";
+                return Err(http::unsupported(&field, text));
+            }
             arm.request_headers = changes.request_headers;
             arm.filters = changes.filters;
             if let Some(guards) = guards {

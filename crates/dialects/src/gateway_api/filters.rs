@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::gateway::filter::{self, Filter, PathModifier};
+use api::gateway::filter::{self, Filter, LocalObjectReference, PathModifier};
 use api::gateway::reason;
 use routing::model::{
     Action, AskedBody, AuthorizationProtocol, BackendId, Cors, ExternalAuthorization, Filters,
@@ -15,6 +15,8 @@ use routing::model::{
 use super::backends::Resolver;
 use super::http::unsupported;
 use super::plan::Finding;
+use crate::apisix::extension::{self, Extended};
+use crate::objects::Name;
 use crate::overlay::guards_of;
 use crate::shared::headers;
 
@@ -24,6 +26,10 @@ pub(super) struct Changes {
     pub(super) request_headers: HeaderOps,
     pub(super) filters: Filters,
     pub(super) redirect: Option<Redirect>,
+    /// In place of the backends.
+    pub(super) respond: Option<Respond>,
+    /// Plain HTTP is redirected.
+    pub(super) to_https: bool,
 }
 
 /// The answer where there is no backend to ask.
@@ -99,11 +105,52 @@ fn apply(
             let external = external_auth(auth, resolver, field)?;
             guards_of(&mut changes.filters).external = Some(Arc::new(external));
         }
+        "ExtensionRef" => {
+            let reference = part(filter.extension_ref.as_ref(), field)?;
+            extend(changes, reference, resolver, field)?;
+        }
         other => {
             let text = format!("a filter of type {other} is not supported");
             return Err(unsupported(field, &text));
         }
     }
+    Ok(())
+}
+
+/// What another object does, of the route's own namespace.
+fn extend(
+    changes: &mut Changes,
+    reference: &LocalObjectReference,
+    resolver: &Resolver<'_, '_>,
+    field: &str,
+) -> Result<(), Finding> {
+    let LocalObjectReference { group, kind, name } = reference;
+    if group != extension::GROUP || kind != extension::KIND {
+        let text = format!(
+            "{group}/{kind} is no extension that is known, {}/{} is",
+            extension::GROUP,
+            extension::KIND
+        );
+        return Err(unsupported(field, &text));
+    }
+    let name = Name::new(resolver.namespace(), name);
+    let known = Extended {
+        request_headers: std::mem::take(&mut changes.request_headers),
+        filters: std::mem::take(&mut changes.filters),
+        redirect: changes.redirect.take(),
+        to_https: changes.to_https,
+        respond: changes.respond.take(),
+    };
+    let id = format!("{}/{field}", resolver.owner());
+    let extended = extension::apply(resolver.reader(), &name, &id, known);
+    let extended = extended.map_err(|text| unsupported(field, &text))?;
+    *changes = Changes {
+        request_headers: extended.request_headers,
+        filters: extended.filters,
+        redirect: extended.redirect,
+        to_https: extended.to_https,
+        respond: extended.respond,
+    };
     Ok(())
 }
 

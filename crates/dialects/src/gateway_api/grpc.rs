@@ -53,6 +53,7 @@ fn translate_rule<'r>(name: &Name, field: &str, rule: &'r GrpcRouteRule) -> Rule
     let session = session.map(|written| session::translate(written, (name, field)));
     let session = session.transpose();
     Rule {
+        name: None,
         alternatives: if rule.matches.is_empty() {
             vec![Ok(Alternative::everything())]
         } else {

@@ -51,6 +51,7 @@ fn translate_rule<'r>(name: &Name, field: &str, rule: &'r HttpRouteRule) -> Rule
     let session = session.map(|written| session::translate(written, (name, field)));
     let session = session.transpose();
     Rule {
+        name: rule.name.as_deref(),
         alternatives: if rule.matches.is_empty() {
             vec![Ok(Alternative::everything())]
         } else {

@@ -21,6 +21,7 @@ use super::filters::{self, Changes};
 use super::mesh;
 use super::plan::{Finding, RouteKind};
 use super::{ParentOutcome, RouteTranslation, shared};
+use crate::apisix::route_policy::{self, Conditions, Target};
 use crate::objects::{Name, Objects, Reader};
 use crate::overlay;
 use crate::traffic_policy::{self, TargetKind};
@@ -42,9 +43,11 @@ pub(super) struct Rule<'r> {
     /// What the rule asks for and does not get, though it is served.
     pub(super) ignored: Option<String>,
     pub(super) session: Option<Session>,
+    pub(super) name: Option<&'r str>,
 }
 
 /// One match.
+#[derive(Clone)]
 pub(super) struct Alternative {
     pub(super) matches: Match,
     /// The path prefix, for filters that replace it.
@@ -61,6 +64,20 @@ impl Alternative {
             prefix: Some("/".into()),
             precedence: vec![2, -1, 1, 0, 0],
         }
+    }
+}
+
+impl Alternative {
+    /// The same with what APISIX's policies say: their priority decides among equal paths.
+    fn narrowed(&self, conditions: &Conditions) -> Self {
+        let mut narrowed = self.clone();
+        let mut matches = vec![narrowed.matches];
+        conditions.narrow(&mut matches);
+        narrowed.matches = matches.pop().unwrap_or_default();
+        if let Some(after_path) = narrowed.precedence.get_mut(2) {
+            *after_path -= conditions.priority * WIDER;
+        }
+        narrowed
     }
 }
 
@@ -144,6 +161,10 @@ struct Translator<'t, 'o> {
 impl Translator<'_, '_> {
     fn rule(&mut self, at: usize, rule: &Rule<'_>) {
         self.notes.extend(rule.ignored.clone());
+        let conditions = match self.conditions(at, rule) {
+            Ok(conditions) => conditions,
+            Err(finding) => return self.dropped.push(finding),
+        };
         let alternatives: Result<Vec<_>, _> =
             rule.alternatives.iter().map(Result::as_ref).collect();
         let alternatives = match alternatives {
@@ -153,6 +174,8 @@ impl Translator<'_, '_> {
         };
         let mut broken = rule.limits.as_ref().err().cloned();
         for (number, alternative) in alternatives.into_iter().enumerate() {
+            let narrowed = conditions.as_ref().map(|it| alternative.narrowed(it));
+            let alternative = narrowed.as_ref().unwrap_or(alternative);
             for client in self.places.clients() {
                 self.resolver.come_from(client);
                 let limits = rule.limits.clone().unwrap_or_default();
@@ -170,6 +193,23 @@ impl Translator<'_, '_> {
         }
     }
 
+    /// What policies of APISIX say of an HTTPRoute's rule, if they say anything.
+    fn conditions(&self, at: usize, rule: &Rule<'_>) -> Result<Option<Conditions>, Finding> {
+        let applicant = &self.route.applicant;
+        if applicant.kind != RouteKind::Http {
+            return Ok(None);
+        }
+        let target = (Target::HttpRoute, applicant.name);
+        let said = route_policy::of(self.resolver.reader(), target, rule.name);
+        let said = said.map_err(|text| {
+            Finding::new(
+                reason::UNSUPPORTED_VALUE,
+                format!("spec.rules[{at}]: {text}"),
+            )
+        })?;
+        Ok((said != Conditions::default()).then_some(said))
+    }
+
     fn action(
         &mut self,
         at: usize,
@@ -183,13 +223,17 @@ impl Translator<'_, '_> {
         changes.filters.request_timeout = limits.request;
         changes.filters.try_timeout = limits.one_try;
         changes.filters.retry = limits.retry.map(Arc::new);
-        let action = match changes.redirect.take() {
-            Some(redirect) => Action::Redirect(redirect),
-            None => {
+        let action = match (changes.respond.take(), changes.redirect.take()) {
+            (Some(respond), _) => Action::Respond(respond),
+            (None, Some(redirect)) => Action::Redirect(redirect),
+            (None, None) => {
                 self.resolver.keep(rule.session.as_ref());
                 let action = self.resolver.split(&rule.backends, prefix, &field);
                 self.resolver.keep(None);
-                action?
+                match action? {
+                    Action::Forward(split) if changes.to_https => Action::ForwardSecure(split),
+                    other => other,
+                }
             }
         };
         Ok((changes, action))

@@ -12,7 +12,7 @@ use super::filter::duration;
 use super::matcher::flag;
 use super::status::{CLOSED, Judgement};
 use super::upstream::{self, Backends};
-use super::{SETTINGS, policy, reference};
+use super::{SETTINGS, limit, policy, reference};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
@@ -163,7 +163,8 @@ pub(super) fn find(
     Ok(external)
 }
 
-fn settings() -> Name {
+/// The Settings that are read.
+pub(super) fn settings() -> Name {
     Name::new("gloo-system", "default")
 }
 
@@ -299,8 +300,12 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
             let asked = read(&fields, &object.name.namespace);
             servers.push((fields.at("extauthzServerRef"), asked.server));
         }
+        if let Some(fields) = spec.object("ratelimitServer") {
+            let (server, _) = limit::read(&fields, &object.name.namespace);
+            servers.push((fields.at("ratelimitServerRef"), server));
+        }
         for key in spec.keys() {
-            if !["extauth", "namedExtauth"].contains(&key) {
+            if !["extauth", "namedExtauth", "ratelimitServer"].contains(&key) {
                 let remedy = "the gateway takes its settings from its flags and its settings file";
                 spec.unsupported(key, remedy);
             }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::extauth::Choice;
 use super::filter::{self, Headers, duration};
+use super::limit::Limits;
 use super::matcher::{Matcher, PathKind, flag};
 use super::policy;
 use super::status::CLOSED;
@@ -32,9 +33,7 @@ const GUARDS: [&str; 8] = [
     "dlp",
     "ai",
 ];
-const LIMITS: [&str; 9] = [
-    "ratelimit",
-    "ratelimitBasic",
+const LIMITS: [&str; 7] = [
     "ratelimitEarly",
     "ratelimitRegular",
     "rateLimitConfigs",
@@ -73,10 +72,13 @@ pub(super) struct HostOptions {
     transformed: Transformed,
     /// As it is written, for routes that want it besides their own.
     transformations: Value,
+    limits: Limits,
+    /// Tells what is counted for the host apart.
+    pub(super) id: String,
 }
 
 impl HostOptions {
-    pub(super) fn read(fields: &Fields<'_>) -> Self {
+    pub(super) fn read(fields: &Fields<'_>, id: &str) -> Self {
         refuse_guards(fields);
         let headers = fields
             .object("headerManipulation")
@@ -96,6 +98,8 @@ impl HostOptions {
             external: Choice::read(fields),
             transformed: Transformed::read(fields).unwrap_or_default(),
             transformations: transform::raw(fields),
+            limits: Limits::read(fields, id),
+            id: id.to_owned(),
         }
     }
 }
@@ -113,7 +117,7 @@ fn refuse_guards(fields: &Fields<'_>) {
         }
     }
     for key in LIMITS {
-        fields.unsupported(key, "write a TrafficPolicy with rateLimits for the Service");
+        fields.unsupported(key, "write ratelimit, or a TrafficPolicy with rateLimits");
     }
 }
 
@@ -159,6 +163,7 @@ pub(super) struct Options {
     pub(super) mirror: Option<(Name, Share)>,
     /// Who else decides.
     pub(super) external: Choice,
+    pub(super) limits: Limits,
 }
 
 impl Options {
@@ -166,9 +171,10 @@ impl Options {
         fields: &Fields<'_>,
         host: &HostOptions,
         allows_upgrades: bool,
-        namespace: &str,
+        (namespace, id): (&str, &str),
     ) -> Self {
         refuse_guards(fields);
+        let limits = Limits::read(fields, id).below(&host.limits);
         let own = fields
             .object("headerManipulation")
             .map(|it| Headers::read(&it));
@@ -230,6 +236,7 @@ impl Options {
                 fault: fields.object("faults").and_then(|it| fault(&it)),
                 max_body: max_body(fields).or(host.max_body),
                 no_upgrade: !upgrades.unwrap_or(allows_upgrades),
+                rate_limits: limits.counted(),
                 ..Guards::default()
             },
             prefix: text("prefixRewrite")
@@ -241,6 +248,7 @@ impl Options {
             idle: time("idleTimeout"),
             mirror: mirror(fields, namespace),
             external: Choice::read(fields).below(&host.external),
+            limits,
         }
     }
 

@@ -57,7 +57,7 @@ pub(super) fn judge_table(object: &Object, _: &Objects) -> Translation {
             &fields,
             &HostOptions::default(),
             false,
-            &object.name.namespace,
+            (&object.name.namespace, ""),
         );
     }
     judgement.absorb(&findings);
@@ -67,14 +67,14 @@ pub(super) fn judge_table(object: &Object, _: &Objects) -> Translation {
 /// The status of a RouteOption.
 pub(super) fn judge_route_option(object: &Object, _: &Objects) -> Translation {
     judge_options(object, |options, namespace| {
-        Options::read(options, &HostOptions::default(), false, namespace);
+        Options::read(options, &HostOptions::default(), false, (namespace, ""));
     })
 }
 
 /// The status of a VirtualHostOption.
 pub(super) fn judge_host_option(object: &Object, _: &Objects) -> Translation {
     judge_options(object, |options, _| {
-        HostOptions::read(options);
+        HostOptions::read(options, "");
     })
 }
 

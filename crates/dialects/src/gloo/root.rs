@@ -109,7 +109,7 @@ fn serve(object: &Object, reader: &Reader<'_>, walk: &mut Walk<'_, '_>, out: &mu
     if walk.judgement.is_rejected() {
         return;
     }
-    walk.host = host_options(&spec, reader, walk);
+    walk.host = host_options(object, &spec, reader, walk);
     let places = gateway::places(reader, object);
     if places.is_empty() {
         let text = "no Gateway selects the VirtualService, so it is served nowhere";
@@ -142,7 +142,12 @@ fn serve(object: &Object, reader: &Reader<'_>, walk: &mut Walk<'_, '_>, out: &mu
     }
 }
 
-fn host_options(spec: &Spec, reader: &Reader<'_>, walk: &mut Walk<'_, '_>) -> HostOptions {
+fn host_options(
+    object: &Object,
+    spec: &Spec,
+    reader: &Reader<'_>,
+    walk: &mut Walk<'_, '_>,
+) -> HostOptions {
     let mut merged = spec.options.clone();
     let field = "spec.virtualHost.optionsConfigRefs";
     for name in &spec.option_refs {
@@ -156,7 +161,7 @@ fn host_options(spec: &Spec, reader: &Reader<'_>, walk: &mut Walk<'_, '_>) -> Ho
     }
     let findings = Findings::default();
     let fields = Fields::new(&merged, "spec.virtualHost.options".to_owned(), &findings);
-    let options = HostOptions::read(&fields);
+    let options = HostOptions::read(&fields, &format!("gloo/{}", object.name));
     drop(fields);
     walk.judgement.absorb(&findings);
     options

@@ -168,7 +168,12 @@ impl<'r, 'o> Walk<'r, 'o> {
         let findings = Findings::default();
         let fields = Fields::new(value, format!("{field}.options"), &findings);
         let namespace = &object.name.namespace;
-        let mut options = Options::read(&fields, &self.host, self.allows_upgrades, namespace);
+        let id = format!(
+            "{}/{} {}/{field}",
+            self.host.id, object.kind.kind, object.name
+        );
+        let own = (&**namespace, &*id);
+        let mut options = Options::read(&fields, &self.host, self.allows_upgrades, own);
         drop(fields);
         self.judgement.absorb(&findings);
         let asked = match &options.external {
@@ -189,6 +194,13 @@ impl<'r, 'o> Walk<'r, 'o> {
             let field = format!("{field}.options.extauth");
             let text = self.told(object, &text);
             self.judgement.error(CLOSED, &field, text);
+        }
+        match options.limits.asked(&mut self.backends) {
+            Ok(service) => options.guards.limit_services.extend(service),
+            Err((at, text)) => {
+                let text = self.told(object, &text);
+                self.judgement.warn("RateLimitServiceMissing", &at, text);
+            }
         }
         options
     }

@@ -107,7 +107,7 @@ pub(super) fn read(
     }
     let mut wishes = Wishes {
         // The default there.
-        to_https: is_nginx(ingress).then_some(Redirected::WithCertificate),
+        to_https: is_nginx(ingress, reader).then_some(Redirected::WithCertificate),
         ..Wishes::default()
     };
     let Some(mut all) = Annotations::of(ingress) else {
@@ -131,16 +131,25 @@ pub(super) fn read(
     wishes
 }
 
-/// Whether an Ingress is of the class that ingress-nginx has unless somebody renames it. The
-/// annotation counts before the field, as there.
-fn is_nginx(ingress: &Ingress) -> bool {
+/// What classes of ingress-nginx name.
+const CONTROLLER: &str = "k8s.io/ingress-nginx";
+
+/// Whether an Ingress is one of ingress-nginx: its class says so, or is the one that it has unless
+/// somebody renames it. The annotation counts before the field, as there.
+fn is_nginx(ingress: &Ingress, reader: &Reader<'_>) -> bool {
     let annotations = ingress.metadata.annotations.as_ref();
     let annotation = annotations.and_then(|all| all.get("kubernetes.io/ingress.class"));
     let field = ingress
         .spec
         .as_ref()
         .and_then(|spec| spec.ingress_class_name.as_ref());
-    annotation.or(field).is_some_and(|class| class == "nginx")
+    let Some(class) = annotation.or(field) else {
+        return false;
+    };
+    match reader.controller_of(class) {
+        Some(controller) => controller == CONTROLLER,
+        None => class == "nginx",
+    }
 }
 
 /// The answer of paths whose access cannot be checked as written.

@@ -18,9 +18,10 @@ impl Translator<'_> {
         (field, part): (&str, &str),
         hosts: Vec<HostPattern>,
         sort_key: Vec<i64>,
-        matches: Vec<Match>,
+        mut matches: Vec<Match>,
         action: Action,
     ) {
+        self.conditions.narrow(&mut matches);
         let id = RouteId(format!("ingress/{}/{field}{part}", self.name).into());
         let policies = overlay::of_hosts(&self.reader, &hosts, &[]);
         let mut route = Route {

@@ -42,6 +42,9 @@ fn translate_all(documents: &[Value]) -> Records {
                 let ingress: internal::Ingress = read(document);
                 objects.claim(&knative::claimant(&ingress), &knative::hosts(&ingress));
             }
+            (_, "IngressClass") => {
+                drop(objects.put_ingress_class(&name.name, Some(&read(document))));
+            }
             (_, "Service") => drop(objects.put_service(&name, Some(Arc::new(read(document))))),
             (_, "EndpointSlice") => drop(objects.put_slice(&name, Some(Arc::new(read(document))))),
             (_, "Revision") => drop(objects.put_revision(&name, Some(Arc::new(read(document))))),

@@ -10,6 +10,7 @@ use routing::model::{Action, Arm, HashKey, HostPattern, Match, Origin, PathMatch
 use super::canary::Served;
 use super::nginx::{self, Wishes, session};
 use super::{Translation, annotations};
+use crate::apisix::route_policy::{self, Conditions, Target};
 use crate::backend::{self, BackendRef};
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::foreign::BackendSpec;
@@ -27,6 +28,7 @@ pub(super) fn run(ingress: &networking::Ingress, objects: &Objects) -> Translati
         name: Name::of(&ingress.metadata),
         created: super::created(ingress),
         wishes: Wishes::default(),
+        conditions: Conditions::default(),
         out: Translation::default(),
     };
     translator.out.diagnostics = annotations::diagnose(ingress);
@@ -35,6 +37,14 @@ pub(super) fn run(ingress: &networking::Ingress, objects: &Objects) -> Translati
     let spec = ingress.spec.clone().unwrap_or_default();
     for (at, entry) in spec.tls.iter().flatten().enumerate() {
         translator.tls(at, entry);
+    }
+    let target = (Target::Ingress, &translator.name);
+    match route_policy::of(&translator.reader, target, None) {
+        Ok(conditions) => translator.conditions = conditions,
+        Err(why) => {
+            translator.refuse("HTTPRoutePolicyInvalid", "metadata.name", why);
+            return translator.finish();
+        }
     }
     if translator.wishes.is_canary {
         translator.judge(&spec);
@@ -61,6 +71,8 @@ pub(super) struct Translator<'a> {
     pub(super) created: i64,
     /// What annotations ask for.
     pub(super) wishes: Wishes,
+    /// What policies of APISIX say.
+    pub(super) conditions: Conditions,
     pub(super) out: Translation,
 }
 
@@ -100,7 +112,7 @@ impl Translator<'_> {
             let sort_key = [
                 sort_key[0],
                 sort_key[1],
-                self.created,
+                self.place(),
                 at as i64,
                 path_at as i64,
             ];
@@ -115,6 +127,12 @@ impl Translator<'_> {
         }
         self.app_root(&field, &hosts);
         hosts
+    }
+
+    /// The age, after the priority that policies give.
+    fn place(&self) -> i64 {
+        // Priorities are a thousand at most.
+        self.created - (self.conditions.priority << 51)
     }
 
     /// The host of a rule, with its other names.
@@ -255,7 +273,7 @@ impl Translator<'_> {
         let action = action.map_or_else(unusable, Action::Forward);
         // Hosts with rules are looked up alone, so what their paths leave must be said for each.
         hosts.insert(HostPattern::Any);
-        let key = vec![AFTER_PATHS, self.created];
+        let key = vec![AFTER_PATHS, self.place()];
         let hosts = hosts.into_iter().collect();
         self.route((&field, ""), hosts, key, Vec::new(), action);
     }

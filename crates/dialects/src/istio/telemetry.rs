@@ -222,6 +222,7 @@ impl AtGateway {
             })
             .collect();
         let told = Telemetry {
+            services: Vec::new(),
             logs: logging::rules(reader, &levels),
             traces: tracing::rule(reader, &levels),
             without_counters: metrics::are_off(reader, &levels),

@@ -5,8 +5,8 @@ use crate::{CertificateState, GatewayAddress};
 use crate::{backend, testing};
 use api::names::INGRESS_CLASS;
 use proptest::prelude::*;
-use routing::model::Backend;
 use routing::model::tls::{Certificate, PrivateKey, TlsAction};
+use routing::model::{Backend, Visibility};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -290,4 +290,32 @@ spec:
         &host.action,
         TlsAction::Terminate(termination) if termination.certificates.is_empty()
     ));
+}
+
+#[test]
+fn a_certificate_of_hosts_of_the_cluster_is_shown_inside_the_cluster_only() {
+    let ingress = ingress(
+        r#"
+metadata: {name: hello, namespace: default}
+spec:
+  tls:
+    - {hosts: [a.example.com], secretName: s, secretNamespace: default}
+    - {hosts: [hello.default, hello.default.svc, hello.default.svc.cluster.local], secretName: s, secretNamespace: default}
+  rules:
+    - {hosts: [a.example.com], visibility: ExternalIP, http: {paths: []}}
+    - {hosts: [hello.default, hello.default.svc, hello.default.svc.cluster.local], visibility: ClusterLocal, http: {paths: []}}
+"#,
+    );
+    let secret = Name::new("default", "s");
+    let mut objects = Objects::default();
+    objects.put_certificate(&secret, Some(certificate(&secret, &Value::Null)));
+    let tls = translate(&ingress, &objects).tls;
+    let seen: Vec<_> = tls
+        .iter()
+        .map(|(_, host)| (host.visibility, host.names.len()))
+        .collect();
+    assert_eq!(
+        seen,
+        [(Visibility::External, 1), (Visibility::ClusterLocal, 3)]
+    );
 }

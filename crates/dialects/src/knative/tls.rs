@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::names::CLUSTER_DOMAIN;
 use api::networking::v1alpha1::{IngressRule, IngressTls};
 use routing::model::tls::{Certificate, TlsHost, TlsId};
 use routing::model::{HostPattern, SortKey, Visibility};
@@ -22,13 +21,14 @@ use crate::shared::{host, tls};
 impl Translator<'_> {
     pub(super) fn tls(&mut self) {
         let ingress = self.ingress;
+        let public: BTreeSet<_> = self.public_hosts().collect();
         for (at, tls) in ingress.spec.tls.iter().enumerate() {
             let field = format!("spec.tls[{at}]");
             let Some(certificate) = self.certificate(tls, &field) else {
                 continue;
             };
             let names = self.names(tls, &field);
-            let is_external = names.iter().any(|name| !is_cluster_local(name));
+            let is_external = names.iter().any(|name| public.contains(name));
             let record = TlsHost {
                 origin: self.origin(&field),
                 bind: None,
@@ -58,8 +58,7 @@ impl Translator<'_> {
         }
         let spoken_of = spec.tls.iter().flat_map(|tls| &tls.hosts);
         let spoken_of: BTreeSet<_> = spoken_of.flat_map(|text| host::expand(text)).collect();
-        let is_external = |rule: &&IngressRule| rule.visibility.as_deref() != Some("ClusterLocal");
-        let hosts = spec.rules.iter().filter(is_external).flat_map(rule_hosts);
+        let hosts = self.public_hosts();
         // Whoever serves any host has no name that could stand in a certificate.
         let is_wanted = |host: &HostPattern| *host != HostPattern::Any && !spoken_of.contains(host);
         let hosts: BTreeSet<_> = hosts.filter(is_wanted).collect();
@@ -77,6 +76,13 @@ impl Translator<'_> {
         };
         let id = TlsId(format!("knative/{}/local", self.name).into());
         self.out.tls.push((id, Arc::new(record)));
+    }
+
+    /// Hosts of rules that are not for the cluster only.
+    fn public_hosts(&self) -> impl Iterator<Item = HostPattern> + use<'_> {
+        let is_public = |rule: &&IngressRule| rule.visibility.as_deref() != Some("ClusterLocal");
+        let rules = self.ingress.spec.rules.iter().filter(is_public);
+        rules.flat_map(rule_hosts)
     }
 
     fn is_own(&self, host: &HostPattern) -> bool {
@@ -159,12 +165,4 @@ impl Translator<'_> {
         // Whose host it is instead was said for the rule.
         wanted.into_iter().filter(is_own).collect()
     }
-}
-
-fn is_cluster_local(name: &HostPattern) -> bool {
-    let name = match name {
-        HostPattern::Exact(name) | HostPattern::Suffix(name) | HostPattern::Label(name) => name,
-        HostPattern::Any => return false,
-    };
-    name.ends_with(&format!(".svc.{CLUSTER_DOMAIN}")) || name.ends_with(".svc")
 }

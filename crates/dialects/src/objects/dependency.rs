@@ -54,6 +54,8 @@ pub enum Dependency {
     /// Who claims this host first.
     Host(HostPattern),
     GatewayClass(Arc<str>),
+    /// Who serves Kubernetes Ingresses of this class.
+    IngressClass(Arc<str>),
     /// What routes see of a Gateway.
     Gateway(Name),
     /// Which Gateways take routes that ask for a default one.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use super::{Dependency, Name, Objects, Reader};
 use crate::ingress;
@@ -17,6 +17,8 @@ pub(super) struct Ingresses {
     canaries: HashMap<Arc<str>, SmallSet<Name>>,
     /// Those that are no canaries.
     mains: HashMap<Arc<str>, SmallSet<Name>>,
+    /// The controllers of classes.
+    controllers: HashMap<Arc<str>, Arc<str>>,
 }
 
 impl Ingresses {
@@ -56,6 +58,27 @@ fn hosts(ingress: &Ingress) -> impl Iterator<Item = Arc<str>> {
 }
 
 impl Objects {
+    /// Sets or removes a class of Kubernetes Ingresses, of which its controller is kept. Returns
+    /// what changed.
+    pub fn put_ingress_class(
+        &mut self,
+        name: &Arc<str>,
+        class: Option<&IngressClass>,
+    ) -> Vec<Dependency> {
+        let controllers = &mut self.ingresses.controllers;
+        let own = class.and_then(|class| class.spec.as_ref()?.controller.as_deref());
+        let own: Option<Arc<str>> = own.map(Arc::from);
+        let before = match own.clone() {
+            Some(own) => controllers.insert(Arc::clone(name), own),
+            None => controllers.remove(name),
+        };
+        let changed = before != own;
+        changed
+            .then(|| Dependency::IngressClass(Arc::clone(name)))
+            .into_iter()
+            .collect()
+    }
+
     /// Sets or removes a Kubernetes Ingress. Returns what changed for others.
     pub fn put_ingress(&mut self, name: &Name, object: Option<Arc<Ingress>>) -> Vec<Dependency> {
         let known = &mut self.ingresses;
@@ -96,6 +119,13 @@ impl Objects {
 }
 
 impl<'a> Reader<'a> {
+    /// Who serves Ingresses of a class, if it says so.
+    pub(crate) fn controller_of(&self, class: &str) -> Option<&'a str> {
+        self.note(Dependency::IngressClass(class.into()));
+        let controller = self.objects.ingresses.controllers.get(class);
+        controller.map(|controller| &**controller)
+    }
+
     /// The canaries that have a rule for this host (in lower case, as it is written), oldest first.
     pub(crate) fn canaries_of(&self, host: &str) -> Vec<&'a Ingress> {
         let known = &self.objects.ingresses;

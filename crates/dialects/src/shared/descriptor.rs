@@ -12,6 +12,8 @@ pub(crate) const TIMEOUT: std::time::Duration = std::time::Duration::from_millis
 pub(crate) const STATUS_ON_ERROR: u16 = 500;
 /// The key of a text that has none of its own.
 pub(crate) const GENERIC_KEY: &str = "generic_key";
+/// The key of what headers are compared with.
+pub(crate) const HEADER_MATCH: &str = "header_match";
 
 /// The name of a header, or of what HTTP/2 says in its place.
 pub(crate) fn header_name(text: &str) -> Result<Arc<str>, String> {

@@ -168,6 +168,9 @@ impl Roots {
             }
             ("", "Pod" | "Namespace" | "Node") => {}
             ("", "Secret") => put_secret(objects, &name, document),
+            ("networking.k8s.io", "IngressClass") => {
+                drop(objects.put_ingress_class(&name.name, Some(&read(document))));
+            }
             ("gateway.networking.k8s.io", "GatewayClass") => {
                 let class: GatewayClass = read(document);
                 objects.put_gateway_class(&name.name, Some(Arc::new(class)));

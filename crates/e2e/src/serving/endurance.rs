@@ -99,6 +99,11 @@ async fn change(server: &Server, number: u64, load: &Load) -> anyhow::Result<()>
         ),
         4 => {
             crash(OTHER)?;
+            // A program that dies again and again is started ever later; that of a new pod is not.
+            for pod in server.pods(OTHER).await? {
+                let name = pod["metadata"]["name"].as_str().context("a name")?;
+                server.suimon(&["delete", "pod", name]).await?;
+            }
             let back = async || Ok((server.get(OTHER, "/").await?.status == 200).then_some(()));
             server.eventually("the other Service is back", back).await?;
         }

@@ -66,9 +66,7 @@ pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], edits
         out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n");
     }
     write_forwarded(&mut Lines(out), head, bytes, edits);
-    for (name, value) in edits.added() {
-        line(out, name, value.as_bytes());
-    }
+    edits.each_added(|name, value| line(out, name, value.as_bytes()));
     out.extend_from_slice(b"\r\n");
 }
 

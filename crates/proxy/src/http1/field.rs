@@ -40,6 +40,19 @@ pub(crate) struct Field {
     pub(crate) name: Span,
     pub(crate) value: Span,
     pub(crate) kind: Kind,
+    /// Its name's place in HPACK's static table, as far as whoever read it knows.
+    pub(crate) known: Known,
+}
+
+/// Where a name stands in HPACK's static table (RFC 7541, appendix A).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It was not looked for.
+    #[default]
+    NotYet,
+    At(u8),
+    /// Not there, and in lower case.
+    Nowhere,
 }
 
 /// What a name means to a gateway.
@@ -135,7 +148,19 @@ pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The bytes of a token (RFC 9110 §5.6.2).
-static TOKEN: [bool; 256] = bytes_of(b"!#$%&'*+-.^_`|~");
+const MARKS: &[u8] = b"!#$%&'*+-.^_`|~";
+static TOKEN: [bool; 256] = bytes_of(MARKS);
+
+/// Those of a name of HTTP/2 (RFC 9113 §8.2).
+pub(crate) static LOWER: [bool; 256] = {
+    let mut table = bytes_of(MARKS);
+    let mut byte = b'A';
+    while byte <= b'Z' {
+        table[byte as usize] = false;
+        byte += 1;
+    }
+    table
+};
 
 /// Letters, digits and these marks, to be looked up.
 pub(crate) const fn bytes_of(marks: &[u8]) -> [bool; 256] {

@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use super::body::Framing;
-use super::field::{Field, Kind, Span, bytes_of, kind, list};
+use super::field::{Field, Kind, Known, Span, bytes_of, kind, list};
 
 /// Most fields of one head.
 pub(crate) const MAX_FIELDS: usize = 128;
@@ -298,6 +298,7 @@ impl Fields {
                 name: Span::of(name, bytes),
                 value: Span::of(header.value, bytes),
                 kind: kind(name),
+                known: Known::NotYet,
             };
             // Every line before this one ended in CRLF, not in a bare LF.
             if bytes[field.name.start as usize - 2] != b'\r' {

@@ -61,8 +61,11 @@ impl<'s> Http1Sink<'s> {
             self.out.append(&mut self.tail);
             if !self.out.is_empty() {
                 self.written += self.out.len() as u64;
-                self.write.write_all(&self.out).await?;
-                self.write.flush().await?;
+                let sent = self.write.write_now(&self.out)?;
+                if sent < self.out.len() {
+                    self.write.write_all(&self.out[sent..]).await?;
+                    self.write.flush().await?;
+                }
                 self.out.clear();
             }
             return Ok(());

@@ -22,7 +22,8 @@ use crate::failure::Failure;
 use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::timeout::Timer;
 use crate::transport::Transport;
-use crate::upstream::send::{Answers, Exchange, relay};
+use crate::upstream::exchange::Exchange;
+use crate::upstream::send::{Answers, relay};
 use crate::worker::Worker;
 
 /// Streams that we open on one connection, if its server takes as many.
@@ -66,8 +67,9 @@ impl Shared {
         self.core.borrow().is_idle() && self.used.get().elapsed() >= idle
     }
 
-    pub(crate) fn sender(&self) -> Sender {
-        self.used.set(Instant::now());
+    /// `now` may be early: the connection is given up sooner then.
+    pub(crate) fn sender(&self, now: Instant) -> Sender {
+        self.used.set(now);
         Sender {
             core: Rc::clone(&self.core),
             is_reused: true,
@@ -148,12 +150,12 @@ pub(crate) async fn over_http2<D: Downstream>(
         exchange.progress.refused.set(true);
         return Err(Failure::Unanswered { endpoint });
     };
-    let place = Rc::new(Place { core, id });
-    let mut sink = Http2Sink::new(Rc::clone(&place), ends);
+    let place = Place { core, id };
+    let mut sink = Http2Sink::new(&place, ends);
     let mut answers = Http2Answers {
         exchange,
-        body: Http2Source::new(Rc::clone(&place), false),
-        place,
+        body: Http2Source::new(&place, false),
+        place: &place,
         answer: None,
     };
     relay(exchange, timer, downstream, &mut sink, &mut answers)
@@ -164,7 +166,7 @@ pub(crate) async fn over_http2<D: Downstream>(
 /// A request whose answer nobody waits for; given up when this is dropped.
 pub(crate) struct Unheeded {
     place: Rc<Place>,
-    sink: Http2Sink,
+    sink: Http2Sink<Rc<Place>>,
 }
 
 impl Unheeded {
@@ -194,7 +196,7 @@ impl Unheeded {
             let head = poll_fn(|cx| core.borrow_mut().poll_head(cx, *id)).await;
             let head = head.map_err(|_| SourceError::Gone)?;
             let is_interim = head.head.status < 200;
-            core.borrow_mut().recycle(head);
+            core.borrow().recycle(head);
             if !is_interim {
                 break;
             }
@@ -208,9 +210,9 @@ impl Unheeded {
 /// Reads answers of an HTTP/2 server.
 struct Http2Answers<'a> {
     exchange: &'a Exchange<'a>,
-    place: Rc<Place>,
+    place: &'a Place,
     answer: Option<Box<Answered>>,
-    body: Http2Source,
+    body: Http2Source<&'a Place>,
 }
 
 impl Http2Answers<'_> {
@@ -226,7 +228,7 @@ impl Http2Answers<'_> {
 
     fn recycle(&mut self) {
         if let Some(answer) = self.answer.take() {
-            self.place.core.borrow_mut().recycle(answer);
+            self.place.core.borrow().recycle(answer);
         }
     }
 }
@@ -234,7 +236,7 @@ impl Http2Answers<'_> {
 impl Answers for Http2Answers<'_> {
     async fn head(&mut self) -> Result<Answer<'_>, Failure> {
         if self.answer.is_none() {
-            let Place { core, id } = &*self.place;
+            let Place { core, id } = self.place;
             let head = poll_fn(|cx| core.borrow_mut().poll_head(cx, *id)).await;
             match head {
                 Ok(head) => self.answer = Some(head),

@@ -5,7 +5,7 @@
 //! turn of the event loop, so that many streams share a system call. Frames that come in are
 //! handled in [`super::receive`], windows in [`super::flow`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::rc::Rc;
@@ -26,8 +26,6 @@ const OUT_MOST: usize = 1024 * 1024;
 const DEFAULT_WINDOW: i64 = 65_535;
 /// Streams that we reset and whose frames may still be on their way.
 const REMEMBERED: usize = 128;
-/// Heads of answers that are kept for the next streams.
-const SPARE_HEADS: usize = 64;
 
 /// Which side of the connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +69,8 @@ pub(crate) struct Core {
     /// Bytes that the socket took since the connection began.
     pub(crate) sent_bytes: u64,
     driver: Option<Waker>,
+    /// The driver has been woken and has not run since.
+    is_driver_awake: Cell<bool>,
     pub(super) streams: HashMap<u32, Stream, BuildHasherDefault<NumberHasher>>,
     /// The highest stream that the peer opened, or that we opened.
     pub(super) last_opened: u32,
@@ -102,9 +102,6 @@ pub(crate) struct Core {
     /// Nobody will open another stream; client role only.
     is_retired: bool,
     is_over: bool,
-    // Boxed, because they move to a stream and back.
-    #[allow(clippy::vec_box)]
-    spare: Vec<Box<Answered>>,
 }
 
 /// How tasks share it.
@@ -138,6 +135,7 @@ impl Core {
             memory: Rc::clone(memory),
             sent_bytes: 0,
             driver: None,
+            is_driver_awake: Cell::new(false),
             streams: HashMap::default(),
             last_opened: 0,
             next: 1,
@@ -159,12 +157,12 @@ impl Core {
             pong: false,
             is_retired: false,
             is_over: false,
-            spare: Vec::new(),
         }))
     }
 
-    /// Remembers the task that reads and writes.
+    /// Remembers the task that reads and writes, which runs now.
     pub(super) fn driven_by(&mut self, cx: &Context<'_>) {
+        self.is_driver_awake.set(false);
         match &mut self.driver {
             Some(driver) => driver.clone_from(cx.waker()),
             None => self.driver = Some(cx.waker().clone()),
@@ -173,7 +171,9 @@ impl Core {
 
     /// Something is to be written.
     pub(super) fn wake_driver(&self) {
-        if let Some(driver) = &self.driver {
+        if let Some(driver) = &self.driver
+            && !self.is_driver_awake.replace(true)
+        {
             driver.wake_by_ref();
         }
     }
@@ -355,16 +355,9 @@ impl Core {
         self.allowance.head_bytes
     }
 
-    /// Memory for the head of an answer.
-    pub(super) fn spare(&mut self) -> Box<Answered> {
-        self.spare.pop().unwrap_or_default()
-    }
-
-    /// Takes it back.
-    pub(crate) fn recycle(&mut self, head: Box<Answered>) {
-        if self.spare.len() < SPARE_HEADS && head.is_small() {
-            self.spare.push(head);
-        }
+    /// Takes memory of a head back.
+    pub(crate) fn recycle(&self, head: Box<Answered>) {
+        self.memory.put_head(head);
     }
 
     /// Resolves when the stream cannot be answered any more.

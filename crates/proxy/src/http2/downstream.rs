@@ -1,9 +1,7 @@
 //! A client's request over HTTP/2.
 
 use std::future::poll_fn;
-use std::rc::Rc;
 
-use super::core::SharedCore;
 use super::frame::Reason;
 use super::stream::{Http2Sink, Http2Source, Place};
 use super::{encode, hpack};
@@ -23,18 +21,18 @@ use crate::worker::Worker;
 pub(crate) struct Http2Downstream<'w> {
     head: &'w RequestHead,
     bytes: &'w [u8],
-    body: Holding<Http2Source>,
+    body: Holding<Http2Source<&'w Place>>,
     responder: Http2Responder<'w>,
 }
 
 /// Answers on one stream.
 pub(crate) struct Http2Responder<'w> {
     worker: &'w Worker,
-    place: Rc<Place>,
+    place: &'w Place,
     /// Memory for header blocks.
     block: &'w mut Vec<u8>,
     /// Once the final head was handed over.
-    sink: Option<Http2Sink>,
+    sink: Option<Http2Sink<&'w Place>>,
     to_head: bool,
     /// The answer's head does not say how long its body is.
     is_open_ended: bool,
@@ -43,18 +41,14 @@ pub(crate) struct Http2Responder<'w> {
 impl<'w> Http2Downstream<'w> {
     pub(crate) fn new(
         worker: &'w Worker,
-        (core, id): (SharedCore, u32),
+        place: &'w Place,
         (head, bytes): (&'w RequestHead, &'w [u8]),
         block: &'w mut Vec<u8>,
     ) -> Self {
-        let place = Rc::new(Place { core, id });
         Self {
             head,
             bytes,
-            body: Holding::new(Http2Source::new(
-                Rc::clone(&place),
-                head.framing == Framing::None,
-            )),
+            body: Holding::new(Http2Source::new(place, head.framing == Framing::None)),
             responder: Http2Responder {
                 worker,
                 place,
@@ -68,7 +62,7 @@ impl<'w> Http2Downstream<'w> {
 }
 
 impl<'w> Downstream for Http2Downstream<'w> {
-    type Body = Holding<Http2Source>;
+    type Body = Holding<Http2Source<&'w Place>>;
     type Responder = Http2Responder<'w>;
 
     fn view(&self) -> View<'_> {
@@ -116,7 +110,7 @@ impl<'w> Downstream for Http2Downstream<'w> {
     }
 
     fn abort(&mut self, reason: Reason) {
-        let Place { core, id } = &*self.responder.place;
+        let Place { core, id } = self.responder.place;
         core.borrow_mut().reset(*id, reason);
     }
 
@@ -133,9 +127,9 @@ impl<'w> Downstream for Http2Downstream<'w> {
 impl Http2Responder<'_> {
     /// Sends the head that `block` holds.
     fn start(&mut self, ends: bool) -> Result<(), SinkError> {
-        let Place { core, id } = &*self.place;
+        let Place { core, id } = self.place;
         core.borrow_mut().send_head(*id, self.block, ends)?;
-        self.sink = Some(Http2Sink::new(Rc::clone(&self.place), ends));
+        self.sink = Some(Http2Sink::new(self.place, ends));
         Ok(())
     }
 
@@ -143,7 +137,7 @@ impl Http2Responder<'_> {
     fn proceed(&mut self) -> Result<(), SinkError> {
         self.block.clear();
         hpack::write_status(self.block, 100);
-        let Place { core, id } = &*self.place;
+        let Place { core, id } = self.place;
         Ok(core.borrow_mut().send_head(*id, self.block, false)?)
     }
 
@@ -220,7 +214,7 @@ impl Responder for Http2Responder<'_> {
     async fn inform(&mut self, answer: Answer<'_>) -> Result<(), SinkError> {
         self.block.clear();
         encode::response(self.block, answer, None);
-        let Place { core, id } = &*self.place;
+        let Place { core, id } = self.place;
         Ok(core.borrow_mut().send_head(*id, self.block, false)?)
     }
 
@@ -255,7 +249,7 @@ impl Responder for Http2Responder<'_> {
     }
 
     async fn gone(&mut self) {
-        let Place { core, id } = &*self.place;
+        let Place { core, id } = self.place;
         poll_fn(|cx| core.borrow_mut().poll_ended(cx, *id)).await;
     }
 }

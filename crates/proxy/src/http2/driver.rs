@@ -289,7 +289,7 @@ impl<R: Requests> Frames<R> {
         match block {
             Block::Request => return self.request(id, ends, input),
             Block::Answer => {
-                let mut answer = self.core.borrow_mut().spare();
+                let mut answer = self.core.borrow().memory.head();
                 let to_head = self.core.borrow().is_to_head(id);
                 let fault = head::response(&mut self.decoder, input, (to_head, ends), &mut answer)?;
                 let mut core = self.core.borrow_mut();
@@ -300,7 +300,7 @@ impl<R: Requests> Frames<R> {
                 let mut core = self.core.borrow_mut();
                 core.receive_trailers(id, trailers, fault)?;
             }
-            Block::Dropped => self.decoder.decode(bytes, |_, _| {})?,
+            Block::Dropped => self.decoder.decode(bytes, |_, _, _| {})?,
         }
         Ok(())
     }

@@ -13,31 +13,33 @@ use crate::trailers::Trailers;
 /// Writes the request to send.
 pub(crate) fn request(out: &mut Vec<u8>, view: View<'_>, edits: &Edits<'_>, is_secure: bool) {
     let View { head, bytes } = view;
-    let target = match edits.target.unwrap_or_else(|| view.target()) {
-        "" if view.method() == "OPTIONS" => "*",
-        "" => "/",
+    let method = head.method.get(bytes);
+    let target = edits.target.map(str::as_bytes);
+    let target = match target.unwrap_or_else(|| head.target.get(bytes)) {
+        b"" if method == b"OPTIONS" => b"*",
+        b"" => b"/",
         target => target,
     };
-    let authority = edits.host.unwrap_or_else(|| view.authority());
-    let method = (view.method().as_bytes(), is_secure);
+    let authority = edits.host.map(str::as_bytes);
+    let authority = authority.unwrap_or_else(|| head.host.get(bytes));
+    let method = (method, is_secure);
     // A URL without a path may have a query.
-    if target.starts_with('?') {
-        let target = format!("/{target}");
-        hpack::write_target(out, method, authority.as_bytes(), target.as_bytes());
+    if target.starts_with(b"?") {
+        let target = [b"/", target].concat();
+        hpack::write_target(out, method, authority, &target);
     } else {
-        hpack::write_target(out, method, authority.as_bytes(), target.as_bytes());
+        hpack::write_target(out, method, authority, target);
     }
     let keeps = edit::Keeps::of(head, bytes, edits);
     for field in head.fields.list.iter().filter(|field| keeps.field(field)) {
-        hpack::write(out, field.name.get(bytes), field.value.get(bytes));
+        let name = (field.name.get(bytes), field.known);
+        hpack::write_known(out, name, field.value.get(bytes));
     }
     if head.accepts_trailers {
         hpack::write(out, b"te", b"trailers");
     }
     edit::write_forwarded(&mut Block(out), head, bytes, edits);
-    for (name, value) in edits.added() {
-        hpack::write(out, name.as_bytes(), value.as_bytes());
-    }
+    edits.each_added(|name, value| hpack::write(out, name.as_bytes(), value.as_bytes()));
 }
 
 /// Writes an answer's head, interim or final.
@@ -46,7 +48,8 @@ pub(crate) fn response(out: &mut Vec<u8>, answer: Answer<'_>, edits: Option<&Ans
     hpack::write_status(out, head.status);
     for field in &head.fields.list {
         if edit::keeps_in_answer(head, bytes, field, edits) {
-            hpack::write(out, field.name.get(bytes), field.value.get(bytes));
+            let name = (field.name.get(bytes), field.known);
+            hpack::write_known(out, name, field.value.get(bytes));
         }
     }
     for (name, value) in edits.into_iter().flat_map(AnswerEdits::added) {

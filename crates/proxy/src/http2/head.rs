@@ -7,7 +7,7 @@
 
 use super::hpack::{Decoder, Invalid};
 use crate::http1::body::Framing;
-use crate::http1::field::{Field, Kind, Span, is_token, kind, list};
+use crate::http1::field::{Field, Kind, Known, LOWER, Span, is_token, kind, list};
 use crate::http1::head::{
     Fields, MAX_FIELDS, RequestHead, ResponseHead, Version, is_authority, length,
 };
@@ -16,7 +16,7 @@ use crate::trailers::Trailers;
 /// What a field counts beyond its bytes (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 /// Bytes of memory that are kept for the next head.
-const KEEP: usize = 16 * 1024;
+const KEEP: usize = 4 * 1024;
 
 /// Why a head is not served. The tables are in step, so the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,9 @@ pub(super) fn request(
     (head, bytes): (&mut RequestHead, &mut Vec<u8>),
 ) -> Result<Option<Fault>, Invalid> {
     let mut layout = Layout::new(bytes, &mut head.fields, limit);
-    decoder.decode(block, |name, value| layout.add(name, value, Block::Request))?;
+    decoder.decode(block, |name, value, known| {
+        layout.add((name, known), value, Block::Request);
+    })?;
     layout.end();
     let Layout {
         pseudo,
@@ -161,8 +163,8 @@ pub(super) fn response(
 ) -> Result<Option<Fault>, Invalid> {
     let Answered { head, bytes } = answer;
     let mut layout = Layout::new(bytes, &mut head.fields, limit);
-    decoder.decode(block, |name, value| {
-        layout.add(name, value, Block::Response)
+    decoder.decode(block, |name, value, known| {
+        layout.add((name, known), value, Block::Response);
     })?;
     layout.end();
     let (status, fault) = (layout.pseudo.status, layout.fault);
@@ -195,7 +197,7 @@ pub(super) fn trailers(
 ) -> Result<(Trailers, Option<Fault>), Invalid> {
     let mut trailers = Trailers::default();
     let (mut size, mut fault) = (0, None);
-    decoder.decode(block, |name, value| {
+    decoder.decode(block, |name, value, _| {
         size += name.len() + value.len() + FIELD_OVERHEAD;
         if size > limit || trailers.len() == MAX_FIELDS {
             fault.get_or_insert(TooLarge);
@@ -232,7 +234,7 @@ impl<'h> Layout<'h> {
     }
 
     /// Takes a field. After a fault nothing is kept: the rest is decoded for the tables' sake.
-    fn add(&mut self, name: &[u8], value: &[u8], block: Block) {
+    fn add(&mut self, (name, known): (&[u8], Known), value: &[u8], block: Block) {
         if self.fault.is_some() {
             return;
         }
@@ -242,7 +244,7 @@ impl<'h> Layout<'h> {
         } else if name.first() == Some(&b':') {
             self.pseudo(name, value, block)
         } else {
-            self.field(name, value)
+            self.field((name, known), value)
         };
         self.fault = added.err();
     }
@@ -277,8 +279,10 @@ impl<'h> Layout<'h> {
         Ok(())
     }
 
-    fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), Fault> {
-        if !is_name(name) || !is_value(value) {
+    fn field(&mut self, (name, known): (&[u8], Known), value: &[u8]) -> Result<(), Fault> {
+        // The table's own names are names.
+        let is_name = matches!(known, Known::At(_)) || is_name(name);
+        if !is_name || !is_value(value) {
             return Err(Malformed);
         }
         let kind = kind(name);
@@ -305,7 +309,7 @@ impl<'h> Layout<'h> {
             }
             _ => {}
         }
-        let value = self.line(name, value, kind);
+        let value = self.line((name, known), value, kind);
         if kind == Kind::Host {
             self.host = Some(value);
         }
@@ -313,7 +317,7 @@ impl<'h> Layout<'h> {
     }
 
     /// Writes a field as HTTP/1 does; the value's place.
-    fn line(&mut self, name: &[u8], value: &[u8], kind: Kind) -> Span {
+    fn line(&mut self, (name, known): (&[u8], Known), value: &[u8], kind: Kind) -> Span {
         let start = self.bytes.len() as u32;
         let name_span = Span {
             start,
@@ -331,6 +335,7 @@ impl<'h> Layout<'h> {
             name: name_span,
             value: value_span,
             kind,
+            known,
         });
         value_span
     }
@@ -338,7 +343,7 @@ impl<'h> Layout<'h> {
     fn end(&mut self) {
         if !self.cookies.is_empty() {
             let cookies = std::mem::take(&mut self.cookies);
-            self.line(b"cookie", &cookies, Kind::Ordinary);
+            self.line((b"cookie", Known::NotYet), &cookies, Kind::Ordinary);
         }
         self.bytes.extend_from_slice(b"\r\n");
     }
@@ -366,7 +371,7 @@ fn status(value: &[u8]) -> Option<u16> {
 
 /// A token without upper case.
 fn is_name(name: &[u8]) -> bool {
-    is_token(name) && !name.iter().any(u8::is_ascii_uppercase)
+    !name.is_empty() && name.iter().all(|byte| LOWER[usize::from(*byte)])
 }
 
 /// No control bytes but tabs, no space around.

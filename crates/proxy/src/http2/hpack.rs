@@ -9,6 +9,8 @@ mod tables;
 
 use std::collections::VecDeque;
 
+use crate::http1::field::Known;
+
 pub(crate) use tables::static_name;
 
 /// Bytes of the dynamic table that a peer may fill; HTTP/2's default.
@@ -31,6 +33,8 @@ pub(crate) struct Decoder {
     limit: usize,
     name: Vec<u8>,
     value: Vec<u8>,
+    /// Where `name` stands.
+    known: Known,
 }
 
 /// A field of the dynamic table.
@@ -38,6 +42,7 @@ pub(crate) struct Decoder {
 struct Entry {
     bytes: Box<[u8]>,
     name: usize,
+    known: Known,
 }
 
 impl Entry {
@@ -54,6 +59,7 @@ impl Default for Decoder {
             limit: TABLE_SIZE,
             name: Vec::new(),
             value: Vec::new(),
+            known: Known::NotYet,
         }
     }
 }
@@ -65,18 +71,19 @@ impl Decoder {
         self.size
     }
 
-    /// Decodes a whole block and hands every field, name and value, to `field`.
+    /// Decodes a whole block and hands every field, name and value, to `field`, and what is known
+    /// of its name.
     pub(crate) fn decode(
         &mut self,
         mut block: &[u8],
-        mut field: impl FnMut(&[u8], &[u8]),
+        mut field: impl FnMut(&[u8], &[u8], Known),
     ) -> Result<(), Invalid> {
         let mut may_resize = true;
         while let Some(first) = block.first().copied() {
             if first & 0x80 != 0 {
                 let index = integer(&mut block, 7)?;
-                let (name, value) = self.get(index).ok_or(Invalid)?;
-                field(name, value);
+                let (name, value, known) = self.get(index).ok_or(Invalid)?;
+                field(name, value, known);
             } else if first & 0xe0 == 0x20 {
                 // RFC 7541 §4.2: only at the beginning of a block.
                 let limit = integer(&mut block, 5)?;
@@ -89,7 +96,7 @@ impl Decoder {
             } else {
                 let is_indexed = first & 0x40 != 0;
                 self.literal(&mut block, if is_indexed { 6 } else { 4 })?;
-                field(&self.name, &self.value);
+                field(&self.name, &self.value, self.known);
                 if is_indexed {
                     self.insert();
                 }
@@ -106,21 +113,26 @@ impl Decoder {
         name.clear();
         if index == 0 {
             string(block, &mut name)?;
+            self.known = Known::NotYet;
         } else {
-            name.extend_from_slice(self.get(index).ok_or(Invalid)?.0);
+            let (known_name, _, known) = self.get(index).ok_or(Invalid)?;
+            name.extend_from_slice(known_name);
+            self.known = known;
         }
         self.name = name;
         self.value.clear();
         string(block, &mut self.value)
     }
 
-    fn get(&self, index: usize) -> Option<(&[u8], &[u8])> {
-        let index = index.checked_sub(1)?;
-        if let Some((name, value)) = tables::STATIC.get(index) {
-            return Some((name.as_bytes(), value.as_bytes()));
+    fn get(&self, index: usize) -> Option<(&[u8], &[u8], Known)> {
+        let at = index.checked_sub(1)?;
+        if let Some((name, value)) = tables::STATIC.get(at) {
+            // There are 61.
+            return Some((name.as_bytes(), value.as_bytes(), Known::At(index as u8)));
         }
-        let entry = self.table.get(index - tables::STATIC.len())?;
-        Some(entry.bytes.split_at(entry.name))
+        let entry = self.table.get(at - tables::STATIC.len())?;
+        let (name, value) = entry.bytes.split_at(entry.name);
+        Some((name, value, entry.known))
     }
 
     fn insert(&mut self) {
@@ -129,10 +141,19 @@ impl Decoder {
         self.evict(self.limit.saturating_sub(size));
         if size <= self.limit {
             let bytes = [self.name.as_slice(), self.value.as_slice()].concat();
+            // Once for all requests that will name it.
+            let known = match (self.known, static_name(&self.name)) {
+                (Known::NotYet, Some(index)) => Known::At(index),
+                (Known::NotYet, None) if !self.name.iter().any(u8::is_ascii_uppercase) => {
+                    Known::Nowhere
+                }
+                (known, _) => known,
+            };
             self.size += size;
             self.table.push_front(Entry {
                 bytes: bytes.into(),
                 name: self.name.len(),
+                known,
             });
         }
     }
@@ -212,18 +233,22 @@ pub(crate) fn write_value_with(out: &mut Vec<u8>, value: impl FnOnce(&mut Vec<u8
     }
 }
 
+/// Writes one field as it was read, by what is known of its name.
+pub(crate) fn write_known(out: &mut Vec<u8>, (name, known): (&[u8], Known), value: &[u8]) {
+    match known {
+        Known::NotYet => write_name(out, name),
+        Known::At(index) => write_index(out, index),
+        Known::Nowhere => {
+            out.push(0);
+            write_value(out, name);
+        }
+    }
+    write_value(out, value);
+}
+
 fn write_name(out: &mut Vec<u8>, name: &[u8]) {
     match static_name(name) {
-        // Literal without indexing, name from the table. What may be a secret asks everybody
-        // behind us not to index it either (RFC 7541 §7.1.3): authorization and cookies.
-        Some(index) => {
-            let first = if matches!(index, 23 | 32 | 55) {
-                0x10
-            } else {
-                0
-            };
-            write_integer(out, usize::from(index), 4, first);
-        }
+        Some(index) => write_index(out, index),
         None => {
             out.push(0);
             write_integer(out, name.len(), 7, 0);
@@ -232,6 +257,17 @@ fn write_name(out: &mut Vec<u8>, name: &[u8]) {
             out[at..].make_ascii_lowercase();
         }
     }
+}
+
+/// Literal without indexing, name from the table. What may be a secret asks everybody behind us
+/// not to index it either (RFC 7541 §7.1.3): authorization and cookies.
+fn write_index(out: &mut Vec<u8>, index: u8) {
+    let first = if matches!(index, 23 | 32 | 55) {
+        0x10
+    } else {
+        0
+    };
+    write_integer(out, usize::from(index), 4, first);
 }
 
 pub(crate) fn write_value(out: &mut Vec<u8>, value: &[u8]) {

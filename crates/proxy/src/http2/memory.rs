@@ -3,28 +3,60 @@
 //! A connection without streams holds none: between two requests it would have to be made anew, so
 //! it comes from here and goes back.
 
-use std::cell::RefCell;
+use super::head::Answered;
+use crate::spare::Spare;
 
-/// Pieces that are kept, and the largest of them in bytes: 4 MiB of each thread.
-const KEEP: usize = 128;
+/// Pieces that are kept, and the bytes that the largest of them may have.
+const PIECES: usize = 1024;
 const LARGEST: usize = 32 * 1024;
+/// Heads of answers that are kept.
+const HEADS: usize = 1024;
 
 /// See the module.
-#[derive(Debug, Default)]
-pub(crate) struct Memory(RefCell<Vec<Vec<u8>>>);
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pieces: Spare<Vec<u8>>,
+    // Boxed, because they move to a stream and back.
+    heads: Spare<Box<Answered>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            pieces: Spare::new(PIECES),
+            heads: Spare::new(HEADS),
+        }
+    }
+}
 
 impl Memory {
     /// An empty vector, with room if there is one.
     pub(super) fn take(&self) -> Vec<u8> {
-        self.0.borrow_mut().pop().unwrap_or_default()
+        self.pieces.take().unwrap_or_default()
     }
 
     /// Takes one back.
     pub(super) fn put(&self, mut bytes: Vec<u8>) {
-        let mut kept = self.0.borrow_mut();
-        if (1..=LARGEST).contains(&bytes.capacity()) && kept.len() < KEEP {
+        if (1..=LARGEST).contains(&bytes.capacity()) {
             bytes.clear();
-            kept.push(bytes);
+            self.pieces.put(bytes);
         }
+    }
+
+    /// For the head of an answer.
+    pub(super) fn head(&self) -> Box<Answered> {
+        self.heads.take().unwrap_or_default()
+    }
+
+    /// Takes it back.
+    pub(super) fn put_head(&self, head: Box<Answered>) {
+        if head.is_small() {
+            self.heads.put(head);
+        }
+    }
+
+    /// Lets go of what was not needed since the last call.
+    pub(crate) fn shed(&self) {
+        drop((self.pieces.shed(), self.heads.shed()));
     }
 }

@@ -2,7 +2,6 @@
 //! taken by the other side.
 
 use std::future::poll_fn;
-use std::rc::Rc;
 
 use super::core::SharedCore;
 use super::encode;
@@ -22,16 +21,22 @@ impl Drop for Place {
     }
 }
 
+impl AsRef<Place> for Place {
+    fn as_ref(&self) -> &Place {
+        self
+    }
+}
+
 /// A body that is received.
-pub(crate) struct Http2Source {
-    place: Rc<Place>,
+pub(crate) struct Http2Source<P: AsRef<Place>> {
+    place: P,
     chunk: Vec<u8>,
     done: bool,
 }
 
-impl Http2Source {
+impl<P: AsRef<Place>> Http2Source<P> {
     /// `is_empty` says that nothing follows the head.
-    pub(crate) fn new(place: Rc<Place>, is_empty: bool) -> Self {
+    pub(crate) fn new(place: P, is_empty: bool) -> Self {
         Self {
             place,
             chunk: Vec::new(),
@@ -40,27 +45,25 @@ impl Http2Source {
     }
 }
 
-impl Drop for Http2Source {
+impl<P: AsRef<Place>> Drop for Http2Source<P> {
     fn drop(&mut self) {
-        let core = self.place.core.borrow();
+        let core = self.place.as_ref().core.borrow();
         core.memory.put(std::mem::take(&mut self.chunk));
     }
 }
 
-impl Source for Http2Source {
+impl<P: AsRef<Place>> Source for Http2Source<P> {
     async fn next(&mut self) -> Result<Chunk<'_>, SourceError> {
         if self.done {
             return Ok(Chunk::end(None));
         }
         let Self { place, chunk, .. } = self;
-        let received =
-            poll_fn(|cx| place.core.borrow_mut().poll_receive(cx, place.id, chunk)).await;
+        let Place { core, id } = place.as_ref();
+        let received = poll_fn(|cx| core.borrow_mut().poll_receive(cx, *id, chunk)).await;
         match received {
             Ok(last) => {
                 self.done = last;
-                let trailers = last
-                    .then(|| self.place.core.borrow_mut().trailers(self.place.id))
-                    .flatten();
+                let trailers = last.then(|| core.borrow_mut().trailers(*id)).flatten();
                 Ok(Chunk {
                     data: &self.chunk,
                     last,
@@ -74,7 +77,8 @@ impl Source for Http2Source {
     }
 
     fn has_input(&self) -> bool {
-        self.done || self.place.core.borrow().has_input(self.place.id)
+        let Place { core, id } = self.place.as_ref();
+        self.done || core.borrow().has_input(*id)
     }
 
     async fn gone(&mut self) {
@@ -84,24 +88,24 @@ impl Source for Http2Source {
 }
 
 /// A body that is sent.
-pub(crate) struct Http2Sink {
-    place: Rc<Place>,
+pub(crate) struct Http2Sink<P: AsRef<Place>> {
+    place: P,
     ended: bool,
 }
 
-impl Http2Sink {
+impl<P: AsRef<Place>> Http2Sink<P> {
     /// `ended` says that the head was the whole message.
-    pub(crate) fn new(place: Rc<Place>, ended: bool) -> Self {
+    pub(crate) fn new(place: P, ended: bool) -> Self {
         Self { place, ended }
     }
 }
 
-impl Sink for Http2Sink {
+impl<P: AsRef<Place>> Sink for Http2Sink<P> {
     async fn write(&mut self, chunk: Chunk<'_>) -> Result<(), SinkError> {
         if self.ended {
             return Ok(());
         }
-        let Place { core, id } = &*self.place;
+        let Place { core, id } = self.place.as_ref();
         let ends_with_data = chunk.last && chunk.trailers.is_none();
         let mut data = chunk.data;
         while !data.is_empty() {

@@ -238,3 +238,117 @@ async fn a_client_that_breaks_off_its_body_is_not_completed_upstream() {
         404
     );
 }
+
+/// Many reads of the largest buffers.
+const LONG: usize = 3_000_000;
+
+fn pattern(count: usize) -> Vec<u8> {
+    (0..count).map(|number| (number % 251) as u8).collect()
+}
+
+#[tokio::test]
+async fn long_bodies_pass_both_ways_on_one_connection_and_are_counted() {
+    let server = RawServer::start(|mut stream| async move {
+        while let Some(request) = stream.read_message(Body::Request).await {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", LONG);
+            assert!(request.body.is_empty() || request.body == pattern(LONG));
+            // The head by itself, and with the beginning of the body.
+            if request.start.contains("/apart") {
+                stream.send(head).await;
+                stream.send(pattern(LONG)).await;
+            } else {
+                stream
+                    .send([head.into_bytes(), pattern(LONG)].concat())
+                    .await;
+            }
+        }
+    })
+    .await;
+    let gateway = Gateway::to(server.address).await;
+    let mut client = RawStream::connect(gateway.address).await;
+    for path in ["/apart", "/together"] {
+        let (get, post) = (format!("GET {path}"), format!("POST {path}"));
+        client
+            .send(format!("{get} HTTP/1.1\r\nHost: a\r\n\r\n"))
+            .await;
+        assert!(client.answer().await.body == pattern(LONG), "{get}");
+        client
+            .send(format!(
+                "{post} HTTP/1.1\r\nHost: a\r\nContent-Length: {LONG}\r\n\r\n"
+            ))
+            .await;
+        client.send(pattern(LONG)).await;
+        assert!(client.answer().await.body == pattern(LONG), "{post}");
+    }
+    // Both connections were kept throughout.
+    assert_eq!(server.accepted(), 1);
+    let all = 4 * LONG as u64;
+    eventually("all that was sent is counted", || {
+        counted(&gateway, "suimon_gateway_sent_bytes_total") > all
+    })
+    .await;
+    let connections = counted(&gateway, "suimon_gateway_connections_total");
+    assert_eq!(connections, 1);
+}
+
+#[tokio::test]
+async fn what_follows_a_long_body_that_was_broken_off_is_not_taken_for_a_request() {
+    let server = RawServer::start(|mut stream| async move {
+        stream.read_head().await;
+        stream.read_exact(LONG / 2).await;
+        stream
+            .send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+            .await;
+        stream.closed().await;
+    })
+    .await;
+    let gateway = Gateway::to(server.address).await;
+    let mut client = RawStream::connect(gateway.address).await;
+    client
+        .send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LONG}\r\n\r\n"
+        ))
+        .await;
+    client.send(vec![b'x'; LONG - 100]).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status(), answer.text().as_str()), (403, "no"));
+    // Inside the body, however it looks.
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+    let _ = client.try_send(hidden.as_bytes()).await;
+    let _ = client.try_send("x".repeat(300)).await;
+    let _ = client.try_send("\r\n\r\n").await;
+    // The connection ends, at once or because what follows the body is no request.
+    let answer = client.read_head().await;
+    assert!(answer.is_none_or(|answer| answer.status() == 400));
+    eventually("nothing of it is open", || gateway.requests_open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_long_answer_that_breaks_off_is_not_complete_for_its_client() {
+    let server = RawServer::start(|mut stream| async move {
+        stream.read_head().await;
+        stream
+            .send(format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n"))
+            .await;
+        stream.send(pattern(LONG / 2)).await;
+    })
+    .await;
+    let gateway = Gateway::to(server.address).await;
+    let mut client = RawStream::connect(gateway.address).await;
+    client.send(GET).await;
+    assert!(client.read_head().await.is_some());
+    assert!(client.read_exact(LONG).await.is_none());
+    eventually("the failure is counted", || {
+        counted(&gateway, "suimon_gateway_failures_total") == 1
+    })
+    .await;
+}
+
+fn counted(gateway: &Gateway, name: &str) -> u64 {
+    let text = gateway.gateway.metrics().render();
+    let line = text
+        .lines()
+        .find(|line| line.split(' ').next() == Some(name));
+    let number = line.and_then(|line| line.split(' ').nth(1));
+    number.expect("the metric").parse().expect("a number")
+}

@@ -142,7 +142,7 @@ impl Frames {
 /// The status of a header block that the gateway wrote.
 pub(super) fn status(block: &[u8]) -> u16 {
     let mut status = String::new();
-    let decoded = hpack::Decoder::default().decode(block, |name, value| {
+    let decoded = hpack::Decoder::default().decode(block, |name, value, _| {
         if name == b":status" {
             status = String::from_utf8_lossy(value).into_owned();
         }

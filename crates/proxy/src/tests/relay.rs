@@ -1,7 +1,7 @@
 //! Connections that are passed on as they are, and the PROXY protocol in front of others.
 
-use routing::model::Instead;
 use routing::model::tls::TlsAction;
+use routing::model::{BackendPolicy, Instead};
 use testkit::http::{RawServer, RawStream, ask};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -161,4 +161,56 @@ async fn behind_a_balancer_the_client_is_whom_the_balancer_names() {
     untold.send(request).await;
     let served = untold.read_to_end().await;
     assert!(served.is_empty(), "{}", String::from_utf8_lossy(&served));
+}
+
+#[tokio::test]
+async fn connections_beyond_a_backends_bound_are_closed_until_one_has_ended() {
+    let mut gateway = Gateway::start().await;
+    let mut backend = backend("tcp", &[reversing().await]);
+    let split = Split::new(vec![Arm::new(1, backend.id.clone())]).expect("a weight");
+    backend.policy = Some(Arc::new(BackendPolicy {
+        limits: routing::model::Limits {
+            connections: Some(1),
+            ..Default::default()
+        },
+        ..BackendPolicy::default()
+    }));
+    gateway.compiler.put_backend(Arc::new(backend));
+    let address = gateway.stream_bind("tcp", Transport::Tcp);
+    gateway.stream("tcp", Some(split));
+    let mut first = TcpStream::connect(address).await.expect("connected");
+    first.write_all(b"ab").await.expect("written");
+    testkit::http::eventually("the first is passed on", || {
+        let text = gateway.gateway.metrics().render();
+        text.contains("suimon_gateway_streams_total 1")
+    })
+    .await;
+    assert!(exchange(address, b"cd").await.is_err());
+    first.shutdown().await.expect("shut down");
+    let mut answer = Vec::new();
+    first.read_to_end(&mut answer).await.expect("an answer");
+    assert_eq!(answer, b"ba");
+    // The gateway may not have seen the end of the first one yet.
+    while exchange(address, b"cd").await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_silent_as_long_as_its_backend_allows_ends() {
+    let mut gateway = Gateway::start().await;
+    let mut backend = backend("tcp", &[reversing().await]);
+    let split = Split::new(vec![Arm::new(1, backend.id.clone())]).expect("a weight");
+    backend.policy = Some(Arc::new(BackendPolicy {
+        idle_timeout: Some(Duration::from_millis(50)),
+        ..BackendPolicy::default()
+    }));
+    gateway.compiler.put_backend(Arc::new(backend));
+    let address = gateway.stream_bind("tcp", Transport::Tcp);
+    gateway.stream("tcp", Some(split));
+    let mut silent = TcpStream::connect(address).await.expect("connected");
+    silent.write_all(b"ab").await.expect("written");
+    // The gateway's own limit is an hour.
+    let ended = silent.read(&mut [0]).await;
+    assert!(ended.is_err(), "{ended:?}");
 }

@@ -156,7 +156,12 @@ impl Pool {
     }
 
     /// A connection that takes another stream.
-    pub(crate) fn share(&self, backend: &Backend, endpoint: SocketAddr) -> Option<Sender> {
+    pub(crate) fn share(
+        &self,
+        backend: &Backend,
+        endpoint: SocketAddr,
+        now: Instant,
+    ) -> Option<Sender> {
         let mut pool = self.http2.borrow_mut();
         let shared = pool.get_mut(&endpoint)?;
         // The first one that takes it, so that the others can age and end.
@@ -168,7 +173,7 @@ impl Pool {
             return None;
         };
         found.count();
-        Some(found.shared.sender())
+        Some(found.shared.sender(now))
     }
 
     /// Lets a backend's policy count the connection that was added last.
@@ -239,8 +244,13 @@ impl Pool {
         });
     }
 
-    /// Sweeps whenever the backends change, and now and then while something is pooled.
-    pub(crate) async fn maintain(&self, mut snapshots: lifecycle::Snapshots<Snapshot>) {
+    /// Sweeps whenever the backends change, and now and then while something is pooled; `swept`
+    /// hears of the latter.
+    pub(crate) async fn maintain(
+        &self,
+        mut snapshots: lifecycle::Snapshots<Snapshot>,
+        swept: impl Fn(),
+    ) {
         let mut is_published = true;
         let mut before = snapshots.current_owned();
         let mut due: Option<Instant> = None;
@@ -262,7 +272,7 @@ impl Pool {
                     }
                 }
                 () = self.used.notified(), if due.is_none() => {}
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => swept(),
             }
             due = None;
             self.sweep(&snapshots.current_owned());

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use routing::model::Bytes;
 
-use super::send::{Answers, Done, Exchange, broken, write};
+use super::exchange::{Done, Exchange};
+use super::send::{Answers, broken, write};
 use crate::downstream::{Answer, Responder};
 use crate::failure::Failure;
 use crate::filter::answer::{AnswerEdits, has_no_body};
@@ -157,6 +158,7 @@ async fn around(
             () = responder.gone() => return Err(Failure::ClientGone),
         };
         let last = part.last;
+        exchange.hear(&part);
         match after {
             Some(after) if last => {
                 send(exchange, responder, chunk(part.data, false)).await?;

@@ -4,18 +4,12 @@
 //! may go both ways for hours. The request's side ends with a failure or not at all; the
 //! answer's side decides when the exchange is over.
 
-use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::pin::pin;
-
-use scaling::Slot;
 
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Downstream, Responder};
 use crate::failure::Failure;
-use crate::filter::answer::AnswerEdits;
-use crate::filter::mirror::Copies;
-use crate::filter::retry::Withheld;
 use crate::http1::body::Framing;
 use crate::http1::head::ResponseHead;
 use crate::http1::sink::Http1Sink;
@@ -23,91 +17,10 @@ use crate::http1::source::{Http1Source, Input};
 use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::rare::rare;
 use crate::timeout::{Deadlines, Timer};
+use crate::upstream::exchange::{Done, Exchange};
 use crate::upstream::pool::Http1Connection;
 use crate::upstream::remake::{self, Remade};
-use crate::worker::{Scratch, Worker};
-
-/// What is known of a request while it is sent.
-pub(crate) struct Exchange<'a> {
-    pub(crate) worker: &'a Worker,
-    pub(crate) endpoint: SocketAddr,
-    pub(crate) slot: &'a Slot,
-    pub(crate) deadlines: &'a Deadlines,
-    pub(crate) progress: &'a Progress,
-    /// The request is HEAD: its answer has no body.
-    pub(crate) to_head: bool,
-    pub(crate) wants_upgrade: bool,
-    /// Changes to the final answer's head.
-    pub(crate) edits: Option<&'a AnswerEdits>,
-    /// Answers that are not passed on: the request is sent again.
-    pub(crate) withheld: Withheld<'a>,
-    /// The most bytes that the request's body may have.
-    pub(crate) max_body: Option<u64>,
-    /// Take the body too.
-    pub(crate) copies: Option<&'a RefCell<Copies>>,
-}
-
-impl Exchange<'_> {
-    /// Whether an answer is dropped, because the request can be sent again.
-    fn withholds(&self, answer: &Answer<'_>) -> bool {
-        !self.progress.body_taken.get() && self.withheld.contains(answer)
-    }
-
-    /// The most bytes of the body: what its route allows, and what every request is.
-    fn most_bytes(&self) -> Option<u64> {
-        let all = self.worker.limits.body_bytes;
-        self.max_body
-            .map_or(all, |own| Some(all.map_or(own, |all| all.min(own))))
-    }
-}
-
-/// How far a request has come; decides whether it may be sent again.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Body bytes were taken from the client, who will not send them again.
-    pub(crate) body_taken: Cell<bool>,
-    /// The whole request was handed to the kernel.
-    pub(crate) sent: Cell<bool>,
-    /// A head came back.
-    pub(crate) answered: Cell<bool>,
-    /// The upstream's socket took bytes of the request.
-    pub(crate) accepted: Cell<bool>,
-    /// Nothing was sent, or the server said that it did not act on what was sent.
-    pub(crate) refused: Cell<bool>,
-    /// The status of the final answer, as the backend gave it.
-    pub(crate) status: Cell<u16>,
-    /// The one that the client is told in its place.
-    pub(crate) new_status: Cell<Option<u16>>,
-    /// Of the answer's body.
-    pub(crate) answer_bytes: Cell<u64>,
-}
-
-impl Progress {
-    /// Whether a request without an answer may be sent again: because nobody acted on it, or
-    /// because it went out on a connection that its server was probably closing, and either
-    /// repeating it changes nothing or its body was held back.
-    pub(crate) fn is_repeatable(
-        &self,
-        is_reused: bool,
-        is_idempotent: bool,
-        has_body: bool,
-    ) -> bool {
-        let is_held = if has_body {
-            !self.body_taken.get()
-        } else {
-            is_idempotent
-        };
-        !self.answered.get()
-            && (self.refused.get() && !self.body_taken.get() || is_reused && is_held)
-    }
-}
-
-/// How an exchange ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Done {
-    Complete,
-    Switching,
-}
+use crate::worker::Scratch;
 
 /// Where answers come from.
 pub(crate) trait Answers: Source {
@@ -236,7 +149,7 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
             return Failure::BodyTooLarge { limit };
         }
         progress.body_taken.set(taken > 0);
-        if let Some(copies) = exchange.copies {
+        if let Some(copies) = &exchange.forward.copies {
             copies.borrow_mut().write(chunk.data, last);
         }
         if !send(exchange, sink.write(chunk).await) {
@@ -314,6 +227,7 @@ async fn download(
         let last = chunk.last;
         let passed = &exchange.progress.answer_bytes;
         passed.set(passed.get() + chunk.data.len() as u64);
+        exchange.hear(&chunk);
         write(deadlines, responder.write(chunk)).await?;
         deadlines.progress();
         if last {
@@ -330,6 +244,9 @@ fn begin(
 ) -> Result<Option<Box<Remade>>, Failure> {
     exchange.progress.status.set(answer.status());
     exchange.slot.answered();
+    if let Some(heard) = exchange.heard {
+        heard.head(&answer);
+    }
     let late = exchange.edits.and_then(|edits| edits.with(&answer));
     let edits = late.as_ref().or(exchange.edits);
     let remade = remake::remade(answer, edits, exchange.to_head);

@@ -2,40 +2,11 @@
 //! is stored by the API server either, which has no definition of them.
 
 /// What users do instead, by group and kind; an empty kind is every kind of the group.
-const REMEDIES: [(&str, &str, &str); 31] = [
-    ("apisix.apache.org", "BackendTrafficPolicy", BY_SERVICE),
-    (
-        "apisix.apache.org",
-        "Consumer",
-        "write an ApisixConsumer, or a TrafficPolicy with jwt",
-    ),
-    (
-        "apisix.apache.org",
-        "GatewayProxy",
-        "it says where APISIX's own data plane is, and there is none here: leave it out, with the \
-         parametersRef that names it",
-    ),
-    ("apisix.apache.org", "HTTPRoutePolicy", BY_ROUTE),
-    (
-        "apisix.apache.org",
-        "L4RoutePolicy",
-        "connections of TCPRoutes and UDPRoutes are passed on as they are",
-    ),
-    (
-        "apisix.apache.org",
-        "PluginConfig",
-        "write an ApisixRoute with its plugins, or a TrafficPolicy that targets the HTTPRoute",
-    ),
+const REMEDIES: [(&str, &str, &str); 24] = [
     (
         "configuration.konghq.com",
         "",
         "write HTTPRoutes, and TrafficPolicies for what plugins do",
-    ),
-    (
-        "enterprise.gloo.solo.io",
-        "AuthConfig",
-        "set extauth.customAuth with a server of your own in the Settings, or write a \
-         TrafficPolicy with jwt for the Service",
     ),
     ("eventing.knative.dev", "", NO_EVENTING),
     ("flows.knative.dev", "", NO_EVENTING),
@@ -95,7 +66,11 @@ const REMEDIES: [(&str, &str, &str); 31] = [
         "write a Knative Service in its place",
     ),
     ("getambassador.io", "RateLimit", BY_SERVICE),
-    ("ratelimit.solo.io", "RateLimitConfig", BY_SERVICE),
+    (
+        "ratelimit.solo.io",
+        "RateLimitConfig",
+        "write its actions into ratelimit.rateLimits of the options",
+    ),
     (
         "gloo.solo.io",
         "Proxy",
@@ -110,7 +85,6 @@ const REMEDIES: [(&str, &str, &str); 31] = [
     ),
 ];
 
-const BY_ROUTE: &str = "write a TrafficPolicy that targets the HTTPRoute";
 const BY_SERVICE: &str = "write a TrafficPolicy that targets the Service";
 const FILTER: &str = "nobody is asked about requests by it: write an AuthService, or a \
                       TrafficPolicy that targets the Service, with jwt or authorization";

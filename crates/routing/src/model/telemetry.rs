@@ -1,6 +1,7 @@
 //! What is told of requests, where it differs from what the gateway's settings say.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -11,6 +12,9 @@ pub struct Telemetry {
     /// `None` leaves the gateway's own in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logs: Option<Vec<LogRule>>,
+    /// Services that are told of each request besides that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Arc<LogService>>,
     /// `None` traces as the gateway does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traces: Option<TraceRule>,
@@ -37,6 +41,33 @@ pub enum LogShape {
     Text(Arc<str>),
     /// A JSON object of such texts, on standard output.
     Json(Vec<(Arc<str>, Arc<str>)>),
+}
+
+/// Who is told of requests: `envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub struct LogService {
+    /// `http://host:port`; hosts may be names of the cluster.
+    pub url: Arc<str>,
+    /// Tells the service which log it is.
+    pub log: Arc<str>,
+    pub entries: LogEntries,
+    /// How long an entry waits for others.
+    pub delay: Duration,
+    /// Bytes that are not waited beyond.
+    pub bytes: u32,
+}
+
+/// What a log service is told of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum LogEntries {
+    /// Ends, times and bytes alone: `TCPAccessLogEntry`.
+    Connection,
+    /// `HTTPAccessLogEntry`, with these headers and trailers (lower case) as far as they are there.
+    Http {
+        request_headers: Vec<Arc<str>>,
+        response_headers: Vec<Arc<str>>,
+        response_trailers: Vec<Arc<str>>,
+    },
 }
 
 /// Which requests are traced, and where to.

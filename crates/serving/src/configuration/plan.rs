@@ -1,7 +1,7 @@
 //! What one Configuration needs, decided without I/O.
 //!
 //! A generation has exactly one revision. The latest ready revision only moves forward: a
-//! revision older than the current one never takes its place.
+//! revision older than the current one never takes its place, unless the template names it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,7 +146,8 @@ fn told(condition: &Condition) -> (&str, Option<&str>) {
     (&condition.status, condition.message.as_deref())
 }
 
-/// Moves `latestReadyRevisionName` to the newest ready revision, never backwards.
+/// Moves `latestReadyRevisionName` to the newest ready revision. Backwards only to the one that the
+/// template names: that is how a Service is rolled back.
 fn advance(
     configuration: &Configuration,
     observed: &Observed,
@@ -162,13 +163,18 @@ fn advance(
         .and_then(|revision| generation_of(revision))
         .unwrap_or_default();
     let to = configuration.metadata.generation.unwrap_or_default();
+    let wanted = configuration.spec.template.metadata.as_ref();
+    let wanted = wanted.and_then(|meta| meta.name.as_deref());
+    let is_wanted = |revision: &Revision| {
+        wanted.is_some_and(|name| revision.metadata.name.as_deref() == Some(name))
+    };
     let newest_ready = observed
         .revisions
         .iter()
         .filter(|revision| is_ready(revision) && !object::is_deleting(revision.as_ref()))
         .filter_map(|revision| Some((generation_of(revision)?, revision)))
-        .filter(|(generation, _)| (from..=to).contains(generation))
-        .max_by_key(|(generation, _)| *generation);
+        .filter(|(generation, revision)| (from..=to).contains(generation) || is_wanted(revision))
+        .max_by_key(|(generation, revision)| (is_wanted(revision), *generation));
     match newest_ready {
         Some((_, revision)) => {
             let name = revision.name_any();

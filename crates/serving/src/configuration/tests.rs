@@ -139,6 +139,30 @@ fn a_revision_older_than_the_latest_ready_one_never_takes_its_place() {
 }
 
 #[test]
+fn a_template_that_names_an_older_revision_rolls_back_to_it() {
+    let mut configuration = reporting(generation(3), "hello-00002");
+    let older = revision(1, "True");
+    configuration.spec.template.spec = older.spec.clone();
+    configuration.spec.template.metadata = Some(object(json!({"name": "hello-00001"})));
+    let plan = decide(&configuration, vec![older, revision(2, "True")]);
+    assert!(plan.create.is_none());
+    assert_eq!(names(&plan), (Some("hello-00001"), Some("hello-00001")));
+    assert_eq!(ready(&plan), ("True", "", ""));
+    let again = decide(
+        &reporting(configuration.clone(), "hello-00001"),
+        vec![revision(1, "True"), revision(2, "True")],
+    );
+    assert_eq!(names(&again).1, Some("hello-00001"), "and stays there");
+
+    let plan = decide(
+        &configuration,
+        vec![revision(1, "False"), revision(2, "True")],
+    );
+    assert_eq!(names(&plan), (Some("hello-00001"), Some("hello-00002")));
+    assert_eq!(ready(&plan).0, "False");
+}
+
+#[test]
 fn a_deleted_latest_ready_revision_is_reported() {
     let configuration = reporting(generation(2), "hello-00001");
     let plan = decide(&configuration, vec![revision(2, "")]);

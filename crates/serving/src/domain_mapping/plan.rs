@@ -15,7 +15,7 @@ use kube::ResourceExt;
 
 use super::direct::{self, Missing, Source};
 use super::{resources, target};
-use crate::certificate::{self, Ports, Secured, Wanted};
+use crate::certificate::{self, Kind, Ports, Secured, Wanted};
 use crate::object::{
     Ownership, Write, is_serving_key, merged_metadata, not_owned_message, ownership, same_metadata,
 };
@@ -99,8 +99,9 @@ fn secure(mapping: &DomainMapping, observed: &Observed, config: &Config) -> Opti
         return None;
     }
     let wanted = Wanted {
+        kind: Kind::External,
         name: child_name(&mapping.name_any(), ""),
-        host: mapping.name_any(),
+        hosts: vec![mapping.name_any()],
         domain: Some(mapping.name_any()),
     };
     let existing = |_: &str| observed.certificate.clone();

@@ -29,7 +29,7 @@ impl Name {
         match (&self.public, port) {
             (Some(host), Some(port)) => format!("{scheme}://{host}:{port}"),
             (Some(host), None) => format!("{scheme}://{host}"),
-            (None, _) => format!("http://{}", self.local),
+            (None, _) => format!("{scheme}://{}", self.local),
         }
     }
 

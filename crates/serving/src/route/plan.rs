@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use api::condition::{READY, Truth, find};
-use api::names::annotation;
+use api::names::{CLUSTER_DOMAIN, annotation};
 use api::networking::v1alpha1::{Certificate, Ingress};
 use api::serving::v1::{Route, RouteStatus};
 use k8s_openapi::api::core::v1::Service as KubernetesService;
@@ -20,7 +20,7 @@ use super::rollout::{self, Rollout};
 use super::status::{Draft, Urls};
 use super::traffic::{self, Target};
 use super::{Observed, resources};
-use crate::certificate::{self, Ports, Secured, Wanted};
+use crate::certificate::{self, Kind, Ports, Secured, Wanted};
 use crate::object::{
     self, Ownership, Write, covers, is_serving_key, merged_metadata, not_owned_message, ownership,
     same_metadata,
@@ -127,7 +127,7 @@ struct Served<'a> {
     secured: &'a Secured,
 }
 
-/// The certificates of the public hosts.
+/// The certificates of the public hosts and of those of the cluster.
 fn secure(
     route: &Route,
     names: &[Name],
@@ -136,24 +136,29 @@ fn secure(
     plan: &mut Plan,
 ) -> Secured {
     let domain = given.config.domain.of(route.labels());
-    let wanted = names.iter().filter_map(|name| {
-        Some(Wanted {
-            name: certificate_name(route, name.tag.as_deref()),
-            host: name.public.clone()?,
-            domain: Some(domain.to_owned()),
-        })
+    let wanted = |kind: Kind, name: &Name, hosts: Vec<String>, domain: &str| Wanted {
+        kind,
+        name: certificate_name(route, name.tag.as_deref(), kind),
+        hosts,
+        domain: Some(domain.to_owned()),
+    };
+    let public = names.iter().filter_map(|name| {
+        let host = name.public.clone()?;
+        Some(wanted(Kind::External, name, vec![host], domain))
     });
-    let wanted: Vec<Wanted> = wanted.collect();
+    let cluster = format!("svc.{CLUSTER_DOMAIN}");
+    let local = names
+        .iter()
+        .map(|name| wanted(Kind::ClusterLocal, name, name.local_hosts(), &cluster));
+    let wanted: Vec<Wanted> = public.chain(local).collect();
     let existing = |name: &str| observed.certificates.get(name).cloned();
     let mut secured = certificate::secure(route, &wanted, existing, given.config);
-    if certificate::is_enabled(route, given.config) {
-        let owned = observed.certificates.values();
-        let owned: Vec<_> = owned
-            .filter(|it| ownership(it.as_ref(), route) == Ownership::Ours)
-            .cloned()
-            .collect();
-        plan.stale_certificates = certificate::stale(&owned, &wanted);
-    }
+    let owned = observed.certificates.values();
+    let owned: Vec<_> = owned
+        .filter(|it| ownership(it.as_ref(), route) == Ownership::Ours)
+        .cloned()
+        .collect();
+    plan.stale_certificates = certificate::stale(route, &owned, &wanted, given.config);
     plan.certificates = std::mem::take(&mut secured.writes);
     secured
 }
@@ -164,14 +169,19 @@ pub(super) fn certificate_names(route: &Route) -> impl Iterator<Item = String> {
     let tags = targets.filter_map(|target| target.tag.as_deref().filter(|tag| !tag.is_empty()));
     std::iter::once(None)
         .chain(tags.map(Some))
-        .map(|tag| certificate_name(route, tag))
+        .flat_map(|tag| [(tag, Kind::External), (tag, Kind::ClusterLocal)])
+        .map(|(tag, kind)| certificate_name(route, tag, kind))
 }
 
-fn certificate_name(route: &Route, tag: Option<&str>) -> String {
+fn certificate_name(route: &Route, tag: Option<&str>, kind: Kind) -> String {
     let uid = route.uid().unwrap_or_default();
+    let local = match kind {
+        Kind::External => "",
+        Kind::ClusterLocal => "-local",
+    };
     match tag {
-        None => format!("route-{uid}"),
-        Some(tag) => format!("route-{uid}-{}", certificate::adler32(tag)),
+        None => format!("route-{uid}{local}"),
+        Some(tag) => format!("route-{uid}-{}{local}", certificate::adler32(tag)),
     }
 }
 

@@ -24,8 +24,10 @@ pub(super) struct Urls<'a> {
 
 impl Urls<'_> {
     fn of(&self, name: &Name) -> String {
-        let host = name.public.as_deref().unwrap_or_default();
-        let scheme = self.secured.scheme(host, self.config);
+        let scheme = match &name.public {
+            Some(host) => self.secured.scheme(host, self.config),
+            None => self.secured.local_scheme(&name.local),
+        };
         name.url(scheme, self.ports.of(scheme))
     }
 }
@@ -65,7 +67,11 @@ impl Draft {
     pub(super) fn located(&mut self, own: &Name, urls: &Urls<'_>) {
         self.status.url = Some(urls.of(own));
         self.status.address = Some(Addressable {
-            url: Some(format!("http://{}", own.local)),
+            url: Some(format!(
+                "{}://{}",
+                urls.secured.local_scheme(&own.local),
+                own.local
+            )),
         });
     }
 

@@ -104,21 +104,26 @@ pub async fn publish_api(
         },
     }))?;
     reconcile::write::create_if_absent(client, &service).await?;
-    lead_to(client, "default", "kubernetes", "https", api).await
+    let ports = [("https", api.port())];
+    lead_to(client, "default", "kubernetes", api.ip(), &ports).await
 }
 
-/// Makes a Service without selector lead to a port of this process.
+/// Makes the named ports of a Service without selector lead to ports of this process.
 pub async fn lead_to(
     client: &Client,
     namespace: &str,
     service: &str,
-    port: &str,
-    address: SocketAddr,
+    address: IpAddr,
+    ports: &[(&str, u16)],
 ) -> anyhow::Result<()> {
-    let ip = match address.ip() {
+    let ip = match address {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
         ip => ip,
     };
+    let ports = ports.iter();
+    let ports: Vec<_> = ports
+        .map(|(name, port)| json!({ "name": name, "port": port, "protocol": "TCP" }))
+        .collect();
     let slice: EndpointSlice = serde_json::from_value(json!({
         "metadata": {
             "name": format!("{service}-self"),
@@ -130,7 +135,7 @@ pub async fn lead_to(
         },
         "addressType": if ip.is_ipv4() { "IPv4" } else { "IPv6" },
         "endpoints": [{ "addresses": [ip.to_string()], "conditions": { "ready": true } }],
-        "ports": [{ "name": port, "port": address.port(), "protocol": "TCP" }],
+        "ports": ports,
     }))?;
     reconcile::write::apply(client, &slice).await?;
     Ok(())

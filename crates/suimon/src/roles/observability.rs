@@ -10,10 +10,10 @@ use api::config::{Observability, SpanTarget, Tracing};
 use api::names::SYSTEM_NAMESPACE;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use lifecycle::Tasks;
-use otlp::{Endpoint, EndpointError, Exporter, Protocol};
-use proxy::{AccessLogs, RequestLog, Traces};
+use otlp::{Endpoint, EndpointError, EntryKind, Exporter, LogExporter, LogSettings, Protocol};
+use proxy::{AccessLogs, LogServices, RequestLog, Traces};
 use reconcile::{Change, Cluster, Key};
-use routing::model::SpanProtocol;
+use routing::model::{LogEntries, SpanProtocol};
 
 /// The resource's name in traces.
 const SERVICE: &str = "suimon-gateway";
@@ -24,6 +24,8 @@ pub fn follow(cluster: &Cluster, gateway: &proxy::Gateway, tasks: &Tasks) {
     let resolve = resolve(cluster, tasks);
     let tasks_of_exporters = tasks.clone();
     traces.start_with(for_routes(&resolve, &traces, tasks));
+    let log_services = gateway.log_services();
+    log_services.start_with(for_logs(&resolve, log_services, tasks));
     let in_force: Mutex<Option<Tracing>> = Mutex::default();
     let config_maps = cluster.informer::<ConfigMap>(tasks);
     config_maps.on_change(move |change| {
@@ -80,6 +82,32 @@ fn for_routes(resolve: &otlp::Resolve, traces: &Traces, tasks: &Tasks) -> proxy:
                 None
             }
         }
+    })
+}
+
+/// Log services that routes name: by URLs that the dialects have checked.
+fn for_logs(resolve: &otlp::Resolve, services: &LogServices, tasks: &Tasks) -> proxy::StartLog {
+    let (resolve, counts) = (Arc::clone(resolve), services.counts().clone());
+    let tasks = tasks.clone();
+    Box::new(move |service| {
+        let endpoint = Endpoint::parse(&service.url, Protocol::LogService);
+        let endpoint = endpoint.inspect_err(|error| {
+            tracing::error!(%error, "entries for a log service are dropped");
+        });
+        let settings = LogSettings {
+            endpoint: endpoint.ok()?,
+            resolve: Arc::clone(&resolve),
+            kind: match service.entries {
+                LogEntries::Http { .. } => EntryKind::Http,
+                LogEntries::Connection => EntryKind::Tcp,
+            },
+            name: service.log.to_string(),
+            node: SERVICE.to_owned(),
+            cluster: SERVICE.to_owned(),
+            delay: service.delay,
+            bytes: service.bytes as usize,
+        };
+        Some(LogExporter::start(settings, counts.clone(), &tasks))
     })
 }
 

@@ -147,7 +147,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     })
 }
 
-/// The external listeners on the address asked for, the cluster-local one on loopback.
+/// The external listeners on the address asked for, the cluster-local ones on loopback.
 fn gateway_settings(
     settings: &Settings,
     authority: &Arc<authority::Authority>,
@@ -159,6 +159,8 @@ fn gateway_settings(
     let secure =
         system::free_port(settings.listen, &settings.https_ports).context("--https-port")?;
     let local = system::free_port(loopback, &settings.local_ports).context("--local-port")?;
+    let local_secure =
+        system::free_port(loopback, &settings.local_https_ports).context("--local-https-port")?;
     let listener = |address, visibility, tls| ListenerSettings {
         address: Address::Bind(address),
         visibility,
@@ -170,6 +172,7 @@ fn gateway_settings(
             listener(external, Visibility::External, false),
             listener(local, Visibility::ClusterLocal, false),
             listener(secure, Visibility::External, true),
+            listener(local_secure, Visibility::ClusterLocal, true),
         ],
         threads: NonZeroUsize::new(settings.gateway_threads),
         server: None,

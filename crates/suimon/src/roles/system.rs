@@ -37,6 +37,8 @@ pub struct GatewayPorts {
     /// HTTPS, as the one before for external hosts.
     pub secure: SocketAddr,
     pub local: SocketAddr,
+    /// HTTPS, as the one before for hosts of the cluster.
+    pub local_secure: SocketAddr,
 }
 
 impl GatewayPorts {
@@ -45,6 +47,7 @@ impl GatewayPorts {
             external: gateway.addresses()[0],
             local: gateway.addresses()[1],
             secure: gateway.addresses()[2],
+            local_secure: gateway.addresses()[3],
         }
     }
 
@@ -212,13 +215,14 @@ pub async fn prepare(
     ports: &GatewayPorts,
 ) -> anyhow::Result<()> {
     for (name, address, secure) in [
-        (GATEWAY_SERVICE, ports.external, Some(ports.secure)),
-        (GATEWAY_LOCAL_SERVICE, ports.local, None),
+        (GATEWAY_SERVICE, ports.external, ports.secure),
+        (GATEWAY_LOCAL_SERVICE, ports.local, ports.local_secure),
     ] {
         let service = gateway_service(name, address, secure);
         apply(client, "Service", "services", name, &service, false).await?;
         apply(client, "Service", "services", name, &service, true).await?;
-        addresses::lead_to(client, SYSTEM_NAMESPACE, name, "http2", address).await?;
+        let both = [("http2", address.port()), ("https", secure.port())];
+        addresses::lead_to(client, SYSTEM_NAMESPACE, name, address.ip(), &both).await?;
     }
     create_gateway_class(client).await?;
     create_mesh(client).await?;
@@ -246,25 +250,31 @@ pub async fn prepare(
     Ok(())
 }
 
-/// `nodePort` is where the machine offers a port, as everywhere in Kubernetes.
-fn gateway_service(name: &str, address: SocketAddr, secure: Option<SocketAddr>) -> Value {
+/// `nodePort` is where the machine offers a port, as everywhere in Kubernetes. What is for the
+/// cluster only is offered by no address of the machine.
+fn gateway_service(name: &str, address: SocketAddr, secure: SocketAddr) -> Value {
+    let is_public = name == GATEWAY_SERVICE;
     let port = |name: &str, port: u16, at: SocketAddr| {
-        json!({
-            "name": name, "port": port, "protocol": "TCP",
-            "targetPort": at.port(), "nodePort": at.port(),
-        })
+        let mut port =
+            json!({ "name": name, "port": port, "protocol": "TCP", "targetPort": at.port() });
+        if is_public {
+            port["nodePort"] = at.port().into();
+        }
+        port
     };
-    let mut ports = vec![port("http2", 80, address)];
-    ports.extend(secure.map(|at| port("https", 443, at)));
+    let mut balancer = json!({});
+    if is_public {
+        balancer["ingress"] = json!([{ "ip": address.ip().to_string() }]);
+    }
     json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": { "name": name, "namespace": SYSTEM_NAMESPACE, "labels": { "app.kubernetes.io/name": "suimon" } },
         "spec": {
-            "type": "LoadBalancer",
-            "ports": ports,
+            "type": if is_public { "LoadBalancer" } else { "ClusterIP" },
+            "ports": [port("http2", 80, address), port("https", 443, secure)],
         },
-        "status": { "loadBalancer": { "ingress": [{ "ip": address.ip().to_string() }] } },
+        "status": { "loadBalancer": balancer },
     })
 }
 

@@ -64,6 +64,7 @@ const PURE: &[&str] = &[
     "serde-saphyr",
     "serde",
     "serde_json",
+    "sha1",
     "sha2",
     "thiserror",
 ];

@@ -45,10 +45,15 @@ impl Destination {
                 .object("headerManipulation")
                 .map(|it| Headers::read(&it));
             options.unsupported("bufferPerRoute", "write it into the options of the route");
-            for key in ["stagedTransformations", "transformations"] {
+            for key in [
+                "stagedTransformations",
+                "transformations",
+                "ratelimit",
+                "ratelimitBasic",
+            ] {
                 options.unsupported(key, "write it into the options of the route");
             }
-            HostOptions::read(&options); // What guards are asked for is refused.
+            HostOptions::read(&options, ""); // What guards are asked for is refused.
             extauth::refuse_of_destination(&options);
             headers
         });

@@ -6,7 +6,7 @@ use super::*;
 
 fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<(String, String)>, Invalid> {
     let mut fields = Vec::new();
-    decoder.decode(block, |name, value| {
+    decoder.decode(block, |name, value, _| {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         fields.push((text(name), text(value)));
     })?;
@@ -114,6 +114,40 @@ proptest! {
         for block in &blocks {
             let _ = decode(&mut decoder, block);
             prop_assert!(decoder.size <= TABLE_SIZE);
+        }
+    }
+}
+
+#[test]
+fn what_is_known_of_a_name_writes_the_same_field() {
+    let mut decoder = Decoder::default();
+    // Twice: as literals that enter the table, and from the table.
+    let literals = b"\x40\x0auser-agent\x01a\x40\x05x-own\x01b\x58\x04host\x40\x06cookie\x01c";
+    for block in [
+        &literals[..],
+        b"\xc1\xc0\xbf\xbe",
+        b"\x0f\x0d\x013\x7b\x01d",
+    ] {
+        let (mut plain, mut known) = (Vec::new(), Vec::new());
+        let mut seen = Vec::new();
+        decoder
+            .decode(block, |name, value, of_name| {
+                write(&mut plain, name, value);
+                write_known(&mut known, (name, of_name), value);
+                seen.push(of_name);
+            })
+            .expect("valid");
+        assert_eq!(plain, known, "{block:x?}");
+        if block == b"\xc1\xc0\xbf\xbe" {
+            let index = |name: &[u8]| Known::At(static_name(name).expect("known"));
+            let cache = Known::At(24);
+            let all = [
+                index(b"user-agent"),
+                Known::Nowhere,
+                cache,
+                index(b"cookie"),
+            ];
+            assert_eq!(seen, all);
         }
     }
 }

@@ -5,9 +5,17 @@ use api::networking::v1alpha1::Certificate;
 use super::*;
 
 fn secure(more: &[(&str, &str)]) -> Config {
+    configured(("external-domain-tls", "Enabled"), more)
+}
+
+/// With certificates inside the cluster.
+fn inside(more: &[(&str, &str)]) -> Config {
+    configured(("cluster-local-domain-tls", "Enabled"), more)
+}
+
+fn configured(first: (&str, &str), more: &[(&str, &str)]) -> Config {
     let mut config = config();
-    let pairs = [("external-domain-tls", "Enabled")];
-    let data = pairs.iter().chain(more);
+    let data = std::iter::once(&first).chain(more);
     let data = data.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     config.network = Network::parse(&data.collect()).expect("valid");
     config
@@ -169,4 +177,123 @@ fn a_route_without_a_public_host_asks_for_no_certificate_and_says_so() {
         condition(&plan, "CertificateProvisioned"),
         ("True", "TLSNotEnabled", message)
     );
+}
+
+#[test]
+fn hosts_of_the_cluster_have_certificates_of_their_own() {
+    let (mut observed, config) = (seen(), inside(&[]));
+    let plan = decide_with(&latest(), &observed, &config);
+    let [made] = &plan.certificates[..] else {
+        panic!("{:?}", plan.certificates);
+    };
+    let made = made.object().clone();
+    let hosts = [
+        "hello.default",
+        "hello.default.svc",
+        "hello.default.svc.cluster.local",
+    ];
+    assert_eq!(made.spec.dns_names, hosts);
+    assert_eq!(made.spec.domain.as_deref(), Some("svc.cluster.local"));
+    assert_eq!(made.name_any(), "route-route-1-local");
+    let kind = &made.labels()["networking.knative.dev/certificate-type"];
+    assert_eq!(kind, "cluster-local-domain");
+    // Nobody is served what the status does not say: the address changes with the certificate.
+    assert_eq!(
+        condition(&plan, "CertificateProvisioned"),
+        (
+            "Unknown",
+            "CertificateNotReady",
+            "Certificate route-route-1-local is not ready."
+        )
+    );
+    assert_eq!(address(&plan), "http://hello.default.svc.cluster.local");
+    assert!(written(&plan.ingress).spec.tls.is_empty());
+
+    ready(&mut observed, &made);
+    let plan = decide_with(&latest(), &observed, &config);
+    assert_eq!(condition(&plan, "CertificateProvisioned"), ("True", "", ""));
+    assert_eq!(address(&plan), "https://hello.default.svc.cluster.local");
+    let url = plan.status.url.as_deref();
+    assert_eq!(url, Some("http://hello.default.example.com:8080"));
+    let tls = &written(&plan.ingress).spec.tls[0];
+    assert_eq!(tls.hosts, hosts);
+    assert_eq!(tls.secret_name.as_deref(), Some("route-route-1-local"));
+}
+
+#[test]
+fn a_route_for_the_cluster_only_has_its_certificate_in_its_url() {
+    let (mut observed, config) = (seen(), inside(&[("external-domain-tls", "Enabled")]));
+    let mut local = latest();
+    let label = "networking.knative.dev/visibility".to_owned();
+    local.labels_mut().insert(label, "cluster-local".to_owned());
+    let plan = decide_with(&local, &observed, &config);
+    assert_eq!(plan.certificates.len(), 1, "{:?}", plan.certificates);
+    ready(&mut observed, &plan.certificates[0].object().clone());
+    let plan = decide_with(&local, &observed, &config);
+    assert_eq!(condition(&plan, "CertificateProvisioned"), ("True", "", ""));
+    let url = plan.status.url.as_deref();
+    assert_eq!(url, Some("https://hello.default.svc.cluster.local"));
+}
+
+#[test]
+fn a_failed_certificate_of_the_cluster_is_never_done_without() {
+    let (mut observed, config) = (seen(), inside(&[]));
+    let plan = decide_with(&latest(), &observed, &config);
+    let mut made = plan.certificates[0].object().clone();
+    made.metadata.generation = Some(1);
+    made.status = Some(object(json!({
+        "observedGeneration": 1,
+        "conditions": [{"type": "Ready", "status": "False", "reason": "SecretNotOwned"}],
+    })));
+    observed
+        .certificates
+        .insert(made.name_any(), Arc::new(made));
+    let plan = decide_with(&latest(), &observed, &config);
+    let message = "Certificate route-route-1-local fails to be provisioned: SecretNotOwned";
+    assert_eq!(
+        condition(&plan, "CertificateProvisioned"),
+        ("False", "CertificateProvisionFailed", message)
+    );
+}
+
+#[test]
+fn a_public_authority_is_not_asked_for_hosts_of_the_cluster() {
+    let acme = api::names::ACME_CERTIFICATE_CLASSES[0];
+    let config = inside(&[
+        ("external-domain-tls", "Enabled"),
+        ("certificate-class", acme),
+    ]);
+    let plan = decide_with(&latest(), &seen(), &config);
+    let classes: Vec<_> = plan
+        .certificates
+        .iter()
+        .map(|it| it.object().annotations()["networking.knative.dev/certificate.class"].as_str())
+        .collect();
+    assert_eq!(classes, [acme, api::names::CERTIFICATE_CLASS]);
+}
+
+#[test]
+fn the_certificate_of_a_tag_goes_with_it_and_all_stay_when_the_setting_is_turned_off() {
+    let (mut observed, config) = (seen(), inside(&[]));
+    let tagged = route(json!([
+        {"configurationName": "hello", "latestRevision": true, "percent": 100, "tag": "next"},
+    ]));
+    for certificate in decide_with(&tagged, &observed, &config).certificates {
+        ready(&mut observed, certificate.object());
+    }
+    let plan = decide_with(&latest(), &observed, &config);
+    let of_tag = crate::certificate::adler32("next");
+    assert_eq!(
+        plan.stale_certificates,
+        [format!("route-route-1-{of_tag}-local")]
+    );
+    let plan = decide_with(&latest(), &observed, &crate::fixture::config());
+    assert!(plan.stale_certificates.is_empty());
+    assert_eq!(address(&plan), "http://hello.default.svc.cluster.local");
+}
+
+fn address(plan: &Plan) -> &str {
+    let address = plan.status.address.as_ref();
+    let url = address.and_then(|address| address.url.as_deref());
+    url.unwrap_or_default()
 }
