@@ -99,6 +99,8 @@ impl Server {
                 "0",
                 "--https-port",
                 "0",
+                "--local-https-port",
+                "0",
                 "--api-port",
                 "0",
                 "--admin-port",

@@ -119,8 +119,8 @@ pub struct ListenerSettings {
 /// Where a listener gets its socket.
 #[derive(Debug)]
 pub enum Address {
-    /// Bound by [`start`]; port 0 picks a free one.
-    Bind(SocketAddr),
+    /// Bound by [`start`]: the first of these that nobody has; port 0 picks a free one.
+    Bind(Vec<SocketAddr>),
     /// Bound by the caller, for example by the service manager; all threads share its queue.
     Bound(TcpListener),
 }
@@ -248,6 +248,8 @@ pub enum Error {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error("a listener has no address to bind")]
+    Nowhere,
     #[error("cannot use the listening socket that was passed: {0}")]
     Inherited(io::Error),
     #[error(transparent)]
@@ -331,8 +333,15 @@ pub fn start(
 
 fn open(address: Address, threads: usize) -> Result<Vec<TcpListener>, Error> {
     match address {
-        Address::Bind(address) => {
-            socket::listen(address, threads).map_err(|source| Error::Listen { address, source })
+        Address::Bind(addresses) => {
+            let mut failed = Error::Nowhere;
+            for address in addresses {
+                match socket::listen(address, threads) {
+                    Ok(listeners) => return Ok(listeners),
+                    Err(source) => failed = Error::Listen { address, source },
+                }
+            }
+            Err(failed)
         }
         Address::Bound(listener) => {
             listener.set_nonblocking(true).map_err(Error::Inherited)?;

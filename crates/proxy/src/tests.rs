@@ -85,7 +85,7 @@ impl Gateway {
             &tasks,
         );
         let listener = |visibility, tls| ListenerSettings {
-            address: Address::Bind(([127, 0, 0, 1], 0).into()),
+            address: Address::Bind(vec![([127, 0, 0, 1], 0).into()]),
             visibility,
             tls,
             proxy_protocol: false,

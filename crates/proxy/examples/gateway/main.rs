@@ -58,7 +58,7 @@ async fn gateway(
     publish.publish(Arc::new(routing::compile(&model, None).0));
     let settings = Settings {
         listeners: vec![ListenerSettings {
-            address: Address::Bind(listen),
+            address: Address::Bind(vec![listen]),
             visibility: Visibility::External,
             tls: world.tls.is_some(),
             proxy_protocol: false,

@@ -1,7 +1,9 @@
 //! Bounds: what a client can make the gateway hold, and for how long.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
+use lifecycle::Tasks;
 use testkit::http::{RawServer, RawStream, ask, eventually};
 
 use super::frames::Frames;
@@ -181,20 +183,18 @@ async fn connections_beyond_the_limit_wait_and_are_not_refused() {
     assert_eq!(third.answer().await.text(), "ok");
 }
 
-#[tokio::test]
-async fn a_port_that_is_taken_is_an_error_at_once() {
-    let gateway = Gateway::start().await;
+/// A gateway without routes at the first of these addresses that is free.
+fn start_at(addresses: Vec<SocketAddr>, tasks: &Tasks) -> Result<crate::Gateway, Error> {
     let (_publish, snapshots) = lifecycle::snapshot_channel(routing::Snapshot::default());
-    let tasks = lifecycle::Tasks::new();
     let activator = scaling::start(
         scaling::Settings::KNATIVE,
         snapshots.clone(),
         scaling::reports().0,
-        &tasks,
+        tasks,
     );
     let settings = Settings {
         listeners: vec![ListenerSettings {
-            address: Address::Bind(gateway.address),
+            address: Address::Bind(addresses),
             visibility: routing::Visibility::External,
             tls: false,
             proxy_protocol: false,
@@ -207,8 +207,18 @@ async fn a_port_that_is_taken_is_an_error_at_once() {
         callers: None,
         access_log: None,
     };
-    let error =
-        crate::start(settings, snapshots, activator, &tasks).expect_err("the port is taken");
+    crate::start(settings, snapshots, activator, tasks)
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_passed_over_and_an_error_where_it_is_the_last() {
+    let gateway = Gateway::start().await;
+    let tasks = Tasks::new();
+    let free = SocketAddr::new(gateway.address.ip(), 0);
+    let second = start_at(vec![gateway.address, free], &tasks).expect("port 0 is free");
+    assert_ne!(second.addresses(), [gateway.address]);
+    assert_ne!(second.addresses()[0].port(), 0);
+    let error = start_at(vec![gateway.address], &tasks).expect_err("the port is taken");
     assert!(
         matches!(error, Error::Listen { address, .. } if address == gateway.address),
         "{error}"

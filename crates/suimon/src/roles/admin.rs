@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -42,15 +41,14 @@ pub struct Admin {
 
 impl Admin {
     /// Serves on this socket until the API stops, so that the drain can be watched.
-    pub async fn start(
-        address: SocketAddr,
+    pub fn start(
+        listener: std::net::TcpListener,
         (metrics, wakes): (proxy::Metrics, scaling::Wakes),
         snapshots: Snapshots<Snapshot>,
         tasks: &Tasks,
     ) -> anyhow::Result<(Arc<Self>, SocketAddr)> {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address} (--admin-port)"))?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let admin = Arc::new(Self {
             metrics,

@@ -87,18 +87,18 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
         snapshots.clone(),
         activator,
         tasks,
-    )?;
+    )
+    .map_err(|error| name_flag(error, &settings))?;
     let ports = GatewayPorts::of(&gateway);
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let admin_port = system::free_port(loopback, &settings.admin_ports).context("--admin-port")?;
+    let admin_door = system::listen(loopback, &settings.admin_ports).context("--admin-port")?;
     let metrics = gateway.metrics().clone();
     let (admin, admin_address) = Admin::start(
-        admin_port,
+        admin_door,
         (metrics, wakes.clone()),
         snapshots.clone(),
         tasks,
-    )
-    .await?;
+    )?;
     system::prepare(cluster.client(), &settings, &ports).await?;
     access::create(cluster.client(), &cluster_roles).await?;
     gateway_view::serve(&server, snapshots);
@@ -154,25 +154,24 @@ fn gateway_settings(
     pods: &node::Callers,
 ) -> anyhow::Result<proxy::Settings> {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let external =
-        system::free_port(settings.listen, &settings.http_ports).context("--http-port")?;
-    let secure =
-        system::free_port(settings.listen, &settings.https_ports).context("--https-port")?;
-    let local = system::free_port(loopback, &settings.local_ports).context("--local-port")?;
-    let local_secure =
-        system::free_port(loopback, &settings.local_https_ports).context("--local-https-port")?;
-    let listener = |address, visibility, tls| ListenerSettings {
-        address: Address::Bind(address),
-        visibility,
-        tls,
-        proxy_protocol: settings.proxy_protocol && visibility == Visibility::External,
+    let listener = |ports: &[u16], visibility, tls| {
+        let external = visibility == Visibility::External;
+        let ip = if external { settings.listen } else { loopback };
+        let addresses = ports.iter().map(|port| SocketAddr::new(ip, *port));
+        ListenerSettings {
+            address: Address::Bind(addresses.collect()),
+            visibility,
+            tls,
+            proxy_protocol: settings.proxy_protocol && external,
+        }
     };
+    let (external, local) = (Visibility::External, Visibility::ClusterLocal);
     Ok(proxy::Settings {
         listeners: vec![
-            listener(external, Visibility::External, false),
-            listener(local, Visibility::ClusterLocal, false),
-            listener(secure, Visibility::External, true),
-            listener(local_secure, Visibility::ClusterLocal, true),
+            listener(&settings.http_ports, external, false),
+            listener(&settings.local_ports, local, false),
+            listener(&settings.https_ports, external, true),
+            listener(&settings.local_https_ports, local, true),
         ],
         threads: NonZeroUsize::new(settings.gateway_threads),
         server: None,
@@ -182,6 +181,25 @@ fn gateway_settings(
         callers: Some(Arc::new(callers::Pods(pods.clone()))),
         access_log: settings.access_log.clone(),
     })
+}
+
+/// Says which flag chooses another port than the one that could not be bound.
+fn name_flag(error: proxy::Error, settings: &Settings) -> anyhow::Error {
+    let flags = [
+        ("--http-port", &settings.http_ports),
+        ("--local-port", &settings.local_ports),
+        ("--https-port", &settings.https_ports),
+        ("--local-https-port", &settings.local_https_ports),
+    ];
+    let port = match &error {
+        proxy::Error::Listen { address, .. } => address.port(),
+        _ => return error.into(),
+    };
+    let flag = flags.iter().find(|(_, ports)| ports.contains(&port));
+    match flag {
+        Some((flag, _)) => anyhow::Error::new(error).context(*flag),
+        None => error.into(),
+    }
 }
 
 /// One process per data directory: the kernel drops the lock with the process, however it ends.

@@ -116,24 +116,19 @@ pub fn open_images(data_dir: &Path) -> anyhow::Result<images::Store> {
     Ok(store.with_built_in(sample::IMAGE, &program, &[sample::ROLE])?)
 }
 
-/// The first of these ports that is free. The proxy's own sockets share their port on purpose,
-/// so another process on it would go unnoticed: a plain socket is tried first.
-pub fn free_port(address: IpAddr, ports: &[u16]) -> anyhow::Result<SocketAddr> {
-    let mut last = None;
+/// Listens on the first of these ports that nobody has; 0 lets the system pick one.
+pub fn listen(address: IpAddr, ports: &[u16]) -> anyhow::Result<TcpListener> {
+    let mut failed = anyhow::anyhow!("no port to listen on");
     for port in ports {
         let candidate = SocketAddr::new(address, *port);
-        if *port == 0 {
-            return Ok(candidate); // The kernel picks one when the gateway binds.
-        }
         match TcpListener::bind(candidate) {
-            Ok(socket) => return Ok(socket.local_addr()?),
+            Ok(listener) => return Ok(listener),
             Err(error) => {
-                last =
-                    Some(anyhow::Error::new(error).context(format!("cannot listen on {candidate}")))
+                failed = anyhow::Error::new(error).context(format!("cannot listen on {candidate}"));
             }
         }
     }
-    Err(last.unwrap_or_else(|| anyhow::anyhow!("no port to listen on")))
+    Err(failed)
 }
 
 /// Digests from the local store, else from the registry; the node fetches the image itself.
