@@ -6,12 +6,14 @@
 use std::pin::pin;
 use std::rc::Rc;
 
+use futures::future::Either;
 use tokio::time::Instant;
 
 use crate::backend;
 use crate::downstream::{Downstream, Responder};
 use crate::failure::Failure;
 use crate::filter::retry::{Lost, Tries, Withheld};
+use crate::first::first;
 use crate::http2::client::over_http2;
 use crate::record::Record;
 use crate::request::Forward;
@@ -98,15 +100,16 @@ pub(crate) async fn send<D: Downstream>(
     };
     let mut repeats = 0;
     loop {
-        let reached = async {
-            tokio::select! {
-                biased;
-                reached = backend::reach_for(worker, &forward.backend, freshness, traffic) => reached,
-                () = downstream.gone() => Err(Failure::ClientGone),
+        let reached = {
+            let reaching = backend::reach_for(worker, &forward.backend, freshness, traffic);
+            let (reaching, gone) = (pin!(reaching), pin!(downstream.gone()));
+            let deadline = || deadlines.next();
+            match timer.limit(deadline, first(reaching, gone)).await {
+                Ok(Either::Left(reached)) => reached,
+                Ok(Either::Right(())) => Err(Failure::ClientGone),
+                Err(_) => Err(deadlines.passed().into()),
             }
         };
-        let reached = timer.limit(|| deadlines.next(), pin!(reached)).await;
-        let reached = reached.unwrap_or_else(|_| Err(deadlines.passed().into()));
         let lost = |failure, progress: &Progress| Lost {
             failure,
             body_taken: progress.body_taken.get(),

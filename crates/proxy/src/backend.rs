@@ -3,17 +3,20 @@
 //! A pod that just died refuses connections before anybody has told us; a request that was never
 //! sent is not lost by that. It tries again, elsewhere if there is an elsewhere, within bounds.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::Either;
 use routing::Backend;
+use routing::model::Protocol;
 use scaling::{AcquireError, Pending, Slot};
 use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::rare::rare;
 use crate::traffic::Traffic;
+use crate::upstream::dials::Waited;
 use crate::upstream::held::Held;
 use crate::upstream::{self, Connection, Freshness};
 use crate::worker::Worker;
@@ -106,6 +109,47 @@ async fn place(
     Ok((found.await, pending))
 }
 
+/// A connection to a slot's endpoint: one that others are making, if it takes several requests, or
+/// a new one.
+async fn join(
+    worker: &Worker,
+    backend: &Arc<Backend>,
+    slot: &Slot,
+    opening: &[u8],
+) -> Result<io::Result<Connection>, Failure> {
+    let endpoint = slot.endpoint().address;
+    let is_shared = backend.protocol == Protocol::H2c && opening.is_empty();
+    if is_shared {
+        let _waits = slot.pending().map_err(|error| refused(backend, error))?;
+        loop {
+            match worker.pool.dials.wait(endpoint, backend).await {
+                Waited::Nobody => break,
+                Waited::Failed(kind) => return Ok(Err(kind.into())),
+                Waited::Over => {}
+            }
+            let made = upstream::pooled(worker, backend, endpoint, Freshness::Pooled);
+            if let Some(connection) = made {
+                return Ok(Ok(connection));
+            }
+        }
+    }
+    // Counted as waiting until it is connected.
+    let (found, _waits) = place(worker, backend, slot, !opening.is_empty()).await?;
+    let held = match found {
+        Ok(held) => held,
+        Err(connection) => return Ok(Ok(connection)),
+    };
+    let under_way = is_shared.then(|| worker.pool.dials.begin(endpoint, backend));
+    let mut made = upstream::connect(worker, backend, endpoint, opening).await;
+    match (&mut made, under_way) {
+        (Ok(Connection::Http1(connection)), _) => connection.held = held,
+        (Ok(Connection::Http2(_)), _) => worker.pool.hold(endpoint, held),
+        (Err(error), Some(under_way)) => under_way.failed(error),
+        (Err(_), None) => {}
+    }
+    Ok(made)
+}
+
 /// Connects to the endpoint of a slot; if that fails, acquires another one and goes on.
 async fn dial(
     worker: &Worker,
@@ -120,23 +164,10 @@ async fn dial(
     let mut give_up = None;
     loop {
         let endpoint = slot.endpoint().address;
-        // Counted as waiting until it is connected.
-        let (found, waits) = place(worker, &known, &slot, !opening.is_empty()).await?;
-        let held = match found {
-            Ok(held) => held,
-            Err(connection) => return Ok(Reached { slot, connection }),
-        };
-        let source = match upstream::connect(worker, &known, endpoint, opening).await {
-            Ok(mut connection) => {
-                match &mut connection {
-                    Connection::Http1(connection) => connection.held = held,
-                    Connection::Http2(_) => worker.pool.hold(endpoint, held),
-                }
-                return Ok(Reached { slot, connection });
-            }
+        let source = match join(worker, &known, &slot, opening).await? {
+            Ok(connection) => return Ok(Reached { slot, connection }),
             Err(source) => source,
         };
-        drop(waits);
         slot.unreachable();
         tracing::debug!(%endpoint, backend = %known.id, error = %source, "cannot connect, trying again");
         let patience = if known.activation.is_some() {

@@ -79,7 +79,12 @@ pub(crate) fn write_forwarded<'v>(
         .chain(std::iter::once(peer.text.as_bytes()));
     for (at, hop) in hops.enumerate() {
         out.extend_from_slice(if at == 0 { b"for=" } else { b", for=" });
-        write_node(out, hop);
+        // Most peers, and the last hop of every request, are this.
+        if peer.address.is_ipv4() && std::ptr::eq(hop, peer.text.as_bytes()) {
+            out.extend_from_slice(hop);
+        } else {
+            write_node(out, hop);
+        }
         if at == 0 {
             if !host.is_empty() {
                 out.extend_from_slice(b";host=");
@@ -118,12 +123,21 @@ fn write_value(out: &mut Vec<u8>, value: &[u8]) {
         return out.extend_from_slice(value);
     }
     out.push(b'"');
+    let is_escaped = |byte: u8| matches!(byte, b'"' | b'\\');
+    // Without an early exit the compiler compares many bytes at once.
+    if !value
+        .iter()
+        .fold(false, |any, byte| any | is_escaped(*byte))
+    {
+        out.extend_from_slice(value);
+        return out.push(b'"');
+    }
     // Pieces that begin with what has to be escaped, but for the first.
     let mut from = 0;
     for (at, _) in value
         .iter()
         .enumerate()
-        .filter(|(_, byte)| matches!(byte, b'"' | b'\\'))
+        .filter(|(_, byte)| is_escaped(**byte))
     {
         out.extend_from_slice(&value[from..at]);
         out.push(b'\\');

@@ -12,5 +12,6 @@ pub(crate) mod field;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub(crate) mod head;
+mod scan;
 pub(crate) mod sink;
 pub(crate) mod source;

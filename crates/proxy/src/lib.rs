@@ -22,6 +22,7 @@ mod edits;
 mod entry;
 mod failure;
 mod filter;
+mod first;
 mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -165,9 +165,14 @@ pub(crate) fn write_forwarded(
     edits: &Edits<'_>,
 ) {
     let is_decided = edits.has_operations() && edits.touches_forwarded();
+    // Most clients claim nothing.
+    let claims: &[Field] = if head.fields.has_forwarded {
+        &head.fields.list
+    } else {
+        &[]
+    };
     let of = |kind: Kind| {
-        head.fields
-            .list
+        claims
             .iter()
             .filter(move |field| field.kind == kind)
             .map(|field| field.value.get(bytes))

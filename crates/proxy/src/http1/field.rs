@@ -23,6 +23,14 @@ impl Span {
         }
     }
 
+    /// From one place to another, which is not before it.
+    pub(crate) fn between(start: usize, end: usize) -> Self {
+        Self {
+            start: start as u32,
+            len: (end - start) as u32,
+        }
+    }
+
     pub(crate) fn end(self) -> usize {
         (self.start + self.len) as usize
     }
@@ -78,30 +86,39 @@ pub(crate) enum Kind {
     Internal,
 }
 
-/// Classifies a name in any case.
+/// Classifies a token in any case.
 pub(crate) fn kind(name: &[u8]) -> Kind {
-    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
     match name.len() {
-        2 if is("te") => Kind::Te,
-        4 if is("host") => Kind::Host,
-        6 if is("expect") => Kind::Expect,
-        7 if is("upgrade") => Kind::Upgrade,
-        9 if is("forwarded") => Kind::Forwarded,
-        10 if is("connection") => Kind::Connection,
-        10 if is("keep-alive") => Kind::KeepAlive,
-        14 if is("content-length") => Kind::ContentLength,
+        2 if same(name, b"te") => Kind::Te,
+        4 if same(name, b"host") => Kind::Host,
+        6 if same(name, b"expect") => Kind::Expect,
+        7 if same(name, b"upgrade") => Kind::Upgrade,
+        9 if same(name, b"forwarded") => Kind::Forwarded,
+        10 if same(name, b"connection") => Kind::Connection,
+        10 if same(name, b"keep-alive") => Kind::KeepAlive,
+        14 if same(name, b"content-length") => Kind::ContentLength,
         // Upgrading to h2c through a gateway would open a tunnel past its routes.
-        14 if is("http2-settings") => Kind::HopByHop,
-        15 if is("x-forwarded-for") => Kind::ForwardedFor,
-        16 if is("x-forwarded-host") => Kind::ForwardedHost,
-        16 if is("proxy-connection") => Kind::HopByHop,
-        17 if is("transfer-encoding") => Kind::TransferEncoding,
-        17 if is("x-forwarded-proto") => Kind::ForwardedProto,
-        18 if is("proxy-authenticate") => Kind::HopByHop,
-        19 if is("proxy-authorization") => Kind::HopByHop,
+        14 if same(name, b"http2-settings") => Kind::HopByHop,
+        15 if same(name, b"x-forwarded-for") => Kind::ForwardedFor,
+        16 if same(name, b"x-forwarded-host") => Kind::ForwardedHost,
+        16 if same(name, b"proxy-connection") => Kind::HopByHop,
+        17 if same(name, b"transfer-encoding") => Kind::TransferEncoding,
+        17 if same(name, b"x-forwarded-proto") => Kind::ForwardedProto,
+        18 if same(name, b"proxy-authenticate") => Kind::HopByHop,
+        19 if same(name, b"proxy-authorization") => Kind::HopByHop,
         12..=29 if matches!(name[0], b'k' | b'K') && is_internal(name) => Kind::Internal,
         _ => Kind::Ordinary,
     }
+}
+
+/// Whether a token is this one of small letters, digits and hyphens. Without a branch for each
+/// byte: what differs from such a byte in the bit of the case alone is a capital letter or no
+/// token's.
+fn same<const N: usize>(name: &[u8], known: &[u8; N]) -> bool {
+    name.first_chunk::<N>().is_some_and(|name| {
+        let pairs = name.iter().zip(known);
+        pairs.fold(0, |all, (byte, known)| all | (byte | 0x20) ^ known) == 0
+    })
 }
 
 /// Knative's headers between gateway, activator, queue-proxy and probes.
@@ -149,7 +166,7 @@ pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The bytes of a token (RFC 9110 §5.6.2).
 const MARKS: &[u8] = b"!#$%&'*+-.^_`|~";
-static TOKEN: [bool; 256] = bytes_of(MARKS);
+pub(crate) static TOKEN: [bool; 256] = bytes_of(MARKS);
 
 /// Those of a name of HTTP/2 (RFC 9113 §8.2).
 pub(crate) static LOWER: [bool; 256] = {

@@ -1,14 +1,13 @@
-//! Request and response heads: parsed by httparse into spans, then judged.
+//! Request and response heads: read into spans ([`super::scan`]), then judged.
 //!
-//! httparse accepts a bare LF as a line end; this module does not. Whatever decides where a
-//! message ends (lengths, codings, Host) must be there once and in one form, or the head is
-//! refused.
+//! Whatever decides where a message ends (lengths, codings, Host) must be there once and in one
+//! form, or the head is refused.
 
-use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use super::body::Framing;
-use super::field::{Field, Kind, Known, Span, bytes_of, kind, list};
+use super::field::{Field, Kind, Span, bytes_of, kind, list};
+use super::scan::{self, Stop};
 
 /// Most fields of one head.
 pub(crate) const MAX_FIELDS: usize = 128;
@@ -48,6 +47,9 @@ pub(crate) struct Fields {
     upgrade_named: bool,
     pub(crate) content_length: Option<u64>,
     chunked: bool,
+    has_keep_alive: bool,
+    /// Whether a field claims where the message came from.
+    pub(crate) has_forwarded: bool,
     /// Whether one of Knative's internal headers is there.
     pub(crate) has_internal: bool,
 }
@@ -110,30 +112,19 @@ pub(crate) fn has_end(bytes: &[u8], from: usize) -> bool {
 impl RequestHead {
     /// Parses one head. `Ok(false)`: more bytes are needed. `bytes` starts with the method.
     pub(crate) fn parse(&mut self, bytes: &[u8]) -> Result<bool, HeadError> {
-        let mut space = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let mut request = httparse::Request::new(&mut []);
-        let parsed = httparse::ParserConfig::default().parse_request_with_uninit_headers(
-            &mut request,
-            bytes,
-            &mut space,
-        );
-        let httparse::Status::Complete(len) = parsed.map_err(head_error)? else {
+        // The first byte of an empty line before the head.
+        if bytes == b"\r" {
             return Ok(false);
-        };
-        let (Some(method), Some(target)) = (request.method, request.path) else {
-            return Err(Malformed("request line is incomplete"));
-        };
-        self.len = len;
-        self.method = Span::of(method.as_bytes(), bytes);
-        self.version = if request.version == Some(0) {
-            Version::Http10
-        } else {
-            Version::Http11
-        };
-        self.fields.index(bytes, len, request.headers)?;
+        }
+        is_whole(self.read(bytes))
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        let line = scan::request_line(bytes)?;
+        (self.method, self.version) = (line.method, line.version);
+        self.len = self.fields.read(bytes, line.end)?;
         self.judge_fields(bytes)?;
-        self.judge_target(bytes, target.as_bytes())?;
-        Ok(true)
+        Ok(self.judge_target(bytes, line.target.get(bytes))?)
     }
 
     fn judge_fields(&mut self, bytes: &[u8]) -> Result<(), HeadError> {
@@ -225,32 +216,24 @@ pub(crate) fn is_idempotent(method: &[u8]) -> bool {
 impl ResponseHead {
     /// Parses one head that answers a request; `to_head` says that it was HEAD.
     pub(crate) fn parse(&mut self, bytes: &[u8], to_head: bool) -> Result<bool, HeadError> {
-        let mut space = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-        let mut response = httparse::Response::new(&mut []);
-        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-            &mut response,
-            bytes,
-            &mut space,
-        );
-        let httparse::Status::Complete(len) = parsed.map_err(head_error)? else {
-            return Ok(false);
-        };
-        self.len = len;
-        self.status = response.code.unwrap_or_default();
-        if !(100..=999).contains(&self.status) {
-            return Err(Malformed("status is not a number from 100 to 999"));
+        is_whole(self.read(bytes, to_head))
+    }
+
+    fn read(&mut self, bytes: &[u8], to_head: bool) -> Result<(), Stop> {
+        let start = leading_blank(bytes);
+        if bytes.get(start..) == Some(b"\r") {
+            return Err(Stop::Partial);
         }
-        self.reason = Span::of(response.reason.unwrap_or_default().as_bytes(), bytes);
-        self.version = if response.version == Some(0) {
-            Version::Http10
-        } else {
-            Version::Http11
-        };
-        self.fields.index(bytes, len, response.headers)?;
+        let line = scan::status_line(bytes, start)?;
+        if line.status < 100 {
+            return Err(Malformed("status is not a number from 100 to 999").into());
+        }
+        (self.version, self.status, self.reason) = (line.version, line.status, line.reason);
+        self.len = self.fields.read(bytes, line.end)?;
         self.persistent = self.fields.persistent(self.version);
         self.keep_alive = self.fields.keep_alive_timeout(bytes);
         self.framing = self.framing(to_head)?;
-        Ok(true)
+        Ok(())
     }
 
     /// RFC 9112 §6.3, in its order.
@@ -282,48 +265,39 @@ impl Fields {
         self.named.clear();
         (self.close, self.keep_alive, self.upgrade_named) = (false, false, false);
         (self.content_length, self.chunked, self.has_internal) = (None, false, false);
+        (self.has_keep_alive, self.has_forwarded) = (false, false);
     }
 
-    /// Turns httparse's fields into spans and reads what concerns the connection.
-    fn index(
-        &mut self,
-        bytes: &[u8],
-        len: usize,
-        headers: &[httparse::Header<'_>],
-    ) -> Result<(), HeadError> {
+    /// Reads the fields from `start` to the end of the head, which it returns, and what of them
+    /// concerns the connection.
+    fn read(&mut self, bytes: &[u8], start: usize) -> Result<usize, Stop> {
         self.clear();
-        for header in headers {
-            let name = header.name.as_bytes();
-            let field = Field {
-                name: Span::of(name, bytes),
-                value: Span::of(header.value, bytes),
-                kind: kind(name),
-                known: Known::NotYet,
-            };
-            // Every line before this one ended in CRLF, not in a bare LF.
-            if bytes[field.name.start as usize - 2] != b'\r' {
-                return Err(Malformed("line ends in LF without CR"));
+        let mut list = std::mem::take(&mut self.list);
+        let end = scan::fields(bytes, start, &mut list, |field| self.note(bytes, field));
+        self.list = list;
+        end
+    }
+
+    fn note(&mut self, bytes: &[u8], field: &Field) -> Result<(), HeadError> {
+        match field.kind {
+            Kind::Connection => self.connection(bytes, field.value.get(bytes)),
+            Kind::ContentLength if self.content_length.is_some() => {
+                return Err(Malformed("several Content-Length fields"));
             }
-            match field.kind {
-                Kind::Connection => self.connection(bytes, header.value),
-                Kind::ContentLength if self.content_length.is_some() => {
-                    return Err(Malformed("several Content-Length fields"));
-                }
-                Kind::ContentLength => self.content_length = Some(length(header.value)?),
-                Kind::TransferEncoding if self.chunked => {
-                    return Err(Malformed("several Transfer-Encoding fields"));
-                }
-                Kind::TransferEncoding => {
-                    coding(header.value)?;
-                    self.chunked = true;
-                }
-                Kind::Internal => self.has_internal = true,
-                _ => {}
+            Kind::ContentLength => self.content_length = Some(length(field.value.get(bytes))?),
+            Kind::TransferEncoding if self.chunked => {
+                return Err(Malformed("several Transfer-Encoding fields"));
             }
-            self.list.push(field);
-        }
-        if !bytes[..len].ends_with(b"\r\n\r\n") {
-            return Err(Malformed("line ends in LF without CR"));
+            Kind::TransferEncoding => {
+                coding(field.value.get(bytes))?;
+                self.chunked = true;
+            }
+            Kind::KeepAlive => self.has_keep_alive = true,
+            Kind::ForwardedFor | Kind::ForwardedHost | Kind::ForwardedProto | Kind::Forwarded => {
+                self.has_forwarded = true
+            }
+            Kind::Internal => self.has_internal = true,
+            _ => {}
         }
         Ok(())
     }
@@ -348,6 +322,9 @@ impl Fields {
     }
 
     fn keep_alive_timeout(&self, bytes: &[u8]) -> Option<Duration> {
+        if !self.has_keep_alive {
+            return None;
+        }
         let field = self
             .list
             .iter()
@@ -428,15 +405,12 @@ pub(crate) fn is_authority(byte: u8) -> bool {
     AUTHORITY[usize::from(byte)]
 }
 
-fn head_error(error: httparse::Error) -> HeadError {
-    match error {
-        httparse::Error::TooManyHeaders => HeadError::TooManyFields,
-        httparse::Error::Version => HeadError::Version,
-        httparse::Error::HeaderName => Malformed("header name is not a token"),
-        httparse::Error::HeaderValue => Malformed("header value has a forbidden byte"),
-        httparse::Error::NewLine => Malformed("line does not end in CRLF"),
-        httparse::Error::Token => Malformed("start line has a forbidden byte"),
-        httparse::Error::Status => Malformed("status line is not valid"),
+/// Whether a head was read to its end.
+fn is_whole(read: Result<(), Stop>) -> Result<bool, HeadError> {
+    match read {
+        Ok(()) => Ok(true),
+        Err(Stop::Partial) => Ok(false),
+        Err(Stop::Bad(error)) => Err(error),
     }
 }
 

@@ -299,6 +299,9 @@ impl<'h> Layout<'h> {
                 self.fields.content_length = Some(length(value).map_err(|_| Malformed)?);
             }
             Kind::Host if self.host.is_some() => return Err(Malformed),
+            Kind::ForwardedFor | Kind::ForwardedHost | Kind::ForwardedProto | Kind::Forwarded => {
+                self.fields.has_forwarded = true
+            }
             Kind::Internal => self.fields.has_internal = true,
             Kind::Ordinary if name == b"cookie" => {
                 if !self.cookies.is_empty() {

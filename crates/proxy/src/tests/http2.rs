@@ -515,3 +515,41 @@ async fn an_idle_connection_is_told_before_it_is_closed() {
     }
     assert!(client.next().await.is_none());
 }
+
+#[tokio::test]
+async fn requests_that_come_at_once_share_the_first_connection() {
+    let backend = Backend {
+        protocol: Protocol::H2c,
+        ..backend("b", &[h2_server().await])
+    };
+    let mut gateway = Gateway::start().await;
+    gateway.serve(backend);
+    let client = client(gateway.address).await;
+    let asked = (0..90).map(|_| {
+        let mut client = client.clone();
+        async move { ask2(&mut client, get("http://a/"), &[], None).await }
+    });
+    let answers = futures::future::join_all(asked).await;
+    assert!(answers.iter().all(|answer| answer.head.status == 200));
+    assert_eq!(gateway.gateway.metrics().upstream_connections(), 1);
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_connection_that_fails_are_told_and_the_next_one_is_tried() {
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = free.local_addr().expect("bound");
+    drop(free);
+    let backend = Backend {
+        protocol: Protocol::H2c,
+        ..backend("b", &[address])
+    };
+    let mut gateway = Gateway::start().await;
+    gateway.serve(backend);
+    let client = client(gateway.address).await;
+    let asked = (0..20).map(|_| {
+        let mut client = client.clone();
+        async move { ask2(&mut client, get("http://a/"), &[], None).await }
+    });
+    let answers = futures::future::join_all(asked).await;
+    assert!(answers.iter().all(|answer| answer.head.status == 503));
+}

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::http2::client::{Sender, Shared};
 use crate::transport::Transport;
+use crate::upstream::dials::Dials;
 use crate::upstream::held::{Held, Lease, Places};
 
 /// How long an unused connection is kept.
@@ -98,6 +99,8 @@ pub(crate) struct Pool {
     http2: RefCell<ByEndpoint<Vec<Pooled>>>,
     /// Of backends with a policy.
     pub(crate) places: Places,
+    /// Connections on their way here.
+    pub(crate) dials: Dials,
     used: Notify,
 }
 
@@ -304,7 +307,7 @@ impl Pooled {
 }
 
 /// Whether connections of one backend are as good for another.
-fn is_secured_alike(one: &Backend, other: &Backend) -> bool {
+pub(crate) fn is_secured_alike(one: &Backend, other: &Backend) -> bool {
     match (&one.tls, &other.tls) {
         (None, None) => true,
         (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,

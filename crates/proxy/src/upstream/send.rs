@@ -7,9 +7,12 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 
+use futures::future::Either;
+
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Downstream, Responder};
 use crate::failure::Failure;
+use crate::first::first;
 use crate::http1::body::Framing;
 use crate::http1::head::ResponseHead;
 use crate::http1::sink::Http1Sink;
@@ -106,16 +109,13 @@ pub(crate) async fn relay<D: Downstream>(
 ) -> Result<Done, Failure> {
     let (body, responder) = downstream.parts();
     let deadlines = exchange.deadlines;
-    let both = async {
-        tokio::select! {
-            // An answer that has come makes looking after the client unnecessary.
-            biased;
-            done = download(exchange, answers, responder) => done,
-            failure = upload(exchange, body, sink) => Err(failure),
-        }
-    };
-    match timer.limit(|| deadlines.next(), pin!(both)).await {
-        Ok(done) => done,
+    let download = pin!(download(exchange, answers, responder));
+    let upload = pin!(upload(exchange, body, sink));
+    // An answer that has come makes looking after the client unnecessary.
+    let both = first(download, upload);
+    match timer.limit(|| deadlines.next(), both).await {
+        Ok(Either::Left(done)) => done,
+        Ok(Either::Right(failure)) => Err(failure),
         Err(_) => Err(deadlines.passed().into()),
     }
 }
@@ -187,10 +187,9 @@ async fn download(
 ) -> Result<Done, Failure> {
     let deadlines = exchange.deadlines;
     let remade = loop {
-        let answer = tokio::select! {
-            biased;
-            answer = answers.head() => answer?,
-            () = responder.gone() => return Err(Failure::ClientGone),
+        let answer = match first(pin!(answers.head()), pin!(responder.gone())).await {
+            Either::Left(answer) => answer?,
+            Either::Right(()) => return Err(Failure::ClientGone),
         };
         deadlines.answered();
         exchange.progress.answered.set(true);
@@ -219,10 +218,9 @@ async fn download(
         if !answers.has_input() {
             write(deadlines, responder.flush()).await?;
         }
-        let chunk = tokio::select! {
-            biased;
-            chunk = answers.next() => chunk.map_err(|error| broken(exchange, error))?,
-            () = responder.gone() => return Err(Failure::ClientGone),
+        let chunk = match first(pin!(answers.next()), pin!(responder.gone())).await {
+            Either::Left(chunk) => chunk.map_err(|error| broken(exchange, error))?,
+            Either::Right(()) => return Err(Failure::ClientGone),
         };
         let last = chunk.last;
         let passed = &exchange.progress.answer_bytes;
