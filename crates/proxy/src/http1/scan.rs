@@ -118,16 +118,16 @@ pub(super) fn fields(
             Some(b'\r' | b'\n') | None => line_end(bytes, end)?,
             Some(_) => return Err(Malformed("header value has a forbidden byte").into()),
         };
-        let mut last = end;
-        while last > start && matches!(bytes[last - 1], b' ' | b'\t') {
-            last -= 1;
+        let mut value = &bytes[start..end];
+        while let [rest @ .., b' ' | b'\t'] = value {
+            value = rest;
         }
         if list.len() == MAX_FIELDS {
             return Err(HeadError::TooManyFields.into());
         }
         let field = Field {
             name,
-            value: Span::between(start, last),
+            value: Span::between(start, start + value.len()),
             kind: kind(name.get(bytes)),
             known: Known::NotYet,
         };
@@ -173,10 +173,42 @@ fn is_text(bytes: &[u8]) -> bool {
 }
 
 /// The first place from `at` on that is not of a token (RFC 9110 §5.6.2).
-fn token_end(bytes: &[u8], at: usize) -> usize {
-    let rest = bytes.get(at..).unwrap_or_default();
-    let len = rest.iter().position(|byte| !TOKEN[usize::from(*byte)]);
-    at + len.unwrap_or(rest.len())
+fn token_end(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        at = plain_end(bytes, at);
+        // Nearly always the colon behind a name, the space behind a method.
+        match bytes.get(at) {
+            Some(byte) if TOKEN[usize::from(*byte)] => at += 1,
+            _ => return at,
+        }
+    }
+}
+
+/// The first place from `at` on that is neither a letter nor a digit nor a hyphen, or that is
+/// among the last bytes.
+fn plain_end(bytes: &[u8], at: usize) -> usize {
+    let mut rest = bytes.get(at..).unwrap_or_default();
+    let whole = rest.len();
+    while let Some((eight, after)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*eight);
+        let low = word & each(0x7f);
+        let folded = low | each(0x20);
+        // Nothing carries from one byte to the next: all are below 0x80.
+        let letters = (folded + each(0x80 - b'a')) & !(folded + each(0x80 - b'z' - 1));
+        let digits = (low + each(0x80 - b'0')) & !(low + each(0x80 - b'9' - 1));
+        let hyphens = !((low ^ each(b'-')) + each(0x7f));
+        let others = (!(letters | digits | hyphens) | word) & each(0x80);
+        if others != 0 {
+            return at + (whole - rest.len()) + others.trailing_zeros() as usize / 8;
+        }
+        rest = after;
+    }
+    at + (whole - rest.len())
+}
+
+/// The byte in all places of a word.
+const fn each(byte: u8) -> u64 {
+    u64::from_ne_bytes([byte; 8])
 }
 
 /// The first place from `at` on that is not of a field's value (RFC 9110 §5.5).
@@ -192,9 +224,6 @@ fn value_end(bytes: &[u8], mut at: usize) -> usize {
 
 /// The first place from `at` on with a byte below `LEAST`, or DEL.
 fn control_end<const LEAST: u8>(bytes: &[u8], at: usize) -> usize {
-    const fn each(byte: u8) -> u64 {
-        u64::from_ne_bytes([byte; 8])
-    }
     let mut rest = bytes.get(at..).unwrap_or_default();
     let whole = rest.len();
     while let Some((eight, after)) = rest.split_first_chunk::<8>() {

@@ -10,6 +10,7 @@ fn byte() -> impl Strategy<Value = u8> {
         prop::sample::select(b"\r\n\t :\0\x1f\x20\x21\x7e\x7f\x80\xff#[]\"(),/".to_vec()),
         any::<u8>(),
         b'a'..=b'z',
+        prop::sample::select(b"AZaz09-_.@[`{/:".to_vec()),
     ]
 }
 
@@ -110,14 +111,17 @@ proptest! {
     }
 
     #[test]
-    fn an_end_is_found_wherever_it_stands(mut bytes in prop::collection::vec(byte(), 0..40), at in 0usize..40) {
+    fn an_end_is_found_wherever_it_stands(mut bytes in prop::collection::vec(byte(), 0..40), name in "[A-Za-z0-9-]{0,30}", at in 0usize..40) {
         let at = at.min(bytes.len());
+        bytes.splice(at..at, name.into_bytes());
         let slow = |least: u8| {
             let found = bytes[at..].iter().position(|byte| *byte < least || *byte == 0x7f);
             at + found.unwrap_or(bytes.len() - at)
         };
         prop_assert_eq!(control_end::<0x20>(&bytes, at), slow(0x20));
         prop_assert_eq!(control_end::<0x21>(&bytes, at), slow(0x21));
+        let not_token = bytes[at..].iter().position(|byte| !TOKEN[usize::from(*byte)]);
+        prop_assert_eq!(token_end(&bytes, at), at + not_token.unwrap_or(bytes.len() - at));
         bytes.retain(|byte| *byte != b'\t');
         let at = at.min(bytes.len());
         prop_assert_eq!(value_end(&bytes, at), control_end::<0x20>(&bytes, at));
