@@ -6,6 +6,7 @@
 
 mod sink;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -189,7 +190,7 @@ impl AccessLogs {
                 headers: own_headers,
                 ..*entry
             };
-            sink.write(line(&log.template, &entry));
+            with_line(&log.template, &entry, |line| sink.write(line));
         }
         if let (Some(log), Some(sink)) = (&logs.revisions, self.0.stdout.get())
             && outcome.is_revision
@@ -199,7 +200,7 @@ impl AccessLogs {
                 headers: revision_headers,
                 ..*entry
             };
-            sink.write(line(&log.template, &entry));
+            with_line(&log.template, &entry, |line| sink.write(line));
         }
     }
 
@@ -220,7 +221,8 @@ impl AccessLogs {
             (None, None) => None,
         };
         if let Some(((template, headers), Some(sink))) = found {
-            sink.write(line(template, &Entry { headers, ..*entry }));
+            let entry = Entry { headers, ..*entry };
+            with_line(template, &entry, |line| sink.write(line));
         }
     }
 }
@@ -234,11 +236,21 @@ impl Logs {
     }
 }
 
-fn line(template: &Template, entry: &Entry<'_>) -> String {
-    let mut line = String::with_capacity(256);
-    template.render(&mut line, entry);
-    line
+/// Renders a line where the thread rendered the one before.
+fn with_line(template: &Template, entry: &Entry<'_>, write: impl FnOnce(&str)) {
+    thread_local! {
+        static LINE: RefCell<String> = RefCell::default();
+    }
+    LINE.with_borrow_mut(|line| {
+        line.clear();
+        line.shrink_to(LONGEST_KEPT);
+        template.render(line, entry);
+        write(line);
+    });
 }
+
+/// Bytes that a thread keeps for its next line.
+const LONGEST_KEPT: usize = 4 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -3,19 +3,21 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lifecycle::{Stage, Tasks};
 
 use super::Destination;
 
-/// Lines, and bytes of them, that may wait.
-const MOST_LINES: usize = 8 * 1024;
+/// Bytes of lines that may wait.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
-/// Bytes that are written at once.
+/// Bytes that are not waited with.
 const BATCH: usize = 64 * 1024;
+/// How long lines are gathered. A thread that is woken for each of them would cost a request more
+/// than everything else about its line.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Why lines cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -28,21 +30,23 @@ pub enum SinkError {
 
 /// Takes lines without waiting.
 #[derive(Debug)]
-pub(super) struct Sink {
-    lines: SyncSender<Message>,
-    state: Arc<State>,
-}
+pub(super) struct Sink(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    waiting_bytes: AtomicUsize,
+    waiting: Mutex<Waiting>,
+    /// There is something to write, or nothing will come any more.
+    come: Condvar,
     dropped: AtomicU64,
 }
 
-#[derive(Debug)]
-enum Message {
-    Line(String),
-    End,
+#[derive(Debug, Default)]
+struct Waiting {
+    text: String,
+    lines: u64,
+    /// Bytes that were taken and are not written yet.
+    writing: usize,
+    is_over: bool,
 }
 
 impl Sink {
@@ -58,21 +62,20 @@ impl Sink {
                 })?)
             }
         };
-        let (lines, taken) = sync_channel(MOST_LINES);
         let state = Arc::new(State::default());
         let of_writer = Arc::clone(&state);
         let thread = std::thread::Builder::new()
             .name("access log".into())
-            .spawn(move || write_all(out, &taken, &of_writer))
+            .spawn(move || write_all(out, &of_writer))
             .map_err(SinkError::Thread)?;
         let mut shutdown = tasks.shutdown(Stage::Controllers);
-        let ending = lines.clone();
+        let ending = Arc::clone(&state);
         // After the last request.
         tasks.spawn("access log", Stage::Controllers, async move {
             shutdown.requested().await;
             let joined = tokio::task::spawn_blocking(move || {
-                // Fails only if the thread has ended already.
-                let _ = ending.send(Message::End);
+                ending.waiting().is_over = true;
+                ending.come.notify_one();
                 thread.join()
             });
             match joined.await {
@@ -80,48 +83,61 @@ impl Sink {
                 _ => Err("its thread panicked"),
             }
         });
-        Ok(Self { lines, state })
+        Ok(Self(state))
     }
 
-    pub(super) fn write(&self, line: String) {
-        let len = line.len();
-        let waiting = self.state.waiting_bytes.fetch_add(len, Ordering::Relaxed);
-        if waiting + len > MOST_BYTES || self.lines.try_send(Message::Line(line)).is_err() {
-            self.state.waiting_bytes.fetch_sub(len, Ordering::Relaxed);
-            self.state.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Takes a line, which ends as lines do.
+    pub(super) fn write(&self, line: &str) {
+        let Self(state) = self;
+        let mut waiting = state.waiting();
+        let before = waiting.text.len();
+        let after = before + line.len();
+        if waiting.is_over || after + waiting.writing > MOST_BYTES {
+            state.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.text.push_str(line);
+        waiting.lines += 1;
+        drop(waiting);
+        if before == 0 || (before < BATCH && after >= BATCH) {
+            state.come.notify_one();
         }
     }
 
     pub(super) fn dropped(&self) -> u64 {
-        self.state.dropped.load(Ordering::Relaxed)
+        self.0.dropped.load(Ordering::Relaxed)
     }
 }
 
-fn write_all(mut out: Box<dyn Write + Send>, lines: &Receiver<Message>, state: &State) {
+impl State {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for lines and takes them all in exchange for what `batch` held. How many there are,
+    /// and whether they are the last.
+    fn take(&self, batch: &mut String) -> (u64, bool) {
+        let is_none = |waiting: &mut Waiting| waiting.text.is_empty() && !waiting.is_over;
+        let is_little = |waiting: &mut Waiting| waiting.text.len() < BATCH && !waiting.is_over;
+        let waiting = self.come.wait_while(self.waiting(), is_none);
+        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.come.wait_timeout_while(waiting, GATHER, is_little);
+        let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        batch.clear();
+        batch.shrink_to(2 * BATCH);
+        std::mem::swap(&mut waiting.text, batch);
+        waiting.writing = batch.len();
+        (std::mem::take(&mut waiting.lines), waiting.is_over)
+    }
+}
+
+fn write_all(mut out: Box<dyn Write + Send>, state: &State) {
     let mut batch = String::new();
     let mut is_failing = false;
     loop {
-        let mut count = 0;
-        let mut is_over = false;
-        let mut next = lines.recv().map_err(|_| TryRecvError::Disconnected);
-        loop {
-            match next {
-                Ok(Message::Line(line)) => {
-                    batch.push_str(&line);
-                    count += 1;
-                }
-                Ok(Message::End) | Err(TryRecvError::Disconnected) => is_over = true,
-                Err(TryRecvError::Empty) => break,
-            }
-            if is_over || batch.len() >= BATCH {
-                break;
-            }
-            next = lines.try_recv();
-        }
+        let (count, is_over) = state.take(&mut batch);
         let written = out.write_all(batch.as_bytes()).and_then(|()| out.flush());
-        state
-            .waiting_bytes
-            .fetch_sub(batch.len(), Ordering::Relaxed);
+        state.waiting().writing = 0;
         if let Err(error) = &written {
             state.dropped.fetch_add(count, Ordering::Relaxed);
             if !is_failing {
@@ -129,10 +145,37 @@ fn write_all(mut out: Box<dyn Write + Send>, lines: &Receiver<Message>, state: &
             }
         }
         is_failing = written.is_err();
-        batch.clear();
-        batch.shrink_to(2 * BATCH);
         if is_over {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_taken_together_and_those_beyond_the_bound_are_counted() {
+        let sink = Sink(Arc::default());
+        sink.write("a\n");
+        sink.write("b\n");
+        let mut batch = String::new();
+        assert_eq!(sink.0.take(&mut batch), (2, false));
+        assert_eq!(batch, "a\nb\n");
+        // What is being written counts too.
+        let long = "x".repeat(MOST_BYTES - 3);
+        sink.write(&long);
+        assert_eq!(sink.dropped(), 1);
+        sink.0.waiting().writing = 0;
+        sink.write(&long);
+        sink.write("1234");
+        assert_eq!(sink.dropped(), 2);
+        assert_eq!(sink.0.take(&mut batch), (1, false));
+        assert_eq!(batch.len(), long.len());
+        sink.0.waiting().is_over = true;
+        assert_eq!(sink.0.take(&mut batch), (0, true));
+        sink.write("c\n");
+        assert_eq!(sink.dropped(), 3);
     }
 }
