@@ -5,6 +5,7 @@
 //!
 //! Nobody waits for a collector or a service: what is told is taken at once or dropped and counted.
 
+mod batches;
 mod encode;
 mod endpoint;
 mod entry;
@@ -16,9 +17,10 @@ mod zipkin;
 
 use std::sync::Arc;
 
+pub use batches::Counts;
 pub use endpoint::{Endpoint, EndpointError, Protocol};
 pub use entry::{Client, LogEntry, UNAUTHORIZED};
-pub use export::{Counts, Exporter, Resolve, Settings};
+pub use export::{Exporter, Resolve, Settings};
 pub use log::{EntryKind, LogExporter, LogSettings};
 
 /// A piece of work that has ended.

@@ -43,7 +43,7 @@ impl Refused {
         }
     }
 
-    fn for_good(why: impl ToString) -> Self {
+    pub(crate) fn for_good(why: impl ToString) -> Self {
         Self {
             is_worth_another_try: false,
             ..Self::for_now(why)
@@ -185,12 +185,13 @@ async fn over<T>(endpoint: &Endpoint, io: T, body: Vec<u8>) -> Result<(), Refuse
 where
     T: Read + Write + Unpin + Send + 'static,
 {
-    match endpoint.protocol {
-        protocol @ (Protocol::Http | Protocol::Zipkin) => {
-            let content = match protocol {
-                Protocol::Zipkin => "application/json",
-                _ => "application/x-protobuf",
-            };
+    let content = match endpoint.protocol {
+        Protocol::Http => Some("application/x-protobuf"),
+        Protocol::Zipkin => Some("application/json"),
+        Protocol::Grpc | Protocol::LogService => None,
+    };
+    match content {
+        Some(content) => {
             let host = endpoint.to_string();
             let host = host.split_once("://").map_or("", |(_, host)| host);
             let request = Request::post(&endpoint.path)
@@ -204,7 +205,7 @@ where
             let answer = driven(connection, sender.send_request(request)).await?;
             http_outcome(answer).await
         }
-        Protocol::Grpc | Protocol::LogService => {
+        None => {
             let request = grpc_request(endpoint, &body)?;
             let executor = TokioExecutor::new();
             let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)

@@ -4,12 +4,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use testkit::http::{Body, RawServer, eventually};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::batches::MOST_WAITING;
 
 fn span(number: u8) -> Span {
     Span {

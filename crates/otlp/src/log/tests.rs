@@ -10,6 +10,7 @@ use testkit::http::eventually;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::batches::MOST_WAITING;
 use crate::endpoint::Protocol;
 
 const METHOD: &str = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
