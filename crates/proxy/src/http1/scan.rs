@@ -46,9 +46,9 @@ pub(super) struct StatusLine {
 }
 
 pub(super) fn request_line(bytes: &[u8]) -> Result<RequestLine, Stop> {
-    let method = Span::between(0, token_end(bytes, 0));
+    let method = Span::between(0, token_len(bytes));
     let at = expect(bytes, method.end(), b' ', NOT_START)?;
-    let target = Span::between(at, control_end::<0x21>(bytes, at));
+    let target = Span::between(at, at + visible_len(&bytes[at..]));
     let at = expect(bytes, target.end(), b' ', NOT_START)?;
     if method.len == 0 || target.len == 0 || !is_text(target.get(bytes)) {
         return Err(NOT_START.into());
@@ -77,7 +77,7 @@ pub(super) fn status_line(bytes: &[u8], at: usize) -> Result<StatusLine, Stop> {
     let at = at + 3;
     let reason = match bytes.get(at) {
         None => return Err(Stop::Partial),
-        Some(b' ') => Span::between(at + 1, value_end(bytes, at + 1)),
+        Some(b' ') => Span::between(at + 1, at + 1 + value_len(&bytes[at + 1..])),
         Some(_) => Span::between(at, at),
     };
     let is_plain = reason.get(bytes).is_ascii();
@@ -94,41 +94,47 @@ pub(super) fn status_line(bytes: &[u8], at: usize) -> Result<StatusLine, Stop> {
 /// `note` and then added to `list`.
 pub(super) fn fields(
     bytes: &[u8],
-    mut at: usize,
+    at: usize,
     list: &mut Vec<Field>,
     mut note: impl FnMut(&Field) -> Result<(), HeadError>,
 ) -> Result<usize, Stop> {
+    let mut rest = bytes.get(at..).unwrap_or_default();
     loop {
-        match bytes.get(at) {
-            Some(b'\r') => return line_end(bytes, at),
-            Some(_) => {}
-            None => return Err(Stop::Partial),
+        let start = bytes.len() - rest.len();
+        if let [b'\r', ..] = rest {
+            return line_end(bytes, start);
         }
-        let name = Span::between(at, token_end(bytes, at));
-        const NOT_NAME: HeadError = Malformed("header name is not a token");
-        let mut start = expect(bytes, name.end(), b':', NOT_NAME)?;
-        if name.len == 0 {
-            return Err(NOT_NAME.into());
-        }
-        while matches!(bytes.get(start), Some(b' ' | b'\t')) {
-            start += 1;
-        }
-        let end = value_end(bytes, start);
-        at = match bytes.get(end) {
-            Some(b'\r' | b'\n') | None => line_end(bytes, end)?,
-            Some(_) => return Err(Malformed("header value has a forbidden byte").into()),
+        let (name, after) = rest.split_at(token_len(rest));
+        let mut after = match after {
+            [b':', after @ ..] if !name.is_empty() => after,
+            [] => return Err(Stop::Partial),
+            _ => return Err(Malformed("header name is not a token").into()),
         };
-        let mut value = &bytes[start..end];
-        while let [rest @ .., b' ' | b'\t'] = value {
-            value = rest;
+        while let [b' ' | b'\t', next @ ..] = after {
+            after = next;
+        }
+        let place = bytes.len() - after.len();
+        let (mut value, after) = after.split_at(value_len(after));
+        rest = match after {
+            [b'\r', b'\n', rest @ ..] => rest,
+            [b'\r' | b'\n', ..] | [] => {
+                let end = bytes.len() - after.len();
+                line_end(bytes, end)?;
+                return Err(NOT_CRLF.into());
+            }
+            _ => return Err(Malformed("header value has a forbidden byte").into()),
+        };
+        // Of white space nothing else is in a value.
+        if let [.., b' ' | b'\t'] = value {
+            value = value.trim_ascii_end();
         }
         if list.len() == MAX_FIELDS {
             return Err(HeadError::TooManyFields.into());
         }
         let field = Field {
-            name,
-            value: Span::between(start, start + value.len()),
-            kind: kind(name.get(bytes)),
+            name: Span::between(start, start + name.len()),
+            value: Span::between(place, place + value.len()),
+            kind: kind(name),
             known: Known::NotYet,
         };
         if field.kind != Kind::Ordinary {
@@ -172,76 +178,73 @@ fn is_text(bytes: &[u8]) -> bool {
     bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
 }
 
-/// The first place from `at` on that is not of a token (RFC 9110 §5.6.2).
-fn token_end(bytes: &[u8], mut at: usize) -> usize {
+/// How many bytes of a token (RFC 9110 §5.6.2) a text begins with.
+fn token_len(text: &[u8]) -> usize {
+    // Most tokens have nothing but these, and end within the text.
+    let mut len = first(text, not_plain, |_| true);
+    while text.get(len).is_some_and(|byte| TOKEN[usize::from(*byte)]) {
+        len += 1;
+    }
+    len
+}
+
+/// How many bytes of a field's value (RFC 9110 §5.5) a text begins with.
+fn value_len(text: &[u8]) -> usize {
+    let mut len = 0;
     loop {
-        at = plain_end(bytes, at);
-        // Nearly always the colon behind a name, the space behind a method.
-        match bytes.get(at) {
-            Some(byte) if TOKEN[usize::from(*byte)] => at += 1,
-            _ => return at,
+        let rest = text.get(len..).unwrap_or_default();
+        len += first(rest, below::<0x20>, is_below::<0x20>);
+        if text.get(len) != Some(&b'\t') {
+            return len;
         }
+        len += 1;
     }
 }
 
-/// The first place from `at` on that is neither a letter nor a digit nor a hyphen, or that is
-/// among the last bytes.
-fn plain_end(bytes: &[u8], at: usize) -> usize {
-    let mut rest = bytes.get(at..).unwrap_or_default();
-    let whole = rest.len();
-    while let Some((eight, after)) = rest.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*eight);
-        let low = word & each(0x7f);
-        let folded = low | each(0x20);
-        // Nothing carries from one byte to the next: all are below 0x80.
-        let letters = (folded + each(0x80 - b'a')) & !(folded + each(0x80 - b'z' - 1));
-        let digits = (low + each(0x80 - b'0')) & !(low + each(0x80 - b'9' - 1));
-        let hyphens = !((low ^ each(b'-')) + each(0x7f));
-        let others = (!(letters | digits | hyphens) | word) & each(0x80);
-        if others != 0 {
-            return at + (whole - rest.len()) + others.trailing_zeros() as usize / 8;
+/// How many bytes a text begins with that can be seen.
+fn visible_len(text: &[u8]) -> usize {
+    first(text, below::<0x21>, is_below::<0x21>)
+}
+
+/// Where the first byte stands that `stops` marks in its word with the top bit, or `is_stop` finds
+/// among the last ones, which make no word.
+fn first(text: &[u8], stops: impl Fn(u64) -> u64, is_stop: impl Fn(&u8) -> bool) -> usize {
+    let (words, last) = text.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let found = stops(u64::from_le_bytes(*word)) & each(0x80);
+        if found != 0 {
+            return at * 8 + found.trailing_zeros() as usize / 8;
         }
-        rest = after;
     }
-    at + (whole - rest.len())
+    words.len() * 8 + last.iter().position(is_stop).unwrap_or(last.len())
+}
+
+/// Marks what is neither a letter nor a digit nor a hyphen.
+fn not_plain(word: u64) -> u64 {
+    let low = word & each(0x7f);
+    let folded = low | each(0x20);
+    // Nothing carries from one byte to the next: all are below 0x80.
+    let letters = (folded + each(0x80 - b'a')) & !(folded + each(0x80 - b'z' - 1));
+    let digits = (low + each(0x80 - b'0')) & !(low + each(0x80 - b'9' - 1));
+    let hyphens = !((low ^ each(b'-')) + each(0x7f));
+    !(letters | digits | hyphens) | word
+}
+
+/// Marks what is below `LEAST`, and DEL. A borrow can mark more behind the first, which alone is
+/// looked for.
+fn below<const LEAST: u8>(word: u64) -> u64 {
+    let low = word.wrapping_sub(each(LEAST)) & !word;
+    let del = word ^ each(0x7f);
+    low | (del.wrapping_sub(each(1)) & !del)
+}
+
+fn is_below<const LEAST: u8>(byte: &u8) -> bool {
+    *byte < LEAST || *byte == 0x7f
 }
 
 /// The byte in all places of a word.
 const fn each(byte: u8) -> u64 {
     u64::from_ne_bytes([byte; 8])
-}
-
-/// The first place from `at` on that is not of a field's value (RFC 9110 §5.5).
-fn value_end(bytes: &[u8], mut at: usize) -> usize {
-    loop {
-        at = control_end::<0x20>(bytes, at);
-        if bytes.get(at) != Some(&b'\t') {
-            return at;
-        }
-        at += 1;
-    }
-}
-
-/// The first place from `at` on with a byte below `LEAST`, or DEL.
-fn control_end<const LEAST: u8>(bytes: &[u8], at: usize) -> usize {
-    let mut rest = bytes.get(at..).unwrap_or_default();
-    let whole = rest.len();
-    while let Some((eight, after)) = rest.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*eight);
-        // The top bit of each byte that is too small: a borrow can only set more of them behind
-        // the first, which is the one that is looked for.
-        let low = word.wrapping_sub(each(LEAST)) & !word;
-        let del = word ^ each(0x7f);
-        let del = del.wrapping_sub(each(1)) & !del;
-        let found = (low | del) & each(0x80);
-        if found != 0 {
-            return at + (whole - rest.len()) + found.trailing_zeros() as usize / 8;
-        }
-        rest = after;
-    }
-    let is_control = |byte: &u8| *byte < LEAST || *byte == 0x7f;
-    let more = rest.iter().position(is_control).unwrap_or(rest.len());
-    at + (whole - rest.len()) + more
 }
 
 #[cfg(test)]

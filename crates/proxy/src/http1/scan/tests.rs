@@ -114,17 +114,15 @@ proptest! {
     fn an_end_is_found_wherever_it_stands(mut bytes in prop::collection::vec(byte(), 0..40), name in "[A-Za-z0-9-]{0,30}", at in 0usize..40) {
         let at = at.min(bytes.len());
         bytes.splice(at..at, name.into_bytes());
-        let slow = |least: u8| {
-            let found = bytes[at..].iter().position(|byte| *byte < least || *byte == 0x7f);
-            at + found.unwrap_or(bytes.len() - at)
+        let text = &bytes[at.min(bytes.len())..];
+        let slow = |is_stop: &dyn Fn(u8) -> bool| {
+            let found = text.iter().position(|byte| is_stop(*byte));
+            found.unwrap_or(text.len())
         };
-        prop_assert_eq!(control_end::<0x20>(&bytes, at), slow(0x20));
-        prop_assert_eq!(control_end::<0x21>(&bytes, at), slow(0x21));
-        let not_token = bytes[at..].iter().position(|byte| !TOKEN[usize::from(*byte)]);
-        prop_assert_eq!(token_end(&bytes, at), at + not_token.unwrap_or(bytes.len() - at));
-        bytes.retain(|byte| *byte != b'\t');
-        let at = at.min(bytes.len());
-        prop_assert_eq!(value_end(&bytes, at), control_end::<0x20>(&bytes, at));
+        prop_assert_eq!(token_len(text), slow(&|byte| !TOKEN[usize::from(byte)]));
+        prop_assert_eq!(visible_len(text), slow(&|byte| byte < 0x21 || byte == 0x7f));
+        let is_value = |byte: u8| byte == b'\t' || (byte >= 0x20 && byte != 0x7f);
+        prop_assert_eq!(value_len(text), slow(&|byte| !is_value(byte)));
     }
 }
 
