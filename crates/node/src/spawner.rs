@@ -3,7 +3,8 @@
 //! [`main`] is that process: one thread, no runtime, started as the hidden role `__spawner` with
 //! its socket as standard input. [`Spawner`] is the handle in the main process. When either side
 //! ends, however it ends, every program that was started ends too: the spawner kills all it has
-//! when its socket closes, and each program dies with the spawner (parent-death signal).
+//! when its socket closes, and each program dies with the spawner (parent-death signal). What the
+//! main process had on the machine and the kernel does not take back, the spawner does (`heir`).
 //! Elsewhere than on Linux programs are started in this process (`local`).
 
 use std::process::ExitCode;
@@ -11,6 +12,8 @@ use std::process::ExitCode;
 mod client;
 #[cfg(target_os = "linux")]
 mod containers;
+#[cfg(target_os = "linux")]
+mod heir;
 mod local;
 pub mod pause;
 mod protocol;

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::containers;
+use super::heir::Heir;
 use super::protocol::{Exit, LONGEST_PACKET, LONGEST_REQUEST, Launch, Reply, Request};
 use crate::sys::child::{self, Failed, Plan, Stdio};
 use crate::sys::signal::{self, Ended};
@@ -31,6 +32,7 @@ pub(super) fn main() -> ExitCode {
 }
 
 struct Server {
+    heir: Heir,
     socket: OwnedFd,
     signals: OwnedFd,
     null: File,
@@ -53,6 +55,7 @@ impl Server {
         signal::replace_standard(null.as_fd(), 0)?;
         let null = File::from(signal::duplicate_high(null.as_fd())?);
         Ok(Self {
+            heir: Heir::of_parent(),
             socket,
             signals,
             null,
@@ -84,6 +87,7 @@ impl Server {
             }
         }
         self.kill_everything();
+        self.heir.take_away();
         Ok(())
     }
 

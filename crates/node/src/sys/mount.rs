@@ -1,4 +1,7 @@
 //! File systems in memory for volumes, in the machine's own mount namespace.
+//!
+//! Each bears the mark of the process that made it where others have the name of a disk. So what
+//! a killed process left is told from what the next one mounts at the same place.
 
 use std::fs;
 use std::io;
@@ -48,6 +51,18 @@ pub(crate) fn is_mount(path: &Path) -> bool {
     mount_points().iter().any(|point| point == path)
 }
 
+/// What no other process's mounts bear: the process's number and when it was started.
+#[cfg(target_os = "linux")]
+pub(crate) fn mark(process: u32) -> io::Result<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in parentheses, may hold anything; the start is the 20th field after it.
+    let started = stat
+        .rsplit_once(") ")
+        .and_then(|(_, fields)| fields.split(' ').nth(19))
+        .ok_or(io::ErrorKind::InvalidData)?;
+    Ok(format!("suimon-{process}-{started}"))
+}
+
 /// Mounts memory over a directory, of so many bytes at most; half of the machine's for `None`.
 #[cfg(target_os = "linux")]
 pub(crate) fn memory(path: &Path, bytes: Option<u64>) -> io::Result<()> {
@@ -55,6 +70,7 @@ pub(crate) fn memory(path: &Path, bytes: Option<u64>) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     use std::ptr;
 
+    let source = CString::new(mark(std::process::id())?)?;
     let target = CString::new(path.as_os_str().as_bytes())?;
     let options = bytes.map_or_else(String::new, |bytes| format!("size={bytes}"));
     let options = CString::new(options)?;
@@ -66,7 +82,7 @@ pub(crate) fn memory(path: &Path, bytes: Option<u64>) -> io::Result<()> {
         ptr::null()
     };
     // SAFETY: every pointer is to a C string that outlives the call, or null where that is allowed.
-    check(unsafe { libc::mount(kind, target.as_ptr(), kind, flags, data) }).map(drop)
+    check(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind, flags, data) }).map(drop)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -102,6 +118,56 @@ pub(crate) fn unmount_below(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Id, place and source of every mount of this process's namespace.
+#[cfg(target_os = "linux")]
+fn mounts() -> Vec<(String, PathBuf, String)> {
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let parse = |line: &str| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ');
+        let (id, place) = (fields.next()?, fields.nth(3)?);
+        let place = std::ffi::OsString::from_vec(unescape(place));
+        let source = kind.split(' ').nth(1)?;
+        Some((id.to_owned(), place.into(), source.to_owned()))
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+/// Unmounts what bears a mark, wherever it is. What others mount at the same places meanwhile
+/// stays: only an open mount whose mark was seen is unmounted, and an open one's id is no
+/// other's.
+#[cfg(target_os = "linux")]
+pub(crate) fn unmount_marked(mark: &str) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let mut result = Ok(());
+    for (_, place, _) in mounts().iter().filter(|(_, _, source)| source == mark) {
+        let mut options = fs::OpenOptions::new();
+        let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY;
+        let Ok(opened) = options.read(true).custom_flags(flags).open(place) else {
+            continue; // Unmounted and deleted by the next process.
+        };
+        let number = opened.as_raw_fd();
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{number}"))?;
+        let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+        let id = id.unwrap_or_default().trim();
+        let is_ours = |(found, _, source): &(String, _, String)| found == id && source == mark;
+        if !mounts().iter().any(is_ours) {
+            continue;
+        }
+        let target = std::ffi::CString::new(format!("/proc/self/fd/{number}"))?;
+        // SAFETY: the pointer is to a C string that outlives the call.
+        if let Err(error) = check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) }) {
+            // Invalid: it is no longer mounted.
+            if error.raw_os_error() != Some(libc::EINVAL) {
+                result = Err(error);
+            }
+        }
+    }
+    result
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,5 +193,22 @@ mod tests {
         assert!(fs::write(place.join("large"), vec![0; 128 << 10]).is_err());
         unmount_below(directory.path()).expect("unmounted");
         assert!(!is_mount(&place) && !place.join("small").exists());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn only_what_bears_the_mark_is_unmounted() {
+        if !crate::sys::is_root() {
+            return; // Mounting needs root.
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path().join("a volume");
+        fs::create_dir(&place).expect("made");
+        memory(&place, None).expect("mounted");
+        unmount_marked("suimon-1-1").expect("nothing to do");
+        assert!(is_mount(&place), "another process's");
+        let mine = mark(std::process::id()).expect("a mark");
+        unmount_marked(&mine).expect("unmounted");
+        assert!(!is_mount(&place));
     }
 }

@@ -114,6 +114,12 @@ impl Networks {
     }
 }
 
+/// Removes what killed processes left: their bridges, and what else bears a bridge's number. The
+/// rest of a network ends with the last process in it.
+pub(crate) fn remove_abandoned() {
+    bridge::remove_abandoned(None);
+}
+
 async fn make(addresses: &Arc<Addresses>) -> Result<Network, NetworkError> {
     let ip = addresses.take().ok_or_else(|| {
         failed(

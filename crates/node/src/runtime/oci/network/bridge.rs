@@ -1,7 +1,8 @@
 //! The bridge of this process: claimed, made, and taken down again.
 //!
 //! A claim is a locked file, which the kernel lets go of with the process, however it ends. So a
-//! bridge whose file can be locked belongs to nobody: whoever comes next removes it.
+//! bridge whose file can be locked belongs to nobody: a killed process's spawner or whoever comes
+//! next removes it.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
@@ -60,7 +61,7 @@ impl Bridge {
     /// Makes the device, and removes those that processes left behind which were killed. Call it
     /// on a thread that may block. Returns why pods cannot reach the world, if they cannot.
     pub(super) fn make(&mut self) -> Result<Option<String>, NetworkError> {
-        remove_abandoned(self.number);
+        remove_abandoned(Some(self.number));
         block_on(make(&self.name, self.gateway))?;
         self.made = true;
         let [a, b, ..] = self.gateway.octets();
@@ -129,9 +130,10 @@ fn forward() -> std::io::Result<()> {
 }
 
 /// The device and the control groups of a number that nobody claims are left over. The claim is
-/// held meanwhile. Whoever starts next does it: it may have got another number.
-fn remove_abandoned(ours: u8) {
-    for number in (0..BRIDGES).filter(|number| *number != ours) {
+/// held meanwhile. A killed process's spawner does it; where that was killed too, whoever starts
+/// next, which may have got another number.
+pub(super) fn remove_abandoned(ours: Option<u8>) {
+    for number in (0..BRIDGES).filter(|number| Some(*number) != ours) {
         let name = name(number);
         let has_device = std::path::Path::new("/sys/class/net").join(&name).exists();
         if !has_device && cgroup::left_over(number).is_empty() {
@@ -141,6 +143,7 @@ fn remove_abandoned(ours: u8) {
             continue;
         };
         cgroup::remove_left_over(number);
+        Masquerade::remove_left_over(&name);
         if has_device && let Err(error) = block_on(remove(name)) {
             tracing::warn!(number, %error, "a bridge of an ended process stays behind");
         }

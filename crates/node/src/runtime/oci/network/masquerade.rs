@@ -51,15 +51,7 @@ pub(super) struct Masquerade {
 impl Masquerade {
     /// Masquerades what goes from the /16 with this prefix to anywhere else.
     pub(super) fn install(table: &str, subnet: [u8; 2]) -> io::Result<Self> {
-        let mut socket = Socket::new(NETFILTER)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket.set_non_blocking(true)?;
-        let mut masquerade = Self {
-            socket,
-            table: table.to_owned(),
-            owned: true,
-        };
+        let mut masquerade = Self::nothing(table)?;
         masquerade.delete_left_over();
         match masquerade.send(&rules(table, subnet, TABLE_OWNER)) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EINVAL)) => {
@@ -69,6 +61,27 @@ impl Masquerade {
             other => other?,
         }
         Ok(masquerade)
+    }
+
+    /// Removes the rule of a process that was killed, where the kernel did not.
+    pub(super) fn remove_left_over(table: &str) {
+        // Without nf_tables there is none.
+        if let Ok(nothing) = Self::nothing(table) {
+            nothing.delete_left_over();
+        }
+    }
+
+    /// A socket to speak of a table.
+    fn nothing(table: &str) -> io::Result<Self> {
+        let mut socket = Socket::new(NETFILTER)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        socket.set_non_blocking(true)?;
+        Ok(Self {
+            socket,
+            table: table.to_owned(),
+            owned: true,
+        })
     }
 
     /// There is none, as a rule.
