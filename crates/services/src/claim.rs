@@ -2,7 +2,8 @@
 //!
 //! Two processes that answered the same addresses would take each other's connections. So a
 //! range is claimed by a locked file, which the kernel lets go of however the process ends, and
-//! written down beside the store: Services keep their addresses.
+//! written down beside the store: Services keep their addresses. Who cleans up after a killed
+//! process ([`remove_abandoned`]) has its claim for a moment.
 
 use std::fmt;
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Where processes on this machine claim ranges.
 const CLAIMS: &str = "/run/suimon";
@@ -18,6 +20,10 @@ const FILE: &str = "service-range";
 /// Second octets of the ranges that are tried: Kubernetes' customary 10.96.0.0/16 first.
 const FIRST: u8 = 96;
 const LAST: u8 = 64;
+/// How often a claim that another process has is tried again where no other range will do, and
+/// the pause before.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// An IPv4 network such as 10.96.0.0/16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +123,7 @@ impl Claim {
             Err(error) => return Err(file(error)),
         };
         let claim = match asked.or(before) {
-            Some(range) => Self::of(range, root),
+            Some(range) => Self::of(range, root, TRIES),
             None => Self::first_free(root),
         };
         if before != Some(claim.range) {
@@ -135,7 +141,7 @@ impl Claim {
         };
         let mut last = None;
         for range in (LAST..=FIRST).rev().map(Range::customary).filter(free) {
-            let claim = Self::of(range, root);
+            let claim = Self::of(range, root, 1);
             if claim.problem.is_none() || !root {
                 return claim;
             }
@@ -153,11 +159,18 @@ impl Claim {
         }
     }
 
-    fn of(range: Range, root: bool) -> Self {
+    fn of(range: Range, root: bool, tries: u32) -> Self {
         if !root {
             return Self::broken(range, "answering cluster IPs needs root on Linux");
         }
-        let lock = match lock(range) {
+        let locked = (1..=tries).find_map(|attempt| match lock(range) {
+            Ok(None) if attempt < tries => {
+                std::thread::sleep(PAUSE);
+                None
+            }
+            result => Some(result),
+        });
+        let lock = match locked.unwrap_or(Ok(None)) {
             Ok(Some(lock)) => lock,
             Ok(None) => {
                 let problem = format!(
@@ -187,6 +200,22 @@ impl Drop for Claim {
     }
 }
 
+/// Takes back the routes of processes that were killed: those of ranges that were claimed once
+/// and are nobody's now. Blocks.
+pub fn remove_abandoned() {
+    let claims = std::fs::read_dir(CLAIMS).into_iter().flatten().flatten();
+    let ranges = claims.filter_map(|claim| {
+        let name = claim.file_name().into_string().ok()?;
+        let range = name.strip_prefix("services-")?.strip_suffix(".lock")?;
+        range.replace('-', "/").parse::<Range>().ok()
+    });
+    for range in ranges.filter(|range| has_route(*range)) {
+        if let Ok(Some(_claim)) = lock(range) {
+            remove_route(range);
+        }
+    }
+}
+
 fn lock(range: Range) -> io::Result<Option<File>> {
     std::fs::create_dir_all(CLAIMS)?;
     let name = range.to_string().replace('/', "-");
@@ -210,7 +239,7 @@ fn parse_networks(table: &str) -> Vec<(u32, u32)> {
 }
 
 #[cfg(target_os = "linux")]
-use crate::route::{add as add_route, remove as remove_route};
+use crate::route::{add as add_route, is_there as has_route, remove as remove_route};
 
 #[cfg(not(target_os = "linux"))]
 fn add_route(_: Range) -> Result<(), String> {
@@ -219,6 +248,11 @@ fn add_route(_: Range) -> Result<(), String> {
 
 #[cfg(not(target_os = "linux"))]
 fn remove_route(_: Range) {}
+
+#[cfg(not(target_os = "linux"))]
+fn has_route(_: Range) -> bool {
+    false
+}
 
 #[cfg(test)]
 mod tests {
@@ -257,5 +291,29 @@ mod tests {
         );
         std::fs::write(data.path().join(FILE), "nonsense").expect("written");
         assert!(Claim::take(data.path(), None, false).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_route_of_a_killed_process_is_taken_back_and_no_other() {
+        let range = |text: &str| text.parse::<Range>().expect("a range");
+        let (left, held) = (range("10.62.198.0/24"), range("10.62.199.0/24"));
+        let lock = |range| lock(range).map(|lock| lock.expect("nobody else's"));
+        let Ok(_claim) = lock(held) else {
+            eprintln!("SKIPPED: claims need root");
+            return;
+        };
+        drop(lock(left).expect("claimed"));
+        for range in [left, held] {
+            add_route(range).expect("a route");
+        }
+        remove_abandoned();
+        assert!(!has_route(left) && has_route(held));
+        remove_route(held);
+        assert!(!has_route(held));
+        for range in [left, held] {
+            let name = range.to_string().replace('/', "-");
+            std::fs::remove_file(format!("{CLAIMS}/services-{name}.lock")).expect("removed");
+        }
     }
 }

@@ -19,7 +19,7 @@ mod udp;
 
 use std::net::IpAddr;
 
-pub use claim::{Claim, ClaimError, Range};
+pub use claim::{Claim, ClaimError, Range, remove_abandoned};
 pub use handover::Handover;
 pub use proxy::start;
 

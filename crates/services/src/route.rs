@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteScope, RouteType,
+};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::claim::Range;
@@ -40,6 +42,27 @@ pub(crate) fn remove(range: Range) {
     if let Err(error) = removed {
         tracing::warn!(%range, error, "the route to cluster IPs stays behind");
     }
+}
+
+/// Whether the range is local to this machine by such a route.
+pub(crate) fn is_there(range: Range) -> bool {
+    let found = in_thread(move |handle| async move {
+        let wanted = route(&handle, range).await?;
+        // One that names a destination asks for the way there instead.
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let mut routes = handle.route().get(all).execute();
+        while let Some(found) = routes.try_next().await.map_err(|error| error.to_string())? {
+            let same_place = found.header.table == wanted.header.table
+                && found.header.destination_prefix_length == range.prefix;
+            let address = RouteAddress::Inet(range.address);
+            let to = RouteAttribute::Destination(address);
+            if same_place && found.attributes.contains(&to) {
+                return Ok(());
+            }
+        }
+        Err("there is none".to_owned())
+    });
+    found.is_ok()
 }
 
 async fn route(handle: &Handle, range: Range) -> Result<RouteMessage, String> {

@@ -29,7 +29,12 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
-        Some(roles::system::SPAWNER_ROLE) => return node::spawner::main(),
+        Some(roles::system::SPAWNER_ROLE) => {
+            let code = node::spawner::main();
+            // Its parent has ended, killed perhaps.
+            services::remove_abandoned();
+            return code;
+        }
         Some(node::spawner::pause::ROLE) => return node::spawner::pause::main(),
         Some(sample::ROLE) => return sample::main(),
         _ => {}
