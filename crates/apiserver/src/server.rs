@@ -3,6 +3,7 @@
 //! The order matters: store, types, initial objects, then the door. So the first request already
 //! finds everything. Stopping is the reverse, stage by stage.
 
+mod gather;
 mod listener;
 
 use std::any::Any;

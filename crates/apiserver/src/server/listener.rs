@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::Error;
+use super::gather::gather;
 use crate::admission::User;
 use crate::auth;
 use crate::auth::token::ISSUER;
@@ -148,9 +149,18 @@ async fn serve(door: &Arc<Door>, stream: TcpStream, peer: SocketAddr, watcher: W
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(64 << 10);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    let watched = watcher.watch(connection.into_owned());
-    if let Err(error) = watched.await {
+    let ended = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let builder = builder.http2_only();
+        let gathering = gather(stream, |stream| {
+            let connection = builder.serve_connection(TokioIo::new(stream), service);
+            Box::pin(watcher.watch(connection.into_owned()))
+        });
+        gathering.await
+    } else {
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        watcher.watch(connection.into_owned()).await
+    };
+    if let Err(error) = ended {
         tracing::debug!(%peer, %error, "an API connection ended with an error");
     }
 }
