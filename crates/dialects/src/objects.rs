@@ -66,6 +66,7 @@ pub struct Objects {
     foreign: HashMap<&'static Kind, ForeignKind>,
     pods: HashMap<Name, Arc<BTreeMap<String, String>>>,
     secrets: HashMap<Name, Arc<BTreeMap<String, Vec<u8>>>>,
+    config_maps: HashMap<Name, Arc<BTreeMap<String, String>>>,
     dns: HashMap<Arc<str>, Arc<[IpAddr]>>,
     ingresses: ingresses::Ingresses,
     issuers: HashMap<Arc<str>, Discovered>,
@@ -277,6 +278,19 @@ impl Objects {
         let changed = put(&mut self.secrets, name, data, PartialEq::eq);
         changed
             .then(|| Dependency::Secret(name.clone()))
+            .into_iter()
+            .collect()
+    }
+
+    /// Sets or removes what is in a ConfigMap. Returns what changed.
+    pub fn put_config_map(
+        &mut self,
+        name: &Name,
+        data: Option<Arc<BTreeMap<String, String>>>,
+    ) -> Vec<Dependency> {
+        let changed = put(&mut self.config_maps, name, data, PartialEq::eq);
+        changed
+            .then(|| Dependency::ConfigMap(name.clone()))
             .into_iter()
             .collect()
     }
@@ -533,6 +547,12 @@ impl<'a> Reader<'a> {
     pub fn secret(&self, name: &Name) -> Option<&'a Arc<BTreeMap<String, Vec<u8>>>> {
         self.note(Dependency::Secret(name.clone()));
         self.objects.secrets.get(name)
+    }
+
+    /// What is in a ConfigMap.
+    pub fn config_map(&self, name: &Name) -> Option<&'a Arc<BTreeMap<String, String>>> {
+        self.note(Dependency::ConfigMap(name.clone()));
+        self.objects.config_maps.get(name)
     }
 
     /// The addresses of a host name, once they are known.

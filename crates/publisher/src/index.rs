@@ -148,6 +148,7 @@ impl Index {
         for (name, map) in pending.config_maps {
             self.put_mesh_config(&name, map.as_deref());
             self.put_kourier_config(&name, map.as_deref());
+            self.put_foreign_config(&name, map.as_ref());
             // Most hold something else, and nobody asks for those.
             let state = map.map(|map| certificate::authorities(&name, &map));
             let changed = self.objects.put_authorities(&name, state);

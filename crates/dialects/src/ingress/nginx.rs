@@ -122,7 +122,7 @@ pub(super) fn read(
     all.redirects(&mut wishes);
     all.paths(&mut wishes);
     wishes.keeps = all.keeps();
-    wishes.auth = all.auth();
+    wishes.auth = all.auth(reader);
     all.rest();
     if all.closed {
         wishes.instead = Some(Action::Respond(closed()));

@@ -48,6 +48,7 @@ fn translate_all(documents: &[Value]) -> Records {
             (_, "Service") => drop(objects.put_service(&name, Some(Arc::new(read(document))))),
             (_, "EndpointSlice") => drop(objects.put_slice(&name, Some(Arc::new(read(document))))),
             (_, "Revision") => drop(objects.put_revision(&name, Some(Arc::new(read(document))))),
+            (_, "ConfigMap") => testing::model::put_config(&mut objects, &name, document),
             (_, "Secret") => testing::secret(&mut objects, &name, document),
             _ => testing::put_foreign(document, &mut objects),
         }

@@ -88,6 +88,8 @@ pub enum Dependency {
     Pod(Name),
     /// What is in this Secret.
     Secret(Name),
+    /// What is in this ConfigMap.
+    ConfigMap(Name),
     /// The addresses of this host name.
     Dns(Arc<str>),
     /// Whether any Kubernetes Ingress is a canary.

@@ -66,7 +66,9 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(value: &Value) -> T {
 
 /// What dialects read of ConfigMaps.
 pub(crate) fn put_config(objects: &mut Objects, name: &Name, document: &Value) {
-    let data = serde_json::from_value(document["data"].clone()).ok();
+    let data: Option<BTreeMap<String, String>> =
+        serde_json::from_value(document["data"].clone()).ok();
+    objects.put_config_map(name, Some(Arc::new(data.clone().unwrap_or_default())));
     crate::istio::mesh::put(objects, name, data.as_ref()).expect("a mesh configuration");
     knative::kourier::put(objects, name, data.as_ref());
 }

@@ -43,6 +43,7 @@ pub(super) struct Foreign {
     binds: HashMap<BindId, BTreeMap<ForeignKey, Arc<Bind>>>,
     /// All of them; only those that were asked for are in the objects.
     secrets: HashMap<Name, Arc<Secret>>,
+    config_maps: HashMap<Name, Arc<ConfigMap>>,
     /// Host names that translations asked for and that nobody has been told of yet.
     names: Vec<NameChange>,
     /// The same for issuers of tokens.
@@ -305,10 +306,33 @@ impl Index {
         self.mark(changed);
     }
 
+    /// Takes in a ConfigMap. Only those that somebody asks for are shown to translations.
+    pub(super) fn put_foreign_config(&mut self, name: &Name, map: Option<&Arc<ConfigMap>>) {
+        match map {
+            Some(map) => {
+                let map = Arc::clone(map);
+                self.foreign.config_maps.insert(name.clone(), map);
+            }
+            None => drop(self.foreign.config_maps.remove(name)),
+        }
+        let dependency = Dependency::ConfigMap(name.clone());
+        if self.readers.contains_key(&dependency) {
+            self.show_config(name);
+        }
+    }
+
+    fn show_config(&mut self, name: &Name) {
+        let map = self.foreign.config_maps.get(name);
+        let data = map.map(|map| Arc::new(map.data.clone().unwrap_or_default()));
+        let changed = self.objects.put_config_map(name, data);
+        self.mark(changed);
+    }
+
     /// Somebody reads this, and nobody did before.
     pub(super) fn start_showing(&mut self, dependency: &Dependency) {
         match dependency {
             Dependency::Secret(name) => self.show_secret(name),
+            Dependency::ConfigMap(name) => self.show_config(name),
             Dependency::Dns(host) => {
                 let wanted = NameChange::Wanted(Arc::clone(host));
                 self.foreign.names.push(wanted);
@@ -325,6 +349,7 @@ impl Index {
     pub(super) fn stop_showing(&mut self, dependency: &Dependency) {
         match dependency {
             Dependency::Secret(name) => drop(self.objects.put_secret(name, None)),
+            Dependency::ConfigMap(name) => drop(self.objects.put_config_map(name, None)),
             Dependency::Dns(host) => {
                 drop(self.objects.put_dns(host, None));
                 let unwanted = NameChange::Unwanted(Arc::clone(host));

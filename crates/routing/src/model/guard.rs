@@ -332,11 +332,14 @@ pub struct AuthRequest {
     pub target: Vec<UrlPart>,
     /// `x-auth-request-redirect`.
     pub redirect: Vec<UrlPart>,
+    /// Set on the question, in place of what it says in them otherwise. An empty value is not sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(Arc<str>, Vec<UrlPart>)>,
     /// Where the client is sent (302) in place of a 401; empty if that is passed on.
     pub sign_in: Vec<UrlPart>,
 }
 
-/// A part of a URL that is put together for each request.
+/// A part of a URL, or of a header, that is put together for each request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum UrlPart {
     Text(Arc<str>),
@@ -350,4 +353,10 @@ pub enum UrlPart {
     Target,
     /// The same as a value within a query.
     EscapedTarget,
+    Method,
+    /// The address of the client.
+    Client,
+    /// All values of a header of the request.
+    Header(Arc<str>),
+    Cookie(Arc<str>),
 }

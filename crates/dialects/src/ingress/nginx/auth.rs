@@ -5,11 +5,39 @@ use std::sync::Arc;
 use routing::model::{AuthRequest, UrlPart};
 
 use super::{Annotations, words};
+use crate::diagnostic::{Diagnostic, Effect};
+use crate::objects::{Name, Reader};
 use crate::shared::headers;
 
 const METHODS: [&str; 9] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE",
 ];
+
+/// The variables that may stand in a header for the service.
+fn told_variable(name: &str) -> Option<UrlPart> {
+    let cookie = || name.strip_prefix("cookie_");
+    Some(match name {
+        "request_method" => UrlPart::Method,
+        "remote_addr" => UrlPart::Client,
+        "best_http_host" => UrlPart::Authority,
+        _ if variable(name).is_some() => return variable(name),
+        _ => match (name.strip_prefix("http_"), cookie()) {
+            (Some(header), _) if !header.is_empty() => {
+                UrlPart::Header(header.replace('_', "-").to_ascii_lowercase().into())
+            }
+            (_, Some(cookie)) if !cookie.is_empty() => UrlPart::Cookie(cookie.into()),
+            _ => return None,
+        },
+    })
+}
+
+/// A header for the service.
+fn told(name: &str, value: &str) -> Result<(Arc<str>, Vec<UrlPart>), String> {
+    let (name, value) = headers::settable(name, value.trim())?;
+    let known = "of variables $scheme, $host, $http_host, $request_uri, $escaped_request_uri, \
+                 $request_method, $remote_addr, $http_NAME and $cookie_NAME are served";
+    Ok((name, split(&value, told_variable, known)?))
+}
 
 /// The variables that may stand in a URL.
 fn variable(name: &str) -> Option<UrlPart> {
@@ -39,7 +67,7 @@ pub(in crate::ingress) struct Auth {
 }
 
 impl Annotations<'_> {
-    pub(super) fn auth(&mut self) -> Option<Auth> {
+    pub(super) fn auth(&mut self, reader: &Reader<'_>) -> Option<Auth> {
         let (key, url) = self.take("auth-url").filter(|(_, url)| !url.is_empty())?;
         // Connections are kept anyway; its cookies are set whatever the answer's status is.
         for short in [
@@ -51,14 +79,12 @@ impl Annotations<'_> {
         ] {
             self.take(short);
         }
-        for short in ["auth-snippet", "auth-proxy-set-headers"] {
-            if let Some((key, _)) = self.take(short).filter(|(_, it)| !it.is_empty()) {
-                self.close(
-                    key,
-                    "what it would tell the service of auth-url is not supported",
-                );
-            }
+        if let Some((key, _)) = self.take("auth-snippet").filter(|(_, it)| !it.is_empty()) {
+            let why = "what it would tell the service of auth-url is not supported; write headers \
+                       for it into a ConfigMap, and that into auth-proxy-set-headers";
+            self.close(key, why);
         }
+        let set = self.told(reader);
         let parsed = match place(url) {
             Ok(parsed) => parsed,
             Err(why) => {
@@ -99,8 +125,43 @@ impl Annotations<'_> {
                 target: parsed.target,
                 redirect: redirect.unwrap_or_else(|| vec![UrlPart::Target]),
                 sign_in: sign_in.unwrap_or_default(),
+                headers: set,
             },
         })
+    }
+
+    /// The headers of `auth-proxy-set-headers`, which are in a ConfigMap.
+    fn told(&mut self, reader: &Reader<'_>) -> Vec<(Arc<str>, Vec<UrlPart>)> {
+        let named = self.take("auth-proxy-set-headers");
+        let Some((key, map)) = named.filter(|(_, map)| !map.is_empty()) else {
+            return Vec::new();
+        };
+        let own = Arc::clone(&self.name.namespace);
+        let (namespace, map) = map.split_once('/').unwrap_or((&own, map));
+        if *namespace != *own {
+            self.close(key, "the ConfigMap must be in the Ingress's own namespace");
+            return Vec::new();
+        }
+        let name = Name::new(namespace, map);
+        let Some(data) = reader.config_map(&name) else {
+            self.closed = true;
+            let message = format!(
+                "ConfigMap {name} does not exist; its paths answer 503. Create it with `kubectl \
+                 create configmap {map} --from-literal=X-Header=value`"
+            );
+            let field = format!("metadata.annotations[{key}]");
+            let missing = Diagnostic::new(Effect::Waiting, "ConfigMapMissing", &field, message);
+            self.found.push(missing);
+            return Vec::new();
+        };
+        let mut set = Vec::new();
+        for (header, value) in data.iter() {
+            match told(header, value) {
+                Ok(header) => set.push(header),
+                Err(why) => self.close(key, &format!("ConfigMap {name}, key {header}: {why}")),
+            }
+        }
+        set
     }
 
     /// The URL of an annotation.
@@ -166,6 +227,17 @@ fn parts(text: &str) -> Result<Vec<UrlPart>, String> {
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!("{text:?} is no URL"));
     }
+    let known = "of variables $scheme, $host, $http_host, $request_uri and $escaped_request_uri \
+                 are served";
+    split(text, variable, known)
+}
+
+/// NGINX's text with variables.
+fn split(
+    text: &str,
+    variable: impl Fn(&str) -> Option<UrlPart>,
+    known: &str,
+) -> Result<Vec<UrlPart>, String> {
     let mut parts = Vec::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('$') {
@@ -181,10 +253,7 @@ fn parts(text: &str) -> Result<Vec<UrlPart>, String> {
             }
         };
         let Some(part) = variable(name) else {
-            return Err(format!(
-                "{text:?} has the variable ${name}: of variables $scheme, $host, $http_host, \
-                 $request_uri and $escaped_request_uri are served"
-            ));
+            return Err(format!("{text:?} has the variable ${name}: {known}"));
         };
         parts.push(part);
         rest = next;
@@ -250,6 +319,28 @@ mod tests {
         ] {
             assert!(at(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn headers_for_the_service_are_texts_with_variables() {
+        let parts = |value: &str| told("X-A", value).map(|(_, parts)| parts);
+        let text = |text: &str| UrlPart::Text(text.into());
+        assert_eq!(parts("plain \n"), Ok(vec![text("plain")]));
+        assert_eq!(parts(""), Ok(Vec::new()));
+        let many = "${http_X_Team}/$cookie_Sid at $http_host";
+        let expected = vec![
+            UrlPart::Header("x-team".into()),
+            text("/"),
+            UrlPart::Cookie("Sid".into()),
+            text(" at "),
+            UrlPart::Authority,
+        ];
+        assert_eq!(parts(many), Ok(expected));
+        for wrong in ["$args", "$arg_a", "$http_", "a$", "a\nb", "$remote_user"] {
+            assert!(parts(wrong).is_err(), "{wrong}");
+        }
+        assert!(told("Content-Length", "1").is_err());
+        assert!(told("Host", "a").is_err());
     }
 
     #[test]

@@ -36,33 +36,70 @@ pub(super) fn message(asked: &AuthRequest, question: &Question) -> (Vec<u8>, boo
         ..
     } = question;
     let mut head = format!(
-        "{} {} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n\
-         X-Original-URL: {scheme}://{host}{target}\r\nX-Original-Method: {method}\r\n\
-         X-Original-URI: {target}\r\nX-Scheme: {scheme}\r\nX-Real-IP: {peer}\r\n\
-         X-Forwarded-For: {peer}\r\nX-Auth-Request-Redirect: {}\r\n",
+        "{} {} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\n",
         asked.method,
         url(&asked.target, question),
         asked.host,
-        url(&asked.redirect, question),
     );
-    let is_fine = |value: &str| !value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
-    let headers = question.headers.iter();
-    let headers = headers.filter(|(_, value)| is_fine(value));
-    let mut cookies = Vec::new();
-    for (name, value) in headers {
+    let said = [
+        ("X-Original-URL", format!("{scheme}://{host}{target}")),
+        ("X-Original-Method", method.clone()),
+        ("X-Original-URI", target.clone()),
+        ("X-Scheme", (*scheme).to_owned()),
+        ("X-Real-IP", peer.clone()),
+        ("X-Forwarded-For", peer.clone()),
+        ("X-Auth-Request-Redirect", url(&asked.redirect, question)),
+    ];
+    let is_set = |name: &str| {
+        let mut set = asked.headers.iter();
+        set.any(|(own, _)| own.eq_ignore_ascii_case(name))
+    };
+    for (name, value) in said.iter().filter(|(name, _)| !is_set(name)) {
+        push(&mut head, name, value);
+    }
+    for (name, value) in &question.headers {
         let is_own = OWN.iter().any(|own| own.eq_ignore_ascii_case(name));
-        if name.eq_ignore_ascii_case("cookie") {
-            // HTTP/2 may send them apart.
-            cookies.push(value.as_str());
-        } else if !is_own && !is_framing(name.as_bytes()) && !name.starts_with(':') {
-            head.push_str(&format!("{name}: {value}\r\n"));
+        if !is_own && !is_framing(name.as_bytes()) && !name.starts_with(':') && !is_set(name) {
+            push(&mut head, name, value);
         }
     }
-    if !cookies.is_empty() {
-        head.push_str(&format!("cookie: {}\r\n", cookies.join("; ")));
+    let cookies = all(question, "cookie");
+    if !cookies.is_empty() && !is_set("cookie") {
+        push(&mut head, "cookie", &cookies);
+    }
+    for (name, value) in &asked.headers {
+        let value = url(value, question);
+        if !value.is_empty() {
+            push(&mut head, name, &value);
+        }
     }
     head.push_str("\r\n");
     (head.into_bytes(), &*asked.method == "HEAD")
+}
+
+/// A header with a line break in its value would be two.
+fn push(head: &mut String, name: &str, value: &str) {
+    if !value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+}
+
+/// All values of a header of the request: HTTP/2 may send cookies apart.
+fn all(question: &Question, name: &str) -> String {
+    let is_cookie = name.eq_ignore_ascii_case("cookie");
+    let between = if is_cookie { "; " } else { ", " };
+    let headers = question.headers.iter();
+    let values = headers.filter(|(own, _)| own.eq_ignore_ascii_case(name));
+    let values: Vec<_> = values.map(|(_, value)| value.as_str()).collect();
+    values.join(between)
+}
+
+/// The value of the first cookie with this name.
+fn cookie(question: &Question, name: &str) -> String {
+    let cookies = all(question, "cookie");
+    let mut pairs = cookies.split(';').filter_map(|pair| pair.split_once('='));
+    let pair = pairs.find(|(own, _)| own.trim_ascii() == name);
+    pair.map_or_else(String::new, |(_, value)| value.trim_ascii().to_owned())
 }
 
 /// What its answer means.
@@ -116,7 +153,7 @@ pub(super) fn verdict(
     }
 }
 
-/// A URL for this request.
+/// A URL, or the value of a header, for this request.
 fn url(parts: &[UrlPart], question: &Question) -> String {
     let mut url = String::new();
     for part in parts {
@@ -127,6 +164,10 @@ fn url(parts: &[UrlPart], question: &Question) -> String {
             UrlPart::Authority => url.push_str(&question.host),
             UrlPart::Target => url.push_str(&question.target),
             UrlPart::EscapedTarget => escape(&question.target, &mut url),
+            UrlPart::Method => url.push_str(&question.method),
+            UrlPart::Client => url.push_str(&question.peer),
+            UrlPart::Header(name) => url.push_str(&all(question, name)),
+            UrlPart::Cookie(name) => url.push_str(&cookie(question, name)),
         }
     }
     url

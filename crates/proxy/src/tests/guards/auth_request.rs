@@ -15,6 +15,7 @@ fn asking(sign_in: Vec<UrlPart>) -> Guards {
             host: "auth.example".into(),
             target: vec![text("/check?for="), UrlPart::EscapedTarget],
             redirect: vec![UrlPart::Scheme, text("://"), UrlPart::Host, UrlPart::Target],
+            headers: Vec::new(),
             sign_in,
         })),
         timeout: Duration::from_secs(5),
@@ -70,6 +71,18 @@ async fn started(server: &RawServer, authorizer: &RawServer, guards: Guards) -> 
     gateway
 }
 
+/// The same with headers that it is told.
+fn telling(headers: &[(&str, &[UrlPart])]) -> Guards {
+    let mut guards = asking(Vec::new());
+    let external = Arc::make_mut(guards.external.as_mut().expect("a service"));
+    if let AuthorizationProtocol::AuthRequest(asked) = &mut external.protocol {
+        let set = headers.iter();
+        let set = set.map(|(name, value)| (Arc::from(*name), value.to_vec()));
+        Arc::make_mut(asked).headers = set.collect();
+    }
+    guards
+}
+
 fn shown(status: u16) -> String {
     let headers = format!(
         "X-Mine: m\r\nX-User: forged\r\nX-Email: forged\r\nX-Forwarded-Proto: forged\r\n\
@@ -95,6 +108,34 @@ async fn it_is_told_what_was_asked_for_and_what_it_says_reaches_the_server() {
         "{seen}"
     );
     assert_eq!(answer.header("set-cookie"), Some("seen=1"));
+}
+
+#[tokio::test]
+async fn headers_for_it_take_the_place_of_what_is_said_otherwise() {
+    let (server, authorizer) = (RawServer::echoing().await, authorizer().await);
+    let text = |text: &str| UrlPart::Text(text.into());
+    let mine = [
+        text("is "),
+        UrlPart::Header("x-mine".into()),
+        text(" by "),
+        UrlPart::Method,
+        text(" of "),
+        UrlPart::Cookie("say".into()),
+    ];
+    let guards = telling(&[
+        ("X-Mine", &mine),
+        ("x-real-ip", &[]),
+        ("x-original-method", &[text("OTHER")]),
+        ("x-forwarded-proto", &[UrlPart::Scheme]),
+        ("x-auth-request-redirect", &[UrlPart::Client]),
+    ]);
+    let gateway = started(&server, &authorizer, guards).await;
+    let seen = ask(gateway.address, shown(200)).await.text();
+    let user = "x-user: GET_/check?for=%2Fp%3Fq%3D1_HTTP/1.1|auth.example|http://a/p?q=1|OTHER|\
+                127.0.0.1|none|http|is m by GET of 200|say=200\n";
+    assert!(seen.contains(user), "{seen}");
+    // They are for the service alone.
+    assert!(seen.contains("x-mine: m\n"), "{seen}");
 }
 
 #[tokio::test]
