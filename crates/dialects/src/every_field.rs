@@ -20,12 +20,13 @@ use crate::testing::model;
 /// Object, field and reason.
 type Fields = BTreeSet<(String, String, &'static str)>;
 
-const FOLDERS: [&str; 8] = [
+const FOLDERS: [&str; 9] = [
     "golden/istio",
     "golden/asm",
     "golden/contour",
     "golden/emissary",
     "golden/gloo",
+    "golden/gloo_routes",
     "golden/apisix",
     "golden/apisix_routes",
     "golden/traffic_policy",
@@ -325,7 +326,9 @@ pub(crate) fn cases() -> Vec<Case> {
             let others = match folder {
                 "golden/istio" | "golden/asm" => base.clone(),
                 "golden/emissary" | "golden/apisix" => model::services(),
-                "golden/apisix_routes" | "golden/traffic_policy" => crate::traffic_policy::base(),
+                "golden/apisix_routes" | "golden/gloo_routes" | "golden/traffic_policy" => {
+                    crate::traffic_policy::base()
+                }
                 _ => Vec::new(),
             };
             let own = own.into_iter().filter(|one| one["kind"].is_string());

@@ -36,7 +36,7 @@ mod udp;
 mod variant;
 mod xbackend;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::gateway::v1::ParentReference;
@@ -44,6 +44,7 @@ use routing::model::tls::{TlsHost, TlsId};
 use routing::model::{Route, RouteId, Stream, StreamId};
 
 use crate::backend::BackendRef;
+use crate::foreign::BackendSpec;
 use crate::objects::{Dependency, Name};
 
 pub(crate) use attach::covers;
@@ -81,6 +82,8 @@ pub struct RouteTranslation {
     pub binds: Vec<ServiceBind>,
     /// What the records send to.
     pub backends: BTreeSet<BackendRef>,
+    /// How some of them differ from what their Services say.
+    pub specs: BTreeMap<BackendRef, Arc<BackendSpec>>,
     /// One for each parent that is a Gateway of ours or a Service, in the order of the route.
     pub parents: Vec<ParentOutcome>,
     /// Listeners that the route is attached to, by Gateway.

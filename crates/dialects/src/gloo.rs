@@ -8,6 +8,7 @@
 //! Status is the state that Gloo writes under the namespace of its controller.
 
 mod action;
+pub(crate) mod attached;
 mod auth_config;
 mod extauth;
 mod filter;
@@ -21,6 +22,7 @@ mod policy;
 mod root;
 mod select;
 mod status;
+pub(crate) mod target;
 mod tcp;
 mod tls;
 mod transform;
@@ -116,24 +118,24 @@ pub(crate) static AUTH_CONFIG: Kind = kind(
     no_keys,
 );
 
-/// Options of routes, by reference.
+/// Options of routes, by reference and by what they name.
 pub(crate) static ROUTE_OPTION: Kind = kind(
     GATEWAY_GROUP,
     "RouteOption",
     "routeoptions",
     &["rtopts"],
     Role::Part(part::judge_route_option),
-    no_keys,
+    target::keys,
 );
 
-/// Options of virtual hosts, by reference.
+/// Options of virtual hosts, by reference and by what they name.
 pub(crate) static VIRTUAL_HOST_OPTION: Kind = kind(
     GATEWAY_GROUP,
     "VirtualHostOption",
     "virtualhostoptions",
     &["vhopts"],
     Role::Part(part::judge_host_option),
-    no_keys,
+    target::keys,
 );
 
 /// Options of listeners, which have no effect here.

@@ -4,6 +4,7 @@
 //! `auth` of namespace `default`, each with port 80.
 
 pub(crate) mod model;
+pub(crate) mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

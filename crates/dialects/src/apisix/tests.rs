@@ -1,13 +1,9 @@
 //! Golden cases, the rules of the dialect's documentation against compiled routes, properties.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::foreign::Object;
-use crate::objects::Objects;
-use crate::testing::{self, Get, model};
+use crate::testing::{self, Get};
 
 const CASES: &str = "golden/apisix";
 
@@ -118,51 +114,8 @@ proptest! {
     }
 }
 
-/// What a case of Gateway API's objects comes to.
-#[derive(serde::Serialize)]
-struct Records {
-    /// Matches, place, filters and action, by name.
-    routes: BTreeMap<String, Value>,
-    /// What is said about fields and objects.
-    told: Vec<String>,
-    statuses: BTreeMap<String, Value>,
-}
-
 #[test]
 fn each_golden_case_of_other_routes_translates_as_recorded() {
-    testkit::golden::each("golden/apisix_routes", |case| {
-        let own = testing::documents(&case.read("input.yaml"));
-        let mut all = crate::traffic_policy::base();
-        all.extend(own.iter().cloned());
-        let mut objects = Objects::default();
-        let made = model::of(&all, &mut objects);
-        let kinds = [&super::HTTP_ROUTE_POLICY, &super::GATEWAY_PLUGIN_CONFIG];
-        let policies = own.iter().filter_map(|one| {
-            let kind = kinds.into_iter().find(|it| one["kind"] == it.kind)?;
-            Object::new(kind, one.clone())
-        });
-        // Again, now that every target is there.
-        let statuses = policies.map(|policy| {
-            let translation = policy.translate(&objects);
-            let name = format!("{} {}", policy.kind.kind, policy.name);
-            (name, translation.status.unwrap_or_default())
-        });
-        let route = |route: &routing::model::Route| {
-            json!({
-                "matches": route.matches, "order": route.sort_key, "filters": route.filters,
-                "request_headers": route.request_headers, "action": route.action,
-            })
-        };
-        let routes = made.model.routes.iter();
-        case.check(
-            "records.yaml",
-            &Records {
-                routes: routes
-                    .map(|(id, one)| (id.0.to_string(), route(one)))
-                    .collect(),
-                told: made.told,
-                statuses: statuses.collect(),
-            },
-        );
-    });
+    let kinds = [&super::HTTP_ROUTE_POLICY, &super::GATEWAY_PLUGIN_CONFIG];
+    testing::routes::golden("golden/apisix_routes", &kinds);
 }

@@ -12,6 +12,7 @@ use super::gateway::{EVERY, host};
 use super::mesh::{self, ServiceBind};
 use super::plan::{Finding, ListenerPlan, Namespaces, Plan, RouteKind};
 use super::streams::Spot;
+use crate::gloo::target::{self, Listener};
 use crate::objects::{Name, Reader};
 use crate::shared::selector;
 
@@ -48,6 +49,8 @@ pub(super) struct Places {
     pub(super) hosts: BTreeMap<BindId, Hosts>,
     /// The Gateways of binds, for those that show a certificate to backends.
     pub(super) clients: BTreeMap<BindId, Name>,
+    /// Listeners about which Gloo's options say something, by bind and host.
+    pub(super) optioned: BTreeMap<(BindId, HostPattern), Listener>,
     /// At Services.
     pub(super) binds: Vec<ServiceBind>,
     /// The same apart for each listener, where there is no HTTP.
@@ -173,6 +176,21 @@ impl Places {
         place.callers.as_ref()
     }
 
+    /// Hosts of a bind by the listeners about which there are options, and all others together.
+    pub(super) fn by_listener(
+        &self,
+        bind: &BindId,
+        hosts: &BTreeSet<HostPattern>,
+    ) -> BTreeMap<Option<&Listener>, BTreeSet<HostPattern>> {
+        let mut groups: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for host in hosts {
+            let place = (bind.clone(), host.clone());
+            let group = groups.entry(self.optioned.get(&place)).or_default();
+            group.insert(host.clone());
+        }
+        groups
+    }
+
     /// Whether all the parents are Services.
     pub(super) fn are_services(&self) -> bool {
         self.parents.iter().all(|it| mesh::is_service(&it.parent))
@@ -188,7 +206,7 @@ impl Places {
         let refused = match admit(applicant, parent, plan, reader) {
             Ok(listeners) => {
                 for listener in listeners {
-                    self.add(plan, listener, applicant);
+                    self.add(plan, listener, applicant, reader);
                 }
                 None
             }
@@ -246,7 +264,13 @@ impl Places {
         });
     }
 
-    fn add(&mut self, plan: &Plan, listener: &ListenerPlan, applicant: &Applicant<'_>) {
+    fn add(
+        &mut self,
+        plan: &Plan,
+        listener: &ListenerPlan,
+        applicant: &Applicant<'_>,
+        reader: &Reader<'_>,
+    ) {
         let of_kind = match plan.parent {
             None => &mut self.listeners,
             Some(_) => &mut self.sets,
@@ -266,6 +290,12 @@ impl Places {
         if hosts.is_empty() {
             return;
         }
+        let itself = Listener {
+            gateway: plan.gateway().clone(),
+            set: plan.parent.as_ref().map(|_| plan.name.clone()),
+            name: Arc::clone(&listener.name),
+        };
+        let has_options = applicant.kind.stream().is_none() && target::has_options(reader, &itself);
         for bind in &listener.binds {
             if applicant.kind.stream().is_some() {
                 let spot = Spot {
@@ -280,6 +310,10 @@ impl Places {
             for (host, wider) in &hosts {
                 let known = of_bind.entry(host.clone()).or_insert(*wider);
                 *known = (*known).min(*wider);
+                if has_options {
+                    let place = (bind.clone(), host.clone());
+                    self.optioned.insert(place, itself.clone());
+                }
             }
             if plan.client.is_some() {
                 self.clients.insert(bind.clone(), plan.gateway().clone());

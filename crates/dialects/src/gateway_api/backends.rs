@@ -192,6 +192,12 @@ impl<'t, 'o> Resolver<'t, 'o> {
                             cannot; write it into a filter of the rule";
                 return Err(http::unsupported(&field, text));
             }
+            if let Some(name) = changes.options.first() {
+                let text = format!(
+                    "RouteOption {name} is for a whole rule; write it into a filter of the rule"
+                );
+                return Err(http::unsupported(&field, &text));
+            }
             arm.request_headers = changes.request_headers;
             arm.filters = changes.filters;
             if let Some(guards) = guards {

@@ -16,6 +16,7 @@ use super::backends::Resolver;
 use super::http::unsupported;
 use super::plan::Finding;
 use crate::apisix::extension::{self, Extended};
+use crate::gloo::attached;
 use crate::objects::Name;
 use crate::overlay::guards_of;
 use crate::shared::headers;
@@ -30,6 +31,8 @@ pub(super) struct Changes {
     pub(super) respond: Option<Respond>,
     /// Plain HTTP is redirected.
     pub(super) to_https: bool,
+    /// Gloo's RouteOptions, which come over all of this.
+    pub(super) options: Vec<Name>,
 }
 
 /// The answer where there is no backend to ask.
@@ -125,11 +128,18 @@ fn extend(
     field: &str,
 ) -> Result<(), Finding> {
     let LocalObjectReference { group, kind, name } = reference;
+    if group == attached::GROUP && kind == attached::KIND {
+        let name = Name::new(resolver.namespace(), name);
+        changes.options.push(name);
+        return Ok(());
+    }
     if group != extension::GROUP || kind != extension::KIND {
         let text = format!(
-            "{group}/{kind} is no extension that is known, {}/{} is",
+            "{group}/{kind} is no extension that is known, {}/{} and {}/{} are",
             extension::GROUP,
-            extension::KIND
+            extension::KIND,
+            attached::GROUP,
+            attached::KIND
         );
         return Err(unsupported(field, &text));
     }
@@ -150,6 +160,7 @@ fn extend(
         redirect: extended.redirect,
         to_https: extended.to_https,
         respond: extended.respond,
+        options: std::mem::take(&mut changes.options),
     };
     Ok(())
 }

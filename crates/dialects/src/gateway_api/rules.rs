@@ -18,10 +18,13 @@ use routing::model::{
 use super::attach::{self, Applicant, Hosts, Places};
 use super::backends::{Resolver, Wanted};
 use super::filters::{self, Changes};
+use super::http::unsupported;
 use super::mesh;
 use super::plan::{Finding, RouteKind};
 use super::{ParentOutcome, RouteTranslation, shared};
 use crate::apisix::route_policy::{self, Conditions, Target};
+use crate::gloo::attached::{self, Place};
+use crate::gloo::target::Listener;
 use crate::objects::{Name, Objects, Reader};
 use crate::overlay;
 use crate::traffic_policy::{self, TargetKind};
@@ -184,7 +187,10 @@ impl Translator<'_, '_> {
                     broken = Some(finding);
                     (Changes::default(), filters::failure())
                 });
-                self.records((at, number), alternative, client, (&changes, &action));
+                let made = (&changes, &action);
+                if let Err(finding) = self.records((at, number), alternative, client, made) {
+                    broken = Some(finding);
+                }
             }
         }
         match broken {
@@ -246,7 +252,8 @@ impl Translator<'_, '_> {
         alternative: &Alternative,
         client: Option<&Name>,
         (changes, action): (&Changes, &Action),
-    ) {
+    ) -> Result<(), Finding> {
+        let mut result = Ok(());
         let applicant = &self.route.applicant;
         let kind = applicant.kind.name();
         let hosts = self.places.hosts.iter();
@@ -258,21 +265,63 @@ impl Translator<'_, '_> {
                 continue;
             }
             for (wider, hosts) in &by_nearness(&hosts) {
-                let id = record_id(kind, applicant.name, (rule, number), bind, *wider);
-                let mut record = self.record((rule, number), alternative, (bind, hosts, *wider));
-                record.request_headers = changes.request_headers.clone();
-                record.filters = changes.filters.clone();
-                record.action = action.clone();
-                let reader = self.resolver.reader();
-                self.policies(hosts).apply(&mut record, reader);
-                self.attached(&mut record);
-                shared::place(&mut record);
-                if let Some(callers) = self.places.callers(bind) {
-                    mesh::confine(&mut record, callers);
+                for (listener, hosts) in &self.places.by_listener(bind, hosts) {
+                    let mut id =
+                        record_id(kind, applicant.name, (rule, number), bind, *wider).to_string();
+                    if let Some(listener) = listener {
+                        id.push_str(&format!(" of {listener}"));
+                    }
+                    let mut record =
+                        self.record((rule, number), alternative, (bind, hosts, *wider));
+                    match self.optioned((rule, listener), alternative, changes) {
+                        Ok(changes) => {
+                            record.request_headers = changes.request_headers;
+                            record.filters = changes.filters;
+                            record.action = action.clone();
+                        }
+                        Err(finding) => result = Err(finding),
+                    }
+                    let reader = self.resolver.reader();
+                    self.policies(hosts).apply(&mut record, reader);
+                    self.attached(&mut record);
+                    shared::place(&mut record);
+                    if let Some(callers) = self.places.callers(bind) {
+                        mesh::confine(&mut record, callers);
+                    }
+                    self.out.routes.push((RouteId(id.into()), Arc::new(record)));
                 }
-                self.out.routes.push((RouteId(id), Arc::new(record)));
             }
         }
+        result
+    }
+
+    /// A rule's changes with what Gloo's options say over them, at one listener.
+    fn optioned(
+        &mut self,
+        (rule, listener): (usize, &Option<&Listener>),
+        alternative: &Alternative,
+        changes: &Changes,
+    ) -> Result<Changes, Finding> {
+        let mut changes = changes.clone();
+        let applicant = &self.route.applicant;
+        let field = format!("spec.rules[{rule}]");
+        let place = Place {
+            route: applicant.name,
+            is_http: applicant.kind == RouteKind::Http,
+            named: &changes.options,
+            path: alternative.matches.path.as_ref(),
+            listener: *listener,
+            id: format!("{}/{field}", self.resolver.owner()),
+        };
+        let reader = self.resolver.reader();
+        let (headers, filters) = (&mut changes.request_headers, &mut changes.filters);
+        let attached = attached::apply(reader, &place, headers, filters);
+        let attached = attached.map_err(|text| unsupported(&field, &text))?;
+        let notes = attached.notes.into_iter();
+        self.notes
+            .extend(notes.map(|note| format!("{field}: {note}")));
+        self.out.specs.extend(attached.backends);
+        Ok(changes)
     }
 
     /// What is asked of requests for these hosts.
@@ -371,10 +420,12 @@ impl Translator<'_, '_> {
                 .collect();
         }
         self.out.backends = self.resolver.into_backends();
+        self.out.backends.extend(self.out.specs.keys().cloned());
         if refused.is_some() {
             // A route that is not accepted is served nowhere.
             self.out.routes.clear();
             self.out.backends.clear();
+            self.out.specs.clear();
         }
         self.out
     }

@@ -109,7 +109,7 @@ impl Objects {
 
 impl<'a> Reader<'a> {
     /// A ListenerSet of a Gateway of ours.
-    pub(super) fn set_plan(&self, name: &Name) -> Option<&'a Arc<Plan>> {
+    pub(crate) fn set_plan(&self, name: &Name) -> Option<&'a Arc<Plan>> {
         self.note(Dependency::ListenerSet(name.clone()));
         self.objects().gateway_api.sets.plans.get(name)
     }

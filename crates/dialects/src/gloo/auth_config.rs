@@ -10,8 +10,10 @@ use routing::model::{
     AuthorizationProtocol, Credentials, ExternalAuthorization, Secret, TokenPlace,
 };
 
+use super::extauth::{self, Choice};
 use super::filter::duration;
 use super::matcher::flag;
+use super::options::Options;
 use super::status::{CLOSED, Judgement};
 use super::upstream::{self, Backends};
 use super::{AUTH_CONFIG, reference};
@@ -36,7 +38,7 @@ pub(super) struct Asked {
 }
 
 /// What an object asks, its server's backend put to the others.
-pub(super) fn find(name: &Name, backends: &mut Backends<'_, '_>) -> Result<Asked, String> {
+fn find(name: &Name, backends: &mut Backends<'_, '_>) -> Result<Asked, String> {
     let object = backends.reader.foreign(&AUTH_CONFIG, name);
     let object = object.ok_or_else(|| format!("AuthConfig {name} does not exist"))?;
     let findings = Findings::default();
@@ -47,6 +49,24 @@ pub(super) fn find(name: &Name, backends: &mut Backends<'_, '_>) -> Result<Asked
         return Err(format!("AuthConfig {name} cannot be served, see there"));
     }
     Ok(asked)
+}
+
+/// Puts those who are asked to the guards of options that say who.
+pub(super) fn ask(options: &mut Options, backends: &mut Backends<'_, '_>) -> Result<(), String> {
+    let guards = &mut options.guards;
+    match &options.external {
+        Choice::Asked { server, context } => {
+            let external = extauth::find(server, context, backends)?;
+            guards.external = Some(Arc::new(external));
+        }
+        Choice::Config(name) => {
+            let asked = find(name, backends)?;
+            guards.external = asked.external;
+            guards.credentials = asked.credentials;
+        }
+        Choice::Inherited | Choice::Off => {}
+    }
+    Ok(())
 }
 
 fn read(object: &Object, findings: &Findings, backends: &mut Backends<'_, '_>) -> Asked {

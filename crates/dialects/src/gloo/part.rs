@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::action::RouteSpec;
+use super::attached::OF_DESTINATIONS;
 use super::gateway::listener_remedy;
 use super::options::{HostOptions, Options};
 use super::status::Judgement;
+use super::{ROUTE_OPTION, target};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
-use crate::objects::Objects;
+use crate::objects::{Objects, Reader};
 
 /// Labels, by which selectors may look for it.
 pub(super) fn labels(object: &Object) -> Vec<Arc<str>> {
@@ -65,35 +67,52 @@ pub(super) fn judge_table(object: &Object, _: &Objects) -> Translation {
 }
 
 /// The status of a RouteOption.
-pub(super) fn judge_route_option(object: &Object, _: &Objects) -> Translation {
-    judge_options(object, |options, namespace| {
+pub(super) fn judge_route_option(object: &Object, objects: &Objects) -> Translation {
+    judge_options(object, objects, |options, namespace| {
         Options::read(options, &HostOptions::default(), false, (namespace, ""));
     })
 }
 
 /// The status of a VirtualHostOption.
-pub(super) fn judge_host_option(object: &Object, _: &Objects) -> Translation {
-    judge_options(object, |options, _| {
+pub(super) fn judge_host_option(object: &Object, objects: &Objects) -> Translation {
+    judge_options(object, objects, |options, _| {
         HostOptions::read(options, "");
     })
 }
 
-fn judge_options(object: &Object, read: impl Fn(&Fields<'_>, &str)) -> Translation {
+fn judge_options(
+    object: &Object,
+    objects: &Objects,
+    read: impl Fn(&Fields<'_>, &str),
+) -> Translation {
+    let reader = Reader::new(objects);
     let findings = Findings::default();
     let root = Fields::new(&object.body, String::new(), &findings);
+    let mut targets = Vec::new();
     if let Some(spec) = root.object("spec") {
-        spec.unsupported(
-            "targetRefs",
-            "name it in optionsConfigRefs of the route or virtual host",
-        );
+        targets = target::read(&spec, object);
         if let Some(options) = spec.object("options") {
             read(&options, &object.name.namespace);
+            for (key, remedy) in OF_DESTINATIONS {
+                if !targets.is_empty() && *object.kind == ROUTE_OPTION && options.has(key) {
+                    let text = format!("{key} is for destinations of VirtualServices: {remedy}");
+                    options.refuse(key, "FieldNotSupported", text);
+                }
+            }
         }
     }
     drop(root);
     let mut judgement = Judgement::default();
     judgement.absorb(&findings);
-    told(&judgement)
+    for target in &targets {
+        if let Some((reason, text)) = target::without_effect(target, object, &reader) {
+            judgement.warn(reason, "spec.targetRefs", text);
+        }
+    }
+    Translation {
+        reads: reader.into_read(),
+        ..told(&judgement)
+    }
 }
 
 /// The status of options of listeners: none of them has an effect.

@@ -57,6 +57,12 @@ impl Judgement {
         !self.errors.is_empty()
     }
 
+    /// Why the object is not served.
+    pub(super) fn error_text(&self) -> Option<String> {
+        let first = self.errors.first()?;
+        Some(first.message.clone())
+    }
+
     pub(super) fn diagnostics(&self) -> Vec<Diagnostic> {
         let all: BTreeSet<_> = self.errors.union(&self.warnings).cloned().collect();
         all.into_iter().collect()
@@ -91,6 +97,7 @@ fn found(reason: &'static str, field: &str, text: String) -> Diagnostic {
             | "OptionsMissing"
             | "RouteLeftOut"
             | "ServerMissing"
+            | "TargetMissing"
             | "UpstreamUnresolved"
     );
     let is_missing = ["does not exist", "not found", "missing", "no route table"]

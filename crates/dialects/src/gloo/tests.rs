@@ -18,6 +18,12 @@ fn each_golden_case_translates_as_recorded() {
     });
 }
 
+#[test]
+fn each_golden_case_of_other_routes_translates_as_recorded() {
+    let kinds = [&ROUTE_OPTION, &VIRTUAL_HOST_OPTION];
+    testing::routes::golden("golden/gloo_routes", &kinds);
+}
+
 fn snapshot(records: &Records) -> Snapshot {
     let mut model = Model::default();
     for (id, route) in &records.routes {

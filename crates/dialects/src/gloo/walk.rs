@@ -7,7 +7,6 @@ use routing::model::{Mirror, Origin, Respond, Split};
 
 use super::action::{Action, Delegate, Elsewhere, RouteSpec};
 use super::auth_config;
-use super::extauth::{self, Choice};
 use super::matcher::{Matcher, PathKind};
 use super::options::{self, HostOptions, Options};
 use super::status::{CLOSED, Judgement};
@@ -176,21 +175,7 @@ impl<'r, 'o> Walk<'r, 'o> {
         let mut options = Options::read(&fields, &self.host, self.allows_upgrades, own);
         drop(fields);
         self.judgement.absorb(&findings);
-        let asked = match &options.external {
-            Choice::Asked { server, context } => {
-                let external = extauth::find(server, context, &mut self.backends);
-                external.map(|external| options.guards.external = Some(Arc::new(external)))
-            }
-            Choice::Config(name) => {
-                let asked = auth_config::find(name, &mut self.backends);
-                asked.map(|asked| {
-                    options.guards.external = asked.external;
-                    options.guards.credentials = asked.credentials;
-                })
-            }
-            Choice::Inherited | Choice::Off => Ok(()),
-        };
-        if let Err(text) = asked {
+        if let Err(text) = auth_config::ask(&mut options, &mut self.backends) {
             let field = format!("{field}.options.extauth");
             let text = self.told(object, &text);
             self.judgement.error(CLOSED, &field, text);

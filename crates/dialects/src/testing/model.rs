@@ -327,7 +327,8 @@ impl Made {
         self.model.tls.extend(translation.tls);
         self.model.streams.extend(translation.streams);
         for reference in &translation.backends {
-            self.backend(reference, None, objects);
+            let spec = translation.specs.get(reference);
+            self.backend(reference, spec.map(|spec| &**spec), objects);
         }
     }
 

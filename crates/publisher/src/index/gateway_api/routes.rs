@@ -221,5 +221,8 @@ impl Index {
         self.count_in_sets(&sets_before, &sets);
         self.count_governed(&governed_before, &governed);
         self.change_backends(&backends_before, &backends, now);
+        for (reference, spec) in translation.specs {
+            self.specify_backend(&reference, spec);
+        }
     }
 }
