@@ -64,6 +64,15 @@ const SILENT: &[(&str, &str)] = &[
         "ApisixUpstream",
         ".portLevelSettings[].healthCheck.active.concurrency",
     ),
+    // No issuer is asked about tokens, so nothing is kept of its answers.
+    (
+        "AuthConfig",
+        ".configs[].oauth2.accessTokenValidation.cacheTimeout",
+    ),
+    (
+        "AuthConfig",
+        ".configs[].oauth2.accessTokenValidation.default",
+    ),
     ("AuthService", ".stats_name"),
     (
         "ContourConfiguration",
@@ -212,8 +221,10 @@ const SILENT: &[(&str, &str)] = &[
 ];
 
 /// The same wherever such a thing is, by the end of its path: bodies are not looked into, so how they
-/// would be read changes nothing; what is logged is the gateway's own.
+/// would be read changes nothing; what is logged is the gateway's own; keys are fetched once for all.
 const SILENT_ENDS: &[&str] = &[
+    ".jwks.remote.asyncFetch",
+    ".jwks.remote.asyncFetch.fastListener",
     ".transformationTemplate.advancedTemplates",
     ".transformationTemplate.ignoreErrorOnParse",
     ".transformationTemplate.parseBodyBehavior",

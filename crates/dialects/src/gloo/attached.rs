@@ -199,6 +199,9 @@ fn guard(options: &Options, filters: &mut Filters) -> Result<(), String> {
     if guards.external.is_some() && options.guards.external.is_some() {
         return Err("a filter ExternalAuth is there, too: one server is asked, not two".to_owned());
     }
+    if guards.tokens.is_some() && options.guards.tokens.is_some() {
+        return Err("a filter verifies tokens, too: they are verified once".to_owned());
+    }
     if options.guards.credentials.is_some() {
         if guards.credentials.is_some() {
             let text = "a filter asks for passwords or keys, too: they are asked for once";

@@ -1,13 +1,14 @@
-//! `AuthConfig`: who may pass, by a password, by a key, or as a server says.
+//! `AuthConfig`: who may pass, by a password, by a key, by a token, or as a server says.
 //!
-//! All entries of `configs` must let a request pass; of credentials and of servers there may be one
-//! each. What is not served closes the routes that refer to it: everybody would pass.
+//! All entries of `configs` must let a request pass; of credentials, tokens and servers there may be
+//! one each. What is not served closes the routes that refer to it: everybody would pass.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    AuthorizationProtocol, Credentials, ExternalAuthorization, Secret, TokenPlace,
+    Authorization, AuthorizationProtocol, Credentials, ExternalAuthorization, Secret, TokenPlace,
+    Tokens,
 };
 
 use super::extauth::{self, Choice};
@@ -16,7 +17,7 @@ use super::matcher::flag;
 use super::options::Options;
 use super::status::{CLOSED, Judgement};
 use super::upstream::{self, Backends};
-use super::{AUTH_CONFIG, reference};
+use super::{AUTH_CONFIG, oauth, reference};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
@@ -35,6 +36,9 @@ const SECRET_KEY: &str = "api-key";
 pub(super) struct Asked {
     pub(super) credentials: Option<Arc<Credentials>>,
     pub(super) external: Option<Arc<ExternalAuthorization>>,
+    pub(super) tokens: Option<Arc<Tokens>>,
+    /// Of tokens.
+    pub(super) authorization: Option<Arc<Authorization>>,
 }
 
 /// What an object asks, its server's backend put to the others.
@@ -63,8 +67,16 @@ pub(super) fn ask(options: &mut Options, backends: &mut Backends<'_, '_>) -> Res
             let asked = find(name, backends)?;
             guards.external = asked.external;
             guards.credentials = asked.credentials;
+            guards.tokens = asked.tokens;
+            guards.authorization = asked.authorization;
         }
         Choice::Inherited | Choice::Off => {}
+    }
+    if let Some(tokens) = options.jwt.tokens(backends)?
+        && guards.tokens.replace(Arc::new(tokens)).is_some()
+    {
+        let text = "tokens are verified once: the options say jwt, and the AuthConfig says oauth2";
+        return Err(text.to_owned());
     }
     Ok(())
 }
@@ -90,7 +102,7 @@ fn read(object: &Object, findings: &Findings, backends: &mut Backends<'_, '_>) -
     for config in &configs {
         // A name for booleanExpr.
         config.ignore("name");
-        let credentials = entry(config, object, backends, &mut asked.external);
+        let credentials = entry(config, object, backends, &mut asked);
         if let Some(credentials) = credentials
             && asked.credentials.replace(Arc::new(credentials)).is_some()
         {
@@ -105,7 +117,7 @@ fn entry(
     config: &Fields<'_>,
     object: &Object,
     backends: &mut Backends<'_, '_>,
-    external: &mut Option<Arc<ExternalAuthorization>>,
+    asked: &mut Asked,
 ) -> Option<Credentials> {
     if let Some(basic) = config.object("basicAuth") {
         return Some(passwords(&basic));
@@ -115,10 +127,19 @@ fn entry(
     }
     if let Some(server) = config.object("passThroughAuth") {
         if let Some(found) = self::server(&server, object, backends)
-            && external.replace(Arc::new(found)).is_some()
+            && asked.external.replace(Arc::new(found)).is_some()
         {
             let text = "one server is asked, not several";
             config.refuse("passThroughAuth", CLOSED, text);
+        }
+        return None;
+    }
+    if let Some(oauth) = config.object("oauth2") {
+        let found = oauth::read(&oauth, object)?;
+        asked.authorization = found.scopes.map(Arc::new);
+        if asked.tokens.replace(Arc::new(found.tokens)).is_some() {
+            let text = "access tokens are verified once";
+            config.refuse("oauth2", CLOSED, text);
         }
         return None;
     }
@@ -126,7 +147,7 @@ fn entry(
     let others: Vec<_> = others.collect();
     for key in &others {
         let remedy = match *key {
-            "jwt" => "write a TrafficPolicy with jwt for the Service",
+            "jwt" => "write jwtStaged into the options, or oauth2 with accessTokenValidation",
             _ => "write passThroughAuth with a server of your own that does it",
         };
         let text = format!("{key} is not supported, and without it everybody would pass; {remedy}");
@@ -134,7 +155,7 @@ fn entry(
         config.refuse(key, CLOSED, text);
     }
     if others.is_empty() {
-        let text = "it asks for nothing: write basicAuth, apiKeyAuth or passThroughAuth";
+        let text = "it asks for nothing: write basicAuth, apiKeyAuth, oauth2 or passThroughAuth";
         config.findings().refuse(CLOSED, config.path(), text);
     }
     None

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::extauth::Choice;
 use super::filter::{self, Headers, duration};
+use super::jwt::{self, Jwt};
 use super::limit::Limits;
 use super::matcher::{Matcher, PathKind, flag};
 use super::policy;
@@ -23,16 +24,7 @@ use crate::shared::headers;
 /// Envoy's, where nothing is said.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// Guards of the enterprise edition (and one of the other) that must not be left out silently.
-const GUARDS: [&str; 8] = [
-    "jwt",
-    "jwtStaged",
-    "jwtProvidersStaged",
-    "rbac",
-    "waf",
-    "csrf",
-    "dlp",
-    "ai",
-];
+const GUARDS: [&str; 5] = ["rbac", "waf", "csrf", "dlp", "ai"];
 const LIMITS: [&str; 7] = [
     "ratelimitEarly",
     "ratelimitRegular",
@@ -52,7 +44,10 @@ pub(super) fn merge(own: &mut Value, other: &Value) {
         *own = Value::Object(serde_json::Map::new());
     }
     if let Some(own) = own.as_object_mut() {
-        for (key, value) in other {
+        // One option under several names.
+        let is_jwt = |key: &String| jwt::KEYS.contains(&key.as_str());
+        let has_jwt = own.keys().any(is_jwt);
+        for (key, value) in other.iter().filter(|(key, _)| !has_jwt || !is_jwt(key)) {
             own.entry(key).or_insert_with(|| value.clone());
         }
     }
@@ -69,6 +64,7 @@ pub(super) struct HostOptions {
     try_timeout: Option<Duration>,
     max_body: Option<u64>,
     external: Choice,
+    jwt: Jwt,
     transformed: Transformed,
     /// As it is written, for routes that want it besides their own.
     transformations: Value,
@@ -96,6 +92,7 @@ impl HostOptions {
             try_timeout,
             max_body: max_body(fields),
             external: Choice::read(fields),
+            jwt: Jwt::read(fields),
             transformed: Transformed::read(fields).unwrap_or_default(),
             transformations: transform::raw(fields),
             limits: Limits::read(fields, id),
@@ -124,9 +121,6 @@ fn refuse_guards(fields: &Fields<'_>) {
 /// What to do in place of a guard that is not there.
 fn guard_remedy(key: &str) -> &'static str {
     match key {
-        "jwt" | "jwtStaged" | "jwtProvidersStaged" => {
-            "write a TrafficPolicy with jwt for the Service"
-        }
         "rbac" => "write a TrafficPolicy with authorization for the Service",
         _ => "ask a server of your own with extauth.customAuth",
     }
@@ -163,6 +157,7 @@ pub(super) struct Options {
     pub(super) mirror: Option<(Name, Share)>,
     /// Who else decides.
     pub(super) external: Choice,
+    pub(super) jwt: Jwt,
     pub(super) limits: Limits,
 }
 
@@ -248,6 +243,7 @@ impl Options {
             idle: time("idleTimeout"),
             mirror: mirror(fields, namespace),
             external: Choice::read(fields).below(&host.external),
+            jwt: Jwt::read(fields).below(&host.jwt),
             limits,
         }
     }

@@ -105,6 +105,26 @@ pub(super) fn asked(
     Ok(backends.put(found.reference, found.spec))
 }
 
+/// Where an Upstream is asked for something besides requests: scheme, host and port of a URL.
+pub(super) fn base(name: &Name, backends: &Backends<'_, '_>) -> Result<String, String> {
+    let found = upstream(backends.reader, name)?;
+    let scheme = match found.spec.tls {
+        Some(_) => "https",
+        None => "http",
+    };
+    let (host, port) = match found.spec.hosts.first() {
+        Some(first) => (Arc::clone(&first.host), first.port),
+        None => {
+            let service = &found.reference.service;
+            (dns_name(service), found.reference.port)
+        }
+    };
+    Ok(match host.contains(':') {
+        true => format!("{scheme}://[{host}]:{port}"),
+        false => format!("{scheme}://{host}:{port}"),
+    })
+}
+
 /// Why an Upstream leads nowhere, if it does.
 pub(super) fn missing(reader: &Reader<'_>, name: &Name) -> Option<String> {
     upstream(reader, name).err()

@@ -11,7 +11,7 @@ use crate::fields::{Fields, Findings};
 use crate::foreign::Object;
 use crate::gloo::filter::Headers;
 use crate::gloo::options::HostOptions;
-use crate::gloo::{UPSTREAM_GROUP, extauth, policy, reference};
+use crate::gloo::{UPSTREAM_GROUP, extauth, jwt, policy, reference};
 use crate::objects::{Name, Reader};
 
 /// Envoy's, for every route of this dialect.
@@ -55,6 +55,7 @@ impl Destination {
             }
             HostOptions::read(&options, ""); // What guards are asked for is refused.
             extauth::refuse_of_destination(&options);
+            jwt::refuse_of_destination(&options);
             headers
         });
         let mut out = match fields.object("destination") {
