@@ -11,6 +11,7 @@ mod backend;
 mod consumer;
 mod edit;
 pub(crate) mod extension;
+mod global;
 mod health;
 mod instance;
 mod limit;
@@ -53,7 +54,10 @@ const fn of_gateways(kind: &'static str, plural: &'static str) -> Kind {
     }
 }
 
-static GATEWAY_PROXY: Kind = of_gateways("GatewayProxy", "gatewayproxies");
+static GATEWAY_PROXY: Kind = Kind {
+    role: Role::Part(global::judge),
+    ..of_gateways("GatewayProxy", "gatewayproxies")
+};
 static HTTP_ROUTE_POLICY: Kind = Kind {
     role: Role::Part(route_policy::judge),
     keys: route_policy::keys,

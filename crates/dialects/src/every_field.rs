@@ -48,7 +48,6 @@ const SILENT: &[(&str, &str)] = &[
     ("ApisixConsumer", ".ingressClassName"),
     ("ApisixGlobalRule", ".ingressClassName"),
     ("ApisixPluginConfig", ".ingressClassName"),
-    ("ApisixRoute", ".ingressClassName"),
     ("ApisixTls", ".ingressClassName"),
     ("ApisixUpstream", ".ingressClassName"),
     ("ApisixRoute", ".stream[].name"),

@@ -26,6 +26,8 @@ use crate::overlay;
 use crate::ports::GatewayPorts;
 use crate::small_set::SmallSet;
 
+pub(crate) use ingresses::Parameters;
+
 pub use dependency::{Claimant, Dependency, Name};
 
 /// Label on an EndpointSlice: the Service that it belongs to.

@@ -97,6 +97,9 @@ fn put(documents: &[Value], objects: &mut Objects) -> Vec<Object> {
             "EndpointSlice" => drop(objects.put_slice(&name, Some(read(document)))),
             "Revision" => drop(objects.put_revision(&name, Some(read(document)))),
             "Secret" => secret(objects, &name, document),
+            "IngressClass" => {
+                drop(objects.put_ingress_class(&name.name, Some(&read(document))));
+            }
             "ConfigMap" => model::put_config(objects, &name, document),
             other => panic!("unexpected kind {other:?}"),
         }

@@ -101,14 +101,10 @@ pub(super) fn origin(object: &Object, field: &str) -> Origin {
     }
 }
 
-/// Kinds about Gateway API's objects, and about control planes.
+/// Kinds about Gateway API's objects.
 pub(super) fn refuse(object: &Object, objects: &Objects) -> Translation {
     let kind = object.kind.kind;
     let remedy = match kind {
-        "GatewayProxy" => {
-            "there is no control plane of APISIX to find: delete it, and write plugins for all \
-             routes into an ApisixGlobalRule"
-        }
         "L4RoutePolicy" => {
             "connections of such routes are passed on as they are; how many there may be says a \
              TrafficPolicy (gateway.suimon.dev) with connections.max and targetRefs to the Service"

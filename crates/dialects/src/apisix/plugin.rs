@@ -12,7 +12,9 @@ use serde_json::{Map, Value};
 use super::backend::{Backends, Resolver};
 use super::instance::{self, Outcome};
 use super::upstream::Times;
-use super::{GLOBAL_RULE, PLUGIN_CONFIG, access, answer, edit, limit, real_ip, redirect, split};
+use super::{
+    GLOBAL_RULE, PLUGIN_CONFIG, access, answer, edit, global, limit, real_ip, redirect, split,
+};
 use crate::diagnostic::Effect;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
@@ -52,7 +54,7 @@ const GUARDING: [&str; 29] = [
 ];
 
 /// What to do in place of a plugin.
-fn remedy(name: &str) -> &'static str {
+pub(super) fn remedy(name: &str) -> &'static str {
     match name {
         "openid-connect" | "cas-auth" | "saml-auth" | "authz-keycloak" | "authz-casdoor" => {
             "use jwt-auth, or forward-auth to a service that speaks it"
@@ -118,6 +120,15 @@ pub(super) struct Named {
 }
 
 impl Named {
+    pub(super) fn new(name: &str, config: Value, path: String, is_own: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            config,
+            path,
+            is_own,
+        }
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -145,12 +156,7 @@ pub(super) fn listed(
         if fields.bool("enable") == Some(false) {
             continue;
         }
-        all.push(Named {
-            name: name.to_owned(),
-            config,
-            path: fields.at("config"),
-            is_own,
-        });
+        all.push(Named::new(name, config, fields.at("config"), is_own));
     }
     all
 }
@@ -173,16 +179,17 @@ fn from_secret(fields: &Fields<'_>, config: &mut Value, name: &Name, reader: &Re
     }
 }
 
-/// Those in force for a rule: of global rules, and of its plugin config unless the rule names the
+/// Those in force for a rule: of its class, of global rules, and of its plugin config unless the rule names the
 /// same plugin.
-pub(super) fn of_rule(rule: &Fields<'_>, namespace: &str, reader: &Reader<'_>) -> Vec<Named> {
+pub(super) fn of_rule(rule: &Fields<'_>, route: &Object, reader: &Reader<'_>) -> Vec<Named> {
+    let namespace = &*route.name.namespace;
     let scratch = Findings::default();
     let read = |object: &Object| {
         let spec = Fields::new(object.spec(), String::new(), &scratch);
         spec.pass_over();
         listed(&spec, &object.name.namespace, reader, false)
     };
-    let mut all = Vec::new();
+    let mut all = global::of_route(route, reader);
     for object in reader.foreign_all(&GLOBAL_RULE) {
         all.extend(read(object));
     }

@@ -80,7 +80,7 @@ impl Writer<'_, '_, '_> {
             id: format!("apisix/{}/{}", self.object.name, self.at),
             resolver: &mut resolver,
         };
-        let plugins = plugin::of_rule(rule, &self.object.name.namespace, self.reader);
+        let plugins = plugin::of_rule(rule, self.object, self.reader);
         plugin::apply(&plugins, rule, &mut effects, &mut ctx);
         self.authentication(&mut effects, &mut ctx);
         self.emit(&matching, &arms, effects, out);

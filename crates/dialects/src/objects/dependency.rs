@@ -56,6 +56,8 @@ pub enum Dependency {
     GatewayClass(Arc<str>),
     /// Who serves Kubernetes Ingresses of this class.
     IngressClass(Arc<str>),
+    /// What classes of Kubernetes Ingresses say besides, and which one is the default.
+    ClassParameters,
     /// What routes see of a Gateway.
     Gateway(Name),
     /// Which Gateways take routes that ask for a default one.

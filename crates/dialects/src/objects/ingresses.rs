@@ -1,7 +1,7 @@
 //! Kubernetes Ingresses by the hosts of their rules, for those that alter one another: an Ingress
 //! that is a canary alters the paths of the others, in whatever namespace.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
@@ -17,8 +17,55 @@ pub(super) struct Ingresses {
     canaries: HashMap<Arc<str>, SmallSet<Name>>,
     /// Those that are no canaries.
     mains: HashMap<Arc<str>, SmallSet<Name>>,
-    /// The controllers of classes.
-    controllers: HashMap<Arc<str>, Arc<str>>,
+    classes: BTreeMap<Arc<str>, Class>,
+}
+
+/// A class of Kubernetes Ingresses.
+#[derive(Debug, Default, PartialEq)]
+struct Class {
+    controller: Option<Arc<str>>,
+    /// For what names no class.
+    is_default: bool,
+    parameters: Option<Parameters>,
+}
+
+/// What else a class says: an object of its controller's.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Parameters {
+    pub(crate) group: Arc<str>,
+    pub(crate) kind: Arc<str>,
+    pub(crate) namespace: Option<Arc<str>>,
+    pub(crate) name: Arc<str>,
+}
+
+/// Whether a class is for what names none.
+const DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
+/// APISIX's way to say the namespace of a class's parameters.
+const NAMESPACE: &str = "apisix.apache.org/parameters-namespace";
+
+impl Class {
+    fn of(class: &IngressClass) -> Self {
+        let annotations = class.metadata.annotations.as_ref();
+        let annotation = |key: &str| annotations.and_then(|all| all.get(key)).map(String::as_str);
+        let spec = class.spec.as_ref();
+        let parameters = spec.and_then(|spec| spec.parameters.as_ref());
+        let parameters = parameters.map(|it| Parameters {
+            group: it.api_group.as_deref().unwrap_or_default().into(),
+            kind: it.kind.as_str().into(),
+            namespace: annotation(NAMESPACE)
+                .filter(|namespace| !namespace.is_empty())
+                .or(it.namespace.as_deref())
+                .map(Arc::from),
+            name: it.name.as_str().into(),
+        });
+        Self {
+            controller: spec
+                .and_then(|spec| spec.controller.as_deref())
+                .map(Arc::from),
+            is_default: annotation(DEFAULT) == Some("true"),
+            parameters,
+        }
+    }
 }
 
 impl Ingresses {
@@ -58,25 +105,32 @@ fn hosts(ingress: &Ingress) -> impl Iterator<Item = Arc<str>> {
 }
 
 impl Objects {
-    /// Sets or removes a class of Kubernetes Ingresses, of which its controller is kept. Returns
-    /// what changed.
+    /// Sets or removes a class of Kubernetes Ingresses. Returns what changed.
     pub fn put_ingress_class(
         &mut self,
         name: &Arc<str>,
         class: Option<&IngressClass>,
     ) -> Vec<Dependency> {
-        let controllers = &mut self.ingresses.controllers;
-        let own = class.and_then(|class| class.spec.as_ref()?.controller.as_deref());
-        let own: Option<Arc<str>> = own.map(Arc::from);
-        let before = match own.clone() {
-            Some(own) => controllers.insert(Arc::clone(name), own),
-            None => controllers.remove(name),
+        let classes = &mut self.ingresses.classes;
+        let own = class.map(Class::of);
+        let before = match own {
+            Some(own) => classes.insert(Arc::clone(name), own),
+            None => classes.remove(name),
         };
-        let changed = before != own;
+        let after = classes.get(name);
+        let controller = |class: Option<&Class>| class.and_then(|class| class.controller.clone());
+        let mut changed = Vec::new();
+        if controller(before.as_ref()) != controller(after) {
+            changed.push(Dependency::IngressClass(Arc::clone(name)));
+        }
+        let parameters = |class: Option<&Class>| -> (bool, Option<Parameters>) {
+            let parameters = class.and_then(|class| class.parameters.clone());
+            (class.is_some_and(|class| class.is_default), parameters)
+        };
+        if parameters(before.as_ref()) != parameters(after) {
+            changed.push(Dependency::ClassParameters);
+        }
         changed
-            .then(|| Dependency::IngressClass(Arc::clone(name)))
-            .into_iter()
-            .collect()
     }
 
     /// Sets or removes a Kubernetes Ingress. Returns what changed for others.
@@ -122,8 +176,28 @@ impl<'a> Reader<'a> {
     /// Who serves Ingresses of a class, if it says so.
     pub(crate) fn controller_of(&self, class: &str) -> Option<&'a str> {
         self.note(Dependency::IngressClass(class.into()));
-        let controller = self.objects.ingresses.controllers.get(class);
-        controller.map(|controller| &**controller)
+        let class = self.objects.ingresses.classes.get(class);
+        class.and_then(|class| class.controller.as_deref())
+    }
+
+    /// The parameters of a class, or of the default one: the first that has some.
+    pub(crate) fn class_parameters(&self, class: Option<&str>) -> Option<&'a Parameters> {
+        self.note(Dependency::ClassParameters);
+        let classes = &self.objects.ingresses.classes;
+        match class {
+            Some(class) => classes.get(class)?.parameters.as_ref(),
+            None => {
+                let mut defaults = classes.values().filter(|class| class.is_default);
+                defaults.find_map(|class| class.parameters.as_ref())
+            }
+        }
+    }
+
+    /// The parameters of all classes.
+    pub(crate) fn all_class_parameters(&self) -> impl Iterator<Item = &'a Parameters> + use<'a> {
+        self.note(Dependency::ClassParameters);
+        let classes = self.objects.ingresses.classes.values();
+        classes.filter_map(|class| class.parameters.as_ref())
     }
 
     /// The canaries that have a rule for this host (in lower case, as it is written), oldest first.
