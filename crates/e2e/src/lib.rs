@@ -50,6 +50,8 @@ mod gateway_streams;
 #[cfg(test)]
 mod gateway_xbackends;
 #[cfg(test)]
+mod gloo_routes;
+#[cfg(test)]
 mod guest;
 mod http;
 #[cfg(test)]

@@ -394,6 +394,41 @@ fn an_ingress_of_another_class_is_left_alone() {
 }
 
 #[test]
+fn a_config_map_is_shown_to_whoever_names_it_and_to_nobody_else() {
+    let mut rig = Rig::new();
+    let annotations = json!({
+        "nginx.ingress.kubernetes.io/auth-url": "http://auth.example.com/",
+        "nginx.ingress.kubernetes.io/auth-proxy-set-headers": "told",
+    });
+    let path = json!({
+        "path": "/", "pathType": "Prefix",
+        "backend": {"service": {"name": "web", "port": {"number": 80}}},
+    });
+    let ingress = object(json!({
+        "metadata": {"name": "shop", "namespace": "default", "annotations": annotations},
+        "spec": {"rules": [{"host": "shop.example.com", "http": {"paths": [path]}}]},
+    }));
+    let map = || object(json!({"metadata": {"name": "told", "namespace": "default"}}));
+    let missing = |rig: &mut Rig| {
+        let outcomes = rig.index.take_kubernetes_outcomes().into_iter();
+        let mut told = outcomes.flat_map(|(_, outcome)| outcome.expect("it").diagnostics);
+        told.any(|one| one.reason == "ConfigMapMissing")
+    };
+    rig.apply(|pending| {
+        served(pending, "web");
+        pending.kubernetes_ingresses.insert(name("shop"), ingress);
+    });
+    assert!(missing(&mut rig));
+    let rebuilt = rig.apply(|pending| drop(pending.config_maps.insert(name("other"), map())));
+    assert_eq!(rebuilt.ingresses, 0);
+    let rebuilt = rig.apply(|pending| drop(pending.config_maps.insert(name("told"), map())));
+    assert_eq!(rebuilt.ingresses, 1);
+    assert!(!missing(&mut rig));
+    rig.apply(|pending| drop(pending.config_maps.insert(name("told"), None)));
+    assert!(missing(&mut rig));
+}
+
+#[test]
 fn a_status_update_of_a_revision_costs_nothing_and_its_limits_one_backend() {
     let mut rig = Rig::new();
     let revision = |status: Value, limit: i64| {

@@ -135,7 +135,7 @@ async fn headers_for_it_take_the_place_of_what_is_said_otherwise() {
                 127.0.0.1|none|http|is m by GET of 200|say=200\n";
     assert!(seen.contains(user), "{seen}");
     // They are for the service alone.
-    assert!(seen.contains("x-mine: m\n"), "{seen}");
+    assert!(seen.contains("X-Mine: m"), "{seen}");
 }
 
 #[tokio::test]
