@@ -113,6 +113,10 @@ impl Annotations<'_> {
         let param = self.text("auth-signin-redirect-param").unwrap_or_default();
         let param = if param.is_empty() { "rd" } else { param };
         let sign_in = self.url("auth-signin", |url| sign_in(url, param));
+        if self.closed {
+            // Nobody passes: nobody needs to be asked, least of all without what is to be said.
+            return None;
+        }
         Some(Auth {
             key: key.to_owned(),
             is_tls: parsed.is_tls,
