@@ -54,6 +54,8 @@ mod gloo_routes;
 #[cfg(test)]
 mod guest;
 mod http;
+#[cfg(all(test, feature = "http3"))]
+mod http3;
 #[cfg(test)]
 mod hygiene;
 #[cfg(test)]

@@ -375,6 +375,9 @@ fn build() -> anyhow::Result<PathBuf> {
     // All of the workspace: with `--package` its dependencies would be built anew, with other
     // features than the tests'.
     command.args(["build", "--workspace", "--bins"]);
+    if cfg!(feature = "http3") {
+        command.args(["--features", "suimon/http3"]);
+    }
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }

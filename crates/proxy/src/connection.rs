@@ -202,6 +202,10 @@ async fn one<'s>(
     let speaks_http = read.is_ok() || names_http(source.buffer.filled());
     let mut downstream = Http1Downstream::new(worker, head, source, sink);
     downstream.responder.persistent &= !client.entry.is_closed();
+    #[cfg(feature = "http3")]
+    {
+        downstream.responder.alternative = crate::http3::alternative::of(client);
+    }
     match read {
         Ok(true) => request::handle(worker, client, (scratch, timer), &mut downstream).await,
         Ok(false) => return Next::Close,

@@ -20,14 +20,31 @@ pub(crate) struct Entry {
     pub(crate) has_preamble: bool,
     /// Whether connections are passed on as they are.
     pub(crate) is_stream: bool,
+    /// What answers over TLS say of HTTP/3 here, if it is served.
+    #[cfg(feature = "http3")]
+    pub(crate) alternative: Option<Arc<str>>,
     /// Nobody accepts here any more: connections end once they are idle.
     is_closed: Cell<bool>,
 }
 
 #[derive(Clone, Debug)]
-enum Scope {
+pub(crate) enum Scope {
     Shared(Visibility),
     Bind(BindKey),
+}
+
+impl Scope {
+    /// What happens to a TLS connection that asks for this name here, or for none.
+    pub(crate) fn tls<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        name: Option<&str>,
+    ) -> Option<&'s Arc<CompiledTls>> {
+        match self {
+            Self::Shared(visibility) => snapshot.tls(*visibility, name),
+            Self::Bind(key) => snapshot.tls_at(key, name),
+        }
+    }
 }
 
 impl Entry {
@@ -39,6 +56,8 @@ impl Entry {
             is_tls,
             has_preamble: false,
             is_stream: false,
+            #[cfg(feature = "http3")]
+            alternative: None,
             is_closed: Cell::new(false),
         }
     }
@@ -51,6 +70,8 @@ impl Entry {
             is_tls: socket.is_tls,
             has_preamble: false,
             is_stream: socket.stream.is_some(),
+            #[cfg(feature = "http3")]
+            alternative: None,
             is_closed: Cell::new(false),
         }
     }
@@ -94,10 +115,12 @@ impl Entry {
         snapshot: &'s Snapshot,
         name: Option<&str>,
     ) -> Option<&'s Arc<CompiledTls>> {
-        match &self.scope {
-            Scope::Shared(visibility) => snapshot.tls(*visibility, name),
-            Scope::Bind(key) => snapshot.tls_at(key, name),
-        }
+        self.scope.tls(snapshot, name)
+    }
+
+    #[cfg(feature = "http3")]
+    pub(crate) fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// Whether a connection serves the names of one listener only.

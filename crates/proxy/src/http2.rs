@@ -10,13 +10,13 @@ mod core;
 pub(crate) mod downstream;
 mod driver;
 pub(crate) mod encode;
-mod flood;
+pub(crate) mod flood;
 mod flow;
 pub(crate) mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub(crate) mod hand;
-mod head;
+pub(crate) mod head;
 pub(crate) mod hpack;
 pub(crate) mod memory;
 mod receive;

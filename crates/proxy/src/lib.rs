@@ -31,6 +31,8 @@ mod health;
 mod held;
 mod http1;
 mod http2;
+#[cfg(feature = "http3")]
+mod http3;
 mod listener;
 mod log_service;
 mod message;
@@ -82,6 +84,7 @@ pub use spans::{Start, Traces, Tracing};
 pub use tls::Issuer;
 
 use entry::Entry;
+use listener::Sockets;
 
 /// How the gateway runs.
 #[derive(Debug)]
@@ -102,6 +105,10 @@ pub struct Settings {
     pub callers: Option<Arc<dyn Callers>>,
     /// The gateway's own log of requests; `None` writes none.
     pub access_log: Option<AccessLog>,
+    /// Whether external listeners with TLS serve HTTP/3, at the same port, and say so over HTTP/1
+    /// and HTTP/2.
+    #[cfg(feature = "http3")]
+    pub http3: bool,
 }
 
 /// One socket that clients connect to.
@@ -241,11 +248,20 @@ impl Gateway {
     }
 }
 
+/// Free ports that are tried, where any will do.
+const FREE_PORTS: usize = 8;
+
 /// Why the gateway cannot start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot listen on {address}: {source}, choose another port or stop what uses it")]
     Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[cfg(feature = "http3")]
+    #[error("cannot listen on {address} over UDP, for HTTP/3: {source}")]
+    Datagrams {
         address: SocketAddr,
         source: io::Error,
     },
@@ -275,18 +291,29 @@ pub fn start(
     let threads = settings.threads.unwrap_or_else(cores).get();
     let mut addresses = Vec::new();
     let mut https_port = None;
-    let mut per_thread: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
+    let mut per_thread: Vec<Sockets> = (0..threads).map(|_| Sockets::default()).collect();
     for listener in settings.listeners {
-        let sockets = open(listener.address, threads)?;
+        #[cfg(feature = "http3")]
+        let mut doors = http3::Doors::default();
+        let mut beside = |_address: SocketAddr| {
+            #[cfg(feature = "http3")]
+            if settings.http3 && listener.tls && listener.visibility == Visibility::External {
+                doors = http3::Doors::open(_address, threads)?;
+            }
+            Ok(())
+        };
+        let sockets = open(listener.address, threads, &mut beside)?;
         let address = sockets[0].local_addr().map_err(Error::Inherited)?;
         addresses.push(address);
         if listener.tls && listener.visibility == Visibility::External {
             https_port.get_or_insert_with(|| address.port());
         }
+        let mut entry = Entry::shared(listener.visibility, address.port(), listener.tls);
+        entry.has_preamble = listener.proxy_protocol;
+        #[cfg(feature = "http3")]
+        doors.hand_out(&mut entry, &mut per_thread);
         for (thread, socket) in per_thread.iter_mut().zip(sockets) {
-            let mut entry = Entry::shared(listener.visibility, address.port(), listener.tls);
-            entry.has_preamble = listener.proxy_protocol;
-            thread.push((socket, entry));
+            thread.listeners.push((socket, entry.clone()));
         }
     }
     let series = Arc::new(metrics::Registry::new(threads));
@@ -332,19 +359,34 @@ pub fn start(
     })
 }
 
-fn open(address: Address, threads: usize) -> Result<Vec<TcpListener>, Error> {
+/// Opens a listener, and `beside` it what has to have the same port.
+fn open(
+    address: Address,
+    threads: usize,
+    beside: &mut dyn FnMut(SocketAddr) -> Result<(), Error>,
+) -> Result<Vec<TcpListener>, Error> {
+    let bind = |address, beside: &mut dyn FnMut(SocketAddr) -> Result<(), Error>| {
+        let failed = |source| Error::Listen { address, source };
+        let listeners = socket::listen(address, threads).map_err(failed)?;
+        beside(listeners[0].local_addr().map_err(failed)?)?;
+        Ok(listeners)
+    };
     match address {
         Address::Bind(addresses) => {
             let mut failed = Error::Nowhere;
             for address in addresses {
-                match socket::listen(address, threads) {
-                    Ok(listeners) => return Ok(listeners),
-                    Err(source) => failed = Error::Listen { address, source },
+                // What is free for one protocol need not be for the other.
+                for _ in 0..if address.port() == 0 { FREE_PORTS } else { 1 } {
+                    match bind(address, beside) {
+                        Ok(listeners) => return Ok(listeners),
+                        Err(error) => failed = error,
+                    }
                 }
             }
             Err(failed)
         }
         Address::Bound(listener) => {
+            beside(listener.local_addr().map_err(Error::Inherited)?)?;
             listener.set_nonblocking(true).map_err(Error::Inherited)?;
             let clones = (0..threads).map(|_| listener.try_clone());
             clones.collect::<io::Result<_>>().map_err(Error::Inherited)

@@ -20,6 +20,8 @@ use crate::binder::{Binder, Order};
 use crate::connection::{self, Client};
 use crate::entry::Entry;
 use crate::forwarded::Peer;
+#[cfg(feature = "http3")]
+use crate::http3;
 use crate::metrics::Counters;
 use crate::open::ConnectionGuard;
 use crate::transport::Transport;
@@ -28,7 +30,7 @@ use crate::{Error, datagram, health, opening, parked};
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
+pub(crate) enum Phase {
     Serve,
     /// Accept nothing more.
     Close,
@@ -41,10 +43,18 @@ enum Phase {
 /// How long to wait after `accept` failed for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Starts one thread per element of `listeners` and hands their drain to `tasks`.
+/// Where clients of one thread come in.
+#[derive(Default)]
+pub(crate) struct Sockets {
+    pub(crate) listeners: Vec<(StdListener, Entry)>,
+    #[cfg(feature = "http3")]
+    pub(crate) doors: Vec<http3::DoorSocket>,
+}
+
+/// Starts one thread per element of `sockets` and hands their drain to `tasks`.
 pub(crate) fn start(
     parts: &Parts,
-    listeners: Vec<Vec<(StdListener, Entry)>>,
+    sockets: Vec<Sockets>,
     counters: &[Arc<Counters>],
     tasks: &Tasks,
 ) -> Result<Binder, Error> {
@@ -53,7 +63,7 @@ pub(crate) fn start(
     let (finished, finishings) = mpsc::unbounded_channel();
     let phase = Arc::new(phase);
     let mut orders = Vec::new();
-    for (number, (listeners, counters)) in listeners.into_iter().zip(counters).enumerate() {
+    for (number, (sockets, counters)) in sockets.into_iter().zip(counters).enumerate() {
         let (order, received) = mpsc::unbounded_channel();
         orders.push(order);
         let thread = Thread {
@@ -61,7 +71,7 @@ pub(crate) fn start(
                 thread: number,
                 ..parts.clone()
             },
-            listeners,
+            sockets,
             orders: received,
             counters: Arc::clone(counters),
             phase: phases.clone(),
@@ -132,7 +142,7 @@ impl Drop for AbortOnDrop {
 /// What a thread is given.
 struct Thread {
     parts: Parts,
-    listeners: Vec<(StdListener, Entry)>,
+    sockets: Sockets,
     orders: mpsc::UnboundedReceiver<Order>,
     counters: Arc<Counters>,
     phase: watch::Receiver<Phase>,
@@ -152,7 +162,7 @@ impl Thread {
 
     async fn serve(self) -> std::io::Result<()> {
         let worker = Worker::new(self.parts, self.counters);
-        for (listener, entry) in self.listeners {
+        for (listener, entry) in self.sockets.listeners {
             let listener = TcpListener::from_std(listener)?;
             let (worker, phase, closed) =
                 (Rc::clone(&worker), self.phase.clone(), self.closed.clone());
@@ -161,6 +171,8 @@ impl Thread {
                 drop((listener, closed));
             });
         }
+        #[cfg(feature = "http3")]
+        let doors = http3::serve(&worker, self.sockets.doors, &self.phase, &self.closed)?;
         let binds = Binds {
             worker: Rc::clone(&worker),
             phase: self.phase.clone(),
@@ -183,8 +195,13 @@ impl Thread {
         let mut phase = self.phase;
         reached(&mut phase, Phase::Finish).await;
         worker.drain();
+        let ended = async {
+            all_closed(&worker).await;
+            #[cfg(feature = "http3")]
+            http3::told(&doors).await;
+        };
         tokio::select! {
-            () = all_closed(&worker) => {}
+            () = ended => {}
             () = reached(&mut phase, Phase::Abort) => {
                 tracing::warn!(connections = worker.open_connections(), "connections cut by the end of the drain");
             }
@@ -318,7 +335,7 @@ impl Binds {
     }
 }
 
-async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+pub(crate) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     // An error means that the tasks are gone, and the process with them.
     let _ = phase.wait_for(|phase| *phase >= wanted).await;
 }

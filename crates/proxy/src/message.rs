@@ -136,14 +136,16 @@ impl<'a> View<'a> {
     /// As an access log names it.
     pub(crate) fn protocol(&self) -> &'static str {
         match self.head.version {
+            Version::Http10 | Version::Http11 => "HTTP/1.1",
             Version::Http2 => "HTTP/2",
-            _ => "HTTP/1.1",
+            #[cfg(feature = "http3")]
+            Version::Http3 => "HTTP/3",
         }
     }
 
     /// Whether errors must be told the gRPC way.
     pub(crate) fn is_grpc(&self) -> bool {
-        self.head.version == Version::Http2
+        self.head.version.has_frames()
             && self
                 .field("content-type")
                 .is_some_and(|value| value.starts_with(b"application/grpc"))

@@ -72,6 +72,8 @@ pub(crate) struct Counters {
     pub(crate) upstream_tls_handshakes: Counter,
     pub(crate) sent_bytes: Counter,
     pub(crate) http2_errors: Counter,
+    #[cfg(feature = "http3")]
+    pub(crate) http3_errors: Counter,
     pub(crate) connections_refused: Counter,
     pub(crate) streams: Counter,
     pub(crate) streams_refused: Counter,
@@ -172,7 +174,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 22] = [
+        let counters: [(&str, &str, u64); 22 + cfg!(feature = "http3") as usize] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
@@ -237,6 +239,12 @@ impl Metrics {
                 "suimon_gateway_http2_errors_total",
                 "HTTP/2 connections ended because their client broke the protocol or flooded it.",
                 self.sum(|t| &t.http2_errors),
+            ),
+            #[cfg(feature = "http3")]
+            (
+                "suimon_gateway_http3_errors_total",
+                "HTTP/3 connections ended because their client broke the protocol or flooded it.",
+                self.sum(|t| &t.http3_errors),
             ),
             (
                 "suimon_gateway_breakers_opened_total",

@@ -62,6 +62,54 @@ pub(crate) fn datagrams(address: SocketAddr, count: usize) -> io::Result<Vec<Udp
     Ok(sockets)
 }
 
+/// Has the kernel choose among sockets that share an address, in the order in which they were bound,
+/// by a byte of each datagram: what is left of it when it is divided by their number. The byte is
+/// at `near`, or at `far` if the highest bit of the datagram's first byte is set.
+///
+/// # Errors
+/// The kernel does not take the program.
+#[cfg(all(feature = "http3", target_os = "linux"))]
+pub(crate) fn steer(sockets: &[UdpSocket], (near, far): (u8, u8)) -> io::Result<()> {
+    let Some(first) = sockets.first() else {
+        return Ok(());
+    };
+    let step = |code: u32, (jt, jf): (u8, u8), k: u32| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let load = libc::BPF_LD | libc::BPF_B | libc::BPF_ABS;
+    let mut program = [
+        step(load, (0, 0), 0),
+        step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, (0, 2), 0x80),
+        step(load, (0, 0), far.into()),
+        step(libc::BPF_JMP | libc::BPF_JA, (0, 0), 1),
+        step(load, (0, 0), near.into()),
+        step(
+            libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K,
+            (0, 0),
+            sockets.len() as u32,
+        ),
+        step(libc::BPF_RET | libc::BPF_A, (0, 0), 0),
+    ];
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: pointer and length describe `program`, and so do those in it; the kernel copies both.
+    check(unsafe {
+        libc::setsockopt(
+            first.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            from_ref(&program).cast(),
+            size_of_val(&program) as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
 /// Waits for a descriptor in the thread's event loop.
 ///
 /// # Errors

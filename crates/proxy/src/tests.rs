@@ -15,6 +15,8 @@ mod guards;
 mod headers;
 mod health;
 mod http2;
+#[cfg(feature = "http3")]
+mod http3;
 mod limits;
 mod parked;
 mod peers;
@@ -75,6 +77,10 @@ impl Gateway {
     }
 
     async fn logging(limits: Limits, threads: usize, access_log: Option<crate::AccessLog>) -> Self {
+        Self::of(settings(limits, threads, access_log)).await
+    }
+
+    async fn of(settings: Settings) -> Self {
         let tasks = Tasks::new();
         let (publish, snapshots) = snapshot_channel(Snapshot::default());
         let (sender, reports) = scaling::reports();
@@ -84,30 +90,6 @@ impl Gateway {
             sender,
             &tasks,
         );
-        let listener = |visibility, tls| ListenerSettings {
-            address: Address::Bind(vec![([127, 0, 0, 1], 0).into()]),
-            visibility,
-            tls,
-            proxy_protocol: false,
-        };
-        let settings = Settings {
-            listeners: vec![
-                listener(Visibility::External, false),
-                listener(Visibility::ClusterLocal, false),
-                listener(Visibility::External, true),
-                ListenerSettings {
-                    proxy_protocol: true,
-                    ..listener(Visibility::External, false)
-                },
-            ],
-            threads: NonZeroUsize::new(threads),
-            server: None,
-            limits,
-            https_port: Some(8443),
-            issuer: Some(Arc::new(tls::Own)),
-            callers: Some(Arc::new(callers::Pods)),
-            access_log,
-        };
         let gateway = crate::start(settings, snapshots, activator, &tasks).expect("free ports");
         let addresses = gateway.addresses().to_vec();
         Self {
@@ -156,6 +138,35 @@ impl Gateway {
 
     fn requests_open(&self) -> u64 {
         self.gateway.metrics().requests_open()
+    }
+}
+
+fn settings(limits: Limits, threads: usize, access_log: Option<crate::AccessLog>) -> Settings {
+    let listener = |visibility, tls| ListenerSettings {
+        address: Address::Bind(vec![([127, 0, 0, 1], 0).into()]),
+        visibility,
+        tls,
+        proxy_protocol: false,
+    };
+    Settings {
+        listeners: vec![
+            listener(Visibility::External, false),
+            listener(Visibility::ClusterLocal, false),
+            listener(Visibility::External, true),
+            ListenerSettings {
+                proxy_protocol: true,
+                ..listener(Visibility::External, false)
+            },
+        ],
+        threads: NonZeroUsize::new(threads),
+        server: None,
+        limits,
+        https_port: Some(8443),
+        issuer: Some(Arc::new(tls::Own)),
+        callers: Some(Arc::new(callers::Pods)),
+        access_log,
+        #[cfg(feature = "http3")]
+        http3: false,
     }
 }
 

@@ -19,7 +19,11 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::version::{TLS12, TLS13};
 
 pub(crate) use client::{Clients, connect};
+#[cfg(feature = "http3")]
+pub(crate) use config::server_config;
 pub use own::Issuer;
+#[cfg(feature = "http3")]
+pub(crate) use principal::principal_of;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));

@@ -82,6 +82,10 @@ pub struct Up {
     /// The gateway's two external ports are reached through a balancer that sends the PROXY protocol
     #[arg(long)]
     pub proxy_protocol: bool,
+    /// The gateway's external HTTPS port serves HTTP/3 too, over UDP; needs a build with the
+    /// feature `http3`
+    #[arg(long, hide = cfg!(not(feature = "http3")))]
+    pub http3: bool,
     /// Port of the gateway for cluster-local hosts, always on loopback [default: 8081, else any free]
     #[arg(long, value_name = "PORT")]
     pub local_port: Option<u16>,

@@ -31,6 +31,9 @@ pub struct Settings {
     pub https_ports: Vec<u16>,
     /// Whether external clients begin with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// Only in builds that have it.
+    #[cfg_attr(not(feature = "http3"), expect(dead_code))]
+    pub http3: bool,
     pub local_ports: Vec<u16>,
     pub local_https_ports: Vec<u16>,
     pub api_port: u16,
@@ -65,6 +68,8 @@ struct File {
     https_port: Option<u16>,
     #[serde(default)]
     proxy_protocol: bool,
+    #[serde(default)]
+    http3: bool,
     local_port: Option<u16>,
     local_https_port: Option<u16>,
     api_port: Option<u16>,
@@ -147,6 +152,14 @@ impl Settings {
         }
         let limits = file.limits.resolve(&mut mistakes);
         let access_log = file.access_log.and_then(|log| log.resolve(&mut mistakes));
+        let http3 = flags.http3 || file.http3;
+        if http3 && cfg!(not(feature = "http3")) {
+            mistakes.push(
+                "http3: this program was built without it; build it with \
+                 `cargo build --release --features http3`"
+                    .to_owned(),
+            );
+        }
         let data_dir = data_dir(access.data_dir.as_deref().or(file.data_dir.as_deref()))?;
         let acme = file
             .acme
@@ -178,6 +191,7 @@ impl Settings {
             http_ports: one_or(flags.http_port.or(file.http_port), &HTTP_PORTS),
             https_ports: one_or(flags.https_port.or(file.https_port), &HTTPS_PORTS),
             proxy_protocol: flags.proxy_protocol || file.proxy_protocol,
+            http3,
             local_ports: one_or(flags.local_port.or(file.local_port), &LOCAL_PORTS),
             local_https_ports: one_or(
                 flags.local_https_port.or(file.local_https_port),
@@ -280,6 +294,18 @@ mod tests {
         assert!(!is_domain("-bad.example"));
         assert!(!is_domain("Upper.example"));
         assert!(!is_domain("a..b"));
+    }
+
+    #[cfg(not(feature = "http3"))]
+    #[test]
+    fn a_build_without_http3_says_what_is_missing() {
+        let flags = cli::Up {
+            http3: true,
+            ..cli::Up::default()
+        };
+        let access = cli::Access::default();
+        let error = Settings::resolve(flags, &access).expect_err("it is not there");
+        assert!(error.to_string().contains("--features http3"), "{error}");
     }
 
     #[test]

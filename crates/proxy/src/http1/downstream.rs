@@ -13,6 +13,8 @@ use crate::failure::reason;
 use crate::filter::answer::AnswerEdits;
 use crate::held::{Held, HoldError, Holding, Room};
 use crate::http2::frame::Reason;
+#[cfg(feature = "http3")]
+use crate::http3::alternative;
 use crate::message::{Chunk, Sink, SinkError, Source as _, SourceError, View};
 use crate::timeout::Deadlines;
 use crate::upgrade;
@@ -39,6 +41,9 @@ pub(crate) struct Http1Responder<'c, 's> {
     pub(crate) persistent: bool,
     /// The client must notice that its answer is incomplete.
     pub(crate) is_broken: bool,
+    /// What the answer says of HTTP/3, if it is served.
+    #[cfg(feature = "http3")]
+    pub(crate) alternative: Option<&'c str>,
 }
 
 impl<'c, 's> Http1Downstream<'c, 's> {
@@ -57,6 +62,8 @@ impl<'c, 's> Http1Downstream<'c, 's> {
             mark: sink.written,
             persistent: head.persistent,
             is_broken: false,
+            #[cfg(feature = "http3")]
+            alternative: None,
             sink,
         };
         Self {
@@ -167,8 +174,8 @@ impl Http1Responder<'_, '_> {
         self.persistent &= framing != Framing::Close && !self.worker.is_draining();
         let connection = match (self.persistent, self.version) {
             (false, _) => Connection::Close,
-            (true, Version::Http11 | Version::Http2) => Connection::Keep,
             (true, Version::Http10) => Connection::KeepAlive,
+            (true, _) => Connection::Keep,
         };
         (framing, connection)
     }
@@ -213,6 +220,8 @@ impl Http1Responder<'_, '_> {
             out.extend_from_slice(b"\r\n");
         }
         edit::finish(out, Framing::None, connection);
+        #[cfg(feature = "http3")]
+        alternative::add_line(out, self.alternative, None);
         if has_body && !self.to_head {
             out.extend_from_slice(reply.body.as_bytes());
         }
@@ -267,6 +276,8 @@ impl Responder for Http1Responder<'_, '_> {
             .begin_body(if self.to_head { Framing::None } else { framing });
         let out = &mut self.sink.out;
         edit::response(out, answer.head, answer.bytes, framing, connection, edits);
+        #[cfg(feature = "http3")]
+        alternative::add_line(out, self.alternative, Some(answer));
         Ok(())
     }
 

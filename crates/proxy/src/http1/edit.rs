@@ -51,8 +51,8 @@ pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], edits
     if head.framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
-    // HTTP/2 says with its frames that there is no body; HTTP/1 says so for methods that have one.
-    if head.version == Version::Http2
+    // Frames say that there is no body; HTTP/1 says so for methods that have one.
+    if head.version.has_frames()
         && head.framing == Framing::None
         && head.fields.content_length.is_none()
         && matches!(head.method.get(bytes), b"POST" | b"PUT" | b"PATCH")
@@ -227,9 +227,10 @@ pub(crate) fn response(
     number(out, u64::from(head.status));
     out.push(b' ');
     // HTTP/2 has no reason phrases.
-    match head.version {
-        Version::Http2 => out.extend_from_slice(reason(head.status).as_bytes()),
-        Version::Http10 | Version::Http11 => out.extend_from_slice(head.reason.get(bytes)),
+    if head.version.has_frames() {
+        out.extend_from_slice(reason(head.status).as_bytes());
+    } else {
+        out.extend_from_slice(head.reason.get(bytes));
     }
     out.extend_from_slice(b"\r\n");
     copy(out, &head.fields, bytes, head.len, |field| {
@@ -299,8 +300,8 @@ pub(crate) fn finish(out: &mut Vec<u8>, framing: Framing, connection: Connection
 /// The framing that a client of this version gets for a body that arrives in `framing`.
 pub(crate) fn framing_for(version: Version, framing: Framing) -> Framing {
     match (framing, version) {
-        (Framing::Chunked | Framing::Close, Version::Http11 | Version::Http2) => Framing::Chunked,
         (Framing::Chunked | Framing::Close, Version::Http10) => Framing::Close,
+        (Framing::Chunked | Framing::Close, _) => Framing::Chunked,
         (Framing::None | Framing::Length(_), _) => framing,
     }
 }

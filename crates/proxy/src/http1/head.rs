@@ -34,6 +34,20 @@ pub(crate) enum Version {
     #[default]
     Http11,
     Http2,
+    #[cfg(feature = "http3")]
+    Http3,
+}
+
+impl Version {
+    /// Whether the ends of messages are told by frames.
+    pub(crate) fn has_frames(self) -> bool {
+        match self {
+            Self::Http10 | Self::Http11 => false,
+            Self::Http2 => true,
+            #[cfg(feature = "http3")]
+            Self::Http3 => true,
+        }
+    }
 }
 
 /// What both kinds of head share.

@@ -12,6 +12,8 @@ use crate::held::{Held, HoldError, Holding, Room};
 use crate::http1::body::Framing;
 use crate::http1::edit::number;
 use crate::http1::head::RequestHead;
+#[cfg(feature = "http3")]
+use crate::http3::alternative;
 use crate::message::{Chunk, Sink, SinkError, Source as _, SourceError, View};
 use crate::timeout::Deadlines;
 use crate::upstream::send::Http1Upstream;
@@ -22,7 +24,7 @@ pub(crate) struct Http2Downstream<'w> {
     head: &'w RequestHead,
     bytes: &'w [u8],
     body: Holding<Http2Source<&'w Place>>,
-    responder: Http2Responder<'w>,
+    pub(super) responder: Http2Responder<'w>,
 }
 
 /// Answers on one stream.
@@ -36,6 +38,9 @@ pub(crate) struct Http2Responder<'w> {
     to_head: bool,
     /// The answer's head does not say how long its body is.
     is_open_ended: bool,
+    /// What the answer says of HTTP/3, if it is served.
+    #[cfg(feature = "http3")]
+    pub(super) alternative: Option<&'w str>,
 }
 
 impl<'w> Http2Downstream<'w> {
@@ -56,6 +61,8 @@ impl<'w> Http2Downstream<'w> {
                 sink: None,
                 to_head: head.method.get(bytes) == b"HEAD",
                 is_open_ended: false,
+                #[cfg(feature = "http3")]
+                alternative: None,
             },
         }
     }
@@ -166,6 +173,8 @@ impl Http2Responder<'_> {
         for (name, value) in &reply.headers {
             hpack::write(block, name.as_bytes(), value.as_bytes());
         }
+        #[cfg(feature = "http3")]
+        alternative::add_field(block, self.alternative, None);
         let has_body = !matches!(reply.status, 204 | 304);
         if has_body {
             hpack::write_with(block, b"content-length", |out| {
@@ -184,7 +193,7 @@ impl Http2Responder<'_> {
 }
 
 /// gRPC's encoding of messages: printable ASCII except `%`.
-fn percent_encode(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     use std::fmt::Write as _;
     text.bytes()
         .fold(String::with_capacity(text.len()), |mut out, byte| {
@@ -226,6 +235,8 @@ impl Responder for Http2Responder<'_> {
     ) -> Result<(), SinkError> {
         self.block.clear();
         encode::response(self.block, answer, edits);
+        #[cfg(feature = "http3")]
+        alternative::add_field(self.block, self.alternative, Some(answer));
         let ends =
             self.to_head || matches!(answer.head.framing, Framing::None | Framing::Length(0));
         self.is_open_ended = !ends && !matches!(answer.head.framing, Framing::Length(_));

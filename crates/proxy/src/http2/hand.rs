@@ -99,6 +99,10 @@ async fn one(worker: &Rc<Worker>, job: Job, timer: &mut Timer) {
     } = &mut *workspace;
     let place = Place { core, id };
     let mut downstream = Http2Downstream::new(worker, &place, (request, bytes), downstream_out);
+    #[cfg(feature = "http3")]
+    {
+        downstream.responder.alternative = crate::http3::alternative::of(&client);
+    }
     request::handle(worker, &client, (scratch, timer), &mut downstream).await;
     drop(downstream);
     worker.recycle(workspace);

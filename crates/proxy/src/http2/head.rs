@@ -20,7 +20,7 @@ const KEEP: usize = 4 * 1024;
 
 /// Why a head is not served. The tables are in step, so the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Malformed,
     TooLarge,
 }
@@ -51,6 +51,14 @@ struct Pseudo {
     status: Option<u16>,
 }
 
+/// What a block came to.
+struct Laid {
+    pseudo: Pseudo,
+    host: Option<Span>,
+    accepts_trailers: bool,
+    fault: Option<Fault>,
+}
+
 /// Collects the fields of one block.
 struct Layout<'h> {
     bytes: &'h mut Vec<u8>,
@@ -76,27 +84,48 @@ pub(super) fn request(
     decoder.decode(block, |name, value, known| {
         layout.add((name, known), value, Block::Request);
     })?;
-    layout.end();
-    let Layout {
+    let laid = layout.into_laid();
+    Ok(complete(laid, (Version::Http2, ends), (head, bytes)).err())
+}
+
+/// Decodes the head of a request over HTTP/3, whose rules are the same; `decode` hands over its
+/// fields. Whether a body follows is not known from the head.
+#[cfg(feature = "http3")]
+pub(crate) fn request_of_http3(
+    limit: usize,
+    (head, bytes): (&mut RequestHead, &mut Vec<u8>),
+    decode: impl FnOnce(&mut dyn FnMut(&[u8], &[u8])) -> Result<(), Invalid>,
+) -> Result<Option<Fault>, Invalid> {
+    let mut layout = Layout::new(bytes, &mut head.fields, limit);
+    decode(&mut |name, value| layout.add((name, Known::NotYet), value, Block::Request))?;
+    let laid = layout.into_laid();
+    Ok(complete(laid, (Version::Http3, false), (head, bytes)).err())
+}
+
+/// Judges a request as a whole.
+fn complete(
+    laid: Laid,
+    (version, ends): (Version, bool),
+    (head, bytes): (&mut RequestHead, &[u8]),
+) -> Result<(), Fault> {
+    let Laid {
         pseudo,
         host,
         accepts_trailers,
         fault,
-        ..
-    } = layout;
-    if fault.is_some() {
-        return Ok(fault);
+    } = laid;
+    if let Some(fault) = fault {
+        return Err(fault);
     }
     head.len = bytes.len();
-    head.version = Version::Http2;
+    head.version = version;
     head.accepts_trailers = accepts_trailers;
     head.persistent = true;
     // The authority is written by itself, as that of an absolute-form target.
     head.absolute = true;
     (head.upgrade, head.expects_continue) = (None, false);
-    Ok(target(head, bytes, &pseudo, host)
-        .and_then(|()| framing(head, ends))
-        .err())
+    target(head, bytes, &pseudo, host)?;
+    framing(head, ends)
 }
 
 /// RFC 9113 §8.3.1, and what HTTP/1 allows in a target, since that is where it may go.
@@ -195,19 +224,41 @@ pub(super) fn trailers(
     decoder: &mut Decoder,
     (block, limit): (&[u8], usize),
 ) -> Result<(Trailers, Option<Fault>), Invalid> {
-    let mut trailers = Trailers::default();
-    let (mut size, mut fault) = (0, None);
-    decoder.decode(block, |name, value, _| {
-        size += name.len() + value.len() + FIELD_OVERHEAD;
-        if size > limit || trailers.len() == MAX_FIELDS {
-            fault.get_or_insert(TooLarge);
+    let mut trailing = Trailing::default();
+    decoder.decode(block, |name, value, _| trailing.add((name, value), limit))?;
+    Ok((trailing.trailers, trailing.fault))
+}
+
+/// The same over HTTP/3.
+#[cfg(feature = "http3")]
+pub(crate) fn trailers_of_http3(
+    limit: usize,
+    decode: impl FnOnce(&mut dyn FnMut(&[u8], &[u8])) -> Result<(), Invalid>,
+) -> Result<(Trailers, Option<Fault>), Invalid> {
+    let mut trailing = Trailing::default();
+    decode(&mut |name, value| trailing.add((name, value), limit))?;
+    Ok((trailing.trailers, trailing.fault))
+}
+
+/// Trailers, as far as they came.
+#[derive(Default)]
+struct Trailing {
+    trailers: Trailers,
+    size: usize,
+    fault: Option<Fault>,
+}
+
+impl Trailing {
+    fn add(&mut self, (name, value): (&[u8], &[u8]), limit: usize) {
+        self.size += name.len() + value.len() + FIELD_OVERHEAD;
+        if self.size > limit || self.trailers.len() == MAX_FIELDS {
+            self.fault.get_or_insert(TooLarge);
         } else if !is_name(name) || !is_value(value) || is_of_connection(kind(name), name) {
-            fault.get_or_insert(Malformed);
-        } else if fault.is_none() {
-            trailers.push(name, value);
+            self.fault.get_or_insert(Malformed);
+        } else if self.fault.is_none() {
+            self.trailers.push(name, value);
         }
-    })?;
-    Ok((trailers, fault))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -341,6 +392,16 @@ impl<'h> Layout<'h> {
             known,
         });
         value_span
+    }
+
+    fn into_laid(mut self) -> Laid {
+        self.end();
+        Laid {
+            pseudo: self.pseudo,
+            host: self.host,
+            accepts_trailers: self.accepts_trailers,
+            fault: self.fault,
+        }
     }
 
     fn end(&mut self) {

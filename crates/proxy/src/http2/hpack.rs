@@ -112,7 +112,7 @@ impl Decoder {
         let mut name = std::mem::take(&mut self.name);
         name.clear();
         if index == 0 {
-            string(block, &mut name)?;
+            string(block, 7, &mut name)?;
             self.known = Known::NotYet;
         } else {
             let (known_name, _, known) = self.get(index).ok_or(Invalid)?;
@@ -121,7 +121,7 @@ impl Decoder {
         }
         self.name = name;
         self.value.clear();
-        string(block, &mut self.value)
+        string(block, 7, &mut self.value)
     }
 
     fn get(&self, index: usize) -> Option<(&[u8], &[u8], Known)> {
@@ -169,7 +169,7 @@ impl Decoder {
 }
 
 /// An integer with a prefix of `bits` bits (RFC 7541 §5.1), at most a few MiB.
-fn integer(block: &mut &[u8], bits: u32) -> Result<usize, Invalid> {
+pub(crate) fn integer(block: &mut &[u8], bits: u32) -> Result<usize, Invalid> {
     let (first, mut rest) = block.split_first().ok_or(Invalid)?;
     let mask = (1usize << bits) - 1;
     let mut value = usize::from(*first) & mask;
@@ -193,9 +193,10 @@ fn integer(block: &mut &[u8], bits: u32) -> Result<usize, Invalid> {
     Ok(value)
 }
 
-fn string(block: &mut &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
-    let is_huffman = block.first().is_some_and(|first| first & 0x80 != 0);
-    let length = integer(block, 7)?;
+/// A string whose length has a prefix of `bits` bits; the bit before says how it is coded.
+pub(crate) fn string(block: &mut &[u8], bits: u32, out: &mut Vec<u8>) -> Result<(), Invalid> {
+    let is_huffman = block.first().is_some_and(|first| first & (1 << bits) != 0);
+    let length = integer(block, bits)?;
     let (bytes, rest) = block.split_at_checked(length).ok_or(Invalid)?;
     *block = rest;
     if is_huffman {
@@ -323,7 +324,7 @@ pub(crate) fn write_target(
     }
 }
 
-fn write_integer(out: &mut Vec<u8>, value: usize, bits: u32, first: u8) {
+pub(crate) fn write_integer(out: &mut Vec<u8>, value: usize, bits: u32, first: u8) {
     let mask = (1usize << bits) - 1;
     if value < mask {
         return out.push(first | value as u8);

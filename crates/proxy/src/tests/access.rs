@@ -12,13 +12,13 @@ use super::{GET, Gateway, OK, backend, revision};
 use crate::{AccessLog, Destination, Limits, RequestLog, Rule};
 
 /// What a file holds once the gateway has ended.
-async fn lines(gateway: Gateway, path: &std::path::Path) -> Vec<String> {
+pub(super) async fn lines(gateway: Gateway, path: &std::path::Path) -> Vec<String> {
     gateway.tasks.drain(Duration::from_secs(60)).await;
     let text = std::fs::read_to_string(path).expect("a log");
     text.lines().map(str::to_owned).collect()
 }
 
-fn log(path: &std::path::Path, template: &str, rule: Rule) -> Option<AccessLog> {
+pub(super) fn log(path: &std::path::Path, template: &str, rule: Rule) -> Option<AccessLog> {
     Some(AccessLog {
         template: Template::parse(template).expect("a valid template"),
         destination: Destination::File(path.to_owned()),
@@ -26,7 +26,7 @@ fn log(path: &std::path::Path, template: &str, rule: Rule) -> Option<AccessLog> 
     })
 }
 
-fn file() -> std::path::PathBuf {
+pub(super) fn file() -> std::path::PathBuf {
     static FILES: AtomicU32 = AtomicU32::new(0);
     let number = FILES.fetch_add(1, Ordering::Relaxed);
     let name = format!("suimon-access-{}-{number}.log", std::process::id());

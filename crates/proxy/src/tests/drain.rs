@@ -11,7 +11,7 @@ use super::{GET, Gateway, OK, SHORT};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Answers once the gate is open.
-async fn gated(gate: watch::Receiver<bool>) -> RawServer {
+pub(super) async fn gated(gate: watch::Receiver<bool>) -> RawServer {
     RawServer::start(move |mut stream| {
         let mut gate = gate.clone();
         async move {

@@ -206,6 +206,8 @@ fn start_at(addresses: Vec<SocketAddr>, tasks: &Tasks) -> Result<crate::Gateway,
         issuer: None,
         callers: None,
         access_log: None,
+        #[cfg(feature = "http3")]
+        http3: false,
     };
     crate::start(settings, snapshots, activator, tasks)
 }

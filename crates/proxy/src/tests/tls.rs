@@ -45,7 +45,7 @@ impl Authority {
         }
     }
 
-    fn bundle(&self) -> Arc<CaBundle> {
+    pub(super) fn bundle(&self) -> Arc<CaBundle> {
         Arc::new(CaBundle {
             name: "default/ca".into(),
             certificates: vec![self.0.der().to_vec().into()],
@@ -56,7 +56,7 @@ impl Authority {
         self.client_of(&[&TLS13, &TLS12], None)
     }
 
-    fn client_of(
+    pub(super) fn client_of(
         &self,
         versions: &[&'static SupportedProtocolVersion],
         shown: Option<&Certificate>,

@@ -3,6 +3,7 @@
 use routing::model::tls::ClientCertificates;
 use routing::{CompiledTls, CompiledTlsAction};
 use rustls::Connection;
+use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -11,6 +12,15 @@ const SPIFFE: &str = "spiffe://";
 /// The identity without `spiffe://`, or else the first other name; `None` without a certificate,
 /// and where certificates are not verified: then everybody could be anybody.
 pub(crate) fn principal(tls: &CompiledTls, session: &Connection) -> Option<Box<str>> {
+    let shown = session.peer_certificates();
+    principal_of(tls, shown.and_then(<[_]>::first))
+}
+
+/// The same for the certificate that a client has shown.
+pub(crate) fn principal_of(
+    tls: &CompiledTls,
+    shown: Option<&CertificateDer<'_>>,
+) -> Option<Box<str>> {
     let CompiledTlsAction::Terminate(termination) = &tls.action else {
         return None;
     };
@@ -18,7 +28,7 @@ pub(crate) fn principal(tls: &CompiledTls, session: &Connection) -> Option<Box<s
         ClientCertificates::Optional(_) | ClientCertificates::Require(_) => {}
         ClientCertificates::None | ClientCertificates::Unverified => return None,
     }
-    name(session.peer_certificates()?.first()?)
+    name(shown?)
 }
 
 fn name(der: &[u8]) -> Option<Box<str>> {

@@ -180,6 +180,8 @@ fn gateway_settings(
         issuer: Some(tls::issuer(authority)),
         callers: Some(Arc::new(callers::Pods(pods.clone()))),
         access_log: settings.access_log.clone(),
+        #[cfg(feature = "http3")]
+        http3: settings.http3,
     })
 }
 
@@ -193,6 +195,8 @@ fn name_flag(error: proxy::Error, settings: &Settings) -> anyhow::Error {
     ];
     let port = match &error {
         proxy::Error::Listen { address, .. } => address.port(),
+        #[cfg(feature = "http3")]
+        proxy::Error::Datagrams { address, .. } => address.port(),
         _ => return error.into(),
     };
     let flag = flags.iter().find(|(_, ports)| ports.contains(&port));

@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("routing", &[]),
     ("dialects", &["accesslog", "api", "routing"]),
     ("lifecycle", &[]),
+    ("http3", &[]),
     ("cel", &[]),
     ("apiserver", &["cel", "lifecycle"]),
     ("reconcile", &["api", "lifecycle"]),
@@ -32,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "proxy",
         &[
             "accesslog",
+            "http3",
             "otlp",
             "policy",
             "routing",
