@@ -70,6 +70,8 @@ async fn gateway(
         issuer: None,
         callers: None,
         access_log: None,
+        #[cfg(feature = "http3")]
+        http3: false,
     };
     let _gateway = proxy::start(settings, snapshots, activator, &tasks)?;
     let reports = async { while received.recv().await.is_some() {} };
