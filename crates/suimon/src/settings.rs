@@ -31,8 +31,7 @@ pub struct Settings {
     pub https_ports: Vec<u16>,
     /// Whether external clients begin with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// Only in builds that have it.
-    #[cfg_attr(not(feature = "http3"), expect(dead_code))]
+    #[cfg(feature = "http3")]
     pub http3: bool,
     pub local_ports: Vec<u16>,
     pub local_https_ports: Vec<u16>,
@@ -191,6 +190,7 @@ impl Settings {
             http_ports: one_or(flags.http_port.or(file.http_port), &HTTP_PORTS),
             https_ports: one_or(flags.https_port.or(file.https_port), &HTTPS_PORTS),
             proxy_protocol: flags.proxy_protocol || file.proxy_protocol,
+            #[cfg(feature = "http3")]
             http3,
             local_ports: one_or(flags.local_port.or(file.local_port), &LOCAL_PORTS),
             local_https_ports: one_or(
@@ -303,7 +303,12 @@ mod tests {
             http3: true,
             ..cli::Up::default()
         };
-        let access = cli::Access::default();
+        let access = cli::Access {
+            kubeconfig: None,
+            data_dir: None,
+            namespace: None,
+            log: None,
+        };
         let error = Settings::resolve(flags, &access).expect_err("it is not there");
         assert!(error.to_string().contains("--features http3"), "{error}");
     }
