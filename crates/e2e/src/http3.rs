@@ -49,7 +49,7 @@ async fn a_service_is_reached_over_http3_and_says_so_over_http1() -> anyhow::Res
     // Several connections, so that each thread has some.
     for _ in 0..6 {
         let answer = ask3(&server, host).await.context("HTTP/3")?;
-        assert!(answer.contains("hello world!"), "{answer}");
+        assert!(answer.contains("Hello world!"), "{answer}");
     }
     let other = ask3(&server, "other.default.localhost").await;
     other.expect_err("a host that nobody serves gets no certificate");

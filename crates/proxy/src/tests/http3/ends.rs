@@ -200,13 +200,14 @@ async fn under_load_clients_show_first_that_they_are_where_they_say() {
     let connected = connect(calm, "a", config()).await.expect("a handshake");
     assert!(!retried.load(Ordering::Relaxed), "nothing to do");
     drop(connected);
+    let metrics = http3.gateway.gateway.metrics();
+    eventually("it has ended", || metrics.connections_open() == 0).await;
     // One that never hears an answer keeps a place.
     let (deaf, _) = relay(http3.gateway.secure, false).await;
     let lost = config();
     let waiting = spawn(async move {
         let _ = connect(deaf, "a", lost).await;
     });
-    let metrics = http3.gateway.gateway.metrics();
     eventually("its handshake began", || metrics.connections_open() >= 1).await;
     let (busy, retried) = relay(http3.gateway.secure, true).await;
     let connected = connect(busy, "a", config()).await.expect("a handshake");
