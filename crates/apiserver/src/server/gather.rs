@@ -177,6 +177,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods)] // Tasks of these tests end with them.
+
     use std::collections::VecDeque;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
