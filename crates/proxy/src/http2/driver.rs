@@ -12,10 +12,12 @@ use tokio::io::AsyncWrite;
 
 use super::core::SharedCore;
 use super::frame::{self, HEAD, Head, MAX_PAYLOAD, Reason, flag, kind};
-use super::head;
+use super::head::{self, Answered, Fault};
 use super::hpack::{Decoder, Invalid};
 use super::receive::Block;
+use super::recent::{Asked, Recent, Told};
 use crate::buffer::{Buffer, LARGE};
+use crate::http1::head::RequestHead;
 use crate::transport::{ReadHalf, WriteHalf};
 use crate::worker::Workspace;
 
@@ -82,6 +84,8 @@ struct Frames<R> {
     /// A header block that is not complete.
     open: Option<Open>,
     block: Vec<u8>,
+    asked: Recent<Asked>,
+    answered: Recent<Answered>,
 }
 
 struct Open {
@@ -107,6 +111,8 @@ impl<'s, R: Requests> Driver<'s, R> {
                 is_settled: false,
                 open: None,
                 block: Vec::new(),
+                asked: Recent::default(),
+                answered: Recent::default(),
             },
             core,
             read,
@@ -288,13 +294,7 @@ impl<R: Requests> Frames<R> {
         let input = (bytes, limit);
         match block {
             Block::Request => return self.request(id, ends, input),
-            Block::Answer => {
-                let mut answer = self.core.borrow().memory.head();
-                let to_head = self.core.borrow().is_to_head(id);
-                let fault = head::response(&mut self.decoder, input, (to_head, ends), &mut answer)?;
-                let mut core = self.core.borrow_mut();
-                core.receive_answer(id, answer, fault, ends)?;
-            }
+            Block::Answer => return self.answer(id, ends, input),
             Block::Trailers => {
                 let (trailers, fault) = head::trailers(&mut self.decoder, input)?;
                 let mut core = self.core.borrow_mut();
@@ -308,7 +308,7 @@ impl<R: Requests> Frames<R> {
     fn request(&mut self, id: u32, ends: bool, input: (&[u8], usize)) -> Result<(), Ended> {
         let mut workspace = self.requests.workspace();
         let Workspace { request, bytes, .. } = &mut *workspace;
-        let fault = head::request(&mut self.decoder, input, ends, (request, bytes))?;
+        let fault = self.decode_request(ends, input, (request, bytes))?;
         let expected = request.fields.content_length;
         let taken = self
             .core
@@ -319,6 +319,49 @@ impl<R: Requests> Frames<R> {
             None => self.requests.recycle(workspace),
         }
         Ok(())
+    }
+
+    fn decode_request(
+        &mut self,
+        ends: bool,
+        input: (&[u8], usize),
+        head: (&mut RequestHead, &mut Vec<u8>),
+    ) -> Result<Option<Fault>, Invalid> {
+        let (request, bytes) = head;
+        let told = self.told(ends, false);
+        if self.asked.recall(input.0, told, (request, bytes)) {
+            return Ok(None);
+        }
+        let fault = head::request(&mut self.decoder, input, ends, (request, bytes))?;
+        if fault.is_none() {
+            let told = (told, self.decoder.changes());
+            self.asked.remember(input.0, told, (request, bytes));
+        }
+        Ok(fault)
+    }
+
+    fn answer(&mut self, id: u32, ends: bool, input: (&[u8], usize)) -> Result<(), Ended> {
+        let mut answer = self.core.borrow().memory.head();
+        let to_head = self.core.borrow().is_to_head(id);
+        let told = self.told(ends, to_head);
+        let mut fault = None;
+        if !self.answered.recall(input.0, told, &mut answer) {
+            fault = head::response(&mut self.decoder, input, (to_head, ends), &mut answer)?;
+            if fault.is_none() {
+                let told = (told, self.decoder.changes());
+                self.answered.remember(input.0, told, &answer);
+            }
+        }
+        let mut core = self.core.borrow_mut();
+        Ok(core.receive_answer(id, answer, fault, ends)?)
+    }
+
+    fn told(&self, ends: bool, to_head: bool) -> Told {
+        Told {
+            changes: self.decoder.changes(),
+            ends,
+            to_head,
+        }
     }
 }
 

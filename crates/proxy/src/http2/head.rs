@@ -35,6 +35,13 @@ pub(crate) struct Answered {
 }
 
 impl Answered {
+    /// Becomes as another one.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        self.head.copy_from(&other.head);
+        self.bytes.clear();
+        self.bytes.extend_from_slice(&other.bytes);
+    }
+
     /// Whether it is worth keeping.
     pub(super) fn is_small(&self) -> bool {
         self.bytes.capacity() <= KEEP

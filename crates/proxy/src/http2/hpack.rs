@@ -35,6 +35,7 @@ pub(crate) struct Decoder {
     value: Vec<u8>,
     /// Where `name` stands.
     known: Known,
+    changes: u64,
 }
 
 /// A field of the dynamic table.
@@ -60,6 +61,7 @@ impl Default for Decoder {
             name: Vec::new(),
             value: Vec::new(),
             known: Known::NotYet,
+            changes: 0,
         }
     }
 }
@@ -69,6 +71,11 @@ impl Decoder {
     #[cfg(any(test, fuzzing))]
     pub(crate) fn size(&self) -> usize {
         self.size
+    }
+
+    /// How often the table was changed: while it is not, a block means what it meant.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Decodes a whole block and hands every field, name and value, to `field`, and what is known
@@ -91,6 +98,7 @@ impl Decoder {
                     return Err(Invalid);
                 }
                 self.limit = limit;
+                self.changes += 1;
                 self.evict(limit);
                 continue;
             } else {
@@ -136,6 +144,7 @@ impl Decoder {
     }
 
     fn insert(&mut self) {
+        self.changes += 1;
         let size = self.name.len() + self.value.len() + ENTRY_OVERHEAD;
         // An entry that is larger than the table empties it (RFC 7541 §4.4).
         self.evict(self.limit.saturating_sub(size));

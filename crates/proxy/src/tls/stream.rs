@@ -193,6 +193,10 @@ impl Write for Blocking<'_, '_> {
     }
 
     fn write_vectored(&mut self, data: &[IoSlice<'_>]) -> io::Result<usize> {
+        // One record, most of the time: the kernel has no list to read then.
+        if let [record] = data {
+            return self.write(record);
+        }
         self.finished(|socket, cx| Pin::new(socket).poll_write_vectored(cx, data))
     }
 

@@ -47,6 +47,8 @@ fn frames(role: Role) -> Frames<Kept> {
         is_settled: true,
         open: None,
         block: Vec::new(),
+        asked: Recent::default(),
+        answered: Recent::default(),
     }
 }
 
