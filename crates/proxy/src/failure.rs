@@ -94,6 +94,8 @@ pub(crate) enum Failure {
     },
     #[error("the client went away")]
     ClientGone,
+    #[error("internal error: a fault of the gateway, its log says more")]
+    Panicked,
 }
 
 impl Failure {
@@ -109,6 +111,7 @@ impl Failure {
             Self::Misdirected => 421,
             // nginx's number for the access record; nobody is there to read it.
             Self::ClientGone => 499,
+            Self::Panicked => 500,
             Self::UnknownCoding | Self::WebSocketToHttp2 { .. } => 501,
             Self::Unanswered { .. }
             | Self::BadAnswer { .. }
@@ -160,6 +163,7 @@ impl Failure {
             Self::AnswerCut { .. } => "answer-cut",
             Self::Reset { .. } => "reset",
             Self::ClientGone => "client-gone",
+            Self::Panicked => "panic",
         }
     }
 
@@ -188,6 +192,7 @@ impl Failure {
             Self::BadRequest(_)
             | Self::HeadTooLarge
             | Self::HeadTimeout
+            | Self::Panicked
             | Self::BadAnswer { .. } => INTERNAL,
             Self::Withheld { .. }
             | Self::Exhausted { .. }
@@ -221,6 +226,7 @@ impl Failure {
             | Self::UnknownCoding
             | Self::Version
             | Self::ConnectMethod
+            | Self::Panicked
             | Self::ClientGone => true,
             Self::DotSegment
             | Self::NoRoute { .. }

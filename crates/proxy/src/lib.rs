@@ -39,6 +39,7 @@ mod message;
 mod metrics;
 mod open;
 mod opening;
+mod panics;
 mod parked;
 mod per_client;
 mod preamble;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::TcpListener as StdListener;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::forwarded::Peer;
 use crate::http3;
 use crate::metrics::Counters;
 use crate::open::ConnectionGuard;
+use crate::panics::{self, Panicked, caught, enduring};
 use crate::transport::Transport;
 use crate::worker::{Parts, Worker};
 use crate::{Error, datagram, health, opening, parked};
@@ -167,30 +169,45 @@ impl Thread {
             let (worker, phase, closed) =
                 (Rc::clone(&worker), self.phase.clone(), self.closed.clone());
             tokio::task::spawn_local(async move {
-                accept(&worker, &listener, &Rc::new(entry), phase).await;
+                let entry = Rc::new(entry);
+                let accepting = || accept(&worker, &listener, &entry, phase.clone());
+                enduring(&worker, "accept", accepting).await;
                 drop((listener, closed));
             });
         }
         #[cfg(feature = "http3")]
         let doors = http3::serve(&worker, self.sockets.doors, &self.phase, &self.closed)?;
-        let binds = Binds {
+        let mut binds = Binds {
             worker: Rc::clone(&worker),
             phase: self.phase.clone(),
             open: HashMap::new(),
         };
-        let (orders, closed) = (self.orders, self.closed);
+        let (mut orders, closed) = (self.orders, self.closed);
         tokio::task::spawn_local(async move {
-            binds.follow(orders, &closed).await;
+            loop {
+                let followed = caught(pin!(binds.follow(&mut orders, &closed))).await;
+                match followed {
+                    Ok(()) => break,
+                    Err(Panicked) => panics::tell(&binds.worker, "open and close listeners").await,
+                }
+            }
             drop(closed);
         });
         let pool = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
-            let snapshots = pool.snapshots.clone();
-            pool.pool.maintain(snapshots, || pool.shed()).await;
+            let maintain = || pool.pool.maintain(pool.snapshots.clone(), || pool.shed());
+            enduring(&pool, "maintain connections", maintain).await
         });
-        tokio::task::spawn_local(park(Rc::clone(&worker)));
+        let parking = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            enduring(&parking, "park connections", || park(Rc::clone(&parking))).await
+        });
         if self.checks_health {
-            tokio::task::spawn_local(health::follow(Rc::clone(&worker)));
+            let checking = Rc::clone(&worker);
+            tokio::task::spawn_local(async move {
+                let follow = || health::follow(Rc::clone(&checking));
+                enduring(&checking, "check health", follow).await
+            });
         }
         let mut phase = self.phase;
         reached(&mut phase, Phase::Finish).await;
@@ -233,8 +250,8 @@ struct Binds {
 impl Binds {
     /// Carries out orders until the drain begins.
     async fn follow(
-        mut self,
-        mut orders: mpsc::UnboundedReceiver<Order>,
+        &mut self,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
         closed: &mpsc::UnboundedSender<()>,
     ) {
         let mut phase = self.phase.clone();
@@ -277,7 +294,9 @@ impl Binds {
             let entry = Rc::new(entry);
             let done = tokio::select! {
                 done = &mut stopped => done.ok(),
-                () = accept(&worker, &listener, &entry, phase) => None,
+                () = enduring(&worker, "accept", || {
+                    accept(&worker, &listener, &entry, phase.clone())
+                }) => None,
             };
             // Those who are connected already are served.
             rest(&worker, &listener, &entry).await;
@@ -365,6 +384,8 @@ async fn accept(
             accepted = accepted => accepted,
             () = reached(&mut phase, Phase::Close) => break,
         };
+        #[cfg(test)]
+        panics::faults::accepting(listener);
         match accepted {
             Ok((stream, peer)) => open(worker, stream, peer, entry),
             Err(error) => {

@@ -61,6 +61,8 @@ pub(crate) struct Counters {
     pub(crate) requests_open: Counter,
     outcomes: Outcomes,
     pub(crate) failures: Counter,
+    /// Faults of ours.
+    pub(crate) panics: Counter,
     pub(crate) upstream_connections: Counter,
     pub(crate) upstream_reused: Counter,
     pub(crate) upstream_connect_failures: Counter,
@@ -174,7 +176,7 @@ impl Metrics {
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
-        let counters: [(&str, &str, u64); 22 + cfg!(feature = "http3") as usize] = [
+        let counters: [(&str, &str, u64); 23 + cfg!(feature = "http3") as usize] = [
             (
                 "suimon_gateway_connections_total",
                 "Downstream connections accepted.",
@@ -189,6 +191,11 @@ impl Metrics {
                 "suimon_gateway_failures_total",
                 "Answers that the gateway gave itself because of a failure.",
                 self.sum(|t| &t.failures),
+            ),
+            (
+                "suimon_gateway_panics_total",
+                "Requests, connections and duties that a fault of the gateway ended.",
+                self.sum(|t| &t.panics),
             ),
             (
                 "suimon_gateway_upstream_connections_total",

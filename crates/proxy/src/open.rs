@@ -218,6 +218,9 @@ impl Count {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.worker.counters.panics.add(1);
+        }
         self.worker.slots.leave(self.slot);
     }
 }

@@ -4,6 +4,7 @@
 //! by one generation and edit by another. The slot is held until the answer's last byte.
 
 use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use routing::{
     Backend, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledSplit,
     CompiledTls, CompiledTlsAction, RequestView, Snapshot,
 };
+use tokio::time::Instant;
 
 use crate::attempt;
 use crate::connection::Client;
@@ -29,6 +31,7 @@ use crate::http1::edit;
 use crate::http2::encode;
 use crate::http2::frame::Reason;
 use crate::message::View;
+use crate::panics::{Panicked, caught};
 use crate::rare::rare;
 use crate::record::{End, Record};
 use crate::reply;
@@ -118,6 +121,80 @@ pub(crate) async fn handle<D: Downstream>(
     scratch.new_status = None;
     let is_grpc = downstream.view().is_grpc();
     let to_head = downstream.view().has_method("HEAD");
+    let sent = {
+        let tools = (&mut *scratch, timer);
+        let serving = serve(worker, client, tools, downstream, (&mut record, start));
+        caught(pin!(serving)).await
+    };
+    let Served {
+        result,
+        answered,
+        ends_late,
+    } = sent.unwrap_or_else(|Panicked| {
+        worker.counters.panics.add(1);
+        Served::of(Err(Failure::Panicked))
+    });
+    let (status, flag) = match &result {
+        Ok(status) => (*status, answered),
+        Err(failure) => (failure.status(), failure.flag()),
+    };
+    if let Err(failure) = result {
+        worker.counters.failures.add(1);
+        let is_ending = ends_late && !is_grpc;
+        let how = (is_grpc, is_ending, to_head);
+        scratch.answer_bytes += rare(fail(worker, downstream, &failure, how)).await;
+    }
+    let took = worker.clock.now() - start;
+    let series = scratch.series.take();
+    worker.counters.answered(status, took);
+    let told = scratch.told.take();
+    if let Some(series) = &series
+        && told.is_none_or(|told| !told.without_counters)
+    {
+        series.answered(worker.thread, status, took);
+    }
+    worker.counters.requests_open.sub(1);
+    let end = End {
+        status,
+        flag,
+        bytes: scratch.answer_bytes,
+        took,
+        client: scratch.client,
+    };
+    if let Some(span) = scratch.span.take() {
+        span.finish(series.as_deref(), &end);
+    }
+    record.finish(worker, series.as_deref(), &end);
+}
+
+/// How a request was served.
+struct Served {
+    result: Result<u16, Failure>,
+    /// The flag of an answer of the gateway's own.
+    answered: &'static str,
+    /// A limit that is hit ends the answer rather than break it off.
+    ends_late: bool,
+}
+
+impl Served {
+    fn of(result: Result<u16, Failure>) -> Self {
+        Self {
+            result,
+            answered: "",
+            ends_late: false,
+        }
+    }
+}
+
+/// From the route to the end of the answer, or to what there is to tell instead.
+async fn serve<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    (scratch, timer): (&mut Scratch, &mut Timer),
+    downstream: &mut D,
+    (record, start): (&mut Record, Instant),
+) -> Served {
+    let to_head = downstream.view().has_method("HEAD");
     let planned = match plan(worker, client, scratch, downstream) {
         Ok(Plan::Guarded(guarded)) => {
             rare(guard::pass(worker, client, scratch, downstream, guarded)).await
@@ -154,12 +231,12 @@ pub(crate) async fn handle<D: Downstream>(
             let sent = match forward.tries() {
                 None => {
                     let deadlines = Deadlines::new(start, forward.timeouts(), worker.limits.stall);
-                    let rest = (&mut record, &deadlines, Withheld::default());
+                    let rest = (record, &deadlines, Withheld::default());
                     let sent = attempt::send(worker, forward, &mut tools, downstream, rest).await;
                     sent.map_err(|lost| lost.failure)
                 }
                 Some(tries) => {
-                    let rest = (start, &mut record, tries);
+                    let rest = (start, record, tries);
                     rare(attempt::try_often(
                         worker, forward, &mut tools, downstream, rest,
                     ))
@@ -175,37 +252,11 @@ pub(crate) async fn handle<D: Downstream>(
         }
         Err(failure) => Err(failure),
     };
-    let (status, flag) = match &result {
-        Ok(status) => (*status, answered),
-        Err(failure) => (failure.status(), failure.flag()),
-    };
-    if let Err(failure) = result {
-        worker.counters.failures.add(1);
-        let is_ending = ends_late && !is_grpc;
-        let how = (is_grpc, is_ending, to_head);
-        scratch.answer_bytes += rare(fail(worker, downstream, &failure, how)).await;
+    Served {
+        result,
+        answered,
+        ends_late,
     }
-    let took = worker.clock.now() - start;
-    let series = scratch.series.take();
-    worker.counters.answered(status, took);
-    let told = scratch.told.take();
-    if let Some(series) = &series
-        && told.is_none_or(|told| !told.without_counters)
-    {
-        series.answered(worker.thread, status, took);
-    }
-    worker.counters.requests_open.sub(1);
-    let end = End {
-        status,
-        flag,
-        bytes: scratch.answer_bytes,
-        took,
-        client: scratch.client,
-    };
-    if let Some(span) = scratch.span.take() {
-        span.finish(series.as_deref(), &end);
-    }
-    record.finish(worker, series.as_deref(), &end);
 }
 
 /// Tells the client, as far as it can still be told, and says how many bytes of a body it took.
@@ -250,6 +301,8 @@ fn plan<D: Downstream>(
     downstream: &D,
 ) -> Result<Plan, Failure> {
     let view = downstream.view();
+    #[cfg(test)]
+    crate::panics::faults::request(view, "plan");
     if view.has_method("CONNECT") {
         return Err(Failure::ConnectMethod);
     }

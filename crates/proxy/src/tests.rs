@@ -18,6 +18,7 @@ mod http2;
 #[cfg(feature = "http3")]
 mod http3;
 mod limits;
+mod panics;
 mod parked;
 mod peers;
 mod policies;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use routing::Backend;
 use tokio::time::Instant;
 
-use super::core::{Allowance, Core, Role, SharedCore};
+use super::core::{Allowance, Core, Over, Role, SharedCore};
 use super::driver::{Driver, Ended, NoRequests};
 use super::head::Answered;
 use super::state::End;
@@ -121,6 +121,7 @@ pub(crate) fn connect(
 
 /// Ends when the connection does, at the latest when its pool and its last stream let go.
 async fn drive(core: SharedCore, mut stream: Transport, buffer: Buffer, endpoint: SocketAddr) {
+    let _over = Over(Rc::clone(&core));
     let mut driver = Driver::new(core, stream.split(), buffer, NoRequests);
     match poll_fn(|cx| driver.poll(cx)).await {
         Ended::Finished => driver.last_words(super::frame::Reason::NO_ERROR),

@@ -107,6 +107,20 @@ pub(crate) struct Core {
 /// How tasks share it.
 pub(crate) type SharedCore = Rc<RefCell<Core>>;
 
+/// Whoever moves a connection's frames holds it: however that ends, no stream waits for more.
+pub(super) struct Over(pub(super) SharedCore);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        // Its own panic may have come while the core was in use; that use has ended by now.
+        if let Ok(mut core) = self.0.try_borrow_mut()
+            && !core.is_over()
+        {
+            core.fail();
+        }
+    }
+}
+
 impl Core {
     /// A connection whose preface is about to be sent.
     pub(crate) fn new(role: Role, allowance: Allowance, memory: &Rc<Memory>) -> SharedCore {

@@ -227,6 +227,8 @@ impl<'s, R: Requests> Driver<'s, R> {
 
 impl<R: Requests> Frames<R> {
     fn handle(&mut self, head: Head, payload: &[u8]) -> Result<(), Ended> {
+        #[cfg(test)]
+        crate::panics::faults::frame(head.kind);
         if !self.is_settled {
             if head.kind != kind::SETTINGS || head.has(flag::ACK) {
                 return Err(Reason::PROTOCOL_ERROR.into());

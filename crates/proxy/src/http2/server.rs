@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
-use super::core::{Allowance, Core, Role, SharedCore};
+use super::core::{Allowance, Core, Over, Role, SharedCore};
 use super::driver::{Driver, Ended, Requests};
 use super::frame::Reason;
 use super::hand::{self, Job};
@@ -58,6 +58,7 @@ pub(crate) async fn serve(
         },
         &worker.frames,
     );
+    let _over = Over(Rc::clone(&core));
     let rest = prefix.get(PREFACE.len()..).unwrap_or_default();
     let buffer = Buffer::holding(Rc::clone(&worker.buffers), rest);
     let streams = Streams {

@@ -241,6 +241,8 @@ fn begin(
     responder: &mut impl Responder,
 ) -> Result<Option<Box<Remade>>, Failure> {
     exchange.progress.status.set(answer.status());
+    #[cfg(test)]
+    crate::panics::faults::answer(&answer, "answer");
     exchange.slot.answered();
     if let Some(heard) = exchange.heard {
         heard.head(&answer);
@@ -256,6 +258,8 @@ fn begin(
     responder
         .respond(told, edits, exchange.progress.sent.get())
         .map_err(|_| Failure::ClientGone)?;
+    #[cfg(test)]
+    crate::panics::faults::answer(&answer, "told");
     Ok(remade)
 }
 
