@@ -13,6 +13,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use routing::CompiledTls;
+use routing::client::trusts;
+use routing::model::ClientSource;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -50,6 +52,19 @@ pub(crate) struct Client {
     pub(crate) namespace: Option<Arc<str>>,
     /// Rate limits that count for this connection alone.
     pub(crate) limits: OwnLimits,
+}
+
+impl Client {
+    /// Whether it is not believed what only a component or a proxy in front of the gateway could
+    /// know. The cluster's own listeners have no others, and routes say which proxies they trust.
+    pub(crate) fn is_outside(&self, source: Option<&ClientSource>) -> bool {
+        !self.is_inside() && !source.is_some_and(|source| trusts(source, self.peer.address))
+    }
+
+    /// Whether it is one of the cluster's own.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.entry.is_cluster_local() || self.namespace.is_some()
+    }
 }
 
 /// Bytes and time spent on what a client still sends after it got its answer, so that closing

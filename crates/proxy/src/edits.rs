@@ -22,6 +22,8 @@ pub(crate) struct Edits<'a> {
     pub(crate) target: Option<&'a str>,
     /// The backend is a user's container: Knative's own headers end here.
     pub(crate) strip_internal: bool,
+    /// Whoever sent the request is not believed what only a proxy of ours could know.
+    pub(crate) is_outside: bool,
     pub(crate) peer: &'a Peer,
 }
 
@@ -155,6 +157,7 @@ mod tests {
             host: None,
             target: None,
             strip_internal,
+            is_outside: false,
             peer: &peer,
         };
         let mut added = Vec::new();

@@ -73,6 +73,7 @@ use std::time::Duration;
 
 use lifecycle::{Snapshots, Tasks};
 use routing::Visibility;
+use routing::model::ClientSource;
 use scaling::Activator;
 
 pub use access::{AccessLog, AccessLogs, Destination, RequestLog, Rule, SinkError};
@@ -96,6 +97,9 @@ pub struct Settings {
     /// Value of the `server` header of answers that the gateway gives itself; `None` sends none.
     /// A backend's own is always passed on.
     pub server: Option<String>,
+    /// Which proxies in front of the external listeners are believed, and where they say who the
+    /// client is, for routes that do not say it themselves; `None` believes nobody.
+    pub client: Option<ClientSource>,
     pub limits: Limits,
     /// The port that redirects to `https` name; `None` for that of the first external listener
     /// with TLS.
@@ -338,6 +342,7 @@ pub fn start(
         )),
         limits: settings.limits,
         server: settings.server.map(Arc::from),
+        client: settings.client,
         guards: Arc::default(),
         https_port: settings
             .https_port

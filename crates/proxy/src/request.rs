@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::model::{Protocol, Timeouts};
+use routing::model::{ClientSource, Protocol, Timeouts};
 use routing::{
     Backend, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledSplit,
     CompiledTls, CompiledTlsAction, RequestView, Snapshot,
@@ -337,7 +337,7 @@ fn plan<D: Downstream>(
             path: view.path().to_owned(),
         });
     };
-    if let Some(source) = route.client() {
+    if let Some(source) = client_source(worker, client, route) {
         scratch.client = routing::client::address(source, &Seen::new(view, client));
     }
     telemetry::steer(worker, client, scratch, view, route.filters());
@@ -436,6 +436,7 @@ pub(crate) fn plan_route<D: Downstream>(
     let target = filters.target(view, chosen.passage);
     let edits = Edits {
         extra: extra.as_deref(),
+        is_outside: client.is_outside(client_source(worker, client, route)),
         ..edits(route, arm, backend, client, target.as_deref())
     };
     if let Some(reply) = reply::to_probe(view, backend, &edits) {
@@ -464,6 +465,17 @@ pub(crate) fn plan_route<D: Downstream>(
         traffic,
         copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
     }))
+}
+
+/// Where the client's address is: as the route says, or else the gateway's settings, which are
+/// about the proxies in front of it.
+fn client_source<'a>(
+    worker: &'a Worker,
+    client: &Client,
+    route: &'a CompiledRoute,
+) -> Option<&'a ClientSource> {
+    let general = worker.client.as_ref().filter(|_| !client.is_inside());
+    route.client().or(general)
 }
 
 fn wants_websocket(view: View<'_>) -> bool {
@@ -524,6 +536,7 @@ fn edits<'a>(
         host: rewritten.or_else(|| route.rewrite_host().map(|host| &**host)),
         target,
         strip_internal: backend.activation.is_some(),
+        is_outside: true,
         peer: &client.peer,
     }
 }

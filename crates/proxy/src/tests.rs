@@ -161,6 +161,7 @@ fn settings(limits: Limits, threads: usize, access_log: Option<crate::AccessLog>
         ],
         threads: NonZeroUsize::new(threads),
         server: None,
+        client: None,
         limits,
         https_port: Some(8443),
         issuer: Some(Arc::new(tls::Own)),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lifecycle::Snapshots;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use routing::model::ClientSource;
 use scaling::Activator;
 use tokio::sync::{Notify, Semaphore};
 
@@ -40,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) limits: Limits,
     /// Value of the `server` header of the gateway's own answers.
     pub(crate) server: Option<Arc<str>>,
+    /// Where the client's address is, for routes that do not say.
+    pub(crate) client: Option<ClientSource>,
     pub(crate) counters: Arc<Counters>,
     /// Counters by route and backend; all threads share it, and each has a place of its own.
     pub(crate) series: Arc<crate::metrics::Registry>,
@@ -131,6 +134,7 @@ pub(crate) struct Parts {
     pub(crate) activator: Activator,
     pub(crate) limits: Limits,
     pub(crate) server: Option<Arc<str>>,
+    pub(crate) client: Option<ClientSource>,
     pub(crate) guards: Arc<Registry>,
     pub(crate) max_connections: usize,
     pub(crate) max_handshakes: usize,
@@ -155,6 +159,7 @@ impl Worker {
             activator: parts.activator,
             limits: parts.limits,
             server: parts.server,
+            client: parts.client,
             counters,
             series: parts.series,
             thread: parts.thread,

@@ -39,13 +39,8 @@ pub fn address(source: &ClientSource, request: &impl RequestView) -> Option<IpAd
             let at = all.len().checked_sub(*hops as usize)?;
             *all.get(at)?
         }),
-        TrustedProxies::Networks {
-            networks,
-            is_recursive,
-        } => {
-            let trusts = |address: IpAddr| {
-                networks.is_empty() || networks.iter().any(|one| one.contains(address))
-            };
+        TrustedProxies::Networks { is_recursive, .. } => {
+            let trusts = |address| trusts(source, address);
             if !peer.is_some_and(trusts) {
                 return peer;
             }
@@ -67,6 +62,16 @@ pub fn address(source: &ClientSource, request: &impl RequestView) -> Option<IpAd
         }
     };
     said.or(peer)
+}
+
+/// Whether whoever is at the other end of the connection is one of the proxies that are believed.
+pub fn trusts(source: &ClientSource, peer: IpAddr) -> bool {
+    match &source.trust {
+        TrustedProxies::Hops(hops) => *hops > 0,
+        TrustedProxies::Networks { networks, .. } => {
+            networks.is_empty() || networks.iter().any(|one| one.contains(peer))
+        }
+    }
 }
 
 /// An address, perhaps with a port or in brackets.

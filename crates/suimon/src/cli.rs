@@ -82,6 +82,10 @@ pub struct Up {
     /// The gateway's two external ports are reached through a balancer that sends the PROXY protocol
     #[arg(long)]
     pub proxy_protocol: bool,
+    /// Proxies in front of the gateway's external ports: the client is the address so many places
+    /// from the end of X-Forwarded-For, and their X-Forwarded-Proto is believed [default: 0]
+    #[arg(long, value_name = "N")]
+    pub trusted_hops: Option<u32>,
     /// The gateway's external HTTPS port serves HTTP/3 too, over UDP; needs a build with the
     /// feature `http3`
     #[arg(long, hide = cfg!(not(feature = "http3")))]

@@ -19,6 +19,8 @@ const LOCAL_PORTS: [u16; 2] = [8081, 0];
 const LOCAL_HTTPS_PORTS: [u16; 2] = [8444, 0];
 const ADMIN_PORTS: [u16; 2] = [9901, 0];
 const API_PORT: u16 = 6443;
+/// Proxies one behind the other.
+const MOST_HOPS: u32 = 64;
 
 /// What `suimon up` runs with.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct Settings {
     pub https_ports: Vec<u16>,
     /// Whether external clients begin with a PROXY protocol header.
     pub proxy_protocol: bool,
+    /// Proxies in front of the external ports that are believed.
+    pub trusted_hops: u32,
     #[cfg(feature = "http3")]
     pub http3: bool,
     pub local_ports: Vec<u16>,
@@ -67,6 +71,7 @@ struct File {
     https_port: Option<u16>,
     #[serde(default)]
     proxy_protocol: bool,
+    trusted_hops: Option<u32>,
     #[serde(default)]
     http3: bool,
     local_port: Option<u16>,
@@ -122,6 +127,12 @@ impl Settings {
         if !(1..=1024).contains(&gateway_threads) {
             mistakes.push(format!(
                 "gateway-threads: {gateway_threads} is not within 1 to 1024"
+            ));
+        }
+        let trusted_hops = flags.trusted_hops.or(file.trusted_hops).unwrap_or(0);
+        if trusted_hops > MOST_HOPS {
+            mistakes.push(format!(
+                "trusted-hops: {trusted_hops} is not within 0 to {MOST_HOPS}"
             ));
         }
         let mut range = |flag: Option<services::Range>, name: &str, text: Option<String>| {
@@ -190,6 +201,7 @@ impl Settings {
             http_ports: one_or(flags.http_port.or(file.http_port), &HTTP_PORTS),
             https_ports: one_or(flags.https_port.or(file.https_port), &HTTPS_PORTS),
             proxy_protocol: flags.proxy_protocol || file.proxy_protocol,
+            trusted_hops,
             #[cfg(feature = "http3")]
             http3,
             local_ports: one_or(flags.local_port.or(file.local_port), &LOCAL_PORTS),

@@ -2,17 +2,12 @@
 
 use std::sync::Arc;
 
-use routing::model::{ClientPlace, ClientSource, TrustedProxies};
+use routing::model::ClientSource;
 
 /// The header that proxies add the address of whoever spoke to them to.
 pub(crate) const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Behind so many proxies; `None` if there are none.
 pub(crate) fn behind(hops: u32) -> Option<Arc<ClientSource>> {
-    (hops > 0).then(|| {
-        Arc::new(ClientSource {
-            place: ClientPlace::Header(FORWARDED_FOR.into()),
-            trust: TrustedProxies::Hops(hops),
-        })
-    })
+    ClientSource::behind(hops).map(Arc::new)
 }

@@ -65,6 +65,7 @@ async fn gateway(
         }],
         threads: NonZeroUsize::new(1),
         server: None,
+        client: None,
         limits: Limits::STANDARD,
         https_port: None,
         issuer: None,

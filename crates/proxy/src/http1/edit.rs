@@ -103,6 +103,7 @@ impl<'a> Keeps<'a> {
             // Never beside a transfer coding.
             Kind::ContentLength => head.framing != Framing::Chunked,
             Kind::Internal => !edits.strip_internal && !edits.replaces(field.name.get(bytes)),
+            Kind::OfProxies => !edits.is_outside && !edits.replaces(field.name.get(bytes)),
             Kind::Forwarded => !(self.has_ops && edits.replaces(b"forwarded")),
             Kind::Upgrade
             | Kind::Connection
@@ -181,7 +182,8 @@ pub(crate) fn write_forwarded(
     let host = of(Kind::ForwardedHost)
         .next()
         .unwrap_or_else(|| head.host.get(bytes));
-    let proto = forwarded::proto(of(Kind::ForwardedProto).next(), edits.peer);
+    let claimed = of(Kind::ForwardedProto).next();
+    let proto = forwarded::proto(claimed.filter(|_| !edits.is_outside), edits.peer);
     if !skips("x-forwarded-for") {
         out.field(&FORWARDED_FOR, |out| {
             forwarded::write_for(out, of(Kind::ForwardedFor), edits.peer);
@@ -277,6 +279,7 @@ pub(crate) fn keeps_in_answer(
         | Kind::ForwardedHost
         | Kind::ForwardedProto
         | Kind::Forwarded
+        | Kind::OfProxies
         | Kind::Internal => {
             let is_replaced = edits.is_some_and(|it| it.drops(field, bytes));
             !is_replaced && !head.fields.is_named(bytes, field.name)

@@ -84,6 +84,8 @@ pub(crate) enum Kind {
     Forwarded,
     /// Knative's own, between its components; user containers must not see them.
     Internal,
+    /// What proxies say to each other of a client: Envoy's own, and the client's certificate.
+    OfProxies,
 }
 
 /// Classifies a token in any case.
@@ -106,7 +108,9 @@ pub(crate) fn kind(name: &[u8]) -> Kind {
         17 if same(name, b"x-forwarded-proto") => Kind::ForwardedProto,
         18 if same(name, b"proxy-authenticate") => Kind::HopByHop,
         19 if same(name, b"proxy-authorization") => Kind::HopByHop,
+        23 if same(name, b"x-forwarded-client-cert") => Kind::OfProxies,
         12..=29 if matches!(name[0], b'k' | b'K') && is_internal(name) => Kind::Internal,
+        9.. if matches!(name[0], b'x' | b'X') && same(&name[..8], b"x-envoy-") => Kind::OfProxies,
         _ => Kind::Ordinary,
     }
 }

@@ -41,6 +41,7 @@ pub(crate) fn passed_on(head: &RequestHead, bytes: &[u8]) {
         host: None,
         target: None,
         strip_internal: true,
+        is_outside: false,
         peer: &peer,
     };
     let mut out = Vec::new();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use routing::Visibility;
 use routing::model::{
-    Action, Arm, Backend, BackendId, Filters, HeaderMatch, HeaderOps, Match, Respond, Route, Split,
-    TextMatch,
+    Action, Arm, Backend, BackendId, ClientSource, FilterSet, Filters, HeaderMatch, HeaderOps,
+    Match, Respond, Route, Split, TextMatch,
 };
 use testkit::http::{RawServer, ask};
 
@@ -27,6 +27,65 @@ async fn the_host_and_the_way_are_told_and_the_hop_is_not() {
         "GET /x?y=%20 HTTP/1.1\nHost: A:8080\nOther: 2\nX-Forwarded-For: 127.0.0.1\nX-Forwarded-Host: A:8080\n\
          X-Forwarded-Proto: http\nForwarded: for=127.0.0.1;host=\"A:8080\";proto=http\n\n"
     );
+}
+
+/// What only a proxy that is believed may say.
+const CLAIMS: &str = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Envoy-Internal: true\r\n\
+                      x-envoy-external-address: 1.2.3.4\r\nX-Forwarded-Client-Cert: By=spiffe://a\r\n\
+                      X-Forwarded-For: 9.9.9.9\r\n\r\n";
+
+#[tokio::test]
+async fn nobody_outside_is_believed_what_a_proxy_would_know() {
+    let server = RawServer::echoing().await;
+    let gateway = Gateway::to(server.address).await;
+    let seen = ask(gateway.address, CLAIMS).await.text().to_lowercase();
+    assert!(
+        !seen.contains("x-envoy") && !seen.contains("client-cert"),
+        "{seen}"
+    );
+    assert!(seen.contains("\nx-forwarded-proto: http\n"), "{seen}");
+    assert!(seen.contains(";proto=http,"), "{seen}");
+    // Hops are listed, whatever they say.
+    assert!(
+        seen.contains("\nx-forwarded-for: 9.9.9.9, 127.0.0.1\n"),
+        "{seen}"
+    );
+
+    // The cluster's own are.
+    let seen = ask(gateway.local, CLAIMS).await.text().to_lowercase();
+    believed(&seen);
+
+    // So is a proxy that the settings name, and the one that a route does.
+    let mut behind = super::settings(crate::Limits::STANDARD, 1, None);
+    behind.client = ClientSource::behind(1);
+    let mut gateway = Gateway::of(behind).await;
+    gateway.serve(backend("b", &[server.address]));
+    believed(&ask(gateway.address, CLAIMS).await.text().to_lowercase());
+
+    let mut gateway = Gateway::start().await;
+    let backend = backend("b", &[server.address]);
+    let plain = route("a", split(&backend));
+    gateway.compiler.put_backend(Arc::new(backend));
+    let filters = FilterSet {
+        client: ClientSource::behind(1).map(Arc::new),
+        ..FilterSet::default()
+    };
+    gateway.put(Route {
+        filters: filters.into(),
+        ..plain
+    });
+    believed(&ask(gateway.address, CLAIMS).await.text().to_lowercase());
+}
+
+fn believed(seen: &str) {
+    for field in [
+        "x-forwarded-proto: https",
+        "x-envoy-internal: true",
+        "x-envoy-external-address: 1.2.3.4",
+        "x-forwarded-client-cert: by=spiffe://a",
+    ] {
+        assert!(seen.contains(field), "{field} in {seen}");
+    }
 }
 
 #[tokio::test]

@@ -65,6 +65,16 @@ pub struct ClientSource {
     pub trust: TrustedProxies,
 }
 
+impl ClientSource {
+    /// Behind so many proxies that add to `X-Forwarded-For`; `None` if there are none.
+    pub fn behind(hops: u32) -> Option<Self> {
+        (hops > 0).then(|| Self {
+            place: ClientPlace::Header("x-forwarded-for".into()),
+            trust: TrustedProxies::Hops(hops),
+        })
+    }
+}
+
 /// A list of addresses, separated by commas; each proxy adds to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum ClientPlace {

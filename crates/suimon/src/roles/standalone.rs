@@ -15,6 +15,7 @@ use lifecycle::{Tasks, snapshot_channel};
 use proxy::{Address, ListenerSettings};
 use reconcile::Cluster;
 use routing::Visibility;
+use routing::model::ClientSource;
 
 use crate::gateway_view;
 use crate::roles::admin::Admin;
@@ -175,6 +176,7 @@ fn gateway_settings(
         ],
         threads: NonZeroUsize::new(settings.gateway_threads),
         server: None,
+        client: ClientSource::behind(settings.trusted_hops),
         limits: settings.limits.clone(),
         https_port: None,
         issuer: Some(tls::issuer(authority)),

@@ -34,6 +34,7 @@ fn edited(text: &str, route: &HeaderOps, host: Option<&str>, strip_internal: boo
         host,
         target: None,
         strip_internal,
+        is_outside: false,
         peer: &peer,
     };
     request(&mut out, &head, text.as_bytes(), &edits);
