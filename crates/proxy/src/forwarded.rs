@@ -33,6 +33,11 @@ impl Peer {
         }
     }
 
+    /// Its address and the one that it connected to.
+    pub(crate) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.ends.as_deref().copied()
+    }
+
     /// As [`Self::new`], for the peer of a socket with this address of its own.
     pub(crate) fn of(peer: SocketAddr, own: Option<SocketAddr>, is_secure: bool) -> Self {
         Self {

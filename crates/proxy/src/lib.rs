@@ -153,6 +153,9 @@ pub struct Limits {
     pub stall: Duration,
     /// One attempt to connect to an endpoint.
     pub connect: Duration,
+    /// Silence of a TCP connection, of a client or to a backend, after which the kernel asks
+    /// whether the other end is still there.
+    pub probe: Duration,
     /// From accepting a connection to the end of its TLS handshake.
     pub handshake: Duration,
     /// TLS handshakes at once, all threads together; further ones wait, within the time above.
@@ -189,6 +192,7 @@ impl Limits {
         rest: Duration::from_secs(1),
         stall: Duration::from_secs(300),
         connect: Duration::from_secs(5),
+        probe: Duration::from_secs(60),
         handshake: Duration::from_secs(10),
         handshakes: 1_000,
         relay_idle: Duration::from_secs(3600),

@@ -28,7 +28,7 @@ use crate::open::ConnectionGuard;
 use crate::panics::{self, Panicked, caught, enduring};
 use crate::transport::Transport;
 use crate::worker::{Parts, Worker};
-use crate::{Error, datagram, health, opening, parked};
+use crate::{Error, datagram, health, opening, parked, socket};
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,6 +165,7 @@ impl Thread {
     async fn serve(self) -> std::io::Result<()> {
         let worker = Worker::new(self.parts, self.counters);
         for (listener, entry) in self.sockets.listeners {
+            socket::keep_alive(&listener, worker.limits.probe)?;
             let listener = TcpListener::from_std(listener)?;
             let (worker, phase, closed) =
                 (Rc::clone(&worker), self.phase.clone(), self.closed.clone());
@@ -280,7 +281,8 @@ impl Binds {
         entry: Entry,
         closed: &mpsc::UnboundedSender<()>,
     ) {
-        let listener = match TcpListener::from_std(listener) {
+        let probed = socket::keep_alive(&listener, self.worker.limits.probe);
+        let listener = match probed.and_then(|()| TcpListener::from_std(listener)) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(bind = %id, %error, "cannot accept at a bind on this thread");

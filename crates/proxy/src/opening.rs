@@ -34,6 +34,7 @@ pub(crate) async fn serve(
             return;
         }
     }
+    let ends = socket.local_addr().ok().map(|own| (peer, own));
     if entry.is_tls {
         return rare(tls::accept::serve(guard, socket, peer, entry)).await;
     }
@@ -42,7 +43,14 @@ pub(crate) async fn serve(
         let client = Transport::Plain(socket);
         match split {
             Some(split) => {
-                rare(relay::serve(&worker, client, &[], &split, Cargo::Plain)).await;
+                rare(relay::serve(
+                    &worker,
+                    client,
+                    &[],
+                    &split,
+                    (Cargo::Plain, ends),
+                ))
+                .await;
             }
             None => {
                 worker.counters.streams_refused.add(1);
@@ -57,7 +65,14 @@ pub(crate) async fn serve(
     drop(snapshot);
     if let Some(split) = passed_on {
         let client = Transport::Plain(socket);
-        rare(relay::serve(&worker, client, &[], &split, Cargo::Plain)).await;
+        rare(relay::serve(
+            &worker,
+            client,
+            &[],
+            &split,
+            (Cargo::Plain, ends),
+        ))
+        .await;
         return drop(guard);
     }
     let client = Client {

@@ -18,6 +18,7 @@ use crate::backend;
 use crate::failure::Failure;
 use crate::transport::{ReadHalf, Transport, WriteHalf};
 use crate::upstream;
+use crate::upstream::proxy_protocol::Ends;
 use crate::worker::Worker;
 
 /// Bytes that each direction holds.
@@ -38,13 +39,14 @@ pub(crate) enum Cargo {
     Plain,
 }
 
-/// Passes a connection on until it ends. `first` is what was read from it already.
+/// Passes a connection on until it ends. `first` is what was read from it already; `ends` are the
+/// client's address and the one that it connected to, for backends that want to be told.
 pub(crate) async fn serve(
     worker: &Rc<Worker>,
     mut client: Transport,
     first: &[u8],
     split: &CompiledSplit,
-    cargo: Cargo,
+    (cargo, ends): (Cargo, Option<Ends>),
 ) {
     let arm = split.at(worker.draw(split.total()));
     if arm.instead.is_some() {
@@ -58,7 +60,7 @@ pub(crate) async fn serve(
         idle,
         // Counts until both directions have ended.
         _link,
-    } = match reach(worker, arm, cargo).await {
+    } = match reach(worker, arm, (cargo, ends)).await {
         Ok(reached) => reached,
         Err(failure) => {
             tracing::debug!(%failure, "a connection cannot be passed on");
@@ -85,7 +87,11 @@ struct Reached {
     _link: Link,
 }
 
-async fn reach(worker: &Worker, arm: &CompiledArm, cargo: Cargo) -> Result<Reached, Failure> {
+async fn reach(
+    worker: &Worker,
+    arm: &CompiledArm,
+    cargo: (Cargo, Option<Ends>),
+) -> Result<Reached, Failure> {
     let found = worker.snapshots.current().backend_of(arm).cloned();
     let backend = found.ok_or_else(|| Failure::NoBackend {
         backend: arm.backend.clone(),

@@ -10,12 +10,18 @@ use std::mem::{size_of, size_of_val};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::from_ref;
+use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
 /// Connections that wait to be accepted. The kernel lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// Questions without an answer that end a silent connection, and the seconds between them.
+#[cfg(target_os = "linux")]
+const PROBES: i32 = 4;
+#[cfg(target_os = "linux")]
+const PROBE_PAUSE: i32 = 15;
 /// Whether sockets of one address cannot have queues of their own.
 const SHARES_QUEUE: bool = !cfg!(target_os = "linux");
 
@@ -215,19 +221,43 @@ fn start(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)
 }
 
-fn enable(socket: &OwnedFd, option: i32) -> io::Result<()> {
-    let on: i32 = 1;
+fn enable(socket: &impl AsRawFd, option: i32) -> io::Result<()> {
+    set(socket, (libc::SOL_SOCKET, option), 1)
+}
+
+fn set(socket: &impl AsRawFd, (level, option): (i32, i32), value: i32) -> io::Result<()> {
     let length = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: pointer and length describe `on`.
+    // SAFETY: pointer and length describe `value`.
     check(unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
+            level,
             option,
-            from_ref(&on).cast(),
+            from_ref(&value).cast(),
             length,
         )
     })?;
+    Ok(())
+}
+
+/// Has the kernel ask the other end of a silent connection for a sign of life, and end the
+/// connection if there is none. What a listener accepts is as the listener.
+///
+/// # Errors
+/// Whatever `setsockopt` says.
+pub(crate) fn keep_alive(socket: &impl AsRawFd, silence: Duration) -> io::Result<()> {
+    enable(socket, libc::SO_KEEPALIVE)?;
+    #[cfg(target_os = "linux")]
+    {
+        let seconds = i32::try_from(silence.as_secs()).unwrap_or(i32::MAX).max(1);
+        set(socket, (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), seconds)?;
+        set(
+            socket,
+            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+            PROBE_PAUSE,
+        )?;
+        set(socket, (libc::IPPROTO_TCP, libc::TCP_KEEPCNT), PROBES)?;
+    }
     Ok(())
 }
 
@@ -253,6 +283,41 @@ mod tests {
         );
         let error = listen(address, 2).expect_err("the port is taken");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    /// The number that an option of a socket has.
+    fn option(socket: &impl AsRawFd, level: i32, option: i32) -> i32 {
+        let (mut value, mut length) = (0_i32, size_of::<i32>() as libc::socklen_t);
+        // SAFETY: pointer and length describe `value`.
+        check(unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                level,
+                option,
+                (&raw mut value).cast(),
+                &raw mut length,
+            )
+        })
+        .expect("an option");
+        value
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_a_listener_accepts_is_probed_as_the_listener_says() {
+        let listener = listen(([127, 0, 0, 1], 0).into(), 1)
+            .expect("a port")
+            .remove(0);
+        keep_alive(&listener, Duration::from_secs(7)).expect("a socket");
+        listener.set_nonblocking(false).expect("a socket");
+        let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
+        let (accepted, _) = listener.accept().expect("a client");
+        let tcp = |name| option(&accepted, libc::IPPROTO_TCP, name);
+        assert_eq!(option(&accepted, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
+        assert_eq!(
+            [libc::TCP_KEEPIDLE, libc::TCP_KEEPINTVL, libc::TCP_KEEPCNT].map(tcp),
+            [7, PROBE_PAUSE, PROBES]
+        );
     }
 
     #[test]

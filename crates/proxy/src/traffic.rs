@@ -7,11 +7,10 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 
-use routing::model::{BackendPolicy, Balancer, HashKey, ProxyVersion};
+use routing::model::{BackendPolicy, Balancer, HashKey};
 use routing::{Backend, RequestView};
 use scaling::{Outcome, Preference, Slot};
 
-use crate::connection::Client;
 use crate::failure::Failure;
 use crate::filter::Effects;
 use crate::filter::answer::AnswerEdits;
@@ -62,7 +61,7 @@ impl Traffic {
             avoids_tried,
             opening: policy
                 .proxy_protocol
-                .map(|version| opening(version, sender.client)),
+                .map(|version| proxy_protocol::header(version, sender.client.peer.ends())),
             ..Self::default()
         };
         if !policy.hash.is_empty() {
@@ -182,14 +181,6 @@ fn outcome(status: u16, failure: Option<&Failure>) -> Option<Outcome> {
         }
         // The client's doing, or ours; what it had answered before counts.
         Some(_) => (status != 0).then_some(Outcome::Answered(status)),
-    }
-}
-
-fn opening(version: ProxyVersion, client: &Client) -> Vec<u8> {
-    let ends = client.peer.ends.as_deref().copied();
-    match version {
-        ProxyVersion::V1 => proxy_protocol::v1(ends),
-        ProxyVersion::V2 => proxy_protocol::v2(ends),
     }
 }
 

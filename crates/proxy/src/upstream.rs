@@ -21,9 +21,11 @@ use tokio::net::TcpStream;
 use crate::http2::client;
 use crate::rare::rare;
 use crate::relay::Cargo;
+use crate::socket;
 use crate::tls;
 use crate::transport::Transport;
 use crate::upstream::pool::Http1Connection;
+use crate::upstream::proxy_protocol::Ends;
 use crate::worker::Worker;
 
 /// A connection that takes one request now.
@@ -96,9 +98,12 @@ pub(crate) async fn open_for(
     worker: &Worker,
     backend: &Backend,
     endpoint: SocketAddr,
-    cargo: Cargo,
+    (cargo, ends): (Cargo, Option<Ends>),
 ) -> io::Result<Transport> {
-    let stream = dial(worker, endpoint, connect_limit(worker, backend)).await?;
+    let version = backend.policy.as_ref();
+    let version = version.and_then(|policy| policy.proxy_protocol);
+    let opening = version.map(|version| proxy_protocol::header(version, ends));
+    let stream = begin(worker, backend, endpoint, &opening.unwrap_or_default()).await?;
     match cargo {
         Cargo::Encrypted => Ok(Transport::Plain(stream)),
         Cargo::Plain => secure(worker, backend, backend.protocol, stream).await,
@@ -119,12 +124,23 @@ pub(crate) async fn open(
     endpoint: SocketAddr,
     opening: &[u8],
 ) -> io::Result<Transport> {
+    let stream = begin(worker, backend, endpoint, opening).await?;
+    secure(worker, backend, protocol, stream).await
+}
+
+/// Makes a connection over which `opening` was said.
+async fn begin(
+    worker: &Worker,
+    backend: &Backend,
+    endpoint: SocketAddr,
+    opening: &[u8],
+) -> io::Result<TcpStream> {
     let mut stream = dial(worker, endpoint, connect_limit(worker, backend)).await?;
     if !opening.is_empty() {
         // A new socket's buffer takes it at once.
         stream.write_all(opening).await?;
     }
-    secure(worker, backend, protocol, stream).await
+    Ok(stream)
 }
 
 /// Encrypts a new connection, if the backend wants that.
@@ -153,6 +169,7 @@ async fn dial(worker: &Worker, endpoint: SocketAddr, limit: Duration) -> io::Res
         Ok(stream) => {
             worker.counters.upstream_connections.add(1);
             stream.set_nodelay(true)?;
+            socket::keep_alive(&stream, worker.limits.probe)?;
             Ok(stream)
         }
         Err(error) => {

@@ -120,7 +120,7 @@ fn not_served(spec: &Fields<'_>) {
         spec.ignore(key);
     }
     for (key, remedy) in [
-        ("keepalive", "connections are kept alive as the system does"),
+        ("keepalive", "connections are probed as the limit probe-time of the gateway says"),
         (
             "dns_type",
             "names are looked up again and again, all addresses are used",

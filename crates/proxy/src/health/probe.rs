@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use routing::Backend;
-use routing::model::{HealthKind, Protocol, ProxyVersion};
+use routing::model::{HealthKind, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::grpc;
@@ -30,11 +30,8 @@ pub(super) async fn probe(
         .policy
         .as_ref()
         .and_then(|policy| policy.proxy_protocol);
-    let opening = match version {
-        None => Vec::new(),
-        Some(ProxyVersion::V1) => proxy_protocol::v1(None),
-        Some(ProxyVersion::V2) => proxy_protocol::v2(None),
-    };
+    let opening = version.map(|version| proxy_protocol::header(version, None));
+    let opening = opening.unwrap_or_default();
     // HTTP checks are HTTP/1.1, whatever requests are.
     let protocol = match kind {
         HealthKind::Tcp => backend.protocol,

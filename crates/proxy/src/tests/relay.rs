@@ -1,7 +1,7 @@
 //! Connections that are passed on as they are, and the PROXY protocol in front of others.
 
 use routing::model::tls::TlsAction;
-use routing::model::{BackendPolicy, Instead};
+use routing::model::{BackendPolicy, Instead, ProxyVersion};
 use testkit::http::{RawServer, RawStream, ask};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +46,34 @@ async fn exchange(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>>
     };
     tokio::try_join!(send, read.read_to_end(&mut answer))?;
     Ok(answer)
+}
+
+#[tokio::test]
+async fn a_backend_is_told_whom_the_bytes_are_for() {
+    let mut gateway = Gateway::start().await;
+    let policy = BackendPolicy {
+        proxy_protocol: Some(ProxyVersion::V1),
+        ..BackendPolicy::default()
+    };
+    let backend = Backend {
+        policy: Some(Arc::new(policy)),
+        ..backend("told", &[reversing().await])
+    };
+    let split = Split::new(vec![Arm::new(1, backend.id.clone())]).expect("a weight");
+    gateway.compiler.put_backend(Arc::new(backend));
+    let address = gateway.stream_bind("tcp", Transport::Tcp);
+    gateway.stream("tcp", Some(split));
+    let mut got = exchange(address, b"bytes").await.expect("an exchange");
+    got.reverse();
+    let got = String::from_utf8(got).expect("text");
+    let line = got
+        .strip_suffix("bytes")
+        .expect("what was sent, at the end");
+    let own = line.strip_prefix("PROXY TCP4 127.0.0.1 127.0.0.1 ");
+    let ports = own.and_then(|ports| ports.strip_suffix("\r\n"));
+    let (from, to) = ports.and_then(|ports| ports.split_once(' ')).expect(line);
+    assert!(from.parse::<u16>().is_ok_and(|port| port != 0), "{line}");
+    assert_eq!(to, address.port().to_string());
 }
 
 #[tokio::test]

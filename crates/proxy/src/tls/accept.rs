@@ -75,6 +75,7 @@ pub(crate) async fn serve(
 ) {
     let worker = Rc::clone(&guard.worker);
     let own = socket.local_addr().ok();
+    let ends = own.map(|own| (peer, own));
     let counters = &worker.counters;
     let accepted = tokio::time::timeout(
         worker.limits.handshake,
@@ -99,7 +100,7 @@ pub(crate) async fn serve(
                 socket,
                 &raw,
                 &split,
-                Cargo::Encrypted,
+                (Cargo::Encrypted, ends),
             ))
             .await;
             return drop(guard);
@@ -110,7 +111,14 @@ pub(crate) async fn serve(
     counters.tls_handshakes.add(1);
     if let CompiledTlsAction::Relay(_, split) = &tls.action {
         let stream = Transport::tls(stream);
-        rare(relay::serve(&worker, stream, &[], split, Cargo::Plain)).await;
+        rare(relay::serve(
+            &worker,
+            stream,
+            &[],
+            split,
+            (Cargo::Plain, ends),
+        ))
+        .await;
         return drop(guard);
     }
     let client = Client {

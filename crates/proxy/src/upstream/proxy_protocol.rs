@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use routing::model::ProxyVersion;
+
 /// Client and the address that it connected to.
 pub(crate) type Ends = (SocketAddr, SocketAddr);
 
@@ -12,8 +14,16 @@ const PROXY: u8 = 0x21;
 /// Version 2, command LOCAL: there is no client to tell of.
 const LOCAL: u8 = 0x20;
 
+/// What a connection for this client begins with.
+pub(crate) fn header(version: ProxyVersion, ends: Option<Ends>) -> Vec<u8> {
+    match version {
+        ProxyVersion::V1 => v1(ends),
+        ProxyVersion::V2 => v2(ends),
+    }
+}
+
 /// The line of version 1.
-pub(crate) fn v1(ends: Option<Ends>) -> Vec<u8> {
+fn v1(ends: Option<Ends>) -> Vec<u8> {
     let Some((from, to)) = ends.map(canonical) else {
         return b"PROXY UNKNOWN\r\n".to_vec();
     };
@@ -32,7 +42,7 @@ pub(crate) fn v1(ends: Option<Ends>) -> Vec<u8> {
 }
 
 /// The block of version 2.
-pub(crate) fn v2(ends: Option<Ends>) -> Vec<u8> {
+fn v2(ends: Option<Ends>) -> Vec<u8> {
     let mut addresses = Vec::new();
     let family: u8 = match ends.map(canonical) {
         Some((SocketAddr::V4(from), SocketAddr::V4(to))) => {

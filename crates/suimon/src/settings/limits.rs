@@ -19,6 +19,7 @@ pub(super) struct Limits {
     keep_alive_time: Option<String>,
     stall_time: Option<String>,
     connect_time: Option<String>,
+    probe_time: Option<String>,
     handshake_time: Option<String>,
     handshakes: Option<usize>,
     relay_idle_time: Option<String>,
@@ -51,6 +52,7 @@ impl Limits {
         );
         within.time("stall-time", self.stall_time, &mut limits.stall);
         within.time("connect-time", self.connect_time, &mut limits.connect);
+        within.time("probe-time", self.probe_time, &mut limits.probe);
         within.time("handshake-time", self.handshake_time, &mut limits.handshake);
         within.time(
             "relay-idle-time",
