@@ -175,6 +175,8 @@ async fn dial(
         } else {
             PATIENCE
         };
+        // Not all at once: many may wait for the same server to come back.
+        let jittered = pause.mul_f64(0.5 + worker.fraction());
         if Instant::now() + pause > *give_up.get_or_insert_with(|| Instant::now() + patience) {
             return Err(Failure::Connect {
                 endpoint,
@@ -182,7 +184,7 @@ async fn dial(
                 source,
             });
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(jittered).await;
         pause = (pause * 2).min(MAX_PAUSE);
         // The endpoints may have changed; the head is written for this protocol.
         let current = worker.snapshots.current_owned();

@@ -1,10 +1,11 @@
 //! Development tasks: `cargo xtask tidy` checks what a machine can judge of the house style,
-//! `cargo xtask conformance` runs suites and clients of others against us, `cargo xtask fuzz` the fuzz
-//! targets; the packs are generated data.
+//! `cargo xtask conformance` runs suites and clients of others against us, `cargo xtask bench` the
+//! benchmarks, `cargo xtask fuzz` the fuzz targets; the packs are generated data.
 
 #![allow(unreachable_pub)] // A binary has no public API.
 #![allow(clippy::print_stdout)]
 
+mod bench;
 mod conformance;
 mod field_pack;
 mod fuzz;
@@ -33,6 +34,7 @@ fn main() -> anyhow::Result<ExitCode> {
             protobuf_pack::run(directory)?;
             Ok(ExitCode::SUCCESS)
         }
+        ["bench", arguments @ ..] => bench::run(arguments),
         ["fuzz", arguments @ ..] => fuzz::run(arguments),
         ["conformance", name, passed_on @ ..] => conformance::run(name, passed_on),
         ["gateway-pack", module] => {
@@ -45,7 +47,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         _ => {
             println!(
-                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory> | gateway-pack <module directory> | field-pack <dialect> <definition files> | conformance <name> [flags of the suite] | fuzz [--seconds N] [door...]"
+                "usage: cargo xtask tidy [--sizes] | schema-pack <definitions.json> | protobuf-pack <types directory> | gateway-pack <module directory> | field-pack <dialect> <definition files> | conformance <name> [flags of the suite] | bench [--quick] <what> | fuzz [--seconds N] [door...]"
             );
             Ok(ExitCode::FAILURE)
         }

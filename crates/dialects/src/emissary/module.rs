@@ -71,7 +71,10 @@ const NOT_SERVED: [(&str, &str); 37] = [
     ("grpc_stats", "metrics are the gateway's own"),
     ("gzip", "compress in the Service itself"),
     ("headers_with_underscores_action", "they are passed on"),
-    ("keepalive", "connections are probed as the limit probe-time of the gateway says"),
+    (
+        "keepalive",
+        "connections are probed as the limit probe-time of the gateway says",
+    ),
     (
         "listener_idle_timeout_ms",
         "idle connections are bounded by the gateway",

@@ -207,3 +207,43 @@ async fn idle_connections_to_a_draining_endpoint_are_closed() {
     });
     assert_eq!(closings.recv().await, Some(()));
 }
+
+#[tokio::test]
+async fn those_who_wait_for_a_backend_that_comes_back_are_served_once_each() {
+    const WAITING: usize = 40;
+    let address = dead().await;
+    let mut gateway = Gateway::start().await;
+    gateway.serve(revision("r", &[address]));
+    let mut clients = Vec::new();
+    for _ in 0..WAITING {
+        let mut client = RawStream::connect(gateway.address).await;
+        client.send(POST).await;
+        clients.push(client);
+    }
+    let metrics = gateway.gateway.metrics();
+    eventually("all were tried, and wait", || {
+        let failed = metrics.render();
+        let failed = failed
+            .lines()
+            .find_map(|line| line.strip_prefix("suimon_gateway_upstream_connect_failures_total "));
+        failed.and_then(|count| count.parse().ok()) >= Some(2 * WAITING)
+    })
+    .await;
+    let requests = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&requests);
+    let server = RawServer::start_at(address, move |mut stream| {
+        let count = Arc::clone(&count);
+        async move {
+            while stream.read_message(Body::Request).await.is_some() {
+                count.fetch_add(1, Ordering::SeqCst);
+                stream.send(OK).await;
+            }
+        }
+    })
+    .await;
+    for client in &mut clients {
+        assert_eq!(client.answer().await.text(), "ok");
+    }
+    assert_eq!(requests.load(Ordering::SeqCst), WAITING);
+    assert!(server.accepted() <= WAITING, "{}", server.accepted());
+}
