@@ -26,6 +26,7 @@ use crate::http3;
 use crate::metrics::Counters;
 use crate::open::ConnectionGuard;
 use crate::panics::{self, Panicked, caught, enduring};
+use crate::socket::probed_after;
 use crate::transport::Transport;
 use crate::worker::{Parts, Worker};
 use crate::{Error, datagram, health, opening, parked, socket};
@@ -165,7 +166,7 @@ impl Thread {
     async fn serve(self) -> std::io::Result<()> {
         let worker = Worker::new(self.parts, self.counters);
         for (listener, entry) in self.sockets.listeners {
-            socket::keep_alive(&listener, worker.limits.probe)?;
+            socket::keep_alive(&listener, probed_after(worker.limits.probe))?;
             let listener = TcpListener::from_std(listener)?;
             let (worker, phase, closed) =
                 (Rc::clone(&worker), self.phase.clone(), self.closed.clone());
@@ -281,7 +282,7 @@ impl Binds {
         entry: Entry,
         closed: &mpsc::UnboundedSender<()>,
     ) {
-        let probed = socket::keep_alive(&listener, self.worker.limits.probe);
+        let probed = socket::keep_alive(&listener, probed_after(self.worker.limits.probe));
         let listener = match probed.and_then(|()| TcpListener::from_std(listener)) {
             Ok(listener) => listener,
             Err(error) => {

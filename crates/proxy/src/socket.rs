@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::from_ref;
 use std::time::Duration;
 
+use routing::model::KeepAlive;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
@@ -19,7 +20,7 @@ use tokio::net::TcpStream;
 const BACKLOG: i32 = 4096;
 /// Questions without an answer that end a silent connection, and the seconds between them.
 #[cfg(target_os = "linux")]
-const PROBES: i32 = 4;
+const PROBES: u32 = 4;
 #[cfg(target_os = "linux")]
 const PROBE_PAUSE: i32 = 15;
 /// Whether sockets of one address cannot have queues of their own.
@@ -245,20 +246,30 @@ fn set(socket: &impl AsRawFd, (level, option): (i32, i32), value: i32) -> io::Re
 ///
 /// # Errors
 /// Whatever `setsockopt` says.
-pub(crate) fn keep_alive(socket: &impl AsRawFd, silence: Duration) -> io::Result<()> {
+pub(crate) fn keep_alive(socket: &impl AsRawFd, how: KeepAlive) -> io::Result<()> {
     enable(socket, libc::SO_KEEPALIVE)?;
     #[cfg(target_os = "linux")]
     {
-        let seconds = i32::try_from(silence.as_secs()).unwrap_or(i32::MAX).max(1);
-        set(socket, (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), seconds)?;
-        set(
-            socket,
-            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
-            PROBE_PAUSE,
-        )?;
-        set(socket, (libc::IPPROTO_TCP, libc::TCP_KEEPCNT), PROBES)?;
+        // The kernel's own bounds.
+        let seconds = |time: Duration| time.as_secs().clamp(1, 32_767) as i32;
+        let of_tcp = |option, value| set(socket, (libc::IPPROTO_TCP, option), value);
+        if let Some(time) = how.time {
+            of_tcp(libc::TCP_KEEPIDLE, seconds(time))?;
+        }
+        let pause = how.interval.map_or(PROBE_PAUSE, seconds);
+        of_tcp(libc::TCP_KEEPINTVL, pause)?;
+        let probes = how.probes.unwrap_or(PROBES).clamp(1, 127);
+        of_tcp(libc::TCP_KEEPCNT, probes as i32)?;
     }
     Ok(())
+}
+
+/// Probes after this silence.
+pub(crate) fn probed_after(time: Duration) -> KeepAlive {
+    KeepAlive {
+        time: Some(time),
+        ..KeepAlive::default()
+    }
 }
 
 fn check(result: i32) -> io::Result<i32> {
@@ -308,7 +319,7 @@ mod tests {
         let listener = listen(([127, 0, 0, 1], 0).into(), 1)
             .expect("a port")
             .remove(0);
-        keep_alive(&listener, Duration::from_secs(7)).expect("a socket");
+        keep_alive(&listener, probed_after(Duration::from_secs(7))).expect("a socket");
         listener.set_nonblocking(false).expect("a socket");
         let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound"));
         let (accepted, _) = listener.accept().expect("a client");
@@ -316,7 +327,7 @@ mod tests {
         assert_eq!(option(&accepted, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 1);
         assert_eq!(
             [libc::TCP_KEEPIDLE, libc::TCP_KEEPINTVL, libc::TCP_KEEPCNT].map(tcp),
-            [7, PROBE_PAUSE, PROBES]
+            [7, PROBE_PAUSE, PROBES as i32]
         );
     }
 

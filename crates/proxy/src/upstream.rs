@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::Backend;
-use routing::model::Protocol;
+use routing::model::{KeepAlive, Protocol};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -110,6 +110,16 @@ pub(crate) async fn open_for(
     }
 }
 
+fn keep_alive(worker: &Worker, backend: &Backend) -> KeepAlive {
+    let policy = backend.policy.as_ref();
+    let own = policy.and_then(|policy| policy.keep_alive);
+    let own = own.unwrap_or_default();
+    KeepAlive {
+        time: own.time.or(Some(worker.limits.probe)),
+        ..own
+    }
+}
+
 fn connect_limit(worker: &Worker, backend: &Backend) -> Duration {
     let policy = backend.policy.as_ref();
     let own = policy.and_then(|policy| policy.connect_timeout);
@@ -135,7 +145,7 @@ async fn begin(
     endpoint: SocketAddr,
     opening: &[u8],
 ) -> io::Result<TcpStream> {
-    let mut stream = dial(worker, endpoint, connect_limit(worker, backend)).await?;
+    let mut stream = dial(worker, backend, endpoint).await?;
     if !opening.is_empty() {
         // A new socket's buffer takes it at once.
         stream.write_all(opening).await?;
@@ -160,7 +170,8 @@ async fn secure(
     Ok(Transport::tls(stream))
 }
 
-async fn dial(worker: &Worker, endpoint: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+async fn dial(worker: &Worker, backend: &Backend, endpoint: SocketAddr) -> io::Result<TcpStream> {
+    let limit = connect_limit(worker, backend);
     let connecting = tokio::time::timeout(limit, TcpStream::connect(endpoint));
     let connected = connecting
         .await
@@ -169,7 +180,7 @@ async fn dial(worker: &Worker, endpoint: SocketAddr, limit: Duration) -> io::Res
         Ok(stream) => {
             worker.counters.upstream_connections.add(1);
             stream.set_nodelay(true)?;
-            socket::keep_alive(&stream, worker.limits.probe)?;
+            socket::keep_alive(&stream, keep_alive(worker, backend))?;
             Ok(stream)
         }
         Err(error) => {

@@ -38,9 +38,9 @@ pub use guard::{
 };
 pub use limit::{DescriptorEntry, LimitDescriptor, LimitOverride, LimitUnit, RateLimitService};
 pub use policy::{
-    BackendPolicy, Balancer, FailurePercentage, HashKey, HealthCheck, HealthKind, Limits, Locality,
-    LocalityShares, OutlierDetection, ProxyVersion, RetryBudget, Session, SessionPlace, SlowStart,
-    SuccessRate,
+    BackendPolicy, Balancer, FailurePercentage, HashKey, HealthCheck, HealthKind, KeepAlive,
+    Limits, Locality, LocalityShares, OutlierDetection, ProxyVersion, RetryBudget, Session,
+    SessionPlace, SlowStart, SuccessRate,
 };
 pub use predicate::{Network, Predicate, Subject, Test, TextTest};
 pub use quota::{Flights, Latency, Quota, Supply, Workload};

@@ -158,13 +158,19 @@ impl Names {
             if let Some(found) = lookup(&self.exact, listener, name) {
                 return Some(found);
             }
-            if let Some((first, rest)) = name.split_once('.')
+            if !self.label.is_empty()
+                && let Some((first, rest)) = name.split_once('.')
                 && !first.is_empty()
                 && let Some(found) = lookup(&self.label, listener, rest)
             {
                 return Some(found);
             }
-            for (dot, _) in name.match_indices('.').filter(|(dot, _)| *dot > 0) {
+            let suffixes = !self.suffix.is_empty();
+            let dots = suffixes
+                .then(|| name.match_indices('.'))
+                .into_iter()
+                .flatten();
+            for (dot, _) in dots.filter(|(dot, _)| *dot > 0) {
                 if let Some(found) = lookup(&self.suffix, listener, &name[dot + 1..]) {
                     return Some(found);
                 }

@@ -301,6 +301,12 @@ pub struct Explain {
     /// Header of the request
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
+    /// As the cluster-local listener would serve it
+    #[arg(long)]
+    pub cluster_local: bool,
+    /// Address of the client, for routes that depend on it
+    #[arg(long, value_name = "IP")]
+    pub client: Option<IpAddr>,
     #[command(flatten)]
     pub format: Format,
 }

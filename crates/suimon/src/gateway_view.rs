@@ -1,15 +1,19 @@
 //! `suimon routes` and `suimon explain`, answered by the process that serves: it reads the very
 //! snapshot that the next request will take.
 
+mod details;
+
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use lifecycle::Snapshots;
-use routing::model::{Bind, BindId, Match, Origin, PathMatch, TextMatch, Transport};
+use routing::model::{BackendId, Bind, BindId, Match, Origin, PathMatch, TextMatch, Transport};
 use routing::{
     Backend, BindKey, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledSplit,
     EndpointState, RequestView, Snapshot, Verdict, Visibility,
 };
+use scaling::{Activator, TrafficStats};
 use serde_json::{Value, json};
 
 /// Path of the route list on the API.
@@ -18,12 +22,12 @@ pub const ROUTES: &str = "/gateway/routes";
 pub const EXPLAIN: &str = "/gateway/explain";
 
 /// Offers both views on the API server, behind its authentication.
-pub fn serve(server: &apiserver::Server, snapshots: Snapshots<Snapshot>) {
+pub fn serve(server: &apiserver::Server, snapshots: Snapshots<Snapshot>, activator: Activator) {
     let listed = snapshots.clone();
     server.connect_path(ROUTES, Arc::new(move |_| Ok(routes(&listed.current()))));
     server.connect_path(
         EXPLAIN,
-        Arc::new(move |question| explain(&snapshots.current(), question)),
+        Arc::new(move |question| explain(&snapshots.current(), &activator, question)),
     );
 }
 
@@ -85,15 +89,26 @@ fn stream(snapshot: &Snapshot, bind: &Bind) -> Option<Value> {
 }
 
 /// Which route a request would take, and why not the others: on the bind with the address that
-/// the URL names, else on the external listener.
-fn explain(snapshot: &Snapshot, question: &Value) -> Result<Value, String> {
+/// the URL names, else on the listener that it asks for.
+fn explain(snapshot: &Snapshot, activator: &Activator, question: &Value) -> Result<Value, String> {
     let request = Question::read(question)?;
     let bind = request.bind(snapshot);
     let explanation = bind
         .as_ref()
         .and_then(|key| snapshot.explain_at(key, &request))
-        .unwrap_or_else(|| snapshot.explain(Visibility::External, &request));
+        .unwrap_or_else(|| snapshot.explain(request.visibility, &request));
     let mut lines = Vec::new();
+    if request.is_secure {
+        let name = Some(request.host_name());
+        let found = match &bind {
+            Some(key) => snapshot.tls_at(key, name),
+            None => snapshot.tls(request.visibility, name),
+        };
+        lines.push(details::handshake(
+            request.host_name(),
+            found.map(|tls| &**tls),
+        ));
+    }
     if let Some(bind) = bind.as_ref().and_then(|key| snapshot.bind(key)) {
         lines.push(format!("{} is {}", bind.address, bind.id));
     }
@@ -131,13 +146,22 @@ fn explain(snapshot: &Snapshot, question: &Value) -> Result<Value, String> {
         }
     }
     let selected = explanation.selected();
+    if let Some(route) = selected {
+        let details = details::route(route.source());
+        lines.extend(details.into_iter().map(|line| format!("  then    {line}")));
+        let is_plain = !request.is_secure && request.visibility == Visibility::External;
+        if is_plain && matches!(route.action, CompiledAction::ForwardSecure(_)) {
+            lines.push("  redirected to https: the route wants TLS".to_owned());
+        }
+    }
+    let stats: BTreeMap<_, _> = activator.traffic().into_iter().collect();
     if let Some(CompiledAction::Forward(split) | CompiledAction::ForwardSecure(split)) =
         selected.map(|route| &route.action)
     {
         lines.extend(
             split
                 .arms()
-                .map(|arm| format!("  backend {}", backend(snapshot, arm))),
+                .map(|arm| format!("  backend {}", backend(snapshot, arm, &stats))),
         );
     }
     let route =
@@ -153,6 +177,10 @@ struct Question {
     path: String,
     query: String,
     headers: BTreeMap<String, String>,
+    /// Whose listener it comes to, unless the address is a bind's.
+    visibility: Visibility,
+    is_secure: bool,
+    client: Option<IpAddr>,
 }
 
 impl Question {
@@ -165,6 +193,15 @@ impl Question {
             method: text("method").unwrap_or_else(|| "GET".to_owned()),
             path: text("path").ok_or("path is missing")?,
             query: text("query").unwrap_or_default(),
+            visibility: match question["clusterLocal"].as_bool() {
+                Some(true) => Visibility::ClusterLocal,
+                Some(false) | None => Visibility::External,
+            },
+            is_secure: question["secure"].as_bool() == Some(true),
+            client: match text("client") {
+                None => None,
+                Some(client) => Some(client.parse().map_err(|_| "client is not an IP address")?),
+            },
             headers: headers
                 .filter_map(|pair| {
                     Some((pair[0].as_str()?.to_owned(), pair[1].as_str()?.to_owned()))
@@ -175,11 +212,22 @@ impl Question {
 }
 
 impl Question {
+    /// The host without its port.
+    fn host_name(&self) -> &str {
+        match self.host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => &self.host,
+        }
+    }
+
     /// The bind that is reached at the address.
     fn bind(&self, snapshot: &Snapshot) -> Option<BindKey> {
         let address = match self.address.parse::<std::net::SocketAddr>() {
             Ok(address) => address,
-            Err(_) => std::net::SocketAddr::new(self.address.parse().ok()?, 80),
+            Err(_) => {
+                let port = if self.is_secure { 443 } else { 80 };
+                std::net::SocketAddr::new(self.address.parse().ok()?, port)
+            }
         };
         let ids = snapshot.binds().filter(|bind| bind.address == address);
         let id: BindId = ids.map(|bind| bind.id.clone()).min()?;
@@ -202,6 +250,10 @@ impl RequestView for Question {
 
     fn path(&self) -> &str {
         &self.path
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.client
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
@@ -297,7 +349,11 @@ fn share(snapshot: &Snapshot, split: &CompiledSplit, arm: &CompiledArm) -> Strin
     format!("{percent:.0}% {} ({ready} ready)", arm.backend)
 }
 
-fn backend(snapshot: &Snapshot, arm: &CompiledArm) -> String {
+fn backend(
+    snapshot: &Snapshot,
+    arm: &CompiledArm,
+    stats: &BTreeMap<BackendId, TrafficStats>,
+) -> String {
     if let Some(CompiledInstead::Respond(respond)) = arm.instead.as_deref() {
         return format!("{}: {}", arm.backend, respond.body.trim_end());
     }
@@ -316,9 +372,10 @@ fn backend(snapshot: &Snapshot, arm: &CompiledArm) -> String {
         _ => String::new(),
     };
     format!(
-        "{}: {} ready endpoints, {limit}{cold}",
+        "{}: {} ready endpoints, {limit}{cold}, {}",
         arm.backend,
-        ready(backend)
+        ready(backend),
+        details::backend(backend, stats.get(&backend.id))
     )
 }
 

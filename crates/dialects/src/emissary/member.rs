@@ -121,10 +121,6 @@ fn not_served(spec: &Fields<'_>) {
     }
     for (key, remedy) in [
         (
-            "keepalive",
-            "connections are probed as the limit probe-time of the gateway says",
-        ),
-        (
             "dns_type",
             "names are looked up again and again, all addresses are used",
         ),

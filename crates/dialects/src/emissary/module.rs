@@ -23,7 +23,7 @@ const DEFAULTS: [(&str, &str); 7] = [
 ];
 
 /// Keys that change nothing here, with what to do instead.
-const NOT_SERVED: [(&str, &str); 37] = [
+const NOT_SERVED: [(&str, &str); 36] = [
     ("admin_port", "there is no Envoy to administer"),
     ("buffer_limit_bytes", "bodies are streamed, never held"),
     (
@@ -71,10 +71,6 @@ const NOT_SERVED: [(&str, &str); 37] = [
     ("grpc_stats", "metrics are the gateway's own"),
     ("gzip", "compress in the Service itself"),
     ("headers_with_underscores_action", "they are passed on"),
-    (
-        "keepalive",
-        "connections are probed as the limit probe-time of the gateway says",
-    ),
     (
         "listener_idle_timeout_ms",
         "idle connections are bounded by the gateway",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    BackendPolicy, Balancer, HashKey, HealthCheck, HealthKind, Limits, Retry, RetryWhen,
+    BackendPolicy, Balancer, HashKey, HealthCheck, HealthKind, KeepAlive, Limits, Retry, RetryWhen,
 };
 
 use super::member::pick;
@@ -122,6 +122,14 @@ pub(super) fn backend<'v>(
     policy.connect_timeout = millis(own, defaults, key, policy.connect_timeout);
     let key = "cluster_idle_timeout_ms";
     policy.idle_timeout = millis(own, defaults, key, policy.idle_timeout);
+    if let Some(probes) = pick(own, defaults, "keepalive").object("keepalive") {
+        let seconds = |key| probes.number(key).map(Duration::from_secs);
+        policy.keep_alive = Some(KeepAlive {
+            time: seconds("idle_time"),
+            interval: seconds("interval"),
+            probes: probes.number("probes"),
+        });
+    }
     if let Some(balancer) = pick(own, defaults, "load_balancer").object("load_balancer") {
         balance(&balancer, &mut policy);
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use routing::model::{
-    BackendPolicy, Balancer, HealthCheck, HealthKind, Limits, OutlierDetection, ProxyVersion,
-    SlowStart,
+    BackendPolicy, Balancer, HealthCheck, HealthKind, KeepAlive, Limits, OutlierDetection,
+    ProxyVersion, SlowStart,
 };
 
 use super::filter::duration;
@@ -80,6 +80,13 @@ pub(super) fn read(spec: &Fields<'_>, mut out: BackendPolicy) -> BackendPolicy {
         let most = number(&connection, "maxRequestsPerConnection");
         out.requests_per_connection = most.or(out.requests_per_connection);
         out.connect_timeout = time(&connection, "connectTimeout").or(out.connect_timeout);
+        if let Some(probes) = connection.object("tcpKeepalive") {
+            out.keep_alive = Some(KeepAlive {
+                time: time(&probes, "keepaliveTime"),
+                interval: time(&probes, "keepaliveInterval"),
+                probes: number(&probes, "keepaliveProbes"),
+            });
+        }
         if let Some(common) = connection.object("commonHttpProtocolOptions") {
             out.idle_timeout = time(&common, "idleTimeout").or(out.idle_timeout);
         }

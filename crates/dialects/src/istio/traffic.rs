@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    BackendPolicy, Balancer, HashKey, Locality, OutlierDetection, Protocol, ProxyVersion,
-    RetryBudget, SlowStart,
+    BackendPolicy, Balancer, HashKey, KeepAlive, Locality, OutlierDetection, Protocol,
+    ProxyVersion, RetryBudget, SlowStart,
 };
 use serde_json::Value;
 
@@ -155,10 +155,13 @@ fn pool(fields: &Fields<'_>, policy: &mut BackendPolicy, spec: &mut BackendSpec)
         if let Some(timeout) = tcp.parse("idleTimeout", values::duration) {
             policy.idle_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
         }
-        tcp.unsupported(
-            "tcpKeepalive",
-            "idle connections are closed after idleTimeout",
-        );
+        if let Some(probes) = tcp.object("tcpKeepalive") {
+            policy.keep_alive = Some(KeepAlive {
+                time: probes.parse("time", values::duration),
+                interval: probes.parse("interval", values::duration),
+                probes: positive(&probes, "probes"),
+            });
+        }
         tcp.unsupported("maxConnectionDuration", "use http.maxRequestsPerConnection");
     }
     if let Some(http) = fields.object("http") {

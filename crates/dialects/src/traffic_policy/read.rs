@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    BackendPolicy, Balancer, ClientSource, Cors, FailurePercentage, HashKey, Limits, Origins,
-    OutlierDetection, Retry, RetryWhen, SlowStart, SuccessRate, Timeouts,
+    BackendPolicy, Balancer, ClientSource, Cors, FailurePercentage, HashKey, KeepAlive, Limits,
+    Origins, OutlierDetection, Retry, RetryWhen, SlowStart, SuccessRate, Timeouts,
 };
 
 use super::client;
@@ -113,6 +113,7 @@ struct Connections {
     connect: Option<Duration>,
     idle: Option<Duration>,
     requests: Option<u32>,
+    keep_alive: Option<KeepAlive>,
 }
 
 impl Backend {
@@ -140,6 +141,7 @@ impl Backend {
             policy.idle_timeout = connections.idle.or(policy.idle_timeout);
             policy.requests_per_connection =
                 connections.requests.or(policy.requests_per_connection);
+            policy.keep_alive = connections.keep_alive.or(policy.keep_alive);
         }
     }
 }
@@ -195,6 +197,11 @@ pub(super) fn read(spec: &Fields<'_>, policy: &str, id: &str) -> Said {
                 connect: time(&it, "connectTimeout"),
                 idle: time(&it, "idleTimeout"),
                 requests: it.number("maxRequestsPerConnection"),
+                keep_alive: it.object("tcpKeepAlive").map(|it| KeepAlive {
+                    time: time(&it, "time"),
+                    interval: time(&it, "interval"),
+                    probes: it.number("probes"),
+                }),
             }),
             timeouts: upstream.map(|it| Timeouts {
                 request: time(&it, "request"),

@@ -70,6 +70,29 @@ async fn a_rollback_serves_the_older_revision_again() -> anyhow::Result<()> {
     Ok(())
 }
 
+const EXPLAINED: &str = "apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: explained, namespace: default}
+spec:
+  gatewayClassName: suimon
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: explained, namespace: default}
+spec:
+  parentRefs: [{name: explained}]
+  hostnames: [explained.example]
+  rules:
+    - matches: [{path: {type: PathPrefix, value: /a}}]
+      filters:
+        - type: RequestHeaderModifier
+          requestHeaderModifier: {set: [{name: x-key, value: geheim}]}
+        - type: URLRewrite
+          urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /b}}
+      backendRefs: [{name: split, port: 80}]
+";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn routes_and_explain_say_where_a_route_came_from() -> anyhow::Result<()> {
     let server = Server::start().await?;
@@ -84,7 +107,43 @@ async fn routes_and_explain_say_where_a_route_came_from() -> anyhow::Result<()> 
         .suimon(&["explain", "GET", "http://split.default.localhost/x"])
         .await?;
     let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
-    assert!(explained.contains("default/split-00001"), "{explained}");
+    for part in ["default/split-00001", "HTTP/1.1", "300s for a request"] {
+        assert!(explained.contains(part), "{part} in {explained}");
+    }
+    let secure = server
+        .suimon(&["explain", "GET", "https://split.default.localhost/x"])
+        .await?;
+    let secure = String::from_utf8_lossy(&secure.stdout).into_owned();
+    let handshake = "TLS for split.default.localhost, served as ";
+    assert!(secure.starts_with(handshake), "{secure}");
+    let url = "http://split.default.svc.cluster.local/";
+    let outside = server.suimon(&["explain", "GET", url]).await?;
+    let told = String::from_utf8_lossy(&outside.stdout).into_owned();
+    assert!(told.contains("only served inside the cluster"), "{told}");
+    let inside = ["explain", "GET", url, "--cluster-local"];
+    assert!(server.suimon(&inside).await?.status.success());
+
+    server.apply(EXPLAINED).await?;
+    let address = server
+        .eventually("the route is served", || async {
+            let listed = server.suimon(&["routes"]).await?;
+            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+            let row = listed.lines().find(|row| row.contains("explained.example"));
+            let mut words = row.into_iter().flat_map(str::split_whitespace);
+            Ok(words.find_map(|word| word.parse::<std::net::SocketAddr>().ok()))
+        })
+        .await?;
+    let host = "Host: explained.example";
+    let url = format!("http://{address}/other");
+    let missed = server.suimon(&["explain", "GET", &url, "-H", host]).await?;
+    let missed = String::from_utf8_lossy(&missed.stdout).into_owned();
+    assert!(missed.contains("misses"), "{missed}");
+    let url = format!("http://{address}/a");
+    let taken = server.suimon(&["explain", "GET", &url, "-H", host]).await?;
+    let taken = String::from_utf8_lossy(&taken.stdout).into_owned();
+    assert!(taken.contains("request headers: set x-key"), "{taken}");
+    assert!(taken.contains("path: /a becomes /b"), "{taken}");
+    assert!(!taken.contains("geheim"), "a value: {taken}");
     let unknown = server
         .suimon(&["explain", "GET", "http://unknown.example/"])
         .await?;

@@ -27,6 +27,20 @@ pub struct BackendPolicy {
     pub health_check: Option<HealthCheck>,
     /// Version of the PROXY protocol that a connection begins with.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// How silent connections are probed, if not as the gateway's own limits say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<KeepAlive>,
+}
+
+/// TCP keep-alive; what is not said is as the gateway has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KeepAlive {
+    /// Silence before the first probe.
+    pub time: Option<Duration>,
+    /// Between two probes.
+    pub interval: Option<Duration>,
+    /// Probes without an answer that end the connection.
+    pub probes: Option<u32>,
 }
 
 /// How an endpoint is chosen among those that may be.

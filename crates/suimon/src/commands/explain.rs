@@ -72,5 +72,8 @@ fn question(flags: &cli::Explain) -> anyhow::Result<Value> {
         "path": uri.path(),
         "query": uri.query().unwrap_or_default(),
         "headers": headers,
+        "clusterLocal": flags.cluster_local,
+        "secure": uri.scheme_str() == Some("https"),
+        "client": flags.client,
     }))
 }

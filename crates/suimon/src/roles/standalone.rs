@@ -86,7 +86,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     let gateway = proxy::start(
         gateway_settings(&settings, &authority, &pods)?,
         snapshots.clone(),
-        activator,
+        activator.clone(),
         tasks,
     )
     .map_err(|error| name_flag(error, &settings))?;
@@ -102,7 +102,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
     )?;
     system::prepare(cluster.client(), &settings, &ports).await?;
     access::create(cluster.client(), &cluster_roles).await?;
-    gateway_view::serve(&server, snapshots);
+    gateway_view::serve(&server, snapshots, activator);
     addresses::show_range(&server, claim.range);
 
     if let Some(api) = server.address() {

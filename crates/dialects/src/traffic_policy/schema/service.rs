@@ -57,6 +57,11 @@ pub(super) fn of_services() -> Vec<Named> {
             object("Failing more often than this.", failure_percentage()),
         ),
     ];
+    let probes = vec![
+        ("time", time("Silence before the first probe.")),
+        ("interval", time("Between two.")),
+        ("probes", whole("Without an answer, they end it.", 1)),
+    ];
     let connections = vec![
         ("max", whole("", 0)),
         ("maxPerEndpoint", whole("", 0)),
@@ -66,6 +71,10 @@ pub(super) fn of_services() -> Vec<Named> {
         ("maxRequestsPerConnection", whole("", 0)),
         ("connectTimeout", time("")),
         ("idleTimeout", time("")),
+        (
+            "tcpKeepAlive",
+            object("How silent connections are probed.", probes),
+        ),
     ];
     let upstream = vec![
         ("request", time("The whole request.")),

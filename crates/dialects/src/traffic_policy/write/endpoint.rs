@@ -67,6 +67,7 @@ pub(super) fn write(writer: &mut Writer, policy: &BackendPolicy) {
         connect_timeout: policy.connect_timeout,
         idle_timeout: policy.idle_timeout,
         requests_per_connection: policy.requests_per_connection,
+        keep_alive: policy.keep_alive,
         ..BackendPolicy::default()
     };
     if connections != usual {
@@ -221,6 +222,18 @@ fn connections(policy: &BackendPolicy) -> Section {
         if let Some(limit) = limit {
             section.insert(key.to_owned(), time(limit)?);
         }
+    }
+    if let Some(how) = &policy.keep_alive {
+        let mut probes = Map::new();
+        for (key, limit) in [("time", how.time), ("interval", how.interval)] {
+            if let Some(limit) = limit {
+                probes.insert(key.to_owned(), time(limit)?);
+            }
+        }
+        if let Some(count) = how.probes {
+            probes.insert("probes".to_owned(), count.into());
+        }
+        section.insert("tcpKeepAlive".to_owned(), Value::Object(probes));
     }
     Ok(Value::Object(section))
 }
