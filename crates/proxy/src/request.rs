@@ -121,11 +121,9 @@ pub(crate) async fn handle<D: Downstream>(
     scratch.new_status = None;
     let is_grpc = downstream.view().is_grpc();
     let to_head = downstream.view().has_method("HEAD");
-    let sent = {
-        let tools = (&mut *scratch, timer);
-        let serving = serve(worker, client, tools, downstream, (&mut record, start));
-        caught(pin!(serving)).await
-    };
+    let tools = (&mut *scratch, timer);
+    let rest = (&mut record, start);
+    let sent = caught(pin!(serve(worker, client, tools, downstream, rest))).await;
     let Served {
         result,
         answered,
