@@ -4,6 +4,7 @@
 //! by one generation and edit by another. The slot is held until the answer's last byte.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use crate::http1::edit;
 use crate::http2::encode;
 use crate::http2::frame::Reason;
 use crate::message::View;
-use crate::panics::{Panicked, caught};
+use crate::panics::{Panicked, poll_caught};
 use crate::rare::rare;
 use crate::record::{End, Record};
 use crate::reply;
@@ -121,9 +122,13 @@ pub(crate) async fn handle<D: Downstream>(
     scratch.new_status = None;
     let is_grpc = downstream.view().is_grpc();
     let to_head = downstream.view().has_method("HEAD");
-    let tools = (&mut *scratch, timer);
-    let rest = (&mut record, start);
-    let sent = caught(pin!(serve(worker, client, tools, downstream, rest))).await;
+    let sent = {
+        let tools = (&mut *scratch, timer);
+        let rest = (&mut record, start);
+        // Pinned by name, so that it is made where it stays.
+        let mut serving = pin!(serve(worker, client, tools, downstream, rest));
+        poll_fn(|cx| poll_caught(serving.as_mut(), cx)).await
+    };
     let Served {
         result,
         answered,
