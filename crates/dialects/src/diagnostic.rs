@@ -2,6 +2,8 @@
 //!
 //! Every input field ends as translated or as a diagnostic; diagnostics end as conditions.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 /// What is wrong, where, and what to do.
@@ -45,4 +47,25 @@ impl Diagnostic {
             message: message.into(),
         }
     }
+}
+
+/// Texts as one, for a status. Once they are longer than `most` bytes, the rest is counted.
+pub(crate) fn joined<T: AsRef<str>>(
+    texts: impl ExactSizeIterator<Item = T>,
+    most: usize,
+) -> String {
+    let count = texts.len();
+    let mut all = String::new();
+    for (at, text) in texts.enumerate() {
+        if all.len() > most {
+            // A String takes whatever is written.
+            let _ = write!(all, "; and {} more", count - at);
+            break;
+        }
+        if at > 0 {
+            all.push_str("; ");
+        }
+        all.push_str(text.as_ref());
+    }
+    all
 }

@@ -25,6 +25,7 @@ mod policy;
 mod refused;
 mod rewrite;
 mod service;
+mod sole;
 mod spots;
 mod tcp;
 mod tls;

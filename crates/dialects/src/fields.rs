@@ -49,6 +49,14 @@ pub(crate) struct Fields<'v> {
     asked: RefCell<BTreeSet<&'v str>>,
 }
 
+/// Reads what is told about elsewhere: what is wrong with it is not said again.
+pub(crate) fn quietly<T>(value: &Value, read: impl FnOnce(&Fields<'_>) -> T) -> T {
+    let findings = Findings::default();
+    let fields = Fields::new(value, String::new(), &findings);
+    fields.pass_over();
+    read(&fields)
+}
+
 impl<'v> Fields<'v> {
     /// `value` at `path` (for example `spec`). What is no JSON object is reported and read as an
     /// empty one; what is null is empty.

@@ -15,7 +15,8 @@ use std::sync::{Arc, LazyLock};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::tls::{TlsHost, TlsId, UpstreamTls};
 use routing::model::{
-    BackendPolicy, Bind, BindId, Protocol, Route, RouteId, Stream, StreamId, Timeouts, Visibility,
+    BackendPolicy, Bind, BindId, Origin, Protocol, Route, RouteId, Stream, StreamId, Timeouts,
+    Visibility,
 };
 use serde_json::Value;
 
@@ -168,6 +169,19 @@ impl Object {
     /// `spec`, or null.
     pub fn spec(&self) -> &Value {
         &self.body["spec"]
+    }
+
+    /// Where a record of it comes from: a field of it.
+    pub fn origin(&self, field: &str) -> Origin {
+        Origin {
+            dialect: self.kind.dialect,
+            kind: self.kind.kind.into(),
+            namespace: Arc::clone(&self.name.namespace),
+            name: Arc::clone(&self.name.name),
+            uid: Arc::clone(&self.uid),
+            generation: self.generation,
+            field: field.into(),
+        }
     }
 
     /// Whether a translation sees a difference.

@@ -11,7 +11,7 @@ use super::UPSTREAM;
 use super::upstream::{self, Host, Settings, Times};
 use crate::backend::BackendRef;
 use crate::diagnostic::Effect;
-use crate::fields::{Fields, Findings};
+use crate::fields::{self, Fields};
 use crate::foreign::{BackendSpec, ExternalHost, Object};
 use crate::objects::{Name, Reader};
 use crate::overlay;
@@ -325,10 +325,7 @@ pub(super) fn closed() -> Arm {
 
 /// Nodes of an upstream: hosts, and Services with their ports.
 fn nodes(object: &Object) -> (Vec<ExternalHost>, Vec<(String, u16)>) {
-    let findings = Findings::default();
-    let spec = Fields::new(object.spec(), String::new(), &findings);
-    spec.pass_over();
-    external(&spec)
+    fields::quietly(object.spec(), external)
 }
 
 /// The port of a node that names none.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::CONSUMER;
 use super::instance::{self, Outcome};
 use crate::diagnostic::Effect;
-use crate::fields::{Fields, Findings};
+use crate::fields::{self, Fields};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 use crate::shared::authority;
@@ -136,10 +136,8 @@ fn token(jwt: &BTreeMap<String, String>) -> Result<Known, String> {
 fn all(reader: &Reader<'_>) -> Vec<(Arc<str>, Known)> {
     let mut all = Vec::new();
     for object in reader.foreign_all(&CONSUMER) {
-        let findings = Findings::default();
-        let spec = Fields::new(object.spec(), String::new(), &findings);
-        spec.pass_over();
-        let known = known(&spec, &object.name.namespace, reader);
+        let namespace = &object.name.namespace;
+        let known = fields::quietly(object.spec(), |spec| known(spec, namespace, reader));
         all.extend(known.into_iter().map(|known| (name(object), known)));
     }
     all

@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use routing::model::{Filters, HeaderOps, Redirect, Respond};
 
-use super::backend::{Backends, Resolver};
+use super::GATEWAY_PLUGIN_CONFIG;
 use super::instance::{self, Outcome};
-use super::plugin::{self, Context, Effects};
-use super::upstream::Times;
-use super::{GATEWAY_PLUGIN_CONFIG, plugin::Named};
-use crate::fields::{Fields, Findings};
+use super::plugin::{self, Effects, Named};
+use crate::fields::{self, Fields};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 
@@ -50,10 +48,8 @@ pub(crate) fn apply(
     let Some(object) = reader.foreign(&GATEWAY_PLUGIN_CONFIG, name) else {
         return Err(format!("{KIND} {name} does not exist"));
     };
-    let scratch = Findings::default();
-    let spec = Fields::new(object.spec(), String::new(), &scratch);
-    spec.pass_over();
-    run(&spec, &name.namespace, (id, reader), known).map_err(|why| format!("{KIND} {name}: {why}"))
+    let run = |spec: &Fields<'_>| run(spec, &name.namespace, (id, reader), known);
+    fields::quietly(object.spec(), run).map_err(|why| format!("{KIND} {name}: {why}"))
 }
 
 fn run(
@@ -68,18 +64,6 @@ fn run(
             return Err(format!("plugin {name} is not served here: {remedy}"));
         }
     }
-    let mut backends = Backends::new();
-    let mut resolver = Resolver {
-        reader,
-        namespace,
-        times: Times::default(),
-        stream: None,
-        backends: &mut backends,
-    };
-    let mut ctx = Context {
-        id: id.to_owned(),
-        resolver: &mut resolver,
-    };
     let guards = known.filters.guards.take();
     let mut effects = Effects {
         request_headers: known.request_headers,
@@ -90,7 +74,7 @@ fn run(
         respond: known.respond,
         ..Effects::default()
     };
-    plugin::apply(&plugins, spec, &mut effects, &mut ctx);
+    plugin::apply_alone(&plugins, spec, &mut effects, (id, namespace, reader));
     if let Some(closed) = effects.closed {
         return Err(format!("plugin {closed} cannot be served"));
     }

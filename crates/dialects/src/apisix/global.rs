@@ -3,16 +3,12 @@
 //! There is no control plane of APISIX to tell: the gateway serves them itself, as those of an
 //! ApisixGlobalRule.
 
-use std::sync::Arc;
-
 use serde_json::{Map, Value};
 
-use super::backend::{Backends, Resolver};
 use super::instance::{self, Outcome};
-use super::plugin::{self, Context, Effects, Named};
-use super::upstream::Times;
+use super::plugin::{self, Named};
 use super::{GATEWAY_PROXY, extension};
-use crate::fields::{Fields, Findings};
+use crate::fields::{self, Fields};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Parameters, Reader};
 
@@ -38,10 +34,7 @@ pub(super) fn of_route(route: &Object, reader: &Reader<'_>) -> Vec<Named> {
     let Some(proxy) = all.find(|object| is_about(parameters, object)) else {
         return Vec::new();
     };
-    let scratch = Findings::default();
-    let spec = Fields::new(proxy.spec(), String::new(), &scratch);
-    spec.pass_over();
-    listed(&spec, false)
+    fields::quietly(proxy.spec(), |spec| listed(spec, false))
 }
 
 /// Plugins are off unless it is said that they are on.
@@ -78,21 +71,7 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
                 metadata.refuse(name, "PluginNotSupported", text);
             }
         }
-        let namespace: &Arc<str> = &object.name.namespace;
-        let mut backends = Backends::new();
-        let mut resolver = Resolver {
-            reader,
-            namespace,
-            times: Times::default(),
-            stream: None,
-            backends: &mut backends,
-        };
-        let mut ctx = Context {
-            id: String::new(),
-            resolver: &mut resolver,
-        };
-        let plugins = listed(spec, true);
-        plugin::apply(&plugins, spec, &mut Effects::default(), &mut ctx);
+        plugin::check(&listed(spec, true), spec, object, reader);
         let mut classes = reader.all_class_parameters();
         if !classes.any(|parameters| is_about(parameters, object)) {
             let text = "no IngressClass names it in spec.parameters: its plugins are in force \

@@ -1,12 +1,8 @@
-//! What every object of the dialect has: a spec, a place in the model, conditions.
+//! What every object of the dialect has: a spec and conditions.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
-
-use routing::model::Origin;
 use serde_json::{Value, json};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, joined};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
@@ -47,19 +43,7 @@ pub(super) fn translate(
 
 /// Diagnostics as one text.
 pub(super) fn told(diagnostics: &[Diagnostic]) -> String {
-    let mut message = String::new();
-    for (at, one) in diagnostics.iter().enumerate() {
-        if message.len() > MOST_TEXT {
-            // A String takes whatever is written.
-            let _ = write!(message, "; and {} more", diagnostics.len() - at);
-            break;
-        }
-        if at > 0 {
-            message.push_str("; ");
-        }
-        message.push_str(&one.message);
-    }
-    message
+    joined(diagnostics.iter().map(|one| &one.message), MOST_TEXT)
 }
 
 fn conditions(object: &Object, outcome: Outcome, diagnostics: &[Diagnostic]) -> Value {
@@ -86,19 +70,6 @@ fn conditions(object: &Object, outcome: Outcome, diagnostics: &[Diagnostic]) -> 
         condition("Accepted", accepted),
         condition("ResourcesAvailable", synced),
     ]})
-}
-
-/// Where a record comes from.
-pub(super) fn origin(object: &Object, field: &str) -> Origin {
-    Origin {
-        dialect: "apisix",
-        kind: object.kind.kind.into(),
-        namespace: Arc::clone(&object.name.namespace),
-        name: Arc::clone(&object.name.name),
-        uid: Arc::clone(&object.uid),
-        generation: object.generation,
-        field: field.into(),
-    }
 }
 
 /// Kinds about Gateway API's objects.

@@ -16,7 +16,7 @@ use super::{
     GLOBAL_RULE, PLUGIN_CONFIG, access, answer, edit, global, limit, real_ip, redirect, split,
 };
 use crate::diagnostic::Effect;
-use crate::fields::{Fields, Findings};
+use crate::fields::{self, Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 
@@ -183,11 +183,10 @@ fn from_secret(fields: &Fields<'_>, config: &mut Value, name: &Name, reader: &Re
 /// same plugin.
 pub(super) fn of_rule(rule: &Fields<'_>, route: &Object, reader: &Reader<'_>) -> Vec<Named> {
     let namespace = &*route.name.namespace;
-    let scratch = Findings::default();
     let read = |object: &Object| {
-        let spec = Fields::new(object.spec(), String::new(), &scratch);
-        spec.pass_over();
-        listed(&spec, &object.name.namespace, reader, false)
+        let namespace = &object.name.namespace;
+        let read = |spec: &Fields<'_>| listed(spec, namespace, reader, false);
+        fields::quietly(object.spec(), read)
     };
     let mut all = global::of_route(route, reader);
     for object in reader.foreign_all(&GLOBAL_RULE) {
@@ -323,24 +322,40 @@ fn one(name: &str, config: &Fields<'_>, effects: &mut Effects, ctx: &mut Context
     }
 }
 
+/// Applies plugins that stand outside the rules of an ApisixRoute; backends that they ask are not
+/// kept.
+pub(super) fn apply_alone(
+    plugins: &[Named],
+    spec: &Fields<'_>,
+    effects: &mut Effects,
+    (id, namespace, reader): (&str, &Arc<str>, &Reader<'_>),
+) {
+    let mut backends = Backends::new();
+    let mut resolver = Resolver {
+        reader,
+        namespace,
+        times: Times::default(),
+        stream: None,
+        backends: &mut backends,
+    };
+    let mut ctx = Context {
+        id: id.to_owned(),
+        resolver: &mut resolver,
+    };
+    apply(plugins, spec, effects, &mut ctx);
+}
+
+/// Plugins of an object that serves nothing itself: what they say is checked, what they do is left.
+pub(super) fn check(plugins: &[Named], spec: &Fields<'_>, object: &Object, reader: &Reader<'_>) {
+    let place = ("", &object.name.namespace, reader);
+    apply_alone(plugins, spec, &mut Effects::default(), place);
+}
+
 /// A plugin config or a global rule by itself.
 pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
     instance::translate(object, objects, |spec, reader, _| {
-        let namespace: &Arc<str> = &object.name.namespace;
-        let mut backends = Backends::new();
-        let mut resolver = Resolver {
-            reader,
-            namespace,
-            times: Times::default(),
-            stream: None,
-            backends: &mut backends,
-        };
-        let mut ctx = Context {
-            id: String::new(),
-            resolver: &mut resolver,
-        };
-        let plugins = listed(spec, namespace, reader, true);
-        apply(&plugins, spec, &mut Effects::default(), &mut ctx);
+        let plugins = listed(spec, &object.name.namespace, reader, true);
+        check(&plugins, spec, object, reader);
         Outcome::Served
     })
 }

@@ -10,7 +10,7 @@ use routing::model::{Match, Predicate};
 use serde_json::{Value, json};
 
 use super::{HTTP_ROUTE_POLICY, instance, vars};
-use crate::fields::{Fields, Findings};
+use crate::fields::{Fields, Findings, quietly};
 use crate::foreign::{Object, Translation};
 use crate::gateway_api::RouteKind;
 use crate::objects::{Name, Objects, Reader};
@@ -96,16 +96,9 @@ impl Named {
 }
 
 pub(super) fn keys(object: &Object) -> Vec<Arc<str>> {
-    let named = quietly(object, |spec| targets(spec, object));
+    let named = quietly(object.spec(), |spec| targets(spec, object));
     let keys = named.iter().map(|one| one.target.key(&one.name).into());
     keys.collect()
-}
-
-fn quietly<T>(object: &Object, read: impl FnOnce(&Fields<'_>) -> T) -> T {
-    let findings = Findings::default();
-    let spec = Fields::new(object.spec(), String::new(), &findings);
-    spec.pass_over();
-    read(&spec)
 }
 
 fn targets(spec: &Fields<'_>, object: &Object) -> Vec<Named> {
@@ -164,7 +157,7 @@ fn rival<'a>(reader: &Reader<'a>, object: &Object, named: &Named) -> Option<&'a 
     let own = object.spec()["priority"].as_i64();
     let mut others = reader.foreign_by_key(&HTTP_ROUTE_POLICY, &named.target.key(&named.name));
     others.find(|other| {
-        let theirs = quietly(other, |spec| targets(spec, other));
+        let theirs = quietly(other.spec(), |spec| targets(spec, other));
         other.name != object.name
             && other.spec()["priority"].as_i64() != own
             && theirs.iter().any(|other| other.is_same(named))
@@ -186,7 +179,7 @@ pub(crate) fn of(
         .collect();
     policies.sort_by(|one, other| one.name.cmp(&other.name));
     for policy in policies {
-        let named = quietly(policy, |spec| targets(spec, policy)).into_iter();
+        let named = quietly(policy.spec(), |spec| targets(spec, policy)).into_iter();
         let mut named = named.filter(|one| {
             let is_it = one.target == target && one.name == *name;
             // A rule without a name is meant by those only that mean all of them.
@@ -196,7 +189,7 @@ pub(crate) fn of(
         if rival(reader, policy, &named).is_some() {
             continue;
         }
-        let said = quietly(policy, read)
+        let said = quietly(policy.spec(), read)
             .map_err(|error| format!("HTTPRoutePolicy {}: {error}", policy.name))?;
         all.when.extend(said.when);
         all.priority = said.priority;

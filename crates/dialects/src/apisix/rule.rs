@@ -153,7 +153,7 @@ impl Writer<'_, '_, '_> {
                         self.object.name, self.at
                     );
                     let route = Route {
-                        origin: instance::origin(self.object, &field),
+                        origin: self.object.origin(&field),
                         bind: None,
                         visibility: Visibility::External,
                         hosts: hosts.clone(),

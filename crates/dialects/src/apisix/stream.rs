@@ -5,7 +5,6 @@ use std::sync::Arc;
 use routing::model::{SortKey, Split, Stream, StreamId, Transport};
 
 use super::backend::{Backends, Resolver};
-use super::instance;
 use super::upstream::Times;
 use crate::fields::Fields;
 use crate::foreign::{Object, Translation};
@@ -69,7 +68,7 @@ pub(super) fn translate(
     let bind = Arc::new(reader.gateway_ports().stream_bind(port, transport));
     let field = format!("spec.stream[{at}]");
     let stream = Stream {
-        origin: instance::origin(object, &field),
+        origin: object.origin(&field),
         bind: bind.id.clone(),
         sort_key: SortKey(vec![object.created, at as i64]),
         split: Split::new(vec![arm]),

@@ -47,7 +47,7 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
         }
         let id = TlsId(format!("apisix/ApisixTls/{}", object.name).into());
         let record = TlsHost {
-            origin: instance::origin(object, "spec"),
+            origin: object.origin("spec"),
             bind: None,
             visibility: Visibility::External,
             names,

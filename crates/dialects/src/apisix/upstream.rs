@@ -12,7 +12,7 @@ use routing::model::{
 
 use super::instance::Outcome;
 use super::{health, instance, vars};
-use crate::fields::{Fields, Findings};
+use crate::fields::{Fields, quietly};
 use crate::foreign::{BackendSpec, Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 use crate::shared::text;
@@ -181,37 +181,32 @@ pub(super) fn usual() -> BackendSpec {
 
 /// Settings of an object for one of its ports: `portLevelSettings` come over the others.
 pub(super) fn settings(object: &Object, port: Option<u16>) -> Settings {
-    let findings = Findings::default();
-    let spec = Fields::new(object.spec(), String::new(), &findings);
-    spec.pass_over();
     let namespace = &object.name.namespace;
     let mut settings = Settings::default();
-    read(&spec, namespace, &mut settings);
-    for level in spec.objects("portLevelSettings") {
-        level.pass_over();
-        if port.is_some() && level.number::<u16>("port") == port {
-            read(&level, namespace, &mut settings);
+    quietly(object.spec(), |spec| {
+        read(spec, namespace, &mut settings);
+        for level in spec.objects("portLevelSettings") {
+            if port.is_some() && level.number::<u16>("port") == port {
+                read(&level, namespace, &mut settings);
+            }
         }
-    }
+    });
     settings
 }
 
 /// The labels of a subset. `None` if there is no such one.
 pub(super) fn subset(object: &Object, name: &str) -> Option<BTreeMap<String, String>> {
-    let findings = Findings::default();
-    let spec = Fields::new(object.spec(), String::new(), &findings);
-    spec.pass_over();
-    let subsets = spec.objects("subsets");
-    for subset in &subsets {
-        subset.pass_over();
-    }
-    let found = subsets.iter().find(|it| it.text("name") == Some(name))?;
-    let labels = found.string_map("labels").into_iter();
-    Some(
+    let labels = |subset: &Fields<'_>| {
+        let labels = subset.string_map("labels").into_iter();
         labels
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect(),
-    )
+            .collect()
+    };
+    quietly(object.spec(), |spec| {
+        let subsets = spec.objects("subsets");
+        let found = subsets.iter().find(|it| it.text("name") == Some(name));
+        found.map(labels)
+    })
 }
 
 /// Reads what there is over what was.

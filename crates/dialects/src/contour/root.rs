@@ -16,7 +16,7 @@ use super::plan::{self, Planned, Planning};
 use super::spec::{self, Spec};
 use super::status::{Problem, Told, kind};
 use super::walk::Walk;
-use super::{DIALECT, child, route, tcp};
+use super::{DIALECT, child, tcp};
 use crate::fields::Findings;
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
@@ -201,7 +201,7 @@ impl Assembly<'_> {
     fn tls(&self, action: TlsAction) -> (TlsId, Arc<TlsHost>) {
         let id = TlsId(format!("{}/spec.virtualhost.tls", place(self.object)).into());
         let record = TlsHost {
-            origin: route::origin(self.object, "spec.virtualhost.tls"),
+            origin: self.object.origin("spec.virtualhost.tls"),
             bind: None,
             visibility: self.visibility,
             names: vec![self.pattern.clone()],

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use routing::model::{
-    Authorization, CookieEdit, FilterSet, HealthCheck, Mirror, Origin, Respond, Share, Split,
+    Authorization, CookieEdit, FilterSet, HealthCheck, Mirror, Respond, Share, Split,
 };
 
 use super::balance::{self, Balancing};
@@ -144,7 +144,7 @@ impl RouteSpec {
             .for_each(|one| judgement.warn(one.clone()));
         let mut planned = Planned {
             id: self.field.trim_start_matches("spec.").to_owned(),
-            origin: origin(object, &self.field),
+            origin: object.origin(&self.field),
             conditions: merged,
             replacement: None,
             request_headers: request.ops,
@@ -298,19 +298,6 @@ pub(super) fn check_matches(conditions: &[Condition], field: &str) -> Told<()> {
     let query = condition::check_query(conditions);
     let reason = "QueryParameterMatchConditionsNotValid";
     query.map_err(|text| Problem::new(kind::ROUTE, reason, field, text))
-}
-
-/// Where a route came from.
-pub(super) fn origin(object: &Object, field: &str) -> Origin {
-    Origin {
-        dialect: DIALECT,
-        kind: object.kind.kind.into(),
-        namespace: Arc::clone(&object.name.namespace),
-        name: Arc::clone(&object.name.name),
-        uid: Arc::clone(&object.uid),
-        generation: object.generation,
-        field: field.into(),
-    }
 }
 
 /// Fields that nothing here can do.

@@ -199,7 +199,7 @@ impl<'r, 'o> Walk<'r, 'o> {
     ) -> Planned {
         Planned {
             id: at.trim_end_matches('/').to_owned(),
-            origin: route::origin(object, &include.field),
+            origin: object.origin(&include.field),
             conditions: condition::merge(conditions),
             replacement: None,
             request_headers: Default::default(),

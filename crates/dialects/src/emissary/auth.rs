@@ -9,8 +9,8 @@ use routing::model::{
 
 use super::mapping::Backends;
 use super::service::{self, Written};
-use super::{AUTH_SERVICE, instance, tls};
-use crate::fields::{Fields, Findings};
+use super::{AUTH_SERVICE, instance, sole, tls};
+use crate::fields::{self, Fields};
 use crate::foreign::{BackendSpec, Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 use crate::shared::headers;
@@ -36,22 +36,14 @@ const ANSWER: [&str; 5] = [
     "www-authenticate",
 ];
 
-/// The one in force: the first by name.
-fn first<'a>(reader: &Reader<'a>) -> Option<&'a Arc<Object>> {
-    let mut services = reader.foreign_all(&AUTH_SERVICE);
-    services.find(|object| instance::is_ours(object))
-}
-
 /// Who is asked, if anybody is.
 pub(super) fn external(
     reader: &Reader<'_>,
     backends: &mut Backends,
 ) -> Option<ExternalAuthorization> {
-    let object = first(reader)?;
-    let findings = Findings::default();
-    let spec = Fields::new(object.spec(), String::new(), &findings);
-    spec.pass_over();
-    Some(read(&spec, object, reader, backends))
+    let object = sole::first(&AUTH_SERVICE, reader)?;
+    let read = |spec: &Fields<'_>| read(spec, object, reader, backends);
+    Some(fields::quietly(object.spec(), read))
 }
 
 /// What cannot be reached is asked all the same: its requests fail as `failure_mode_allow` says.
@@ -178,20 +170,10 @@ pub(super) fn backend(
 pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
     instance::translate(object, objects, |spec, reader, _| {
         spec.ignore("stats_name");
-        let version = spec.text("protocol_version");
-        if version.is_some_and(|version| version != "v3") {
-            let message = "the service is asked as envoy.service.auth.v3";
-            spec.refuse("protocol_version", "FieldDiffers", message);
-        }
-        if let Some(first) = first(reader)
-            && first.name != object.name
-        {
-            let message = format!(
-                "AuthService {} is in force; one service is asked, not several",
-                first.name
-            );
-            spec.findings().refuse("AuthServiceTwice", "spec", message);
-        }
+        sole::version(spec, "protocol_version", "asked as envoy.service.auth.v3");
+        let so = "is in force; one service is asked, not several";
+        let first = sole::first(&AUTH_SERVICE, reader);
+        sole::told(spec, object, first, ("AuthServiceTwice", so));
         read(spec, object, reader, &mut Backends::new());
     })
 }

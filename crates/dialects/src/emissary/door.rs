@@ -11,7 +11,7 @@ use routing::model::BindId;
 
 use super::host::Host;
 use super::{LISTENER, instance};
-use crate::fields::{Fields, Findings};
+use crate::fields::{Fields, quietly};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 use crate::ports::GatewayPorts;
@@ -98,10 +98,7 @@ pub(super) fn doors(reader: &Reader<'_>, hops: bool) -> Vec<Door> {
             continue;
         }
         is_any = true;
-        let findings = Findings::default();
-        let spec = Fields::new(object.spec(), String::new(), &findings);
-        spec.pass_over();
-        match read(&spec, &object.name, hops) {
+        match quietly(object.spec(), |spec| read(spec, &object.name, hops)) {
             Some(listener) if listener.is_shared(reader.gateway_ports()) => shared.push(listener),
             Some(listener) => {
                 bound.entry(listener.port).or_insert(listener);
@@ -289,11 +286,9 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             return;
         }
         let others = reader.foreign_all(&LISTENER).filter(|other| {
-            let findings = Findings::default();
-            let spec = Fields::new(other.spec(), String::new(), &findings);
-            spec.pass_over();
             let same = |other: &Listener| other.port == listener.port && !other.is_shared(ports);
-            instance::is_ours(other) && read(&spec, &other.name, false).as_ref().is_some_and(same)
+            let read = || quietly(other.spec(), |spec| read(spec, &other.name, false));
+            instance::is_ours(other) && read().as_ref().is_some_and(same)
         });
         if let Some(first) = others.map(|other| &other.name).min()
             && *first < listener.name

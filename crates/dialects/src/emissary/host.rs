@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::glob::Glob;
 use super::{HOST, door, instance, module, tls};
-use crate::fields::{Fields, Findings};
+use crate::fields::{self, Fields};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 
@@ -94,10 +94,7 @@ fn otherwise(reader: &Reader<'_>) -> Option<Host> {
 }
 
 fn of(object: &Arc<Object>) -> Option<Host> {
-    let findings = Findings::default();
-    let spec = Fields::new(object.spec(), String::new(), &findings);
-    spec.pass_over();
-    read(&spec, object)
+    fields::quietly(object.spec(), |spec| read(spec, object))
 }
 
 fn read(spec: &Fields<'_>, object: &Object) -> Option<Host> {
@@ -228,7 +225,7 @@ pub(super) fn record(
     let kind = object.kind.kind;
     let id = format!("emissary/{kind}/{}/{name}{}", object.name, door.suffix());
     let record = TlsHost {
-        origin: instance::origin(object, field),
+        origin: object.origin(field),
         bind: door.bind.clone(),
         visibility: Visibility::External,
         names: vec![name],

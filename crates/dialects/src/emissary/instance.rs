@@ -1,12 +1,8 @@
-//! What every object of the dialect has: the instance it is for, and its place in the model.
+//! What every object of the dialect has: the instance it is for, and a status of one text.
 
-use std::fmt::Write as _;
-use std::sync::Arc;
-
-use routing::model::Origin;
 use serde_json::Value;
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, joined};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
@@ -55,19 +51,6 @@ pub(super) fn translate(
     out
 }
 
-/// Where a record comes from.
-pub(super) fn origin(object: &Object, field: &str) -> Origin {
-    Origin {
-        dialect: "emissary",
-        kind: object.kind.kind.into(),
-        namespace: Arc::clone(&object.name.namespace),
-        name: Arc::clone(&object.name.name),
-        uid: Arc::clone(&object.uid),
-        generation: object.generation,
-        field: field.into(),
-    }
-}
-
 /// A Secret by the dialect's notation: `name.namespace`, or a name in `namespace`.
 pub(super) fn secret_name(text: &str, namespace: &str, is_namespaced: bool) -> Name {
     match text.rsplit_once('.') {
@@ -78,17 +61,5 @@ pub(super) fn secret_name(text: &str, namespace: &str, is_namespaced: bool) -> N
 
 /// Diagnostics as one text for a status.
 pub(super) fn summary(diagnostics: &[Diagnostic]) -> String {
-    let mut text = String::new();
-    for (at, one) in diagnostics.iter().enumerate() {
-        if text.len() > MOST_TEXT {
-            // A String takes whatever is written.
-            let _ = write!(text, "; and {} more", diagnostics.len() - at);
-            break;
-        }
-        if at > 0 {
-            text.push_str("; ");
-        }
-        text.push_str(&one.message);
-    }
-    text
+    joined(diagnostics.iter().map(|one| &one.message), MOST_TEXT)
 }

@@ -13,17 +13,11 @@ use serde_json::Value;
 
 use super::mapping::Backends;
 use super::module::{LABEL_DOMAIN, Settings};
-use super::{RATE_LIMIT_SERVICE, auth, cluster, instance};
-use crate::fields::{Fields, Findings};
+use super::{RATE_LIMIT_SERVICE, auth, cluster, instance, sole};
+use crate::fields::{self, Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
 use crate::shared::descriptor;
-
-/// The one in force: the first by name.
-fn first<'a>(reader: &Reader<'a>) -> Option<&'a Arc<Object>> {
-    let mut services = reader.foreign_all(&RATE_LIMIT_SERVICE);
-    services.find(|object| instance::is_ours(object))
-}
 
 /// Who is asked about the requests of a Mapping, if it has labels and anybody is asked.
 pub(super) fn service(
@@ -37,7 +31,7 @@ pub(super) fn service(
     if !labels && settings.labels.is_null() {
         return None;
     }
-    let Some(object) = first(reader) else {
+    let Some(object) = sole::first(&RATE_LIMIT_SERVICE, reader) else {
         if labels {
             let message = "they describe requests to a RateLimitService, and there is none: \
                            nothing is limited";
@@ -50,10 +44,8 @@ pub(super) fn service(
     if descriptors.is_empty() {
         return None;
     }
-    let findings = Findings::default();
-    let fields = Fields::new(object.spec(), String::new(), &findings);
-    fields.pass_over();
-    let service = read(&fields, object, reader, backends);
+    let read = |spec: &Fields<'_>| read(spec, object, reader, backends);
+    let service = fields::quietly(object.spec(), read);
     Some(Arc::new(RateLimitService {
         domain,
         descriptors,
@@ -145,7 +137,7 @@ pub(super) fn judge_defaults(config: &Fields<'_>, reader: &Reader<'_>) {
     let Some(labels) = config.object("default_labels") else {
         return;
     };
-    let asked = first(reader).map(|object| domain(object, usual));
+    let asked = sole::first(&RATE_LIMIT_SERVICE, reader).map(|object| domain(object, usual));
     for other in labels.keys() {
         if let Some(own) = labels.object(other) {
             specifiers(&own, "defaults", "");
@@ -249,21 +241,11 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
         spec.ignore("stats_name");
         spec.ignore("v2ExplicitTLS");
         spec.str("domain");
-        let version = spec.text("protocol_version");
-        if version.is_some_and(|version| version != "v3") {
-            let message = "the service is asked as envoy.service.ratelimit.v3";
-            spec.refuse("protocol_version", "FieldDiffers", message);
-        }
-        if let Some(first) = first(reader)
-            && first.name != object.name
-        {
-            let message = format!(
-                "RateLimitService {} is in force; one service is asked, not several",
-                first.name
-            );
-            spec.findings()
-                .refuse("RateLimitServiceTwice", "spec", message);
-        }
+        let asked = "asked as envoy.service.ratelimit.v3";
+        sole::version(spec, "protocol_version", asked);
+        let so = "is in force; one service is asked, not several";
+        let first = sole::first(&RATE_LIMIT_SERVICE, reader);
+        sole::told(spec, object, first, ("RateLimitServiceTwice", so));
         read(spec, object, reader, &mut Backends::new());
     })
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use routing::model::{LogEntries, LogService};
 
-use super::{LOG_SERVICE, instance, service};
-use crate::fields::{Fields, Findings};
+use super::{LOG_SERVICE, instance, service, sole};
+use crate::fields::{self, Fields};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
 use crate::shared::headers;
@@ -21,10 +21,7 @@ const BYTES: u32 = 16 * 1024;
 pub(super) fn services(reader: &Reader<'_>) -> Vec<Arc<LogService>> {
     let mut services: Vec<Arc<LogService>> = Vec::new();
     for object in ours(reader) {
-        let findings = Findings::default();
-        let spec = Fields::new(object.spec(), String::new(), &findings);
-        spec.pass_over();
-        let service = read(&spec, object, reader);
+        let service = fields::quietly(object.spec(), |spec| read(spec, object, reader));
         let is_known = |new: &LogService| services.iter().any(|known| known.log == new.log);
         if let Some(service) = service.filter(|new| !is_known(new)) {
             services.push(Arc::new(service));
@@ -144,10 +141,7 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
         spec.ignore("stats_name");
         spec.ignore("v3StatsName");
         for key in ["protocol_version", "v3ProtocolVersion"] {
-            if spec.text(key).is_some_and(|version| version != "v3") {
-                let message = "the service is told as envoy.service.accesslog.v3";
-                spec.refuse(key, "FieldDiffers", message);
-            }
+            sole::version(spec, key, "told as envoy.service.accesslog.v3");
         }
         if spec.bool("grpc") == Some(false) {
             let message = "entries are sent over gRPC: write true";
@@ -155,16 +149,8 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
         }
         let same = ours(reader);
         let same = same.into_iter().find(|it| it.name.name == object.name.name);
-        if let Some(first) = same
-            && first.name != object.name
-        {
-            let message = format!(
-                "LogService {} has the same name and is in force; this one is sent nothing",
-                first.name
-            );
-            let findings = spec.findings();
-            findings.refuse("LogServiceTwice", "spec", message);
-        }
+        let so = "has the same name and is in force; this one is sent nothing";
+        sole::told(spec, object, same, ("LogServiceTwice", so));
         read(spec, object, reader);
     })
 }

@@ -231,7 +231,7 @@ impl Writer<'_> {
             let (kind, name) = (self.object.kind.kind, &self.object.name);
             let id = format!("emissary/{kind}/{name}#{at}{}", spot.door.suffix());
             let route = Route {
-                origin: instance::origin(self.object, "spec"),
+                origin: self.object.origin("spec"),
                 bind: spot.door.bind.clone(),
                 visibility: Visibility::External,
                 hosts: hosts.clone(),

@@ -17,7 +17,7 @@ use super::glob::Glob;
 use super::service::{self, Written};
 use super::{TCP_MAPPING, instance, module, policy, tls};
 use crate::backend::BackendRef;
-use crate::fields::{Fields, Findings};
+use crate::fields::{self, Fields, Findings};
 use crate::foreign::{BackendSpec, Object, Translation};
 use crate::objects::{Objects, Reader};
 use crate::overlay;
@@ -95,7 +95,7 @@ fn plain(
 ) {
     let bind = Arc::new(reader.gateway_ports().stream_bind(port, Transport::Tcp));
     let stream = Stream {
-        origin: instance::origin(object, "spec"),
+        origin: object.origin("spec"),
         bind: bind.id.clone(),
         sort_key: SortKey(vec![object.created]),
         split,
@@ -163,7 +163,7 @@ impl Secure {
         let bind = (!ports.is_https(port)).then(|| Arc::new(ports.bind(port, true)));
         let id = format!("emissary/TCPMapping/{port}/{}", self.name);
         let record = TlsHost {
-            origin: instance::origin(object, "spec.host"),
+            origin: object.origin("spec.host"),
             bind: bind.as_ref().map(|bind| bind.id.clone()),
             visibility: Visibility::External,
             names: vec![self.name],
@@ -234,10 +234,9 @@ impl Member {
 fn used(spec: &Fields<'_>, reader: &Reader<'_>, known: BackendPolicy) -> BackendPolicy {
     let settings = module::settings(reader);
     // What is wrong with the Module is told there.
-    let quiet = Findings::default();
-    let defaults = Fields::new(&settings.defaults, String::new(), &quiet);
-    defaults.pass_over();
-    policy::of_tcp(spec, &defaults, known)
+    fields::quietly(&settings.defaults, |defaults| {
+        policy::of_tcp(spec, defaults, known)
+    })
 }
 
 fn backend(

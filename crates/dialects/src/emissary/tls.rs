@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::glob::Glob;
 use super::{HOST, TLS_CONTEXT, door, host, instance, module};
 use crate::diagnostic::Effect;
-use crate::fields::{Fields, Findings};
+use crate::fields::{self, Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 use crate::shared::authority;
@@ -174,10 +174,8 @@ fn context<'a>(reader: &Reader<'a>, namespace: &str, name: &str) -> Option<&'a A
 }
 
 fn options_of(context: &Object, reader: &Reader<'_>) -> Options {
-    let findings = Findings::default();
-    let spec = Fields::new(context.spec(), String::new(), &findings);
-    spec.pass_over();
-    options(&spec, &context.name.namespace, reader)
+    let namespace = &context.name.namespace;
+    fields::quietly(context.spec(), |spec| options(spec, namespace, reader))
 }
 
 /// How connections for a name are ended that are not HTTP: as the Host says that is nearest to it,
@@ -196,10 +194,8 @@ pub(super) fn of_name(name: &Glob, reader: &Reader<'_>) -> Option<(Termination, 
         .collect();
     hosts.sort_by_key(|(length, object)| (*length, &object.name));
     let by_host = hosts.into_iter().find_map(|(_, object)| {
-        let findings = Findings::default();
-        let spec = Fields::new(object.spec(), "spec".to_owned(), &findings);
-        spec.pass_over();
-        Some((host_options(&spec, object, reader)?, object.created))
+        let read = |spec: &Fields<'_>| host_options(spec, object, reader);
+        Some((fields::quietly(object.spec(), read)?, object.created))
     });
     let (options, created) = by_host.or_else(|| {
         let contexts = reader.foreign_all(&TLS_CONTEXT);

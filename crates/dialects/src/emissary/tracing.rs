@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use routing::model::{Collector, SpanProtocol, Tag, TraceRule};
 
-use super::{TRACING_SERVICE, instance, service};
-use crate::fields::{Fields, Findings};
+use super::{TRACING_SERVICE, instance, service, sole};
+use crate::fields::{self, Fields};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
 use crate::shared::headers;
@@ -13,19 +13,10 @@ use crate::shared::headers;
 /// Where Zipkin takes spans.
 const ZIPKIN: &str = "/api/v2/spans";
 
-/// The one in force: the first by name.
-fn first<'a>(reader: &Reader<'a>) -> Option<&'a Arc<Object>> {
-    let mut services = reader.foreign_all(&TRACING_SERVICE);
-    services.find(|object| instance::is_ours(object))
-}
-
 /// How routes are traced, if anybody takes spans.
 pub(super) fn rule(reader: &Reader<'_>) -> Option<TraceRule> {
-    let object = first(reader)?;
-    let findings = Findings::default();
-    let spec = Fields::new(object.spec(), String::new(), &findings);
-    spec.pass_over();
-    read(&spec, object, reader)
+    let object = sole::first(&TRACING_SERVICE, reader)?;
+    fields::quietly(object.spec(), |spec| read(spec, object, reader))
 }
 
 fn read(spec: &Fields<'_>, object: &Object, reader: &Reader<'_>) -> Option<TraceRule> {
@@ -165,16 +156,9 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
         spec.ignore("stats_name");
         let remedy = "a trace is passed on in the form that it came in, or as traceparent";
         spec.unsupported("propagation_modes", remedy);
-        if let Some(first) = first(reader)
-            && first.name != object.name
-        {
-            let message = format!(
-                "TracingService {} is in force; spans go to one, not to several",
-                first.name
-            );
-            let findings = spec.findings();
-            findings.refuse("TracingServiceTwice", "spec", message);
-        }
+        let so = "is in force; spans go to one, not to several";
+        let first = sole::first(&TRACING_SERVICE, reader);
+        sole::told(spec, object, first, ("TracingServiceTwice", so));
         read(spec, object, reader);
     })
 }

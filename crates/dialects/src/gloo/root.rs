@@ -12,7 +12,7 @@ use super::matcher::Matcher;
 use super::options::{self, HostOptions};
 use super::tls::{self, Server};
 use super::upstream::Backends;
-use super::walk::{Act, Planned, Walk, origin};
+use super::walk::{Act, Planned, Walk};
 use super::{DIALECT, VIRTUAL_HOST_OPTION, VIRTUAL_SERVICE};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
@@ -268,7 +268,7 @@ impl Assembly<'_> {
             names = self.domains.to_vec();
         }
         let record = TlsHost {
-            origin: origin(self.object, "spec.sslConfig"),
+            origin: self.object.origin("spec.sslConfig"),
             bind: self.place.bind.as_ref().map(|bind| bind.id.clone()),
             visibility: Visibility::External,
             names,
@@ -344,7 +344,7 @@ impl Assembly<'_> {
 
     fn blank(&self, position: i64, action: Action) -> Route {
         Route {
-            origin: origin(self.object, "spec.virtualHost"),
+            origin: self.object.origin("spec.virtualHost"),
             bind: self.place.bind.as_ref().map(|bind| bind.id.clone()),
             visibility: Visibility::External,
             hosts: self.domains.to_vec(),

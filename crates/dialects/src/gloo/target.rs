@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{ROUTE_OPTION, VIRTUAL_HOST_OPTION};
-use crate::fields::{Fields, Findings};
+use crate::fields::{self, Fields};
 use crate::foreign::{Kind, Object};
 use crate::gateway_api::RouteKind;
 use crate::objects::{Name, Reader};
@@ -73,10 +73,7 @@ pub(super) fn keys(object: &Object) -> Vec<Arc<str>> {
 }
 
 fn quietly(object: &Object) -> Vec<Target> {
-    let findings = Findings::default();
-    let spec = Fields::new(object.spec(), String::new(), &findings);
-    spec.pass_over();
-    read(&spec, object)
+    fields::quietly(object.spec(), |spec| read(spec, object))
 }
 
 /// What options are about, and what they cannot be about.

@@ -9,7 +9,7 @@ use routing::model::{HostPattern, SortKey, Split, Stream, StreamId, Transport, V
 
 use super::status::Judgement;
 use super::upstream::{self, Backends, Destination, Way};
-use super::{reference, tls, walk};
+use super::{reference, tls};
 use crate::fields::Fields;
 use crate::foreign::{Object, Translation};
 use crate::objects::Reader;
@@ -115,7 +115,7 @@ impl Listener<'_> {
         let bind = Arc::new(ports.stream_bind(self.port, Transport::Tcp));
         let field = format!("spec.tcpGateway.tcpHosts[{at}]");
         let stream = Stream {
-            origin: walk::origin(self.object, &field),
+            origin: self.object.origin(&field),
             bind: bind.id.clone(),
             sort_key: SortKey(vec![self.object.created, at as i64]),
             split: Some(split),
@@ -171,7 +171,7 @@ impl Listener<'_> {
         let bind = Arc::new(reader.gateway_ports().bind(self.port, true));
         let field = ssl.path();
         let host = TlsHost {
-            origin: walk::origin(self.object, field),
+            origin: self.object.origin(field),
             bind: (!self.https).then(|| bind.id.clone()),
             visibility: Visibility::External,
             names,

@@ -12,7 +12,7 @@ use super::options::{self, HostOptions, Options};
 use super::status::{CLOSED, Judgement};
 use super::transform;
 use super::upstream::{self, Backends, Destination, Way};
-use super::{DIALECT, ROUTE_OPTION, ROUTE_TABLE, part, unwrapped};
+use super::{ROUTE_OPTION, ROUTE_TABLE, part, unwrapped};
 use crate::fields::{Fields, Findings};
 use crate::foreign::Object;
 use crate::objects::Name;
@@ -156,7 +156,7 @@ impl<'r, 'o> Walk<'r, 'o> {
         let (act, options) = self.act(object, route.action, options, &field)?;
         Ok(vec![Planned {
             id: at.to_owned(),
-            origin: origin(object, &field),
+            origin: object.origin(&field),
             matchers,
             options,
             act,
@@ -405,17 +405,4 @@ fn delegating(mut matchers: Vec<Matcher>) -> Result<Matcher, Trouble> {
 fn smallest(matchers: &[Matcher]) -> Matcher {
     let smallest = matchers.iter().min_by(|a, b| a.order(b));
     smallest.cloned().unwrap_or_else(Matcher::all)
-}
-
-/// Where a route came from.
-pub(super) fn origin(object: &Object, field: &str) -> Origin {
-    Origin {
-        dialect: DIALECT,
-        kind: object.kind.kind.into(),
-        namespace: Arc::clone(&object.name.namespace),
-        name: Arc::clone(&object.name.name),
-        uid: Arc::clone(&object.uid),
-        generation: object.generation,
-        field: field.into(),
-    }
 }

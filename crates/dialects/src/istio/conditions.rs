@@ -1,8 +1,8 @@
-//! What an object's status says, where its records come from, and its place among others.
+//! What an object's status says, and its place among others.
 
-use routing::model::Origin;
-use serde_json::{Value, json};
 use std::sync::Arc;
+
+use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Effect};
 use crate::fields::Findings;
@@ -69,19 +69,6 @@ pub(crate) fn status(object: &Object, diagnostics: &[Diagnostic], failures: &[St
         status["validationMessages"] = messages.into();
     }
     status
-}
-
-/// Where a record comes from.
-pub(crate) fn origin(object: &Object, field: &str) -> Origin {
-    Origin {
-        dialect: object.kind.dialect,
-        kind: object.kind.kind.into(),
-        namespace: Arc::clone(&object.name.namespace),
-        name: Arc::clone(&object.name.name),
-        uid: Arc::clone(&object.uid),
-        generation: object.generation,
-        field: field.into(),
-    }
 }
 
 /// The oldest first, then by name and namespace: creation times are whole seconds, and one

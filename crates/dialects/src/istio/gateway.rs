@@ -167,7 +167,7 @@ fn host(object: &Object, server: &Server, action: TlsAction) -> (TlsId, Arc<TlsH
         sort_key.insert(0, i64::MAX);
     }
     let record = TlsHost {
-        origin: conditions::origin(object, &field),
+        origin: object.origin(&field),
         bind: server.bind.as_ref().map(|bind| bind.id.clone()),
         visibility: server.stands_for.unwrap_or(Visibility::External),
         names: server.hosts.iter().map(|host| host.host.clone()).collect(),
@@ -188,7 +188,7 @@ pub(super) fn redirect(object: &Object, place: &Place, field: &str) -> (RouteId,
     let kind = object.kind.kind;
     let id = format!("istio/{kind}/{}/{}/redirect", object.name, place.id);
     let record = Route {
-        origin: conditions::origin(object, field),
+        origin: object.origin(field),
         bind: place.bind_id(),
         visibility: place.visibility,
         hosts: place.hosts.clone(),

@@ -139,7 +139,7 @@ fn record(
     let mut sort_key = conditions::order(object);
     sort_key.extend([at as i64, number as i64]);
     let host = TlsHost {
-        origin: conditions::origin(object, &field),
+        origin: object.origin(&field),
         bind: place.bind_id(),
         visibility: place.visibility,
         names: shared.into_iter().collect(),

@@ -63,7 +63,7 @@ fn record(
 ) {
     let field = format!("spec.tcp[{at}].match[{number}]");
     let id = format!("istio/VirtualService/{}/{}/{field}", object.name, place.id);
-    let origin = conditions::origin(object, &field);
+    let origin = object.origin(&field);
     let mut sort_key = conditions::order(object);
     sort_key.extend([at as i64, number as i64]);
     let sort_key = SortKey(sort_key);

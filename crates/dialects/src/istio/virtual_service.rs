@@ -310,7 +310,7 @@ impl Translator<'_, '_> {
         let is_everything = one == Match::default();
         let (action, filters) = rule.action(block);
         let mut route = Route {
-            origin: conditions::origin(self.object, &block.field),
+            origin: self.object.origin(&block.field),
             bind: place.bind_id(),
             visibility: place.visibility,
             hosts: place.hosts.clone(),

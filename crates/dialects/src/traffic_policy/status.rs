@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::target::{self, Target, TargetKind};
 use super::{TRAFFIC_POLICY, governing, read, said};
-use crate::diagnostic::{Diagnostic, Effect};
+use crate::diagnostic::{Diagnostic, Effect, joined};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::gateway_api::RouteKind;
@@ -136,16 +136,7 @@ fn ancestor(
 }
 
 fn told(diagnostics: &[Diagnostic]) -> String {
-    let mut text = String::new();
-    for (at, one) in diagnostics.iter().enumerate() {
-        if text.len() > MOST_TEXT {
-            text.push_str(&format!("; and {} more", diagnostics.len() - at));
-            break;
-        }
-        if at > 0 {
-            text.push_str("; ");
-        }
-        text.push_str(&format!("{}: {}", one.field, one.message));
-    }
-    text
+    let texts = diagnostics.iter();
+    let texts = texts.map(|one| format!("{}: {}", one.field, one.message));
+    joined(texts, MOST_TEXT)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::fields::{Fields, Findings};
+use crate::fields::{self, Fields};
 use crate::foreign::Object;
 use crate::objects::Name;
 
@@ -61,10 +61,8 @@ pub(super) fn key(kind: TargetKind, name: &Name) -> String {
 }
 
 pub(super) fn keys(object: &Object) -> Vec<Arc<str>> {
-    let findings = Findings::default();
-    let spec = Fields::new(object.spec(), String::new(), &findings);
-    spec.pass_over();
-    let targets = read(&spec, &object.name.namespace);
+    let namespace = &object.name.namespace;
+    let targets = fields::quietly(object.spec(), |spec| read(spec, namespace));
     targets
         .iter()
         .map(|target| key(target.kind, &target.name).into())
