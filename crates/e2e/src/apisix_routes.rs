@@ -132,18 +132,14 @@ async fn a_tcp_mapping_lets_as_many_connections_through_as_its_circuit_breaker_s
     let objects = [service("web", &[web.address]), manifest(&[mapping])];
     server.apply(&objects.concat()).await?;
     let at = ([127, 0, 0, 1], port).into();
-    let first = server
-        .eventually("a connection is passed on", || async {
-            Ok(is_passed_on(at).await)
-        })
-        .await?;
+    let passed_on = async |what| {
+        let wait = || async { Ok(is_passed_on(at).await) };
+        server.eventually(what, wait).await
+    };
+    let first = passed_on("a connection is passed on").await?;
     let second = is_passed_on(at).await;
     assert!(second.is_some(), "two may be open");
     assert!(is_passed_on(at).await.is_none(), "a third is closed");
     drop(first);
-    server
-        .eventually("there is room again", || async {
-            Ok(is_passed_on(at).await.map(drop))
-        })
-        .await
+    passed_on("there is room again").await.map(drop)
 }

@@ -89,14 +89,8 @@ async fn calls_to_a_service_go_by_its_route_and_none_is_lost_when_it_comes_and_g
         server.suimon(&["delete", "httproute", "detour"]).await?;
         answers("asked:8100", "/env/WHO", "asked").await?;
         // Everything is asked of the pods again.
-        let direct = || async {
-            let answer = http::get(address, "asked", "/status/201").await?;
-            Ok((answer.status == 201).then_some(()))
-        };
-        server
-            .eventually("an answer of the Service", direct)
-            .await?;
-        anyhow::Ok(())
+        let direct = ("asked", "/status/201");
+        server.answered(address, direct, 201).await.map(drop)
     };
     let stop = async {
         let outcome = changes.await;

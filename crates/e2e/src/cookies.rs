@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::gateway_policies::{Say, backend, is, service};
-use crate::{Server, http};
+use crate::Server;
+use crate::gateway_policies::{Say, answered, backend, is, service};
 
 const PROXY: &str = "
 apiVersion: projectcontour.io/v1
@@ -41,11 +41,7 @@ async fn an_httpproxy_changes_the_cookies_that_it_names_and_no_others() -> anyho
     let web = backend(says(), None).await?;
     server.apply(&service("web", &[web])).await?;
     server.apply(PROXY).await?;
-    let wait = || async {
-        let answer = http::get(server.gateway, "cookies.example", "/").await?;
-        Ok((answer.status == 200).then_some(answer))
-    };
-    let answer = server.eventually("the route is served", wait).await?;
+    let answer = answered(&server, server.gateway, "cookies.example", 200).await?;
     let lines = answer.head.lines();
     let mut cookies: Vec<_> = lines
         .filter_map(|line| line.strip_prefix("set-cookie: "))

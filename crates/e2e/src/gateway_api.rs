@@ -110,12 +110,8 @@ async fn a_gateway_of_an_adopted_class_serves_its_routes_at_its_own_address() ->
         let resolved = accepted(&server, who).await?;
         assert_eq!(resolved, ("True".to_owned(), "ResolvedRefs".to_owned()));
         let host = format!("{who}.example.com");
-        let wait = || async {
-            let answer = http::get(address, &host, "/env/NAME").await?;
-            Ok((answer.status == 200).then_some(answer.body))
-        };
-        let body = server.eventually("the app answers", wait).await?;
-        assert_eq!(body.trim(), who);
+        let answer = server.answered(address, (&host, "/env/NAME"), 200).await?;
+        assert_eq!(answer.body.trim(), who);
         // The path is a prefix of elements, not of characters.
         assert_eq!(http::get(address, &host, "/envelope").await?.status, 404);
     }
@@ -144,10 +140,6 @@ async fn what_a_route_names_and_is_not_there_is_told_and_answers_500() -> anyhow
     // Deleted routes are gone at once.
     let deleted = server.suimon(&["delete", "httproute", "gone"]).await?;
     assert!(deleted.status.success());
-    server
-        .eventually("nothing is served", || async {
-            let answer = http::get(address, "gone.example.com", "/env/NAME").await?;
-            Ok((answer.status == 404).then_some(()))
-        })
-        .await
+    let gone = ("gone.example.com", "/env/NAME");
+    server.answered(address, gone, 404).await.map(drop)
 }

@@ -218,11 +218,8 @@ async fn listeners_that_contradict_each_other_are_told_and_the_others_go_on() ->
     let agreeing = gateway("edge", &[other.clone(), http]);
     server.apply(&manifest(&[agreeing])).await?;
     let second = SocketAddr::new(address.ip(), PORT + 1);
-    let serves = || async {
-        let answer = http::get(second, "any.example", "/").await;
-        Ok(answer.ok().filter(|answer| answer.status == 302).map(drop))
-    };
-    server.eventually("the other has the port", serves).await?;
+    // The other has the port.
+    server.answered(second, ("any.example", "/"), 302).await?;
     assert_eq!(sent_to(address, "other.example.com", "/").await?, "here");
 
     // What is the same twice is not even taken.

@@ -152,13 +152,7 @@ pub(crate) async fn answered(
     host: &str,
     status: u16,
 ) -> anyhow::Result<Answer> {
-    let wait = || async {
-        let answer = http::get(gateway, host, "/").await?;
-        Ok((answer.status == status).then_some(answer))
-    };
-    server
-        .eventually(&format!("an answer with status {status}"), wait)
-        .await
+    server.answered(gateway, (host, "/"), status).await
 }
 
 /// A certificate authority, with a server that has a certificate of it and asks for one.

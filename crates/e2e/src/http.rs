@@ -7,6 +7,8 @@ use anyhow::{Context, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::Server;
+
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -44,6 +46,23 @@ pub async fn get_with(
         .await
         .context("the gateway broke the connection")?;
     parse(&bytes)
+}
+
+impl Server {
+    /// Waits until `GET path` for `host` is answered with this status.
+    pub async fn answered(
+        &self,
+        gateway: SocketAddr,
+        (host, path): (&str, &str),
+        status: u16,
+    ) -> anyhow::Result<Answer> {
+        let wait = || async {
+            let answer = get(gateway, host, path).await?;
+            Ok((answer.status == status).then_some(answer))
+        };
+        let what = format!("{host}{path} is answered {status}");
+        self.eventually(&what, wait).await
+    }
 }
 
 fn parse(bytes: &[u8]) -> anyhow::Result<Answer> {

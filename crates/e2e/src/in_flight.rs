@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::gateway_policies::{Say, backend, manifest, service};
+use crate::gateway_policies::{Say, answered, backend, manifest, service};
 use crate::{Server, http};
 
 const HOST: &str = "flights.example";
@@ -42,11 +42,7 @@ async fn start(takes: Duration) -> anyhow::Result<(Server, Arc<Busy>)> {
     server
         .apply(&[&service("web", &[web]), ROUTE].concat())
         .await?;
-    let wait = || async {
-        let answer = http::get(server.gateway, HOST, "/").await?;
-        Ok((answer.status == 200).then_some(()))
-    };
-    server.eventually("the route is served", wait).await?;
+    answered(&server, server.gateway, HOST, 200).await?;
     Ok((server, busy))
 }
 

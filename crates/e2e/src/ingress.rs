@@ -44,12 +44,8 @@ spec:
 
 /// What the answer says, once it is 200.
 async fn answer(server: &Server, at: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
-    let wait = || async {
-        let answer = http::get(at, host, path).await?;
-        Ok((answer.status == 200).then_some(answer.body))
-    };
-    let body = server.eventually("the app answers", wait).await?;
-    Ok(body.trim().to_owned())
+    let answer = server.answered(at, (host, path), 200).await?;
+    Ok(answer.body.trim().to_owned())
 }
 
 /// Where an Ingress is served, by its status.
@@ -110,11 +106,8 @@ async fn an_ingress_of_another_controller_is_served_and_told_about() -> anyhow::
         .suimon(&["delete", "ingresses.networking.k8s.io", "shop"])
         .await?;
     assert!(deleted.status.success(), "{deleted:?}");
-    let gone = || async {
-        let answer = http::get(at, host, "/env/NAME").await?;
-        Ok((answer.status == 404).then_some(()))
-    };
-    server.eventually("nothing", gone).await
+    let gone = server.answered(at, (host, "/env/NAME"), 404).await;
+    gone.map(drop)
 }
 
 /// An Ingress at `NAME.example.com` with annotations of ingress-nginx.
@@ -323,19 +316,9 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: none, port: {number: 80}}}}]}
 ";
     server.apply(objects).await?;
-    let status = |status: u16| {
-        let server = &server;
-        let wait = move || async move {
-            let answer = http::get(server.gateway, "shop.example.com", "/").await?;
-            Ok((answer.status == status).then_some(()))
-        };
-        async move {
-            let what = format!("an answer with status {status}");
-            server.eventually(&what, wait).await
-        }
-    };
+    let shop = ("shop.example.com", "/");
     // Its Service is not there.
-    status(503).await?;
+    server.answered(server.gateway, shop, 503).await?;
     let class = "
 apiVersion: networking.k8s.io/v1
 kind: IngressClass
@@ -343,8 +326,9 @@ metadata: {name: public}
 spec: {controller: k8s.io/ingress-nginx}
 ";
     server.apply(class).await?;
-    status(308).await?;
+    server.answered(server.gateway, shop, 308).await?;
     let deleted = server.suimon(&["delete", "ingressclass", "public"]).await?;
     anyhow::ensure!(deleted.status.success(), "{deleted:?}");
-    status(503).await
+    let answer = server.answered(server.gateway, shop, 503).await;
+    answer.map(drop)
 }

@@ -1,7 +1,6 @@
 //! Issuers of tokens whose keys a RequestAuthentication does not name: they say themselves where
 //! those are.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::Server;
-use crate::asked::virtual_service;
+use crate::asked::{self, virtual_service};
 use crate::gateway_policies::{Authority, manifest, service};
 
 /// A server that publishes a key, once it is open.
@@ -135,14 +134,9 @@ fn with_token(token: &str) -> String {
 
 /// Waits until a request with this token is answered so.
 async fn answered(server: &Server, token: &str, status: u16) -> anyhow::Result<()> {
-    let at: SocketAddr = server.gateway;
-    let wait = || async {
-        let answer = ask(at, with_token(token)).await;
-        Ok((answer.status() == status).then_some(()))
-    };
-    server
-        .eventually(&format!("a token is answered {status}"), wait)
-        .await
+    let request = with_token(token);
+    let answer = asked::answered(server, server.gateway, &request, status).await;
+    answer.map(drop)
 }
 
 /// Waits until the policy's status says this.

@@ -10,10 +10,7 @@ async fn requests_are_counted_by_revision_and_the_process_says_that_it_is_ready(
 -> anyhow::Result<()> {
     let server = Server::start().await?;
     server
-        .eventually("it is ready", || async {
-            let ready = http::get(server.admin, "admin", "/ready").await?;
-            Ok((ready.status == 200).then_some(()))
-        })
+        .answered(server.admin, ("admin", "/ready"), 200)
         .await?;
     server.apply(&hello("counted", "Counted")).await?;
     for _ in 0..3 {
