@@ -22,6 +22,7 @@ pub use endpoint::{Endpoint, EndpointError, Protocol};
 pub use entry::{Client, LogEntry, UNAUTHORIZED};
 pub use export::{Exporter, Resolve, Settings};
 pub use log::{EntryKind, LogExporter, LogSettings};
+pub use message::Message;
 
 /// A piece of work that has ended.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,9 @@
-//! Protobuf's encoding, as far as what is told here needs it.
+//! Protobuf's encoding, as far as messages need it that the gateway writes to others: here, and
+//! where it asks them about requests.
 
 /// A message under construction (protobuf's encoding: <https://protobuf.dev/programming-guides/encoding>).
 #[derive(Debug, Default)]
-pub(crate) struct Message(pub(crate) Vec<u8>);
+pub struct Message(pub Vec<u8>);
 
 impl Message {
     fn varint(&mut self, mut number: u64) {
@@ -17,37 +18,37 @@ impl Message {
         self.varint(field << 3 | wire);
     }
 
-    pub(crate) fn number(&mut self, field: u64, number: u64) {
+    pub fn number(&mut self, field: u64, number: u64) {
         self.tag(field, 0);
         self.varint(number);
     }
 
-    pub(crate) fn fixed64(&mut self, field: u64, number: u64) {
+    pub fn fixed64(&mut self, field: u64, number: u64) {
         self.tag(field, 1);
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
-    pub(crate) fn bytes(&mut self, field: u64, bytes: &[u8]) {
+    pub fn bytes(&mut self, field: u64, bytes: &[u8]) {
         self.tag(field, 2);
         self.varint(bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
     /// Nothing if it is empty, which is what protobuf's default means.
-    pub(crate) fn text(&mut self, field: u64, text: &str) {
+    pub fn text(&mut self, field: u64, text: &str) {
         if !text.is_empty() {
             self.bytes(field, text.as_bytes());
         }
     }
 
-    pub(crate) fn message(&mut self, field: u64, fill: impl FnOnce(&mut Self)) {
+    pub fn message(&mut self, field: u64, fill: impl FnOnce(&mut Self)) {
         let mut inner = Self::default();
         fill(&mut inner);
         self.bytes(field, &inner.0);
     }
 
     /// A message with nothing in it is left out.
-    pub(crate) fn some(&mut self, field: u64, fill: impl FnOnce(&mut Self)) {
+    pub fn some(&mut self, field: u64, fill: impl FnOnce(&mut Self)) {
         let mut inner = Self::default();
         fill(&mut inner);
         if !inner.0.is_empty() {
@@ -56,14 +57,14 @@ impl Message {
     }
 
     /// Nothing if it is zero, which is what protobuf's default means.
-    pub(crate) fn count(&mut self, field: u64, number: u64) {
+    pub fn count(&mut self, field: u64, number: u64) {
         if number != 0 {
             self.number(field, number);
         }
     }
 
     /// An entry of a map from text to text.
-    pub(crate) fn entry(&mut self, field: u64, key: &str, value: &str) {
+    pub fn entry(&mut self, field: u64, key: &str, value: &str) {
         self.message(field, |entry| {
             entry.text(1, key);
             entry.text(2, value);

@@ -1,52 +1,7 @@
-//! Protobuf's encoding, as far as the few messages need it that guards exchange with the services
-//! they ask.
+//! Protobuf's encoding, as far as guards need it to read what the services answer that they ask.
+//! [`otlp::Message`] writes it.
 //!
 //! Unknown fields are skipped; what is cut or longer than it says is an error.
-
-/// A message being written.
-#[derive(Debug, Default)]
-pub(super) struct Message(pub(super) Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    pub(super) fn number(&mut self, field: u32, value: u64) {
-        if value != 0 {
-            self.varint(u64::from(field << 3));
-            self.varint(value);
-        }
-    }
-
-    pub(super) fn bytes(&mut self, field: u32, value: &[u8]) {
-        self.varint(u64::from(field << 3 | 2));
-        self.varint(value.len() as u64);
-        self.0.extend_from_slice(value);
-    }
-
-    pub(super) fn text(&mut self, field: u32, value: &str) {
-        if !value.is_empty() {
-            self.bytes(field, value.as_bytes());
-        }
-    }
-
-    pub(super) fn message(&mut self, field: u32, value: &Self) {
-        self.bytes(field, &value.0);
-    }
-
-    /// An entry of a map from text to text.
-    pub(super) fn entry(&mut self, field: u32, key: &str, value: &str) {
-        let mut entry = Self::default();
-        entry.text(1, key);
-        entry.text(2, value);
-        self.message(field, &entry);
-    }
-}
 
 /// A field of a message that is read.
 #[derive(Clone, Copy, Debug)]

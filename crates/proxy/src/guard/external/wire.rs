@@ -1,7 +1,9 @@
 //! The few messages of `envoy.service.auth.v3` that we write and read.
 
+use otlp::Message;
+
 use super::{Question, Refused, Verdict};
-use crate::guard::protobuf::{Fields, Message, Value, number, text};
+use crate::guard::protobuf::{Fields, Value, number, text};
 
 /// `CheckRequest`. `time` is since 1970.
 pub(super) fn request<'c>(
@@ -9,7 +11,26 @@ pub(super) fn request<'c>(
     context: impl Iterator<Item = (&'c str, &'c str)>,
     time: std::time::Duration,
 ) -> Vec<u8> {
-    let mut http = Message::default();
+    let mut request = Message::default();
+    request.message(1, |attributes| {
+        attributes.message(1, |from| peer(from, &question.peer, 0));
+        attributes.message(2, |to| peer(to, "", question.port));
+        attributes.message(4, |asked| {
+            asked.message(1, |stamp| {
+                stamp.count(1, time.as_secs());
+                stamp.count(2, u64::from(time.subsec_nanos()));
+            });
+            asked.message(2, |http| head_and_body(http, question));
+        });
+        for (key, value) in context {
+            attributes.entry(10, key, value);
+        }
+    });
+    request.0
+}
+
+/// `AttributeContext.HttpRequest`.
+fn head_and_body(http: &mut Message, question: &Question) {
     http.text(2, &question.method);
     for (name, value) in &question.headers {
         http.entry(3, name, value);
@@ -27,29 +48,13 @@ pub(super) fn request<'c>(
     http.text(5, &question.host);
     http.text(6, question.scheme);
     // Without a body its size is not known.
-    http.number(9, question.body.len() as u64);
+    http.count(9, question.body.len() as u64);
     http.text(10, question.protocol);
     match question.as_bytes {
         _ if question.body.is_empty() => {}
         true => http.bytes(12, &question.body),
         false => http.text(11, &utf8(&question.body)),
     }
-    let mut stamp = Message::default();
-    stamp.number(1, time.as_secs());
-    stamp.number(2, u64::from(time.subsec_nanos()));
-    let mut asked = Message::default();
-    asked.message(1, &stamp);
-    asked.message(2, &http);
-    let mut attributes = Message::default();
-    attributes.message(1, &peer(&question.peer, 0));
-    attributes.message(2, &peer("", question.port));
-    attributes.message(4, &asked);
-    for (key, value) in context {
-        attributes.entry(10, key, value);
-    }
-    let mut request = Message::default();
-    request.message(1, &attributes);
-    request.0
 }
 
 /// What is no text is replaced, byte by byte, as Envoy does: a message with it would be refused.
@@ -62,15 +67,14 @@ fn utf8(bytes: &[u8]) -> String {
     out
 }
 
-fn peer(address: &str, port: u16) -> Message {
-    let mut socket = Message::default();
-    socket.text(2, address);
-    socket.number(3, u64::from(port));
-    let mut wrapped = Message::default();
-    wrapped.message(1, &socket);
-    let mut peer = Message::default();
-    peer.message(1, &wrapped);
-    peer
+/// `AttributeContext.Peer`, of which the address is told.
+fn peer(message: &mut Message, address: &str, port: u16) {
+    message.message(1, |wrapped| {
+        wrapped.message(1, |socket| {
+            socket.text(2, address);
+            socket.count(3, u64::from(port));
+        });
+    });
 }
 
 /// `CheckResponse`.
@@ -165,24 +169,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn option(name: &str, value: &str, appends: bool) -> Message {
-        let (mut header, mut flag, mut option) = Default::default();
-        Message::text(&mut header, 1, name);
-        Message::text(&mut header, 2, value);
-        Message::number(&mut flag, 1, u64::from(appends));
-        Message::message(&mut option, 1, &header);
-        Message::message(&mut option, 2, &flag);
-        option
+    fn option(message: &mut Message, name: &str, value: &str, appends: bool) {
+        message.entry(1, name, value);
+        message.message(2, |flag| flag.count(1, u64::from(appends)));
     }
 
     #[test]
     fn an_allowance_says_what_to_change() {
-        let (mut allowed, mut answer) = (Message::default(), Message::default());
-        allowed.message(2, &option("x-user", "alice", false));
-        allowed.message(2, &option("x-more", "b", true));
-        allowed.text(5, "cookie");
-        allowed.message(6, &option("x-seen", "yes", false));
-        answer.message(3, &allowed);
+        let mut answer = Message::default();
+        answer.message(3, |allowed| {
+            allowed.message(2, |header| option(header, "x-user", "alice", false));
+            allowed.message(2, |header| option(header, "x-more", "b", true));
+            allowed.text(5, "cookie");
+            allowed.message(6, |header| option(header, "x-seen", "yes", false));
+        });
         let verdict = response(&answer.0).expect("valid");
         assert!(verdict.refusal.is_none());
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -194,20 +194,18 @@ mod tests {
 
     #[test]
     fn a_refusal_has_its_status_headers_and_body_and_without_them_is_a_403() {
-        let (mut status, mut answer) = (Message::default(), Message::default());
-        status.number(1, 7);
-        answer.message(1, &status);
+        let mut answer = Message::default();
+        answer.message(1, |status| status.count(1, 7));
         let plain = response(&answer.0)
             .expect("valid")
             .refusal
             .expect("a refusal");
         assert_eq!(plain.status, 403);
-        let (mut code, mut denied) = (Message::default(), Message::default());
-        code.number(1, 401);
-        denied.message(1, &code);
-        denied.message(2, &option("x-why", "because", false));
-        denied.text(3, "no");
-        answer.message(2, &denied);
+        answer.message(2, |denied| {
+            denied.message(1, |code| code.count(1, 401));
+            denied.message(2, |header| option(header, "x-why", "because", false));
+            denied.text(3, "no");
+        });
         let refused = response(&answer.0)
             .expect("valid")
             .refusal

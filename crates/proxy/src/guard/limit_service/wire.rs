@@ -1,9 +1,10 @@
 //! The few messages of `envoy.service.ratelimit.v3` that we write and read.
 
+use otlp::Message;
 use routing::model::{LimitOverride, LimitUnit};
 
 use super::{Entry, Status, Verdict};
-use crate::guard::protobuf::{Fields, Message, Value, number, text};
+use crate::guard::protobuf::{Fields, Value, number, text};
 use crate::http1::field::is_framing;
 
 /// `RateLimitResponse.Code.OVER_LIMIT`.
@@ -20,22 +21,19 @@ pub(super) fn request(
     let mut request = Message::default();
     request.text(1, domain);
     for (entries, limit) in descriptors {
-        let mut descriptor = Message::default();
-        for (key, value) in entries {
-            let mut entry = Message::default();
-            entry.text(1, key);
-            entry.text(2, value);
-            descriptor.message(1, &entry);
-        }
-        if let Some(limit) = limit {
-            let mut message = Message::default();
-            message.number(1, limit.requests.into());
-            message.number(2, unit(limit.unit));
-            descriptor.message(2, &message);
-        }
-        request.message(2, &descriptor);
+        request.message(2, |descriptor| {
+            for (key, value) in entries {
+                descriptor.entry(1, key, value);
+            }
+            if let Some(limit) = limit {
+                descriptor.message(2, |message| {
+                    message.count(1, limit.requests.into());
+                    message.count(2, unit(limit.unit));
+                });
+            }
+        });
     }
-    request.number(3, hits.unwrap_or(0).into());
+    request.count(3, hits.unwrap_or(0).into());
     request.0
 }
 
