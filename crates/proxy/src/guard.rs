@@ -5,10 +5,12 @@
 //! wakes nor scales anything. A route without guards never comes here.
 
 mod ask;
+mod authorization;
 pub(crate) mod body;
 mod concurrency;
 mod credential;
 pub(crate) mod external;
+mod fault;
 mod flight;
 mod gate;
 pub(crate) mod grpc;
@@ -26,9 +28,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::model::{Abort, Fault, Guards, HeaderOps};
-use routing::predicate::Predicates;
-use routing::{CompiledAction, CompiledGuards, CompiledRoute, RequestView, Snapshot};
+use routing::model::{Guards, HeaderOps};
+use routing::{CompiledAction, CompiledGuards, CompiledRoute, Snapshot};
 use tokio::time::Instant;
 
 use crate::connection::Client;
@@ -41,7 +42,6 @@ use crate::rare::rare;
 use crate::request::{self, Chosen, Plan};
 use crate::seen::Seen;
 use crate::session;
-use crate::target;
 use crate::worker::{Scratch, Worker};
 
 pub(crate) use gate::{Gated, enter};
@@ -286,7 +286,8 @@ impl Asked<'_> {
             unless_gone(downstream, checking).await??.apply(passage);
         }
         if let Some(external) = &source.external {
-            let is_asked = is_asked(&guards.external, &self.seen(downstream.view(), passage));
+            let is_asked =
+                external::is_asked(&guards.external, &self.seen(downstream.view(), passage));
             if is_asked {
                 if let Some(asked) = &external.body {
                     let holding = body::hold(asked, self.worker, downstream, passage);
@@ -328,81 +329,6 @@ impl Asked<'_> {
             address: self.address,
         }
     }
-
-    /// Delays and fails as the fault says.
-    async fn fail<D: Downstream>(&self, fault: &Fault, downstream: &mut D) -> Result<(), Held> {
-        let draw = |share: routing::model::Share| share.holds(self.worker.draw(share.total()));
-        if let Some((delay, share)) = fault.delay
-            && draw(share)
-        {
-            unless_gone(downstream, tokio::time::sleep(delay)).await?;
-        }
-        match fault.abort {
-            Some((abort, share)) if draw(share) => Err(match abort {
-                Abort::Http(status) => Refusal::new(Kind::Fault, status, "fault filter abort"),
-                Abort::Grpc(status) => Refusal::grpc(Kind::Fault, status, "fault filter abort"),
-            }
-            .into()),
-            _ => Ok(()),
-        }
-    }
-
-    fn authorize(
-        &self,
-        guards: &CompiledGuards,
-        view: View<'_>,
-        passage: &Passage,
-    ) -> Result<(), Held> {
-        let Some(rules) = &guards.authorization else {
-            return Ok(());
-        };
-        let seen = self.seen(view, passage);
-        for rule in rules.audit.iter().filter(|rule| rule.holds(&seen)) {
-            tracing::info!(
-                target: "proxy::audit",
-                policy = %rule.policy,
-                peer = self.client.peer.text,
-                method = view.method(),
-                authority = view.authority(),
-                target = view.target(),
-            );
-        }
-        let resolved = target::resolved(view.path());
-        // However the path is written, what a backend may take it for must be allowed too.
-        let judged = rules.judge(&seen).and_then(|()| match &resolved {
-            None => Ok(()),
-            Some(path) => rules.judge(&Seen {
-                path: Some(path),
-                ..seen
-            }),
-        });
-        let Err(policy) = judged else {
-            return Ok(());
-        };
-        let policy = policy.map_or("no policy allows it", |policy| policy);
-        tracing::debug!(policy, route = %self.route.id(), "denied");
-        let authorization = guards.source.authorization.as_ref();
-        let denied = authorization.and_then(|authorization| authorization.denied.as_ref());
-        Err(match denied {
-            Some(respond) => Refusal::with(Kind::Authorization, respond),
-            None => Refusal::new(Kind::Authorization, 403, "RBAC: access denied"),
-        }
-        .into())
-    }
-}
-
-/// Whether one of the conditions holds, if there are any, for the path as it was sent or for what
-/// a backend may take it for: no spelling is a way around who is asked.
-fn is_asked(when: &[Predicates], seen: &Seen<'_>) -> bool {
-    let holds = |seen: &Seen<'_>| when.iter().any(|when| when.hold(seen));
-    when.is_empty()
-        || holds(seen)
-        || target::resolved(seen.view.path()).is_some_and(|path| {
-            holds(&Seen {
-                path: Some(&path),
-                ..*seen
-            })
-        })
 }
 
 /// Waits for a guard, but not longer than the client does.

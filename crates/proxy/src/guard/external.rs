@@ -12,11 +12,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use routing::model::{AuthorizationProtocol, ExternalAuthorization};
+use routing::predicate::Predicates;
 use routing::{RequestView, Snapshot};
 
 use super::{Held, Kind, Passage, Refusal};
 use crate::held::Held as HeldBody;
 use crate::seen::Seen;
+use crate::target;
 use crate::worker::Worker;
 
 /// What the service is told, taken from the request: nothing of it is borrowed while we wait.
@@ -209,4 +211,18 @@ impl Allowed {
         let answer = answer.map(|(name, value)| (lower(name), Arc::from(value)));
         passage.answer.add.extend(answer);
     }
+}
+
+/// Whether one of the conditions holds, if there are any, for the path as it was sent or for what
+/// a backend may take it for: no spelling is a way around who is asked.
+pub(super) fn is_asked(when: &[Predicates], seen: &Seen<'_>) -> bool {
+    let holds = |seen: &Seen<'_>| when.iter().any(|when| when.hold(seen));
+    when.is_empty()
+        || holds(seen)
+        || target::resolved(seen.view.path()).is_some_and(|path| {
+            holds(&Seen {
+                path: Some(&path),
+                ..*seen
+            })
+        })
 }
