@@ -3,7 +3,8 @@
 //! A drain has two steps that the product's [`Tasks`] order: first nobody accepts any more, then
 //! the requests in flight finish. Whatever a thread still holds when its time is over is dropped.
 
-use std::collections::HashMap;
+mod binds;
+
 use std::future::Future;
 use std::net::TcpListener as StdListener;
 use std::pin::pin;
@@ -12,10 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::{Stage, Tasks};
-use routing::{BindId, BindKey};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::binder::{Binder, Order};
 use crate::connection::{self, Client};
@@ -29,7 +29,9 @@ use crate::panics::{self, Panicked, caught, enduring};
 use crate::socket::probed_after;
 use crate::transport::Transport;
 use crate::worker::{Parts, Worker};
-use crate::{Error, datagram, health, opening, parked, socket};
+use crate::{Error, health, opening, parked, socket};
+
+use binds::Binds;
 
 /// How far the drain has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,11 +181,7 @@ impl Thread {
         }
         #[cfg(feature = "http3")]
         let doors = http3::serve(&worker, self.sockets.doors, &self.phase, &self.closed)?;
-        let mut binds = Binds {
-            worker: Rc::clone(&worker),
-            phase: self.phase.clone(),
-            open: HashMap::new(),
-        };
+        let mut binds = Binds::new(&worker, &self.phase);
         let (mut orders, closed) = (self.orders, self.closed);
         tokio::task::spawn_local(async move {
             loop {
@@ -238,122 +236,6 @@ async fn park(worker: Rc<Worker>) {
             tracing::error!(%error, "idle connections are not parked any more");
         }
         () = worker.slots.look(worker.limits.rest) => {}
-    }
-}
-
-/// The sockets of one thread that come and go.
-struct Binds {
-    worker: Rc<Worker>,
-    phase: watch::Receiver<Phase>,
-    /// Dropping the sender ends the accepting; what is sent is dropped with the socket.
-    open: HashMap<BindId, oneshot::Sender<mpsc::Sender<()>>>,
-}
-
-impl Binds {
-    /// Carries out orders until the drain begins.
-    async fn follow(
-        &mut self,
-        orders: &mut mpsc::UnboundedReceiver<Order>,
-        closed: &mpsc::UnboundedSender<()>,
-    ) {
-        let mut phase = self.phase.clone();
-        loop {
-            let order = tokio::select! {
-                order = orders.recv() => order,
-                () = reached(&mut phase, Phase::Close) => return,
-            };
-            match order {
-                Some(Order::Open(id, listener, entry)) => self.serve(id, listener, entry, closed),
-                Some(Order::OpenDatagrams(key, socket)) => self.pass_on(key, socket, closed),
-                Some(Order::Close(id, done)) => {
-                    if let Some(stop) = self.open.remove(&id) {
-                        let _ = stop.send(done);
-                    }
-                }
-                None => return reached(&mut phase, Phase::Close).await,
-            }
-        }
-    }
-
-    fn serve(
-        &mut self,
-        id: BindId,
-        listener: StdListener,
-        entry: Entry,
-        closed: &mpsc::UnboundedSender<()>,
-    ) {
-        let probed = socket::keep_alive(&listener, probed_after(self.worker.limits.probe));
-        let listener = match probed.and_then(|()| TcpListener::from_std(listener)) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(bind = %id, %error, "cannot accept at a bind on this thread");
-                return;
-            }
-        };
-        let (stop, mut stopped) = oneshot::channel();
-        self.open.insert(id, stop);
-        let (worker, phase, closed) = (Rc::clone(&self.worker), self.phase.clone(), closed.clone());
-        tokio::task::spawn_local(async move {
-            let entry = Rc::new(entry);
-            let done = tokio::select! {
-                done = &mut stopped => done.ok(),
-                () = enduring(&worker, "accept", || {
-                    accept(&worker, &listener, &entry, phase.clone())
-                }) => None,
-            };
-            // Those who are connected already are served.
-            rest(&worker, &listener, &entry).await;
-            if done.is_some() {
-                entry.close();
-                worker.wake_idle();
-            }
-            drop((listener, closed, done));
-        });
-    }
-}
-
-impl Binds {
-    /// The same for datagrams.
-    fn pass_on(
-        &mut self,
-        key: BindKey,
-        socket: std::net::UdpSocket,
-        closed: &mpsc::UnboundedSender<()>,
-    ) {
-        let id = key.id().clone();
-        let door = match datagram::Door::new(&self.worker, key, socket) {
-            Ok(door) => door,
-            Err(error) => {
-                tracing::error!(bind = %id, %error, "cannot receive at a bind on this thread");
-                return;
-            }
-        };
-        let (stop, stopped) = oneshot::channel();
-        self.open.insert(id, stop);
-        let (mut phase, closed) = (self.phase.clone(), closed.clone());
-        tokio::task::spawn_local(async move {
-            let stopped = async {
-                match stopped.await {
-                    Ok(done) => done,
-                    // The drain has begun, and sessions have time until its end.
-                    Err(_) => std::future::pending().await,
-                }
-            };
-            let closing = async {
-                reached(&mut phase, Phase::Close).await;
-                door.close();
-                drop(closed);
-                // Sessions go on; the thread's end ends this.
-                std::future::pending::<()>().await;
-            };
-            let done = tokio::select! {
-                done = stopped => Some(done),
-                () = door.serve() => None,
-                () = closing => None,
-            };
-            door.end().await;
-            drop(done);
-        });
     }
 }
 
