@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use routing::BackendId;
 use scaling::{Cause, Limit, TrafficStats};
 
-use super::escaped;
+use super::text::escaped;
 
 /// Backends with lines of their own.
 const MOST: usize = 500;

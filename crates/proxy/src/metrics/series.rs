@@ -12,7 +12,8 @@ use std::time::Duration;
 use routing::model::{Activation, BackendId, RouteId};
 use routing::{Backend, CompiledArm, CompiledRoute};
 
-use super::{BUCKETS_MS, Counter, escaped};
+use super::text::escaped;
+use super::{BUCKETS_MS, Counter};
 
 /// Sets of counters besides `other`.
 const MOST: usize = 2_000;

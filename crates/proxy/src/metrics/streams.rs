@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Metrics, metric};
+use super::Metrics;
+use super::text::metric;
 
 /// Why a datagram was not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
