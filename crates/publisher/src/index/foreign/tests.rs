@@ -266,7 +266,7 @@ fn issuers_that_policies_name_are_asked_until_nobody_names_them() {
     let wanted = NameChange::Wanted(Arc::clone(&issuer));
     assert_eq!(rig.index.take_issuer_changes(), [wanted]);
     assert!(reasons(&mut rig).is_empty(), "nobody knows yet");
-    let says = |found: Discovered| {
+    let says = |found: dialects::Discovered| {
         let issuer = Arc::clone(&issuer);
         move |pending: &mut Pending| drop(pending.issuers.insert(issuer, found))
     };
