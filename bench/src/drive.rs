@@ -3,6 +3,8 @@
 
 mod bodies;
 mod handshakes;
+#[cfg(feature = "http3")]
+mod requests;
 mod streams;
 mod websocket;
 
@@ -41,6 +43,20 @@ enum What {
         ca: PathBuf,
         #[arg(long)]
         resume: bool,
+    },
+    /// Requests over HTTP/2 with TLS, one at a time on each of so many streams of a connection
+    #[cfg(feature = "http3")]
+    Http2 {
+        /// The server's certificate
+        ca: PathBuf,
+        streams: usize,
+    },
+    /// The same over HTTP/3
+    #[cfg(feature = "http3")]
+    Http3 {
+        /// The server's certificate
+        ca: PathBuf,
+        streams: usize,
     },
     /// Small messages, one at a time on each connection
     Websocket,
@@ -103,6 +119,14 @@ async fn drive(flags: &Flags) -> anyhow::Result<()> {
                     Ok(client) => again(&tally, || client.connect(at, &tally)).await,
                     Err(error) => tally.failed(&error),
                 },
+                #[cfg(feature = "http3")]
+                What::Http2 { ca, streams } => {
+                    again(&tally, || requests::http2(at, &ca, streams, &tally)).await;
+                }
+                #[cfg(feature = "http3")]
+                What::Http3 { ca, streams } => {
+                    again(&tally, || requests::http3(at, &ca, streams, &tally)).await;
+                }
                 What::Websocket => again(&tally, || websocket::run(at, &tally)).await,
                 What::Streams => again(&tally, || streams::run(at, &tally)).await,
             }

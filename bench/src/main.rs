@@ -11,6 +11,8 @@ mod copy;
 mod drive;
 mod endpoints;
 mod http2;
+#[cfg(feature = "http3")]
+mod http3;
 mod idle;
 mod machine;
 mod memory;
@@ -37,6 +39,9 @@ enum Bench {
     Proxy(proxy::Flags),
     /// CPU per proxied request over HTTP/2 and gRPC, against nginx, HAProxy and Envoy
     Http2(http2::Flags),
+    /// CPU per proxied request over HTTP/3, against HTTP/2 with TLS and Envoy
+    #[cfg(feature = "http3")]
+    Http3(http3::Flags),
     /// Memory of an idle client connection, against nginx, HAProxy and Envoy
     Idle(idle::Flags),
     /// CPU per request with each policy in force, and with all of them, against the plain route
@@ -88,6 +93,8 @@ fn main() -> anyhow::Result<()> {
             Bench::Cold(flags) => cold::run(flags).await,
             Bench::Proxy(flags) => proxy::run(flags).await,
             Bench::Http2(flags) => http2::run(flags).await,
+            #[cfg(feature = "http3")]
+            Bench::Http3(flags) => http3::run(flags).await,
             Bench::Idle(flags) => idle::run(flags).await,
             Bench::Policies(flags) => policies::run(flags).await,
             Bench::Ready(flags) => ready::run(flags).await,

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-use super::{Job, Table};
+use super::{Certificate, Job, Table};
 
 const EXTENSIONS: &str = "type.googleapis.com/envoy.extensions";
 
@@ -82,25 +82,43 @@ pub fn start_with(cpu: &str, workers: usize, file: &Path, config: &Value) -> any
     super::start(cpu, "envoy", &[&["-c", &file], &flags[..]].concat())
 }
 
+/// Starts it with one worker that serves the same over TCP and over QUIC.
+#[cfg(feature = "http3")]
+pub fn start_with_quic(job: &Job<'_>) -> anyhow::Result<Child> {
+    let socket = job.tls.map(|tls| tls_context(job, tls)).transpose()?;
+    let manager = || json!({"route_config": {"virtual_hosts": hosts(job.table)}});
+    let origin = fixed("o", job.origin);
+    let quic = socket.as_ref().map(|socket| {
+        let mut context = socket["typed_config"].clone();
+        // Its type is known here, and must not be said.
+        if let Value::Object(context) = &mut context {
+            context.remove("@type");
+        }
+        json!({"name": "quic", "typed_config": {
+            "@type": format!("{EXTENSIONS}.transport_sockets.quic.v3.QuicDownstreamTransport"),
+            "downstream_tls_context": context,
+        }})
+    });
+    let mut http3 = manager();
+    http3["codec_type"] = json!("HTTP3");
+    let mut beside = frame(job.port, quic, http3, Vec::new());
+    let mut listener = beside["static_resources"]["listeners"][0].take();
+    listener["name"] = json!("q");
+    listener["address"]["socket_address"]["protocol"] = json!("UDP");
+    listener["udp_listener_config"] = json!({
+        "quic_options": {}, "downstream_socket_config": {"prefer_gro": true},
+    });
+    let mut config = frame(job.port, socket, manager(), vec![origin]);
+    let listeners = config["static_resources"]["listeners"].as_array_mut();
+    listeners
+        .into_iter()
+        .for_each(|all| all.push(listener.take()));
+    start_with(job.cpu, 1, &job.dir.join("envoy.json"), &config)
+}
+
 /// Starts it with one worker.
 pub(super) fn start(job: &Job<'_>) -> anyhow::Result<Child> {
-    let socket = job.tls.map(|tls| {
-        let certificate = job.write("envoy.crt", &tls.certificate)?;
-        let key = job.write("envoy.key", &tls.key)?;
-        anyhow::Ok(json!({"name": "tls", "typed_config": {
-            "@type": format!("{EXTENSIONS}.transport_sockets.tls.v3.DownstreamTlsContext"),
-            "common_tls_context": {
-                "tls_params": {
-                    "tls_minimum_protocol_version": "TLSv1_3",
-                    "tls_maximum_protocol_version": "TLSv1_3",
-                },
-                "tls_certificates": [{
-                    "certificate_chain": {"filename": certificate},
-                    "private_key": {"filename": key},
-                }],
-            },
-        }}))
-    });
+    let socket = job.tls.map(|tls| tls_context(job, tls)).transpose()?;
     let mut manager = json!({"route_config": {"virtual_hosts": hosts(job.table)}});
     if job.websocket {
         manager["upgrade_configs"] = json!([{"upgrade_type": "websocket"}]);
@@ -114,8 +132,27 @@ pub(super) fn start(job: &Job<'_>) -> anyhow::Result<Child> {
             },
         });
     }
-    let config = frame(job.port, socket.transpose()?, manager, vec![origin]);
+    let config = frame(job.port, socket, manager, vec![origin]);
     start_with(job.cpu, 1, &job.dir.join("envoy.json"), &config)
+}
+
+/// What a filter chain says of TLS.
+fn tls_context(job: &Job<'_>, tls: &Certificate) -> anyhow::Result<Value> {
+    let certificate = job.write("envoy.crt", &tls.certificate)?;
+    let key = job.write("envoy.key", &tls.key)?;
+    Ok(json!({"name": "tls", "typed_config": {
+        "@type": format!("{EXTENSIONS}.transport_sockets.tls.v3.DownstreamTlsContext"),
+        "common_tls_context": {
+            "tls_params": {
+                "tls_minimum_protocol_version": "TLSv1_3",
+                "tls_maximum_protocol_version": "TLSv1_3",
+            },
+            "tls_certificates": [{
+                "certificate_chain": {"filename": certificate},
+                "private_key": {"filename": key},
+            }],
+        },
+    }}))
 }
 
 fn hosts(table: Option<Table>) -> Vec<Value> {

@@ -60,18 +60,22 @@ impl Endpoint {
         place: Place,
         choose: Arc<dyn Choose>,
     ) -> io::Result<Self> {
-        let names = Names::new(choose).map_err(io::Error::other)?;
-        let mut server = ServerConfig::with_crypto(Arc::new(names));
-        server
-            .transport_config(Arc::new(transport(&limits)))
-            .max_incoming(limits.waiting)
-            .incoming_buffer_size(WAITING)
-            .incoming_buffer_size_total(ALL_WAITING);
+        let server = server(&limits, choose)?;
         let mut config = EndpointConfig::default();
         config.cid_generator(move || Box::new(place));
         let runtime = Arc::new(TokioRuntime);
         let quic = quinn::Endpoint::new(config, Some(server), socket, runtime)?;
         Ok(Self { quic, limits })
+    }
+
+    /// Has somebody else choose for clients that come from now on.
+    ///
+    /// # Errors
+    /// The provider of cryptography refuses something.
+    pub fn choose_by(&self, choose: Arc<dyn Choose>) -> io::Result<()> {
+        let server = server(&self.limits, choose)?;
+        self.quic.set_server_config(Some(server));
+        Ok(())
     }
 
     /// The next client. `None` once the endpoint is closed.
@@ -81,10 +85,26 @@ impl Endpoint {
         Some(Incoming { quic, limits })
     }
 
+    /// Ends all connections at once, and takes no others.
+    pub fn close(&self, code: Code) {
+        self.quic.close(code.wire(), b"");
+    }
+
     /// Waits until clients were told that their connections are closed.
     pub async fn idle(&self) {
         self.quic.wait_idle().await;
     }
+}
+
+fn server(limits: &Limits, choose: Arc<dyn Choose>) -> io::Result<ServerConfig> {
+    let names = Names::new(choose).map_err(io::Error::other)?;
+    let mut server = ServerConfig::with_crypto(Arc::new(names));
+    server
+        .transport_config(Arc::new(transport(limits)))
+        .max_incoming(limits.waiting)
+        .incoming_buffer_size(WAITING)
+        .incoming_buffer_size_total(ALL_WAITING);
+    Ok(server)
 }
 
 fn transport(limits: &Limits) -> TransportConfig {

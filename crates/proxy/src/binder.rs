@@ -12,6 +12,8 @@ use routing::{BindId, BindKey};
 use tokio::sync::mpsc;
 
 use crate::entry::Entry;
+#[cfg(feature = "http3")]
+use crate::http3::{Addresses, Beside, DoorSocket};
 use crate::socket;
 
 /// What a thread is told.
@@ -19,6 +21,12 @@ use crate::socket;
 pub(crate) enum Order {
     Open(BindId, TcpListener, Entry),
     OpenDatagrams(BindKey, UdpSocket),
+    /// HTTP/3 is served beside a bind, by this thread if it has a socket for it.
+    #[cfg(feature = "http3")]
+    OpenBeside(BindId, Option<DoorSocket>),
+    /// HTTP/3 is to go from an address.
+    #[cfg(feature = "http3")]
+    Leave(SocketAddr),
     /// The sender is dropped once the socket is closed.
     Close(BindId, mpsc::Sender<()>),
 }
@@ -27,11 +35,26 @@ pub(crate) enum Order {
 #[derive(Clone, Debug)]
 pub struct Binder {
     threads: Vec<mpsc::UnboundedSender<Order>>,
+    /// HTTP/3 beside binds, if it is served.
+    #[cfg(feature = "http3")]
+    beside: Option<Beside>,
 }
 
 impl Binder {
     pub(crate) fn new(threads: Vec<mpsc::UnboundedSender<Order>>) -> Self {
-        Self { threads }
+        Self {
+            threads,
+            #[cfg(feature = "http3")]
+            beside: None,
+        }
+    }
+
+    /// The same with HTTP/3 beside binds with TLS.
+    #[cfg(feature = "http3")]
+    pub(crate) fn with_http3(mut self, addresses: Addresses) -> (Self, Beside) {
+        let beside = Beside::new(self.threads.clone(), addresses);
+        self.beside = Some(beside.clone());
+        (self, beside)
     }
 
     /// Serves what snapshots say of this bind.
@@ -49,6 +72,8 @@ impl Binder {
                     // A thread that ended serves nothing any more, and the process ends with it.
                     let _ = thread.send(Order::Open(id.clone(), listener, entry));
                 }
+                #[cfg(feature = "http3")]
+                self.open_beside(id, socket);
             }
             Transport::Udp => {
                 let sockets = socket::datagrams(socket.address, self.threads.len())?;
@@ -78,12 +103,38 @@ impl Binder {
             let entry = Entry::bind(BindKey::new(id.clone()), socket);
             let _ = thread.send(Order::Open(id.clone(), listener, entry));
         }
+        #[cfg(feature = "http3")]
+        self.open_beside(id, socket);
         Ok(())
     }
 
+    #[cfg(feature = "http3")]
+    fn open_beside(&self, id: &BindId, socket: BindSocket) {
+        if let Some(beside) = &self.beside
+            && socket.is_tls
+            && socket.stream.is_none()
+        {
+            beside.open(id, socket.address);
+        }
+    }
+
+    /// Makes room for a bind for datagrams: where HTTP/3 has their port, it goes. That takes a
+    /// moment, so opening may fail once.
+    pub fn make_room(&self, _address: SocketAddr) {
+        #[cfg(feature = "http3")]
+        if let Some(beside) = &self.beside {
+            beside.leave(_address);
+        }
+    }
+
     /// Accepts nothing more for this bind; returns once its address is free. Connections that are
-    /// open end once they are idle; those that are passed on as they are stay.
+    /// open end once they are idle; those that are passed on as they are stay. HTTP/3 has its port
+    /// until the last of its connections has ended.
     pub async fn close(&self, id: &BindId) {
+        #[cfg(feature = "http3")]
+        if let Some(beside) = &self.beside {
+            beside.close(id);
+        }
         let (done, mut all_done) = mpsc::channel(1);
         for thread in &self.threads {
             let _ = thread.send(Order::Close(id.clone(), done.clone()));

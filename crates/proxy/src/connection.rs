@@ -384,6 +384,8 @@ mod tests {
     #[test]
     fn a_connection_costs_less_than_a_page() {
         let size = size(serve);
-        assert!(size <= 3728, "the future of a connection has {size} bytes");
+        // What answers say of HTTP/3 has its room.
+        let most = 3728 + 16 * usize::from(cfg!(feature = "http3"));
+        assert!(size <= most, "the future of a connection has {size} bytes");
     }
 }

@@ -8,6 +8,9 @@ use routing::{
     BindKey, CompiledRoute, CompiledSplit, CompiledTls, RequestView, Snapshot, Visibility,
 };
 
+#[cfg(feature = "http3")]
+use crate::http3::alternative;
+
 /// Where connections came in.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
@@ -20,7 +23,10 @@ pub(crate) struct Entry {
     pub(crate) has_preamble: bool,
     /// Whether connections are passed on as they are.
     pub(crate) is_stream: bool,
-    /// What answers over TLS say of HTTP/3 here, if it is served.
+    /// Whether HTTP/3 is served beside it.
+    #[cfg(feature = "http3")]
+    pub(crate) serves_http3: Cell<bool>,
+    /// What answers over TLS say of that then.
     #[cfg(feature = "http3")]
     pub(crate) alternative: Option<Arc<str>>,
     /// Nobody accepts here any more: connections end once they are idle.
@@ -57,7 +63,9 @@ impl Entry {
             has_preamble: false,
             is_stream: false,
             #[cfg(feature = "http3")]
-            alternative: None,
+            serves_http3: Cell::new(false),
+            #[cfg(feature = "http3")]
+            alternative: is_tls.then(|| alternative::value(port)),
             is_closed: Cell::new(false),
         }
     }
@@ -71,7 +79,9 @@ impl Entry {
             has_preamble: false,
             is_stream: socket.stream.is_some(),
             #[cfg(feature = "http3")]
-            alternative: None,
+            serves_http3: Cell::new(false),
+            #[cfg(feature = "http3")]
+            alternative: (socket.is_tls).then(|| alternative::value(socket.address.port())),
             is_closed: Cell::new(false),
         }
     }

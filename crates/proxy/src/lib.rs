@@ -53,6 +53,7 @@ mod session;
 mod socket;
 mod spans;
 mod spare;
+mod streamed;
 mod target;
 mod telemetry;
 mod timeout;
@@ -110,8 +111,8 @@ pub struct Settings {
     pub callers: Option<Arc<dyn Callers>>,
     /// The gateway's own log of requests; `None` writes none.
     pub access_log: Option<AccessLog>,
-    /// Whether external listeners with TLS serve HTTP/3, at the same port, and say so over HTTP/1
-    /// and HTTP/2.
+    /// Whether external listeners and binds with TLS serve HTTP/3, at the same port, and say so over
+    /// HTTP/1 and HTTP/2.
     #[cfg(feature = "http3")]
     pub http3: bool,
 }
@@ -301,13 +302,19 @@ pub fn start(
     let mut addresses = Vec::new();
     let mut https_port = None;
     let mut per_thread: Vec<Sockets> = (0..threads).map(|_| Sockets::default()).collect();
+    #[cfg(feature = "http3")]
+    let datagrams = http3::Addresses::default();
     for listener in settings.listeners {
         #[cfg(feature = "http3")]
-        let mut doors = http3::Doors::default();
+        let mut doors = Vec::new();
         let mut beside = |_address: SocketAddr| {
             #[cfg(feature = "http3")]
             if settings.http3 && listener.tls && listener.visibility == Visibility::External {
-                doors = http3::Doors::open(_address, threads)?;
+                let failed = |source| Error::Datagrams {
+                    address: _address,
+                    source,
+                };
+                doors = datagrams.open(_address, threads).map_err(failed)?;
             }
             Ok(())
         };
@@ -320,7 +327,7 @@ pub fn start(
         let mut entry = Entry::shared(listener.visibility, address.port(), listener.tls);
         entry.has_preamble = listener.proxy_protocol;
         #[cfg(feature = "http3")]
-        doors.hand_out(&mut entry, &mut per_thread);
+        http3::hand_out(doors, &entry, &mut per_thread);
         for (thread, socket) in per_thread.iter_mut().zip(sockets) {
             thread.listeners.push((socket, entry.clone()));
         }
@@ -357,11 +364,23 @@ pub fn start(
     };
     let counters: Vec<_> = (0..threads).map(|_| Arc::default()).collect();
     let binder = listener::start(&parts, per_thread, &counters, tasks)?;
+    let metrics = Metrics::new(counters);
+    #[cfg(feature = "http3")]
+    let (binder, metrics) = if settings.http3 {
+        let (binder, beside) = binder.with_http3(datagrams);
+        let retry = beside
+            .clone()
+            .retry(tasks.shutdown(lifecycle::Stage::Listeners));
+        tasks.spawn("gateway-http3", lifecycle::Stage::Listeners, retry);
+        (binder, metrics.with_http3(beside))
+    } else {
+        (binder, metrics)
+    };
     let told = (logs.clone(), traces.clone(), log_services.clone());
     Ok(Gateway {
         addresses,
         binder,
-        metrics: Metrics::new(counters).with(activator, series, told),
+        metrics: metrics.with(activator, series, told),
         logs,
         traces,
         log_services,

@@ -6,7 +6,7 @@
 mod binds;
 
 use std::future::Future;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Sockets {
     pub(crate) listeners: Vec<(StdListener, Entry)>,
     #[cfg(feature = "http3")]
-    pub(crate) doors: Vec<http3::DoorSocket>,
+    pub(crate) doors: Vec<(http3::DoorSocket, Entry)>,
 }
 
 /// Starts one thread per element of `sockets` and hands their drain to `tasks`.
@@ -181,7 +181,12 @@ impl Thread {
         }
         #[cfg(feature = "http3")]
         let doors = http3::serve(&worker, self.sockets.doors, &self.phase, &self.closed)?;
-        let mut binds = Binds::new(&worker, &self.phase);
+        let mut binds = Binds::new(
+            &worker,
+            &self.phase,
+            #[cfg(feature = "http3")]
+            &doors,
+        );
         let (mut orders, closed) = (self.orders, self.closed);
         tokio::task::spawn_local(async move {
             loop {
@@ -215,7 +220,7 @@ impl Thread {
         let ended = async {
             all_closed(&worker).await;
             #[cfg(feature = "http3")]
-            http3::told(&doors).await;
+            doors.told().await;
         };
         tokio::select! {
             () = ended => {}
@@ -289,12 +294,7 @@ async fn rest(worker: &Rc<Worker>, listener: &TcpListener, entry: &Rc<Entry>) {
     }
 }
 
-fn open(
-    worker: &Rc<Worker>,
-    stream: tokio::net::TcpStream,
-    peer: std::net::SocketAddr,
-    entry: &Rc<Entry>,
-) {
+fn open(worker: &Rc<Worker>, stream: tokio::net::TcpStream, peer: SocketAddr, entry: &Rc<Entry>) {
     let mut guard = ConnectionGuard::new(worker);
     guard.came_by(entry);
     // Behind a balancer, its header says who the client is.

@@ -16,6 +16,8 @@ use scaling::Activator;
 
 use crate::access::AccessLogs;
 use crate::guard::Kind;
+#[cfg(feature = "http3")]
+use crate::http3::Beside;
 use crate::log_service::LogServices;
 use crate::spans::Traces;
 use series::Outcomes;
@@ -111,6 +113,8 @@ pub struct Metrics {
     logs: Option<AccessLogs>,
     traces: Traces,
     log_services: LogServices,
+    #[cfg(feature = "http3")]
+    beside: Option<Beside>,
 }
 
 impl Metrics {
@@ -122,6 +126,17 @@ impl Metrics {
             logs: None,
             traces: Traces::default(),
             log_services: LogServices::default(),
+            #[cfg(feature = "http3")]
+            beside: None,
+        }
+    }
+
+    /// With what is known of HTTP/3 beside binds.
+    #[cfg(feature = "http3")]
+    pub(crate) fn with_http3(self, beside: Beside) -> Self {
+        Self {
+            beside: Some(beside),
+            ..self
         }
     }
 

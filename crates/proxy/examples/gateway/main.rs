@@ -72,7 +72,7 @@ async fn gateway(
         callers: None,
         access_log: None,
         #[cfg(feature = "http3")]
-        http3: false,
+        http3: world.is_http3,
     };
     let _gateway = proxy::start(settings, snapshots, activator, &tasks)?;
     let reports = async { while received.recv().await.is_some() {} };

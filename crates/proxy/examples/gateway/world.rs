@@ -29,13 +29,15 @@ pub(crate) struct World {
     is_knative: bool,
     has_policies: bool,
     pub(crate) tls: Option<Arc<Certificate>>,
+    /// Over HTTP/3, too.
+    pub(crate) is_http3: bool,
     pub(crate) churn: u32,
 }
 
 impl World {
     /// `http1` or `h2c`: what the origin speaks. `hosts=N routes=N`: so many hosts `h0`, `h1`, … with so
     /// many path prefixes `/r0/`, `/r1/`, … each. `tls=FILE`: HTTPS with the key and the
-    /// certificate in this PEM file. `knative`: the origin is a revision's pod, with a concurrency
+    /// certificate in this PEM file. `http3`: over HTTP/3, too, in a build that has it. `knative`: the origin is a revision's pod, with a concurrency
     /// limit and all timeouts. `policies`: a policy of every kind that asks nobody else.
     /// `churn=N`: so many changes of a route a second.
     pub(crate) fn parse(words: &[String]) -> Result<Self, Error> {
@@ -50,6 +52,7 @@ impl World {
                 "knative" => world.is_knative = true,
                 "policies" => world.has_policies = true,
                 "tls" => world.tls = Some(Arc::new(certificate(value)?)),
+                "http3" if cfg!(feature = "http3") => world.is_http3 = true,
                 "churn" => world.churn = value.parse()?,
                 _ => return Err(format!("{word}: no such word").into()),
             }

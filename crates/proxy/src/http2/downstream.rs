@@ -6,26 +6,20 @@ use super::frame::Reason;
 use super::stream::{Http2Sink, Http2Source, Place};
 use super::{encode, hpack};
 use crate::date;
-use crate::downstream::{Answer, Downstream, Reply, Responder};
+use crate::downstream::{Answer, Reply, Responder};
 use crate::filter::answer::AnswerEdits;
-use crate::held::{Held, HoldError, Holding, Room};
+use crate::held::Holding;
 use crate::http1::body::Framing;
 use crate::http1::edit::number;
 use crate::http1::head::RequestHead;
 #[cfg(feature = "http3")]
 use crate::http3::alternative;
-use crate::message::{Chunk, Sink, SinkError, Source as _, SourceError, View};
-use crate::timeout::Deadlines;
-use crate::upstream::send::Http1Upstream;
+use crate::message::{Chunk, Sink, SinkError};
+use crate::streamed::{OnStream, Streamed};
 use crate::worker::Worker;
 
 /// See the module.
-pub(crate) struct Http2Downstream<'w> {
-    head: &'w RequestHead,
-    bytes: &'w [u8],
-    body: Holding<Http2Source<&'w Place>>,
-    pub(super) responder: Http2Responder<'w>,
-}
+pub(crate) type Http2Downstream<'w> = Streamed<'w, Http2Source<&'w Place>, Http2Responder<'w>>;
 
 /// Answers on one stream.
 pub(crate) struct Http2Responder<'w> {
@@ -68,69 +62,6 @@ impl<'w> Http2Downstream<'w> {
     }
 }
 
-impl<'w> Downstream for Http2Downstream<'w> {
-    type Body = Holding<Http2Source<&'w Place>>;
-    type Responder = Http2Responder<'w>;
-
-    fn view(&self) -> View<'_> {
-        View {
-            head: self.head,
-            bytes: self.bytes,
-        }
-    }
-
-    fn has_body(&self) -> bool {
-        self.head.framing != Framing::None
-    }
-
-    fn wants_upgrade(&self) -> bool {
-        false
-    }
-
-    fn begin_body(&mut self) {}
-
-    async fn hold_body(&mut self, most: usize, room: &Room<'_>) -> Result<(), HoldError> {
-        let waits = self.view().field("expect");
-        let waits = waits.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-        if waits && self.body.held.is_none() && !self.body.source.has_input() {
-            let told = self.responder.proceed();
-            told.map_err(|_| HoldError::Source(SourceError::Gone))?;
-        }
-        self.body.hold(most, room).await
-    }
-
-    fn held(&self) -> Option<&Held> {
-        self.body.held.as_deref()
-    }
-
-    fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder) {
-        (&mut self.body, &mut self.responder)
-    }
-
-    async fn gone(&mut self) {
-        self.responder.gone().await;
-    }
-
-    async fn reply(&mut self, reply: Reply) {
-        // Fails only if the client is gone.
-        let _ = self.responder.reply(reply).await;
-    }
-
-    fn abort(&mut self, reason: Reason) {
-        let Place { core, id } = self.responder.place;
-        core.borrow_mut().reset(*id, reason);
-    }
-
-    async fn tunnel(
-        &mut self,
-        _upstream: &mut Http1Upstream<'_>,
-        _deadlines: &Deadlines,
-    ) -> Result<(), SinkError> {
-        // Not reached: `wants_upgrade` is false.
-        Err(SinkError)
-    }
-}
-
 impl Http2Responder<'_> {
     /// Sends the head that `block` holds.
     fn start(&mut self, ends: bool) -> Result<(), SinkError> {
@@ -139,9 +70,10 @@ impl Http2Responder<'_> {
         self.sink = Some(Http2Sink::new(self.place, ends));
         Ok(())
     }
+}
 
-    /// Tells a client that waits for it to send its body.
-    fn proceed(&mut self) -> Result<(), SinkError> {
+impl<'w> OnStream<Http2Source<&'w Place>> for Http2Responder<'w> {
+    async fn proceed(&mut self) -> Result<(), SinkError> {
         self.block.clear();
         hpack::write_status(self.block, 100);
         let Place { core, id } = self.place;
@@ -189,6 +121,11 @@ impl Http2Responder<'_> {
             trailers: None,
         })
         .await
+    }
+
+    fn abort(&mut self, _: &mut Http2Source<&'w Place>, reason: Reason) {
+        let Place { core, id } = self.place;
+        core.borrow_mut().reset(*id, reason);
     }
 }
 

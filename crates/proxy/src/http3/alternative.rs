@@ -31,6 +31,9 @@ pub(crate) fn is_offered(tls: &CompiledTls) -> bool {
 /// What this client's answers say.
 pub(crate) fn of(client: &Client) -> Option<&str> {
     let value = client.entry.alternative.as_deref()?;
+    if !client.entry.serves_http3.get() {
+        return None;
+    }
     client.tls.as_deref().filter(|tls| is_offered(tls))?;
     Some(value)
 }

@@ -4,15 +4,17 @@
 //! address in a first datagram, so once half of the places are taken, clients must show first that
 //! they are where they say; once all are taken, they have to ask again.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::UdpSocket;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ::http3::{Choose, Chosen, Endpoint, Incoming, Limits, Place, Refusal};
+use ::http3::{Choose, Chosen, Code, Endpoint, Incoming, Limits, Place, Refusal};
 use lifecycle::Snapshots;
 use routing::Snapshot;
 use rustls::AlertDescription;
+use tokio::sync::Notify;
 
 use super::{alternative, connection};
 use crate::entry::{Entry, Scope};
@@ -21,20 +23,22 @@ use crate::tls::{Issuer, server_config};
 use crate::worker::Worker;
 
 /// One socket of one thread.
-#[derive(Clone)]
-pub(crate) struct Door {
+pub(super) struct Door {
     worker: Rc<Worker>,
     endpoint: Endpoint,
-    entry: Rc<Entry>,
+    /// Where clients come in; `None` lets nobody in.
+    entry: RefCell<Option<Rc<Entry>>>,
+    /// Nobody is let in any more.
+    closed: Notify,
     /// Places for handshakes that there are.
     handshakes: usize,
 }
 
 impl Door {
-    pub(crate) fn open(
+    pub(super) fn open(
         worker: &Rc<Worker>,
         (socket, place): (UdpSocket, Place),
-        entry: Rc<Entry>,
+        entry: &Rc<Entry>,
     ) -> io::Result<Self> {
         let limits = &worker.limits;
         let handshakes = worker.handshakes.available_permits();
@@ -44,28 +48,79 @@ impl Door {
             waiting: handshakes,
             idle_frames: limits.idle_frames,
         };
-        let names = Names {
-            snapshots: worker.snapshots.clone(),
-            scope: entry.scope().clone(),
-            issuer: worker.issuer.clone(),
-        };
+        let names = Names::of(worker, entry);
         Ok(Self {
             worker: Rc::clone(worker),
-            endpoint: Endpoint::new(socket, most, place, Arc::new(names))?,
-            entry,
+            endpoint: Endpoint::new(socket, most, place, names)?,
+            entry: RefCell::new(Some(Rc::clone(entry))),
+            closed: Notify::new(),
             handshakes,
         })
     }
 
-    /// Lets clients in.
-    pub(crate) async fn serve(&self) {
-        while let Some(incoming) = self.endpoint.accept().await {
-            self.greet(incoming);
+    /// Lets clients in by another entry; those who are in stay what they are.
+    ///
+    /// # Errors
+    /// The provider of cryptography refuses something.
+    pub(super) fn open_again(&self, entry: &Rc<Entry>) -> io::Result<()> {
+        self.endpoint.choose_by(Names::of(&self.worker, entry))?;
+        self.entry.replace(Some(Rc::clone(entry)));
+        Ok(())
+    }
+
+    /// Whether clients come in by this entry.
+    pub(super) fn is_of(&self, entry: &Rc<Entry>) -> bool {
+        let own = self.entry.borrow();
+        own.as_ref().is_some_and(|own| Rc::ptr_eq(own, entry))
+    }
+
+    /// Lets nobody in any more.
+    pub(super) fn close(&self) {
+        if let Some(entry) = self.entry.take() {
+            entry.serves_http3.set(false);
+        }
+        // One permit is kept if nobody waits yet.
+        self.closed.notify_one();
+    }
+
+    /// Ends all connections, too.
+    pub(super) fn leave(&self) {
+        self.close();
+        self.endpoint.close(Code::NO_ERROR);
+    }
+
+    /// Lets clients in, until the door is closed and all who came in are gone.
+    pub(super) async fn serve(&self) {
+        let greeting = async {
+            while let Some(incoming) = self.endpoint.accept().await {
+                self.greet(incoming);
+            }
+        };
+        let over = async {
+            loop {
+                while self.entry.borrow().is_some() {
+                    self.closed.notified().await;
+                }
+                self.idle().await;
+                // It may have been opened again.
+                if self.entry.borrow().is_none() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            // Nobody comes any more; who is here is to be told.
+            () = greeting => self.idle().await,
+            () = over => {}
         }
     }
 
     fn greet(&self, incoming: Incoming) {
         let worker = &self.worker;
+        let Some(entry) = self.entry.borrow().clone() else {
+            // They will try TCP.
+            return incoming.refuse();
+        };
         let free = worker.handshakes.available_permits();
         if worker.is_full() {
             worker.counters.connections_refused.add(1);
@@ -76,20 +131,12 @@ impl Door {
             incoming.retry();
         } else {
             let guard = ConnectionGuard::new(worker);
-            let entry = Rc::clone(&self.entry);
             tokio::task::spawn_local(connection::serve(guard, incoming, entry));
         }
     }
 
-    /// Tells whoever comes that there is no place; they will try TCP.
-    pub(crate) async fn refuse(&self) {
-        while let Some(incoming) = self.endpoint.accept().await {
-            incoming.refuse();
-        }
-    }
-
     /// Waits until clients know that their connections are closed.
-    pub(crate) async fn idle(&self) {
+    pub(super) async fn idle(&self) {
         self.endpoint.idle().await;
     }
 }
@@ -99,6 +146,16 @@ struct Names {
     snapshots: Snapshots<Snapshot>,
     scope: Scope,
     issuer: Option<Arc<dyn Issuer>>,
+}
+
+impl Names {
+    fn of(worker: &Worker, entry: &Entry) -> Arc<Self> {
+        Arc::new(Self {
+            snapshots: worker.snapshots.clone(),
+            scope: entry.scope().clone(),
+            issuer: worker.issuer.clone(),
+        })
+    }
 }
 
 impl Choose for Names {

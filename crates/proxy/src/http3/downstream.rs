@@ -7,24 +7,18 @@ use bytes::Bytes;
 
 use super::connection::Shared;
 use super::{encode, qpack};
-use crate::downstream::{Answer, Downstream, Reply, Responder};
+use crate::downstream::{Answer, Reply, Responder};
 use crate::filter::answer::AnswerEdits;
-use crate::held::{Held, HoldError, Holding, Room};
+use crate::held::Holding;
 use crate::http1::body::Framing;
 use crate::http1::head::RequestHead;
 use crate::http2::frame::Reason;
 use crate::http2::head::{Fault as HeadFault, trailers_of_http3};
-use crate::message::{Chunk, Sink, SinkError, Source, SourceError, View};
-use crate::timeout::Deadlines;
-use crate::upstream::send::Http1Upstream;
+use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
+use crate::streamed::{OnStream, Streamed};
 
 /// See the module.
-pub(super) struct Http3Downstream<'w> {
-    head: &'w RequestHead,
-    bytes: &'w [u8],
-    body: Holding<Http3Source<'w>>,
-    responder: Http3Responder<'w>,
-}
+pub(super) type Http3Downstream<'w> = Streamed<'w, Http3Source<'w>, Http3Responder<'w>>;
 
 /// A body that is received.
 pub(super) struct Http3Source<'w> {
@@ -93,75 +87,6 @@ impl<'w> Http3Downstream<'w> {
         }
         let sent = responder.sender.sent_bytes();
         self.responder.shared.worker.counters.sent_bytes.add(sent);
-    }
-}
-
-impl<'w> Downstream for Http3Downstream<'w> {
-    type Body = Holding<Http3Source<'w>>;
-    type Responder = Http3Responder<'w>;
-
-    fn view(&self) -> View<'_> {
-        View {
-            head: self.head,
-            bytes: self.bytes,
-        }
-    }
-
-    fn has_body(&self) -> bool {
-        self.head.framing != Framing::None
-    }
-
-    fn wants_upgrade(&self) -> bool {
-        false
-    }
-
-    fn begin_body(&mut self) {}
-
-    async fn hold_body(&mut self, most: usize, room: &Room<'_>) -> Result<(), HoldError> {
-        let waits = self.view().field("expect");
-        let waits = waits.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-        if waits && self.body.held.is_none() && !self.body.source.has_input() {
-            let told = self.responder.proceed().await;
-            told.map_err(|_| HoldError::Source(SourceError::Gone))?;
-        }
-        self.body.hold(most, room).await
-    }
-
-    fn held(&self) -> Option<&Held> {
-        self.body.held.as_deref()
-    }
-
-    fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder) {
-        (&mut self.body, &mut self.responder)
-    }
-
-    async fn gone(&mut self) {
-        self.responder.gone().await;
-    }
-
-    async fn reply(&mut self, reply: Reply) {
-        // Fails only if the client is gone.
-        let _ = self.responder.reply(reply).await;
-    }
-
-    fn abort(&mut self, reason: Reason) {
-        let source = &mut self.body.source;
-        let verdict = source.verdict.get();
-        let code = verdict.unwrap_or_else(|| code(reason));
-        if code == Code::REQUEST_CANCELLED {
-            self.responder.shared.given_up();
-        }
-        self.responder.sender.reset(code);
-        source.receiver.stop(code);
-    }
-
-    async fn tunnel(
-        &mut self,
-        _upstream: &mut Http1Upstream<'_>,
-        _deadlines: &Deadlines,
-    ) -> Result<(), SinkError> {
-        // Not reached: `wants_upgrade` is false.
-        Err(SinkError)
     }
 }
 
@@ -255,8 +180,7 @@ impl Source for Http3Source<'_> {
     }
 }
 
-impl Http3Responder<'_> {
-    /// Tells a client that waits for it to send its body.
+impl<'w> OnStream<Http3Source<'w>> for Http3Responder<'w> {
     async fn proceed(&mut self) -> Result<(), SinkError> {
         qpack::begin(self.block, 100);
         self.sender.head(self.block);
@@ -275,6 +199,15 @@ impl Http3Responder<'_> {
             trailers: None,
         })
         .await
+    }
+
+    fn abort(&mut self, source: &mut Http3Source<'w>, reason: Reason) {
+        let code = source.verdict.get().unwrap_or_else(|| code(reason));
+        if code == Code::REQUEST_CANCELLED {
+            self.shared.given_up();
+        }
+        self.sender.reset(code);
+        source.receiver.stop(code);
     }
 }
 

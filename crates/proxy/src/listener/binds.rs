@@ -1,6 +1,8 @@
 //! Sockets of binds that come and go while a thread of the gateway runs.
 
 use std::collections::HashMap;
+#[cfg(feature = "http3")]
+use std::net::SocketAddr;
 use std::net::{TcpListener as StdListener, UdpSocket};
 use std::rc::Rc;
 
@@ -11,6 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{Phase, accept, reached, rest};
 use crate::binder::Order;
 use crate::entry::Entry;
+#[cfg(feature = "http3")]
+use crate::http3;
 use crate::panics::enduring;
 use crate::socket::probed_after;
 use crate::worker::Worker;
@@ -20,16 +24,32 @@ use crate::{datagram, socket};
 pub(super) struct Binds {
     pub(super) worker: Rc<Worker>,
     phase: watch::Receiver<Phase>,
-    /// Dropping the sender ends the accepting; what is sent is dropped with the socket.
-    open: HashMap<BindId, oneshot::Sender<mpsc::Sender<()>>>,
+    open: HashMap<BindId, Open>,
+    #[cfg(feature = "http3")]
+    doors: http3::Doors,
+}
+
+/// A bind of one thread.
+struct Open {
+    /// Dropping it ends the accepting; what is sent is dropped with the socket.
+    stop: oneshot::Sender<mpsc::Sender<()>>,
+    /// Where connections come in, unless there are none.
+    #[cfg(feature = "http3")]
+    entry: Option<(SocketAddr, Rc<Entry>)>,
 }
 
 impl Binds {
-    pub(super) fn new(worker: &Rc<Worker>, phase: &watch::Receiver<Phase>) -> Self {
+    pub(super) fn new(
+        worker: &Rc<Worker>,
+        phase: &watch::Receiver<Phase>,
+        #[cfg(feature = "http3")] doors: &http3::Doors,
+    ) -> Self {
         Self {
             worker: Rc::clone(worker),
             phase: phase.clone(),
             open: HashMap::new(),
+            #[cfg(feature = "http3")]
+            doors: doors.clone(),
         }
     }
 
@@ -48,9 +68,15 @@ impl Binds {
             match order {
                 Some(Order::Open(id, listener, entry)) => self.serve(id, listener, entry, closed),
                 Some(Order::OpenDatagrams(key, socket)) => self.pass_on(key, socket, closed),
+                #[cfg(feature = "http3")]
+                Some(Order::OpenBeside(id, door)) => self.open_beside(&id, door),
+                #[cfg(feature = "http3")]
+                Some(Order::Leave(address)) => self.leave(address),
                 Some(Order::Close(id, done)) => {
-                    if let Some(stop) = self.open.remove(&id) {
-                        let _ = stop.send(done);
+                    if let Some(open) = self.open.remove(&id) {
+                        #[cfg(feature = "http3")]
+                        self.close_beside(&open);
+                        let _ = open.stop.send(done);
                     }
                 }
                 None => return reached(&mut phase, Phase::Close).await,
@@ -74,10 +100,15 @@ impl Binds {
             }
         };
         let (stop, mut stopped) = oneshot::channel();
-        self.open.insert(id, stop);
+        let entry = Rc::new(entry);
+        let open = Open {
+            stop,
+            #[cfg(feature = "http3")]
+            entry: (listener.local_addr().ok()).map(|own| (own, Rc::clone(&entry))),
+        };
+        self.open.insert(id, open);
         let (worker, phase, closed) = (Rc::clone(&self.worker), self.phase.clone(), closed.clone());
         tokio::task::spawn_local(async move {
-            let entry = Rc::new(entry);
             let done = tokio::select! {
                 done = &mut stopped => done.ok(),
                 () = enduring(&worker, "accept", || {
@@ -105,7 +136,12 @@ impl Binds {
             }
         };
         let (stop, stopped) = oneshot::channel();
-        self.open.insert(id, stop);
+        let open = Open {
+            stop,
+            #[cfg(feature = "http3")]
+            entry: None,
+        };
+        self.open.insert(id, open);
         let (mut phase, closed) = (self.phase.clone(), closed.clone());
         tokio::task::spawn_local(async move {
             let stopped = async {
@@ -130,5 +166,38 @@ impl Binds {
             door.end().await;
             drop(done);
         });
+    }
+}
+
+#[cfg(feature = "http3")]
+impl Binds {
+    /// Serves a bind over HTTP/3, too.
+    fn open_beside(&self, id: &BindId, door: Option<http3::DoorSocket>) {
+        let entry = self.open.get(id).and_then(|open| open.entry.as_ref());
+        let Some((_, entry)) = entry else {
+            return;
+        };
+        match door.map(|door| self.doors.open(door, entry)) {
+            None | Some(Ok(())) => entry.serves_http3.set(true),
+            Some(Err(error)) => {
+                tracing::error!(bind = %id, %error, "cannot serve HTTP/3 at a bind on this thread");
+            }
+        }
+    }
+
+    fn close_beside(&self, open: &Open) {
+        if let Some((_, entry)) = &open.entry {
+            entry.serves_http3.set(false);
+            self.doors.close(entry);
+        }
+    }
+
+    /// Leaves the address to others.
+    fn leave(&self, address: SocketAddr) {
+        let entries = self.open.values().filter_map(|open| open.entry.as_ref());
+        for (_, entry) in entries.filter(|(own, _)| *own == address) {
+            entry.serves_http3.set(false);
+        }
+        self.doors.leave(address);
     }
 }

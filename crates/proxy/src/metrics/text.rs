@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use super::{BUCKETS_MS, Counter, Counters, Metrics, backends};
 use crate::access::AccessLogs;
 use crate::guard::Kind;
+#[cfg(feature = "http3")]
+use crate::http3::Beside;
 
 /// A name, what it tells, and where each thread counts it.
 type Row = (&'static str, &'static str, fn(&Counters) -> &Counter);
@@ -141,6 +143,15 @@ impl Metrics {
         self.render_told(&mut out);
         for (name, help, of) in GAUGES {
             metric(&mut out, name, help, "gauge", self.sum(of));
+        }
+        #[cfg(feature = "http3")]
+        {
+            let missing = self.beside.as_ref().map_or(0, Beside::missing);
+            let (name, help) = (
+                "suimon_gateway_http3_binds_missing",
+                "Binds with TLS whose port is not free for HTTP/3.",
+            );
+            metric(&mut out, name, help, "gauge", missing);
         }
         self.render_responses(&mut out);
         self.render_refused(&mut out);

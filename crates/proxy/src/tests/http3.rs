@@ -1,5 +1,6 @@
 //! HTTP/3 as clients see it: those of the `h3` crate, and streams written by hand.
 
+mod binds;
 mod ends;
 mod names;
 mod raw;

@@ -145,7 +145,15 @@ pub(super) async fn connect(
     name: &str,
     config: &Arc<ClientConfig>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    let socket = TcpStream::connect(gateway.secure).await?;
+    connect_at(gateway.secure, name, config).await
+}
+
+pub(super) async fn connect_at(
+    address: SocketAddr,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let connector = TlsConnector::from(Arc::clone(config));
     connector.connect(name, socket).await

@@ -55,7 +55,10 @@ impl publisher::Sockets for Sockets {
         // The proxy's own sockets share their port on purpose: a plain one tells who has it.
         match socket.transport() {
             Transport::Tcp => drop(TcpListener::bind(socket.address)?),
-            Transport::Udp => drop(UdpSocket::bind(socket.address)?),
+            Transport::Udp => {
+                self.binder.make_room(socket.address);
+                drop(UdpSocket::bind(socket.address)?);
+            }
         }
         self.binder.open(id, socket).map(drop)
     }
