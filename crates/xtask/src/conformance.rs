@@ -6,6 +6,7 @@ mod gateway_api;
 mod gateway_report;
 mod gateway_suite;
 mod h2spec;
+mod smuggling;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -18,6 +19,7 @@ pub fn run(name: &str, arguments: &[&str]) -> anyhow::Result<ExitCode> {
         "clientgo" => clientgo::run(arguments),
         "gateway-api" => gateway_api::run(arguments),
         "h2spec" => h2spec::run(arguments),
+        "smuggling" => smuggling::run(arguments),
         _ => script(name, arguments),
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Chunked {
 enum State {
     #[default]
     Size,
+    /// White space behind a size, which some servers pad with.
+    Padding,
     Extension,
     SizeLf,
     Data,
@@ -75,6 +77,7 @@ impl Chunked {
                     continue;
                 }
                 State::Size => self.size_byte(byte)?,
+                State::Padding => self.padding_byte(byte)?,
                 State::Extension => self.extension_byte(byte)?,
                 State::SizeLf => {
                     expect(byte, b'\n', "chunk size line does not end in CRLF")?;
@@ -108,15 +111,7 @@ impl Chunked {
             _ if self.digits == 0 => {
                 return Err(ChunkError("chunk size is not a hexadecimal number"));
             }
-            b'\r' => {
-                self.state = State::SizeLf;
-                return Ok(());
-            }
-            b';' | b' ' | b'\t' => {
-                self.state = State::Extension;
-                return Ok(());
-            }
-            _ => return Err(ChunkError("chunk size is not a hexadecimal number")),
+            _ => return self.padding_byte(byte),
         };
         // 15 digits cannot overflow and are a petabyte.
         if self.digits == 15 {
@@ -128,16 +123,33 @@ impl Chunked {
         Ok(())
     }
 
+    /// What may follow a size: nothing that another reader could take for more of it.
+    fn padding_byte(&mut self, byte: u8) -> Result<(), ChunkError> {
+        self.state = match byte {
+            b'\r' => State::SizeLf,
+            b';' => State::Extension,
+            b' ' | b'\t' => {
+                self.count_extension()?;
+                State::Padding
+            }
+            _ => return Err(ChunkError("chunk size is not a hexadecimal number")),
+        };
+        Ok(())
+    }
+
     fn extension_byte(&mut self, byte: u8) -> Result<(), ChunkError> {
         match byte {
             b'\r' => self.state = State::SizeLf,
-            b'\t' | b' '..=0x7e | 0x80.. => {
-                self.extensions += 1;
-                if self.extensions > MAX_EXTENSIONS {
-                    return Err(ChunkError("chunk extensions are too long"));
-                }
-            }
+            b'\t' | b' '..=0x7e | 0x80.. => self.count_extension()?,
             _ => return Err(ChunkError("chunk extension has a forbidden byte")),
+        }
+        Ok(())
+    }
+
+    fn count_extension(&mut self) -> Result<(), ChunkError> {
+        self.extensions += 1;
+        if self.extensions > MAX_EXTENSIONS {
+            return Err(ChunkError("chunk extensions are too long"));
         }
         Ok(())
     }

@@ -91,6 +91,7 @@ async fn a_chunked_body_that_is_not_valid_is_never_completed() {
         "-1\r\n\r\n",
         "fffffffffffffffff\r\n",
         "3;\x01\r\nabc\r\n0\r\n\r\n",
+        "3 0\r\nabc\r\n0\r\n\r\n",
     ] {
         let mut client = RawStream::connect(gateway.address).await;
         client

@@ -18,17 +18,7 @@ pub(crate) fn run(passed_on: &[&str]) -> anyhow::Result<ExitCode> {
     let Some(h2spec) = installed()? else {
         return Ok(ExitCode::SUCCESS);
     };
-    let build = [
-        "build",
-        "--quiet",
-        "--package",
-        "proxy",
-        "--example",
-        "gateway",
-    ];
-    let status = Command::new(env!("CARGO")).args(build).status()?;
-    ensure!(status.success(), "the gateway does not build");
-    let gateway = built()?.join("examples/gateway");
+    let gateway = gateway()?;
     let (origin, _origin) = start(&gateway, &[&origin()?, "http1"])?;
     let (over_http2, _gateway) = start(&gateway, &[&format!("127.0.0.1:{origin}"), "h2c"])?;
     let mut passed = true;
@@ -51,6 +41,21 @@ pub(crate) fn run(passed_on: &[&str]) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The program that is the data plane alone, built.
+pub(super) fn gateway() -> anyhow::Result<PathBuf> {
+    let build = [
+        "build",
+        "--quiet",
+        "--package",
+        "proxy",
+        "--example",
+        "gateway",
+    ];
+    let status = Command::new(env!("CARGO")).args(build).status()?;
+    ensure!(status.success(), "the gateway does not build");
+    Ok(built()?.join("examples/gateway"))
 }
 
 /// The suite's program, built if it is not there; `None` without Go.

@@ -48,7 +48,7 @@ fn chunks_are_joined_and_extensions_dropped() {
     check("0\r\n\r\n", "", &[]);
     check("5\r\nhello\r\n0\r\n\r\n", "hello", &[]);
     check(
-        "5\r\nhello\r\n006;a=b;c=\"d\"\r\n world\r\nA \r\n0123456789\r\n0\r\n\r\n",
+        "5\r\nhello\r\n006;a=b;c=\"d\"\r\n world\r\nA \t\r\n0123456789\r\n0\r\n\r\n",
         "hello world0123456789",
         &[],
     );
@@ -73,6 +73,10 @@ fn what_two_parsers_could_read_differently_is_refused() {
         "+1\r\na\r\n",
         "0x1\r\na\r\n",
         " 1\r\na\r\n",
+        "1 0\r\na\r\n",
+        "1 x\r\na\r\n",
+        "1\tx=y\r\na\r\n",
+        "0 1\r\n\r\n",
         "1\na\r\n",
         "1\r\na\n",
         "1\r\nab\r\n",

@@ -1,0 +1,3 @@
+module suimon.dev/conformance/smuggling/server
+
+go 1.22
