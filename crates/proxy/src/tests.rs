@@ -1,13 +1,18 @@
 //! The gateway as clients and backends see it: real threads, real sockets, every byte by hand.
 
 mod access;
+mod authority;
 mod bodies;
 mod callers;
 mod challenges;
 mod cookies;
 mod datagram;
+mod downgrade;
 mod drain;
+mod endpoints;
+mod events;
 mod filters;
+mod flight;
 mod floods;
 mod frames;
 mod framing;
@@ -22,9 +27,11 @@ mod panics;
 mod parked;
 mod peers;
 mod policies;
+mod preambles;
 mod relay;
 mod retries;
 mod rewrites;
+mod sealed;
 mod smuggling;
 mod staples;
 mod tls;

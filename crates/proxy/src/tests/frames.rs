@@ -112,6 +112,17 @@ impl Frames {
         }
     }
 
+    /// The next frame of a stream, others skipped.
+    pub(super) async fn next_of(&mut self, stream: u32) -> Frame {
+        loop {
+            let frame = self.next().await.expect("a frame");
+            // A window tells nothing of the request.
+            if frame.head.stream == stream && !frame.is(kind::WINDOW_UPDATE) {
+                return frame;
+            }
+        }
+    }
+
     /// Reads until the gateway gives the connection up; why.
     pub(super) async fn goodbye(&mut self) -> Option<Reason> {
         let frame = self.find(kind::GOAWAY).await?;

@@ -18,7 +18,7 @@ use crate::http2::frame::{self, flag, kind};
 
 // Ends with its test; there is nothing to drain.
 #[allow(clippy::disallowed_methods)]
-fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(future);
 }
 
@@ -39,7 +39,10 @@ pub(super) async fn h2_server() -> SocketAddr {
     address
 }
 
-async fn echo(request: Request<RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+pub(super) async fn echo(
+    request: Request<RecvStream>,
+    mut respond: h2::server::SendResponse<Bytes>,
+) {
     let (parts, mut body) = request.into_parts();
     let mut response = Response::builder();
     for (name, value) in &parts.headers {

@@ -99,7 +99,7 @@ fn key(certificate: &Certificate) -> PrivateKeyDer<'static> {
     PrivateKeyDer::try_from(certificate.key.secret().to_vec()).expect("a key")
 }
 
-const BOTH: TlsVersions = TlsVersions {
+pub(super) const BOTH: TlsVersions = TlsVersions {
     min: TlsVersion::V1_2,
     max: TlsVersion::V1_3,
 };
@@ -415,17 +415,21 @@ async fn only_https_and_cluster_local_requests_pass_a_route_that_redirects() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-/// A TLS server that answers every request with 200 and what name it was asked for.
-#[allow(clippy::disallowed_methods)]
-pub(super) async fn backend_server(certificate: &Certificate) -> SocketAddr {
+/// What a backend shows.
+pub(super) fn server_config(certificate: &Certificate) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_no_client_auth()
         .with_single_cert(chain(certificate), key(certificate))
-        .expect("a certificate");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+        .expect("a certificate")
+}
+
+/// A TLS server that answers every request with 200 and what name it was asked for.
+#[allow(clippy::disallowed_methods)]
+pub(super) async fn backend_server(certificate: &Certificate) -> SocketAddr {
+    let acceptor = TlsAcceptor::from(Arc::new(server_config(certificate)));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
