@@ -101,7 +101,10 @@ struct Chain {
 impl Chain {
     /// client → gateway → peer → origin; without a peer the origin is next.
     fn before(gateway: &Path, peer: Option<Peer>, dir: &Path, data: &Path) -> anyhow::Result<Self> {
-        let name = peer.map_or("alone".into(), |peer| format!("before {}", peer.name()));
+        let name = match peer {
+            Some(peer) => format!("before {}", peer.name()),
+            None => "alone".to_owned(),
+        };
         let dir = dir.join(name.replace(' ', "-"));
         let mut running = Vec::new();
         let (server, seen): (SocketAddr, _) = match peer {
