@@ -11,15 +11,14 @@ pub fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
         ["--quick", rest @ ..] => ("release", rest),
         all => ("dist", all),
     };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(&cargo);
+    let mut build = Command::new("cargo");
     build.args(["build", "--profile", profile]);
     build.args(["--package", "suimon", "--package", "bench"]);
     let built = build.status().context("cannot run cargo")?;
     if !built.success() {
         bail!("the benchmarks do not build");
     }
-    let program = target_directory(&cargo)?.join(profile).join("bench");
+    let program = target_directory()?.join(profile).join("bench");
     let status = Command::new(&program)
         .args(arguments)
         .status()
@@ -30,8 +29,8 @@ pub fn run(arguments: &[&str]) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn target_directory(cargo: &std::ffi::OsStr) -> anyhow::Result<PathBuf> {
-    let output = Command::new(cargo)
+fn target_directory() -> anyhow::Result<PathBuf> {
+    let output = Command::new("cargo")
         .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
         .output()
         .context("cannot run cargo metadata")?;
