@@ -181,6 +181,7 @@ fn envoy_flag(flag: &str) -> &str {
         "bad-request" | "head-too-large" | "version" | "unknown-coding" => "DPE",
         "client-gone" => "DC",
         "rate-limited" => "RL",
+        "overload" => "OM",
         other => other,
     }
 }

@@ -96,6 +96,8 @@ mod services;
 #[cfg(test)]
 mod serving;
 #[cfg(test)]
+mod settings_file;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod spans;

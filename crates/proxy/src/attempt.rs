@@ -39,7 +39,7 @@ pub(crate) async fn try_often<D: Downstream>(
     let mut made = 0;
     loop {
         let limits = tries.limits(timeouts, start);
-        let deadlines = Deadlines::new(start, limits, worker.limits.stall);
+        let deadlines = Deadlines::new(start, limits, worker.patience(tools.0));
         let rest = (&mut *record, &deadlines, tries.withheld(made));
         let Err(lost) = send(worker, forward, tools, downstream, rest).await else {
             return Ok(());
@@ -88,7 +88,7 @@ pub(crate) async fn send<D: Downstream>(
     forward: &Forward,
     (scratch, timer): &mut (&mut Scratch, &mut Timer),
     downstream: &mut D,
-    (record, deadlines, withheld): (&mut Record, &Deadlines, Withheld<'_>),
+    (record, deadlines, withheld): (&mut Record, &Deadlines<'_>, Withheld<'_>),
 ) -> Result<(), Lost> {
     let effects = forward.effects.as_deref();
     let traffic = forward.traffic.as_deref();

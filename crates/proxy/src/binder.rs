@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::entry::Entry;
 #[cfg(feature = "http3")]
 use crate::http3::{Addresses, Beside, DoorSocket};
+use crate::metrics::Listeners;
 use crate::socket;
 
 /// What a thread is told.
@@ -35,15 +36,17 @@ pub(crate) enum Order {
 #[derive(Clone, Debug)]
 pub struct Binder {
     threads: Vec<mpsc::UnboundedSender<Order>>,
+    listeners: Listeners,
     /// HTTP/3 beside binds, if it is served.
     #[cfg(feature = "http3")]
     beside: Option<Beside>,
 }
 
 impl Binder {
-    pub(crate) fn new(threads: Vec<mpsc::UnboundedSender<Order>>) -> Self {
+    pub(crate) fn new(threads: Vec<mpsc::UnboundedSender<Order>>, listeners: Listeners) -> Self {
         Self {
             threads,
+            listeners,
             #[cfg(feature = "http3")]
             beside: None,
         }
@@ -68,7 +71,7 @@ impl Binder {
                 let sockets = socket::listen(socket.address, self.threads.len())?;
                 socket.address = sockets[0].local_addr()?;
                 for (thread, listener) in self.threads.iter().zip(sockets) {
-                    let entry = Entry::bind(key.clone(), socket);
+                    let entry = Entry::bind(key.clone(), socket).counted(&self.listeners);
                     // A thread that ended serves nothing any more, and the process ends with it.
                     let _ = thread.send(Order::Open(id.clone(), listener, entry));
                 }
@@ -101,6 +104,7 @@ impl Binder {
             self.threads.iter().map(|_| listener.try_clone()).collect();
         for (thread, listener) in self.threads.iter().zip(listeners?) {
             let entry = Entry::bind(BindKey::new(id.clone()), socket);
+            let entry = entry.counted(&self.listeners);
             let _ = thread.send(Order::Open(id.clone(), listener, entry));
         }
         #[cfg(feature = "http3")]

@@ -103,7 +103,8 @@ impl Challenges {
         self.lock().tls.get(&host.to_ascii_lowercase()).cloned()
     }
 
-    fn is_on(&self) -> bool {
+    /// Whether anything may be asked now.
+    pub(crate) fn is_on(&self) -> bool {
         self.0.is_on.load(Ordering::Acquire)
     }
 

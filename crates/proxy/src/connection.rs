@@ -36,7 +36,7 @@ use crate::rare::rare;
 use crate::timeout::{Timer, once_pending};
 use crate::transport::Transport;
 use crate::worker::{Worker, Workspace};
-use crate::{reply, request};
+use crate::{overload, reply, request};
 
 /// What all requests of a connection have in common.
 pub(crate) struct Client {
@@ -120,6 +120,10 @@ async fn run(guard: ConnectionGuard, mut stream: Transport, client: Rc<Client>, 
     let mut sink = Http1Sink::new(write, Vec::new());
     let end = requests(&guard, &client, is_first, &mut source, &mut sink).await;
     match end {
+        Next::Http2 if client.entry.refuses.is_some() => {
+            drop((source, sink));
+            rare(overload::go_away(stream)).await;
+        }
         Next::Http2 => {
             let prefix = source.buffer.filled().to_vec();
             drop((source, sink));
@@ -385,7 +389,7 @@ mod tests {
     fn a_connection_costs_less_than_a_page() {
         let size = size(serve);
         // What answers say of HTTP/3 has its room.
-        let most = 3728 + 16 * usize::from(cfg!(feature = "http3"));
+        let most = 3792 + 16 * usize::from(cfg!(feature = "http3"));
         assert!(size <= most, "the future of a connection has {size} bytes");
     }
 }

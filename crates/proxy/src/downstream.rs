@@ -82,7 +82,7 @@ pub(crate) trait Downstream {
     async fn tunnel(
         &mut self,
         upstream: &mut Http1Upstream<'_>,
-        deadlines: &Deadlines,
+        deadlines: &Deadlines<'_>,
     ) -> Result<(), SinkError>;
 }
 

@@ -10,6 +10,8 @@ use routing::{
 
 #[cfg(feature = "http3")]
 use crate::http3::alternative;
+use crate::metrics::{ListenerCounters, Listeners};
+use crate::overload::Shed;
 
 /// Where connections came in.
 #[derive(Clone, Debug)]
@@ -29,6 +31,10 @@ pub(crate) struct Entry {
     /// What answers over TLS say of that then.
     #[cfg(feature = "http3")]
     pub(crate) alternative: Option<Arc<str>>,
+    /// Why connections are told that there is no room for them; `None` if they are served.
+    pub(crate) refuses: Option<Shed>,
+    /// What this thread counts here.
+    pub(crate) counts: Arc<ListenerCounters>,
     /// Nobody accepts here any more: connections end once they are idle.
     is_closed: Cell<bool>,
 }
@@ -66,6 +72,8 @@ impl Entry {
             serves_http3: Cell::new(false),
             #[cfg(feature = "http3")]
             alternative: is_tls.then(|| alternative::value(port)),
+            refuses: None,
+            counts: Arc::default(),
             is_closed: Cell::new(false),
         }
     }
@@ -82,7 +90,32 @@ impl Entry {
             serves_http3: Cell::new(false),
             #[cfg(feature = "http3")]
             alternative: (socket.is_tls).then(|| alternative::value(socket.address.port())),
+            refuses: None,
+            counts: Arc::default(),
             is_closed: Cell::new(false),
+        }
+    }
+
+    /// The same place on one thread, which counts by itself.
+    pub(crate) fn counted(&self, listeners: &Listeners) -> Self {
+        let name = match (&self.scope, self.is_tls) {
+            (Scope::Shared(Visibility::External), false) => "external-http",
+            (Scope::Shared(Visibility::External), true) => "external-https",
+            (Scope::Shared(Visibility::ClusterLocal), false) => "cluster-local-http",
+            (Scope::Shared(Visibility::ClusterLocal), true) => "cluster-local-https",
+            (Scope::Bind(key), _) => &key.id().0,
+        };
+        Self {
+            counts: listeners.of(name),
+            ..self.clone()
+        }
+    }
+
+    /// The same place for connections that are only told why there is no room.
+    pub(crate) fn refusing(&self, shed: Shed) -> Self {
+        Self {
+            refuses: Some(shed),
+            ..self.clone()
         }
     }
 

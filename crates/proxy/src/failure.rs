@@ -10,6 +10,7 @@ use routing::BackendId;
 use scaling::Limit;
 
 use crate::http2::frame::Reason;
+use crate::overload::Shed;
 
 /// See the module. `NoAnswer` variants cannot be told to anyone.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +62,9 @@ pub(crate) enum Failure {
     /// A bound of the backend's policy.
     #[error("upstream overflow: {backend} has as many {} as its policy allows", limit.word())]
     Overflow { backend: BackendId, limit: Limit },
+    /// A bound of the gateway's own.
+    #[error("the gateway is overloaded: {}, try again later", shed.text())]
+    Overloaded { shed: Shed, closes: bool },
     /// All endpoints are ejected, or fail their checks.
     #[error("no healthy upstream: every endpoint of {backend} is ejected or fails its checks")]
     NobodyWell { backend: BackendId },
@@ -124,6 +128,7 @@ impl Failure {
             | Self::BackendGone { .. }
             | Self::QueueFull { .. }
             | Self::Overflow { .. }
+            | Self::Overloaded { .. }
             | Self::NobodyWell { .. }
             | Self::Connect { .. } => 503,
             Self::RequestTimeout | Self::ResponseStartTimeout | Self::IdleTimeout => 504,
@@ -153,6 +158,7 @@ impl Failure {
             Self::BackendGone { .. } => "backend-gone",
             Self::QueueFull { .. } => "queue-full",
             Self::Overflow { .. } => "overflow",
+            Self::Overloaded { .. } => "overload",
             Self::NobodyWell { .. } => "no-healthy-upstream",
             Self::Connect { .. } => "connect",
             Self::Unanswered { .. } => "unanswered",
@@ -201,6 +207,7 @@ impl Failure {
             | Self::BackendGone { .. }
             | Self::QueueFull { .. }
             | Self::Overflow { .. }
+            | Self::Overloaded { .. }
             | Self::NobodyWell { .. }
             | Self::Connect { .. }
             | Self::Unanswered { .. }
@@ -210,9 +217,14 @@ impl Failure {
         }
     }
 
-    /// A field that tells of it besides the status, in Envoy's words.
+    /// A field that tells of it besides the status.
     pub(crate) fn field(&self) -> Option<(&'static str, &'static str)> {
-        matches!(self, Self::Overflow { .. }).then_some(("x-envoy-overloaded", "true"))
+        match self {
+            // Envoy's word.
+            Self::Overflow { .. } => Some(("x-envoy-overloaded", "true")),
+            Self::Overloaded { .. } => Some(("retry-after", "1")),
+            _ => None,
+        }
     }
 
     /// Whether the client's own stream cannot be read on, so that its connection must close.
@@ -228,6 +240,7 @@ impl Failure {
             | Self::ConnectMethod
             | Self::Panicked
             | Self::ClientGone => true,
+            Self::Overloaded { closes, .. } => *closes,
             Self::DotSegment
             | Self::NoRoute { .. }
             | Self::WebSocketToHttp2 { .. }

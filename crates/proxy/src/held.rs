@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use tokio::time::Instant;
 
 use crate::message::{Chunk, Source, SourceError};
+use crate::timeout::Patience;
 use crate::trailers::Trailers;
 
 /// Bytes that all requests of a gateway may hold at once.
@@ -28,8 +29,8 @@ impl Account {
 /// The bounds of holding.
 pub(crate) struct Room<'a> {
     pub(crate) account: &'a Arc<Account>,
-    /// How long a client may send nothing.
-    pub(crate) stall: Duration,
+    /// How long a client may send nothing, or too little.
+    pub(crate) patience: Patience<'a>,
 }
 
 /// Why a body cannot be held.
@@ -63,8 +64,13 @@ impl Held {
         most: usize,
         room: &Room<'_>,
     ) -> Result<(), HoldError> {
+        let start = Instant::now();
         while !self.is_whole && self.bytes.len() < most {
-            let chunk = tokio::time::timeout(room.stall, source.next()).await;
+            let all = room.patience.for_body(self.bytes.len() as u64);
+            let left = all.map(|all| all.saturating_sub(start.elapsed()));
+            let stall = room.patience.limits.stall;
+            let left = left.map_or(stall, |left| left.min(stall));
+            let chunk = tokio::time::timeout(left, source.next()).await;
             let chunk = chunk.map_err(|_| HoldError::Stalled)?;
             let chunk = chunk.map_err(HoldError::Source)?;
             self.charge(chunk.data.len(), room.account)?;
@@ -156,7 +162,10 @@ impl<S: Source> Source for Holding<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::Limits;
 
     /// Gives its parts one after another, then waits forever unless the last one is the end.
     struct Parts(Vec<&'static [u8]>, bool);
@@ -184,10 +193,19 @@ mod tests {
         }
     }
 
+    const LIMITS: Limits = Limits {
+        stall: Duration::from_secs(5),
+        body_rate: 1,
+        ..Limits::STANDARD
+    };
+
     fn room(account: &Arc<Account>) -> Room<'_> {
         Room {
             account,
-            stall: Duration::from_secs(5),
+            patience: Patience {
+                limits: &LIMITS,
+                is_grpc: false,
+            },
         }
     }
 

@@ -27,13 +27,19 @@ pub(crate) use doors::Doors;
 
 use crate::entry::Entry;
 use crate::listener::{Phase, Sockets, reached};
+use crate::metrics::Listeners;
 use crate::worker::Worker;
 
 /// Gives each thread its socket beside a listener; if there are any, the listener says so.
-pub(crate) fn hand_out(sockets: Vec<DoorSocket>, entry: &Entry, threads: &mut [Sockets]) {
+pub(crate) fn hand_out(
+    sockets: Vec<DoorSocket>,
+    entry: &Entry,
+    threads: &mut [Sockets],
+    listeners: &Listeners,
+) {
     entry.serves_http3.set(!sockets.is_empty());
     for (socket, thread) in sockets.into_iter().zip(threads) {
-        thread.doors.push((socket, entry.clone()));
+        thread.doors.push((socket, entry.counted(listeners)));
     }
 }
 

@@ -6,6 +6,7 @@
 //! (slot and connection) → [`upstream::send`]. Knative's contract holds throughout: a request that may
 //! have reached a backend is not sent again, and one that was not sent is not lost.
 
+mod accept;
 mod access;
 mod attempt;
 mod backend;
@@ -39,6 +40,7 @@ mod message;
 mod metrics;
 mod open;
 mod opening;
+mod overload;
 mod panics;
 mod parked;
 mod per_client;
@@ -83,11 +85,13 @@ pub use callers::Callers;
 pub use challenges::Challenges;
 pub use log_service::{LogServices, StartLog};
 pub use metrics::Metrics;
+pub use overload::Pressure;
 pub use spans::{Start, Traces, Tracing};
 pub use tls::Issuer;
 
 use entry::Entry;
 use listener::Sockets;
+use overload::Bounds;
 
 /// How the gateway runs.
 #[derive(Debug)]
@@ -168,8 +172,14 @@ pub struct Limits {
     pub datagram_clients: usize,
     /// How long such a client is remembered when nothing comes or goes.
     pub datagram_idle: Duration,
-    /// Open downstream connections, all threads together; further ones wait to be accepted.
+    /// Open downstream connections, all threads together; further ones are answered 503, or closed
+    /// at once. A tenth of them is for cluster-local listeners alone.
     pub connections: usize,
+    /// The same of one listener or bind.
+    pub listener_connections: Option<NonZeroUsize>,
+    /// Requests in flight, tunnels included, all threads together; further ones are answered 503.
+    /// A tenth of them is for cluster-local listeners alone.
+    pub requests: usize,
     /// The same of one client address (of IPv6 its /64); further ones are closed at once. `None`
     /// if clients may come through a balancer, whose address they then share.
     pub client_connections: Option<NonZeroUsize>,
@@ -182,6 +192,22 @@ pub struct Limits {
     pub stream_resets: u32,
     /// HTTP/2 frames that move nothing forward, at once and again every second.
     pub idle_frames: u32,
+    /// Bytes that an HTTP/2 stream of a client may have on their way, if it is read as fast as they
+    /// come; new ones may have 64 KiB.
+    pub stream_window: u32,
+    /// What all streams of a client's connection may have beyond 64 KiB each.
+    pub window_growth: usize,
+    /// Fields of a request or response head; one with more is answered 431.
+    pub head_fields: usize,
+    /// Bytes of a request body that must come in each second in which it is waited for, on average
+    /// and beyond `stall`, before the answer begins; not of gRPC. 0 asks for none.
+    pub body_rate: u32,
+    /// How long an upgraded connection may be silent in both directions.
+    pub tunnel_idle: Duration,
+    /// Idle connections to one endpoint, each thread.
+    pub pool_connections: usize,
+    /// How long such a connection is kept, unless its server or a policy says otherwise.
+    pub pool_idle: Duration,
 }
 
 impl Limits {
@@ -200,11 +226,20 @@ impl Limits {
         datagram_clients: 16_384,
         datagram_idle: Duration::from_secs(60),
         connections: 100_000,
+        listener_connections: None,
+        requests: 100_000,
         client_connections: None,
         body_bytes: None,
         streams: 256,
         stream_resets: 250,
         idle_frames: 1_000,
+        stream_window: 1024 * 1024,
+        window_growth: 2 * 1024 * 1024,
+        head_fields: 128,
+        body_rate: 64,
+        tunnel_idle: Duration::from_secs(3600),
+        pool_connections: 1_024,
+        pool_idle: Duration::from_secs(60),
     };
 }
 
@@ -219,6 +254,7 @@ pub struct Gateway {
     traces: Traces,
     log_services: LogServices,
     challenges: Challenges,
+    pressure: Pressure,
 }
 
 impl Gateway {
@@ -250,6 +286,11 @@ impl Gateway {
     /// What authorities that ask for a host are answered.
     pub fn challenges(&self) -> &Challenges {
         &self.challenges
+    }
+
+    /// Where it is told that memory is short.
+    pub fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     /// Opens and closes the sockets of binds.
@@ -301,6 +342,7 @@ pub fn start(
     let threads = settings.threads.unwrap_or_else(cores).get();
     let mut addresses = Vec::new();
     let mut https_port = None;
+    let listeners = metrics::Listeners::default();
     let mut per_thread: Vec<Sockets> = (0..threads).map(|_| Sockets::default()).collect();
     #[cfg(feature = "http3")]
     let datagrams = http3::Addresses::default();
@@ -327,15 +369,17 @@ pub fn start(
         let mut entry = Entry::shared(listener.visibility, address.port(), listener.tls);
         entry.has_preamble = listener.proxy_protocol;
         #[cfg(feature = "http3")]
-        http3::hand_out(doors, &entry, &mut per_thread);
+        http3::hand_out(doors, &entry, &mut per_thread, &listeners);
         for (thread, socket) in per_thread.iter_mut().zip(sockets) {
-            thread.listeners.push((socket, entry.clone()));
+            let entry = entry.counted(&listeners);
+            thread.listeners.push((socket, entry));
         }
     }
     let series = Arc::new(metrics::Registry::new(threads));
     let logs = AccessLogs::start(settings.access_log, tasks)?;
     let (traces, challenges) = (Traces::default(), Challenges::default());
     let log_services = LogServices::default();
+    let pressure = Pressure::default();
     let parts = worker::Parts {
         challenges: challenges.clone(),
         traces: traces.clone(),
@@ -345,7 +389,7 @@ pub fn start(
         thread: 0,
         snapshots,
         activator: activator.clone(),
-        max_connections: (settings.limits.connections / threads).max(1),
+        bounds: Bounds::new(&settings.limits, threads, pressure.clone()),
         max_handshakes: (settings.limits.handshakes / threads).max(1),
         max_datagram_clients: (settings.limits.datagram_clients / threads).max(1),
         per_client: Arc::new(per_client::PerClient::new(
@@ -363,7 +407,7 @@ pub fn start(
         callers: settings.callers,
     };
     let counters: Vec<_> = (0..threads).map(|_| Arc::default()).collect();
-    let binder = listener::start(&parts, per_thread, &counters, tasks)?;
+    let binder = listener::start(&parts, per_thread, (&counters, &listeners), tasks)?;
     let metrics = Metrics::new(counters);
     #[cfg(feature = "http3")]
     let (binder, metrics) = if settings.http3 {
@@ -380,11 +424,12 @@ pub fn start(
     Ok(Gateway {
         addresses,
         binder,
-        metrics: metrics.with(activator, series, told),
+        metrics: metrics.with(activator, series, told, listeners),
         logs,
         traces,
         log_services,
         challenges,
+        pressure,
     })
 }
 

@@ -5,31 +5,26 @@
 
 mod binds;
 
-use std::future::Future;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::TcpListener as StdListener;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lifecycle::{Stage, Tasks};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
+use crate::accept::accept;
 use crate::binder::{Binder, Order};
-use crate::connection::{self, Client};
 use crate::entry::Entry;
-use crate::forwarded::Peer;
 #[cfg(feature = "http3")]
 use crate::http3;
-use crate::metrics::Counters;
-use crate::open::ConnectionGuard;
+use crate::metrics::{Counters, Listeners};
 use crate::panics::{self, Panicked, caught, enduring};
 use crate::socket::probed_after;
-use crate::transport::Transport;
 use crate::worker::{Parts, Worker};
-use crate::{Error, health, opening, parked, socket};
+use crate::{Error, health, parked, socket};
 
 use binds::Binds;
 
@@ -45,9 +40,6 @@ pub(crate) enum Phase {
     Abort,
 }
 
-/// How long to wait after `accept` failed for lack of file descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
 /// Where clients of one thread come in.
 #[derive(Default)]
 pub(crate) struct Sockets {
@@ -60,7 +52,7 @@ pub(crate) struct Sockets {
 pub(crate) fn start(
     parts: &Parts,
     sockets: Vec<Sockets>,
-    counters: &[Arc<Counters>],
+    (counters, listeners): (&[Arc<Counters>], &Listeners),
     tasks: &Tasks,
 ) -> Result<Binder, Error> {
     let (phase, phases) = watch::channel(Phase::Serve);
@@ -107,7 +99,7 @@ pub(crate) fn start(
         Stage::Requests,
         step(phase, Phase::Finish, stop, finishings),
     );
-    Ok(Binder::new(orders))
+    Ok(Binder::new(orders, listeners.clone()))
 }
 
 /// Waits for the stage, tells the threads, and waits until each has dropped its end of `done`.
@@ -252,80 +244,5 @@ pub(crate) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
 async fn all_closed(worker: &Worker) {
     while worker.open_connections() > 0 {
         worker.connection_closed().await;
-    }
-}
-
-/// Accepts until the drain begins, while there is room for another connection.
-async fn accept(
-    worker: &Rc<Worker>,
-    listener: &TcpListener,
-    entry: &Rc<Entry>,
-    mut phase: watch::Receiver<Phase>,
-) {
-    loop {
-        // Beyond the limit, clients wait in the kernel's queue.
-        let accepted = async {
-            while worker.is_full() {
-                worker.connection_closed().await;
-            }
-            listener.accept().await
-        };
-        let accepted = tokio::select! {
-            accepted = accepted => accepted,
-            () = reached(&mut phase, Phase::Close) => break,
-        };
-        #[cfg(test)]
-        panics::faults::accepting(listener);
-        match accepted {
-            Ok((stream, peer)) => open(worker, stream, peer, entry),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    rest(worker, listener, entry).await;
-}
-
-/// Closing the listener would reset those who are connected already.
-async fn rest(worker: &Rc<Worker>, listener: &TcpListener, entry: &Rc<Entry>) {
-    while let Some(Ok((stream, peer))) = now(listener.accept()).await {
-        open(worker, stream, peer, entry);
-    }
-}
-
-fn open(worker: &Rc<Worker>, stream: tokio::net::TcpStream, peer: SocketAddr, entry: &Rc<Entry>) {
-    let mut guard = ConnectionGuard::new(worker);
-    guard.came_by(entry);
-    // Behind a balancer, its header says who the client is.
-    if !entry.has_preamble && !guard.belongs_to(peer.ip()) {
-        return;
-    }
-    // Fails only if the client is gone already, which reading finds out.
-    let _ = stream.set_nodelay(true);
-    let entry = Rc::clone(entry);
-    if !entry.is_plain() {
-        tokio::task::spawn_local(opening::serve(guard, stream, peer, entry));
-        return;
-    }
-    let client = Client {
-        peer: Peer::of(peer, stream.local_addr().ok(), false),
-        entry,
-        tls: None,
-        principal: None,
-        server_name: None,
-        namespace: None,
-        limits: Default::default(),
-    };
-    let client = Rc::new(client);
-    tokio::task::spawn_local(connection::serve(guard, Transport::Plain(stream), client));
-}
-
-/// The future's result if it has one now.
-async fn now<T>(future: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        value = future => Some(value),
-        () = std::future::ready(()) => None,
     }
 }

@@ -301,6 +301,7 @@ fn flag(word: &str) -> Option<u64> {
         "bad-request" | "head-too-large" | "unknown-coding" | "version" => 19,
         "bad-answer" => 24,
         "no-backend" => 25,
+        "overload" => 26,
         _ => return None,
     })
 }

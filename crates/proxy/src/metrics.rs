@@ -4,6 +4,7 @@
 //! a line that no other core writes; reading sums them.
 
 mod backends;
+mod listeners;
 mod series;
 mod streams;
 mod text;
@@ -19,7 +20,9 @@ use crate::guard::Kind;
 #[cfg(feature = "http3")]
 use crate::http3::Beside;
 use crate::log_service::LogServices;
+use crate::overload::Shed;
 use crate::spans::Traces;
+pub(crate) use listeners::{ListenerCounters, Listeners};
 use series::Outcomes;
 pub(crate) use series::{Registry, Series};
 pub(crate) use streams::Lost;
@@ -79,6 +82,8 @@ pub(crate) struct Counters {
     #[cfg(feature = "http3")]
     pub(crate) http3_errors: Counter,
     pub(crate) connections_refused: Counter,
+    /// By [`Shed`].
+    pub(crate) shed: [Counter; Shed::COUNT],
     pub(crate) streams: Counter,
     pub(crate) streams_refused: Counter,
     pub(crate) datagram_clients: Counter,
@@ -113,6 +118,7 @@ pub struct Metrics {
     logs: Option<AccessLogs>,
     traces: Traces,
     log_services: LogServices,
+    listeners: Listeners,
     #[cfg(feature = "http3")]
     beside: Option<Beside>,
 }
@@ -126,6 +132,7 @@ impl Metrics {
             logs: None,
             traces: Traces::default(),
             log_services: LogServices::default(),
+            listeners: Listeners::default(),
             #[cfg(feature = "http3")]
             beside: None,
         }
@@ -146,6 +153,7 @@ impl Metrics {
         activator: Activator,
         series: Arc<Registry>,
         (logs, traces, log_services): (AccessLogs, Traces, LogServices),
+        listeners: Listeners,
     ) -> Self {
         Self {
             activator: Some(activator),
@@ -153,6 +161,7 @@ impl Metrics {
             logs: Some(logs),
             traces,
             log_services,
+            listeners,
             ..self
         }
     }

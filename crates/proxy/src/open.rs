@@ -126,7 +126,7 @@ struct Place {
 pub(crate) struct Count {
     pub(crate) worker: Rc<Worker>,
     counted: Counted,
-    /// Where it came in, if that may close before the gateway does.
+    /// Where it came in.
     entry: Option<Rc<Entry>>,
 }
 
@@ -160,9 +160,13 @@ impl ConnectionGuard {
 
     /// Ties the connection to the place where it came in.
     pub(crate) fn came_by(&mut self, entry: &Rc<Entry>) {
-        if entry.is_strict() {
-            self.count.entry = Some(Rc::clone(entry));
+        if entry.refuses.is_some() {
+            self.worker.refused.set(self.worker.refused.get() + 1);
+        } else {
+            entry.counts.connections.add(1);
+            entry.counts.connections_open.add(1);
         }
+        self.count.entry = Some(Rc::clone(entry));
     }
 
     /// Counts the connection as one of this client's; `false` if the client has too many.
@@ -190,6 +194,10 @@ impl ConnectionGuard {
     /// From here on it waits for a request. Who asks for the drain is woken after a while of that
     /// too.
     pub(crate) fn begin_rest(&self) {
+        // Those who are refused have little time.
+        if self.count.is_refused() {
+            return;
+        }
         self.place.seat.since.set(self.worker.slots.turn.get());
     }
 
@@ -209,6 +217,11 @@ impl ConnectionGuard {
 }
 
 impl Count {
+    fn is_refused(&self) -> bool {
+        let entry = self.entry.as_ref();
+        entry.is_some_and(|entry| entry.refuses.is_some())
+    }
+
     /// Whether the connection has to end once it is idle.
     pub(crate) fn is_ending(&self) -> bool {
         let entry = self.entry.as_ref();
@@ -227,6 +240,11 @@ impl Drop for Place {
 
 impl Drop for Count {
     fn drop(&mut self) {
+        if self.is_refused() {
+            self.worker.refused.set(self.worker.refused.get() - 1);
+        } else if let Some(entry) = &self.entry {
+            entry.counts.connections_open.sub(1);
+        }
         self.worker.count_closed();
     }
 }

@@ -61,7 +61,8 @@ pub(crate) async fn serve(
     }
     let namespace = worker.namespace_of(peer.ip()).filter(|_| entry.is_strict());
     let snapshot = worker.snapshots.current();
-    let passed_on = entry.passed_on(&snapshot, namespace.as_deref()).cloned();
+    let passed_on = entry.passed_on(&snapshot, namespace.as_deref());
+    let passed_on = passed_on.filter(|_| entry.refuses.is_none()).cloned();
     drop(snapshot);
     if let Some(split) = passed_on {
         let client = Transport::Plain(socket);

@@ -32,6 +32,7 @@ use crate::http1::edit;
 use crate::http2::encode;
 use crate::http2::frame::Reason;
 use crate::message::View;
+use crate::overload::{self, InFlight};
 use crate::panics::{Panicked, poll_caught};
 use crate::rare::rare;
 use crate::record::{End, Record};
@@ -107,7 +108,8 @@ pub(crate) async fn handle<D: Downstream>(
     downstream: &mut D,
 ) {
     let start = worker.clock.now();
-    worker.counters.requests_open.add(1);
+    let _in_flight = InFlight::new(worker);
+    client.entry.counts.requests.add(1);
     scratch.span = Open::start(worker, client, downstream.view());
     let mut record = Record::start(
         &worker.logs,
@@ -121,6 +123,7 @@ pub(crate) async fn handle<D: Downstream>(
     scratch.answer_bytes = 0;
     scratch.new_status = None;
     let is_grpc = downstream.view().is_grpc();
+    scratch.is_grpc = is_grpc;
     let to_head = downstream.view().has_method("HEAD");
     let sent = {
         let tools = (&mut *scratch, timer);
@@ -156,7 +159,6 @@ pub(crate) async fn handle<D: Downstream>(
     {
         series.answered(worker.thread, status, took);
     }
-    worker.counters.requests_open.sub(1);
     let end = End {
         status,
         flag,
@@ -198,7 +200,11 @@ async fn serve<D: Downstream>(
     (record, start): (&mut Record, Instant),
 ) -> Served {
     let to_head = downstream.view().has_method("HEAD");
-    let planned = match plan(worker, client, scratch, downstream) {
+    let planned = match overload::is_over(worker, &client.entry) {
+        None => plan(worker, client, scratch, downstream),
+        Some(shed) => overload::plan(worker, client, downstream.view(), shed),
+    };
+    let planned = match planned {
         Ok(Plan::Guarded(guarded)) => {
             rare(guard::pass(worker, client, scratch, downstream, guarded)).await
         }
@@ -222,7 +228,7 @@ async fn serve<D: Downstream>(
             if let Some(heard) = record.heard() {
                 heard.own(&reply.headers);
             }
-            rare(downstream.reply(reply)).await;
+            rare(answer(worker, downstream, reply)).await;
             Ok(status)
         }
         // Passed its guards above.
@@ -233,7 +239,8 @@ async fn serve<D: Downstream>(
             let mut tools = (&mut *scratch, &mut *timer);
             let sent = match forward.tries() {
                 None => {
-                    let deadlines = Deadlines::new(start, forward.timeouts(), worker.limits.stall);
+                    let deadlines =
+                        Deadlines::new(start, forward.timeouts(), worker.patience(tools.0));
                     let rest = (record, &deadlines, Withheld::default());
                     let sent = attempt::send(worker, forward, &mut tools, downstream, rest).await;
                     sent.map_err(|lost| lost.failure)
@@ -292,8 +299,16 @@ async fn fail<D: Downstream>(
     }
     let reply = reply::of_failure(failure, is_grpc);
     let bytes = reply.body_bytes(to_head);
-    downstream.reply(reply).await;
+    answer(worker, downstream, reply).await;
     bytes
+}
+
+/// Answers, as long as the client takes what it is told.
+async fn answer<D: Downstream>(worker: &Worker, downstream: &mut D, reply: Reply) {
+    let told = tokio::time::timeout(worker.limits.stall, downstream.reply(reply)).await;
+    if told.is_err() {
+        downstream.abort(Reason::CANCEL);
+    }
 }
 
 /// Decides what becomes of a request and writes its head for the next hop. Does not wait.

@@ -83,7 +83,7 @@ impl<S: Source, R: OnStream<S>> Downstream for Streamed<'_, S, R> {
     async fn tunnel(
         &mut self,
         _upstream: &mut Http1Upstream<'_>,
-        _deadlines: &Deadlines,
+        _deadlines: &Deadlines<'_>,
     ) -> Result<(), SinkError> {
         // Not reached: `wants_upgrade` is false.
         Err(SinkError)

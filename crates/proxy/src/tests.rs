@@ -23,6 +23,7 @@ mod http2;
 #[cfg(feature = "http3")]
 mod http3;
 mod limits;
+mod overload;
 mod panics;
 mod parked;
 mod peers;

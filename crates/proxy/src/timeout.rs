@@ -6,12 +6,15 @@
 
 use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
+use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use routing::model::Timeouts;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::Limits;
 
 /// The timer of one connection or stream.
 #[derive(Debug, Default)]
@@ -92,31 +95,62 @@ pub(crate) enum Limit {
     ClientStalled,
 }
 
+/// How long a client may leave others waiting, whatever its route says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience<'a> {
+    pub(crate) limits: &'a Limits,
+    /// Streams of gRPC may be slow on purpose, both ways.
+    pub(crate) is_grpc: bool,
+}
+
+impl Patience<'_> {
+    /// How long a body may keep us waiting in all of which so many bytes have come; `None` if that
+    /// is not bounded.
+    pub(crate) fn for_body(&self, taken: u64) -> Option<Duration> {
+        let rate = if self.is_grpc {
+            0
+        } else {
+            self.limits.body_rate
+        };
+        let seconds = taken.checked_div(rate.into())?;
+        Some(self.limits.stall + Duration::from_secs(seconds.min(u32::MAX.into())))
+    }
+}
+
 /// The deadlines of one request.
 #[derive(Debug)]
-pub(crate) struct Deadlines {
+pub(crate) struct Deadlines<'a> {
     start: Instant,
     timeouts: Timeouts,
-    stall: Duration,
+    patience: Patience<'a>,
     /// When the current silence was first seen; `None` after progress.
     silent_since: Cell<Option<Instant>>,
     answered: Cell<bool>,
     reading: Cell<bool>,
     writing: Cell<bool>,
+    tunnel: Cell<bool>,
+    /// Bytes of the body that came, for how many ms they were waited for in all, and how many ms
+    /// after the start the wait for the next ones began. Small: every connection has them.
+    taken: Cell<u64>,
+    waited_ms: Cell<u32>,
+    waits_since_ms: Cell<Option<NonZeroU32>>,
 }
 
-impl Deadlines {
-    /// `stall` bounds how long a client may neither send nor take what is due.
-    pub(crate) fn new(start: Instant, timeouts: Timeouts, stall: Duration) -> Self {
+impl<'a> Deadlines<'a> {
+    pub(crate) fn new(start: Instant, timeouts: Timeouts, patience: Patience<'a>) -> Self {
         Self {
             start,
             timeouts,
-            stall,
+            patience,
             // Knative's idle timeout runs from the start, not from the first byte.
             silent_since: Cell::new(Some(start)),
             answered: Cell::new(false),
             reading: Cell::new(false),
             writing: Cell::new(false),
+            tunnel: Cell::new(false),
+            taken: Cell::new(0),
+            waited_ms: Cell::new(0),
+            waits_since_ms: Cell::new(None),
         }
     }
 
@@ -141,12 +175,24 @@ impl Deadlines {
         self.answered.set(false);
         self.reading.set(false);
         self.writing.set(false);
+        self.tunnel.set(true);
         self.progress();
     }
 
-    /// The client owes body bytes (`true`), or does not.
-    pub(crate) fn reading(&self, is_due: bool) {
-        self.reading.set(is_due);
+    /// The client owes body bytes.
+    pub(crate) fn reading(&self) {
+        self.reading.set(true);
+    }
+
+    /// So many came, and nothing is due until more are asked for. What did not keep us waiting
+    /// costs no look at the clock.
+    pub(crate) fn took(&self, bytes: usize) {
+        self.reading.set(false);
+        self.taken.set(self.taken.get() + bytes as u64);
+        if let Some(since) = self.waits_since_ms.take() {
+            let ms = self.now_ms().get().saturating_sub(since.get());
+            self.waited_ms.set(self.waited_ms.get().saturating_add(ms));
+        }
     }
 
     /// The client must take what is being written (`true`), or all is written.
@@ -157,11 +203,37 @@ impl Deadlines {
     /// The nearest deadline.
     pub(crate) fn next(&self) -> Option<Instant> {
         // Most requests have this one alone.
-        if self.timeouts.response_start.is_none() && self.timeouts.idle.is_none() && !self.stalls()
-        {
+        if self.timeouts.response_start.is_none() && self.idle().is_none() && !self.stalls() {
             return self.total();
         }
         self.each().map(|(deadline, _)| deadline).min()
+    }
+
+    fn idle(&self) -> Option<Duration> {
+        let own = self
+            .tunnel
+            .get()
+            .then_some(self.patience.limits.tunnel_idle);
+        self.timeouts.idle.or(own)
+    }
+
+    /// When a body that is due is too slow.
+    fn body(&self) -> Option<Instant> {
+        if !self.reading.get() || self.answered.get() {
+            return None;
+        }
+        let all = self.patience.for_body(self.taken.get())?;
+        let since = self.waits_since_ms.get().unwrap_or_else(|| self.now_ms());
+        self.waits_since_ms.set(Some(since));
+        let since = self.start + Duration::from_millis(since.get().into());
+        let waited = Duration::from_millis(self.waited_ms.get().into());
+        Some(since + all.saturating_sub(waited))
+    }
+
+    /// Since the start, and never 0.
+    fn now_ms(&self) -> NonZeroU32 {
+        let ms = self.start.elapsed().as_millis();
+        u32::try_from(ms).map_or(NonZeroU32::MAX, |ms| NonZeroU32::MIN.saturating_add(ms))
     }
 
     /// Whether the client has to do something.
@@ -190,11 +262,11 @@ impl Deadlines {
             .map(|limit| (self.start + limit, Limit::Request));
         let first = timeouts.response_start.filter(|_| !self.answered.get());
         let first = first.map(|limit| (self.start + limit, Limit::ResponseStart));
-        let idle = timeouts.idle.map(|limit| (since() + limit, Limit::Idle));
-        let stall = self
-            .stalls()
-            .then(|| (since() + self.stall, Limit::ClientStalled));
-        [total, first, idle, stall].into_iter().flatten()
+        let idle = self.idle().map(|limit| (since() + limit, Limit::Idle));
+        let stalls = self.stalls();
+        let stall = stalls.then(|| (since() + self.patience.limits.stall, Limit::ClientStalled));
+        let body = self.body().map(|end| (end, Limit::ClientStalled));
+        [total, first, idle, stall, body].into_iter().flatten()
     }
 }
 
@@ -203,6 +275,65 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits(stall: u64, body_rate: u32) -> Limits {
+        Limits {
+            stall: Duration::from_secs(stall),
+            body_rate,
+            tunnel_idle: 1_000 * SECOND,
+            ..Limits::STANDARD
+        }
+    }
+
+    fn patience(limits: &Limits) -> Patience<'_> {
+        Patience {
+            limits,
+            is_grpc: false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_buys_time_with_its_bytes_and_a_slow_server_costs_it_none() {
+        let limits = limits(10, 100);
+        let deadlines = Deadlines::new(Instant::now(), Timeouts::default(), patience(&limits));
+        let trickle = async |bytes: usize, seconds: u64| {
+            deadlines.reading();
+            let end = deadlines.next().expect("something is due");
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            let is_late = Instant::now() >= end;
+            deadlines.took(bytes);
+            deadlines.progress();
+            is_late
+        };
+        // Fast enough, for ever.
+        for _ in 0..100 {
+            assert!(!trickle(500, 5).await);
+        }
+        // The server takes its time.
+        tokio::time::sleep(1_000 * SECOND).await;
+        assert!(!trickle(0, 9).await);
+        assert!(trickle(1, 9).await);
+        deadlines.reading();
+        deadlines.answered();
+        assert_eq!(deadlines.next(), None, "it is being answered");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_ends_when_nothing_moves_for_long_and_its_route_may_say_when() {
+        let start = Instant::now();
+        for (own, seconds) in [(None, 1_000), (Some(7 * SECOND), 7)] {
+            let timeouts = Timeouts {
+                idle: own,
+                ..Timeouts::default()
+            };
+            let limits = limits(5, 0);
+            let deadlines = Deadlines::new(start, timeouts, patience(&limits));
+            deadlines.upgraded();
+            let wanted = start + Duration::from_secs(seconds);
+            assert_eq!(deadlines.next(), Some(wanted));
+            assert_eq!(deadlines.passed(), Limit::Idle);
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_nearest_deadline_ends_the_future_and_the_timer_is_used_again() {
@@ -228,7 +359,8 @@ mod tests {
             ..Timeouts::default()
         };
         let start = Instant::now();
-        let deadlines = Deadlines::new(start, timeouts, 60 * SECOND);
+        let limits = limits(60, 0);
+        let deadlines = Deadlines::new(start, timeouts, patience(&limits));
         tokio::time::sleep(2 * SECOND).await;
         deadlines.progress();
         assert_eq!(deadlines.next(), Some(start + 5 * SECOND));
@@ -240,9 +372,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_owes_its_body_is_given_up_only_before_the_answer() {
-        let deadlines = Deadlines::new(Instant::now(), Timeouts::default(), 5 * SECOND);
+        let limits = limits(5, 0);
+        let deadlines = Deadlines::new(Instant::now(), Timeouts::default(), patience(&limits));
         assert_eq!(deadlines.next(), None);
-        deadlines.reading(true);
+        deadlines.reading();
         assert!(deadlines.next().is_some());
         deadlines.answered();
         assert_eq!(deadlines.next(), None);

@@ -14,7 +14,7 @@ use crate::timeout::Deadlines;
 pub(crate) async fn copy_both(
     client: (&mut Http1Source<'_>, &mut Http1Sink<'_>),
     server: (&mut Http1Source<'_>, &mut Http1Sink<'_>),
-    deadlines: &Deadlines,
+    deadlines: &Deadlines<'_>,
 ) -> Result<(), SinkError> {
     tokio::try_join!(
         copy(client.0, server.1, || deadlines.progress()),

@@ -88,7 +88,10 @@ pub(crate) async fn connect(
 ) -> io::Result<Connection> {
     let stream = open(worker, backend, backend.protocol, endpoint, opening).await?;
     Ok(match backend.protocol {
-        Protocol::Http1 => Connection::Http1(Http1Connection::new(stream, Arc::clone(backend))),
+        Protocol::Http1 => {
+            let backend = Arc::clone(backend);
+            Connection::Http1(Http1Connection::new(stream, backend, worker.pool.idle))
+        }
         Protocol::H2c => Connection::Http2(client::connect(worker, stream, endpoint, backend)),
     })
 }

@@ -20,17 +20,19 @@ use crate::callers::Callers;
 use crate::challenges::Challenges;
 use crate::clock::Clock;
 use crate::guard::{Registry, grpc};
-use crate::http1::head::{RequestHead, ResponseHead};
+use crate::http1::head::{Most, RequestHead, ResponseHead};
 use crate::http2::hand::Hands;
 use crate::http2::memory::Memory;
 use crate::log_service::LogServices;
 use crate::metrics::{Counters, Series};
 use crate::open::Slots;
+use crate::overload::Bounds;
 use crate::parked::Parked;
 use crate::per_client::PerClient;
 use crate::spans::{Open, Traces};
 use crate::spare::Spare;
 use crate::telemetry::Told;
+use crate::timeout::Patience;
 use crate::tls::{Clients, Issuer};
 use crate::upstream::pool::Pool;
 
@@ -66,8 +68,8 @@ pub(crate) struct Worker {
     /// Signs certificates for hosts that have none.
     pub(crate) issuer: Option<Arc<dyn Issuer>>,
     pub(crate) callers: Option<Arc<dyn Callers>>,
-    /// Connections that may be open at once on this thread.
-    pub(crate) max_connections: usize,
+    /// Beyond which it refuses.
+    pub(crate) bounds: Bounds,
     /// Clients of binds for datagrams that this thread may have.
     pub(crate) max_datagram_clients: usize,
     /// Counted by its references: one more than there are such clients.
@@ -75,6 +77,8 @@ pub(crate) struct Worker {
     /// Connections of each client on all threads.
     pub(crate) per_client: Arc<PerClient>,
     open: Cell<usize>,
+    /// Those of them that are only told that there is no room.
+    pub(crate) refused: Cell<usize>,
     closed: Notify,
     draining: Cell<bool>,
     pub(crate) slots: Slots,
@@ -112,6 +116,8 @@ pub(crate) struct Scratch {
     pub(crate) told: Option<Arc<Told>>,
     /// The client's address, if trusted proxies said it.
     pub(crate) client: Option<IpAddr>,
+    /// Errors must be told the gRPC way.
+    pub(crate) is_grpc: bool,
     /// Of the answer's body, as far as it was passed on.
     pub(crate) answer_bytes: u64,
     /// What the client was told in place of the answer's status.
@@ -136,7 +142,7 @@ pub(crate) struct Parts {
     pub(crate) server: Option<Arc<str>>,
     pub(crate) client: Option<ClientSource>,
     pub(crate) guards: Arc<Registry>,
-    pub(crate) max_connections: usize,
+    pub(crate) bounds: Bounds,
     pub(crate) max_handshakes: usize,
     pub(crate) max_datagram_clients: usize,
     pub(crate) https_port: Option<u16>,
@@ -157,7 +163,6 @@ impl Worker {
         Rc::new(Self {
             snapshots: parts.snapshots,
             activator: parts.activator,
-            limits: parts.limits,
             server: parts.server,
             client: parts.client,
             counters,
@@ -170,28 +175,38 @@ impl Worker {
             guards: parts.guards,
             grpc_clients: grpc::Clients::default(),
             buffers: Rc::default(),
-            pool: Pool::default(),
+            pool: Pool::new(&parts.limits),
             tls_clients: Clients::default(),
             copies: Rc::default(),
             handshakes: Semaphore::new(parts.max_handshakes),
             https_port: parts.https_port,
             issuer: parts.issuer,
             callers: parts.callers,
-            max_connections: parts.max_connections,
+            bounds: parts.bounds,
             max_datagram_clients: parts.max_datagram_clients,
             datagram_clients: Rc::default(),
             per_client: parts.per_client,
             open: Cell::new(0),
+            refused: Cell::new(0),
             closed: Notify::new(),
             draining: Cell::new(false),
             slots: Slots::default(),
             parked: Parked::default(),
             spare: Spare::new(KEEP),
             random: RefCell::new(SmallRng::from_os_rng()),
-            frames: Rc::default(),
+            frames: Rc::new(Memory::new(parts.limits.head_fields)),
             hands: Hands::default(),
             clock: Clock::default(),
+            limits: parts.limits,
         })
+    }
+
+    /// How long the client of a request may leave others waiting.
+    pub(crate) fn patience(&self, scratch: &Scratch) -> Patience<'_> {
+        Patience {
+            limits: &self.limits,
+            is_grpc: scratch.is_grpc,
+        }
     }
 
     /// The namespace of the pod at an address, if it is one's.
@@ -224,7 +239,12 @@ impl Worker {
 
     /// Memory for a request.
     pub(crate) fn workspace(&self) -> Box<Workspace> {
-        self.spare.take().unwrap_or_default()
+        self.spare.take().unwrap_or_else(|| {
+            let mut workspace = Box::<Workspace>::default();
+            workspace.request.fields.most = Most(self.limits.head_fields);
+            workspace.scratch.response.fields.most = Most(self.limits.head_fields);
+            workspace
+        })
     }
 
     /// Takes it back, unless a burst or a huge head left too much.
@@ -279,10 +299,6 @@ impl Worker {
         self.counters.connections_open.sub(1);
         // One permit is kept if nobody waits yet, so the wake-up cannot be missed.
         self.closed.notify_one();
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.open.get() >= self.max_connections
     }
 
     pub(crate) fn open_connections(&self) -> usize {

@@ -9,6 +9,7 @@ mod issuers;
 mod keeper;
 mod kubelet;
 mod loopback;
+mod memory;
 mod observability;
 mod pods;
 mod sockets;

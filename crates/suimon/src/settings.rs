@@ -54,6 +54,10 @@ pub struct Settings {
     pub load_balancer_range: Option<services::Range>,
     pub gateway_range: Option<services::Range>,
     pub limits: proxy::Limits,
+    /// Requests that may wait for a revision, at least.
+    pub revision_queue: usize,
+    /// Memory of this process beyond which nothing new is served, if the user named one.
+    pub memory_bytes: Option<u64>,
     pub access_log: Option<proxy::AccessLog>,
     /// A public authority that signs certificates.
     pub acme: Option<authority::acme::Settings>,
@@ -160,7 +164,11 @@ impl Settings {
                 mistakes.push(format!("{name}: {range} is not within 127.0.0.0/8"));
             }
         }
-        let limits = file.limits.resolve(&mut mistakes);
+        let limits::Resolved {
+            gateway: limits,
+            revision_queue,
+            memory_bytes,
+        } = file.limits.resolve(&mut mistakes);
         let access_log = file.access_log.and_then(|log| log.resolve(&mut mistakes));
         let http3 = flags.http3 || file.http3;
         if http3 && cfg!(not(feature = "http3")) {
@@ -224,9 +232,20 @@ impl Settings {
             load_balancer_range,
             gateway_range,
             limits,
+            revision_queue,
+            memory_bytes,
             access_log,
             acme,
         })
+    }
+}
+
+impl Settings {
+    /// How requests wait for revisions.
+    pub fn scaling(&self) -> scaling::Settings {
+        scaling::Settings {
+            queue_depth: self.revision_queue,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::downstream::Downstream;
 use crate::failure::Failure;
 use crate::held::{HoldError, Room};
 use crate::message::{SourceError, View};
-use crate::timeout::Limit;
+use crate::timeout::{Limit, Patience};
 use crate::worker::Worker;
 
 /// Refuses what can be seen in the head; the rest is counted while it is sent.
@@ -49,7 +49,10 @@ pub(super) async fn hold<D: Downstream>(
     let wanted = most.saturating_add(usize::from(!asked.partial));
     let room = Room {
         account: &worker.guards.bodies,
-        stall: worker.limits.stall,
+        patience: Patience {
+            limits: &worker.limits,
+            is_grpc: downstream.view().is_grpc(),
+        },
     };
     let held = downstream.hold_body(wanted, &room).await;
     held.map_err(|error| match error {

@@ -142,7 +142,7 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
     async fn tunnel(
         &mut self,
         upstream: &mut Http1Upstream<'_>,
-        deadlines: &Deadlines,
+        deadlines: &Deadlines<'_>,
     ) -> Result<(), SinkError> {
         self.responder.persistent = false;
         let answers = &mut upstream.answers;

@@ -9,15 +9,25 @@ use super::body::Framing;
 use super::field::{Field, Kind, Span, bytes_of, kind, list};
 use super::scan::{self, Stop};
 
-/// Most fields of one head.
+/// Most fields of one head, unless the settings say otherwise.
 pub(crate) const MAX_FIELDS: usize = 128;
+
+/// Most fields of one head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Most(pub(crate) usize);
+
+impl Default for Most {
+    fn default() -> Self {
+        Self(MAX_FIELDS)
+    }
+}
 
 /// Why a head is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
     #[error("{0}")]
     Malformed(&'static str),
-    #[error("more than {MAX_FIELDS} header fields")]
+    #[error("too many header fields")]
     TooManyFields,
     #[error("transfer coding other than chunked")]
     UnknownCoding,
@@ -54,6 +64,7 @@ impl Version {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields {
     pub(crate) list: Vec<Field>,
+    pub(crate) most: Most,
     /// Other fields that `Connection` names; they end here.
     pub(crate) named: Vec<Span>,
     close: bool,
@@ -315,7 +326,9 @@ impl Fields {
     fn read(&mut self, bytes: &[u8], start: usize) -> Result<usize, Stop> {
         self.clear();
         let mut list = std::mem::take(&mut self.list);
-        let end = scan::fields(bytes, start, &mut list, |field| self.note(bytes, field));
+        let end = scan::fields((bytes, start), &mut list, self.most, |field| {
+            self.note(bytes, field)
+        });
         self.list = list;
         end
     }

@@ -6,7 +6,7 @@
 
 use super::field::{Field, Kind, Known, Span, TOKEN, kind};
 use super::head::HeadError::{self, Malformed};
-use super::head::{MAX_FIELDS, Version};
+use super::head::{Most, Version};
 
 /// Why reading ended before the end of the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +93,9 @@ pub(super) fn status_line(bytes: &[u8], at: usize) -> Result<StatusLine, Stop> {
 /// Reads the fields from `at` to the empty line behind them, whose end it returns. Each is told to
 /// `note` and then added to `list`.
 pub(super) fn fields(
-    bytes: &[u8],
-    at: usize,
+    (bytes, at): (&[u8], usize),
     list: &mut Vec<Field>,
+    most: Most,
     mut note: impl FnMut(&Field) -> Result<(), HeadError>,
 ) -> Result<usize, Stop> {
     let mut rest = bytes.get(at..).unwrap_or_default();
@@ -128,7 +128,7 @@ pub(super) fn fields(
         if let [.., b' ' | b'\t'] = value {
             value = value.trim_ascii_end();
         }
-        if list.len() == MAX_FIELDS {
+        if list.len() >= most.0 {
             return Err(HeadError::TooManyFields.into());
         }
         let field = Field {

@@ -297,7 +297,7 @@ impl<'h> Layout<'h> {
             return;
         }
         self.size += name.len() + value.len() + FIELD_OVERHEAD;
-        let added = if self.size > self.limit || self.fields.list.len() == MAX_FIELDS {
+        let added = if self.size > self.limit || self.fields.list.len() >= self.fields.most.0 {
             Err(TooLarge)
         } else if name.first() == Some(&b':') {
             self.pseudo(name, value, block)

@@ -4,6 +4,7 @@
 //! it comes from here and goes back.
 
 use super::head::Answered;
+use crate::http1::head::Most;
 use crate::spare::Spare;
 
 /// Pieces that are kept, and the bytes that the largest of them may have.
@@ -18,6 +19,7 @@ pub(crate) struct Memory {
     pieces: Spare<Vec<u8>>,
     // Boxed, because they move to a stream and back.
     heads: Spare<Box<Answered>>,
+    most: Most,
 }
 
 impl Default for Memory {
@@ -25,11 +27,20 @@ impl Default for Memory {
         Self {
             pieces: Spare::new(PIECES),
             heads: Spare::new(HEADS),
+            most: Most::default(),
         }
     }
 }
 
 impl Memory {
+    /// `most` is how many fields a head may have.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            most: Most(most),
+            ..Self::default()
+        }
+    }
+
     /// An empty vector, with room if there is one.
     pub(super) fn take(&self) -> Vec<u8> {
         self.pieces.take().unwrap_or_default()
@@ -45,7 +56,11 @@ impl Memory {
 
     /// For the head of an answer.
     pub(super) fn head(&self) -> Box<Answered> {
-        self.heads.take().unwrap_or_default()
+        self.heads.take().unwrap_or_else(|| {
+            let mut head = Box::<Answered>::default();
+            head.head.fields.most = self.most;
+            head
+        })
     }
 
     /// Takes it back.

@@ -16,7 +16,7 @@ use super::core::{Allowance, Core, Over, Role, SharedCore};
 use super::driver::{Driver, Ended, Requests};
 use super::frame::Reason;
 use super::hand::{self, Job};
-use super::{CONNECTION_WINDOW, LARGEST_WINDOW, PREFACE, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, PREFACE, STREAM_WINDOW};
 use crate::buffer::{Buffer, SMALL};
 use crate::connection::Client;
 use crate::open::ConnectionGuard;
@@ -24,8 +24,6 @@ use crate::timeout::Timer;
 use crate::transport::Transport;
 use crate::worker::{Worker, Workspace};
 
-/// Bytes that the streams of one client may have on their way beyond their first windows.
-const GROWTH: usize = 2 * 1024 * 1024;
 /// The highest stream there can be: all are acted on, so far.
 const NO_LAST: u32 = (1 << 31) - 1;
 /// How long a client may take to notice that we are leaving.
@@ -48,8 +46,8 @@ pub(crate) async fn serve(
         Role::Server,
         Allowance {
             stream_window: STREAM_WINDOW,
-            largest_window: LARGEST_WINDOW,
-            growth: GROWTH,
+            largest_window: limits.stream_window,
+            growth: limits.window_growth,
             connection_window: CONNECTION_WINDOW,
             streams: limits.streams,
             head_bytes: limits.head_bytes,

@@ -100,10 +100,12 @@ pub(super) async fn serve(mut guard: ConnectionGuard, incoming: Incoming, entry:
         Ok(Ok(quic)) => quic,
         Ok(Err(error)) => {
             worker.counters.tls_failures.add(1);
+            entry.counts.tls_failures.add(1);
             return tracing::debug!(%peer, %error, "QUIC handshake failed");
         }
         Err(_) => {
             worker.counters.tls_failures.add(1);
+            entry.counts.tls_failures.add(1);
             return tracing::debug!(%peer, "QUIC handshake took too long");
         }
     };

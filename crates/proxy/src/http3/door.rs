@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use super::{alternative, connection};
 use crate::entry::{Entry, Scope};
 use crate::open::ConnectionGuard;
+use crate::overload;
 use crate::tls::{Issuer, server_config};
 use crate::worker::Worker;
 
@@ -122,8 +123,8 @@ impl Door {
             return incoming.refuse();
         };
         let free = worker.handshakes.available_permits();
-        if worker.is_full() {
-            worker.counters.connections_refused.add(1);
+        if let Some(shed) = overload::is_full(worker, &self.entry) {
+            worker.counters.shed[shed as usize].add(1);
             incoming.refuse();
         } else if free == 0 {
             incoming.ignore();

@@ -10,7 +10,8 @@ use routing::{BindId, BindKey};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Phase, accept, reached, rest};
+use super::{Phase, reached};
+use crate::accept::{accept, rest};
 use crate::binder::Order;
 use crate::entry::Entry;
 #[cfg(feature = "http3")]

@@ -7,6 +7,7 @@ use crate::access::AccessLogs;
 use crate::guard::Kind;
 #[cfg(feature = "http3")]
 use crate::http3::Beside;
+use crate::overload::Shed;
 
 /// A name, what it tells, and where each thread counts it.
 type Row = (&'static str, &'static str, fn(&Counters) -> &Counter);
@@ -155,8 +156,10 @@ impl Metrics {
         }
         self.render_responses(&mut out);
         self.render_refused(&mut out);
+        self.render_shed(&mut out);
         self.render_durations(&mut out);
         self.render_streams(&mut out);
+        self.listeners.render(&mut out);
         if let Some(activator) = &self.activator {
             backends::render(&mut out, activator.traffic());
         }
@@ -221,6 +224,18 @@ impl Metrics {
         for kind in Kind::ALL {
             let count = self.sum(|thread| &thread.refused[kind as usize]);
             let _ = writeln!(out, "{NAME}{{policy=\"{}\"}} {count}", kind.flag());
+        }
+    }
+
+    fn render_shed(&self, out: &mut String) {
+        const NAME: &str = "suimon_gateway_shed_total";
+        let _ = writeln!(
+            out,
+            "# HELP {NAME} Requests and connections refused because of a limit of the gateway.\n# TYPE {NAME} counter"
+        );
+        for shed in Shed::ALL {
+            let count = self.sum(|thread| &thread.shed[shed as usize]);
+            let _ = writeln!(out, "{NAME}{{limit=\"{}\"}} {count}", shed.word());
         }
     }
 

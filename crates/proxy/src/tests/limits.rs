@@ -160,29 +160,6 @@ async fn an_idle_connection_is_closed_but_a_busy_one_is_not() {
     silent.closed().await;
 }
 
-#[tokio::test]
-async fn connections_beyond_the_limit_wait_and_are_not_refused() {
-    let server = RawServer::answering(OK).await;
-    let gateway = gateway(
-        Limits {
-            connections: 2,
-            ..Limits::STANDARD
-        },
-        &server,
-    )
-    .await;
-    let mut first = RawStream::connect(gateway.address).await;
-    let mut second = RawStream::connect(gateway.address).await;
-    assert_eq!(first.ask(GET).await.text(), "ok");
-    assert_eq!(second.ask(GET).await.text(), "ok");
-    let mut third = RawStream::connect(gateway.address).await;
-    third.send(GET).await;
-    assert_eq!(first.ask(GET).await.text(), "ok");
-    assert_eq!(gateway.gateway.metrics().connections_open(), 2);
-    drop(second);
-    assert_eq!(third.answer().await.text(), "ok");
-}
-
 /// A gateway without routes at the first of these addresses that is free.
 fn start_at(addresses: Vec<SocketAddr>, tasks: &Tasks) -> Result<crate::Gateway, Error> {
     let (_publish, snapshots) = lifecycle::snapshot_channel(routing::Snapshot::default());
@@ -343,5 +320,121 @@ async fn a_path_is_passed_on_as_it_is_or_not_at_all() {
             .await;
         assert_eq!(answer.status(), 400, "{path}");
         assert!(answer.text().contains("dot segment"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_answered_408() {
+    let server = RawServer::start(|mut stream| async move { stream.closed().await }).await;
+    let limits = Limits {
+        stall: SHORT * 4,
+        body_rate: 1_000_000,
+        ..Limits::STANDARD
+    };
+    let gateway = gateway(limits, &server).await;
+    let mut client = RawStream::connect(gateway.address).await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n")
+        .await;
+    // Never silent for as long as it may be.
+    while client.try_send("x").await.is_ok() && client.buffered().is_empty() {
+        tokio::time::sleep(SHORT).await;
+        if gateway.requests_open() == 0 {
+            break;
+        }
+    }
+    assert_eq!(client.answer().await.status(), 408);
+}
+
+#[tokio::test]
+async fn a_body_may_come_slowly_once_it_is_being_answered() {
+    let server = RawServer::start(|mut stream| async move {
+        stream.read_head().await;
+        stream
+            .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+            .await;
+        // All five bytes of the body, however late they come.
+        stream.read_exact(5).await;
+        stream.send("1\r\nb\r\n0\r\n\r\n").await;
+        stream.closed().await;
+    })
+    .await;
+    let limits = Limits {
+        stall: SHORT,
+        body_rate: 1_000_000,
+        ..Limits::STANDARD
+    };
+    let gateway = gateway(limits, &server).await;
+    let mut client = RawStream::connect(gateway.address).await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        .await;
+    assert_eq!(client.read_head().await.expect("a head").status(), 200);
+    for _ in 0..5 {
+        tokio::time::sleep(SHORT * 2).await;
+        client.send("x").await;
+    }
+    let rest = client
+        .read_exact("1\r\na\r\n1\r\nb\r\n0\r\n\r\n".len())
+        .await;
+    assert!(rest.is_some_and(|rest| rest.ends_with(b"0\r\n\r\n")));
+}
+
+#[tokio::test]
+async fn a_silent_tunnel_ends() {
+    let server = RawServer::start(|mut stream| async move {
+        stream.read_head().await;
+        stream
+            .send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .await;
+        stream.closed().await;
+    })
+    .await;
+    let limits = Limits {
+        tunnel_idle: SHORT,
+        ..Limits::STANDARD
+    };
+    let gateway = gateway(limits, &server).await;
+    let mut client = RawStream::connect(gateway.address).await;
+    client
+        .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        .await;
+    assert_eq!(client.read_head().await.expect("a head").status(), 101);
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn heads_have_as_many_fields_as_the_settings_say() {
+    let server = RawServer::answering(OK).await;
+    for (most, status) in [(16, 431), (200, 200)] {
+        let limits = Limits {
+            head_fields: most,
+            ..Limits::STANDARD
+        };
+        let gateway = gateway(limits, &server).await;
+        let fields = "X: y\r\n".repeat(150);
+        let get = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+        assert_eq!(ask(gateway.address, get).await.status(), status);
+        let mut client = Frames::client(gateway.address).await;
+        client.request(1, "GET", &[("x", "y"); 150], true);
+        client.flush().await;
+        assert_eq!(client.answer(1).await.0, status);
+    }
+}
+
+#[tokio::test]
+async fn unused_connections_to_a_backend_are_kept_as_long_as_the_settings_say() {
+    for (idle, connections) in [(SHORT * 200, 1), (std::time::Duration::from_millis(1), 2)] {
+        let server = RawServer::answering(OK).await;
+        let limits = Limits {
+            pool_idle: idle,
+            ..Limits::STANDARD
+        };
+        let gateway = gateway(limits, &server).await;
+        for _ in 0..2 {
+            assert_eq!(ask(gateway.address, GET).await.text(), "ok");
+            tokio::time::sleep(SHORT).await;
+        }
+        assert_eq!(server.accepted(), connections);
     }
 }

@@ -54,6 +54,8 @@ enum HandshakeError {
     Refused(Option<String>),
     #[error("{0}")]
     Unusable(String),
+    #[error("there is no room for another connection")]
+    NoRoom,
 }
 
 /// What a hello came to.
@@ -85,10 +87,12 @@ pub(crate) async fn serve(
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => {
             counters.tls_failures.add(1);
+            entry.counts.tls_failures.add(1);
             return tracing::debug!(%peer, %error, "TLS handshake failed");
         }
         Err(_) => {
             counters.tls_failures.add(1);
+            entry.counts.tls_failures.add(1);
             return tracing::debug!(%peer, "TLS handshake took too long");
         }
     };
@@ -152,6 +156,9 @@ async fn accept(
     if let Some(config) = worker.challenges.handshake(&accepted.client_hello()) {
         handshake(socket, accepted, config, &raw[fed..]).await?;
         return Ok(Opened::Shown);
+    }
+    if entry.refuses.is_some() {
+        return Err(HandshakeError::NoRoom);
     }
     let name = accepted.client_hello().server_name().map(str::to_owned);
     let found = {

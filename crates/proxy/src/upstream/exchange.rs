@@ -19,7 +19,7 @@ pub(crate) struct Exchange<'a> {
     pub(crate) worker: &'a Worker,
     pub(crate) endpoint: SocketAddr,
     pub(crate) slot: &'a Slot,
-    pub(crate) deadlines: &'a Deadlines,
+    pub(crate) deadlines: &'a Deadlines<'a>,
     pub(crate) progress: &'a Progress,
     /// The request is HEAD: its answer has no body.
     pub(crate) to_head: bool,

@@ -17,15 +17,12 @@ use routing::{Backend, EndpointState, Snapshot};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::Limits;
 use crate::http2::client::{Sender, Shared};
 use crate::transport::Transport;
 use crate::upstream::dials::Dials;
 use crate::upstream::held::{Held, Lease, Places};
 
-/// How long an unused connection is kept.
-pub(crate) const IDLE: Duration = Duration::from_secs(60);
-/// Idle connections per endpoint and thread.
-const MAX_PER_ENDPOINT: usize = 1024;
 /// How often the pool is looked through while it is not empty.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -49,15 +46,16 @@ struct Pooled {
 }
 
 impl Http1Connection {
-    pub(crate) fn new(stream: Transport, backend: Arc<Backend>) -> Self {
+    /// `idle` is how long it is kept while it is not used, where no policy says otherwise.
+    pub(crate) fn new(stream: Transport, backend: Arc<Backend>, idle: Duration) -> Self {
         Self {
             stream,
             is_reused: false,
             held: Held::default(),
-            lease: Lease::new(&backend, IDLE),
+            lease: Lease::new(&backend, idle),
             backend,
             idle_since: Instant::now(),
-            keep: IDLE,
+            keep: idle,
         }
     }
 
@@ -93,8 +91,11 @@ impl Hasher for EndpointHasher {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Pool {
+    /// How long an unused connection is kept.
+    pub(crate) idle: Duration,
+    /// Idle connections of an endpoint.
+    most: usize,
     http1: RefCell<ByEndpoint<Vec<Http1Connection>>>,
     http2: RefCell<ByEndpoint<Vec<Pooled>>>,
     /// Of backends with a policy.
@@ -105,6 +106,18 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            idle: limits.pool_idle,
+            most: limits.pool_connections,
+            http1: RefCell::default(),
+            http2: RefCell::default(),
+            places: Places::default(),
+            dials: Dials::default(),
+            used: Notify::new(),
+        }
+    }
+
     /// An idle connection; with `look` its socket is asked first.
     pub(crate) fn take(
         &self,
@@ -152,7 +165,7 @@ impl Pool {
             self.used.notify_one();
         }
         let idle = pool.entry(endpoint).or_default();
-        if idle.len() < MAX_PER_ENDPOINT {
+        if idle.len() < self.most {
             connection.held.is_free();
             idle.push(connection);
         }
@@ -190,7 +203,7 @@ impl Pool {
     /// Lets other requests use a connection.
     pub(crate) fn add_shared(&self, endpoint: SocketAddr, connection: Shared) {
         let connection = Pooled {
-            lease: Cell::new(Lease::new(connection.backend(), IDLE)),
+            lease: Cell::new(Lease::new(connection.backend(), self.idle)),
             held: Held::default(),
             shared: connection,
         };

@@ -136,13 +136,13 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
     }
     let (mut taken, most) = (0, exchange.most_bytes());
     loop {
-        deadlines.reading(true);
+        deadlines.reading();
         let chunk = match body.next().await {
             Ok(chunk) => chunk,
             Err(SourceError::Malformed(reason)) => return Failure::BadRequest(reason),
             Err(SourceError::Gone | SourceError::Reset(_)) => return Failure::ClientGone,
         };
-        deadlines.reading(false);
+        deadlines.took(chunk.data.len());
         let last = chunk.last;
         taken += chunk.data.len() as u64;
         if let Some(limit) = most.filter(|limit| taken > *limit) {
@@ -264,7 +264,7 @@ fn begin(
 }
 
 pub(crate) async fn write(
-    deadlines: &Deadlines,
+    deadlines: &Deadlines<'_>,
     writing: impl Future<Output = Result<(), SinkError>>,
 ) -> Result<(), Failure> {
     deadlines.writing(true);

@@ -161,11 +161,8 @@ fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
 
 /// What Prometheus' own clients tell of a process, as far as the kernel tells us.
 fn process(out: &mut String) {
-    let status = std::fs::read_to_string("/proc/self/status").ok();
-    let kib = status.as_deref().and_then(resident_kib);
-    if let Some(kib) = kib {
+    if let Some(bytes) = resident_bytes() {
         let name = "process_resident_memory_bytes";
-        let bytes = kib * 1024;
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
@@ -180,6 +177,12 @@ fn process(out: &mut String) {
             "# HELP {name} File descriptors that are open.\n# TYPE {name} gauge\n{name} {count}"
         );
     }
+}
+
+/// Memory of this process that is resident, where the system tells.
+pub(super) fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    Some(resident_kib(&status)? * 1024)
 }
 
 /// The line `VmRSS:    1234 kB` of a process' status.

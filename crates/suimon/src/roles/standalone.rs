@@ -22,6 +22,7 @@ use crate::roles::admin::Admin;
 use crate::roles::admission::Admission;
 use crate::roles::keeper;
 use crate::roles::loopback;
+use crate::roles::memory;
 use crate::roles::observability;
 use crate::roles::pods;
 use crate::roles::system::{self, GatewayPorts};
@@ -77,7 +78,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
 
     let (publish, snapshots) = snapshot_channel(routing::Snapshot::default());
     let (report, reports) = scaling::reports();
-    let activator = scaling::start(scaling::Settings::KNATIVE, snapshots.clone(), report, tasks);
+    let activator = scaling::start(settings.scaling(), snapshots.clone(), report, tasks);
     if let Some(zone) = &settings.zone {
         activator.locate(&format!("/{zone}/"));
     }
@@ -90,6 +91,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
         tasks,
     )
     .map_err(|error| name_flag(error, &settings))?;
+    memory::watch(settings.memory_bytes, gateway.pressure().clone(), tasks);
     let ports = GatewayPorts::of(&gateway);
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let admin_door = system::listen(loopback, &settings.admin_ports).context("--admin-port")?;

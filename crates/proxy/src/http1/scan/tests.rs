@@ -33,7 +33,7 @@ type Read = (Vec<u8>, Vec<u8>);
 
 fn ours(bytes: &[u8], line: Result<usize, Stop>) -> Result<(usize, Vec<Read>), Stop> {
     let mut list = Vec::new();
-    let end = fields(bytes, line?, &mut list, |_| Ok(()))?;
+    let end = fields((bytes, line?), &mut list, Most::default(), |_| Ok(()))?;
     let read = list.iter().map(|field| {
         let (name, value) = (field.name.get(bytes), field.value.get(bytes));
         (name.to_vec(), value.to_vec())
