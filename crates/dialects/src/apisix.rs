@@ -12,6 +12,7 @@ mod consumer;
 mod edit;
 pub(crate) mod extension;
 mod global;
+mod grpc_web;
 mod health;
 mod instance;
 mod limit;

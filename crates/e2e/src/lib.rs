@@ -52,6 +52,8 @@ mod gateway_xbackends;
 #[cfg(test)]
 mod gloo_routes;
 #[cfg(test)]
+mod grpc_web;
+#[cfg(test)]
 mod guest;
 mod http;
 #[cfg(all(test, feature = "http3"))]

@@ -10,7 +10,7 @@ use futures::future::Either;
 use tokio::time::Instant;
 
 use crate::backend;
-use crate::downstream::{Downstream, Responder};
+use crate::downstream::{Carrier, Responder};
 use crate::failure::Failure;
 use crate::filter::retry::{Lost, Tries, Withheld};
 use crate::first::first;
@@ -28,7 +28,7 @@ use crate::worker::{Scratch, Worker};
 const MAX_REPEATS: u32 = 2;
 
 /// Sends a request as often as its route says.
-pub(crate) async fn try_often<D: Downstream>(
+pub(crate) async fn try_often<D: Carrier>(
     worker: &Rc<Worker>,
     forward: &Forward,
     tools: &mut (&mut Scratch, &mut Timer),
@@ -83,7 +83,7 @@ fn exhausted(failure: Failure, made: u32) -> Failure {
 }
 
 /// Sends a request until one connection has taken it.
-pub(crate) async fn send<D: Downstream>(
+pub(crate) async fn send<D: Carrier>(
     worker: &Rc<Worker>,
     forward: &Forward,
     (scratch, timer): &mut (&mut Scratch, &mut Timer),

@@ -87,7 +87,7 @@ impl Challenges {
         Some(Reply {
             status: 200,
             headers: vec![(kind.0.into(), kind.1.into())],
-            body,
+            body: body.into(),
             flag: "acme",
             ..Reply::default()
         })

@@ -35,7 +35,7 @@ impl Answer<'_> {
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: String,
+    pub(crate) body: Vec<u8>,
     /// For gRPC clients: the status to send in place of all this.
     pub(crate) grpc: Option<u8>,
     /// The client's connection cannot be used any more.
@@ -45,6 +45,11 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// The body as gRPC tells of it.
+    pub(crate) fn grpc_message(&self) -> String {
+        percent_encode(String::from_utf8_lossy(&self.body).trim_end())
+    }
+
     /// Bytes of the body that the client is sent.
     pub(crate) fn body_bytes(&self, to_head: bool) -> u64 {
         let is_bare = to_head || self.grpc.is_some() || matches!(self.status, 204 | 304);
@@ -52,14 +57,41 @@ impl Reply {
     }
 }
 
-/// One request and the way to answer it.
-pub(crate) trait Downstream {
+/// gRPC's encoding of messages: printable ASCII except `%`.
+pub(crate) fn percent_encode(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |mut out, byte| {
+            match byte {
+                b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+                // Writing to a string cannot fail.
+                _ => drop(write!(out, "%{byte:02X}")),
+            }
+            out
+        })
+}
+
+/// What an exchange with a backend needs of a request whose head was read.
+pub(crate) trait Carrier {
     type Body: Source;
     type Responder: Responder;
 
-    fn view(&self) -> View<'_>;
     /// Whether a body follows the head.
     fn has_body(&self) -> bool;
+    fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder);
+    /// Resolves when the client goes away before it was answered. Cancel-safe.
+    async fn gone(&mut self);
+    /// Sends the 101 that `upstream` holds and copies both ways until both sides have ended.
+    async fn tunnel(
+        &mut self,
+        upstream: &mut Http1Upstream<'_>,
+        deadlines: &Deadlines<'_>,
+    ) -> Result<(), SinkError>;
+}
+
+/// One request and the way to answer it.
+pub(crate) trait Downstream: Carrier {
+    fn view(&self) -> View<'_>;
     /// The client asked to switch protocols, and may.
     fn wants_upgrade(&self) -> bool;
     /// Starts the body; the head cannot be read any more.
@@ -70,20 +102,11 @@ pub(crate) trait Downstream {
     async fn hold_body(&mut self, most: usize, room: &Room<'_>) -> Result<(), HoldError>;
     /// What was read of the body so far.
     fn held(&self) -> Option<&Held>;
-    fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder);
-    /// Resolves when the client goes away before it was answered. Cancel-safe.
-    async fn gone(&mut self);
     /// Answers. Does nothing if an answer has begun: then it is broken off, so that the client
     /// cannot take it for complete.
     async fn reply(&mut self, reply: Reply);
     /// Breaks an answer off.
     fn abort(&mut self, reason: Reason);
-    /// Sends the 101 that `upstream` holds and copies both ways until both sides have ended.
-    async fn tunnel(
-        &mut self,
-        upstream: &mut Http1Upstream<'_>,
-        deadlines: &Deadlines<'_>,
-    ) -> Result<(), SinkError>;
 }
 
 /// Where an answer goes.
@@ -99,9 +122,9 @@ pub(crate) trait Responder: Sink {
     ) -> Result<(), SinkError>;
     /// Whether a byte of the final answer may have been sent.
     fn has_begun(&self) -> bool;
-    /// Ends an answer that has begun with `text`. `false` if it cannot be ended so, because it
+    /// Ends an answer that has begun with `data`. `false` if it cannot be ended so, because it
     /// said how long it would be or because something of it waits for the client.
-    async fn end_with(&mut self, text: &str) -> bool;
+    async fn end_with(&mut self, data: &[u8]) -> bool;
     /// Resolves when the client gives up a stream that is being answered; never for HTTP/1,
     /// whose body source notices. Cancel-safe.
     async fn gone(&mut self);

@@ -33,6 +33,8 @@ pub(crate) enum Failure {
     Version,
     #[error("CONNECT is not supported")]
     ConnectMethod,
+    #[error("the only protocol that a stream can become is websocket")]
+    UnknownProtocol,
     #[error(
         "backend {backend} speaks HTTP/2, which cannot switch to websocket, serve it over HTTP/1.1"
     )]
@@ -116,7 +118,7 @@ impl Failure {
             // nginx's number for the access record; nobody is there to read it.
             Self::ClientGone => 499,
             Self::Panicked => 500,
-            Self::UnknownCoding | Self::WebSocketToHttp2 { .. } => 501,
+            Self::UnknownCoding | Self::UnknownProtocol | Self::WebSocketToHttp2 { .. } => 501,
             Self::Unanswered { .. }
             | Self::BadAnswer { .. }
             | Self::AnswerCut { .. }
@@ -149,6 +151,7 @@ impl Failure {
             Self::UnknownCoding => "unknown-coding",
             Self::Version => "version",
             Self::ConnectMethod => "connect-method",
+            Self::UnknownProtocol => "unknown-protocol",
             Self::WebSocketToHttp2 { .. } => "websocket-to-http2",
             Self::NoRoute { .. } => "no-route",
             Self::Withheld { .. } => "withheld",
@@ -192,6 +195,7 @@ impl Failure {
             | Self::BodyTimeout => DEADLINE_EXCEEDED,
             Self::NoRoute { .. }
             | Self::ConnectMethod
+            | Self::UnknownProtocol
             | Self::UnknownCoding
             | Self::Version
             | Self::WebSocketToHttp2 { .. } => UNIMPLEMENTED,
@@ -242,6 +246,7 @@ impl Failure {
             | Self::ClientGone => true,
             Self::Overloaded { closes, .. } => *closes,
             Self::DotSegment
+            | Self::UnknownProtocol
             | Self::NoRoute { .. }
             | Self::WebSocketToHttp2 { .. }
             | Self::Misdirected

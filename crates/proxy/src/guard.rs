@@ -19,7 +19,7 @@ mod limit_service;
 mod protobuf;
 mod quota;
 mod ramp;
-mod refusal;
+pub(crate) mod refusal;
 mod state;
 pub(crate) mod token;
 

@@ -27,6 +27,7 @@ mod first;
 mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod grpc_web;
 mod guard;
 mod health;
 mod held;
@@ -66,6 +67,7 @@ mod trailers;
 mod transport;
 mod upgrade;
 mod upstream;
+mod websocket;
 mod worker;
 
 use std::io;

@@ -143,12 +143,16 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether errors must be told the gRPC way.
+    /// Whether errors must be told the gRPC way, or the way of gRPC-Web.
     pub(crate) fn is_grpc(&self) -> bool {
-        self.head.version.has_frames()
-            && self
-                .field("content-type")
-                .is_some_and(|value| value.starts_with(b"application/grpc"))
+        let kind: &[u8] = match self.head.version.has_frames() {
+            true => b"application/grpc",
+            // Without frames there are no trailers, and so no gRPC.
+            false if self.has_method("POST") => b"application/grpc-web",
+            false => return false,
+        };
+        self.field("content-type")
+            .is_some_and(|value| value.starts_with(kind))
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn of_route(respond: &Respond) -> Reply {
     Reply {
         status: respond.status,
         headers: headers.collect(),
-        body: respond.body.to_string(),
+        body: respond.body.as_bytes().to_vec(),
         ..Reply::default()
     }
 }
@@ -71,7 +71,7 @@ pub(crate) fn of_failure(failure: &Failure, is_grpc: bool) -> Reply {
         headers: fields
             .map(|(name, value)| (name.into(), value.into()))
             .collect(),
-        body: format!("{failure}\n"),
+        body: format!("{failure}\n").into(),
         grpc: is_grpc.then(|| failure.grpc_status()),
         close: failure.closes_connection(),
         flag: "",

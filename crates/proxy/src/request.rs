@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::attempt;
 use crate::connection::Client;
-use crate::downstream::{Downstream, Reply, Responder};
+use crate::downstream::{Answer, Downstream, Reply, Responder};
 use crate::edits::Edits;
 use crate::entry::Entry;
 use crate::failure::Failure;
@@ -26,6 +26,7 @@ use crate::filter::mirror::{self, Copies, Original};
 use crate::filter::retry::{Tries, Withheld};
 use crate::filter::template::Sender;
 use crate::filter::{Effects, Pair, cors, redirect};
+use crate::grpc_web;
 use crate::guard::{self, Gated, Guarded, Passage};
 use crate::http1::body::Framing;
 use crate::http1::edit;
@@ -44,6 +45,7 @@ use crate::target;
 use crate::telemetry;
 use crate::timeout::{Deadlines, Timer};
 use crate::traffic::Traffic;
+use crate::websocket::{self, Handshake};
 use crate::worker::{Scratch, Worker};
 
 /// What becomes of a request.
@@ -79,12 +81,16 @@ pub(crate) struct Forward {
     pub(crate) is_idempotent: bool,
     pub(crate) to_head: bool,
     pub(crate) wants_upgrade: bool,
+    /// The client speaks gRPC-Web, and is translated for a backend that does not.
+    pub(crate) is_web: bool,
     /// What the route's filters do from here on; most routes have none.
     pub(crate) effects: Option<Box<Effects>>,
     /// What the backend's policy wants; most have none.
     pub(crate) traffic: Option<Box<Traffic>>,
     /// Copies that wait for the body.
     pub(crate) copies: Option<Box<RefCell<Copies>>>,
+    /// What makes the backend's answer a WebSocket; `None` leaves that to the client.
+    pub(crate) websocket: Option<Box<Handshake>>,
 }
 
 impl Forward {
@@ -93,8 +99,14 @@ impl Forward {
         effects.map_or(self.backend.timeouts, |effects| effects.timeouts)
     }
 
+    /// Whether an answer says success to a client that wants a WebSocket, and is none.
+    pub(crate) fn misses_websocket(&self, answer: &Answer<'_>) -> bool {
+        let websocket = self.websocket.as_ref();
+        websocket.is_some_and(|it| it.is_missed_by(answer))
+    }
+
     /// What the route says about tries, if it says anything.
-    fn tries(&self) -> Option<&Tries> {
+    pub(crate) fn tries(&self) -> Option<&Tries> {
         let tries = &self.effects.as_deref()?.tries;
         (tries.limit.is_some() || tries.retry.is_some()).then_some(tries)
     }
@@ -122,8 +134,13 @@ pub(crate) async fn handle<D: Downstream>(
     scratch.told = None;
     scratch.answer_bytes = 0;
     scratch.new_status = None;
+    scratch.is_told = false;
     let is_grpc = downstream.view().is_grpc();
     scratch.is_grpc = is_grpc;
+    scratch.web = match is_grpc {
+        true => grpc_web::Form::of(downstream.view()),
+        false => None,
+    };
     let to_head = downstream.view().has_method("HEAD");
     let sent = {
         let tools = (&mut *scratch, timer);
@@ -148,7 +165,10 @@ pub(crate) async fn handle<D: Downstream>(
         worker.counters.failures.add(1);
         let is_ending = ends_late && !is_grpc;
         let how = (is_grpc, is_ending, to_head);
-        scratch.answer_bytes += rare(fail(worker, downstream, &failure, how)).await;
+        if !scratch.is_told {
+            let web = scratch.web.take();
+            scratch.answer_bytes += rare(fail(worker, downstream, &failure, how, web)).await;
+        }
     }
     let took = worker.clock.now() - start;
     let series = scratch.series.take();
@@ -224,6 +244,7 @@ async fn serve<D: Downstream>(
         Ok(Plan::Reply(reply)) => {
             let status = reply.status;
             answered = reply.flag;
+            let reply = grpc_web::told(scratch.web.as_deref(), reply);
             scratch.answer_bytes = reply.body_bytes(to_head);
             if let Some(heard) = record.heard() {
                 heard.own(&reply.headers);
@@ -238,6 +259,13 @@ async fn serve<D: Downstream>(
             ends_late = forward.backend.timeouts.ends_answer && !forward.wants_upgrade;
             let mut tools = (&mut *scratch, &mut *timer);
             let sent = match forward.tries() {
+                _ if forward.is_web => {
+                    let rest = (start, record);
+                    rare(grpc_web::send(
+                        worker, forward, &mut tools, downstream, rest,
+                    ))
+                    .await
+                }
                 None => {
                     let deadlines =
                         Deadlines::new(start, forward.timeouts(), worker.patience(tools.0));
@@ -276,6 +304,7 @@ async fn fail<D: Downstream>(
     downstream: &mut D,
     failure: &Failure,
     (is_grpc, is_ending, to_head): (bool, bool, bool),
+    web: Option<Box<grpc_web::Form>>,
 ) -> u64 {
     if matches!(failure, Failure::ClientGone) {
         downstream.abort(Reason::CANCEL);
@@ -284,7 +313,7 @@ async fn fail<D: Downstream>(
     if downstream.parts().1.has_begun() {
         if is_ending && matches!(failure, Failure::RequestTimeout | Failure::IdleTimeout) {
             let text = failure.to_string();
-            let ending = downstream.parts().1.end_with(&text);
+            let ending = downstream.parts().1.end_with(text.as_bytes());
             let ended = tokio::time::timeout(worker.limits.stall, ending).await;
             if matches!(ended, Ok(true)) {
                 return text.len() as u64;
@@ -297,7 +326,7 @@ async fn fail<D: Downstream>(
         downstream.abort(reason);
         return 0;
     }
-    let reply = reply::of_failure(failure, is_grpc);
+    let reply = grpc_web::told(web.as_deref(), reply::of_failure(failure, is_grpc));
     let bytes = reply.body_bytes(to_head);
     answer(worker, downstream, reply).await;
     bytes
@@ -324,6 +353,7 @@ fn plan<D: Downstream>(
     if view.has_method("CONNECT") {
         return Err(Failure::ConnectMethod);
     }
+    websocket::check(view)?;
     if target::has_dot_segment(view.head.target.get(view.bytes)) {
         return Err(Failure::DotSegment);
     }
@@ -431,7 +461,8 @@ pub(crate) fn plan_route<D: Downstream>(
     };
     scratch.series = worker.series.of_arm(route, arm, backend);
     // Dropping the request to switch would leave the client with an answer to something else.
-    if backend.protocol == Protocol::H2c && downstream.wants_upgrade() && wants_websocket(view) {
+    if backend.protocol == Protocol::H2c && downstream.wants_upgrade() && websocket::is_asked(view)
+    {
         return Err(Failure::WebSocketToHttp2 {
             backend: arm.backend.clone(),
         });
@@ -452,6 +483,16 @@ pub(crate) fn plan_route<D: Downstream>(
         }
     };
     let target = filters.target(view, chosen.passage);
+    let mut extra = extra;
+    let websocket = Handshake::begin(worker, view, &mut extra);
+    let translated = match scratch.web.as_deref() {
+        Some(form) if arm.grpc_web => form.translated(backend, view, &mut extra),
+        _ => None,
+    };
+    let view = View {
+        head: translated.as_deref().unwrap_or(view.head),
+        ..view
+    };
     let edits = Edits {
         extra: extra.as_deref(),
         is_outside: client.is_outside(client_source(worker, client, route)),
@@ -479,9 +520,11 @@ pub(crate) fn plan_route<D: Downstream>(
         is_idempotent: view.is_idempotent(),
         to_head: view.has_method("HEAD"),
         wants_upgrade: downstream.wants_upgrade() && backend.protocol == Protocol::Http1,
+        is_web: translated.is_some(),
         effects,
         traffic,
         copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
+        websocket,
     }))
 }
 
@@ -494,11 +537,6 @@ fn client_source<'a>(
 ) -> Option<&'a ClientSource> {
     let general = worker.client.as_ref().filter(|_| !client.is_inside());
     route.client().or(general)
-}
-
-fn wants_websocket(view: View<'_>) -> bool {
-    view.field("upgrade")
-        .is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Whether a connection was opened for another host than its request's: at a bind, whose listeners

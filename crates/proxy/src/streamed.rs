@@ -1,7 +1,6 @@
-//! A client's request on a stream of its own, as HTTP/2 and HTTP/3 have it: nothing follows it there,
-//! and it never becomes a tunnel.
+//! A client's request on a stream of its own, as HTTP/2 and HTTP/3 have it: nothing follows it there.
 
-use crate::downstream::{Downstream, Reply, Responder};
+use crate::downstream::{Carrier, Downstream, Reply, Responder};
 use crate::held::{Held, HoldError, Holding, Room};
 use crate::http1::body::Framing;
 use crate::http1::head::RequestHead;
@@ -26,12 +25,40 @@ pub(crate) trait OnStream<S>: Responder {
     async fn reply(&mut self, reply: Reply) -> Result<(), SinkError>;
     /// Ends both directions.
     fn abort(&mut self, source: &mut S, reason: Reason);
+    /// See [`Carrier::tunnel`].
+    async fn tunnel(
+        &mut self,
+        upstream: &mut Http1Upstream<'_>,
+        deadlines: &Deadlines<'_>,
+    ) -> Result<(), SinkError>;
 }
 
-impl<S: Source, R: OnStream<S>> Downstream for Streamed<'_, S, R> {
+impl<S: Source, R: OnStream<S>> Carrier for Streamed<'_, S, R> {
     type Body = Holding<S>;
     type Responder = R;
 
+    fn has_body(&self) -> bool {
+        self.head.framing != Framing::None
+    }
+
+    fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder) {
+        (&mut self.body, &mut self.responder)
+    }
+
+    async fn gone(&mut self) {
+        self.responder.gone().await;
+    }
+
+    async fn tunnel(
+        &mut self,
+        upstream: &mut Http1Upstream<'_>,
+        deadlines: &Deadlines<'_>,
+    ) -> Result<(), SinkError> {
+        self.responder.tunnel(upstream, deadlines).await
+    }
+}
+
+impl<S: Source, R: OnStream<S>> Downstream for Streamed<'_, S, R> {
     fn view(&self) -> View<'_> {
         View {
             head: self.head,
@@ -39,12 +66,8 @@ impl<S: Source, R: OnStream<S>> Downstream for Streamed<'_, S, R> {
         }
     }
 
-    fn has_body(&self) -> bool {
-        self.head.framing != Framing::None
-    }
-
     fn wants_upgrade(&self) -> bool {
-        false
+        self.head.upgrade.is_some()
     }
 
     fn begin_body(&mut self) {}
@@ -63,14 +86,6 @@ impl<S: Source, R: OnStream<S>> Downstream for Streamed<'_, S, R> {
         self.body.held.as_deref()
     }
 
-    fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder) {
-        (&mut self.body, &mut self.responder)
-    }
-
-    async fn gone(&mut self) {
-        self.responder.gone().await;
-    }
-
     async fn reply(&mut self, reply: Reply) {
         // Fails only if the client is gone.
         let _ = self.responder.reply(reply).await;
@@ -78,14 +93,5 @@ impl<S: Source, R: OnStream<S>> Downstream for Streamed<'_, S, R> {
 
     fn abort(&mut self, reason: Reason) {
         self.responder.abort(&mut self.body.source, reason);
-    }
-
-    async fn tunnel(
-        &mut self,
-        _upstream: &mut Http1Upstream<'_>,
-        _deadlines: &Deadlines<'_>,
-    ) -> Result<(), SinkError> {
-        // Not reached: `wants_upgrade` is false.
-        Err(SinkError)
     }
 }

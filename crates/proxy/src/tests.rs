@@ -16,6 +16,7 @@ mod flight;
 mod floods;
 mod frames;
 mod framing;
+mod grpc_web;
 mod guards;
 mod headers;
 mod health;
@@ -40,6 +41,7 @@ mod traces;
 mod upgrade;
 mod upstream;
 mod waiting;
+mod websocket;
 mod windows;
 
 use std::net::SocketAddr;

@@ -1,19 +1,45 @@
-//! Bytes both ways after a 101, until both sides have ended.
+//! Bytes both ways after a protocol was switched, until both sides have ended.
 //!
 //! The end of one direction is passed on as such and leaves the other open: some protocols say
 //! "no more from me" by closing half of a connection.
 
 use crate::http1::body::Framing;
 use crate::http1::sink::Http1Sink;
-use crate::http1::source::Http1Source;
-use crate::message::{Sink, SinkError, Source, SourceError};
+use crate::http2::stream::{Http2Sink, Place};
+use crate::message::{Chunk, Sink, SinkError, Source};
 use crate::timeout::Deadlines;
+
+/// Where bytes go to after a switch.
+pub(crate) trait Outlet: Sink {
+    /// What is written from here on is bytes.
+    fn open(&mut self);
+    /// Ends this direction.
+    async fn close(&mut self) -> Result<(), SinkError>;
+}
+
+impl Outlet for Http1Sink<'_> {
+    fn open(&mut self) {
+        self.begin_body(Framing::Close);
+    }
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        Ok(self.shutdown().await?)
+    }
+}
+
+impl<P: AsRef<Place>> Outlet for Http2Sink<P> {
+    fn open(&mut self) {}
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        self.write(Chunk::end(None)).await
+    }
+}
 
 /// Copies until both directions have ended or one failed. What was read past the heads is in the
 /// sources already and goes first.
 pub(crate) async fn copy_both(
-    client: (&mut Http1Source<'_>, &mut Http1Sink<'_>),
-    server: (&mut Http1Source<'_>, &mut Http1Sink<'_>),
+    client: (&mut impl Source, &mut impl Outlet),
+    server: (&mut impl Source, &mut impl Outlet),
     deadlines: &Deadlines<'_>,
 ) -> Result<(), SinkError> {
     tokio::try_join!(
@@ -25,23 +51,24 @@ pub(crate) async fn copy_both(
 
 /// `moved` is told of every part.
 async fn copy(
-    from: &mut Http1Source<'_>,
-    to: &mut Http1Sink<'_>,
+    from: &mut impl Source,
+    to: &mut impl Outlet,
     moved: impl Fn(),
 ) -> Result<(), SinkError> {
-    to.begin_body(Framing::Close);
+    to.open();
     loop {
-        let chunk = match from.next().await {
-            Ok(chunk) => chunk,
-            Err(SourceError::Gone | SourceError::Malformed(_) | SourceError::Reset(_)) => {
-                return Err(SinkError);
-            }
-        };
+        let chunk = from.next().await.map_err(|_| SinkError)?;
         let last = chunk.last;
         moved();
-        to.write(chunk).await?;
+        // Trailers are no bytes.
+        let bytes = Chunk {
+            data: chunk.data,
+            last: false,
+            trailers: None,
+        };
+        to.write(bytes).await?;
         if last {
-            return Ok(to.shutdown().await?);
+            return to.close().await;
         }
     }
 }

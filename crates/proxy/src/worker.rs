@@ -19,6 +19,7 @@ use crate::buffer::Buffers;
 use crate::callers::Callers;
 use crate::challenges::Challenges;
 use crate::clock::Clock;
+use crate::grpc_web::Form;
 use crate::guard::{Registry, grpc};
 use crate::http1::head::{Most, RequestHead, ResponseHead};
 use crate::http2::hand::Hands;
@@ -122,6 +123,10 @@ pub(crate) struct Scratch {
     pub(crate) answer_bytes: u64,
     /// What the client was told in place of the answer's status.
     pub(crate) new_status: Option<u16>,
+    /// How the client speaks gRPC-Web, if it does.
+    pub(crate) web: Option<Box<Form>>,
+    /// The client knows of the failure that the request ends with.
+    pub(crate) is_told: bool,
     /// Head to send upstream; kept as it is, in case it must be sent again.
     pub(crate) upstream_head: Vec<u8>,
     /// What is being sent upstream.

@@ -264,6 +264,9 @@ pub struct Arm {
     pub instead: Option<Box<Instead>>,
     /// Changes to requests of this arm only.
     pub request_headers: HeaderOps,
+    /// Clients may speak gRPC-Web; a backend that speaks HTTP/2 gets gRPC then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub grpc_web: bool,
     /// The same for everything else; the route's own come first.
     #[serde(skip_serializing_if = "Filters::is_empty")]
     pub filters: Filters,
@@ -277,6 +280,7 @@ impl Arm {
             backend,
             instead: None,
             request_headers: HeaderOps::default(),
+            grpc_web: false,
             filters: Filters::default(),
         }
     }
@@ -295,6 +299,14 @@ impl Split {
             arms: vec![Arm::new(1, backend)],
             total: 1,
         }
+    }
+
+    /// The same, where clients of every arm may speak gRPC-Web.
+    pub fn with_grpc_web(mut self) -> Self {
+        for arm in &mut self.arms {
+            arm.grpc_web = true;
+        }
+        self
     }
 
     /// The arms as written.

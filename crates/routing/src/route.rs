@@ -58,6 +58,8 @@ pub struct CompiledArm {
     pub instead: Option<Box<CompiledInstead>>,
     /// Changes to requests of this arm only, after the route's own.
     pub request_headers: HeaderOps,
+    /// See [`Arm::grpc_web`].
+    pub grpc_web: bool,
     filters: Option<Arc<CompiledFilters>>,
     /// Where the proxy keeps its counters of the arm.
     pub slot: Slot,
@@ -218,6 +220,7 @@ impl CompiledArm {
                 .map(CompiledInstead::new)
                 .map(Box::new),
             request_headers: arm.request_headers.clone(),
+            grpc_web: arm.grpc_web,
             filters: filters(&arm.filters),
             slot: Slot::default(),
         }

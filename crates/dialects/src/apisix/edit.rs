@@ -23,7 +23,7 @@ fn percent(fields: &Fields<'_>, key: &str) -> Option<Share> {
     Share::new((percent * 1000.0).round() as u32, PARTS)
 }
 
-fn words(text: Option<&str>) -> Vec<Arc<str>> {
+pub(super) fn words(text: Option<&str>) -> Vec<Arc<str>> {
     let words = text.unwrap_or_default().split(',').map(str::trim);
     words
         .filter(|word| !word.is_empty())

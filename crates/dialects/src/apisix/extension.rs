@@ -20,8 +20,12 @@ pub(crate) const GROUP: &str = "apisix.apache.org";
 pub(crate) const KIND: &str = "PluginConfig";
 
 /// Plugins that have a place in the HTTPRoute.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 4] = [
     ("forward-auth", "write a filter ExternalAuth"),
+    (
+        "grpc-web",
+        "write a GRPCRoute without it, which takes gRPC-Web in any case",
+    ),
     ("proxy-mirror", "write a filter RequestMirror"),
     ("traffic-split", "write weights of backendRefs"),
 ];

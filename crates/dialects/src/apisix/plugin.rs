@@ -13,7 +13,8 @@ use super::backend::{Backends, Resolver};
 use super::instance::{self, Outcome};
 use super::upstream::Times;
 use super::{
-    GLOBAL_RULE, PLUGIN_CONFIG, access, answer, edit, global, limit, real_ip, redirect, split,
+    GLOBAL_RULE, PLUGIN_CONFIG, access, answer, edit, global, grpc_web, limit, real_ip, redirect,
+    split,
 };
 use crate::diagnostic::Effect;
 use crate::fields::{self, Fields, Findings};
@@ -73,7 +74,7 @@ pub(super) fn remedy(name: &str) -> &'static str {
         | "ext-plugin-pre-req"
         | "ext-plugin-post-req" => "no scripts are run: use forward-auth or change the Service",
         "gzip" | "brotli" => "compress in the Service itself",
-        "grpc-web" | "grpc-transcode" => "put a proxy for it in front of the Service",
+        "grpc-transcode" => "put a proxy for it in front of the Service",
         "prometheus" | "node-status" | "server-info" => "metrics are the gateway's own",
         "zipkin" | "skywalking" | "opentelemetry" | "datadog" => {
             "traces are configured for the gateway"
@@ -100,6 +101,7 @@ pub(super) struct Effects {
     /// The plugin that closes the rule.
     pub(super) closed: Option<String>,
     pub(super) branches: Vec<split::Branch>,
+    pub(super) grpc_web: Option<grpc_web::Plugin>,
 }
 
 /// Where a plugin is applied.
@@ -246,6 +248,7 @@ pub(super) fn apply(
                 .refuse("PluginNotSupported", rule.path(), message);
         }
     }
+    grpc_web::show(effects);
     // Touched only if there is one: filters that say nothing take no room.
     if !effects.echoes.is_empty() {
         let echoes = std::mem::take(&mut effects.echoes);
@@ -293,6 +296,7 @@ fn one(name: &str, config: &Fields<'_>, effects: &mut Effects, ctx: &mut Context
         "echo" => answer::echo(config, effects),
         "mocking" => answer::mock(config, effects),
         "proxy-mirror" => edit::mirror(config, effects, ctx),
+        "grpc-web" => grpc_web::read(config, effects),
         "fault-injection" => edit::fault(config, effects),
         "limit-count" => limit::count(config, effects, ctx),
         "limit-req" => limit::requests(config, effects, ctx),

@@ -152,6 +152,10 @@ impl Writer<'_, '_, '_> {
                         "apisix/ApisixRoute/{}/{}.{host_at}.{path_at}.{branch_at}",
                         self.object.name, self.at
                     );
+                    let mut filters = filters.clone();
+                    if let Some(plugin) = &effects.grpc_web {
+                        plugin.edit(path, &mut filters);
+                    }
                     let route = Route {
                         origin: self.object.origin(&field),
                         bind: None,
@@ -161,7 +165,7 @@ impl Writer<'_, '_, '_> {
                         matches: alternatives(matching, path, when),
                         request_headers: effects.request_headers.clone(),
                         rewrite_host: None,
-                        filters: filters.clone(),
+                        filters,
                         action: action(&effects, arms),
                     };
                     out.routes.push((RouteId(id.into()), Arc::new(route)));
@@ -213,7 +217,11 @@ fn action(effects: &Effects, arms: &[Arm]) -> Action {
     if let Some(redirect) = &effects.redirect {
         return Action::Redirect(redirect.clone());
     }
-    match Split::new(arms.to_vec()) {
+    let mut split = Split::new(arms.to_vec());
+    if effects.grpc_web.is_some() {
+        split = split.map(Split::with_grpc_web);
+    }
+    match split {
         Some(split) if effects.to_https => Action::ForwardSecure(split),
         Some(split) => Action::Forward(split),
         None => Action::Respond(unavailable()),

@@ -124,9 +124,13 @@ impl Service {
         })?;
         let host = request.host.as_ref().or(way.host);
         let spec = self.spec(&target, way, host, backends.reader)?;
+        let own = target.protocol;
         let mut reference = target.reference;
         reference.http2 = spec.protocol == Some(Protocol::H2c) && spec.tls.is_none();
+        let protocol = spec.protocol.unwrap_or(own);
         let mut arm = Arm::new(self.weight, backends.put(reference, spec));
+        // Contour: at every listener, whatever is written.
+        arm.grpc_web = protocol == Protocol::H2c;
         arm.request_headers = request.ops;
         arm.filters = FilterSet {
             response_headers: response.ops,
@@ -264,6 +268,8 @@ pub(super) struct Target<'o> {
     pub(super) is_plain: bool,
     /// The port's name or protocol says TLS, which Contour does not look at.
     wants_tls: bool,
+    /// What the port's name or protocol says.
+    protocol: Protocol,
 }
 
 impl Target<'_> {
@@ -290,6 +296,7 @@ pub(super) fn find<'o>(
     match found {
         Ok(target) => Ok(Target {
             is_plain: !matches!(target.kind, TargetKind::Endpoints),
+            protocol: target.protocol(),
             reference: target.reference,
             service,
             wants_tls: false,
@@ -304,6 +311,7 @@ pub(super) fn find<'o>(
                 variant: None,
             },
             service,
+            protocol: Protocol::Http1,
             wants_tls: true,
         }),
         Err(error) => Err(error),

@@ -130,6 +130,7 @@ impl Plan {
                 Ok(backend) => arm.backend = backend.clone(),
                 Err(respond) => arm.instead = Some(Box::new(Instead::Respond(respond.clone()))),
             }
+            arm.grpc_web = member.grpc_web;
             if !is_alone {
                 arm.request_headers = member.request_headers.clone();
                 arm.filters = member.filters.clone();

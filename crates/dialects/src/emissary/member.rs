@@ -36,6 +36,8 @@ pub(super) struct Member {
     pub(super) filters: Filters,
     pub(super) cors: Option<Arc<Cors>>,
     pub(super) guards: Guards,
+    /// Its clients may speak gRPC-Web.
+    pub(super) grpc_web: bool,
 }
 
 /// What a Mapping does.
@@ -111,6 +113,7 @@ pub(super) fn read(
         filters,
         cors,
         guards,
+        grpc_web: settings.grpc_web,
     })
 }
 

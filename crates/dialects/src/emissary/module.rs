@@ -23,7 +23,7 @@ const DEFAULTS: [(&str, &str); 7] = [
 ];
 
 /// Keys that change nothing here, with what to do instead.
-const NOT_SERVED: [(&str, &str); 36] = [
+const NOT_SERVED: [(&str, &str); 35] = [
     ("admin_port", "there is no Envoy to administer"),
     ("buffer_limit_bytes", "bodies are streamed, never held"),
     (
@@ -39,10 +39,6 @@ const NOT_SERVED: [(&str, &str); 36] = [
     (
         "enable_grpc_http11_bridge",
         "let clients speak gRPC over HTTP/2",
-    ),
-    (
-        "enable_grpc_web",
-        "put a gRPC-Web proxy in front of the Service",
     ),
     (
         "envoy_log_format",
@@ -149,6 +145,8 @@ pub(super) struct Settings {
     pub(super) access: Option<Arc<Authorization>>,
     /// Bytes.
     pub(super) max_body: Option<u64>,
+    /// Clients may speak gRPC-Web.
+    pub(super) grpc_web: bool,
     /// By domain, what comes first in every label group.
     pub(super) labels: Value,
     /// Whose labels a RateLimitService gets that names no domain.
@@ -163,6 +161,7 @@ impl Default for Settings {
             client: None,
             access: None,
             max_body: None,
+            grpc_web: false,
             labels: Value::Null,
             label_domain: LABEL_DOMAIN.into(),
         }
@@ -207,6 +206,7 @@ pub(super) fn settings(reader: &Reader<'_>) -> Settings {
         client: client::behind(hops(&fields)),
         access: access(&fields, &module.name.to_string()),
         max_body: max_body(&fields),
+        grpc_web: grpc_web(&fields),
         labels: config["default_labels"].clone(),
         label_domain: fields
             .text("default_label_domain")
@@ -217,6 +217,10 @@ pub(super) fn settings(reader: &Reader<'_>) -> Settings {
 
 fn hops(config: &Fields<'_>) -> u32 {
     config.number("xff_num_trusted_hops").unwrap_or(0)
+}
+
+fn grpc_web(config: &Fields<'_>) -> bool {
+    config.bool("enable_grpc_web").unwrap_or(false)
 }
 
 fn max_body(config: &Fields<'_>) -> Option<u64> {
@@ -333,6 +337,7 @@ fn judge_config(config: &Fields<'_>, object: &Object) {
     }
     access(config, &object.name.to_string());
     max_body(config);
+    grpc_web(config);
     hops(config);
     // Authorities are always compared without their port; long expressions are bounded by what
     // they compile to.

@@ -175,7 +175,9 @@ impl<'t, 'o> Resolver<'t, 'o> {
                         guards = overlay::at_backend(self.reader, &mut reference);
                         reference.variant = variant::join(own, reference.variant);
                     }
-                    let arm = Arm::new(weight, reference.id());
+                    let mut arm = Arm::new(weight, reference.id());
+                    // As Envoy Gateway does: a GRPCRoute is for browsers too.
+                    arm.grpc_web = self.kind == RouteKind::Grpc;
                     self.backends.insert(reference);
                     arm
                 }

@@ -119,6 +119,7 @@ pub(crate) fn apply(
             hash: &[],
             idle: None,
             auto_host: false,
+            grpc_web: false,
         };
         match destination.resolve(&way, &mut backends) {
             Ok(arm) => filters.mirrors.push(Mirror {

@@ -283,7 +283,10 @@ fn names(fields: &Fields<'_>, key: &str) -> Vec<Arc<str>> {
     found
 }
 
-/// The status of Settings: those of the gateway's namespace say who is asked, and nothing else.
+const SETTINGS_REMEDY: &str = "the gateway takes its settings from its flags and its settings file";
+
+/// The status of Settings: those of the gateway's namespace say who is asked, and whether clients
+/// may speak gRPC-Web.
 pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
     let reader = Reader::new(objects);
     let findings = Findings::default();
@@ -304,10 +307,18 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
             let (server, _) = limit::read(&fields, &object.name.namespace);
             servers.push((fields.at("ratelimitServerRef"), server));
         }
+        if let Some(gloo) = spec.object("gloo") {
+            flag(&gloo, "disableGrpcWeb");
+            for key in gloo.keys().filter(|key| *key != "disableGrpcWeb") {
+                gloo.unsupported(key, SETTINGS_REMEDY);
+            }
+        }
         for key in spec.keys() {
+            if key == "gloo" {
+                continue;
+            }
             if !["extauth", "namedExtauth", "ratelimitServer"].contains(&key) {
-                let remedy = "the gateway takes its settings from its flags and its settings file";
-                spec.unsupported(key, remedy);
+                spec.unsupported(key, SETTINGS_REMEDY);
             }
         }
         if object.name != settings() {

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use routing::model::Bind;
 
+use super::extauth;
+use super::matcher::flag;
 use super::options::upgrades;
 use super::select::Selector;
 use super::status::Judgement;
-use super::{GATEWAY, reference, tcp};
+use super::{GATEWAY, SETTINGS, reference, tcp};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
@@ -24,6 +26,8 @@ pub(super) struct Place {
     /// `None`: the shared listeners.
     pub(super) bind: Option<Arc<Bind>>,
     pub(super) allows_upgrades: bool,
+    /// Clients may speak gRPC-Web.
+    pub(super) grpc_web: bool,
 }
 
 /// What of a Gateway matters.
@@ -35,17 +39,21 @@ struct Spec {
     namespaces: Vec<String>,
     selector: Selector,
     allows_upgrades: bool,
+    /// `None` is as the Settings say.
+    grpc_web: Option<bool>,
     serves_http: bool,
 }
 
 /// Where a VirtualService is served.
 pub(super) fn places(reader: &Reader<'_>, object: &Object) -> Vec<Place> {
     let ssl = object.spec()["sslConfig"].is_object();
+    let usual = serves_grpc_web(reader);
     let mut gateways = reader.foreign_all(&GATEWAY).peekable();
     if gateways.peek().is_none() {
         return vec![Place {
             bind: None,
             allows_upgrades: false,
+            grpc_web: usual,
         }];
     }
     let mut places: Vec<Place> = Vec::new();
@@ -54,9 +62,12 @@ pub(super) fn places(reader: &Reader<'_>, object: &Object) -> Vec<Place> {
         if !spec.serves_http || spec.ssl != ssl || !spec.selects(object) {
             continue;
         }
-        let place = spec.place(reader.gateway_ports());
+        let place = spec.place(reader.gateway_ports(), usual);
         match places.iter_mut().find(|known| known.bind == place.bind) {
-            Some(known) => known.allows_upgrades |= place.allows_upgrades,
+            Some(known) => {
+                known.allows_upgrades |= place.allows_upgrades;
+                known.grpc_web |= place.grpc_web;
+            }
             None => places.push(place),
         }
     }
@@ -73,6 +84,7 @@ impl Spec {
             namespaces: Vec::new(),
             selector: Selector::default(),
             allows_upgrades: false,
+            grpc_web: None,
             serves_http: false,
         };
         let Some(spec) = root.object("spec") else {
@@ -131,8 +143,11 @@ impl Spec {
         if let Some(manager) = options.object("httpConnectionManagerSettings") {
             self.allows_upgrades = upgrades(&manager).unwrap_or(false);
         }
+        if let Some(grpc_web) = options.object("grpcWeb") {
+            self.grpc_web = Some(!flag(&grpc_web, "disable").unwrap_or(false));
+        }
         for key in options.keys() {
-            if key != "httpConnectionManagerSettings" {
+            if !["httpConnectionManagerSettings", "grpcWeb"].contains(&key) {
                 options.unsupported(key, listener_remedy(key));
             }
         }
@@ -149,7 +164,7 @@ impl Spec {
     }
 
     /// 8080 and 8443 are Gloo's usual ports for what the shared listeners serve.
-    fn place(&self, ports: &GatewayPorts) -> Place {
+    fn place(&self, ports: &GatewayPorts, grpc_web: bool) -> Place {
         let is_shared = if self.ssl {
             ports.is_https(self.port) || self.port == 8443
         } else {
@@ -159,8 +174,21 @@ impl Spec {
         Place {
             bind,
             allows_upgrades: self.allows_upgrades,
+            grpc_web: self.grpc_web.unwrap_or(grpc_web),
         }
     }
+}
+
+/// Whether clients may speak gRPC-Web where a Gateway does not say.
+fn serves_grpc_web(reader: &Reader<'_>) -> bool {
+    let settings = reader.foreign(&SETTINGS, &extauth::settings());
+    let findings = Findings::default();
+    let read = settings.and_then(|settings| {
+        let spec = Fields::new(settings.spec(), String::new(), &findings);
+        spec.pass_over();
+        flag(&spec.object("gloo")?, "disableGrpcWeb")
+    });
+    !read.unwrap_or(false)
 }
 
 /// What to do in place of an option of listeners.
@@ -172,7 +200,7 @@ pub(super) fn listener_remedy(key: &str) -> &'static str {
             "nothing of it is done: do it in a Service in front, or in the Service itself"
         }
         "gzip" => "answers are passed on as they are: compress in the Service itself",
-        "grpcWeb" => "put a gRPC-Web proxy in front of the Service",
+        "grpcWeb" => "write it in httpGateway.options of a Gateway",
         "grpcJsonTranscoder" => "transcode in the Service itself",
         "httpLocalRatelimit" | "networkLocalRatelimit" | "ratelimit" | "ratelimitServer" => {
             "write a TrafficPolicy with rateLimits for the Service"
@@ -201,7 +229,7 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
         let listener = tcp::Listener {
             object,
             port: spec.port,
-            https: spec.place(reader.gateway_ports()).bind.is_none() && spec.ssl,
+            https: spec.place(reader.gateway_ports(), false).bind.is_none() && spec.ssl,
         };
         listener.serve(&fields, &reader, &mut judgement, &mut out);
     } else if !spec.serves_http {

@@ -118,6 +118,7 @@ fn serve(object: &Object, reader: &Reader<'_>, walk: &mut Walk<'_, '_>, out: &mu
     conflicts(object, &places, reader, walk);
     let domains = domains(object, &spec.domains, reader, walk);
     walk.allows_upgrades = places.iter().any(|place| place.allows_upgrades);
+    walk.grpc_web = places.iter().any(|place| place.grpc_web);
     let planned = walk.root(object, spec.routes);
     for place in &places {
         let assembly = Assembly {

@@ -98,6 +98,7 @@ impl Listener<'_> {
             hash: &[],
             idle: None,
             auto_host: false,
+            grpc_web: false,
         };
         let mut arms = Vec::new();
         for destination in &all {

@@ -35,6 +35,8 @@ struct Found {
     host: Option<Arc<str>>,
     /// A revision's, or this gateway itself.
     is_plain: bool,
+    /// Its port says that it speaks HTTP/2.
+    is_http2: bool,
 }
 
 /// The backends of one root.
@@ -137,9 +139,11 @@ fn service(reader: &Reader<'_>, name: &Name, port: u16) -> Result<Found, String>
         policy: Some(Arc::new(policy::plain())),
         ..BackendSpec::default()
     };
+    let mut is_http2 = false;
     let (reference, is_plain) = match found {
         Ok(target) => {
             let is_plain = !matches!(target.kind, TargetKind::Endpoints);
+            is_http2 = target.protocol() == Protocol::H2c;
             (target.reference, is_plain)
         }
         Err(Unresolved::Tls { .. }) => {
@@ -165,6 +169,7 @@ fn service(reader: &Reader<'_>, name: &Name, port: u16) -> Result<Found, String>
         spec: overlay::endpoints(reader, name, port, usual),
         host: None,
         is_plain,
+        is_http2,
     })
 }
 
@@ -317,6 +322,7 @@ fn of_hosts(fields: &Fields<'_>, name: &Name) -> Result<Found, String> {
         },
         host,
         is_plain: false,
+        is_http2: false,
         spec: BackendSpec {
             tls: use_tls.then(unverified),
             hosts,
@@ -347,6 +353,7 @@ pub(super) fn judge_group(object: &Object, objects: &Objects) -> Translation {
         hash: &[],
         idle: None,
         auto_host: false,
+        grpc_web: false,
     };
     for destination in destinations(object, &findings) {
         if let Err(text) = destination.resolve(&way, &mut backends) {

@@ -53,6 +53,8 @@ pub(super) struct Walk<'r, 'o> {
     pub(super) judgement: Judgement,
     pub(super) host: HostOptions,
     pub(super) allows_upgrades: bool,
+    /// Clients may speak gRPC-Web.
+    pub(super) grpc_web: bool,
     way: Vec<Name>,
     steps: usize,
 }
@@ -64,6 +66,7 @@ impl<'r, 'o> Walk<'r, 'o> {
             judgement: Judgement::default(),
             host: HostOptions::default(),
             allows_upgrades: false,
+            grpc_web: false,
             way: Vec::new(),
             steps: 0,
         }
@@ -202,6 +205,7 @@ impl<'r, 'o> Walk<'r, 'o> {
             hash: &way_hash,
             idle: options.idle,
             auto_host: options.auto_host,
+            grpc_web: self.grpc_web,
         };
         let destinations = match action {
             Action::Invalid(text) => return Err(Trouble::Error(text)),

@@ -17,6 +17,8 @@ use crate::foreign::BackendSpec;
 use crate::objects::{Name, Reader};
 use crate::overlay;
 
+const GRPC_WEB: &[u8] = b"grpc-web";
+
 /// Finds the backends of one object.
 pub(super) struct Finder<'t, 'o> {
     reader: &'t Reader<'o>,
@@ -37,6 +39,8 @@ pub(super) struct Found {
     reference: BackendRef,
     /// What policies ask of requests for it.
     pub(super) guards: Option<Arc<Guards>>,
+    /// Its port says that clients speak gRPC-Web.
+    pub(super) grpc_web: bool,
 }
 
 impl Found {
@@ -125,7 +129,8 @@ impl<'t, 'o> Finder<'t, 'o> {
         };
         let target = target.map_err(|error| unresolved(fields, &error))?;
         let service_port = service.and_then(|service| find_port(service, number));
-        let http2 = !self.is_stream && service_port.is_some_and(is_http2);
+        let grpc_web = service_port.is_some_and(is_grpc_web);
+        let http2 = !self.is_stream && (grpc_web || service_port.is_some_and(is_http2));
         let mut reference = target.over_http2(http2).reference;
         reference.variant = variant;
         let guards = overlay::by_service(self.reader, name, number, &mut |custom| {
@@ -134,7 +139,11 @@ impl<'t, 'o> Finder<'t, 'o> {
         self.backends
             .borrow_mut()
             .insert(reference.clone(), Arc::new(spec));
-        Ok(Found { reference, guards })
+        Ok(Found {
+            reference,
+            guards,
+            grpc_web,
+        })
     }
 
     /// What a rule says of a backend that clients speak TLS to themselves.
@@ -218,7 +227,11 @@ impl<'t, 'o> Finder<'t, 'o> {
             .borrow_mut()
             .insert(reference.clone(), Arc::new(spec));
         let guards = overlay::by_host_of_backend(self.reader, host);
-        Ok(Found { reference, guards })
+        Ok(Found {
+            reference,
+            guards,
+            grpc_web: found.grpc_web,
+        })
     }
 }
 
@@ -284,4 +297,13 @@ fn is_http2(port: &ServicePort) -> bool {
         .next()
         .unwrap_or_default();
     ["grpc", "http2", "h2c"].contains(&protocol)
+}
+
+/// The one protocol with a dash in its name.
+fn is_grpc_web(port: &ServicePort) -> bool {
+    let named = port.app_protocol.as_deref().or(port.name.as_deref());
+    let named = named.unwrap_or_default().as_bytes();
+    named
+        .get(..GRPC_WEB.len())
+        .is_some_and(|begin| begin.eq_ignore_ascii_case(GRPC_WEB))
 }

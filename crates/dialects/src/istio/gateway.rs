@@ -42,6 +42,7 @@ pub(super) struct Server {
     at: usize,
     pub(super) hosts: Vec<ServerHost>,
     mode: Mode,
+    grpc_web: bool,
     port: u16,
     bind: Option<Arc<Bind>>,
     tls: Option<ServerTls>,
@@ -92,6 +93,7 @@ impl Server {
             listeners: vec![self.port],
             scheme: scheme.filter(|_| self.bind.is_none()),
             redirects: self.mode == Mode::Http { redirects: true },
+            grpc_web: self.grpc_web,
             id: format!("{gateway}[{}]", self.at),
             carries,
         }
@@ -302,6 +304,7 @@ fn server(at: usize, fields: &Fields<'_>, gateway: &Object, reader: &Reader<'_>)
         at,
         hosts,
         mode,
+        grpc_web: protocol == "GRPC-WEB",
         port: number,
         bind: bind.map(Arc::new),
         stands_for,

@@ -162,7 +162,10 @@ fn arm(route: &Fields<'_>, alone: bool, finder: &Finder<'_, '_>, changes: &Chang
         }
     };
     let mut arm = match &found {
-        Some(found) => Arm::new(weight, found.id()),
+        Some(found) => Arm {
+            grpc_web: found.grpc_web,
+            ..Arm::new(weight, found.id())
+        },
         None => Arm {
             instead: Some(Box::new(Instead::Respond(values::unavailable()))),
             ..Arm::new(weight, BackendId("".into()))

@@ -34,6 +34,8 @@ pub(super) struct Place {
     pub(super) scheme: Option<&'static str>,
     /// Plain HTTP is sent to HTTPS.
     pub(super) redirects: bool,
+    /// Clients may speak gRPC-Web.
+    pub(super) grpc_web: bool,
     /// Tells places of one object apart.
     pub(super) id: String,
     /// What becomes of connections where there is no HTTP.
@@ -199,6 +201,7 @@ fn join_schemes(mut places: Vec<Place>) -> Vec<Place> {
                 && one.scheme.is_some()
                 && other.scheme.is_some()
                 && one.scheme != other.scheme
+                && one.grpc_web == other.grpc_web
         });
         if let Some(twin) = twin {
             let twin = places.remove(at + 1 + twin);
@@ -240,6 +243,7 @@ fn mesh(hosts: &[HostPattern]) -> Option<Place> {
         listeners: vec![80],
         scheme: None,
         redirects: false,
+        grpc_web: false,
         id: MESH.to_owned(),
         carries: None,
     })

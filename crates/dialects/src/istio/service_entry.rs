@@ -25,6 +25,7 @@ pub(super) struct Labeled {
 pub(super) struct EntryBackend {
     pub(super) port: u16,
     pub(super) http2: bool,
+    pub(super) grpc_web: bool,
     pub(super) wants_tls: bool,
     pub(super) hosts: Vec<Labeled>,
 }
@@ -120,6 +121,7 @@ pub(super) fn backend(
     let hosts = endpoints(reader, entry, host, (port_name, target.unwrap_or(own)))?;
     Ok(EntryBackend {
         port: own,
+        grpc_web: protocol == "GRPC-WEB",
         http2: ["HTTP2", "GRPC", "GRPC-WEB"].contains(&protocol.as_str()),
         wants_tls: ["HTTPS", "TLS"].contains(&protocol.as_str()),
         hosts,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routing::model::{HostPattern, Match, Route, RouteId, SortKey};
+use routing::model::{Action, HostPattern, Match, Route, RouteId, SortKey};
 use serde_json::Value;
 
 use super::destination::Finder;
@@ -308,7 +308,12 @@ impl Translator<'_, '_> {
         sort_key.extend(conditions::order(self.object));
         sort_key.extend([self.count, number as i64]);
         let is_everything = one == Match::default();
-        let (action, filters) = rule.action(block);
+        let (mut action, filters) = rule.action(block);
+        if place.grpc_web
+            && let Action::Forward(split) = action
+        {
+            action = Action::Forward(split.with_grpc_web());
+        }
         let mut route = Route {
             origin: self.object.origin(&block.field),
             bind: place.bind_id(),

@@ -203,6 +203,11 @@ impl<'i> Writer<'i> {
         value: &mut Map<String, Value>,
     ) -> Result<Vec<BackendId>, String> {
         let mut references = Vec::new();
+        if split.arms().iter().any(|arm| arm.grpc_web) {
+            let text = "clients that speak gRPC-Web: Gateway API has no place for them, and this \
+                        gateway translates for GRPCRoutes; write one for the methods that they call";
+            self.note(&route.origin, Verdict::Lost, "grpc_web", text);
+        }
         for arm in split.arms() {
             if arm.instead.is_some() {
                 return Err("a share of the requests is answered or redirected".to_owned());

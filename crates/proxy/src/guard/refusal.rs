@@ -167,7 +167,7 @@ impl Refusal {
         Reply {
             status: self.status,
             headers: self.headers,
-            body: self.body,
+            body: self.body.into(),
             grpc: is_grpc.then_some(grpc),
             close: false,
             flag: self.kind.flag(),
@@ -176,7 +176,7 @@ impl Refusal {
 }
 
 /// gRPC's own mapping of HTTP statuses.
-fn grpc_status(status: u16) -> u8 {
+pub(crate) fn grpc_status(status: u16) -> u8 {
     match status {
         400 => 13,
         401 => 16,

@@ -8,7 +8,7 @@ use super::head::{RequestHead, Version};
 use super::sink::Http1Sink;
 use super::source::Http1Source;
 use crate::date;
-use crate::downstream::{Answer, Downstream, Reply, Responder};
+use crate::downstream::{Answer, Carrier, Downstream, Reply, Responder};
 use crate::failure::reason;
 use crate::filter::answer::AnswerEdits;
 use crate::held::{Held, HoldError, Holding, Room};
@@ -74,10 +74,51 @@ impl<'c, 's> Http1Downstream<'c, 's> {
     }
 }
 
-impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
+impl<'c, 's> Carrier for Http1Downstream<'c, 's> {
     type Body = Holding<&'c mut Http1Source<'s>>;
     type Responder = Http1Responder<'c, 's>;
 
+    fn has_body(&self) -> bool {
+        self.head.framing != Framing::None
+    }
+
+    fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder) {
+        (&mut self.body, &mut self.responder)
+    }
+
+    async fn gone(&mut self) {
+        self.body.gone().await;
+    }
+
+    async fn tunnel(
+        &mut self,
+        upstream: &mut Http1Upstream<'_>,
+        deadlines: &Deadlines<'_>,
+    ) -> Result<(), SinkError> {
+        self.responder.persistent = false;
+        let answers = &mut upstream.answers;
+        let bytes = answers.source.buffer.filled();
+        edit::response(
+            &mut self.responder.sink.out,
+            answers.head,
+            bytes,
+            Framing::None,
+            Connection::Upgrade,
+            None,
+        );
+        answers.source.begin_body(answers.head.len, Framing::Close);
+        self.responder.sink.flush().await?;
+        self.body.source.begin_body(0, Framing::Close);
+        upgrade::copy_both(
+            (self.body.source, self.responder.sink),
+            (&mut answers.source, &mut upstream.sink),
+            deadlines,
+        )
+        .await
+    }
+}
+
+impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
     fn view(&self) -> View<'_> {
         View {
             head: self.head,
@@ -86,10 +127,6 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
                 Some(held) => &held.head,
             },
         }
-    }
-
-    fn has_body(&self) -> bool {
-        self.head.framing != Framing::None
     }
 
     fn wants_upgrade(&self) -> bool {
@@ -120,14 +157,6 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
         self.body.held.as_deref()
     }
 
-    fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder) {
-        (&mut self.body, &mut self.responder)
-    }
-
-    async fn gone(&mut self) {
-        self.body.gone().await;
-    }
-
     async fn reply(&mut self, reply: Reply) {
         self.responder
             .reply(reply, self.body.source.is_done())
@@ -137,33 +166,6 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
     fn abort(&mut self, _reason: Reason) {
         self.responder.persistent = false;
         self.responder.is_broken = true;
-    }
-
-    async fn tunnel(
-        &mut self,
-        upstream: &mut Http1Upstream<'_>,
-        deadlines: &Deadlines<'_>,
-    ) -> Result<(), SinkError> {
-        self.responder.persistent = false;
-        let answers = &mut upstream.answers;
-        let bytes = answers.source.buffer.filled();
-        edit::response(
-            &mut self.responder.sink.out,
-            answers.head,
-            bytes,
-            Framing::None,
-            Connection::Upgrade,
-            None,
-        );
-        answers.source.begin_body(answers.head.len, Framing::Close);
-        self.responder.sink.flush().await?;
-        self.body.source.begin_body(0, Framing::Close);
-        upgrade::copy_both(
-            (self.body.source, self.responder.sink),
-            (&mut answers.source, &mut upstream.sink),
-            deadlines,
-        )
-        .await
     }
 }
 
@@ -223,7 +225,7 @@ impl Http1Responder<'_, '_> {
         #[cfg(feature = "http3")]
         alternative::add_line(out, self.alternative, None);
         if has_body && !self.to_head {
-            out.extend_from_slice(reply.body.as_bytes());
+            out.extend_from_slice(&reply.body);
         }
         if self.sink.flush().await.is_err() {
             self.persistent = false;
@@ -285,14 +287,14 @@ impl Responder for Http1Responder<'_, '_> {
         self.sink.written > self.mark
     }
 
-    async fn end_with(&mut self, text: &str) -> bool {
+    async fn end_with(&mut self, data: &[u8]) -> bool {
         if !self.sink.is_open_ended() {
             return false;
         }
         // The request may not have been read to its end.
         self.persistent = false;
         let chunk = Chunk {
-            data: text.as_bytes(),
+            data,
             last: true,
             trailers: None,
         };

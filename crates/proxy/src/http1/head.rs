@@ -80,7 +80,7 @@ pub(crate) struct Fields {
 }
 
 /// A request head. Spans point into the bytes that were parsed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RequestHead {
     /// Bytes of the head, blank line included.
     pub(crate) len: usize,

@@ -17,7 +17,7 @@ use super::state::End;
 use super::stream::{Http2Sink, Http2Source, Place};
 use super::{CONNECTION_WINDOW, LARGEST_WINDOW, STREAM_WINDOW};
 use crate::buffer::Buffer;
-use crate::downstream::{Answer, Downstream};
+use crate::downstream::{Answer, Carrier};
 use crate::failure::Failure;
 use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::timeout::Timer;
@@ -137,7 +137,7 @@ async fn drive(core: SharedCore, mut stream: Transport, buffer: Buffer, endpoint
 }
 
 /// One request over HTTP/2. See [`crate::upstream::send::over_http1`].
-pub(crate) async fn over_http2<D: Downstream>(
+pub(crate) async fn over_http2<D: Carrier>(
     exchange: &Exchange<'_>,
     sender: Sender,
     (block, timer): (&[u8], &mut Timer),

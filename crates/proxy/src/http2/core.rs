@@ -130,7 +130,8 @@ impl Core {
         match role {
             Role::Server => {
                 let streams = (setting::MAX_CONCURRENT_STREAMS, allowance.streams);
-                frame::settings(&mut out, &[streams, window, list]);
+                let connect = (setting::ENABLE_CONNECT_PROTOCOL, 1);
+                frame::settings(&mut out, &[streams, window, list, connect]);
             }
             Role::Client => {
                 out.extend_from_slice(super::PREFACE);

@@ -1,6 +1,9 @@
 //! A client's request over HTTP/2.
 
 use std::future::poll_fn;
+use std::pin::pin;
+
+use futures::future::Either;
 
 use super::frame::Reason;
 use super::stream::{Http2Sink, Http2Source, Place};
@@ -8,14 +11,19 @@ use super::{encode, hpack};
 use crate::date;
 use crate::downstream::{Answer, Reply, Responder};
 use crate::filter::answer::AnswerEdits;
+use crate::first::first;
 use crate::held::Holding;
 use crate::http1::body::Framing;
 use crate::http1::edit::number;
-use crate::http1::head::RequestHead;
+use crate::http1::field::Kind;
+use crate::http1::head::{RequestHead, ResponseHead};
 #[cfg(feature = "http3")]
 use crate::http3::alternative;
 use crate::message::{Chunk, Sink, SinkError};
 use crate::streamed::{OnStream, Streamed};
+use crate::timeout::Deadlines;
+use crate::upgrade;
+use crate::upstream::send::Http1Upstream;
 use crate::worker::Worker;
 
 /// See the module.
@@ -70,6 +78,23 @@ impl Http2Responder<'_> {
         self.sink = Some(Http2Sink::new(self.place, ends));
         Ok(())
     }
+
+    /// Says that the stream is a WebSocket from here on: success, and none of HTTP/1's proof.
+    fn switch(&mut self, head: &ResponseHead, bytes: &[u8]) -> Result<(), SinkError> {
+        let mut head = head.clone();
+        head.status = 200;
+        for field in &mut head.fields.list {
+            let name = field.name.get(bytes);
+            if name.eq_ignore_ascii_case(b"sec-websocket-accept") {
+                field.kind = Kind::HopByHop;
+            }
+        }
+        head.framing = Framing::Close;
+        self.block.clear();
+        let told = Answer { head: &head, bytes };
+        encode::response(self.block, told, None);
+        self.start(false)
+    }
 }
 
 impl<'w> OnStream<Http2Source<&'w Place>> for Http2Responder<'w> {
@@ -88,7 +113,7 @@ impl<'w> OnStream<Http2Source<&'w Place>> for Http2Responder<'w> {
             hpack::write_status(block, 200);
             hpack::write(block, b"content-type", b"application/grpc");
             hpack::write_with(block, b"grpc-status", |out| number(out, status.into()));
-            let message = percent_encode(reply.body.trim_end());
+            let message = reply.grpc_message();
             hpack::write(block, b"grpc-message", message.as_bytes());
             let own = |name: &str| name.eq_ignore_ascii_case("content-type");
             for (name, value) in reply.headers.iter().filter(|(name, _)| !own(name)) {
@@ -114,7 +139,7 @@ impl<'w> OnStream<Http2Source<&'w Place>> for Http2Responder<'w> {
             });
         }
         self.start(self.to_head || !has_body || reply.body.is_empty())?;
-        let data = reply.body.as_bytes();
+        let data = &reply.body;
         self.write(Chunk {
             data,
             last: true,
@@ -127,20 +152,32 @@ impl<'w> OnStream<Http2Source<&'w Place>> for Http2Responder<'w> {
         let Place { core, id } = self.place;
         core.borrow_mut().reset(*id, reason);
     }
-}
 
-/// gRPC's encoding of messages: printable ASCII except `%`.
-pub(crate) fn percent_encode(text: &str) -> String {
-    use std::fmt::Write as _;
-    text.bytes()
-        .fold(String::with_capacity(text.len()), |mut out, byte| {
-            match byte {
-                b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
-                // Writing to a string cannot fail.
-                _ => drop(write!(out, "%{byte:02X}")),
-            }
-            out
-        })
+    async fn tunnel(
+        &mut self,
+        upstream: &mut Http1Upstream<'_>,
+        deadlines: &Deadlines<'_>,
+    ) -> Result<(), SinkError> {
+        let answers = &mut upstream.answers;
+        let bytes = answers.source.buffer.filled();
+        self.switch(answers.head, bytes)?;
+        answers.source.begin_body(answers.head.len, Framing::Close);
+        let place = self.place;
+        let sink = self.sink.as_mut().ok_or(SinkError)?;
+        let mut source = Http2Source::new(place, false);
+        let copying = upgrade::copy_both(
+            (&mut source, sink),
+            (&mut answers.source, &mut upstream.sink),
+            deadlines,
+        );
+        // A client may have ended its direction before it gives up the stream.
+        let Place { core, id } = place;
+        let gone = poll_fn(|cx| core.borrow_mut().poll_ended(cx, *id));
+        match first(pin!(copying), pin!(gone)).await {
+            Either::Left(copied) => copied,
+            Either::Right(()) => Err(SinkError),
+        }
+    }
 }
 
 impl Sink for Http2Responder<'_> {
@@ -184,12 +221,12 @@ impl Responder for Http2Responder<'_> {
         self.sink.is_some()
     }
 
-    async fn end_with(&mut self, text: &str) -> bool {
+    async fn end_with(&mut self, data: &[u8]) -> bool {
         if !self.is_open_ended {
             return false;
         }
         let chunk = Chunk {
-            data: text.as_bytes(),
+            data,
             last: true,
             trailers: None,
         };

@@ -13,6 +13,8 @@ use crate::http1::head::{
 };
 use crate::trailers::Trailers;
 
+/// The method of a request that is to become a WebSocket, in HTTP/1.
+const GET: &[u8] = b"GET";
 /// What a field counts beyond its bytes (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 /// Bytes of memory that are kept for the next head.
@@ -55,6 +57,9 @@ struct Pseudo {
     scheme: Option<Span>,
     authority: Option<Span>,
     path: Option<Span>,
+    /// What a CONNECT is to become (RFC 8441 §4), and the method that HTTP/1 has for it.
+    protocol: Option<Span>,
+    get: Span,
     status: Option<u16>,
 }
 
@@ -132,7 +137,16 @@ fn complete(
     head.absolute = true;
     (head.upgrade, head.expects_continue) = (None, false);
     target(head, bytes, &pseudo, host)?;
-    framing(head, ends)
+    framing(head, ends)?;
+    if pseudo.protocol.is_none() {
+        return Ok(());
+    }
+    // Only what was announced, and without a body: what follows is the protocol's.
+    if version != Version::Http2 || head.fields.content_length.is_some() {
+        return Err(Malformed);
+    }
+    (head.upgrade, head.framing) = (pseudo.protocol, Framing::None);
+    Ok(())
 }
 
 /// RFC 9113 §8.3.1, and what HTTP/1 allows in a target, since that is where it may go.
@@ -144,6 +158,12 @@ fn target(
 ) -> Result<(), Fault> {
     let text = |span: Span| span.get(bytes);
     head.method = pseudo.method.ok_or(Malformed)?;
+    if pseudo.protocol.is_some() {
+        if text(head.method) != b"CONNECT" || pseudo.authority.is_none() {
+            return Err(Malformed);
+        }
+        head.method = pseudo.get;
+    }
     let method = text(head.method);
     if method == b"CONNECT" {
         if pseudo.scheme.is_some() || pseudo.path.is_some() || pseudo.authority.is_none() {
@@ -324,6 +344,14 @@ impl<'h> Layout<'h> {
             b":scheme" => &mut self.pseudo.scheme,
             b":authority" => &mut self.pseudo.authority,
             b":path" => &mut self.pseudo.path,
+            b":protocol" if is_token(value) => {
+                self.pseudo.get = Span {
+                    start: self.bytes.len() as u32,
+                    len: GET.len() as u32,
+                };
+                self.bytes.extend_from_slice(GET);
+                &mut self.pseudo.protocol
+            }
             _ => return Err(Malformed),
         };
         let span = Span {

@@ -123,7 +123,7 @@ impl Door {
             return incoming.refuse();
         };
         let free = worker.handshakes.available_permits();
-        if let Some(shed) = overload::is_full(worker, &self.entry) {
+        if let Some(shed) = overload::is_full(worker, &entry) {
             worker.counters.shed[shed as usize].add(1);
             incoming.refuse();
         } else if free == 0 {

@@ -16,6 +16,8 @@ use crate::http2::frame::Reason;
 use crate::http2::head::{Fault as HeadFault, trailers_of_http3};
 use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::streamed::{OnStream, Streamed};
+use crate::timeout::Deadlines;
+use crate::upstream::send::Http1Upstream;
 
 /// See the module.
 pub(super) type Http3Downstream<'w> = Streamed<'w, Http3Source<'w>, Http3Responder<'w>>;
@@ -194,7 +196,7 @@ impl<'w> OnStream<Http3Source<'w>> for Http3Responder<'w> {
         self.has_begun = true;
         self.is_bare = self.to_head || !has_body;
         self.write(Chunk {
-            data: reply.body.as_bytes(),
+            data: &reply.body,
             last: true,
             trailers: None,
         })
@@ -208,6 +210,15 @@ impl<'w> OnStream<Http3Source<'w>> for Http3Responder<'w> {
         }
         self.sender.reset(code);
         source.receiver.stop(code);
+    }
+
+    async fn tunnel(
+        &mut self,
+        _upstream: &mut Http1Upstream<'_>,
+        _deadlines: &Deadlines<'_>,
+    ) -> Result<(), SinkError> {
+        // Not reached: a head of HTTP/3 asks for no other protocol.
+        Err(SinkError)
     }
 }
 
@@ -262,12 +273,12 @@ impl Responder for Http3Responder<'_> {
         self.has_begun
     }
 
-    async fn end_with(&mut self, text: &str) -> bool {
+    async fn end_with(&mut self, data: &[u8]) -> bool {
         if !self.is_open_ended || self.sender.is_torn() {
             return false;
         }
         let chunk = Chunk {
-            data: text.as_bytes(),
+            data,
             last: true,
             trailers: None,
         };

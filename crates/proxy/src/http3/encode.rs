@@ -7,7 +7,6 @@ use crate::downstream::{Answer, Reply};
 use crate::filter::answer::AnswerEdits;
 use crate::http1::body::Framing;
 use crate::http1::edit::{self, number};
-use crate::http2::downstream::percent_encode;
 use crate::trailers::Trailers;
 
 /// Writes an answer's head, interim or final.
@@ -43,7 +42,7 @@ pub(super) fn reply(out: &mut Vec<u8>, server: Option<&str>, reply: &Reply) -> b
         qpack::begin(out, 200);
         qpack::write(out, b"content-type", b"application/grpc");
         qpack::write_with(out, b"grpc-status", |out| number(out, status.into()));
-        let message = percent_encode(reply.body.trim_end());
+        let message = reply.grpc_message();
         qpack::write(out, b"grpc-message", message.as_bytes());
         let own = |name: &str| name.eq_ignore_ascii_case("content-type");
         for (name, value) in reply.headers.iter().filter(|(name, _)| !own(name)) {

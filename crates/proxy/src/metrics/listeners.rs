@@ -26,6 +26,9 @@ pub(crate) struct ListenerCounters {
     pub(crate) tls_failures: Counter,
 }
 
+/// A name, what it tells, whether it is a counter or a gauge, and where it is.
+type Column = (&'static str, &'static str, &'static str, fn(&Totals) -> u64);
+
 /// Sums over threads.
 #[derive(Clone, Copy, Debug, Default)]
 struct Totals {
@@ -95,7 +98,7 @@ impl Listeners {
                 rows.entry(OTHER.to_owned()).or_default().add(counters);
             }
         }
-        let columns: [(&str, &str, &str, fn(&Totals) -> u64); 4] = [
+        let columns: [Column; 4] = [
             (
                 "suimon_gateway_listener_connections_total",
                 "Downstream connections served, by listener.",

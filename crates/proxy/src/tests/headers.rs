@@ -211,6 +211,7 @@ async fn answers_and_redirects_of_a_route_need_no_backend() {
         backend: BackendId("b".into()),
         instead: None,
         request_headers: HeaderOps::default(),
+        grpc_web: false,
         filters: Filters::default(),
     };
     let split = Split::new(vec![arm]).expect("a weight");

@@ -398,6 +398,7 @@ async fn only_https_and_cluster_local_requests_pass_a_route_that_redirects() {
         backend: BackendId("b".into()),
         instead: None,
         request_headers: HeaderOps::default(),
+        grpc_web: false,
         filters: routing::model::Filters::default(),
     };
     let split = Split::new(vec![arm]).expect("a weight");

@@ -10,7 +10,7 @@ use std::pin::pin;
 use futures::future::Either;
 
 use crate::buffer::Buffer;
-use crate::downstream::{Answer, Downstream, Responder};
+use crate::downstream::{Answer, Carrier, Responder};
 use crate::failure::Failure;
 use crate::first::first;
 use crate::http1::body::Framing;
@@ -52,7 +52,7 @@ pub(crate) struct Http1Answers<'s> {
 
 /// Sends `scratch.upstream_head`, then the body, and passes the answer on. The connection goes
 /// back to the pool if both sides agree that it is clean.
-pub(crate) async fn over_http1<D: Downstream>(
+pub(crate) async fn over_http1<D: Carrier>(
     exchange: &Exchange<'_>,
     mut connection: Http1Connection,
     (scratch, timer): (&mut Scratch, &mut Timer),
@@ -100,7 +100,7 @@ pub(crate) async fn over_http1<D: Downstream>(
 }
 
 /// Moves both directions until the answer is complete or one side fails.
-pub(crate) async fn relay<D: Downstream>(
+pub(crate) async fn relay<D: Carrier>(
     exchange: &Exchange<'_>,
     timer: &mut Timer,
     downstream: &mut D,
@@ -194,6 +194,12 @@ async fn download(
         deadlines.answered();
         exchange.progress.answered.set(true);
         match answer.head.status {
+            _ if exchange.forward.misses_websocket(&answer) => {
+                return Err(Failure::BadAnswer {
+                    endpoint: exchange.endpoint,
+                    reason: "it did not become a WebSocket",
+                });
+            }
             101 if exchange.wants_upgrade => return Ok(Done::Switching),
             101 => {
                 return Err(Failure::BadAnswer {
@@ -283,7 +289,7 @@ pub(crate) fn broken(exchange: &Exchange<'_>, error: SourceError) -> Failure {
 }
 
 /// Runs an upgraded connection.
-async fn tunnel<D: Downstream>(
+async fn tunnel<D: Carrier>(
     exchange: &Exchange<'_>,
     timer: &mut Timer,
     downstream: &mut D,

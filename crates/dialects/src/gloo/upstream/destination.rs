@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use routing::model::{Arm, BackendPolicy, Balancer, FilterSet, HashKey, Timeouts};
+use routing::model::{Arm, BackendPolicy, Balancer, FilterSet, HashKey, Protocol, Timeouts};
 
 use super::{Backends, service, upstream};
 use crate::fields::{Fields, Findings};
@@ -154,7 +154,12 @@ impl Destination {
             idle,
             ..said.unwrap_or_default()
         });
+        let is_http2 = match found.spec.protocol {
+            Some(protocol) => protocol == Protocol::H2c,
+            None => found.is_http2,
+        };
         let mut arm = Arm::new(self.weight, backends.put(found.reference, found.spec));
+        arm.grpc_web = way.grpc_web && is_http2;
         arm.request_headers = self.headers.request.clone();
         arm.filters = FilterSet {
             response_headers: self.headers.response.clone(),
@@ -173,6 +178,8 @@ pub(in crate::gloo) struct Way<'w> {
     pub(in crate::gloo) hash: &'w [HashKey],
     pub(in crate::gloo) idle: Option<Duration>,
     pub(in crate::gloo) auto_host: bool,
+    /// Clients may speak gRPC-Web.
+    pub(in crate::gloo) grpc_web: bool,
 }
 
 /// The destinations of a group.
