@@ -20,6 +20,7 @@ mod objects;
 mod origin;
 mod origin_echo;
 mod origin_http2;
+mod overload;
 mod peers;
 mod policies;
 mod proxy;
@@ -44,6 +45,8 @@ enum Bench {
     Http3(http3::Flags),
     /// Memory of an idle client connection, against nginx, HAProxy and Envoy
     Idle(idle::Flags),
+    /// Ten times as many requests, and connections, as the gateway may have
+    Overload(overload::Flags),
     /// CPU per request with each policy in force, and with all of them, against the plain route
     Policies(policies::Flags),
     /// Service applied → Ready → first 200
@@ -96,6 +99,7 @@ fn main() -> anyhow::Result<()> {
             #[cfg(feature = "http3")]
             Bench::Http3(flags) => http3::run(flags).await,
             Bench::Idle(flags) => idle::run(flags).await,
+            Bench::Overload(flags) => overload::run(flags).await,
             Bench::Policies(flags) => policies::run(flags).await,
             Bench::Ready(flags) => ready::run(flags).await,
             Bench::Memory(flags) => memory::run(flags).await,
