@@ -31,6 +31,14 @@ async fn limits_of_the_settings_file_are_in_force() -> anyhow::Result<()> {
     assert_eq!(answer.status, 431);
     let slow = || tokio::spawn(async move { get(gateway, HOST, "/sleep?ms=3000").await });
     let busy = [slow(), slow()];
+    let both = server.eventually("both places are taken", || async {
+        let metrics = get(server.admin, "admin", "/metrics").await?.body;
+        let mut lines = metrics.lines();
+        Ok(lines
+            .find(|line| *line == "suimon_gateway_requests 2")
+            .map(drop))
+    });
+    both.await?;
     let refused = server.eventually("a request is refused", || async {
         let answer = get(gateway, HOST, "/").await?;
         Ok(Some(answer).filter(|answer| answer.status != 200))
