@@ -38,8 +38,8 @@ use crate::edits::Extra;
 use crate::failure::Failure;
 use crate::filter::cors;
 use crate::message::View;
+use crate::plan::{self, Chosen, Plan};
 use crate::rare::rare;
-use crate::request::{self, Chosen, Plan};
 use crate::seen::Seen;
 use crate::session;
 use crate::worker::{Scratch, Worker};
@@ -200,7 +200,7 @@ fn plan<D: Downstream>(
         route: &guarded.route,
         passage: Some(&passage),
     };
-    let mut planned = request::plan_route(worker, client, scratch, downstream, &chosen)?;
+    let mut planned = plan::plan_route(worker, client, scratch, downstream, &chosen)?;
     if let Plan::Forward(forward) = &mut planned
         && let Some(effects) = &mut forward.effects
     {

@@ -45,6 +45,7 @@ mod overload;
 mod panics;
 mod parked;
 mod per_client;
+mod plan;
 mod preamble;
 mod rare;
 mod record;

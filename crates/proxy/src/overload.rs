@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::http2::frame::{self, Reason};
 use crate::message::View;
 use crate::metrics::Counters;
-use crate::request::Plan;
+use crate::plan::Plan;
 use crate::transport::Transport;
 use crate::worker::Worker;
 use crate::{Limits, accept};

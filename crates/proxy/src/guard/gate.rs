@@ -14,7 +14,7 @@ use super::{Guarded, Held, Passage, answer, body, external, pass_on, plan, unles
 use crate::connection::Client;
 use crate::downstream::Downstream;
 use crate::failure::Failure;
-use crate::request::Plan;
+use crate::plan::Plan;
 use crate::seen::Seen;
 use crate::telemetry;
 use crate::worker::{Scratch, Worker};

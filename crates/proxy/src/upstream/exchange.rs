@@ -10,7 +10,7 @@ use crate::filter::answer::AnswerEdits;
 use crate::filter::retry::Withheld;
 use crate::log_service::Heard;
 use crate::message::Chunk;
-use crate::request::Forward;
+use crate::plan::Forward;
 use crate::timeout::Deadlines;
 use crate::worker::Worker;
 
