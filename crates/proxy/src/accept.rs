@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use crate::connection::{self, Client};
 use crate::entry::Entry;
-use crate::forwarded::Peer;
 use crate::listener::{Phase, reached};
 use crate::open::ConnectionGuard;
 use crate::transport::Transport;
@@ -64,7 +63,7 @@ fn enter(worker: &Rc<Worker>, (stream, peer): (TcpStream, SocketAddr), entry: &R
     // Fails only if the client is gone already, which reading finds out.
     let _ = stream.set_nodelay(true);
     if entry.is_plain() {
-        let client = plain(&stream, peer, entry);
+        let client = Client::plain(&stream, peer, entry, None);
         let served = connection::serve(guard, Transport::Plain(stream), client);
         tokio::task::spawn_local(served);
     } else {
@@ -81,7 +80,7 @@ pub(crate) fn serving(
 ) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
     let guard = admit(worker, peer, entry)?;
     Some(if entry.is_plain() {
-        let client = plain(&stream, peer, entry);
+        let client = Client::plain(&stream, peer, entry, None);
         Box::pin(connection::serve(guard, Transport::Plain(stream), client))
     } else {
         Box::pin(opening::serve(guard, stream, peer, Rc::clone(entry)))
@@ -94,19 +93,6 @@ fn admit(worker: &Rc<Worker>, peer: SocketAddr, entry: &Rc<Entry>) -> Option<Con
     guard.came_by(entry);
     // Behind a balancer, its header says who the client is.
     (entry.has_preamble || guard.belongs_to(peer.ip())).then_some(guard)
-}
-
-/// The client of a connection that is HTTP from its first byte.
-fn plain(stream: &TcpStream, peer: SocketAddr, entry: &Rc<Entry>) -> Rc<Client> {
-    Rc::new(Client {
-        peer: Peer::of(peer, stream.local_addr().ok(), false),
-        entry: Rc::clone(entry),
-        tls: None,
-        principal: None,
-        server_name: None,
-        namespace: None,
-        limits: Default::default(),
-    })
 }
 
 /// The future's result if it has one now.

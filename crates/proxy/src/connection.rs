@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -55,6 +56,24 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Of a connection that is not encrypted; `namespace` is that of the pod that calls.
+    pub(crate) fn plain(
+        socket: &TcpStream,
+        peer: SocketAddr,
+        entry: &Rc<Entry>,
+        namespace: Option<Arc<str>>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            peer: Peer::of(peer, socket.local_addr().ok(), false),
+            entry: Rc::clone(entry),
+            tls: None,
+            principal: None,
+            server_name: None,
+            namespace,
+            limits: OwnLimits::default(),
+        })
+    }
+
     /// Whether it is not believed what only a component or a proxy in front of the gateway could
     /// know. The cluster's own listeners have no others, and routes say which proxies they trust.
     pub(crate) fn is_outside(&self, source: Option<&ClientSource>) -> bool {

@@ -4,16 +4,16 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use routing::CompiledSplit;
 use tokio::net::TcpStream;
 
 use crate::connection::{self, Client};
 use crate::entry::Entry;
-use crate::forwarded::Peer;
-use crate::guard::OwnLimits;
 use crate::open::ConnectionGuard;
 use crate::rare::rare;
 use crate::relay::{self, Cargo};
 use crate::transport::Transport;
+use crate::upstream::proxy_protocol::Ends;
 use crate::worker::Worker;
 use crate::{preamble, tls};
 
@@ -40,21 +40,11 @@ pub(crate) async fn serve(
     }
     if entry.is_stream {
         let split = entry.stream(&worker.snapshots.current()).cloned();
-        let client = Transport::Plain(socket);
         match split {
-            Some(split) => {
-                rare(relay::serve(
-                    &worker,
-                    client,
-                    &[],
-                    &split,
-                    (Cargo::Plain, ends),
-                ))
-                .await;
-            }
+            Some(split) => pass_on(&worker, socket, &split, ends).await,
             None => {
                 worker.counters.streams_refused.add(1);
-                client.reset_on_close();
+                Transport::Plain(socket).reset_on_close();
             }
         }
         return drop(guard);
@@ -65,32 +55,22 @@ pub(crate) async fn serve(
     let passed_on = passed_on.filter(|_| entry.refuses.is_none()).cloned();
     drop(snapshot);
     if let Some(split) = passed_on {
-        let client = Transport::Plain(socket);
-        rare(relay::serve(
-            &worker,
-            client,
-            &[],
-            &split,
-            (Cargo::Plain, ends),
-        ))
-        .await;
+        pass_on(&worker, socket, &split, ends).await;
         return drop(guard);
     }
-    let client = Client {
-        peer: Peer::of(peer, socket.local_addr().ok(), false),
-        entry,
-        tls: None,
-        principal: None,
-        server_name: None,
-        namespace,
-        limits: OwnLimits::default(),
-    };
-    rare(connection::serve(
-        guard,
-        Transport::Plain(socket),
-        Rc::new(client),
-    ))
-    .await;
+    let client = Client::plain(&socket, peer, &entry, namespace);
+    rare(connection::serve(guard, Transport::Plain(socket), client)).await;
+}
+
+/// Has what comes passed on as it is.
+async fn pass_on(
+    worker: &Rc<Worker>,
+    socket: TcpStream,
+    split: &CompiledSplit,
+    ends: Option<Ends>,
+) {
+    let (client, cargo) = (Transport::Plain(socket), (Cargo::Plain, ends));
+    rare(relay::serve(worker, client, &[], split, cargo)).await;
 }
 
 /// Whom the balancer in front speaks for; `None` ends the connection.

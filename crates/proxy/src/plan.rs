@@ -99,6 +99,7 @@ impl Forward {
         (tries.limit.is_some() || tries.retry.is_some()).then_some(tries)
     }
 }
+
 /// Decides what becomes of a request and writes its head for the next hop. Does not wait.
 pub(crate) fn plan<D: Downstream>(
     worker: &Rc<Worker>,
@@ -232,17 +233,11 @@ pub(crate) fn plan_route<D: Downstream>(
         client,
         address: scratch.client,
     };
-    let extra = filters.extra(chosen.passage, &origin);
-    let extra = match &scratch.span {
-        None => extra,
-        Some(span) => {
-            let mut extra = extra.unwrap_or_default();
-            span.tell(&mut extra.to_mut().last);
-            Some(extra)
-        }
-    };
+    let mut extra = filters.extra(chosen.passage, &origin);
+    if let Some(span) = &scratch.span {
+        span.tell(&mut extra.get_or_insert_default().to_mut().last);
+    }
     let target = filters.target(view, chosen.passage);
-    let mut extra = extra;
     let websocket = Handshake::begin(worker, view, &mut extra);
     let translated = match scratch.web.as_deref() {
         Some(form) if arm.grpc_web => form.translated(backend, view, &mut extra),

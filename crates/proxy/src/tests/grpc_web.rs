@@ -15,36 +15,17 @@ use routing::model::{
     Action, Arm, BackendId, Cors, FilterSet, Filters, Origins, Protocol, Route, Split, Timeouts,
 };
 use testkit::http::{Message, RawServer, RawStream, ask, eventually};
-use tokio::net::TcpListener;
 
-use super::http2::{ask2, client};
+use super::http2::{ask2, client, h2_serving};
 use super::{Gateway, OK, SHORT, backend, dead, route};
 
 const ONE: &[u8] = b"\0\0\0\0\x03one";
 const TWO: &[u8] = b"\0\0\0\0\x03two";
 const FINE: &str = "grpc-status: 0\r\nx-note: n\r\n";
 
-// Ends with its test; there is nothing to drain.
-#[allow(clippy::disallowed_methods)]
-fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(future);
-}
-
 /// A server of gRPC whose paths say what it does.
 async fn server() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.expect("a client");
-                while let Some(Ok((request, respond))) = connection.accept().await {
-                    spawn(serve(request, respond));
-                }
-            });
-        }
-    });
-    address
+    h2_serving(serve).await
 }
 
 async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {

@@ -24,6 +24,13 @@ pub(super) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
 
 /// An h2c server that echoes the request's head and body; trailers too.
 pub(super) async fn h2_server() -> SocketAddr {
+    h2_serving(echo).await
+}
+
+/// An h2c server that has each request served so.
+pub(super) async fn h2_serving<F: Future<Output = ()> + Send + 'static>(
+    serve: fn(Request<RecvStream>, h2::server::SendResponse<Bytes>) -> F,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     spawn(async move {
@@ -31,7 +38,7 @@ pub(super) async fn h2_server() -> SocketAddr {
             spawn(async move {
                 let mut connection = h2::server::handshake(stream).await.expect("a client");
                 while let Some(Ok((request, respond))) = connection.accept().await {
-                    spawn(echo(request, respond));
+                    spawn(serve(request, respond));
                 }
             });
         }
