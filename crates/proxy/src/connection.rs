@@ -27,9 +27,11 @@ use crate::forwarded::Peer;
 use crate::guard::OwnLimits;
 use crate::http1::downstream::Http1Downstream;
 use crate::http1::head::{RequestHead, leading_blank};
+use crate::http1::recent::Recent;
 use crate::http1::sink::Http1Sink;
 use crate::http1::source::{Http1Source, Input};
 use crate::http2::{self, PREFACE};
+use crate::known::Known;
 use crate::message::Source;
 use crate::open::ConnectionGuard;
 use crate::parked::Silent;
@@ -53,6 +55,8 @@ pub(crate) struct Client {
     pub(crate) namespace: Option<Arc<str>>,
     /// Rate limits that count for this connection alone.
     pub(crate) limits: OwnLimits,
+    /// What became of its last request, if that came before.
+    pub(crate) known: Known,
 }
 
 impl Client {
@@ -71,6 +75,7 @@ impl Client {
             server_name: None,
             namespace,
             limits: OwnLimits::default(),
+            known: Known::default(),
         })
     }
 
@@ -169,6 +174,7 @@ fn park(guard: ConnectionGuard, stream: Transport, client: Rc<Client>, pause: Pa
     let Transport::Plain(stream) = stream else {
         return;
     };
+    client.known.forget();
     let worker = Rc::clone(&guard.worker);
     let silent = Silent {
         count: guard.park(),
@@ -188,6 +194,7 @@ async fn requests<'s>(
 ) -> Next {
     let worker = &guard.worker;
     let mut timer = Timer::default();
+    let mut recent = Recent::default();
     // What `idle` counts from.
     worker.clock.now();
     loop {
@@ -211,7 +218,8 @@ async fn requests<'s>(
         }
         is_first = false;
         let mut workspace = worker.workspace();
-        let next = one(worker, client, (&mut workspace, &mut timer), source, sink).await;
+        let tools = (&mut *workspace, &mut timer, &mut recent);
+        let next = one(worker, client, tools, source, sink).await;
         worker.recycle(workspace);
         match next {
             Next::Request => source.finish(),
@@ -224,7 +232,7 @@ async fn requests<'s>(
 async fn one<'s>(
     worker: &Rc<Worker>,
     client: &Client,
-    (workspace, timer): (&mut Workspace, &mut Timer),
+    (workspace, timer, recent): (&mut Workspace, &mut Timer, &mut Recent),
     source: &mut Http1Source<'s>,
     sink: &mut Http1Sink<'s>,
 ) -> Next {
@@ -235,7 +243,7 @@ async fn one<'s>(
         ..
     } = workspace;
     sink.out = std::mem::take(downstream_out);
-    let read = read_head(worker, head, source, timer).await;
+    let read = read_head(worker, (head, recent), source, timer).await;
     let sent = sink.written;
     let speaks_http = read.is_ok() || names_http(source.buffer.filled());
     let mut downstream = Http1Downstream::new(worker, head, source, sink);
@@ -332,7 +340,7 @@ async fn preface(
 /// Reads a head. `Ok(false)` if the client went away before it was complete.
 async fn read_head(
     worker: &Worker,
-    head: &mut RequestHead,
+    (head, recent): (&mut RequestHead, &mut Recent),
     source: &mut Http1Source<'_>,
     timer: &mut Timer,
 ) -> Result<bool, Failure> {
@@ -346,12 +354,16 @@ async fn read_head(
             Ok(Ok(Input::Ended) | Err(_)) => return Ok(false),
             Err(_) => return Err(Failure::HeadTimeout),
         }
-        if head.parse(source.buffer.filled())? {
-            return if head.len > limit {
-                Err(Failure::HeadTooLarge)
-            } else {
-                Ok(true)
-            };
+        let filled = source.buffer.filled();
+        if recent.recall(filled, head) {
+            return Ok(true);
+        }
+        if head.parse(filled)? {
+            if head.len > limit {
+                return Err(Failure::HeadTooLarge);
+            }
+            recent.remember(filled, head);
+            return Ok(true);
         }
     }
 }
@@ -408,7 +420,7 @@ mod tests {
     fn a_connection_costs_less_than_a_page() {
         let size = size(serve);
         // What answers say of HTTP/3 has its room.
-        let most = 3808 + 16 * usize::from(cfg!(feature = "http3"));
+        let most = 3824 + 16 * usize::from(cfg!(feature = "http3"));
         assert!(size <= most, "the future of a connection has {size} bytes");
     }
 }

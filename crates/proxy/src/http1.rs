@@ -12,6 +12,7 @@ pub(crate) mod field;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub(crate) mod head;
+pub(crate) mod recent;
 mod scan;
 pub(crate) mod sink;
 pub(crate) mod source;

@@ -35,6 +35,7 @@ mod http1;
 mod http2;
 #[cfg(feature = "http3")]
 mod http3;
+mod known;
 mod listener;
 mod log_service;
 mod message;

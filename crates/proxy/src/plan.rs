@@ -82,6 +82,35 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
+    /// Of a request with which nothing else is done.
+    pub(crate) fn plain(
+        backend: &Arc<Backend>,
+        view: View<'_>,
+        traffic: Option<Box<Traffic>>,
+    ) -> Self {
+        Self {
+            backend: Arc::clone(backend),
+            framing: view.head.framing,
+            is_idempotent: view.is_idempotent(),
+            to_head: view.has_method("HEAD"),
+            wants_upgrade: false,
+            is_web: false,
+            effects: None,
+            traffic,
+            copies: None,
+            websocket: None,
+        }
+    }
+
+    /// Whether nothing else is done with the request.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.wants_upgrade
+            && !self.is_web
+            && self.effects.is_none()
+            && self.copies.is_none()
+            && self.websocket.is_none()
+    }
+
     pub(crate) fn timeouts(&self) -> Timeouts {
         let effects = self.effects.as_deref();
         effects.map_or(self.backend.timeouts, |effects| effects.timeouts)
@@ -110,6 +139,9 @@ pub(crate) fn plan<D: Downstream>(
     let view = downstream.view();
     #[cfg(test)]
     crate::panics::faults::request(view, "plan");
+    if let Some(forward) = client.known.recall(worker, client, scratch, view) {
+        return Ok(Plan::Forward(forward));
+    }
     if view.has_method("CONNECT") {
         return Err(Failure::ConnectMethod);
     }
@@ -162,7 +194,12 @@ pub(crate) fn plan<D: Downstream>(
         route,
         passage: None,
     };
-    plan_route(worker, client, scratch, downstream, &chosen)
+    let planned = plan_route(worker, client, scratch, downstream, &chosen)?;
+    if let Plan::Forward(forward) = &planned {
+        let chosen = (&*snapshot, route);
+        client.known.remember(scratch, chosen, forward, view);
+    }
+    Ok(planned)
 }
 
 /// The same for a request that may take its route.
@@ -269,16 +306,12 @@ pub(crate) fn plan_route<D: Downstream>(
     let mut effects = filters.effects(&origin, backend.timeouts, chosen.passage);
     let traffic = Traffic::plan(worker, backend, &origin, effects.as_deref_mut());
     Ok(Plan::Forward(Forward {
-        backend: Arc::clone(backend),
-        framing: view.head.framing,
-        is_idempotent: view.is_idempotent(),
-        to_head: view.has_method("HEAD"),
         wants_upgrade: downstream.wants_upgrade() && backend.protocol == Protocol::Http1,
         is_web: translated.is_some(),
         effects,
-        traffic,
         copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
         websocket,
+        ..Forward::plain(backend, view, traffic)
     }))
 }
 

@@ -1,6 +1,7 @@
 //! The gateway as clients and backends see it: real threads, real sockets, every byte by hand.
 
 mod access;
+mod again;
 mod authority;
 mod bodies;
 mod callers;

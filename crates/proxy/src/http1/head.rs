@@ -3,6 +3,7 @@
 //! Whatever decides where a message ends (lengths, codings, Host) must be there once and in one
 //! form, or the head is refused.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::body::Framing;
@@ -101,6 +102,9 @@ pub(crate) struct RequestHead {
     pub(crate) expects_continue: bool,
     /// `TE: trailers` was sent.
     pub(crate) accepts_trailers: bool,
+    /// The same number: the same head, byte for byte, on the same connection. `None` if it is not
+    /// known to have come before.
+    pub(crate) again: Option<NonZeroU64>,
 }
 
 /// A response head.
@@ -161,6 +165,7 @@ impl RequestHead {
 
     fn judge_fields(&mut self, bytes: &[u8]) -> Result<(), HeadError> {
         let http11 = self.version == Version::Http11;
+        self.again = None;
         self.upgrade = None;
         self.expects_continue = false;
         self.accepts_trailers = false;

@@ -135,7 +135,7 @@ fn complete(
     head.persistent = true;
     // The authority is written by itself, as that of an absolute-form target.
     head.absolute = true;
-    (head.upgrade, head.expects_continue) = (None, false);
+    (head.upgrade, head.expects_continue, head.again) = (None, false, None);
     target(head, bytes, &pseudo, host)?;
     framing(head, ends)?;
     if pseudo.protocol.is_none() {

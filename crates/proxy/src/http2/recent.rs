@@ -2,6 +2,8 @@
 //! the same header block, byte for byte. What it came to is kept and copied, which takes a tenth of
 //! decoding and judging it. A block that differs costs a comparison.
 
+use std::num::NonZeroU64;
+
 use super::head::Answered;
 use crate::http1::head::RequestHead;
 
@@ -23,6 +25,8 @@ pub(super) struct Recent<H> {
     told: Told,
     /// What it came to, from the second time on: most blocks come once.
     head: Option<Box<H>>,
+    /// Heads that were kept so far.
+    kept: u64,
 }
 
 /// What the meaning of a block depends on besides its bytes.
@@ -52,6 +56,7 @@ impl<H: Default> Recent<H> {
             return None;
         }
         if told == self.told && block == self.block {
+            self.kept += 1;
             return Some(self.head.insert(Box::default()));
         }
         self.head = None;
@@ -74,6 +79,7 @@ impl Recent<Asked> {
             return false;
         };
         head.copy_from(&asked.head);
+        head.again = NonZeroU64::new(self.kept);
         bytes.clear();
         bytes.extend_from_slice(&asked.bytes);
         true
@@ -153,6 +159,7 @@ mod tests {
             to_head: false,
         };
         if recent.recall(block, told, (&mut head, &mut bytes)) {
+            assert!(head.again.take().is_some());
             return (Ok(text(None, &head, &bytes)), true);
         }
         let read = head::request(decoder, (block, LIMIT), ends, (&mut head, &mut bytes));

@@ -140,6 +140,7 @@ fn client(
         entry,
         tls: Some(tls),
         limits: Default::default(),
+        known: Default::default(),
     }
 }
 

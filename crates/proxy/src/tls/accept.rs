@@ -133,6 +133,7 @@ pub(crate) async fn serve(
         entry,
         tls: Some(tls),
         limits: Default::default(),
+        known: Default::default(),
     };
     connection::serve(guard, Transport::tls(stream), Rc::new(client)).await;
 }
