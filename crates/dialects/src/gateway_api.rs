@@ -58,7 +58,7 @@ pub use http::translate_http;
 pub use known::AuthoritiesState;
 pub(crate) use known::Known;
 pub use mesh::{Itself, ServiceBind, no_other, service_itself};
-pub(crate) use options::{MAX_VERSION, MIN_VERSION, version_text};
+pub(crate) use options::{CURVES, MAX_VERSION, MIN_VERSION, SUITES, version_text};
 pub use plan::{Finding, ListenerPlan, Plan, Protocol, RouteKind, TlsMode};
 pub use policies::{Policy, PolicyKey, PolicyKind, PolicyOutcome, judge_policy, policy_status};
 pub use sets::{gateway_of, listener_set_status};

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use routing::model::{Bind, BindId, Transport};
+use routing::model::{Bind, BindId, Preamble, Transport};
 
 /// The shared listeners for external clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct GatewayPorts {
     pub address: IpAddr,
     pub http: u16,
     pub https: u16,
+    /// Whether connections to both begin with a header of the PROXY protocol.
+    pub has_preamble: bool,
 }
 
 impl Default for GatewayPorts {
@@ -23,6 +25,7 @@ impl Default for GatewayPorts {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             http: 80,
             https: 443,
+            has_preamble: false,
         }
     }
 }
@@ -48,9 +51,25 @@ impl GatewayPorts {
             id: BindId(format!("{address}{suffix}").into()),
             address,
             is_tls,
+            preamble: None,
             sealed: Vec::new(),
             stream: None,
             gates: Vec::new(),
+        }
+    }
+
+    /// The same socket behind a balancer that says who the client is. Who disagrees about that
+    /// disagrees about the socket: the later one is told.
+    pub fn behind(bind: Bind, preamble: Option<Preamble>) -> Bind {
+        let suffix = match preamble {
+            None => return bind,
+            Some(Preamble::Required) => "/proxy",
+            Some(Preamble::Optional) => "/proxy?",
+        };
+        Bind {
+            id: BindId(format!("{}{suffix}", bind.id).into()),
+            preamble,
+            ..bind
         }
     }
 

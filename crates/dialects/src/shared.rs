@@ -3,6 +3,7 @@
 pub(crate) mod authorities;
 pub(crate) mod authority;
 pub(crate) mod client;
+pub(crate) mod crypto;
 pub(crate) mod descriptor;
 pub(crate) mod envoy_format;
 pub(crate) mod go_duration;
@@ -11,6 +12,7 @@ pub(crate) mod host;
 pub(crate) mod limits;
 pub(crate) mod location;
 pub(crate) mod matches;
+pub(crate) mod preamble;
 pub(crate) mod retry_on;
 pub(crate) mod scheme;
 pub(crate) mod selector;

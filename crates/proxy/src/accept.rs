@@ -92,7 +92,7 @@ fn admit(worker: &Rc<Worker>, peer: SocketAddr, entry: &Rc<Entry>) -> Option<Con
     let mut guard = ConnectionGuard::new(worker);
     guard.came_by(entry);
     // Behind a balancer, its header says who the client is.
-    (entry.has_preamble || guard.belongs_to(peer.ip())).then_some(guard)
+    (entry.preamble.is_some() || guard.belongs_to(peer.ip())).then_some(guard)
 }
 
 /// The future's result if it has one now.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use routing::model::{BindSocket, Gate};
+use routing::model::{BindSocket, Gate, Preamble};
 use routing::{
     BindKey, CompiledRoute, CompiledSplit, CompiledTls, RequestView, Snapshot, Visibility,
 };
@@ -22,7 +22,7 @@ pub(crate) struct Entry {
     /// Whether clients speak TLS.
     pub(crate) is_tls: bool,
     /// Whether a PROXY protocol header comes first.
-    pub(crate) has_preamble: bool,
+    pub(crate) preamble: Option<Preamble>,
     /// Whether connections are passed on as they are.
     pub(crate) is_stream: bool,
     /// Whether HTTP/3 is served beside it.
@@ -66,7 +66,7 @@ impl Entry {
             scope: Scope::Shared(visibility),
             port,
             is_tls,
-            has_preamble: false,
+            preamble: None,
             is_stream: false,
             #[cfg(feature = "http3")]
             serves_http3: Cell::new(false),
@@ -84,7 +84,7 @@ impl Entry {
             scope: Scope::Bind(key),
             port: socket.address.port(),
             is_tls: socket.is_tls,
-            has_preamble: false,
+            preamble: socket.preamble,
             is_stream: socket.stream.is_some(),
             #[cfg(feature = "http3")]
             serves_http3: Cell::new(false),
@@ -194,7 +194,7 @@ impl Entry {
 
     /// Whether connections are HTTP from their first byte.
     pub(crate) fn is_plain(&self) -> bool {
-        matches!(self.scope, Scope::Shared(_)) && !self.is_tls && !self.has_preamble
+        matches!(self.scope, Scope::Shared(_)) && !self.is_tls && self.preamble.is_none()
     }
 
     /// Whether only what runs beside us can connect here.

@@ -80,7 +80,7 @@ use std::time::Duration;
 
 use lifecycle::{Snapshots, Tasks};
 use routing::Visibility;
-use routing::model::ClientSource;
+use routing::model::{ClientSource, Preamble};
 use scaling::Activator;
 
 pub use access::{AccessLog, AccessLogs, Destination, RequestLog, Rule, SinkError};
@@ -371,7 +371,7 @@ pub fn start(
             https_port.get_or_insert_with(|| address.port());
         }
         let mut entry = Entry::shared(listener.visibility, address.port(), listener.tls);
-        entry.has_preamble = listener.proxy_protocol;
+        entry.preamble = listener.proxy_protocol.then_some(Preamble::Required);
         #[cfg(feature = "http3")]
         http3::hand_out(doors, &entry, &mut per_thread, &listeners);
         for (thread, socket) in per_thread.iter_mut().zip(sockets) {

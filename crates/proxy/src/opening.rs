@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use routing::CompiledSplit;
+use routing::model::Preamble;
 use tokio::net::TcpStream;
 
 use crate::connection::{self, Client};
@@ -25,8 +26,8 @@ pub(crate) async fn serve(
     entry: Rc<Entry>,
 ) {
     let worker = Rc::clone(&guard.worker);
-    if entry.has_preamble {
-        match rare(claimed(&worker, &mut socket, peer)).await {
+    if let Some(preamble) = entry.preamble {
+        match rare(claimed(&worker, &mut socket, peer, preamble)).await {
             Some(claimed) => peer = claimed,
             None => return,
         }
@@ -74,9 +75,19 @@ async fn pass_on(
 }
 
 /// Whom the balancer in front speaks for; `None` ends the connection.
-async fn claimed(worker: &Worker, socket: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
-    let reading = tokio::time::timeout(worker.limits.handshake, preamble::read(socket));
-    match reading.await {
+async fn claimed(
+    worker: &Worker,
+    socket: &mut TcpStream,
+    peer: SocketAddr,
+    wanted: Preamble,
+) -> Option<SocketAddr> {
+    let reading = async {
+        match wanted {
+            Preamble::Optional if !preamble::begins(socket).await? => Ok(None),
+            Preamble::Required | Preamble::Optional => preamble::read(socket).await,
+        }
+    };
+    match tokio::time::timeout(worker.limits.handshake, reading).await {
         Ok(Ok(claimed)) => Some(claimed.unwrap_or(peer)),
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "a connection without its preamble");

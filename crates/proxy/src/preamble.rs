@@ -1,16 +1,22 @@
 //! The PROXY protocol, versions 1 and 2: who connected to the balancer in front of us.
 //!
-//! It is read on listeners that are told to, and required there: a client that could leave it out
-//! could also claim any address. What it says of other families than TCP over IP is skipped.
+//! It is read on listeners that are told to, and required there unless they say otherwise: a client
+//! that could leave it out could also claim any address. What it says of other families than TCP over IP is skipped.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 /// Begins every header of version 2.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+/// Begins every header of version 1.
+const PROXY: &[u8] = b"PROXY ";
+/// Between two looks at the beginning of what may be a header.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// The shortest header of version 1, `PROXY UNKNOWN` and the end of the line. It is shorter than
 /// any of version 2, so this much is always the header's.
 const SHORTEST: usize = 15;
@@ -30,6 +36,26 @@ pub(crate) enum PreambleError {
 
 use PreambleError::Invalid;
 
+/// Whether what comes is a header, as far as its first bytes tell. Nothing is taken from the
+/// socket; bytes that could become one are waited for. The caller bounds the time.
+pub(crate) async fn begins(socket: &TcpStream) -> io::Result<bool> {
+    let mut ahead = [0; SIGNATURE.len()];
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let count = socket.peek(&mut ahead).await?;
+        let seen = &ahead[..count];
+        let is_whole = seen.starts_with(PROXY) || seen == SIGNATURE;
+        let may_become = PROXY.starts_with(seen) || SIGNATURE.starts_with(seen);
+        // Without any byte the client has gone.
+        if is_whole || seen.is_empty() || !may_become {
+            return Ok(is_whole);
+        }
+        // A socket that holds a part of it is ready at once, again and again.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
 /// Reads the header and nothing past it. Returns the client's address, or `None` if the balancer
 /// speaks for itself or does not say. The caller bounds the time.
 pub(crate) async fn read(socket: &mut TcpStream) -> Result<Option<SocketAddr>, PreambleError> {
@@ -45,7 +71,7 @@ pub(crate) async fn read(socket: &mut TcpStream) -> Result<Option<SocketAddr>, P
         socket.read_exact(&mut rest).await?;
         return version2(head[12], head[13], &rest);
     }
-    if !head.starts_with(b"PROXY ") {
+    if !head.starts_with(PROXY) {
         return Err(Invalid("it begins otherwise"));
     }
     let mut line = head.to_vec();

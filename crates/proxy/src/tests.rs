@@ -37,6 +37,7 @@ mod rewrites;
 mod sealed;
 mod smuggling;
 mod staples;
+mod suites;
 mod tls;
 mod traces;
 mod upgrade;
@@ -251,27 +252,38 @@ fn socket(address: SocketAddr, stream: Option<Transport>) -> BindSocket {
     BindSocket {
         address,
         is_tls: false,
+        preamble: None,
         stream,
+    }
+}
+
+/// The record of a bind that is open at this socket.
+fn bind_at(name: &str, socket: BindSocket) -> Bind {
+    Bind {
+        id: BindId(name.into()),
+        address: socket.address,
+        is_tls: socket.is_tls,
+        preamble: socket.preamble,
+        sealed: Vec::new(),
+        stream: socket.stream,
+        gates: Vec::new(),
     }
 }
 
 impl Gateway {
     /// Opens a bind that passes on what comes; nothing leads anywhere yet.
     fn stream_bind(&mut self, name: &str, transport: Transport) -> SocketAddr {
-        let id = BindId(name.into());
         let free = socket(([127, 0, 0, 1], 0).into(), Some(transport));
-        let opened = self.gateway.binder().open(&id, free);
-        let address = opened.expect("a free port");
-        self.compiler.put_bind(Arc::new(Bind {
-            id,
-            address,
-            is_tls: false,
-            sealed: Vec::new(),
-            stream: Some(transport),
-            gates: Vec::new(),
-        }));
+        self.bind(name, free)
+    }
+
+    /// Opens a bind at a free port.
+    fn bind(&mut self, name: &str, mut socket: BindSocket) -> SocketAddr {
+        let opened = self.gateway.binder().open(&BindId(name.into()), socket);
+        socket.address = opened.expect("a free port");
+        self.compiler.put_bind(Arc::new(bind_at(name, socket)));
         self.publish();
-        address
+        socket.address
     }
 
     /// Says where a bind leads.

@@ -203,6 +203,7 @@ mod tests {
             id: id(text),
             address,
             is_tls: false,
+            preamble: None,
             sealed: Vec::new(),
             stream: None,
             gates: Vec::new(),

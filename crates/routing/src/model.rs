@@ -15,6 +15,7 @@ use std::time::Duration;
 mod bind;
 mod compact;
 mod cookie;
+mod crypto;
 mod filter;
 mod guard;
 mod limit;
@@ -25,8 +26,9 @@ mod ramp;
 mod rewrite;
 mod telemetry;
 
-pub use bind::{Bind, BindId, BindSocket, Gate, Stream, StreamId, Transport};
+pub use bind::{Bind, BindId, BindSocket, Gate, Preamble, Stream, StreamId, Transport};
 pub use cookie::{CookieEdit, Replaced, SameSite};
+pub use crypto::{Crypto, Curve, Suite};
 pub use filter::{
     ClientPlace, ClientSource, Cors, FilterSet, Filters, Instead, Mirror, Origins, PathEdit,
     Redirect, RedirectPort, Retry, RetryWhen, Share, Template, TrustedProxies,

@@ -571,6 +571,7 @@ impl Edit {
                             id: id.clone(),
                             address: ([127, 0, 0, 1], 80).into(),
                             is_tls: false,
+                            preamble: None,
                             sealed: route(&sealed, 0, vec![]).hosts,
                             stream: None,
                             gates: Vec::new(),
@@ -633,6 +634,7 @@ fn a_bind_ends_the_search_at_its_listeners_hosts() {
             address: ([127, 0, 0, 2], 80).into(),
             sealed: route(sealed, 0, vec![]).hosts,
             is_tls: false,
+            preamble: None,
             stream: None,
             gates: Vec::new(),
         })

@@ -95,6 +95,7 @@ fn merged<'a>(first: &Termination, others: impl Iterator<Item = &'a Termination>
     let mut all = first.clone();
     for other in others {
         let same = first.versions == other.versions
+            && first.crypto == other.crypto
             && first.protocols == other.protocols
             && first.client == other.client;
         if same {

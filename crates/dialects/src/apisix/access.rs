@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
 use routing::model::{
-    AccessRule, AskedBody, Authorization, AuthorizationProtocol, ExternalAuthorization, Network,
-    Predicate, Respond, Subject, Test, TokenPlace,
+    AccessRule, AskedBody, Authorization, AuthorizationProtocol, Crypto, ExternalAuthorization,
+    Network, Predicate, Respond, Subject, Test, TokenPlace,
 };
 
 use super::consumer;
@@ -246,6 +246,7 @@ fn secured(host: &str, is_verified: bool) -> Arc<UpstreamTls> {
             min: TlsVersion::V1_2,
             max: TlsVersion::V1_3,
         },
+        crypto: Crypto::ANY,
     })
 }
 

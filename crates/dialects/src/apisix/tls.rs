@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use routing::model::tls::{Certificate, ClientCertificates, TlsAction, TlsHost, TlsId};
+use routing::model::tls::{
+    Certificate, ClientCertificates, Termination, TlsAction, TlsHost, TlsId,
+};
 use routing::model::{HostPattern, SortKey, Visibility};
 
 use super::instance::{self, Outcome};
@@ -41,10 +43,10 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             );
             return Outcome::Refused;
         }
-        let mut action = tls::terminate(vec![certificate]);
-        if let TlsAction::Terminate(termination) = &mut action {
-            termination.client = client;
-        }
+        let termination = Termination {
+            client,
+            ..tls::terminate(vec![certificate])
+        };
         let id = TlsId(format!("apisix/ApisixTls/{}", object.name).into());
         let record = TlsHost {
             origin: object.origin("spec"),
@@ -52,7 +54,7 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             visibility: Visibility::External,
             names,
             sort_key: SortKey(vec![object.created]),
-            action,
+            action: TlsAction::Terminate(termination),
         };
         out.tls.push((id, Arc::new(record)));
         Outcome::Served

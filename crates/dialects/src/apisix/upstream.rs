@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
 use routing::model::{
-    BackendPolicy, Balancer, HashKey, HealthCheck, OutlierDetection, Protocol, Retry, RetryWhen,
-    Subject, Timeouts,
+    BackendPolicy, Balancer, Crypto, HashKey, HealthCheck, OutlierDetection, Protocol, Retry,
+    RetryWhen, Subject, Timeouts,
 };
 
 use super::instance::Outcome;
@@ -153,6 +153,7 @@ impl Settings {
                 min: TlsVersion::V1_2,
                 max: TlsVersion::V1_3,
             },
+            crypto: Crypto::ANY,
         })))
     }
 }

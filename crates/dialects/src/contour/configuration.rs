@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use routing::model::ClientSource;
+use routing::model::{ClientSource, Preamble, Suite};
 
-use super::CONFIGURATION;
 use super::extension::Asked;
 use super::limit::Service;
 use super::status::Judgement;
+use super::{CONFIGURATION, service};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
-use crate::shared::client;
+use crate::shared::{client, crypto, preamble};
 
 /// What HTTPProxies must know.
 #[derive(Default)]
@@ -26,6 +26,10 @@ pub(super) struct Settings {
     pub(super) limits: Option<Service>,
     /// Who may say the client's address.
     pub(super) client: Option<Arc<ClientSource>>,
+    /// Of TLS 1.2, in groups; empty is every one.
+    pub(super) suites: Vec<Vec<Suite>>,
+    /// Those that are wanted are not there: no TLS is ended.
+    pub(super) has_no_suites: bool,
 }
 
 impl Settings {
@@ -66,7 +70,13 @@ impl Settings {
         let own = "the gateway has settings of its own";
         if let Some(envoy) = spec.object("envoy") {
             out.client = envoy.object("network").and_then(|it| network(&it));
-            for key in envoy.keys().filter(|key| *key != "network") {
+            if let Some(listener) = envoy.object("listener") {
+                out.listener(&listener, reader);
+            }
+            for key in envoy
+                .keys()
+                .filter(|key| !["network", "listener"].contains(key))
+            {
                 envoy.unsupported(key, own);
             }
         }
@@ -86,6 +96,38 @@ impl Settings {
         spec.unsupported("tracing", own);
         spec.unsupported("featureFlags", own);
         out
+    }
+}
+
+impl Settings {
+    /// `envoy.listener`: what of TLS is said for all hosts, and whether a balancer is in front.
+    fn listener(&mut self, fields: &Fields<'_>, reader: &Reader<'_>) {
+        let own = "the gateway has settings of its own";
+        for key in fields.keys() {
+            match key {
+                "tls" => {}
+                "useProxyProtocol" if fields.bool(key) == Some(true) => {
+                    let place = (fields.findings(), &*fields.at(key));
+                    preamble::at_shared(Preamble::Required, reader, place);
+                }
+                "useProxyProtocol" => fields.ignore(key),
+                _ => fields.unsupported(key, own),
+            }
+        }
+        let Some(tls) = fields.object("tls") else {
+            return;
+        };
+        let remedy = "write it in tls of each HTTPProxy";
+        tls.unsupported("minimumProtocolVersion", remedy);
+        tls.unsupported("maximumProtocolVersion", remedy);
+        // It has no curves.
+        match crypto::read(&tls, ("cipherSuites", ""), service::VERSIONS) {
+            Ok(crypto) => self.suites = crypto.suites,
+            Err((key, text)) => {
+                self.has_no_suites = true;
+                tls.refuse(key, "NothingOffered", format!("{text}; no TLS is ended"));
+            }
+        }
     }
 }
 

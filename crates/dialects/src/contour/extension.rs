@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use routing::model::tls::{Trust, UpstreamTls};
 use routing::model::{
-    AskedBody, AuthorizationProtocol, BackendId, BackendPolicy, Balancer, ExternalAuthorization,
-    Limits, Protocol,
+    AskedBody, AuthorizationProtocol, BackendId, BackendPolicy, Balancer, Crypto,
+    ExternalAuthorization, Limits, Protocol,
 };
 
 use super::EXTENSION_SERVICE;
@@ -404,6 +404,7 @@ impl Extension {
                     trust: Trust::Bundle(bundle),
                     client: None,
                     versions: VERSIONS,
+                    crypto: Crypto::ANY,
                 });
             }
             Err(Refusal::NotDelegated) => {

@@ -138,7 +138,7 @@ impl VirtualHost {
                 authorization: own.is_some(),
                 tokens: !self.providers.is_empty(),
             };
-            out.termination = tls.resolve(backends.reader, namespace, &others)?;
+            out.termination = tls.resolve(backends.reader, namespace, &others, settings)?;
         }
         if let Some(asked) = own.or(settings.authorization.as_ref()) {
             out.external = asked.resolve(backends)?;

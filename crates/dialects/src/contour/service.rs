@@ -6,7 +6,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
-use routing::model::{Arm, BackendId, CookieEdit, FilterSet, HealthCheck, Protocol, SlowStart};
+use routing::model::{
+    Arm, BackendId, CookieEdit, Crypto, FilterSet, HealthCheck, Protocol, SlowStart,
+};
 
 use super::DIALECT;
 use super::balance::{self, Balancing};
@@ -245,6 +247,7 @@ impl Service {
             trust: Trust::Bundle(bundle),
             client: None,
             versions: VERSIONS,
+            crypto: Crypto::ANY,
         })
     }
 }
@@ -257,6 +260,7 @@ pub(super) fn unverified(target: &Target<'_>, host: Option<&Arc<str>>) -> Upstre
         trust: Trust::Unverified,
         client: None,
         versions: VERSIONS,
+        crypto: Crypto::ANY,
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use routing::model::Crypto;
 use routing::model::tls::{Alpn, ClientCertificates, Termination, TlsVersion, TlsVersions};
 
 use super::certificates::{self, Refusal};
+use super::configuration::Settings;
 use super::status::{Problem, Told, kind};
 use crate::fields::Fields;
 use crate::objects::Reader;
@@ -64,10 +66,15 @@ impl Spec {
         reader: &Reader<'_>,
         namespace: &str,
         others: &Others,
+        settings: &Settings,
     ) -> Told<Option<Termination>> {
         self.check()?;
         if self.passthrough {
             return Ok(None);
+        }
+        if settings.has_no_suites && self.min < TlsVersion::V1_3 {
+            let text = "Spec.VirtualHost.TLS: no cipher suite of the ContourConfiguration is there";
+            return Err(self.problem("TLSConfigNotValid", text));
         }
         let secret = certificates::name(&self.secret, namespace);
         let certificate = certificates::certificate(reader, &secret, namespace);
@@ -99,6 +106,10 @@ impl Spec {
             versions: TlsVersions {
                 min: self.min,
                 max: self.max,
+            },
+            crypto: Crypto {
+                suites: settings.suites.clone(),
+                curves: Vec::new(),
             },
             protocols: vec![Alpn::Http2, Alpn::Http1],
             client,

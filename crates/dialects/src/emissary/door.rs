@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use routing::model::BindId;
+use routing::model::{Bind, BindId, Preamble};
+use serde_json::Value;
 
 use super::host::Host;
 use super::{LISTENER, instance};
@@ -15,7 +16,7 @@ use crate::fields::{Fields, quietly};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 use crate::ports::GatewayPorts;
-use crate::shared::selector;
+use crate::shared::{preamble, selector};
 
 /// Which requests are secure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,7 @@ struct Listener {
     name: Name,
     port: u16,
     is_tls: bool,
+    preamble: Option<Preamble>,
     security: Security,
     binding: Binding,
 }
@@ -85,6 +87,11 @@ impl Listener {
         } else {
             ports.is_http(self.port) || self.port == 8080
         }
+    }
+
+    /// The socket where it is not.
+    fn bind(&self, ports: &GatewayPorts) -> Bind {
+        GatewayPorts::behind(ports.bind(self.port, self.is_tls), self.preamble)
     }
 }
 
@@ -112,7 +119,7 @@ pub(super) fn doors(reader: &Reader<'_>, hops: bool) -> Vec<Door> {
         doors.push(of_shared(shared, hops));
     }
     doors.extend(bound.into_values().map(|listener| Door {
-        bind: Some(ports.bind(listener.port, listener.is_tls).id),
+        bind: Some(listener.bind(ports).id),
         is_tls: Some(listener.is_tls),
         security: listener.security,
         bindings: vec![listener.binding],
@@ -152,6 +159,7 @@ fn read(spec: &Fields<'_>, name: &Name, hops: bool) -> Option<Listener> {
         spec.refuse("port", "PortMissing", "port is missing: nothing listens");
     }
     let is_tls = transport(spec);
+    let preamble = has_preamble(spec.raw("protocol"), spec.raw("protocolStack"));
     let depth = spec.int("l7Depth").unwrap_or_default();
     let security = match spec.text("securityModel") {
         Some("SECURE") => Some(Security::All),
@@ -173,6 +181,7 @@ fn read(spec: &Fields<'_>, name: &Name, hops: bool) -> Option<Listener> {
         name: name.clone(),
         port: port?,
         is_tls: is_tls?,
+        preamble: preamble.then_some(Preamble::Required),
         security: security?,
         binding: binding?,
     })
@@ -189,17 +198,12 @@ fn transport(spec: &Fields<'_>) -> Option<bool> {
     let remedy = match text.as_str() {
         "HTTP" if field == "protocol" => return Some(false),
         "HTTPS" => return Some(true),
-        "HTTPPROXY" | "HTTPSPROXY" => {
-            tell_preamble(spec, field);
-            return Some(text == "HTTPSPROXY");
-        }
+        "HTTPPROXY" => return Some(false),
+        "HTTPSPROXY" => return Some(true),
         _ if has("UDP") => "HTTP/3 is not supported; use TLS, HTTP, TCP",
-        _ if has("HTTP") => {
-            if has("PROXY") {
-                tell_preamble(spec, field);
-            }
-            return Some(has("TLS"));
-        }
+        _ if has("HTTP") => return Some(has("TLS")),
+        // Of TCPMappings at the port, which look for it.
+        _ if has("PROXY") && has("TCP") => return None,
         "TCP" | "TLS" | "TLS, TCP" => {
             "it is for TCPMappings, which listen at their port without a Listener; leave it out"
         }
@@ -211,11 +215,23 @@ fn transport(spec: &Fields<'_>) -> Option<bool> {
     None
 }
 
-/// Whether the header of a balancer comes first is said for the shared ports, at the start.
-fn tell_preamble(spec: &Fields<'_>, field: &str) {
-    let message = "the PROXY protocol is read at the gateway's own ports, if it is started with \
-                   --proxy-protocol, and nowhere else";
-    spec.refuse(field, "FieldDiffers", message);
+/// Whether the header of a balancer comes first, wherever in the stack it is written.
+fn has_preamble(protocol: Option<&Value>, stack: Option<&Value>) -> bool {
+    match protocol.and_then(Value::as_str) {
+        Some(protocol) => ["HTTPPROXY", "HTTPSPROXY"].contains(&protocol),
+        None => {
+            let stack = stack.and_then(Value::as_array);
+            stack.is_some_and(|stack| stack.iter().any(|layer| layer == "PROXY"))
+        }
+    }
+}
+
+/// What the first Listener at a port says of that, for connections that are no HTTP.
+pub(super) fn preamble_at(port: u16, reader: &Reader<'_>) -> Option<Preamble> {
+    let mut all = reader.foreign_all(&LISTENER);
+    let first = all.find(|it| instance::is_ours(it) && it.spec()["port"] == port)?;
+    let spec = first.spec();
+    has_preamble(spec.get("protocol"), spec.get("protocolStack")).then_some(Preamble::Required)
 }
 
 fn binding(spec: &Fields<'_>, name: &Name) -> Option<Binding> {
@@ -283,6 +299,11 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
         }
         let ports = reader.gateway_ports();
         if listener.is_shared(ports) {
+            if let Some(wanted) = listener.preamble {
+                let key = ["protocol", "protocolStack"][usize::from(!spec.has("protocol"))];
+                let place = (spec.findings(), &*spec.at(key));
+                preamble::at_shared(wanted, reader, place);
+            }
             return;
         }
         let others = reader.foreign_all(&LISTENER).filter(|other| {
@@ -300,7 +321,7 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             spec.refuse("port", "PortConflict", message);
             return;
         }
-        let bind = ports.bind(listener.port, listener.is_tls);
+        let bind = listener.bind(ports);
         out.binds.push((bind.id.clone(), Arc::new(bind)));
     })
 }

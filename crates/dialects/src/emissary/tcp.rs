@@ -15,12 +15,13 @@ use routing::model::{
 
 use super::glob::Glob;
 use super::service::{self, Written};
-use super::{TCP_MAPPING, instance, module, policy, tls};
+use super::{TCP_MAPPING, door, instance, module, policy, tls};
 use crate::backend::BackendRef;
 use crate::fields::{self, Fields, Findings};
 use crate::foreign::{BackendSpec, Object, Translation};
 use crate::objects::{Objects, Reader};
 use crate::overlay;
+use crate::ports::GatewayPorts;
 use crate::shared::upstream::{self, Place};
 
 type Backends = BTreeMap<BackendRef, Arc<BackendSpec>>;
@@ -93,7 +94,9 @@ fn plain(
     reader: &Reader<'_>,
     out: &mut Translation,
 ) {
-    let bind = Arc::new(reader.gateway_ports().stream_bind(port, Transport::Tcp));
+    let bind = reader.gateway_ports().stream_bind(port, Transport::Tcp);
+    let bind = GatewayPorts::behind(bind, door::preamble_at(port, reader));
+    let bind = Arc::new(bind);
     let stream = Stream {
         origin: object.origin("spec"),
         bind: bind.id.clone(),
@@ -160,7 +163,10 @@ impl Secure {
         out: &mut Translation,
     ) {
         let ports = reader.gateway_ports();
-        let bind = (!ports.is_https(port)).then(|| Arc::new(ports.bind(port, true)));
+        let bind = (!ports.is_https(port)).then(|| {
+            let preamble = door::preamble_at(port, reader);
+            Arc::new(GatewayPorts::behind(ports.bind(port, true), preamble))
+        });
         let id = format!("emissary/TCPMapping/{port}/{}", self.name);
         let record = TlsHost {
             origin: object.origin("spec.host"),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use routing::model::Crypto;
 use routing::model::tls::{
     Alpn, CaBundle, Certificate, ClientCertificates, Termination, TlsAction, TlsVersion,
     TlsVersions, Trust, UpstreamTls,
@@ -14,7 +15,7 @@ use crate::diagnostic::Effect;
 use crate::fields::{self, Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
-use crate::shared::authority;
+use crate::shared::{authority, crypto};
 
 /// A TLSContext is found by its name, in whatever namespace it is.
 pub(super) fn keys(object: &Object) -> Vec<Arc<str>> {
@@ -35,6 +36,8 @@ struct Options {
     /// Clients were to be verified and cannot be.
     is_open: bool,
     versions: TlsVersions,
+    /// `None` if handshakes have nothing left to settle on.
+    crypto: Option<Crypto>,
     protocols: Vec<Alpn>,
     /// The protocols were written.
     has_protocols: bool,
@@ -67,17 +70,17 @@ fn options(fields: &Fields<'_>, namespace: &str, reader: &Reader<'_>) -> Options
     }
     let remedy = "revoked certificates are not told apart: let client certificates be short-lived";
     fields.unsupported("crl_secret", remedy);
-    fields.unsupported("cipher_suites", "the suites are those of the TLS library");
-    fields.unsupported("ecdh_curves", "the curves are those of the TLS library");
     let remedy = "write requestPolicy.insecure.action Redirect in the Host";
     fields.unsupported("redirect_cleartext_from", remedy);
+    let versions = versions(fields);
     Options {
         has_secret: secret.is_some(),
         certificate: secret.and_then(|name| certificate(fields, "secret", &name, reader)),
         is_required: fields.bool("cert_required") == Some(true),
         is_open: matches!(authorities, Some(Err(()))),
         authorities: authorities.and_then(Result::ok),
-        versions: versions(fields),
+        versions,
+        crypto: crypto(fields, versions),
         protocols: protocols(fields),
         has_protocols: fields.has("alpn_protocols"),
         sni: fields.text("sni").map(Into::into),
@@ -131,6 +134,12 @@ fn versions(fields: &Fields<'_>) -> TlsVersions {
     }
 }
 
+fn crypto(fields: &Fields<'_>, versions: TlsVersions) -> Option<Crypto> {
+    let read = crypto::read(fields, ("cipher_suites", "ecdh_curves"), versions);
+    let told = read.map_err(|(key, text)| fields.refuse(key, "NothingOffered", text));
+    told.ok()
+}
+
 fn protocols(fields: &Fields<'_>) -> Vec<Alpn> {
     let mut protocols = Vec::new();
     for name in super::headers::list(fields, "alpn_protocols") {
@@ -149,7 +158,8 @@ fn protocols(fields: &Fields<'_>) -> Vec<Alpn> {
     protocols
 }
 
-/// `None` if there is no certificate, or clients would not be verified as they should be.
+/// `None` if there is no certificate, clients would not be verified as they should be, or there is
+/// nothing that handshakes could settle on.
 fn terminate(options: Options) -> Option<TlsAction> {
     if options.is_open {
         return None;
@@ -157,6 +167,7 @@ fn terminate(options: Options) -> Option<TlsAction> {
     Some(TlsAction::Terminate(Termination {
         certificates: vec![options.certificate?],
         versions: options.versions,
+        crypto: options.crypto?,
         protocols: options.protocols,
         client: match (options.authorities, options.is_required) {
             (Some(bundle), true) => ClientCertificates::Require(bundle),
@@ -335,6 +346,7 @@ pub(super) fn upstream(
             min: TlsVersion::V1_2,
             max: TlsVersion::V1_3,
         },
+        crypto: Crypto::ANY,
     };
     let name = match fields.raw("tls") {
         Some(Value::Bool(true)) => return Ok(Some(Arc::new(tls))),
@@ -360,11 +372,12 @@ pub(super) fn upstream(
         return Err(());
     };
     let options = options_of(context, reader);
-    if options.is_open || (options.has_secret && options.certificate.is_none()) {
+    let is_bare = options.has_secret && options.certificate.is_none();
+    let Some(crypto) = options.crypto.filter(|_| !options.is_open && !is_bare) else {
         let message = format!("TLSContext {} cannot be used, see there", context.name);
         fields.refuse("tls", "TLSContextInvalid", message);
         return Err(());
-    }
+    };
     if let Some(bundle) = options.authorities {
         tls.trust = Trust::Bundle(bundle);
     }
@@ -373,5 +386,6 @@ pub(super) fn upstream(
     }
     tls.client = options.certificate;
     tls.versions = options.versions;
+    tls.crypto = crypto;
     Ok(Some(Arc::new(tls)))
 }

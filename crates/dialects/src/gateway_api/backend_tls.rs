@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use api::gateway::reason;
 use api::gateway::v1::{BackendTlsPolicy, BackendTlsValidation, SubjectAltName};
+use routing::model::Crypto;
 use routing::model::tls::{CaBundle, Certificate, TlsVersion, TlsVersions, Trust, UpstreamTls};
 
 use super::plan::Finding;
@@ -67,6 +68,7 @@ pub(super) fn connect(
         trust,
         client,
         versions: VERSIONS,
+        crypto: Crypto::ANY,
     };
     Ok((upstream, unresolved))
 }
@@ -92,6 +94,7 @@ pub(super) fn nobody() -> UpstreamTls {
         })),
         client: None,
         versions: VERSIONS,
+        crypto: Crypto::ANY,
     }
 }
 

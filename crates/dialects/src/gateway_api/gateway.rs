@@ -434,6 +434,7 @@ impl Port {
             id: BindId(format!("Gateway {gateway} {address}{suffix}").into()),
             address,
             is_tls: self.is_tls,
+            preamble: None,
             sealed: self.sealed.clone(),
             stream: self.stream,
             gates: self.gates.clone(),

@@ -104,6 +104,7 @@ fn bind(name: &Name, address: SocketAddr) -> Bind {
         id: BindId(format!("Service {name} {address}").into()),
         address,
         is_tls: false,
+        preamble: None,
         sealed: vec![HostPattern::Any],
         stream: None,
         gates: Vec::new(),

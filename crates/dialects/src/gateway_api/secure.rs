@@ -12,7 +12,6 @@ use api::gateway::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use routing::model::tls::{
     Alpn, CaBundle, Certificate, ClientCertificates, Termination, TlsAction, TlsHost, TlsId,
-    TlsVersions,
 };
 use routing::model::{Origin, SortKey, Visibility};
 
@@ -24,7 +23,7 @@ use crate::objects::{Name, Reader};
 /// What an HTTPS listener does in handshakes.
 pub(super) struct Secured {
     certificates: Vec<Arc<Certificate>>,
-    versions: TlsVersions,
+    handshake: options::Handshake,
     client: ClientCertificates,
 }
 
@@ -58,11 +57,11 @@ pub(super) fn judge(
         let text = "an HTTPS listener ends TLS itself, tls.mode Passthrough is for TLS listeners";
         plan.refused = Some(unsupported(text));
     }
-    let versions = options::versions(&tls, plan);
+    let handshake = options::read(&tls, plan);
     let client = clients(gateway, listener.port, plan, reader);
     Secured {
         certificates: certificates(owner, &tls, plan, reader),
-        versions,
+        handshake,
         client,
     }
 }
@@ -320,7 +319,8 @@ pub(super) fn hosts(
                 sort_key: SortKey::default(),
                 action: TlsAction::Terminate(Termination {
                     certificates: secured.certificates.clone(),
-                    versions: secured.versions,
+                    versions: secured.handshake.versions,
+                    crypto: secured.handshake.crypto.clone(),
                     protocols: vec![Alpn::Http2, Alpn::Http1],
                     client: secured.client.clone(),
                 }),

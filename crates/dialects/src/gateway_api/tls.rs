@@ -61,7 +61,7 @@ pub(super) fn judge(
 ) {
     let tls = listener.tls.clone().unwrap_or_default();
     let unsupported = |text: String| Finding::new(reason::UNSUPPORTED_VALUE, text);
-    let versions = options::versions(&tls, plan);
+    let handshake = options::read(&tls, plan);
     plan.tls = match mode(listener) {
         // The certificates are the backends', as are the versions.
         "Passthrough" => {
@@ -74,7 +74,8 @@ pub(super) fn judge(
         }
         "Terminate" => Some(TlsMode::Terminate(Termination {
             certificates: secure::certificates(owner, &tls, plan, reader),
-            versions,
+            versions: handshake.versions,
+            crypto: handshake.crypto,
             // What is inside is the backend's business.
             protocols: Vec::new(),
             client: ClientCertificates::None,

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use routing::model::Bind;
+use routing::model::{Bind, Preamble};
 
 use super::extauth;
 use super::matcher::flag;
@@ -19,6 +19,7 @@ use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 use crate::ports::GatewayPorts;
+use crate::shared::preamble;
 
 /// Somewhere a VirtualService is served.
 #[derive(Clone, Debug)]
@@ -42,6 +43,9 @@ struct Spec {
     /// `None` is as the Settings say.
     grpc_web: Option<bool>,
     serves_http: bool,
+    preamble: Option<Preamble>,
+    /// The field that asks for it.
+    preamble_field: &'static str,
 }
 
 /// Where a VirtualService is served.
@@ -86,6 +90,8 @@ impl Spec {
             allows_upgrades: false,
             grpc_web: None,
             serves_http: false,
+            preamble: None,
+            preamble_field: "spec.useProxyProto",
         };
         let Some(spec) = root.object("spec") else {
             return out;
@@ -106,18 +112,17 @@ impl Spec {
         spec.ignore("tcpGateway"); // Read by whoever serves it.
         spec.unsupported("hybridGateway", "write a Gateway for each kind of listener");
         if let Some(options) = spec.object("options") {
-            for key in options.keys() {
+            for key in options.keys().filter(|key| *key != "proxyProtocol") {
                 options.unsupported(key, listener_remedy(key));
             }
+            out.read_preamble(&options);
         }
         spec.unsupported(
             "routeOptions",
             "the gateway's listeners have settings of their own",
         );
-        if spec.bool("useProxyProto").unwrap_or(false) {
-            let text = "the PROXY protocol is read at the gateway's own ports, if it is started \
-                        with --proxy-protocol, and nowhere else";
-            spec.refuse("useProxyProto", "FieldDiffers", text);
+        if flag(&spec, "useProxyProto").unwrap_or(false) {
+            out.preamble.get_or_insert(Preamble::Required);
         }
         if let Some(http) = spec.object("httpGateway") {
             out.serves_http = true;
@@ -126,6 +131,20 @@ impl Spec {
             out.serves_http = !spec.has("tcpGateway") && !spec.has("hybridGateway");
         }
         out
+    }
+
+    /// `options.proxyProtocol`, which says more than `useProxyProto`.
+    fn read_preamble(&mut self, options: &Fields<'_>) {
+        let Some(fields) = options.object("proxyProtocol") else {
+            return;
+        };
+        fields.unsupported("rules", "what else a balancer says is not passed on");
+        self.preamble_field = "spec.options.proxyProtocol";
+        let is_optional = flag(&fields, "allowRequestsWithoutProxyProtocol").unwrap_or(false);
+        self.preamble = Some(match is_optional {
+            true => Preamble::Optional,
+            false => Preamble::Required,
+        });
     }
 
     fn read_http(&mut self, http: &Fields<'_>, namespace: &str) {
@@ -170,7 +189,10 @@ impl Spec {
         } else {
             ports.is_http(self.port) || self.port == 8080
         };
-        let bind = (!is_shared).then(|| Arc::new(ports.bind(self.port, self.ssl)));
+        let bind = (!is_shared).then(|| {
+            let bind = ports.bind(self.port, self.ssl);
+            Arc::new(GatewayPorts::behind(bind, self.preamble))
+        });
         Place {
             bind,
             allows_upgrades: self.allows_upgrades,
@@ -201,6 +223,7 @@ pub(super) fn listener_remedy(key: &str) -> &'static str {
         }
         "gzip" => "answers are passed on as they are: compress in the Service itself",
         "grpcWeb" => "write it in httpGateway.options of a Gateway",
+        "proxyProtocol" => "write it in options of a Gateway",
         "grpcJsonTranscoder" => "transcode in the Service itself",
         "httpLocalRatelimit" | "networkLocalRatelimit" | "ratelimit" | "ratelimitServer" => {
             "write a TrafficPolicy with rateLimits for the Service"
@@ -211,7 +234,6 @@ pub(super) fn listener_remedy(key: &str) -> &'static str {
         "dynamicForwardProxy" => "write an Upstream with static hosts",
         "connectionLimit" => "write a TrafficPolicy with connections for the Service",
         "perConnectionBufferLimitBytes" => "bodies are streamed, never held",
-        "proxyProtocol" => "start the gateway with --proxy-protocol",
         _ => "the gateway's listeners have settings of their own",
     }
 }
@@ -224,12 +246,21 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
     let mut out = Translation::default();
     let spec = Spec::read(object, &findings);
     let written = &object.spec()["tcpGateway"];
+    let is_shared = spec.place(reader.gateway_ports(), false).bind.is_none();
+    // Plain connections that are no HTTP have a socket of their own wherever they are.
+    if let Some(wanted) = spec
+        .preamble
+        .filter(|_| is_shared && (spec.serves_http || spec.ssl))
+    {
+        preamble::at_shared(wanted, &reader, (&findings, spec.preamble_field));
+    }
     if written.is_object() {
         let fields = Fields::new(written, "spec.tcpGateway".to_owned(), &findings);
         let listener = tcp::Listener {
             object,
             port: spec.port,
-            https: spec.place(reader.gateway_ports(), false).bind.is_none() && spec.ssl,
+            https: is_shared && spec.ssl,
+            preamble: spec.preamble,
         };
         listener.serve(&fields, &reader, &mut judgement, &mut out);
     } else if !spec.serves_http {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use routing::model::tls::{TlsAction, TlsHost, TlsId};
-use routing::model::{HostPattern, SortKey, Split, Stream, StreamId, Transport, Visibility};
+use routing::model::{
+    HostPattern, Preamble, SortKey, Split, Stream, StreamId, Transport, Visibility,
+};
 
 use super::status::Judgement;
 use super::upstream::{self, Backends, Destination, Way};
@@ -13,6 +15,7 @@ use super::{reference, tls};
 use crate::fields::Fields;
 use crate::foreign::{Object, Translation};
 use crate::objects::Reader;
+use crate::ports::GatewayPorts;
 
 /// The port of a Gateway.
 pub(super) struct Listener<'l> {
@@ -20,6 +23,8 @@ pub(super) struct Listener<'l> {
     pub(super) port: u16,
     /// It is the gateway's own port for HTTPS.
     pub(super) https: bool,
+    /// Whether a balancer is in front.
+    pub(super) preamble: Option<Preamble>,
 }
 
 impl Listener<'_> {
@@ -113,7 +118,8 @@ impl Listener<'_> {
     /// Whatever connects.
     fn everything(&self, at: usize, split: Split, reader: &Reader<'_>, out: &mut Translation) {
         let ports = reader.gateway_ports();
-        let bind = Arc::new(ports.stream_bind(self.port, Transport::Tcp));
+        let bind = ports.stream_bind(self.port, Transport::Tcp);
+        let bind = Arc::new(GatewayPorts::behind(bind, self.preamble));
         let field = format!("spec.tcpGateway.tcpHosts[{at}]");
         let stream = Stream {
             origin: self.object.origin(&field),
@@ -169,7 +175,8 @@ impl Listener<'_> {
         if names.is_empty() {
             return;
         }
-        let bind = Arc::new(reader.gateway_ports().bind(self.port, true));
+        let bind = reader.gateway_ports().bind(self.port, true);
+        let bind = Arc::new(GatewayPorts::behind(bind, self.preamble));
         let field = ssl.path();
         let host = TlsHost {
             origin: self.object.origin(field),

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use routing::model::HostPattern;
 use routing::model::tls::{
     Alpn, Certificate, ClientCertificates, Staple, Termination, TlsVersion, TlsVersions, Trust,
     UpstreamTls,
 };
+use routing::model::{Crypto, HostPattern};
 
 use super::matcher::flag;
 use super::reference;
 use crate::fields::Fields;
 use crate::objects::{Name, Reader};
-use crate::shared::authorities;
+use crate::shared::{authorities, crypto};
 
 const VERSIONS: TlsVersions = TlsVersions {
     min: TlsVersion::V1_2,
@@ -27,7 +27,7 @@ pub(super) struct Server {
 
 pub(super) fn server(fields: &Fields<'_>, namespace: &str, reader: &Reader<'_>) -> Server {
     other_sources(fields);
-    let versions = parameters(fields);
+    let parameters = parameters(fields);
     let names = fields
         .strings("sniDomains")
         .into_iter()
@@ -51,6 +51,7 @@ pub(super) fn server(fields: &Fields<'_>, namespace: &str, reader: &Reader<'_>) 
         .map(|it| reference(&it, namespace));
     let termination = secret.ok_or_else(|| "sslConfig names no Secret".to_owned());
     let termination = termination.and_then(|secret| {
+        let (versions, crypto) = parameters?;
         let certificate = staples.of(certificate(reader, &secret)?, &secret)?;
         let client = match authority(reader, &secret) {
             _ if one_way => ClientCertificates::None,
@@ -65,6 +66,7 @@ pub(super) fn server(fields: &Fields<'_>, namespace: &str, reader: &Reader<'_>) 
         Ok(Termination {
             certificates: vec![certificate],
             versions,
+            crypto,
             protocols,
             client,
         })
@@ -96,10 +98,12 @@ fn alpn(fields: &Fields<'_>) -> Vec<Alpn> {
     protocols
 }
 
-fn parameters(fields: &Fields<'_>) -> TlsVersions {
+/// # Errors
+/// If nothing is left of what handshakes may settle on.
+fn parameters(fields: &Fields<'_>) -> Result<(TlsVersions, Crypto), String> {
     let mut versions = VERSIONS;
     let Some(parameters) = fields.object("parameters") else {
-        return versions;
+        return Ok((versions, Crypto::ANY));
     };
     for (key, version) in [
         ("minimumProtocolVersion", &mut versions.min),
@@ -115,9 +119,10 @@ fn parameters(fields: &Fields<'_>) -> TlsVersions {
             }
         }
     }
-    parameters.unsupported("cipherSuites", "the gateway's own are offered");
-    parameters.unsupported("ecdhCurves", "the gateway's own are offered");
-    versions
+    let keys = ("cipherSuites", "ecdhCurves");
+    let crypto = crypto::read(&parameters, keys, versions);
+    let crypto = crypto.map_err(|(key, text)| format!("parameters.{key}: {text}"))?;
+    Ok((versions, crypto))
 }
 
 fn certificate(reader: &Reader<'_>, secret: &Name) -> Result<Arc<Certificate>, String> {
@@ -193,6 +198,7 @@ pub(super) struct Client {
     trust: Trust,
     client: Option<Arc<Certificate>>,
     versions: TlsVersions,
+    crypto: Crypto,
 }
 
 impl Client {
@@ -203,6 +209,7 @@ impl Client {
             trust: self.trust,
             client: self.client,
             versions: self.versions,
+            crypto: self.crypto,
         }
     }
 }
@@ -213,7 +220,7 @@ pub(super) fn upstream(
     reader: &Reader<'_>,
 ) -> Result<Client, String> {
     other_sources(fields);
-    let versions = parameters(fields);
+    let parameters = parameters(fields);
     let one_way = flag(fields, "oneWayTls").unwrap_or(false);
     fields.unsupported(
         "alpnProtocols",
@@ -244,6 +251,7 @@ pub(super) fn upstream(
             client = Some(Arc::clone(own));
         }
     }
+    let (versions, crypto) = parameters?;
     if matches!(trust, Trust::Unverified) && !accepted_names.is_empty() {
         let text = "names cannot be verified without authorities: give the Secret a ca.crt";
         return Err(text.to_owned());
@@ -254,6 +262,7 @@ pub(super) fn upstream(
         trust,
         client,
         versions,
+        crypto,
     })
 }
 
@@ -265,6 +274,7 @@ pub(super) fn unverified(name: Arc<str>) -> UpstreamTls {
         trust: Trust::Unverified,
         client: None,
         versions: VERSIONS,
+        crypto: Crypto::ANY,
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
 use routing::model::{
-    Action, AuthRequest, AuthorizationProtocol, ExternalAuthorization, HostPattern, Protocol, Route,
+    Action, AuthRequest, AuthorizationProtocol, Crypto, ExternalAuthorization, HostPattern,
+    Protocol, Route,
 };
 
 use super::nginx;
@@ -122,5 +123,6 @@ fn unverified(host: &str) -> Arc<UpstreamTls> {
             min: TlsVersion::V1_2,
             max: TlsVersion::V1_3,
         },
+        crypto: Crypto::ANY,
     })
 }

@@ -9,6 +9,7 @@ mod apply;
 pub(super) mod auth;
 pub(super) mod canary;
 mod cookie;
+mod crypto;
 mod limit;
 pub(super) mod session;
 
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
-use routing::model::{Action, CookieEdit, Cors, Guards, HashKey, Redirect, Respond};
+use routing::model::{Action, CookieEdit, Cors, Crypto, Guards, HashKey, Redirect, Respond};
 
 pub(super) use apply::to_https;
 use auth::Auth;
@@ -73,6 +74,10 @@ pub(super) struct Wishes {
     pub(super) aliases: Vec<String>,
     keeps: Option<Keeps>,
     pub(super) auth: Option<Auth>,
+    /// What handshakes for the hosts of `spec.tls` may settle on.
+    pub(super) crypto: Option<Crypto>,
+    /// The suites that are wanted are not there: no handshake succeeds.
+    pub(super) has_no_suites: bool,
     /// It is somebody's canary, and has no routes of its own.
     pub(super) is_canary: bool,
 }
@@ -120,6 +125,7 @@ pub(super) fn read(
     wishes.cors = all.cors();
     wishes.cookies = all.cookies();
     all.redirects(&mut wishes);
+    all.crypto(&mut wishes);
     all.paths(&mut wishes);
     wishes.keeps = all.keeps();
     wishes.auth = all.auth(reader);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::IngressTLS;
-use routing::model::tls::{Certificate, TlsHost, TlsId};
+use routing::model::tls::{Certificate, TlsAction, TlsHost, TlsId};
 use routing::model::{HostPattern, SortKey, Visibility};
 
 use super::translator::Translator;
@@ -29,8 +29,12 @@ impl Translator<'_> {
         let Some(certificate) = self.certificate(entry, &format!("{field}.secretName")) else {
             return;
         };
-        if names.is_empty() {
+        if names.is_empty() || self.wishes.has_no_suites {
             return;
+        }
+        let mut termination = tls::terminate(vec![certificate]);
+        if let Some(crypto) = &self.wishes.crypto {
+            termination.crypto = crypto.clone();
         }
         let id = TlsId(format!("ingress/{}/{field}", self.name).into());
         let record = TlsHost {
@@ -40,7 +44,7 @@ impl Translator<'_> {
             names,
             // An index into an object that fits into memory.
             sort_key: SortKey(vec![self.created, at as i64]),
-            action: tls::terminate(vec![certificate]),
+            action: TlsAction::Terminate(termination),
         };
         self.out.tls.push((id, Arc::new(record)));
     }

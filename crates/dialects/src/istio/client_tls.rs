@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use routing::model::Crypto;
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
 
 use super::traffic::About;
@@ -76,5 +77,6 @@ pub(super) fn client_tls(fields: &Fields<'_>, about: &About<'_, '_>) -> Option<A
             min: TlsVersion::V1_2,
             max: TlsVersion::V1_3,
         },
+        crypto: Crypto::ANY,
     }))
 }

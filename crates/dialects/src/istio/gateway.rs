@@ -16,12 +16,13 @@ use routing::model::{
 
 use super::place::{Carries, Place};
 use super::tls::{self, ServerTls};
-use super::{conditions, names};
+use super::{conditions, mesh, names};
 use crate::classes;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
-use crate::shared::scheme;
+use crate::ports::GatewayPorts;
+use crate::shared::{preamble, scheme};
 
 /// What a server does with its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -300,6 +301,12 @@ fn server(at: usize, fields: &Fields<'_>, gateway: &Object, reader: &Reader<'_>)
         }
         Mode::Tcp => Some(ports.stream_bind(number, Transport::Tcp)),
     };
+    let preamble = mesh::preamble(reader);
+    if let (None, Some(wanted)) = (&bind, preamble) {
+        let place = (port.findings(), &*port.at("number"));
+        preamble::at_shared(wanted, reader, place);
+    }
+    let bind = bind.map(|bind| GatewayPorts::behind(bind, preamble));
     Some(Server {
         at,
         hosts,

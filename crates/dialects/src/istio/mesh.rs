@@ -3,13 +3,14 @@
 //! It is no object of a dialect and has no status. What is read of it: who is asked for
 //! authorization and takes lines and spans (`extensionProviders`, `defaultProviders`), the shape of
 //! lines (`accessLogFormat`, `accessLogEncoding`), the share of traces
-//! (`defaultConfig.tracing.sampling`) and how many proxies are in front of the gateway
-//! (`defaultConfig.gatewayTopology.numTrustedProxies`).
+//! (`defaultConfig.tracing.sampling`), how many proxies are in front of the gateway and whether they
+//! speak the PROXY protocol (`numTrustedProxies` and `proxyProtocol` of
+//! `defaultConfig.gatewayTopology`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use routing::model::ClientSource;
+use routing::model::{ClientSource, Preamble};
 use serde_json::{Value, json};
 
 use super::ROOT_NAMESPACE;
@@ -67,6 +68,13 @@ pub(super) fn client(reader: &Reader<'_>) -> Option<Arc<ClientSource>> {
     let topology = &config(reader)?["defaultConfig"]["gatewayTopology"];
     let hops = topology["numTrustedProxies"].as_u64()?;
     client::behind(u32::try_from(hops).ok()?)
+}
+
+/// Whether a balancer in front says who the client is.
+pub(super) fn preamble(reader: &Reader<'_>) -> Option<Preamble> {
+    let topology = &config(reader)?["defaultConfig"]["gatewayTopology"];
+    let wanted = topology["proxyProtocol"].is_object();
+    wanted.then_some(Preamble::Required)
 }
 
 /// The extension provider with this name, whatever its case.

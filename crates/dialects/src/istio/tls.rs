@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use routing::model::Crypto;
 use routing::model::tls::{
     Alpn, CaBundle, Certificate, ClientCertificates, Termination, TlsAction, TlsVersion,
     TlsVersions,
@@ -15,6 +16,7 @@ use crate::diagnostic::Effect;
 use crate::fields::{Fields, Findings};
 use crate::foreign::Object;
 use crate::objects::{Name, Reader};
+use crate::shared::crypto;
 
 /// How the gateway ends TLS at a server, as it is written.
 pub(super) struct ServerTls {
@@ -23,6 +25,7 @@ pub(super) struct ServerTls {
     authorities: Option<String>,
     clients: Clients,
     versions: TlsVersions,
+    crypto: Crypto,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +76,6 @@ pub(super) fn read(tls: &Fields<'_>) -> Option<Option<ServerTls>> {
         let remedy = "clients are asked for certificates with mode MUTUAL alone";
         tls.unsupported("caCertCredentialName", remedy);
     }
-    tls.unsupported("cipherSuites", "the gateway offers its own");
     tls.unsupported("workloadSelector", "there is one gateway");
     let unchecked = CHECKS.iter().filter(|key| tls.has(key)).count();
     for key in CHECKS {
@@ -86,12 +88,18 @@ pub(super) fn read(tls: &Fields<'_>) -> Option<Option<ServerTls>> {
         min: version(tls, "minProtocolVersion", TlsVersion::V1_2),
         max: version(tls, "maxProtocolVersion", TlsVersion::V1_3),
     };
+    // A server has no curves.
+    let crypto = crypto::read(tls, ("cipherSuites", ""), versions);
+    let crypto = crypto.map_err(|(key, text)| {
+        tls.refuse(key, "NothingOffered", format!("{text}; nothing is served"));
+    });
     let written = ServerTls {
         field: tls.path().to_owned(),
         credentials: credentials.into_iter().map(str::to_owned).collect(),
         authorities: tls.text("caCertCredentialName").map(str::to_owned),
         clients,
         versions,
+        crypto: crypto.ok()?,
     };
     if versions.min > versions.max {
         let message = "maxProtocolVersion is below TLS 1.2 or below minProtocolVersion";
@@ -140,6 +148,7 @@ pub(super) fn terminate(
         TlsAction::Terminate(Termination {
             certificates,
             versions: tls.versions,
+            crypto: tls.crypto.clone(),
             protocols: vec![Alpn::Http2, Alpn::Http1],
             client,
         })

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::networking::v1alpha1::{IngressRule, IngressTls};
-use routing::model::tls::{Certificate, TlsHost, TlsId};
+use routing::model::tls::{Certificate, TlsAction, TlsHost, TlsId};
 use routing::model::{HostPattern, SortKey, Visibility};
 
 use super::rule_hosts;
@@ -40,7 +40,7 @@ impl Translator<'_> {
                 names,
                 // An index into an object that fits into memory.
                 sort_key: SortKey(vec![at as i64]),
-                action: tls::terminate(vec![certificate]),
+                action: TlsAction::Terminate(tls::terminate(vec![certificate])),
             };
             let id = TlsId(format!("knative/{}/{field}", self.name).into());
             self.out.tls.push((id, Arc::new(record)));
@@ -72,7 +72,7 @@ impl Translator<'_> {
             visibility: Visibility::External,
             names,
             sort_key: SortKey(vec![i64::MAX]),
-            action: tls::terminate(Vec::new()),
+            action: TlsAction::Terminate(tls::terminate(Vec::new())),
         };
         let id = TlsId(format!("knative/{}/local", self.name).into());
         self.out.tls.push((id, Arc::new(record)));

@@ -58,7 +58,7 @@ impl Door {
             None => {
                 let address = id.0.split('/').next()?;
                 let port = address.rsplit(':').next()?.parse().ok()?;
-                (port, id.0.ends_with("/tls"), None)
+                (port, id.0.contains("/tls"), None)
             }
         };
         let spoken = match stream {

@@ -13,7 +13,7 @@ use super::door::{
 use super::{Grant, VERSION, Writer, limited, secure};
 use crate::gateway_api;
 use crate::objects::Name;
-use crate::shared::authorities;
+use crate::shared::{authorities, crypto};
 
 impl Writer<'_> {
     /// Lets routes of a namespace send to a Service, if that is in another one.
@@ -134,6 +134,16 @@ fn ended(termination: &Termination) -> Value {
     for (key, version, usual) in said {
         if version != usual {
             tls["options"][key] = gateway_api::version_text(version).into();
+        }
+    }
+    let crypto = &termination.crypto;
+    let said = [
+        (gateway_api::SUITES, crypto::suites_text(&crypto.suites)),
+        (gateway_api::CURVES, crypto::curves_text(&crypto.curves)),
+    ];
+    for (key, text) in said {
+        if !text.is_empty() {
+            tls["options"][key] = text.into();
         }
     }
     tls

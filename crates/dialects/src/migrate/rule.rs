@@ -68,6 +68,7 @@ impl<'i> Writer<'i> {
         if served.doors.is_empty() {
             return Err(NO_HTTPS.to_owned());
         }
+        self.tell_preamble(&route.origin, route.bind.as_ref());
         let redirect = redirect(id, route, &served)?;
         let rule = self.rule(id, route, served)?;
         Ok(std::iter::once(rule).chain(redirect).collect())

@@ -239,6 +239,11 @@ impl<'i> Writer<'i> {
             let text = "newer versions of TLS are spoken there";
             self.note(origin, Verdict::Changed, "tls.versions", text);
         }
+        if !self.is_ours && !ended.crypto.is_any() {
+            let text = "which cipher suites and curves are offered, Gateway API has no word for: \
+                        say it in the options of the other gateway";
+            return Err(Gone::LeftOut(text.to_owned()));
+        }
         Ok(ended)
     }
 }

@@ -194,6 +194,7 @@ pub(super) fn is_plain(tls: &UpstreamTls) -> bool {
     tls.trust == Trust::System
         && tls.client.is_none()
         && tls.versions == gateway_api::VERSIONS
+        && tls.crypto.is_any()
         && is_name(&tls.server_name)
         && tls.accepted_names.iter().all(|name| is_name(name))
 }

@@ -39,6 +39,7 @@ impl Writer<'_> {
         let mut passed = Vec::new();
         let input = self.input;
         for (id, record) in &input.tls {
+            self.tell_preamble(&record.origin, record.bind.as_ref());
             let (TlsAction::Passthrough(split) | TlsAction::Relay(_, split)) = &record.action
             else {
                 continue;
@@ -97,6 +98,15 @@ impl Writer<'_> {
         places.into_iter().collect()
     }
 
+    /// Gateway API has no word for a balancer in front.
+    pub(super) fn tell_preamble(&mut self, origin: &Origin, bind: Option<&BindId>) {
+        let bind = bind.and_then(|bind| self.input.binds.get(bind));
+        if bind.is_some_and(|bind| bind.preamble.is_some()) {
+            let text = "connections begin with the PROXY protocol: say so to the other gateway";
+            self.note(origin, Verdict::Lost, "bind.preamble", text);
+        }
+    }
+
     /// The first of a bind has everything.
     fn passed_streams(&mut self) -> Vec<Passed> {
         let mut binds: BTreeMap<&BindId, BTreeMap<(&SortKey, &StreamId), &Stream>> =
@@ -150,6 +160,7 @@ impl Writer<'_> {
         let references = self.references(origin, kind, split)?;
         let place = (door, HostPattern::Any);
         self.listeners.add(place.clone(), Kind::Stream);
+        self.tell_preamble(origin, Some(bind));
         Ok(Passed {
             origin: origin.clone(),
             kind,

@@ -9,8 +9,8 @@ use routing::model::tls::{
     TlsVersion, TlsVersions,
 };
 use routing::model::{
-    Action, Activation, Backend, Endpoint, EndpointState, Filters, HeaderOps, HostPattern, Match,
-    Origin, PathMatch, Protocol, Respond, RevisionId, Route, SortKey, Split, Timeouts,
+    Action, Activation, Backend, Crypto, Endpoint, EndpointState, Filters, HeaderOps, HostPattern,
+    Match, Origin, PathMatch, Protocol, Respond, RevisionId, Route, SortKey, Split, Timeouts,
 };
 use routing::{BackendId, Model, RouteId, Visibility};
 use rustls::pki_types::pem::PemObject;
@@ -216,6 +216,7 @@ fn https(certificate: &Arc<Certificate>) -> TlsHost {
                 min: TlsVersion::V1_2,
                 max: TlsVersion::V1_3,
             },
+            crypto: Crypto::ANY,
             protocols: vec![Alpn::Http2, Alpn::Http1],
             client: ClientCertificates::None,
         }),

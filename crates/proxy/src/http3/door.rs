@@ -20,7 +20,7 @@ use super::{alternative, connection};
 use crate::entry::{Entry, Scope};
 use crate::open::ConnectionGuard;
 use crate::overload;
-use crate::tls::{Issuer, server_config};
+use crate::tls::{Issuer, datagram_config};
 use crate::worker::Worker;
 
 /// One socket of one thread.
@@ -175,7 +175,7 @@ impl Choose for Names {
                 reason: "this host is not served over HTTP/3".to_owned(),
             });
         }
-        let config = server_config(tls, self.issuer.as_ref()).map_err(|reason| Refusal {
+        let config = datagram_config(tls, self.issuer.as_ref()).map_err(|reason| Refusal {
             alert: AlertDescription::InternalError,
             reason,
         })?;

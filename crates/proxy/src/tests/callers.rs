@@ -56,6 +56,7 @@ async fn gateway() -> (Gateway, SocketAddr) {
         id: id.clone(),
         address,
         is_tls: false,
+        preamble: None,
         sealed: Vec::new(),
         stream: None,
         gates: Vec::new(),

@@ -321,6 +321,7 @@ async fn a_bind_serves_its_own_routes_until_it_is_closed() {
         id: id.clone(),
         address,
         is_tls: false,
+        preamble: None,
         sealed: Vec::new(),
         stream: None,
         gates: Vec::new(),

@@ -162,6 +162,7 @@ async fn the_end_of_the_gateway_or_of_a_bind_ends_parked_connections() {
         id: id.clone(),
         address,
         is_tls: false,
+        preamble: None,
         sealed: Vec::new(),
         stream: None,
         gates: Vec::new(),

@@ -1,15 +1,16 @@
 //! The PROXY protocol in front of HTTP and of TLS: whom the backend is told, and who is not heard.
 
-use std::sync::Arc;
-
+use routing::model::tls::{TlsAction, TlsHost, TlsId};
+use routing::model::{BackendPolicy, Preamble, ProxyVersion};
 use rustls::pki_types::ServerName;
 use testkit::http::{RawServer, RawStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::tls::{Authority, ask, termination};
-use super::{Gateway, Limits, backend, settings};
+use super::relay::{exchange, reversing};
+use super::tls::{Authority, ask, teapot, termination};
+use super::*;
 
 const ONE: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n";
 const ONE_UNKNOWN: &[u8] = b"PROXY UNKNOWN\r\n";
@@ -177,4 +178,141 @@ async fn without_a_header_there_is_no_handshake() {
     let _ = socket.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
     assert_eq!(server.accepted(), 0);
+}
+
+/// A bind for HTTP at which everything goes to this server.
+fn behind(gateway: &mut Gateway, wanted: Preamble, is_tls: bool) -> SocketAddr {
+    let address = gateway.bind(
+        "behind",
+        BindSocket {
+            is_tls,
+            preamble: Some(wanted),
+            ..socket(([127, 0, 0, 1], 0).into(), None)
+        },
+    );
+    let arm = Arm::new(1, BackendId("b".into()));
+    let split = Split::new(vec![arm]).expect("a weight");
+    let mut all = route("a", Action::Forward(split));
+    all.bind = Some(BindId("behind".into()));
+    gateway
+        .compiler
+        .put_route(RouteId("behind".into()), Arc::new(all));
+    gateway.publish();
+    address
+}
+
+#[tokio::test]
+async fn a_bind_behind_a_balancer_needs_its_header() {
+    let server = RawServer::echoing().await;
+    let mut gateway = Gateway::to(server.address).await;
+    let address = behind(&mut gateway, Preamble::Required, false);
+    for (header, client) in told() {
+        let mut stream = RawStream::connect(address).await;
+        let seen = stream.ask([&header[..], REQUEST.as_bytes()].concat()).await;
+        let seen = seen.text();
+        let line = format!("\nX-Forwarded-For: {client}\n");
+        assert!(seen.contains(&line), "{header:?}: {seen}");
+    }
+    let heard = server.accepted();
+    for header in broken() {
+        let mut stream = RawStream::connect(address).await;
+        stream
+            .send([&header[..], REQUEST.as_bytes()].concat())
+            .await;
+        let answer = stream.read_to_end().await;
+        assert!(answer.is_empty(), "{header:?} was answered");
+    }
+    assert_eq!(server.accepted(), heard);
+}
+
+#[tokio::test]
+async fn a_header_that_may_be_left_out_is_read_where_it_comes() {
+    let server = RawServer::echoing().await;
+    let mut gateway = Gateway::to(server.address).await;
+    let address = behind(&mut gateway, Preamble::Optional, false);
+    for (header, client) in [
+        (ONE.to_vec(), "192.0.2.7"),
+        (four(), "192.0.2.7"),
+        (Vec::new(), "127.0.0.1"),
+    ] {
+        let mut stream = RawStream::connect(address).await;
+        // Byte by byte: what could become a header is waited for.
+        for byte in &header {
+            stream.send([*byte]).await;
+            tokio::task::yield_now().await;
+        }
+        for byte in REQUEST.as_bytes() {
+            stream.send([*byte]).await;
+            tokio::task::yield_now().await;
+        }
+        let seen = stream.answer().await.text();
+        let line = format!("\nX-Forwarded-For: {client}\n");
+        assert!(seen.contains(&line), "{header:?}: {seen}");
+    }
+    // It begins as a header does, and is a method.
+    let mut stream = RawStream::connect(address).await;
+    let answer = stream.ask("PROPFIND / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn tls_comes_after_the_header_of_a_bind() {
+    let (server, authority) = (RawServer::echoing().await, Authority::new());
+    let mut gateway = Gateway::to(server.address).await;
+    let address = behind(&mut gateway, Preamble::Required, true);
+    let host = TlsHost {
+        origin: route("a", Action::Respond(teapot())).origin,
+        bind: Some(BindId("behind".into())),
+        visibility: Visibility::External,
+        names: vec![HostPattern::Exact("a".into())],
+        sort_key: SortKey::default(),
+        action: TlsAction::Terminate(termination(vec![authority.issue(&["a"])])),
+    };
+    let id = TlsId("behind".into());
+    gateway.compiler.put_tls(id, Arc::new(host));
+    gateway.publish();
+    let connector = TlsConnector::from(Arc::new(authority.client()));
+    let name = || ServerName::try_from("a").expect("a name");
+    for header in [ONE.to_vec(), four()] {
+        let mut socket = TcpStream::connect(address).await.expect("a port");
+        socket.write_all(&header).await.expect("written");
+        let stream = connector.connect(name(), socket).await;
+        let mut stream = stream.expect("a handshake");
+        let seen = ask(&mut stream, "a").await.expect("an answer");
+        assert!(seen.contains("\nX-Forwarded-For: 192.0.2.7\n"), "{seen}");
+    }
+    let socket = TcpStream::connect(address).await.expect("a port");
+    assert!(connector.connect(name(), socket).await.is_err());
+}
+
+#[tokio::test]
+async fn what_a_tcp_bind_was_told_is_passed_on() {
+    let mut gateway = Gateway::start().await;
+    let policy = BackendPolicy {
+        proxy_protocol: Some(ProxyVersion::V1),
+        ..BackendPolicy::default()
+    };
+    let backend = Backend {
+        policy: Some(Arc::new(policy)),
+        ..backend("told", &[reversing().await])
+    };
+    let split = Split::new(vec![Arm::new(1, backend.id.clone())]).expect("a weight");
+    gateway.compiler.put_backend(Arc::new(backend));
+    let free = BindSocket {
+        preamble: Some(Preamble::Required),
+        ..socket(([127, 0, 0, 1], 0).into(), Some(Transport::Tcp))
+    };
+    let address = gateway.bind("tcp", free);
+    gateway.stream("tcp", Some(split));
+    for header in [ONE.to_vec(), four()] {
+        let sent = [&header[..], b"bytes"].concat();
+        let mut got = exchange(address, &sent).await.expect("an exchange");
+        got.reverse();
+        let got = String::from_utf8(got).expect("text");
+        let port = address.port();
+        let line = format!("PROXY TCP4 192.0.2.7 127.0.0.1 4711 {port}\r\nbytes");
+        assert_eq!(got, line);
+    }
+    let got = exchange(address, b"no header at all, but long enough").await;
+    assert!(got.is_err() || got.is_ok_and(|got| got.is_empty()));
 }

@@ -18,7 +18,7 @@ fn to(gateway: &mut Gateway, address: SocketAddr) -> Split {
 
 /// A server that answers with all it got, once it has got all.
 #[allow(clippy::disallowed_methods)]
-async fn reversing() -> SocketAddr {
+pub(super) async fn reversing() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     tokio::spawn(async move {
@@ -36,7 +36,7 @@ async fn reversing() -> SocketAddr {
 }
 
 /// All that comes back for these bytes and the end of them.
-async fn exchange(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(super) async fn exchange(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
     let (mut read, mut write) = stream.split();
     let mut answer = Vec::new();

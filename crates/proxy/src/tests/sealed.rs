@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use h2::client::SendRequest;
 use routing::model::tls::{ClientCertificates, Trust, UpstreamTls};
-use routing::model::{Action, Backend, Protocol};
+use routing::model::{Action, Backend, Crypto, Protocol};
 use rustls::SupportedProtocolVersion;
 use rustls::version::{TLS12, TLS13};
 use std::net::SocketAddr;
@@ -53,6 +53,7 @@ fn sealed(authority: &Authority, protocol: Protocol, address: SocketAddr) -> Bac
             trust: Trust::Bundle(authority.bundle()),
             client: None,
             versions: BOTH,
+            crypto: Crypto::ANY,
         })),
         ..backend("b", &[address])
     }

@@ -1,13 +1,16 @@
 //! TLS as clients and backends see it, with real handshakes and certificates made on the spot.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use routing::model::Crypto;
 use routing::model::tls::{
     Alpn, CaBundle, Certificate, ClientCertificates, PrivateKey, Termination, TlsAction, TlsHost,
     TlsId, TlsVersion, TlsVersions, Trust, UpstreamTls,
 };
+use rustls::client::{Resumption, WantsClientCert};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use testkit::http::RawServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -33,7 +36,7 @@ impl Authority {
         self.issue_with(names, KeyPair::generate().expect("a key"))
     }
 
-    fn issue_with(&self, names: &[&str], key: KeyPair) -> Certificate {
+    pub(super) fn issue_with(&self, names: &[&str], key: KeyPair) -> Certificate {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let params = CertificateParams::new(names).expect("names");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
@@ -61,19 +64,41 @@ impl Authority {
         versions: &[&'static SupportedProtocolVersion],
         shown: Option<&Certificate>,
     ) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).expect("a CA");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .expect("versions")
-            .with_root_certificates(roots);
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let builder = self.builder(versions, provider);
         match shown {
             None => builder.with_no_client_auth(),
             Some(certificate) => builder
                 .with_client_auth_cert(chain(certificate), key(certificate))
                 .expect("a client certificate"),
         }
+    }
+}
+
+impl Authority {
+    fn builder(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        provider: CryptoProvider,
+    ) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).expect("a CA");
+        ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(versions)
+            .expect("versions")
+            .with_root_certificates(roots)
+    }
+
+    /// A client that knows no more than this.
+    pub(super) fn client_with(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        provider: CryptoProvider,
+    ) -> Arc<ClientConfig> {
+        let mut config = self.builder(versions, provider).with_no_client_auth();
+        // Each handshake is to be a full one.
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
     }
 }
 
@@ -108,6 +133,7 @@ pub(super) fn termination(certificates: Vec<Certificate>) -> Termination {
     Termination {
         certificates: certificates.into_iter().map(Arc::new).collect(),
         versions: BOTH,
+        crypto: Crypto::ANY,
         protocols: vec![Alpn::Http2, Alpn::Http1],
         client: ClientCertificates::None,
     }
@@ -476,6 +502,7 @@ async fn connections_to_backends_are_encrypted_verified_and_reused() {
             trust,
             client: None,
             versions: BOTH,
+            crypto: Crypto::ANY,
         })
     };
     let trusted = || Trust::Bundle(authority.bundle());
@@ -521,6 +548,7 @@ async fn a_connection_serves_only_those_for_whom_its_server_was_verified() {
             trust: Trust::Bundle(authority.bundle()),
             client: None,
             versions: BOTH,
+            crypto: Crypto::ANY,
         }))
     };
     let mut gateway = Gateway::start().await;

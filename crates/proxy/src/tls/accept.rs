@@ -181,7 +181,8 @@ async fn accept(
         }
         CompiledTlsAction::Terminate(_) | CompiledTlsAction::Relay(..) => {}
     }
-    let config = server_config(&tls, worker.issuer.as_ref()).map_err(HandshakeError::Unusable)?;
+    let config = server_config(&tls, &accepted.client_hello(), worker.issuer.as_ref())
+        .map_err(HandshakeError::Unusable)?;
     let stream = handshake(socket, accepted, config, &raw[fed..]).await?;
     if let rustls::Connection::Server(session) = stream.session()
         && session.handshake_kind() == Some(rustls::HandshakeKind::Resumed)

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use super::alternative::AlternativeName;
 use super::config::{certified_key, roots};
 use super::stream::TlsStream;
-use super::{provider, versions};
+use super::{provider, provider_of, versions};
 
 /// Configurations of one thread, so that sessions are resumed. Forgotten all at once when there
 /// are many: they are cheap to make, and few backends have their own.
@@ -94,7 +94,7 @@ impl Clients {
 }
 
 fn build(tls: &UpstreamTls, protocol: Protocol) -> Result<ClientConfig, String> {
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_provider(provider_of(&tls.crypto))
         .with_protocol_versions(&versions(tls.versions))
         .map_err(|error| error.to_string())?;
     let builder = builder

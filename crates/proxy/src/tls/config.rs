@@ -7,32 +7,51 @@ use routing::model::HostPattern;
 use routing::model::tls::{CaBundle, Certificate, ClientCertificates, Termination};
 use routing::{CompiledTls, CompiledTlsAction};
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
-};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
     DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureAlgorithm, SignatureScheme,
 };
 
+use super::ending::{Ending, Shown};
 use super::own::OwnCertificate;
-use super::{Issuer, provider, versions};
+use super::{Issuer, provider};
 
-/// What is kept with a record: its configuration, or why there is none.
-type Prepared = Result<Arc<ServerConfig>, String>;
+/// What is kept with a record: how its connections are ended, or why they are not.
+type Prepared = Result<Ending, String>;
 
-/// The configuration of a name whose connections end here.
+/// How a connection to a name is ended, by its client's hello.
 ///
 /// # Errors
 /// What is wrong with the certificates; the control plane has reported it to their owner.
-pub(crate) fn server_config(
+pub(super) fn server_config(
+    tls: &CompiledTls,
+    hello: &ClientHello<'_>,
+    issuer: Option<&Arc<dyn Issuer>>,
+) -> Result<Arc<ServerConfig>, String> {
+    Ok(Arc::clone(prepared(tls, issuer)?.of(hello)))
+}
+
+/// The same over QUIC, which is TLS 1.3 always: suites before it do not matter.
+///
+/// # Errors
+/// As [`server_config`].
+#[cfg(feature = "http3")]
+pub(crate) fn datagram_config(
     tls: &CompiledTls,
     issuer: Option<&Arc<dyn Issuer>>,
 ) -> Result<Arc<ServerConfig>, String> {
+    Ok(Arc::clone(prepared(tls, issuer)?.any()))
+}
+
+fn prepared<'t>(
+    tls: &'t CompiledTls,
+    issuer: Option<&Arc<dyn Issuer>>,
+) -> Result<&'t Ending, String> {
     let (CompiledTlsAction::Terminate(termination) | CompiledTlsAction::Relay(termination, _)) =
         &tls.action
     else {
@@ -41,13 +60,12 @@ pub(crate) fn server_config(
     let prepared = tls.prepared(|tls| {
         let certificates = certificates(tls, termination, issuer);
         let prepared: Prepared =
-            certificates.and_then(|certificates| build(termination, certificates).map(Arc::new));
+            certificates.and_then(|certificates| Ending::new(termination, certificates));
         Arc::new(prepared) as Arc<dyn Any + Send + Sync>
     });
-    prepared
-        .downcast_ref::<Prepared>()
-        .cloned()
-        .unwrap_or_else(|| Err("it was prepared by somebody else".to_owned()))
+    let prepared = prepared.downcast_ref::<Prepared>();
+    let prepared = prepared.ok_or("it was prepared by somebody else")?;
+    prepared.as_ref().map_err(Clone::clone)
 }
 
 /// Those that the model gives, else one of the gateway's own.
@@ -55,7 +73,7 @@ fn certificates(
     tls: &CompiledTls,
     termination: &Termination,
     issuer: Option<&Arc<dyn Issuer>>,
-) -> Result<Arc<dyn ResolvesServerCert>, String> {
+) -> Result<Arc<dyn Shown>, String> {
     if termination.certificates.is_empty() {
         let issuer = issuer.ok_or("it has no certificate")?;
         let name = match &tls.pattern {
@@ -73,25 +91,6 @@ fn certificates(
     // The sort is stable: among certificates of one kind the first stays first.
     keys.sort_by_key(|offer| offer.certified.key.algorithm() == SignatureAlgorithm::RSA);
     Ok(Arc::new(Certificates(keys)))
-}
-
-fn build(
-    termination: &Termination,
-    certificates: Arc<dyn ResolvesServerCert>,
-) -> Result<ServerConfig, String> {
-    let explain = |error: Error| error.to_string();
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&versions(termination.versions))
-        .map_err(explain)?;
-    let builder = builder.with_client_cert_verifier(client_verifier(&termination.client)?);
-    let mut config = builder.with_cert_resolver(certificates);
-    let protocols = termination.protocols.iter();
-    config.alpn_protocols = protocols.map(|protocol| protocol.name().to_vec()).collect();
-    // Tickets keep nothing here; their keys are made anew every six hours, and are this record's
-    // own: a session of one host never opens another that asks for more.
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(explain)?;
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(config)
 }
 
 /// A certificate with its loaded key. Whoever made the model has checked that both belong
@@ -119,7 +118,9 @@ pub(super) fn roots(bundle: &CaBundle) -> Result<Arc<RootCertStore>, String> {
     Ok(Arc::new(roots))
 }
 
-fn client_verifier(wanted: &ClientCertificates) -> Result<Arc<dyn ClientCertVerifier>, String> {
+pub(super) fn client_verifier(
+    wanted: &ClientCertificates,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
     let (bundle, is_optional) = match wanted {
         ClientCertificates::None => return Ok(WebPkiClientVerifier::no_client_auth()),
         ClientCertificates::Unverified => return Ok(Arc::new(AnyClient(provider()))),
@@ -139,6 +140,16 @@ fn client_verifier(wanted: &ClientCertificates) -> Result<Arc<dyn ClientCertVeri
 /// The certificates of one name, those that are cheaper to sign with first.
 #[derive(Debug)]
 struct Certificates(Vec<Offer>);
+
+impl Shown for Certificates {
+    fn signs(&self, schemes: &[SignatureScheme], is_rsa: bool) -> bool {
+        let mut all = self.0.iter().map(|offer| &offer.certified.key);
+        all.any(|key| {
+            (key.algorithm() == SignatureAlgorithm::RSA) == is_rsa
+                && key.choose_scheme(schemes).is_some()
+        })
+    }
+}
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use routing::model::tls::Certificate;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use super::config::certified_key;
+use super::ending::Shown;
 
 /// Signs certificates for names of the gateway's hosts.
 pub trait Issuer: fmt::Debug + Send + Sync {
@@ -45,6 +47,15 @@ impl OwnCertificate {
 fn make(name: &str, issuer: &dyn Issuer) -> Result<Arc<CertifiedKey>, String> {
     let certificate = issuer.issue(name)?;
     certified_key(&certificate).map_err(|error| error.to_string())
+}
+
+impl Shown for OwnCertificate {
+    fn signs(&self, schemes: &[SignatureScheme], is_rsa: bool) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = &held.1.key;
+        (key.algorithm() == SignatureAlgorithm::RSA) == is_rsa
+            && key.choose_scheme(schemes).is_some()
+    }
 }
 
 impl ResolvesServerCert for OwnCertificate {

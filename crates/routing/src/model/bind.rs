@@ -26,6 +26,9 @@ pub struct Bind {
     pub address: SocketAddr,
     /// Whether clients speak TLS there.
     pub is_tls: bool,
+    /// Whether connections begin with what a balancer says about their client; not datagrams.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preamble: Option<Preamble>,
     /// Hosts at which a search for a route ends: a request that belongs to one of these patterns
     /// never gets a route of a wider one. Between them, routes of wider hosts are tried too.
     pub sealed: Vec<HostPattern>,
@@ -53,6 +56,7 @@ impl Bind {
         BindSocket {
             address: self.address,
             is_tls: self.is_tls,
+            preamble: self.preamble,
             stream: self.stream,
         }
     }
@@ -63,6 +67,7 @@ impl Bind {
 pub struct BindSocket {
     pub address: SocketAddr,
     pub is_tls: bool,
+    pub preamble: Option<Preamble>,
     pub stream: Option<Transport>,
 }
 
@@ -71,6 +76,16 @@ impl BindSocket {
     pub fn transport(&self) -> Transport {
         self.stream.unwrap_or(Transport::Tcp)
     }
+}
+
+/// Whether a header of the PROXY protocol (version 1 or 2) comes before everything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Preamble {
+    /// A connection without one ends.
+    Required,
+    /// A connection without one is its other end's. Whoever reaches the socket can claim to be
+    /// anybody.
+    Optional,
 }
 
 /// How bytes travel.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use super::{BindId, HostPattern, Origin, SortKey, Split, Visibility};
+use super::{BindId, Crypto, HostPattern, Origin, SortKey, Split, Visibility};
 
 /// Identity of a [`TlsHost`]: stable while its object and field keep their place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -49,6 +49,9 @@ pub struct Termination {
     /// the gateway's own authority issues one for the name when it is first asked for.
     pub certificates: Vec<Arc<Certificate>>,
     pub versions: TlsVersions,
+    /// What handshakes may settle on.
+    #[serde(skip_serializing_if = "Crypto::is_any")]
+    pub crypto: Crypto,
     /// Offered to clients, most wanted first.
     pub protocols: Vec<Alpn>,
     pub client: ClientCertificates,
@@ -160,6 +163,9 @@ pub struct UpstreamTls {
     /// Shown if the backend asks.
     pub client: Option<Arc<Certificate>>,
     pub versions: TlsVersions,
+    /// What handshakes may settle on.
+    #[serde(skip_serializing_if = "Crypto::is_any")]
+    pub crypto: Crypto,
 }
 
 /// Who must have signed a backend's certificate.

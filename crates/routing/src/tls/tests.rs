@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::Compiler;
-use crate::model::Origin;
 use crate::model::tls::{Alpn, ClientCertificates, PrivateKey, TlsVersion, TlsVersions};
+use crate::model::{Crypto, Origin};
 
 fn certificate(name: &str) -> Arc<Certificate> {
     Arc::new(Certificate {
@@ -40,6 +40,7 @@ fn record(names: &[&str], visibility: Visibility, certificates: &[&str]) -> TlsH
                 min: TlsVersion::V1_2,
                 max: TlsVersion::V1_3,
             },
+            crypto: Crypto::ANY,
             protocols: vec![Alpn::Http2, Alpn::Http1],
             client: ClientCertificates::None,
         }),

@@ -94,6 +94,7 @@ pub fn publisher(
             address: ports.external.ip(),
             http: ports.external.port(),
             https: ports.secure.port(),
+            has_preamble: settings.proxy_protocol,
         },
         kinds: foreign::kinds(),
         resolver: Arc::new(publisher::SystemResolver),

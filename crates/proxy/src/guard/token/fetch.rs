@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Uri;
-use routing::model::Protocol;
 use routing::model::tls::{TlsVersion, TlsVersions, Trust, UpstreamTls};
+use routing::model::{Crypto, Protocol};
 use tokio::net::TcpStream;
 
 use crate::guard::ask::{self, Bounds};
@@ -44,6 +44,7 @@ pub(super) async fn get(worker: &Rc<Worker>, uri: &str) -> Result<Vec<u8>, Strin
                 min: TlsVersion::V1_2,
                 max: TlsVersion::V1_3,
             },
+            crypto: Crypto::ANY,
         });
         let connecting = tls::connect(&worker.tls_clients, &tls, Protocol::Http1, stream);
         Transport::tls(rare(connecting).await.map_err(text)?)

@@ -36,6 +36,7 @@ impl Http3 {
         let id = BindId(name.into());
         let wanted = BindSocket {
             is_tls: true,
+            preamble: None,
             ..socket(address, None)
         };
         let binder = self.gateway.gateway.binder();
@@ -45,6 +46,7 @@ impl Http3 {
             id: id.clone(),
             address,
             is_tls: true,
+            preamble: None,
             sealed: Vec::new(),
             stream: None,
             gates: Vec::new(),
