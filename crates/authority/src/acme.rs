@@ -6,6 +6,7 @@
 
 mod controller;
 mod plan;
+mod problem;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -24,6 +25,8 @@ use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
 
+use self::problem::{again, refusal};
+
 pub use controller::start;
 
 /// How long an authority may take to look at the challenges, and then to sign.
@@ -38,6 +41,23 @@ pub enum Challenge {
     Http01,
     /// A certificate on port 443 (RFC 8737).
     TlsAlpn01,
+}
+
+impl Challenge {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Http01 => "http-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+        }
+    }
+
+    /// Where an authority looks, whatever the gateway listens on.
+    fn port(self) -> u16 {
+        match self {
+            Self::Http01 => 80,
+            Self::TlsAlpn01 => 443,
+        }
+    }
 }
 
 /// Which authority is asked, and as whom.
@@ -150,25 +170,34 @@ impl Acme {
     pub(crate) async fn order(&self, names: &BTreeSet<String>) -> Result<Signed, OrderError> {
         let account = self.account.get_or_try_init(|| self.open_account()).await?;
         let names: Vec<_> = names.iter().cloned().map(Identifier::Dns).collect();
-        let mut order = account.0.new_order(&NewOrder::new(&names)).await?;
+        let wanted = NewOrder::new(&names);
+        let mut order = again!(account.0.new_order(&wanted).await)?;
         let mut given = Given {
             answers: &*self.answers,
             http: Vec::new(),
             tls: Vec::new(),
         };
         self.answer(&mut order, &mut given).await?;
-        let status = order.poll_ready(&POLL).await?;
-        if !matches!(status, OrderStatus::Ready | OrderStatus::Valid) {
-            return Err(OrderError::Refused(refusal(&mut order).await));
+        let ready = again!(order.poll_ready(&POLL).await);
+        match (ready, order.state().status) {
+            (Ok(OrderStatus::Ready | OrderStatus::Valid), _) => {}
+            // Some authorities say so of the order as well, without the name of the host.
+            (Ok(_), _) | (Err(_), OrderStatus::Invalid) => {
+                let why = refusal(&mut order, self.settings.challenge).await;
+                return Err(OrderError::Refused(why));
+            }
+            (Err(error), _) => return Err(error.into()),
         }
         drop(given);
-        let key = order.finalize().await?;
-        let chain = order.poll_certificate(&POLL).await?;
+        let key = again!(order.finalize().await)?;
+        let chain = again!(order.poll_certificate(&POLL).await)?;
         Ok(Signed { chain, key })
     }
 
     /// Prepares every answer, and tells the authority to look.
     async fn answer(&self, order: &mut Order, given: &mut Given<'_>) -> Result<(), OrderError> {
+        // What has been fetched is kept, so nothing below asks for it once more.
+        again!(fetched(order).await)?;
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization?;
@@ -177,10 +206,11 @@ impl Acme {
                 continue;
             }
             let host = authorization.identifier().to_string();
-            let (kind, name) = match self.settings.challenge {
-                Challenge::Http01 => (ChallengeType::Http01, "http-01"),
-                Challenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+            let kind = match self.settings.challenge {
+                Challenge::Http01 => ChallengeType::Http01,
+                Challenge::TlsAlpn01 => ChallengeType::TlsAlpn01,
             };
+            let name = self.settings.challenge.name();
             let mut challenge = authorization
                 .challenge(kind)
                 .ok_or_else(|| OrderError::NoChallenge(name, host.clone()))?;
@@ -188,7 +218,7 @@ impl Acme {
                 Challenge::Http01 => given.http(&challenge),
                 Challenge::TlsAlpn01 => given.tls(host, &challenge)?,
             }
-            challenge.set_ready().await?;
+            again!(challenge.set_ready().await)?;
         }
         Ok(())
     }
@@ -222,8 +252,9 @@ impl Acme {
             terms_of_service_agreed: true,
             only_return_existing: false,
         };
-        let directory = self.settings.directory.clone();
-        let (account, credentials) = builder()?.create(&wanted, directory, None).await?;
+        let directory = &self.settings.directory;
+        let (account, credentials) =
+            again!(builder()?.create(&wanted, directory.clone(), None).await)?;
         let text = serde_json::to_string(&credentials).map_err(instant_acme::Error::from)?;
         keep(&self.settings.dir, &path, &text).map_err(|source| OrderError::File {
             path: path.clone(),
@@ -262,26 +293,13 @@ fn keep(dir: &Path, path: &Path, text: &str) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-/// What an authority found wrong, name by name.
-async fn refusal(order: &mut Order) -> String {
-    let mut found = Vec::new();
+/// Fetches what there is to be shown.
+async fn fetched(order: &mut Order) -> Result<(), instant_acme::Error> {
     let mut authorizations = order.authorizations();
-    while let Some(Ok(mut authorization)) = authorizations.next().await {
-        let Ok(state) = authorization.refresh().await else {
-            continue;
-        };
-        let host = state.identifier().to_string();
-        let problems = state.challenges.iter();
-        found.extend(problems.filter_map(|challenge| {
-            let problem = challenge.error.as_ref()?;
-            Some(format!("{host}: {problem}"))
-        }));
+    while let Some(authorization) = authorizations.next().await {
+        authorization?;
     }
-    if found.is_empty() {
-        "the authority refused the order and did not say why".to_owned()
-    } else {
-        found.join("; ")
-    }
+    Ok(())
 }
 
 /// Answers that are given, until this is dropped.
