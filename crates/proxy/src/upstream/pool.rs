@@ -23,8 +23,10 @@ use crate::transport::Transport;
 use crate::upstream::dials::Dials;
 use crate::upstream::held::{Held, Lease, Places};
 
-/// How often the pool is looked through while it is not empty.
+/// How often the pool is looked through while it is not empty, unless a backend keeps its
+/// connections for less, and how often at most.
 const SWEEP: Duration = Duration::from_secs(5);
+const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
 
 /// A connection that carries one request at a time.
 pub(crate) struct Http1Connection {
@@ -103,6 +105,10 @@ pub(crate) struct Pool {
     /// Connections on their way here.
     pub(crate) dials: Dials,
     used: Notify,
+    /// Least time that a backend whose connections are in it keeps them, within the bounds above.
+    pause: Cell<Duration>,
+    /// That time is less than before.
+    sooner: Notify,
 }
 
 impl Pool {
@@ -115,6 +121,8 @@ impl Pool {
             places: Places::default(),
             dials: Dials::default(),
             used: Notify::new(),
+            pause: Cell::new(SWEEP),
+            sooner: Notify::new(),
         }
     }
 
@@ -156,6 +164,7 @@ impl Pool {
         }
         // A second less than promised: the server's clock started earlier than ours.
         let idle = connection.lease.idle();
+        self.is_kept_for(idle);
         connection.keep = keep.map_or(idle, |keep| {
             keep.saturating_sub(Duration::from_secs(1)).min(idle)
         });
@@ -207,6 +216,7 @@ impl Pool {
             held: Held::default(),
             shared: connection,
         };
+        self.is_kept_for(connection.idle());
         // It serves the request that it was made for.
         connection.count();
         self.http2
@@ -215,6 +225,14 @@ impl Pool {
             .or_default()
             .push(connection);
         self.used.notify_one();
+    }
+
+    fn is_kept_for(&self, time: Duration) {
+        let time = time.max(SHORTEST_SWEEP);
+        if time < self.pause.get() {
+            self.pause.set(time);
+            self.sooner.notify_one();
+        }
     }
 
     /// Closes everything that is idle.
@@ -273,8 +291,9 @@ impl Pool {
         loop {
             if self.is_empty() {
                 due = None;
+                self.pause.set(SWEEP);
             } else if due.is_none() {
-                due = Some(Instant::now() + SWEEP);
+                due = Some(Instant::now() + self.pause.get());
             }
             tokio::select! {
                 changed = snapshots.changed(), if is_published => {
@@ -288,6 +307,10 @@ impl Pool {
                     }
                 }
                 () = self.used.notified(), if due.is_none() => {}
+                () = self.sooner.notified() => {
+                    due = None;
+                    continue;
+                }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => swept(),
             }
             due = None;
