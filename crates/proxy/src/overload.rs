@@ -28,6 +28,10 @@ use crate::{Limits, accept};
 /// One in so many of all connections, and of all requests in flight, is for cluster-local
 /// listeners alone: what runs beside us must not wait for clients from outside.
 const KEPT: usize = 10;
+/// However short memory is, so many requests are served at once, and so many connections let in,
+/// all threads together: they are not what took it, and nothing would work any more without.
+const SERVED: usize = 64;
+const LET_IN: usize = 256;
 /// Connections at once that are told, all threads together, and the time that one may take.
 const TOLD: usize = 1_024;
 const TELLING: Duration = Duration::from_secs(5);
@@ -94,6 +98,8 @@ pub(crate) struct Bounds {
     connections: Share,
     listener_connections: usize,
     told: usize,
+    served: usize,
+    let_in: usize,
     pressure: Pressure,
 }
 
@@ -131,6 +137,8 @@ impl Bounds {
             connections: Share::new(limits.connections, threads),
             listener_connections: own.map_or(usize::MAX, |own| (own.get() / threads).max(1)),
             told: (TOLD / threads).max(1),
+            served: (SERVED / threads).max(1),
+            let_in: (LET_IN / threads).max(1),
             pressure,
         }
     }
@@ -155,12 +163,11 @@ impl Drop for InFlight<'_> {
 
 /// Whether there is no room for a request that has just been counted.
 pub(crate) fn is_over(worker: &Worker, entry: &Entry) -> Option<Shed> {
-    let Bounds {
-        requests, pressure, ..
-    } = &worker.bounds;
-    if worker.counters.requests_open.get() as usize > requests.of(entry) {
+    let bounds = &worker.bounds;
+    let open = worker.counters.requests_open.get() as usize;
+    if open > bounds.requests.of(entry) {
         Some(Shed::Requests)
-    } else if pressure.is_high() {
+    } else if bounds.pressure.is_high() && open > bounds.served {
         Some(Shed::Memory)
     } else {
         entry.refuses
@@ -195,7 +202,7 @@ pub(crate) fn is_full(worker: &Worker, entry: &Entry) -> Option<Shed> {
     } else if entry.counts.connections_open.get() as usize >= bounds.listener_connections {
         Some(Shed::ListenerConnections)
     } else {
-        Some(Shed::Memory).filter(|_| bounds.pressure.is_high())
+        Some(Shed::Memory).filter(|_| bounds.pressure.is_high() && served >= bounds.let_in)
     }
 }
 

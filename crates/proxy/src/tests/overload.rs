@@ -3,9 +3,10 @@
 use std::num::NonZeroUsize;
 
 use testkit::http::{RawServer, RawStream, ask, eventually};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::access::{file, lines, log};
+use super::drain::gated;
 use super::frames::Frames;
 use super::{GET, Gateway, OK, backend};
 use crate::http2::frame::{self, Reason, kind};
@@ -245,19 +246,37 @@ async fn authorities_are_answered_whatever_there_is_no_room_for() {
 }
 
 #[tokio::test]
-async fn nothing_new_is_served_while_memory_is_short() {
-    let server = RawServer::answering(OK).await;
+async fn with_memory_short_few_are_served_and_whoever_is_beyond_is_refused() {
+    let (go, gate) = watch::channel(false);
+    let server = gated(gate).await;
     let gateway = Gateway::to(server.address).await;
-    let mut client = RawStream::connect(gateway.address).await;
-    assert_eq!(client.ask(GET).await.status(), 200);
     gateway.gateway.pressure().set(true);
+    let mut few = Vec::new();
+    for _ in 0..64 {
+        let mut client = RawStream::connect(gateway.address).await;
+        client.send(GET).await;
+        few.push(client);
+    }
+    eventually("they are in", || gateway.requests_open() == 64).await;
+    let mut client = RawStream::connect(gateway.address).await;
     let answer = client.ask(GET).await;
     assert_eq!(answer.status(), 503);
     assert!(answer.text().contains("memory"), "{}", answer.text());
+    let mut idle = Vec::new();
+    for _ in 0..191 {
+        idle.push(RawStream::connect(gateway.address).await);
+    }
+    let connections = || gateway.gateway.metrics().connections_open();
+    eventually("they are let in", || connections() == 256).await;
+    assert_eq!(shed(&gateway, "memory-bytes"), 1);
     assert_eq!(ask(gateway.address, GET).await.status(), 503);
     assert_eq!(shed(&gateway, "memory-bytes"), 2);
-    gateway.gateway.pressure().set(false);
+    go.send_replace(true);
+    for mut client in few {
+        assert_eq!(client.answer().await.status(), 200);
+    }
     assert_eq!(client.ask(GET).await.status(), 200);
+    gateway.gateway.pressure().set(false);
     assert_eq!(ask(gateway.address, GET).await.status(), 200);
 }
 

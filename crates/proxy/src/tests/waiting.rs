@@ -1,9 +1,10 @@
 //! Requests that wait for a place, and clients that do not wait with them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use routing::Backend;
-use routing::model::Timeouts;
+use routing::model::{BackendPolicy, Limits, Timeouts};
 use testkit::http::{Body, RawServer, RawStream, ask, eventually};
 
 use super::{GET, Gateway, OK, SHORT, revision};
@@ -21,6 +22,52 @@ async fn a_request_waits_until_its_revision_has_a_pod() {
     client.send("lo").await;
     gateway.serve(revision("r", &[server.address]));
     assert!(client.answer().await.text().ends_with("\n\nhello"));
+}
+
+/// Requests that wait for a revision without pods, and what it is met by once it has one. Each is
+/// answered; returns how many connections that took.
+async fn woken(of: impl Fn(Backend) -> Backend) -> usize {
+    let server = RawServer::answering(OK).await;
+    let mut gateway = Gateway::start().await;
+    gateway.serve(of(revision("r", &[])));
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        let mut client = RawStream::connect(gateway.address).await;
+        client.send(GET).await;
+        clients.push(client);
+    }
+    eventually("all wait", || gateway.requests_open() == 40).await;
+    assert_eq!(server.accepted(), 0);
+    gateway.serve(of(revision("r", &[server.address])));
+    for mut client in clients {
+        assert_eq!(client.answer().await.text(), "ok");
+    }
+    let made = gateway.gateway.metrics().upstream_connections();
+    usize::try_from(made).expect("few")
+}
+
+#[tokio::test]
+async fn a_backend_that_comes_back_is_not_met_by_all_who_waited_at_once() {
+    let by_policy = woken(|backend| Backend {
+        policy: Some(Arc::new(BackendPolicy {
+            limits: Limits {
+                connections: Some(4),
+                ..Limits::default()
+            },
+            ..BackendPolicy::default()
+        })),
+        ..backend
+    });
+    let made = by_policy.await;
+    assert!((1..=4).contains(&made), "{made}");
+    let by_concurrency = woken(|backend| Backend {
+        concurrency: 4,
+        ..backend
+    });
+    let made = by_concurrency.await;
+    assert!((1..=4).contains(&made), "{made}");
+    let unbounded = woken(|backend| backend).await;
+    assert!((1..=40).contains(&unbounded), "{unbounded}");
 }
 
 #[tokio::test]

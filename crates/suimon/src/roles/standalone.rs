@@ -91,7 +91,7 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
         tasks,
     )
     .map_err(|error| name_flag(error, &settings))?;
-    memory::watch(settings.memory_bytes, gateway.pressure().clone(), tasks);
+    memory::watch(settings.memory_bytes, &gateway, tasks);
     let ports = GatewayPorts::of(&gateway);
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let admin_door = system::listen(loopback, &settings.admin_ports).context("--admin-port")?;
