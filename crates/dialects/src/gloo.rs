@@ -28,6 +28,7 @@ pub(crate) mod target;
 mod tcp;
 mod tls;
 mod transform;
+mod upgrades;
 mod upstream;
 mod walk;
 

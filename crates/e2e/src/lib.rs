@@ -112,6 +112,8 @@ mod tools;
 #[cfg(test)]
 mod traffic_policy;
 #[cfg(test)]
+mod tunnels;
+#[cfg(test)]
 mod volumes;
 #[cfg(test)]
 mod workloads;

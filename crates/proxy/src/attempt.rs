@@ -7,15 +7,18 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use futures::future::Either;
+use routing::model::Connect;
 use tokio::time::Instant;
 
 use crate::backend;
+use crate::connect;
 use crate::downstream::{Carrier, Responder};
 use crate::failure::Failure;
 use crate::filter::retry::{Lost, Tries, Withheld};
 use crate::first::first;
 use crate::http2::client::over_http2;
 use crate::plan::Forward;
+use crate::rare::rare;
 use crate::record::Record;
 use crate::timeout::{Deadlines, Timer};
 use crate::traffic::Traffic;
@@ -93,7 +96,10 @@ pub(crate) async fn send<D: Carrier>(
     let effects = forward.effects.as_deref();
     let traffic = forward.traffic.as_deref();
     let is_repeatable = forward.is_idempotent && !downstream.has_body();
-    let mut freshness = if is_repeatable {
+    let is_terminated = forward.connect == Some(Connect::Terminate);
+    let mut freshness = if is_terminated {
+        Freshness::Bare
+    } else if is_repeatable {
         Freshness::Pooled
     } else {
         Freshness::Checked
@@ -143,6 +149,12 @@ pub(crate) async fn send<D: Carrier>(
         }
         let is_reused = reached.connection.is_reused();
         let result = match reached.connection {
+            Connection::Http1(connection) if is_terminated => {
+                let ended = connect::terminate(&exchange, connection, timer, downstream);
+                let result = rare(ended).await;
+                scratch.response.status = progress.status.get();
+                result
+            }
             Connection::Http1(connection) => {
                 over_http1(
                     &exchange,
@@ -162,6 +174,7 @@ pub(crate) async fn send<D: Carrier>(
         };
         scratch.answer_bytes = progress.answer_bytes.get();
         scratch.new_status = progress.new_status.get();
+        record.tunneled(progress.tunneled.get());
         if let Some(traffic) = traffic {
             traffic.ended(&reached.slot, progress.status.get(), result.as_ref().err());
         }

@@ -46,7 +46,10 @@ pub(crate) async fn reach(
     let slot = acquired.map_err(|error| refused(backend, error))?;
     match upstream::pooled(worker, backend, slot.endpoint().address, freshness) {
         Some(connection) => Ok(Reached { slot, connection }),
-        None => rare(dial(worker, Arc::clone(backend), slot, None)).await,
+        None => {
+            let way = (None, freshness == Freshness::Bare);
+            rare(dial(worker, Arc::clone(backend), slot, way)).await
+        }
     }
 }
 
@@ -82,7 +85,10 @@ async fn govern(
     };
     match pooled {
         Some(connection) => Ok(Reached { slot, connection }),
-        None => dial(worker, Arc::clone(backend), slot, Some(traffic)).await,
+        None => {
+            let way = (Some(traffic), freshness == Freshness::Bare);
+            dial(worker, Arc::clone(backend), slot, way).await
+        }
     }
 }
 
@@ -92,14 +98,14 @@ async fn place(
     worker: &Worker,
     backend: &Backend,
     slot: &Slot,
-    has_opening: bool,
+    is_own: bool,
 ) -> Result<(Result<Held, Connection>, Pending), Failure> {
     let pending = slot.pending().map_err(|error| refused(backend, error))?;
     let endpoint = slot.endpoint().address;
     let mut is_first_look = true;
     let found = pending.until(|| {
         if !std::mem::take(&mut is_first_look)
-            && !has_opening
+            && !is_own
             && let Some(free) = upstream::pooled(worker, backend, endpoint, Freshness::Checked)
         {
             return Some(Err(free));
@@ -115,10 +121,12 @@ async fn join(
     worker: &Worker,
     backend: &Arc<Backend>,
     slot: &Slot,
-    opening: &[u8],
+    (opening, is_bare): (&[u8], bool),
 ) -> Result<io::Result<Connection>, Failure> {
     let endpoint = slot.endpoint().address;
-    let is_shared = backend.protocol == Protocol::H2c && opening.is_empty();
+    // One that names its client, or is passed on as it is, serves no other.
+    let is_own = is_bare || !opening.is_empty();
+    let is_shared = backend.protocol == Protocol::H2c && !is_own;
     if is_shared {
         let _waits = slot.pending().map_err(|error| refused(backend, error))?;
         loop {
@@ -134,13 +142,13 @@ async fn join(
         }
     }
     // Counted as waiting until it is connected.
-    let (found, _waits) = place(worker, backend, slot, !opening.is_empty()).await?;
+    let (found, _waits) = place(worker, backend, slot, is_own).await?;
     let held = match found {
         Ok(held) => held,
         Err(connection) => return Ok(Ok(connection)),
     };
     let under_way = is_shared.then(|| worker.pool.dials.begin(endpoint, backend));
-    let mut made = upstream::connect(worker, backend, endpoint, opening).await;
+    let mut made = upstream::connect(worker, backend, endpoint, (opening, is_bare)).await;
     match (&mut made, under_way) {
         (Ok(Connection::Http1(connection)), _) => connection.held = held,
         (Ok(Connection::Http2(_)), _) => worker.pool.hold(endpoint, held),
@@ -155,7 +163,7 @@ async fn dial(
     worker: &Worker,
     backend: Arc<Backend>,
     slot: Slot,
-    traffic: Option<&Traffic>,
+    (traffic, is_bare): (Option<&Traffic>, bool),
 ) -> Result<Reached, Failure> {
     let opening = traffic.and_then(|traffic| traffic.opening.as_deref());
     let opening = opening.unwrap_or_default();
@@ -164,7 +172,7 @@ async fn dial(
     let mut give_up = None;
     loop {
         let endpoint = slot.endpoint().address;
-        let source = match join(worker, &known, &slot, opening).await? {
+        let source = match join(worker, &known, &slot, (opening, is_bare)).await? {
             Ok(connection) => return Ok(Reached { slot, connection }),
             Err(source) => source,
         };

@@ -8,8 +8,8 @@ use crate::held::{Held, HoldError, Room};
 use crate::http1::head::ResponseHead;
 use crate::http2::frame::Reason;
 use crate::message::{Sink, SinkError, Source, View};
-use crate::timeout::Deadlines;
-use crate::upstream::send::Http1Upstream;
+use crate::upgrade::Outlet;
+use crate::upstream::exchange::Exchange;
 
 /// An answer's head as it came from upstream, over either protocol.
 #[derive(Clone, Copy)]
@@ -81,19 +81,28 @@ pub(crate) trait Carrier {
     fn parts(&mut self) -> (&mut Self::Body, &mut Self::Responder);
     /// Resolves when the client goes away before it was answered. Cancel-safe.
     async fn gone(&mut self);
-    /// Sends the 101 that `upstream` holds and copies both ways until both sides have ended.
+    /// Tells the client that a tunnel begins: by a 101, or by the success of its CONNECT.
+    async fn switch(
+        &mut self,
+        answer: Answer<'_>,
+        edits: Option<&AnswerEdits>,
+    ) -> Result<(), SinkError>;
+    /// Copies both ways until both sides have ended.
     async fn tunnel(
         &mut self,
-        upstream: &mut Http1Upstream<'_>,
-        deadlines: &Deadlines<'_>,
+        server: (&mut impl Source, &mut impl Outlet),
+        exchange: &Exchange<'_>,
     ) -> Result<(), SinkError>;
 }
 
 /// One request and the way to answer it.
 pub(crate) trait Downstream: Carrier {
     fn view(&self) -> View<'_>;
-    /// The client asked to switch protocols, and may.
-    fn wants_upgrade(&self) -> bool;
+    /// The client asked for a tunnel: to switch protocols, or by CONNECT.
+    fn wants_tunnel(&self) -> bool {
+        let head = self.view().head;
+        head.upgrade.is_some() || head.is_connect
+    }
     /// Starts the body; the head cannot be read any more.
     fn begin_body(&mut self);
     /// Reads the body on until its end or until `most` bytes of it are there, telling a client

@@ -6,10 +6,11 @@
 use std::io;
 use std::net::SocketAddr;
 
-use routing::BackendId;
+use routing::{BackendId, RequestView as _};
 use scaling::Limit;
 
 use crate::http2::frame::Reason;
+use crate::message::View;
 use crate::overload::Shed;
 
 /// See the module. `NoAnswer` variants cannot be told to anyone.
@@ -31,8 +32,10 @@ pub(crate) enum Failure {
     UnknownCoding,
     #[error("HTTP version is not supported")]
     Version,
-    #[error("CONNECT is not supported")]
-    ConnectMethod,
+    #[error("no route takes CONNECT for {host}")]
+    ConnectMethod { host: String },
+    #[error("CONNECT is not allowed on this route")]
+    ConnectRefused,
     #[error("the only protocol that a stream can become is websocket")]
     UnknownProtocol,
     #[error(
@@ -105,12 +108,26 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// For a request that no route is for.
+    pub(crate) fn no_route(view: View<'_>) -> Self {
+        let host = view.authority().to_owned();
+        if view.head.is_connect {
+            return Self::ConnectMethod { host };
+        }
+        Self::NoRoute {
+            method: view.method().to_owned(),
+            host,
+            path: view.path().to_owned(),
+        }
+    }
+
     /// The status to answer with.
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::BadRequest(_) | Self::DotSegment => 400,
             Self::NoRoute { .. } => 404,
-            Self::ConnectMethod => 405,
+            Self::ConnectMethod { .. } => 405,
+            Self::ConnectRefused => 403,
             Self::HeadTimeout | Self::BodyTimeout => 408,
             Self::BodyTooLarge { .. } => 413,
             Self::HeadTooLarge => 431,
@@ -150,7 +167,8 @@ impl Failure {
             Self::DotSegment => "dot-segment",
             Self::UnknownCoding => "unknown-coding",
             Self::Version => "version",
-            Self::ConnectMethod => "connect-method",
+            Self::ConnectMethod { .. } => "connect-method",
+            Self::ConnectRefused => "connect-refused",
             Self::UnknownProtocol => "unknown-protocol",
             Self::WebSocketToHttp2 { .. } => "websocket-to-http2",
             Self::NoRoute { .. } => "no-route",
@@ -194,7 +212,8 @@ impl Failure {
             | Self::IdleTimeout
             | Self::BodyTimeout => DEADLINE_EXCEEDED,
             Self::NoRoute { .. }
-            | Self::ConnectMethod
+            | Self::ConnectMethod { .. }
+            | Self::ConnectRefused
             | Self::UnknownProtocol
             | Self::UnknownCoding
             | Self::Version
@@ -241,7 +260,8 @@ impl Failure {
             | Self::BodyTooLarge { .. }
             | Self::UnknownCoding
             | Self::Version
-            | Self::ConnectMethod
+            | Self::ConnectMethod { .. }
+            | Self::ConnectRefused
             | Self::Panicked
             | Self::ClientGone => true,
             Self::Overloaded { closes, .. } => *closes,

@@ -17,9 +17,10 @@ use routing::model::Protocol;
 use tokio::time::Instant;
 
 use crate::attempt;
-use crate::downstream::{Carrier, Downstream, Reply, Responder};
+use crate::downstream::{Answer, Carrier, Downstream, Reply, Responder};
 use crate::edits::Extra;
 use crate::failure::Failure;
+use crate::filter::answer::AnswerEdits;
 use crate::filter::retry::Withheld;
 use crate::first::first;
 use crate::http1::body::Framing;
@@ -29,7 +30,8 @@ use crate::plan::Forward;
 use crate::record::Record;
 use crate::reply;
 use crate::timeout::{Deadlines, Timer};
-use crate::upstream::send::Http1Upstream;
+use crate::upgrade::Outlet;
+use crate::upstream::exchange::Exchange;
 use crate::worker::{Scratch, Worker};
 
 use answer::WebResponder;
@@ -231,12 +233,20 @@ impl<'d, D: Carrier> Carrier for Web<'d, D> {
         first(pin!(body), pin!(responder)).await;
     }
 
+    async fn switch(
+        &mut self,
+        _answer: Answer<'_>,
+        _edits: Option<&AnswerEdits>,
+    ) -> Result<(), SinkError> {
+        // Not reached: a call is no tunnel, and its backend speaks HTTP/2.
+        Err(SinkError)
+    }
+
     async fn tunnel(
         &mut self,
-        _upstream: &mut Http1Upstream<'_>,
-        _deadlines: &Deadlines<'_>,
+        _server: (&mut impl Source, &mut impl Outlet),
+        _exchange: &Exchange<'_>,
     ) -> Result<(), SinkError> {
-        // Not reached: the backend speaks HTTP/2.
         Err(SinkError)
     }
 }

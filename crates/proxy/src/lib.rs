@@ -15,6 +15,7 @@ mod buffer;
 mod callers;
 mod challenges;
 mod clock;
+mod connect;
 mod connection;
 mod datagram;
 mod date;

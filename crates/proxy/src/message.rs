@@ -146,6 +146,8 @@ impl<'a> View<'a> {
     /// Whether errors must be told the gRPC way, or the way of gRPC-Web.
     pub(crate) fn is_grpc(&self) -> bool {
         let kind: &[u8] = match self.head.version.has_frames() {
+            // A tunnel's bytes are no calls.
+            _ if self.head.is_connect => return false,
             true => b"application/grpc",
             // Without frames there are no trailers, and so no gRPC.
             false if self.has_method("POST") => b"application/grpc-web",
@@ -177,6 +179,10 @@ impl RequestView for View<'_> {
 
     fn method(&self) -> &str {
         View::method(self)
+    }
+
+    fn is_connect(&self) -> bool {
+        self.head.is_connect
     }
 
     fn query(&self) -> &str {

@@ -7,10 +7,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::model::{ClientSource, Protocol, Timeouts};
+use routing::model::{ClientSource, Connect, Protocol, Timeouts};
 use routing::{
     Backend, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledSplit,
-    CompiledTls, CompiledTlsAction, RequestView, Snapshot,
+    CompiledTls, CompiledTlsAction, Snapshot,
 };
 
 use crate::connection::Client;
@@ -69,6 +69,8 @@ pub(crate) struct Forward {
     pub(crate) is_idempotent: bool,
     pub(crate) to_head: bool,
     pub(crate) wants_upgrade: bool,
+    /// How the request becomes a tunnel, if it is a CONNECT.
+    pub(crate) connect: Option<Connect>,
     /// The client speaks gRPC-Web, and is translated for a backend that does not.
     pub(crate) is_web: bool,
     /// What the route's filters do from here on; most routes have none.
@@ -94,6 +96,7 @@ impl Forward {
             is_idempotent: view.is_idempotent(),
             to_head: view.has_method("HEAD"),
             wants_upgrade: false,
+            connect: None,
             is_web: false,
             effects: None,
             traffic,
@@ -105,6 +108,7 @@ impl Forward {
     /// Whether nothing else is done with the request.
     pub(crate) fn is_plain(&self) -> bool {
         !self.wants_upgrade
+            && self.connect.is_none()
             && !self.is_web
             && self.effects.is_none()
             && self.copies.is_none()
@@ -142,9 +146,6 @@ pub(crate) fn plan<D: Downstream>(
     if let Some(forward) = client.known.recall(worker, client, scratch, view) {
         return Ok(Plan::Forward(forward));
     }
-    if view.has_method("CONNECT") {
-        return Err(Failure::ConnectMethod);
-    }
     websocket::check(view)?;
     if target::has_dot_segment(view.head.target.get(view.bytes)) {
         return Err(Failure::DotSegment);
@@ -171,11 +172,7 @@ pub(crate) fn plan<D: Downstream>(
         }));
     }
     let Some(route) = client.entry.select(&snapshot, &Seen::new(view, client)) else {
-        return Err(Failure::NoRoute {
-            method: view.method().to_owned(),
-            host: view.authority().to_owned(),
-            path: view.path().to_owned(),
-        });
+        return Err(Failure::no_route(view));
     };
     if let Some(source) = client_source(worker, client, route) {
         scratch.client = routing::client::address(source, &Seen::new(view, client));
@@ -239,6 +236,7 @@ pub(crate) fn plan_route<D: Downstream>(
             return Ok(Plan::Reply(redirect::to_https(view, worker.https_port)));
         }
     };
+    let connect = connect(view, route)?;
     telemetry::steer(worker, client, scratch, view, arm.filters());
     match arm.instead.as_deref() {
         None => {}
@@ -258,8 +256,7 @@ pub(crate) fn plan_route<D: Downstream>(
     };
     scratch.series = worker.series.of_arm(route, arm, backend);
     // Dropping the request to switch would leave the client with an answer to something else.
-    if backend.protocol == Protocol::H2c && downstream.wants_upgrade() && websocket::is_asked(view)
-    {
+    if backend.protocol == Protocol::H2c && websocket::is_asked(view) {
         return Err(Failure::WebSocketToHttp2 {
             backend: arm.backend.clone(),
         });
@@ -274,7 +271,10 @@ pub(crate) fn plan_route<D: Downstream>(
     if let Some(span) = &scratch.span {
         span.tell(&mut extra.get_or_insert_default().to_mut().last);
     }
-    let target = filters.target(view, chosen.passage);
+    let target = match view.head.is_connect {
+        true => None,
+        false => filters.target(view, chosen.passage),
+    };
     let websocket = Handshake::begin(worker, view, &mut extra);
     let translated = match scratch.web.as_deref() {
         Some(form) if arm.grpc_web => form.translated(backend, view, &mut extra),
@@ -294,7 +294,7 @@ pub(crate) fn plan_route<D: Downstream>(
     }
     let original = Original { view, edits };
     // A tunnel has no end that a copy could wait for.
-    let mirrors = filters.mirrors().filter(|_| !downstream.wants_upgrade());
+    let mirrors = filters.mirrors().filter(|_| !downstream.wants_tunnel());
     let copies = mirror::begin(worker, snapshot, mirrors, &original);
     let edits = &original.edits;
     let out = &mut scratch.upstream_head;
@@ -306,13 +306,23 @@ pub(crate) fn plan_route<D: Downstream>(
     let mut effects = filters.effects(&origin, backend.timeouts, chosen.passage);
     let traffic = Traffic::plan(worker, backend, &origin, effects.as_deref_mut());
     Ok(Plan::Forward(Forward {
-        wants_upgrade: downstream.wants_upgrade() && backend.protocol == Protocol::Http1,
+        wants_upgrade: view.head.upgrade.is_some() && backend.protocol == Protocol::Http1,
+        connect,
         is_web: translated.is_some(),
         effects,
         copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
         websocket,
         ..Forward::plain(backend, view, traffic)
     }))
+}
+
+/// How a CONNECT becomes a tunnel on this route; `None` if the request is none.
+fn connect(view: View<'_>, route: &CompiledRoute) -> Result<Option<Connect>, Failure> {
+    if !view.head.is_connect {
+        return Ok(None);
+    }
+    let how = route.filters().and_then(|filters| filters.connect);
+    how.map(Some).ok_or(Failure::ConnectRefused)
 }
 
 /// Where the client's address is: as the route says, or else the gateway's settings, which are

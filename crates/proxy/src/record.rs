@@ -141,6 +141,13 @@ impl Record {
         }
     }
 
+    /// So many bytes of the client went through a tunnel.
+    pub(crate) fn tunneled(&mut self, bytes: u64) {
+        if let Some(seen) = self.0.as_mut().filter(|_| bytes > 0) {
+            seen.content_length = Some(bytes);
+        }
+    }
+
     /// Writes the lines. `series` knows the request's route, if it has one.
     pub(crate) fn finish(self, worker: &Worker, series: Option<&Series>, end: &End) {
         let Some(mut seen) = self.0 else { return };

@@ -170,7 +170,8 @@ async fn serve<D: Downstream>(
         Ok(Plan::Guarded(_) | Plan::Gated(_)) => Ok(0),
         // Not moved: what is moved counts twice in the future.
         Ok(Plan::Forward(ref forward)) => {
-            ends_late = forward.backend.timeouts.ends_answer && !forward.wants_upgrade;
+            let may_tunnel = forward.wants_upgrade || forward.connect.is_some();
+            ends_late = forward.backend.timeouts.ends_answer && !may_tunnel;
             let mut tools = (&mut *scratch, &mut *timer);
             let sent = match forward.tries() {
                 _ if forward.is_web => {
@@ -197,7 +198,12 @@ async fn serve<D: Downstream>(
             };
             let sent = sent.map(|()| scratch.response.status);
             if let Some(effects) = &forward.effects {
-                let status = sent.as_ref().map_or_else(Failure::status, |status| *status);
+                let status = match &sent {
+                    // To those who measure, a tunnel is a tunnel, whatever began it.
+                    Ok(200..=299) if forward.connect.is_some() => 101,
+                    Ok(status) => *status,
+                    Err(failure) => failure.status(),
+                };
                 effects.after.ended(worker, status);
             }
             sent.map(|status| scratch.new_status.unwrap_or(status))

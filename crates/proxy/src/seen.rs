@@ -86,6 +86,10 @@ impl RequestView for Seen<'_> {
         RequestView::method(&self.view)
     }
 
+    fn is_connect(&self) -> bool {
+        self.view.head.is_connect
+    }
+
     fn query(&self) -> &str {
         self.view.query()
     }

@@ -1,13 +1,14 @@
 //! A client's request on a stream of its own, as HTTP/2 and HTTP/3 have it: nothing follows it there.
 
-use crate::downstream::{Carrier, Downstream, Reply, Responder};
+use crate::downstream::{Answer, Carrier, Downstream, Reply, Responder};
+use crate::filter::answer::AnswerEdits;
 use crate::held::{Held, HoldError, Holding, Room};
 use crate::http1::body::Framing;
 use crate::http1::head::RequestHead;
 use crate::http2::frame::Reason;
 use crate::message::{SinkError, Source, SourceError, View};
-use crate::timeout::Deadlines;
-use crate::upstream::send::Http1Upstream;
+use crate::upgrade::Outlet;
+use crate::upstream::exchange::Exchange;
 
 /// See the module.
 pub(crate) struct Streamed<'w, S, R> {
@@ -25,11 +26,18 @@ pub(crate) trait OnStream<S>: Responder {
     async fn reply(&mut self, reply: Reply) -> Result<(), SinkError>;
     /// Ends both directions.
     fn abort(&mut self, source: &mut S, reason: Reason);
+    /// See [`Carrier::switch`].
+    async fn switch(
+        &mut self,
+        answer: Answer<'_>,
+        edits: Option<&AnswerEdits>,
+    ) -> Result<(), SinkError>;
     /// See [`Carrier::tunnel`].
     async fn tunnel(
         &mut self,
-        upstream: &mut Http1Upstream<'_>,
-        deadlines: &Deadlines<'_>,
+        source: &mut S,
+        server: (&mut impl Source, &mut impl Outlet),
+        exchange: &Exchange<'_>,
     ) -> Result<(), SinkError>;
 }
 
@@ -49,12 +57,21 @@ impl<S: Source, R: OnStream<S>> Carrier for Streamed<'_, S, R> {
         self.responder.gone().await;
     }
 
+    async fn switch(
+        &mut self,
+        answer: Answer<'_>,
+        edits: Option<&AnswerEdits>,
+    ) -> Result<(), SinkError> {
+        self.responder.switch(answer, edits).await
+    }
+
     async fn tunnel(
         &mut self,
-        upstream: &mut Http1Upstream<'_>,
-        deadlines: &Deadlines<'_>,
+        server: (&mut impl Source, &mut impl Outlet),
+        exchange: &Exchange<'_>,
     ) -> Result<(), SinkError> {
-        self.responder.tunnel(upstream, deadlines).await
+        let source = &mut self.body.source;
+        self.responder.tunnel(source, server, exchange).await
     }
 }
 
@@ -64,10 +81,6 @@ impl<S: Source, R: OnStream<S>> Downstream for Streamed<'_, S, R> {
             head: self.head,
             bytes: self.bytes,
         }
-    }
-
-    fn wants_upgrade(&self) -> bool {
-        self.head.upgrade.is_some()
     }
 
     fn begin_body(&mut self) {}

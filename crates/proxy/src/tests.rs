@@ -6,6 +6,7 @@ mod authority;
 mod bodies;
 mod callers;
 mod challenges;
+mod connect;
 mod cookies;
 mod datagram;
 mod downgrade;

@@ -154,9 +154,12 @@ impl<'a> Deadlines<'a> {
         }
     }
 
-    /// When the whole request must be over.
+    /// When the whole request must be over. A tunnel lasts as long as both sides like, but for
+    /// those of Knative, whose limits hold for them too.
     fn total(&self) -> Option<Instant> {
-        self.timeouts.request.map(|limit| self.start + limit)
+        let holds = !self.tunnel.get() || self.timeouts.ends_answer;
+        let limit = self.timeouts.request.filter(|_| holds);
+        limit.map(|limit| self.start + limit)
     }
 
     /// Bytes moved.
@@ -257,9 +260,7 @@ impl<'a> Deadlines<'a> {
             self.silent_since.set(Some(since));
             since
         };
-        let total = timeouts
-            .request
-            .map(|limit| (self.start + limit, Limit::Request));
+        let total = self.total().map(|end| (end, Limit::Request));
         let first = timeouts.response_start.filter(|_| !self.answered.get());
         let first = first.map(|limit| (self.start + limit, Limit::ResponseStart));
         let idle = self.idle().map(|limit| (since() + limit, Limit::Idle));
@@ -332,6 +333,24 @@ mod tests {
             let wanted = start + Duration::from_secs(seconds);
             assert_eq!(deadlines.next(), Some(wanted));
             assert_eq!(deadlines.passed(), Limit::Idle);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_for_requests_ends_no_tunnel_but_those_of_knative() {
+        let start = Instant::now();
+        let limits = limits(5, 0);
+        for (ends_answer, seconds) in [(false, 1_000), (true, 7)] {
+            let timeouts = Timeouts {
+                request: Some(7 * SECOND),
+                ends_answer,
+                ..Timeouts::default()
+            };
+            let deadlines = Deadlines::new(start, timeouts, patience(&limits));
+            assert_eq!(deadlines.next(), Some(start + 7 * SECOND));
+            deadlines.upgraded();
+            let end = start + Duration::from_secs(seconds);
+            assert_eq!(deadlines.next(), Some(end), "{ends_answer}");
         }
     }
 

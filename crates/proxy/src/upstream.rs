@@ -53,6 +53,8 @@ pub(crate) enum Freshness {
     Checked,
     /// A new one: the pooled one just failed.
     Fresh,
+    /// A new one for bytes that need not be HTTP: nothing is said over it.
+    Bare,
 }
 
 /// A connection from the pool.
@@ -65,7 +67,7 @@ pub(crate) fn pooled(
     let look = match freshness {
         Freshness::Pooled => false,
         Freshness::Checked => true,
-        Freshness::Fresh => return None,
+        Freshness::Fresh | Freshness::Bare => return None,
     };
     let (pool, now) = (&worker.pool, worker.clock.recent());
     let connection = match backend.protocol {
@@ -79,20 +81,23 @@ pub(crate) fn pooled(
     Some(connection)
 }
 
-/// Makes a connection, which begins with `opening`.
+/// Makes a connection, which begins with `opening`; one that is bare is as an HTTP/1 one that has
+/// no request.
 pub(crate) async fn connect(
     worker: &Worker,
     backend: &Arc<Backend>,
     endpoint: SocketAddr,
-    opening: &[u8],
+    (opening, is_bare): (&[u8], bool),
 ) -> io::Result<Connection> {
     let stream = open(worker, backend, backend.protocol, endpoint, opening).await?;
     Ok(match backend.protocol {
-        Protocol::Http1 => {
+        Protocol::H2c if !is_bare => {
+            Connection::Http2(client::connect(worker, stream, endpoint, backend))
+        }
+        _ => {
             let backend = Arc::clone(backend);
             Connection::Http1(Http1Connection::new(stream, backend, worker.pool.idle))
         }
-        Protocol::H2c => Connection::Http2(client::connect(worker, stream, endpoint, backend)),
     })
 }
 

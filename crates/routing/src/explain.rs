@@ -49,6 +49,8 @@ pub enum Mismatch {
     Path {
         wanted: PathMatch,
     },
+    /// It has no path, and the route is not for CONNECT.
+    Connect,
     Method {
         wanted: Arc<str>,
     },
@@ -82,6 +84,10 @@ impl fmt::Display for Mismatch {
             Self::Path {
                 wanted: PathMatch::Regex(expression),
             } => write!(f, "path does not match {expression}"),
+            Self::Path {
+                wanted: PathMatch::Connect,
+            } => f.write_str("method is not CONNECT"),
+            Self::Connect => f.write_str("is not for CONNECT"),
             Self::Method { wanted } => write!(f, "method is not {wanted}"),
             Self::Header { name, wanted, sent } => differs(f, "header", name, wanted, sent),
             Self::Query { name, wanted, sent } => differs(f, "query parameter", name, wanted, sent),
@@ -166,7 +172,7 @@ fn explain(hosts: &Hosts, listener: Visibility, request: &impl RequestView) -> E
 fn missed(route: &CompiledRoute, request: &impl RequestView) -> Option<Vec<Vec<Mismatch>>> {
     let alternatives = &route.source().matches;
     if alternatives.is_empty() {
-        return None;
+        return request.is_connect().then(|| vec![vec![Mismatch::Connect]]);
     }
     let missed: Vec<_> = alternatives
         .iter()
@@ -179,6 +185,9 @@ fn missed(route: &CompiledRoute, request: &impl RequestView) -> Option<Vec<Vec<M
 }
 
 fn mismatches(one: &Match, request: &impl RequestView) -> Vec<Mismatch> {
+    if request.is_connect() && one.path != Some(PathMatch::Connect) {
+        return vec![Mismatch::Connect];
+    }
     let path = request.path();
     let wrong_path = one.path.as_ref().filter(|wanted| match wanted {
         PathMatch::Exact(exact) => **exact != *path,
@@ -190,6 +199,7 @@ fn mismatches(one: &Match, request: &impl RequestView) -> Vec<Mismatch> {
         PathMatch::Regex(expression) => {
             !text_holds(&TextMatch::Regex(Arc::clone(expression)), path.as_bytes())
         }
+        PathMatch::Connect => !request.is_connect(),
     });
     let mut found: Vec<_> = wrong_path
         .map(|wanted| Mismatch::Path {

@@ -238,7 +238,9 @@ impl Changes {
     fn of(&mut self, place: &Place) -> &mut Vec<Place> {
         match place.rule().map(|rule| &rule.path) {
             // An expression may match anything; how often there is one does not matter yet.
-            None | Some(PathRule::Any | PathRule::Text(_)) => self.any.get_or_insert_default(),
+            None | Some(PathRule::Any | PathRule::Text(_) | PathRule::Connect) => {
+                self.any.get_or_insert_default()
+            }
             Some(PathRule::Exact(path)) => self.exact.entry(Arc::clone(path)).or_default(),
             Some(PathRule::Prefix(path) | PathRule::Element(path)) => {
                 self.prefixes.entry(Arc::clone(path)).or_default()
@@ -268,7 +270,10 @@ impl Place {
     }
 
     fn holds(&self, request: &impl RequestView) -> bool {
-        self.rule().is_none_or(|rule| rule.holds(request))
+        match self.rule() {
+            Some(rule) => rule.holds(request),
+            None => !request.is_connect(),
+        }
     }
 
     fn rank(&self) -> (&SortKey, &RouteId, u32) {

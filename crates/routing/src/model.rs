@@ -30,8 +30,8 @@ pub use bind::{Bind, BindId, BindSocket, Gate, Preamble, Stream, StreamId, Trans
 pub use cookie::{CookieEdit, Replaced, SameSite};
 pub use crypto::{Crypto, Curve, Suite};
 pub use filter::{
-    ClientPlace, ClientSource, Cors, FilterSet, Filters, Instead, Mirror, Origins, PathEdit,
-    Redirect, RedirectPort, Retry, RetryWhen, Share, Template, TrustedProxies,
+    ClientPlace, ClientSource, Connect, Cors, FilterSet, Filters, Instead, Mirror, Origins,
+    PathEdit, Redirect, RedirectPort, Retry, RetryWhen, Share, Template, TrustedProxies,
 };
 pub use guard::{
     Abort, AccessRule, AdaptiveConcurrency, AskedBody, AuthRequest, Authorization,
@@ -152,7 +152,8 @@ pub struct Route {
     pub visibility: Visibility,
     pub hosts: Vec<HostPattern>,
     pub sort_key: SortKey,
-    /// The route applies if one of these holds; empty means always.
+    /// The route applies if one of these holds; empty means always, but for CONNECT requests (see
+    /// [`PathMatch::Connect`]).
     pub matches: Vec<Match>,
     /// Changes to the request before the arm's own.
     pub request_headers: HeaderOps,
@@ -188,6 +189,8 @@ pub enum PathMatch {
     ElementPrefix(Arc<str>),
     /// The whole path matches the expression. See [`regex`](crate::regex).
     Regex(Arc<str>),
+    /// A CONNECT request, which has no path: nothing else matches one, and it matches nothing else.
+    Connect,
 }
 
 /// A header that must be there with such a value. The name is lower case.

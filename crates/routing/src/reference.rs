@@ -80,7 +80,8 @@ fn first<'a>(
         .collect();
     of_host.sort_by(|(_, a_id, a), (_, b_id, b)| (&a.sort_key, a_id).cmp(&(&b.sort_key, b_id)));
     let first = of_host.into_iter().find(|(_, _, route)| {
-        route.matches.is_empty() || route.matches.iter().any(|one| match_holds(one, request))
+        let is_always = route.matches.is_empty() && request.method() != "CONNECT";
+        is_always || route.matches.iter().any(|one| match_holds(one, request))
     });
     first.map(|(_, id, _)| *id)
 }
@@ -123,6 +124,8 @@ fn specificity(pattern: &HostPattern, host: &str) -> Option<Specificity> {
 fn match_holds(one: &Match, request: &impl RequestView) -> bool {
     let path = request.path();
     let path_holds = match &one.path {
+        Some(PathMatch::Connect) => request.method() == "CONNECT",
+        _ if request.method() == "CONNECT" => false,
         None => true,
         Some(PathMatch::Exact(exact)) => path == &**exact,
         Some(PathMatch::StringPrefix(prefix)) => path.starts_with(&**prefix),

@@ -113,7 +113,8 @@ impl CompiledRoute {
 
     /// Whether a request of one of its hosts is for it, as far as the request says.
     pub(crate) fn applies(&self, request: &impl RequestView) -> bool {
-        self.rules.is_empty() || self.rules.iter().any(|rule| rule.holds(request))
+        self.rules.is_empty() && !request.is_connect()
+            || self.rules.iter().any(|rule| rule.holds(request))
     }
 
     /// The user's object and field.

@@ -40,6 +40,8 @@ pub(crate) enum PathRule {
     /// Without trailing slashes; what follows the prefix is nothing or a slash.
     Element(Arc<str>),
     Text(TextRule),
+    /// CONNECT requests, which no other rule is for.
+    Connect,
 }
 
 impl Rule {
@@ -59,6 +61,7 @@ impl Rule {
                 })
             }
             Some(PathMatch::Regex(expression)) => PathRule::Text(TextRule::regex(expression)),
+            Some(PathMatch::Connect) => PathRule::Connect,
         };
         let headers = one.headers.iter();
         let query = one.query.iter();
@@ -82,6 +85,8 @@ impl Rule {
 
     pub(crate) fn holds(&self, request: &impl RequestView) -> bool {
         let path_holds = match &self.path {
+            PathRule::Connect => request.is_connect(),
+            _ if request.is_connect() => false,
             PathRule::Any => true,
             PathRule::Exact(exact) => **exact == *request.path(),
             PathRule::Prefix(prefix) => request.path().starts_with(&**prefix),

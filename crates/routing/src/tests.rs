@@ -351,6 +351,43 @@ fn explain_names_the_predicate_that_does_not_hold() {
     assert_eq!(explanation.considered[2].verdict, Verdict::Later);
 }
 
+#[test]
+fn a_connect_request_takes_routes_for_it_and_no_other() {
+    let connect = Match {
+        path: Some(PathMatch::Connect),
+        ..Match::default()
+    };
+    let mut routes = vec![
+        ("always", route(&["x"], 0, vec![])),
+        ("prefix", route(&["x"], 1, vec![prefix("/"), prefix("")])),
+        ("connect", route(&["x"], 2, vec![prefix("/y"), connect])),
+        ("plain", route(&["y"], 0, vec![])),
+    ];
+    let ids: Vec<_> = (0..8).map(|number| format!("many{number}")).collect();
+    for many in [false, true] {
+        if many {
+            let others = ids.iter().map(|id| {
+                let path = format!("/{id}");
+                (&**id, route(&["x"], -1, vec![prefix(&path)]))
+            });
+            routes.extend(others);
+        }
+        let (snapshot, _) = compile(&model(routes.clone()), None);
+        let request = |host: &str, method: &str| Request {
+            method: method.into(),
+            ..get(host, "/")
+        };
+        let tunnel = request("x:443", "CONNECT");
+        assert_eq!(selected(&snapshot, &tunnel).as_deref(), Some("connect"));
+        assert_eq!(selected(&snapshot, &request("y:443", "CONNECT")), None);
+        let plain = request("x", "GET");
+        assert_eq!(selected(&snapshot, &plain).as_deref(), Some("always"));
+        let explained = snapshot.explain(Visibility::External, &tunnel);
+        let taken = explained.selected().map(|route| route.id().to_string());
+        assert_eq!(taken.as_deref(), Some("connect"));
+    }
+}
+
 fn any_host() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "a.example",
@@ -371,9 +408,10 @@ fn any_path_text() -> impl Strategy<Value = String> {
 }
 
 fn any_path() -> impl Strategy<Value = Option<PathMatch>> {
-    (0..13, any_path_text()).prop_map(|(kind, text)| match kind {
+    (0..14, any_path_text()).prop_map(|(kind, text)| match kind {
         0..3 => None,
         12 => Some(PathMatch::Regex(format!("{text}b?").into())),
+        13 => Some(PathMatch::Connect),
         3..6 => Some(PathMatch::Exact(text.into())),
         6..9 => Some(PathMatch::StringPrefix(text.into())),
         _ => Some(PathMatch::ElementPrefix(text.into())),
@@ -501,7 +539,7 @@ fn any_request() -> impl Strategy<Value = Request> {
     ];
     let headers = prop::collection::vec(any_header(), 0..3);
     let query = prop::sample::select(vec!["", "k=1", "l=2&k=2", "k=3&k=1"]);
-    let method = prop::sample::select(vec!["GET", "POST"]);
+    let method = prop::sample::select(vec!["GET", "POST", "CONNECT"]);
     let request = (
         prop::sample::select(hosts),
         any_path_text(),

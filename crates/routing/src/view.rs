@@ -17,6 +17,10 @@ pub trait RequestView {
     fn header(&self, name: &str) -> Option<&[u8]>;
     /// The method as sent.
     fn method(&self) -> &str;
+    /// Whether this is a CONNECT request, which has no path.
+    fn is_connect(&self) -> bool {
+        self.method() == "CONNECT"
+    }
     /// What follows the first `?` of the target; empty if there is none.
     fn query(&self) -> &str;
 

@@ -289,6 +289,7 @@ fn one_match(one: &Match) -> String {
         PathMatch::StringPrefix(prefix) => format!("path {prefix}*"),
         PathMatch::ElementPrefix(prefix) => format!("path {prefix}[/*]"),
         PathMatch::Regex(expression) => format!("path ~ {expression}"),
+        PathMatch::Connect => "CONNECT".to_owned(),
     });
     let method = one.method.as_ref().map(|method| format!("method {method}"));
     let text = |name: &str, value: &TextMatch| match value {

@@ -196,6 +196,7 @@ pub(super) fn order(host: &HostPattern, path: &PathMatch, priority: i64) -> Vec<
         PathMatch::StringPrefix(text) | PathMatch::ElementPrefix(text) | PathMatch::Regex(text) => {
             (1, length(text.len()))
         }
+        PathMatch::Connect => (1, 0),
     };
     vec![
         host_rank,

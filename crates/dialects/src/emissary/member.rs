@@ -269,7 +269,11 @@ fn guards(
     let upgrades = spec.strings("allow_upgrade");
     for other in &upgrades {
         if !other.eq_ignore_ascii_case("websocket") {
-            let message = format!("upgrades to {other:?} are not known apart from websocket");
+            let message = match other.eq_ignore_ascii_case("connect") {
+                // As with Envoy, where the prefix of a Mapping matches none.
+                true => "a CONNECT has no path, so it takes no Mapping".to_owned(),
+                false => format!("upgrades to {other:?} are not known apart from websocket"),
+            };
             spec.refuse("allow_upgrade", "UpgradeNotSupported", message);
         }
     }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::options::{self, HostOptions, Options};
 use super::status::Judgement;
 use super::target::{self, Listener};
+use super::upgrades::Allowed;
 use super::upstream::{Backends, Destination, Way};
 use super::{ROUTE_OPTION, auth_config};
 use crate::backend::BackendRef;
@@ -181,8 +182,12 @@ fn read(said: &Value, host: &Value, place: &Place<'_>) -> Result<Options, String
     let host = HostOptions::read(&of_host, &id);
     let fields = Fields::new(said, field(), &findings);
     let own = (&*place.route.namespace, &*place.id);
-    // Upgrades are served unless somebody says otherwise.
-    let options = Options::read(&fields, &host, true, own);
+    // Upgrades are served unless somebody says otherwise. A CONNECT takes no route of an HTTPRoute.
+    let allowed = Allowed {
+        websocket: true,
+        connect: false,
+    };
+    let options = Options::read(&fields, &host, allowed, own);
     drop((fields, of_host));
     let mut judgement = Judgement::default();
     judgement.absorb(&findings);
@@ -256,7 +261,7 @@ fn edit(options: &Options, path: Option<&PathMatch>) -> Option<PathEdit> {
     };
     let with = Arc::clone(with);
     let matched = match path {
-        None => "/".into(),
+        None | Some(PathMatch::Connect) => "/".into(),
         Some(PathMatch::Regex(_)) => return Some(PathEdit::Full(with)),
         Some(PathMatch::Exact(text) | PathMatch::StringPrefix(text)) => Arc::clone(text),
         Some(PathMatch::ElementPrefix(text)) => text.trim_end_matches('/').into(),

@@ -11,9 +11,9 @@ use routing::model::{Bind, Preamble};
 
 use super::extauth;
 use super::matcher::flag;
-use super::options::upgrades;
 use super::select::Selector;
 use super::status::Judgement;
+use super::upgrades::{Allowed, Upgrades};
 use super::{GATEWAY, SETTINGS, reference, tcp};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
@@ -26,7 +26,7 @@ use crate::shared::preamble;
 pub(super) struct Place {
     /// `None`: the shared listeners.
     pub(super) bind: Option<Arc<Bind>>,
-    pub(super) allows_upgrades: bool,
+    pub(super) allowed: Allowed,
     /// Clients may speak gRPC-Web.
     pub(super) grpc_web: bool,
 }
@@ -39,7 +39,7 @@ struct Spec {
     names: Vec<Name>,
     namespaces: Vec<String>,
     selector: Selector,
-    allows_upgrades: bool,
+    allowed: Allowed,
     /// `None` is as the Settings say.
     grpc_web: Option<bool>,
     serves_http: bool,
@@ -56,7 +56,7 @@ pub(super) fn places(reader: &Reader<'_>, object: &Object) -> Vec<Place> {
     if gateways.peek().is_none() {
         return vec![Place {
             bind: None,
-            allows_upgrades: false,
+            allowed: Allowed::default(),
             grpc_web: usual,
         }];
     }
@@ -69,7 +69,7 @@ pub(super) fn places(reader: &Reader<'_>, object: &Object) -> Vec<Place> {
         let place = spec.place(reader.gateway_ports(), usual);
         match places.iter_mut().find(|known| known.bind == place.bind) {
             Some(known) => {
-                known.allows_upgrades |= place.allows_upgrades;
+                known.allowed = known.allowed.or(place.allowed);
                 known.grpc_web |= place.grpc_web;
             }
             None => places.push(place),
@@ -87,7 +87,7 @@ impl Spec {
             names: Vec::new(),
             namespaces: Vec::new(),
             selector: Selector::default(),
-            allows_upgrades: false,
+            allowed: Allowed::default(),
             grpc_web: None,
             serves_http: false,
             preamble: None,
@@ -160,7 +160,7 @@ impl Spec {
             return;
         };
         if let Some(manager) = options.object("httpConnectionManagerSettings") {
-            self.allows_upgrades = upgrades(&manager).unwrap_or(false);
+            self.allowed = Upgrades::of_listener(&manager);
         }
         if let Some(grpc_web) = options.object("grpcWeb") {
             self.grpc_web = Some(!flag(&grpc_web, "disable").unwrap_or(false));
@@ -195,7 +195,7 @@ impl Spec {
         });
         Place {
             bind,
-            allows_upgrades: self.allows_upgrades,
+            allowed: self.allowed,
             grpc_web: self.grpc_web.unwrap_or(grpc_web),
         }
     }

@@ -31,6 +31,8 @@ pub(super) enum PathKind {
     Exact,
     Regex,
     Prefix,
+    /// CONNECT requests, which have no path.
+    Connect,
 }
 
 /// A header or query parameter.
@@ -80,14 +82,14 @@ impl Matcher {
             .into_iter()
             .map(Arc::from)
             .collect();
-        if fields.object("connectMatcher").is_some_and(|it| {
-            it.pass_over();
-            true
-        }) {
-            return Err("connectMatcher is not supported: CONNECT is not served".to_owned());
+        if let Some(connect) = fields.object("connectMatcher") {
+            connect.pass_over(); // It has no fields.
+            (out.path, out.text, out.has_path) = (PathKind::Connect, "".into(), true);
+            paths += 1;
         }
         if paths > 1 {
-            return Err("only one of prefix, exact and regex may be said".to_owned());
+            let text = "only one of prefix, exact, regex and connectMatcher may be said";
+            return Err(text.to_owned());
         }
         if out.path == PathKind::Regex
             && let Err(error) = routing::regex::compile(&out.text)
@@ -152,8 +154,13 @@ impl Matcher {
             .then_with(|| other.text.cmp(&self.text))
     }
 
+    pub(super) fn is_connect(&self) -> bool {
+        self.path == PathKind::Connect
+    }
+
     pub(super) fn ignores_case(&self) -> bool {
-        self.case_sensitive == Some(false) && self.path != PathKind::Regex
+        let is_text = !matches!(self.path, PathKind::Regex | PathKind::Connect);
+        self.case_sensitive == Some(false) && is_text
     }
 
     /// As the model says it.
@@ -163,7 +170,7 @@ impl Matcher {
         if self.ignores_case() {
             let how = match self.path {
                 PathKind::Exact => TextTest::Exact,
-                PathKind::Regex | PathKind::Prefix => TextTest::Prefix,
+                PathKind::Regex | PathKind::Prefix | PathKind::Connect => TextTest::Prefix,
             };
             let test = Test::Text {
                 how,
@@ -176,6 +183,7 @@ impl Matcher {
                 PathKind::Exact => PathMatch::Exact(text),
                 PathKind::Regex => PathMatch::Regex(text),
                 PathKind::Prefix => PathMatch::StringPrefix(text),
+                PathKind::Connect => PathMatch::Connect,
             });
         }
         match &self.methods[..] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use routing::model::{
-    Abort, Cors, Fault, FilterSet, Filters, Guards, HashKey, PathEdit, Retry, Share,
+    Abort, Connect, Cors, Fault, FilterSet, Filters, Guards, HashKey, PathEdit, Retry, Share,
 };
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ use super::matcher::{Matcher, PathKind, flag};
 use super::policy;
 use super::status::CLOSED;
 use super::transform::{self, Change, Transformed};
+use super::upgrades::{Allowed, Upgrades};
 use crate::fields::Fields;
 use crate::objects::Name;
 use crate::shared::headers;
@@ -154,6 +155,8 @@ pub(super) struct Options {
     pub(super) hash: Vec<HashKey>,
     /// Zero is no limit.
     pub(super) idle: Option<Duration>,
+    /// What becomes of a CONNECT, and whether the route says so itself.
+    pub(super) connect: (Option<Connect>, bool),
     pub(super) mirror: Option<(Name, Share)>,
     /// Who else decides.
     pub(super) external: Choice,
@@ -165,7 +168,7 @@ impl Options {
     pub(super) fn read(
         fields: &Fields<'_>,
         host: &HostOptions,
-        allows_upgrades: bool,
+        allowed: Allowed,
         (namespace, id): (&str, &str),
     ) -> Self {
         refuse_guards(fields);
@@ -191,7 +194,7 @@ impl Options {
             value
         };
         let cors = fields.raw("cors");
-        let upgrades = upgrades(fields);
+        let upgrades = Upgrades::read(fields);
         for key in ["hostRewriteHeader", "hostRewritePathRegex"] {
             fields.unsupported(key, "the host is kept; write hostRewrite");
         }
@@ -230,7 +233,7 @@ impl Options {
             guards: Guards {
                 fault: fields.object("faults").and_then(|it| fault(&it)),
                 max_body: max_body(fields).or(host.max_body),
-                no_upgrade: !upgrades.unwrap_or(allows_upgrades),
+                no_upgrade: !upgrades.websocket.unwrap_or(allowed.websocket),
                 rate_limits: limits.counted(),
                 ..Guards::default()
             },
@@ -241,6 +244,7 @@ impl Options {
             auto_host: flag(fields, "autoHostRewrite").unwrap_or(false),
             hash: hash(fields),
             idle: time("idleTimeout"),
+            connect: upgrades.connect(allowed),
             mirror: mirror(fields, namespace),
             external: Choice::read(fields).below(&host.external),
             jwt: Jwt::read(fields).below(&host.jwt),
@@ -299,18 +303,6 @@ pub(super) fn regex_edit(fields: &Fields<'_>) -> Option<PathEdit> {
         pattern: pattern.into(),
         with: with.into(),
     })
-}
-
-/// Whether WebSockets are let through; `None` is as the listener says.
-pub(super) fn upgrades(fields: &Fields<'_>) -> Option<bool> {
-    let mut allowed = None;
-    for entry in fields.objects("upgrades") {
-        if let Some(websocket) = entry.object("websocket") {
-            allowed = Some(flag(&websocket, "enabled").unwrap_or(true));
-        }
-        entry.unsupported("connect", "CONNECT is not served");
-    }
-    allowed
 }
 
 /// A percentage, with fractions.

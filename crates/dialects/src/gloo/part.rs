@@ -7,6 +7,7 @@ use super::attached::OF_DESTINATIONS;
 use super::gateway::listener_remedy;
 use super::options::{HostOptions, Options};
 use super::status::Judgement;
+use super::upgrades::Allowed;
 use super::{ROUTE_OPTION, target};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
@@ -58,7 +59,7 @@ pub(super) fn judge_table(object: &Object, _: &Objects) -> Translation {
         Options::read(
             &fields,
             &HostOptions::default(),
-            false,
+            Allowed::default(),
             (&object.name.namespace, ""),
         );
     }
@@ -69,7 +70,12 @@ pub(super) fn judge_table(object: &Object, _: &Objects) -> Translation {
 /// The status of a RouteOption.
 pub(super) fn judge_route_option(object: &Object, objects: &Objects) -> Translation {
     judge_options(object, objects, |options, namespace| {
-        Options::read(options, &HostOptions::default(), false, (namespace, ""));
+        Options::read(
+            options,
+            &HostOptions::default(),
+            Allowed::default(),
+            (namespace, ""),
+        );
     })
 }
 

@@ -11,6 +11,7 @@ use super::gateway::{self, Place};
 use super::matcher::Matcher;
 use super::options::{self, HostOptions};
 use super::tls::{self, Server};
+use super::upgrades::Allowed;
 use super::upstream::Backends;
 use super::walk::{Act, Planned, Walk};
 use super::{DIALECT, VIRTUAL_HOST_OPTION, VIRTUAL_SERVICE};
@@ -117,7 +118,8 @@ fn serve(object: &Object, reader: &Reader<'_>, walk: &mut Walk<'_, '_>, out: &mu
     }
     conflicts(object, &places, reader, walk);
     let domains = domains(object, &spec.domains, reader, walk);
-    walk.allows_upgrades = places.iter().any(|place| place.allows_upgrades);
+    let allowed = places.iter().map(|place| place.allowed);
+    walk.allowed = allowed.fold(Allowed::default(), Allowed::or);
     walk.grpc_web = places.iter().any(|place| place.grpc_web);
     let planned = walk.root(object, spec.routes);
     for place in &places {

@@ -11,6 +11,7 @@ use super::matcher::{Matcher, PathKind};
 use super::options::{self, HostOptions, Options};
 use super::status::{CLOSED, Judgement};
 use super::transform;
+use super::upgrades::{self, Allowed};
 use super::upstream::{self, Backends, Destination, Way};
 use super::{ROUTE_OPTION, ROUTE_TABLE, part, unwrapped};
 use crate::fields::{Fields, Findings};
@@ -52,7 +53,7 @@ pub(super) struct Walk<'r, 'o> {
     pub(super) backends: Backends<'r, 'o>,
     pub(super) judgement: Judgement,
     pub(super) host: HostOptions,
-    pub(super) allows_upgrades: bool,
+    pub(super) allowed: Allowed,
     /// Clients may speak gRPC-Web.
     pub(super) grpc_web: bool,
     way: Vec<Name>,
@@ -65,7 +66,7 @@ impl<'r, 'o> Walk<'r, 'o> {
             backends,
             judgement: Judgement::default(),
             host: HostOptions::default(),
-            allows_upgrades: false,
+            allowed: Allowed::default(),
             grpc_web: false,
             way: Vec::new(),
             steps: 0,
@@ -155,7 +156,14 @@ impl<'r, 'o> Walk<'r, 'o> {
             return self.delegate(object, delegate, &parent, at);
         }
         let field = route.field;
-        let options = self.options(object, &options, &field);
+        let mut options = self.options(object, &options, &field);
+        if matches!(route.action, Action::Forward(_) | Action::Group(_))
+            && let Some(text) = upgrades::settle(&matchers, &mut options)
+        {
+            let text = self.told(object, text);
+            let field = format!("{field}.options.upgrades");
+            self.judgement.warn("ConnectNotServed", &field, text);
+        }
         let (act, options) = self.act(object, route.action, options, &field)?;
         Ok(vec![Planned {
             id: at.to_owned(),
@@ -175,7 +183,7 @@ impl<'r, 'o> Walk<'r, 'o> {
             self.host.id, object.kind.kind, object.name
         );
         let own = (&**namespace, &*id);
-        let mut options = Options::read(&fields, &self.host, self.allows_upgrades, own);
+        let mut options = Options::read(&fields, &self.host, self.allowed, own);
         drop(fields);
         self.judgement.absorb(&findings);
         if let Err(text) = auth_config::ask(&mut options, &mut self.backends) {

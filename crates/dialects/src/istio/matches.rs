@@ -109,7 +109,7 @@ pub(super) fn read(fields: &Fields<'_>, namespace: &str) -> Result<Block, Unread
             None => true,
             Some(PathMatch::StringPrefix(prefix)) => **prefix == *"/",
             Some(PathMatch::Regex(regex)) => [".*", "/.*"].contains(&&**regex),
-            Some(PathMatch::Exact(_) | PathMatch::ElementPrefix(_)) => false,
+            Some(PathMatch::Exact(_) | PathMatch::ElementPrefix(_) | PathMatch::Connect) => false,
         };
     if block.is_catch_all {
         block.matches.path = None;

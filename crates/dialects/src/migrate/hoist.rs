@@ -66,6 +66,7 @@ fn joined(route: &Filters, arm: Filters) -> Filters {
         guards: arm.guards.or_else(|| route.guards.clone()),
         client: route.client.clone(),
         telemetry: arm.telemetry.or_else(|| route.telemetry.clone()),
+        connect: route.connect,
     })
 }
 

@@ -47,12 +47,18 @@ fn one(one: &Match) -> Result<Match, String> {
 pub(super) fn written(one: &Match) -> Value {
     let mut written = json!({});
     if let Some(path) = &one.path {
-        let (type_, value) = match path {
-            PathMatch::Exact(text) => ("Exact", text),
-            PathMatch::ElementPrefix(text) | PathMatch::StringPrefix(text) => ("PathPrefix", text),
-            PathMatch::Regex(text) => ("RegularExpression", text),
+        let said = match path {
+            PathMatch::Exact(text) => Some(("Exact", text)),
+            PathMatch::ElementPrefix(text) | PathMatch::StringPrefix(text) => {
+                Some(("PathPrefix", text))
+            }
+            PathMatch::Regex(text) => Some(("RegularExpression", text)),
+            // Was refused before.
+            PathMatch::Connect => None,
         };
-        written["path"] = json!({"type": type_, "value": value});
+        if let Some((type_, value)) = said {
+            written["path"] = json!({"type": type_, "value": value});
+        }
     }
     if let Some(method) = &one.method {
         written["method"] = method.as_ref().into();
@@ -83,6 +89,7 @@ fn path(path: &PathMatch) -> Result<Option<PathMatch>, String> {
             let is_all = matches!(path, PathMatch::ElementPrefix(_)) && is_everything(text);
             Ok((!is_all).then(|| path.clone()))
         }
+        PathMatch::Connect => Err("Gateway API has no match for CONNECT requests".to_owned()),
         PathMatch::Regex(text) if matches!(&**text, ".*" | "/.*") => Ok(None),
         PathMatch::Regex(_) => Ok(Some(path.clone())),
         PathMatch::StringPrefix(text) if is_everything(text) => Ok(None),

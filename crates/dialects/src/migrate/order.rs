@@ -80,7 +80,7 @@ fn rank(one: &Match) -> Rank {
         Some(PathMatch::Exact(path)) => (0, path.len()),
         Some(PathMatch::Regex(text) | PathMatch::StringPrefix(text)) => (1, text.len()),
         Some(PathMatch::ElementPrefix(prefix)) => (2, prefix.len()),
-        None => (2, 1),
+        None | Some(PathMatch::Connect) => (2, 1),
     };
     (
         kind,
@@ -102,6 +102,7 @@ fn paths_overlap(one: &Match, other: &Match) -> bool {
         return true;
     };
     match (one, other) {
+        (PathMatch::Connect, other) | (other, PathMatch::Connect) => *other == PathMatch::Connect,
         (PathMatch::Regex(_), _) | (_, PathMatch::Regex(_)) => true,
         (PathMatch::Exact(a), PathMatch::Exact(b)) => a == b,
         (PathMatch::Exact(path), prefix) | (prefix, PathMatch::Exact(path)) => begins(path, prefix),
@@ -127,5 +128,6 @@ fn text(path: &PathMatch) -> &str {
         | PathMatch::StringPrefix(text)
         | PathMatch::ElementPrefix(text)
         | PathMatch::Regex(text) => text,
+        PathMatch::Connect => "",
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn check(
         let held = passage.after.max_body;
         passage.after.max_body = Some(held.map_or(most, |held| held.min(most)));
     }
-    if guards.no_upgrade && downstream.wants_upgrade() {
+    if guards.no_upgrade && downstream.view().head.upgrade.is_some() {
         return Err(Refusal::new(Kind::Upgrade, 403, "upgrade failed").into());
     }
     Ok(())
@@ -36,7 +36,7 @@ pub(super) async fn hold<D: Downstream>(
     downstream: &mut D,
     passage: &mut Passage,
 ) -> Result<(), Held> {
-    if !downstream.has_body() || downstream.wants_upgrade() {
+    if !downstream.has_body() || downstream.wants_tunnel() {
         return Ok(());
     }
     let too_large = || Held::from(Refusal::new(Kind::Body, 413, "Payload Too Large"));

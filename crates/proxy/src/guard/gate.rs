@@ -7,8 +7,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use routing::Snapshot;
 use routing::model::Gate;
-use routing::{RequestView as _, Snapshot};
 
 use super::{Guarded, Held, Passage, answer, body, external, pass_on, plan, unless_gone};
 use crate::connection::Client;
@@ -49,11 +49,7 @@ pub(crate) async fn enter<D: Downstream>(
         ..Seen::new(view, client)
     };
     let Some(route) = client.entry.select(&gated.snapshot, &seen) else {
-        return Err(Failure::NoRoute {
-            method: view.method().to_owned(),
-            host: view.authority().to_owned(),
-            path: view.path().to_owned(),
-        });
+        return Err(Failure::no_route(view));
     };
     if let Some(source) = route.client() {
         scratch.client = routing::client::address(source, &seen);

@@ -15,10 +15,9 @@ use crate::held::{Held, HoldError, Holding, Room};
 use crate::http2::frame::Reason;
 #[cfg(feature = "http3")]
 use crate::http3::alternative;
-use crate::message::{Chunk, Sink, SinkError, Source as _, SourceError, View};
-use crate::timeout::Deadlines;
-use crate::upgrade;
-use crate::upstream::send::Http1Upstream;
+use crate::message::{Chunk, Sink, SinkError, Source, SourceError, View};
+use crate::upgrade::{self, Outlet};
+use crate::upstream::exchange::Exchange;
 use crate::worker::Worker;
 
 /// See the module.
@@ -60,7 +59,8 @@ impl<'c, 's> Http1Downstream<'c, 's> {
             to_head,
             expects_continue: head.expects_continue && head.framing != Framing::None,
             mark: sink.written,
-            persistent: head.persistent,
+            // Bytes that come behind a CONNECT are a tunnel's, also if there is none: never a request.
+            persistent: head.persistent && !head.is_connect,
             is_broken: false,
             #[cfg(feature = "http3")]
             alternative: None,
@@ -90,31 +90,30 @@ impl<'c, 's> Carrier for Http1Downstream<'c, 's> {
         self.body.gone().await;
     }
 
-    async fn tunnel(
+    async fn switch(
         &mut self,
-        upstream: &mut Http1Upstream<'_>,
-        deadlines: &Deadlines<'_>,
+        answer: Answer<'_>,
+        edits: Option<&AnswerEdits>,
     ) -> Result<(), SinkError> {
         self.responder.persistent = false;
-        let answers = &mut upstream.answers;
-        let bytes = answers.source.buffer.filled();
-        edit::response(
-            &mut self.responder.sink.out,
-            answers.head,
-            bytes,
-            Framing::None,
-            Connection::Upgrade,
-            None,
-        );
-        answers.source.begin_body(answers.head.len, Framing::Close);
-        self.responder.sink.flush().await?;
+        let connection = match answer.status() {
+            101 => Connection::Upgrade,
+            _ => Connection::Keep,
+        };
+        let Answer { head, bytes } = answer;
+        let out = &mut self.responder.sink.out;
+        edit::response(out, head, bytes, Framing::None, connection, edits);
+        self.responder.sink.flush().await
+    }
+
+    async fn tunnel(
+        &mut self,
+        server: (&mut impl Source, &mut impl Outlet),
+        exchange: &Exchange<'_>,
+    ) -> Result<(), SinkError> {
         self.body.source.begin_body(0, Framing::Close);
-        upgrade::copy_both(
-            (self.body.source, self.responder.sink),
-            (&mut answers.source, &mut upstream.sink),
-            deadlines,
-        )
-        .await
+        let client = (&mut *self.body.source, &mut *self.responder.sink);
+        upgrade::copy_both(client, server, exchange).await
     }
 }
 
@@ -127,10 +126,6 @@ impl<'c, 's> Downstream for Http1Downstream<'c, 's> {
                 Some(held) => &held.head,
             },
         }
-    }
-
-    fn wants_upgrade(&self) -> bool {
-        self.head.upgrade.is_some()
     }
 
     fn begin_body(&mut self) {

@@ -21,6 +21,10 @@ pub(crate) fn request(out: &mut Vec<u8>, head: &RequestHead, bytes: &[u8], edits
         None => head.target.get(bytes),
     };
     match target {
+        _ if head.is_connect => {
+            let host = edits.host.map(str::as_bytes);
+            out.extend_from_slice(host.unwrap_or_else(|| head.host.get(bytes)));
+        }
         // Absolute form without a path: `*` for OPTIONS (RFC 9112 §3.2.4).
         b"" if head.method.get(bytes) == b"OPTIONS" => out.push(b'*'),
         target => {

@@ -89,9 +89,12 @@ pub(crate) struct RequestHead {
     /// Path and query as sent; of an absolute-form target the part after its authority. Empty
     /// stands for `/` or, for OPTIONS, `*`.
     pub(crate) target: Span,
-    /// Authority: of an absolute-form target, else of `Host`. Empty if there is none.
+    /// Authority: of an absolute-form target, of what CONNECT names, else of `Host`. Empty if there
+    /// is none.
     pub(crate) host: Span,
     pub(crate) absolute: bool,
+    /// The client wants a tunnel. There is no path then, and no body.
+    pub(crate) is_connect: bool,
     pub(crate) version: Version,
     pub(crate) fields: Fields,
     pub(crate) framing: Framing,
@@ -210,6 +213,10 @@ impl RequestHead {
     fn judge_target(&mut self, bytes: &[u8], target: &[u8]) -> Result<(), HeadError> {
         self.absolute = false;
         let method = self.method.get(bytes);
+        self.is_connect = method == b"CONNECT";
+        if self.is_connect {
+            return self.judge_connect(bytes, target);
+        }
         if target.contains(&b'#') {
             return Err(Malformed("request target has a fragment"));
         }
@@ -218,8 +225,6 @@ impl RequestHead {
             Some(b'*') if target.len() == 1 && method == b"OPTIONS" => {
                 self.target = Span::of(target, bytes)
             }
-            // Authority form: refused by method later, its Host must still be valid.
-            _ if method == b"CONNECT" => self.target = Span::default(),
             _ => {
                 let Some(rest) = strip_scheme(target) else {
                     return Err(Malformed("request target is neither a path nor a URL"));
@@ -240,6 +245,42 @@ impl RequestHead {
         }
         Ok(())
     }
+
+    /// What follows the head belongs to the tunnel, or to nobody: a body would be one of the two
+    /// to some reader.
+    fn judge_connect(&mut self, bytes: &[u8], target: &[u8]) -> Result<(), HeadError> {
+        if self.fields.chunked || self.fields.content_length.is_some() {
+            return Err(Malformed("a CONNECT request has no body"));
+        }
+        if !self.host.get(bytes).iter().all(|byte| is_authority(*byte)) {
+            return Err(Malformed("host is not valid"));
+        }
+        if !names_port(target) {
+            return Err(Malformed("CONNECT does not name a host and a port"));
+        }
+        // It takes the place of `Host`, as the authority of an absolute-form target does.
+        self.absolute = true;
+        self.host = Span::of(target, bytes);
+        self.target = Span::default();
+        self.upgrade = None;
+        Ok(())
+    }
+}
+
+/// Whether a CONNECT may name this: a host and a port, nothing else (RFC 9112 §3.2.3). Which ports
+/// are none, RFC 9110 §9.3.6 says.
+pub(crate) fn names_port(target: &[u8]) -> bool {
+    let Some(colon) = target.iter().rposition(|byte| *byte == b':') else {
+        return false;
+    };
+    let (host, port) = (&target[..colon], &target[colon + 1..]);
+    let is_bracketed = host.starts_with(b"[") && host.ends_with(b"]");
+    let port = std::str::from_utf8(port).ok();
+    let port = port.filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    !host.is_empty()
+        && (is_bracketed || !host.contains(&b':'))
+        && host.iter().all(|byte| is_authority(*byte))
+        && port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 /// Whether repeating a request has the effect of sending it once (RFC 9110 §9.2.2).

@@ -19,10 +19,12 @@ use super::{CONNECTION_WINDOW, LARGEST_WINDOW, STREAM_WINDOW};
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Carrier};
 use crate::failure::Failure;
+use crate::http1::body::Framing;
 use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::timeout::Timer;
 use crate::transport::Transport;
-use crate::upstream::exchange::Exchange;
+use crate::upgrade;
+use crate::upstream::exchange::{Done, Exchange};
 use crate::upstream::send::{Answers, relay};
 use crate::worker::Worker;
 
@@ -144,7 +146,7 @@ pub(crate) async fn over_http2<D: Carrier>(
     downstream: &mut D,
 ) -> Result<(), Failure> {
     let endpoint = exchange.endpoint;
-    let ends = !downstream.has_body();
+    let ends = !downstream.has_body() && !exchange.connects();
     let core = sender.core;
     let opened = core.borrow_mut().open(block, exchange.to_head, ends);
     let Some(id) = opened else {
@@ -159,9 +161,21 @@ pub(crate) async fn over_http2<D: Carrier>(
         place: &place,
         answer: None,
     };
-    relay(exchange, timer, downstream, &mut sink, &mut answers)
-        .await
-        .map(|_| ())
+    match relay(exchange, timer, downstream, &mut sink, &mut answers).await? {
+        Done::Complete => Ok(()),
+        Done::Switching => {
+            let Http2Answers { answer, body, .. } = &mut answers;
+            let tunnel = async {
+                let Answered { head, bytes } = answer.as_deref_mut().ok_or(SinkError)?;
+                // Whatever it says of a body.
+                head.framing = Framing::Close;
+                let answer = Answer { head, bytes };
+                downstream.switch(answer, exchange.edits).await?;
+                downstream.tunnel((body, &mut sink), exchange).await
+            };
+            upgrade::run(exchange, timer, tunnel).await
+        }
+    }
 }
 
 /// A request whose answer nobody waits for; given up when this is dropped.

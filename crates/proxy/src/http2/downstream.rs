@@ -16,14 +16,13 @@ use crate::held::Holding;
 use crate::http1::body::Framing;
 use crate::http1::edit::number;
 use crate::http1::field::Kind;
-use crate::http1::head::{RequestHead, ResponseHead};
+use crate::http1::head::RequestHead;
 #[cfg(feature = "http3")]
 use crate::http3::alternative;
-use crate::message::{Chunk, Sink, SinkError};
+use crate::message::{Chunk, Sink, SinkError, Source};
 use crate::streamed::{OnStream, Streamed};
-use crate::timeout::Deadlines;
-use crate::upgrade;
-use crate::upstream::send::Http1Upstream;
+use crate::upgrade::{self, Outlet};
+use crate::upstream::exchange::Exchange;
 use crate::worker::Worker;
 
 /// See the module.
@@ -77,23 +76,6 @@ impl Http2Responder<'_> {
         core.borrow_mut().send_head(*id, self.block, ends)?;
         self.sink = Some(Http2Sink::new(self.place, ends));
         Ok(())
-    }
-
-    /// Says that the stream is a WebSocket from here on: success, and none of HTTP/1's proof.
-    fn switch(&mut self, head: &ResponseHead, bytes: &[u8]) -> Result<(), SinkError> {
-        let mut head = head.clone();
-        head.status = 200;
-        for field in &mut head.fields.list {
-            let name = field.name.get(bytes);
-            if name.eq_ignore_ascii_case(b"sec-websocket-accept") {
-                field.kind = Kind::HopByHop;
-            }
-        }
-        head.framing = Framing::Close;
-        self.block.clear();
-        let told = Answer { head: &head, bytes };
-        encode::response(self.block, told, None);
-        self.start(false)
     }
 }
 
@@ -153,23 +135,40 @@ impl<'w> OnStream<Http2Source<&'w Place>> for Http2Responder<'w> {
         core.borrow_mut().reset(*id, reason);
     }
 
+    async fn switch(
+        &mut self,
+        answer: Answer<'_>,
+        edits: Option<&AnswerEdits>,
+    ) -> Result<(), SinkError> {
+        let Answer { head, bytes } = answer;
+        let mut head = head.clone();
+        head.framing = Framing::Close;
+        if head.status == 101 {
+            // A WebSocket: success, and none of HTTP/1's proof.
+            head.status = 200;
+            for field in &mut head.fields.list {
+                let name = field.name.get(bytes);
+                if name.eq_ignore_ascii_case(b"sec-websocket-accept") {
+                    field.kind = Kind::HopByHop;
+                }
+            }
+        }
+        self.block.clear();
+        encode::response(self.block, Answer { head: &head, bytes }, edits);
+        self.start(false)
+    }
+
     async fn tunnel(
         &mut self,
-        upstream: &mut Http1Upstream<'_>,
-        deadlines: &Deadlines<'_>,
+        _: &mut Http2Source<&'w Place>,
+        server: (&mut impl Source, &mut impl Outlet),
+        exchange: &Exchange<'_>,
     ) -> Result<(), SinkError> {
-        let answers = &mut upstream.answers;
-        let bytes = answers.source.buffer.filled();
-        self.switch(answers.head, bytes)?;
-        answers.source.begin_body(answers.head.len, Framing::Close);
         let place = self.place;
         let sink = self.sink.as_mut().ok_or(SinkError)?;
+        // What was there for a body knows of none.
         let mut source = Http2Source::new(place, false);
-        let copying = upgrade::copy_both(
-            (&mut source, sink),
-            (&mut answers.source, &mut upstream.sink),
-            deadlines,
-        );
+        let copying = upgrade::copy_both((&mut source, sink), server, exchange);
         // A client may have ended its direction before it gives up the stream.
         let Place { core, id } = place;
         let gone = poll_fn(|cx| core.borrow_mut().poll_ended(cx, *id));

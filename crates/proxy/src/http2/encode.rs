@@ -24,7 +24,9 @@ pub(crate) fn request(out: &mut Vec<u8>, view: View<'_>, edits: &Edits<'_>, is_s
     let authority = authority.unwrap_or_else(|| head.host.get(bytes));
     let method = (method, is_secure);
     // A URL without a path may have a query.
-    if target.starts_with(b"?") {
+    if head.is_connect {
+        hpack::write_connect(out, authority);
+    } else if target.starts_with(b"?") {
         let target = [b"/", target].concat();
         hpack::write_target(out, method, authority, &target);
     } else {

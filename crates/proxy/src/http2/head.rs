@@ -9,7 +9,7 @@ use super::hpack::{Decoder, Invalid};
 use crate::http1::body::Framing;
 use crate::http1::field::{Field, Kind, Known, LOWER, Span, is_token, kind, list};
 use crate::http1::head::{
-    Fields, MAX_FIELDS, RequestHead, ResponseHead, Version, is_authority, length,
+    Fields, MAX_FIELDS, RequestHead, ResponseHead, Version, is_authority, length, names_port,
 };
 use crate::trailers::Trailers;
 
@@ -138,6 +138,12 @@ fn complete(
     (head.upgrade, head.expects_continue, head.again) = (None, false, None);
     target(head, bytes, &pseudo, host)?;
     framing(head, ends)?;
+    if head.is_connect {
+        if head.fields.content_length.is_some() {
+            return Err(Malformed);
+        }
+        head.framing = Framing::None;
+    }
     if pseudo.protocol.is_none() {
         return Ok(());
     }
@@ -165,8 +171,11 @@ fn target(
         head.method = pseudo.get;
     }
     let method = text(head.method);
-    if method == b"CONNECT" {
-        if pseudo.scheme.is_some() || pseudo.path.is_some() || pseudo.authority.is_none() {
+    head.is_connect = method == b"CONNECT";
+    if head.is_connect {
+        // RFC 9113 §8.5.
+        let named = pseudo.authority.filter(|span| names_port(text(*span)));
+        if pseudo.scheme.is_some() || pseudo.path.is_some() || named.is_none() {
             return Err(Malformed);
         }
         head.target = Span::default();

@@ -333,6 +333,14 @@ pub(crate) fn write_target(
     }
 }
 
+/// The pseudo fields of a CONNECT request (RFC 9113 §8.5).
+pub(crate) fn write_connect(out: &mut Vec<u8>, authority: &[u8]) {
+    out.push(2);
+    write_value(out, b"CONNECT");
+    out.push(1);
+    write_value(out, authority);
+}
+
 pub(crate) fn write_integer(out: &mut Vec<u8>, value: usize, bits: u32, first: u8) {
     let mask = (1usize << bits) - 1;
     if value < mask {

@@ -16,8 +16,8 @@ use crate::http2::frame::Reason;
 use crate::http2::head::{Fault as HeadFault, trailers_of_http3};
 use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::streamed::{OnStream, Streamed};
-use crate::timeout::Deadlines;
-use crate::upstream::send::Http1Upstream;
+use crate::upgrade::{self, Outlet};
+use crate::upstream::exchange::Exchange;
 
 /// See the module.
 pub(super) type Http3Downstream<'w> = Streamed<'w, Http3Source<'w>, Http3Responder<'w>>;
@@ -212,13 +212,50 @@ impl<'w> OnStream<Http3Source<'w>> for Http3Responder<'w> {
         source.receiver.stop(code);
     }
 
+    async fn switch(
+        &mut self,
+        answer: Answer<'_>,
+        edits: Option<&AnswerEdits>,
+    ) -> Result<(), SinkError> {
+        let mut head = answer.head.clone();
+        head.framing = Framing::Close;
+        let head = &head;
+        self.respond(Answer { head, ..answer }, edits, true)?;
+        self.flush().await
+    }
+
     async fn tunnel(
         &mut self,
-        _upstream: &mut Http1Upstream<'_>,
-        _deadlines: &Deadlines<'_>,
+        source: &mut Http3Source<'w>,
+        server: (&mut impl Source, &mut impl Outlet),
+        exchange: &Exchange<'_>,
     ) -> Result<(), SinkError> {
-        // Not reached: a head of HTTP/3 asks for no other protocol.
-        Err(SinkError)
+        // It was there for a body, and there is none.
+        source.done = false;
+        let mut sink = Tunnel(&mut self.sender);
+        let copying = upgrade::copy_both((source, &mut sink), server, exchange);
+        copying.await
+    }
+}
+
+/// The sending direction of a stream, once it is a tunnel.
+struct Tunnel<'s>(&'s mut Sender);
+
+impl Sink for Tunnel<'_> {
+    async fn write(&mut self, chunk: Chunk<'_>) -> Result<(), SinkError> {
+        self.0.data(chunk.data).await.map_err(|_| SinkError)
+    }
+
+    async fn flush(&mut self) -> Result<(), SinkError> {
+        self.0.flush().await.map_err(|_| SinkError)
+    }
+}
+
+impl Outlet for Tunnel<'_> {
+    fn open(&mut self) {}
+
+    async fn close(&mut self) -> Result<(), SinkError> {
+        self.0.end().await.map_err(|_| SinkError)
     }
 }
 

@@ -47,6 +47,11 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether the request is a CONNECT, so that success makes a tunnel.
+    pub(crate) fn connects(&self) -> bool {
+        self.forward.connect.is_some()
+    }
+
     /// The most bytes of the body: what its route allows, and what every request is.
     pub(crate) fn most_bytes(&self) -> Option<u64> {
         let all = self.worker.limits.body_bytes;
@@ -73,8 +78,10 @@ pub(crate) struct Progress {
     pub(crate) status: Cell<u16>,
     /// The one that the client is told in its place.
     pub(crate) new_status: Cell<Option<u16>>,
-    /// Of the answer's body.
+    /// Of the answer's body, or of what the server sent through a tunnel.
     pub(crate) answer_bytes: Cell<u64>,
+    /// What the client sent through a tunnel.
+    pub(crate) tunneled: Cell<u64>,
 }
 
 impl Progress {

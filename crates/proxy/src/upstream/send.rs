@@ -20,6 +20,7 @@ use crate::http1::source::{Http1Source, Input};
 use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::rare::rare;
 use crate::timeout::{Deadlines, Timer};
+use crate::upgrade;
 use crate::upstream::exchange::{Done, Exchange};
 use crate::upstream::pool::Http1Connection;
 use crate::upstream::remake::{self, Remade};
@@ -131,8 +132,15 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
     } = exchange;
     // The head does not wait for a body that is not there yet; the server may want to say
     // whether it wants it (100-continue).
-    if !body.has_input() && !send(exchange, sink.flush().await) {
+    let waits = exchange.connects() || !body.has_input();
+    if waits && !send(exchange, sink.flush().await) {
         return std::future::pending().await;
+    }
+    if exchange.connects() {
+        // What comes now waits for the tunnel.
+        progress.sent.set(true);
+        body.gone().await;
+        return Failure::ClientGone;
     }
     let (mut taken, most) = (0, exchange.most_bytes());
     loop {
@@ -201,6 +209,10 @@ async fn download(
                 });
             }
             101 if exchange.wants_upgrade => return Ok(Done::Switching),
+            200..=299 if exchange.connects() => {
+                note(exchange, &answer);
+                return Ok(Done::Switching);
+            }
             101 => {
                 return Err(Failure::BadAnswer {
                     endpoint: exchange.endpoint,
@@ -240,19 +252,24 @@ async fn download(
     }
 }
 
+/// Tells whom it concerns of the final answer.
+fn note(exchange: &Exchange<'_>, answer: &Answer<'_>) {
+    exchange.progress.status.set(answer.status());
+    #[cfg(test)]
+    crate::panics::faults::answer(answer, "answer");
+    exchange.slot.answered();
+    if let Some(heard) = exchange.heard {
+        heard.head(answer);
+    }
+}
+
 /// Queues the head of the final answer, changed if its route says so.
 fn begin(
     exchange: &Exchange<'_>,
     answer: Answer<'_>,
     responder: &mut impl Responder,
 ) -> Result<Option<Box<Remade>>, Failure> {
-    exchange.progress.status.set(answer.status());
-    #[cfg(test)]
-    crate::panics::faults::answer(&answer, "answer");
-    exchange.slot.answered();
-    if let Some(heard) = exchange.heard {
-        heard.head(&answer);
-    }
+    note(exchange, &answer);
     let late = exchange.edits.and_then(|edits| edits.with(&answer));
     let edits = late.as_ref().or(exchange.edits);
     let remade = remake::remade(answer, edits, exchange.to_head);
@@ -288,37 +305,36 @@ pub(crate) fn broken(exchange: &Exchange<'_>, error: SourceError) -> Failure {
     }
 }
 
-/// Runs an upgraded connection.
+/// Runs an upgraded connection, or a tunnel that the server agreed to.
 async fn tunnel<D: Carrier>(
     exchange: &Exchange<'_>,
     timer: &mut Timer,
     downstream: &mut D,
     upstream: &mut Http1Upstream<'_>,
 ) -> Result<(), Failure> {
-    let counters = &exchange.worker.counters;
-    counters.tunnels_open.add(1);
-    let deadlines = exchange.deadlines;
-    deadlines.upgraded();
-    exchange.slot.tunnel();
-    let ended = timer
-        .limit(
-            || deadlines.next(),
-            rare(downstream.tunnel(upstream, deadlines)),
-        )
-        .await;
-    counters.tunnels_open.sub(1);
-    match ended {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Failure::ClientGone),
-        Err(_) => Err(deadlines.passed().into()),
-    }
+    let Http1Upstream { sink, answers } = upstream;
+    let (source, head) = (&mut answers.source, &mut *answers.head);
+    let edits = exchange.edits.filter(|_| exchange.connects());
+    let tunnel = async {
+        if exchange.connects() {
+            // Whatever it says of a body (RFC 9112 §6.3).
+            head.framing = Framing::Close;
+        }
+        let bytes = source.buffer.filled();
+        downstream.switch(Answer { head, bytes }, edits).await?;
+        source.begin_body(head.len, Framing::Close);
+        downstream.tunnel((source, sink), exchange).await
+    };
+    upgrade::run(exchange, timer, tunnel).await
 }
 
 impl Http1Upstream<'_> {
     /// Whether the connection is at a message's end on both sides and stays open.
     fn is_reusable(&self, exchange: &Exchange<'_>) -> bool {
         let source = &self.answers.source;
-        exchange.progress.sent.get()
+        // A server that refuses a tunnel may have begun one all the same.
+        !exchange.connects()
+            && exchange.progress.sent.get()
             && self.answers.head.persistent
             && source.is_done()
             // What came after the answer belongs to no request.

@@ -56,6 +56,19 @@ pub struct FilterSet {
     /// What is told of requests; an arm's counts in place of its route's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<Arc<Telemetry>>,
+    /// What becomes of a CONNECT request; without it one is answered 403. Of a route, not of an arm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect: Option<Connect>,
+}
+
+/// How a CONNECT request becomes a tunnel. Either way it leads to a backend of its route, never to
+/// the authority that the client names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Connect {
+    /// The backend gets the request; what follows is a tunnel once it has agreed.
+    Pass,
+    /// The gateway agrees once it is connected; the backend gets the tunnel's bytes alone.
+    Terminate,
 }
 
 /// Where the client's address is, if proxies are in front of the gateway.

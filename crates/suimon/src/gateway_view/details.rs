@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use routing::model::tls::{ClientCertificates, Termination, TlsVersion};
 use routing::model::{
-    Action, BackendPolicy, FilterSet, Guards, HeaderOps, PathEdit, Protocol, Route, Timeouts,
+    Action, BackendPolicy, Connect, FilterSet, Guards, HeaderOps, PathEdit, Protocol, Route,
+    Timeouts,
 };
 use routing::{Backend, CompiledTls, CompiledTlsAction};
 use scaling::TrafficStats;
@@ -106,6 +107,11 @@ fn filters(lines: &mut Vec<String>, set: &routing::model::Filters) {
             "request headers made for each request: {}",
             list(names)
         ));
+    }
+    match set.connect {
+        Some(Connect::Pass) => lines.push("CONNECT is passed on".to_owned()),
+        Some(Connect::Terminate) => lines.push("CONNECT ends here, its bytes go on".to_owned()),
+        None => {}
     }
     if set.cors.is_some() {
         lines.push("cross-origin requests are answered by its CORS policy".to_owned());

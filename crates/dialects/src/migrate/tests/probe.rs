@@ -54,7 +54,9 @@ pub(super) fn hosts(host: &HostPattern) -> Vec<String> {
 
 fn paths(one: &Match) -> Vec<String> {
     match &one.path {
-        None | Some(PathMatch::Regex(_)) => vec!["/".to_owned(), "/other".to_owned()],
+        None | Some(PathMatch::Regex(_) | PathMatch::Connect) => {
+            vec!["/".to_owned(), "/other".to_owned()]
+        }
         Some(PathMatch::Exact(path)) => vec![path.to_string(), format!("{path}/x")],
         Some(PathMatch::ElementPrefix(path) | PathMatch::StringPrefix(path)) => vec![
             path.to_string(),

@@ -1,8 +1,10 @@
 //! Clients that do not speak HTTP/3 well: every byte by hand.
 
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use testkit::http::RawServer;
+use routing::model::{Connect, Guards};
+use testkit::http::{RawServer, eventually};
 
+use super::super::connect;
 use super::Http3;
 use crate::Limits;
 
@@ -120,6 +122,28 @@ async fn malformed_requests_are_reset_and_the_connection_lives_on() {
     }
     let answer = ask(&quic, &frame(HEADERS, GET_A)).await.expect("an answer");
     assert_eq!(status(&answer), 0xc0 | 25);
+}
+
+#[tokio::test]
+async fn a_stream_becomes_a_tunnel_where_a_route_allows_it() {
+    let server = RawServer::start(connect::echo).await;
+    let mut http3 = Http3::to(server.address).await;
+    let tunnels = connect::tunnels(Some(Connect::Terminate), Guards::default());
+    http3.gateway.put(tunnels);
+    let quic = http3.connection().await;
+    let connect = frame(HEADERS, b"\x00\x00\xcf\x50\x05a:443");
+    let bytes = [connect, frame(DATA, b"ping"), frame(DATA, b"pong")].concat();
+    let answer = ask(&quic, &bytes).await.expect("an answer");
+    assert_eq!(status(&answer), 0xc0 | 25, "{answer:?}");
+    let text: Vec<u8> = answer
+        .iter()
+        .copied()
+        .filter(u8::is_ascii_lowercase)
+        .collect();
+    let text = String::from_utf8(text).expect("letters");
+    assert!(text.ends_with("pingpongbye"), "{text}");
+    let is_over = || http3.gateway.requests_open() == 0;
+    eventually("the request is over", is_over).await;
 }
 
 #[tokio::test]
