@@ -28,10 +28,6 @@ pub(crate) fn request(input: &[u8]) {
 
 /// A head that goes to an HTTP/1 server is read there as it was read here.
 pub(crate) fn passed_on(head: &RequestHead, bytes: &[u8]) {
-    // Never passed on as a request: it opens a tunnel, or is refused.
-    if head.method.get(bytes) == b"CONNECT" {
-        return;
-    }
     let peer = Peer::new(std::net::Ipv4Addr::LOCALHOST.into(), false);
     let nothing = routing::model::HeaderOps::default();
     let edits = Edits {
@@ -58,6 +54,7 @@ pub(crate) fn passed_on(head: &RequestHead, bytes: &[u8]) {
     assert_eq!(again.version, Version::Http11);
     assert_eq!(again.method.get(&out), head.method.get(bytes), "{shown}");
     assert_eq!(again.host.get(&out), head.host.get(bytes), "{shown}");
+    assert_eq!(again.is_connect, head.is_connect, "{shown}");
     assert_eq!(again.upgrade.is_some(), head.upgrade.is_some(), "{shown}");
     assert!(!again.fields.has_internal, "{shown}");
     let is_empty = |framing| matches!(framing, Framing::None | Framing::Length(0));
