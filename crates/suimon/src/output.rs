@@ -1,10 +1,34 @@
 //! What commands print: tables for people, JSON or YAML for programs, errors in one form.
 
-use std::io::Write;
+use std::fmt;
+use std::io::{ErrorKind, Write};
 
 use serde_json::Value;
 
 use crate::cli::Encoding;
+
+/// What a shell tells of a program that a closed pipe has ended.
+const PIPE_CLOSED: i32 = 128 + 13;
+
+/// Prints a line on standard output, as `println!` does. If nobody reads on (`| head`), the
+/// command ends quietly.
+macro_rules! say {
+    () => { $crate::output::print(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+pub(crate) use say;
+
+/// Prints on standard output.
+pub fn print(text: fmt::Arguments<'_>) {
+    let Err(failure) = std::io::stdout().lock().write_fmt(text) else {
+        return;
+    };
+    if failure.kind() != ErrorKind::BrokenPipe {
+        error(&anyhow::Error::new(failure).context("cannot write to standard output"));
+        std::process::exit(1);
+    }
+    std::process::exit(PIPE_CLOSED);
+}
 
 /// Prints an error with its causes, on standard error.
 pub fn error(error: &anyhow::Error) {
@@ -21,8 +45,8 @@ pub fn note(text: &str) {
 /// Prints a value for programs.
 pub fn encoded(value: &Value, encoding: Encoding) -> anyhow::Result<()> {
     match encoding {
-        Encoding::Json => println!("{}", serde_json::to_string_pretty(value)?),
-        Encoding::Yaml => print!("{}", yaml(value)?),
+        Encoding::Json => say!("{}", serde_json::to_string_pretty(value)?),
+        Encoding::Yaml => print(format_args!("{}", yaml(value)?)),
     }
     Ok(())
 }
@@ -53,7 +77,7 @@ pub fn table(header: &[String], rows: &[Vec<String>]) {
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
-        println!("{}", cells.join("   ").trim_end());
+        say!("{}", cells.join("   ").trim_end());
     }
 }
 

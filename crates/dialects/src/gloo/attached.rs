@@ -28,6 +28,9 @@ pub(crate) const GROUP: &str = super::GATEWAY_GROUP;
 pub(crate) const KIND: &str = "RouteOption";
 
 const HEADERS: &str = "headerManipulation";
+/// Why `upgrades` that enable CONNECT do nothing here.
+pub(super) const CONNECT_ELSEWHERE: &str = "no CONNECT takes a route of the Gateway API: write a \
+                                            VirtualService with a connectMatcher";
 /// Options about destinations of VirtualServices, with what says it here.
 pub(super) const OF_DESTINATIONS: [(&str, &str); 3] = [
     (
@@ -101,6 +104,9 @@ pub(crate) fn apply(
     let names = names.join(", ");
     let told = |text: String| format!("{names}: {text}");
     let mut options = read(&said, &host, place).map_err(told)?;
+    if options.connect.1 {
+        out.notes.push(told(CONNECT_ELSEWHERE.to_owned()));
+    }
     let mut backends = Backends::new(reader);
     auth_config::ask(&mut options, &mut backends).map_err(told)?;
     match options.limits.asked(&mut backends) {
@@ -182,12 +188,7 @@ fn read(said: &Value, host: &Value, place: &Place<'_>) -> Result<Options, String
     let host = HostOptions::read(&of_host, &id);
     let fields = Fields::new(said, field(), &findings);
     let own = (&*place.route.namespace, &*place.id);
-    // Upgrades are served unless somebody says otherwise. A CONNECT takes no route of an HTTPRoute.
-    let allowed = Allowed {
-        websocket: true,
-        connect: false,
-    };
-    let options = Options::read(&fields, &host, allowed, own);
+    let options = Options::read(&fields, &host, Allowed::default(), own);
     drop((fields, of_host));
     let mut judgement = Judgement::default();
     judgement.absorb(&findings);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::action::RouteSpec;
-use super::attached::OF_DESTINATIONS;
+use super::attached::{CONNECT_ELSEWHERE, OF_DESTINATIONS};
 use super::gateway::listener_remedy;
 use super::options::{HostOptions, Options};
 use super::status::Judgement;
@@ -70,12 +70,10 @@ pub(super) fn judge_table(object: &Object, _: &Objects) -> Translation {
 /// The status of a RouteOption.
 pub(super) fn judge_route_option(object: &Object, objects: &Objects) -> Translation {
     judge_options(object, objects, |options, namespace| {
-        Options::read(
-            options,
-            &HostOptions::default(),
-            Allowed::default(),
-            (namespace, ""),
-        );
+        let host = HostOptions::default();
+        let own = (namespace, "");
+        let (_, says_connect) = Options::read(options, &host, Allowed::default(), own).connect;
+        says_connect
     })
 }
 
@@ -83,13 +81,15 @@ pub(super) fn judge_route_option(object: &Object, objects: &Objects) -> Translat
 pub(super) fn judge_host_option(object: &Object, objects: &Objects) -> Translation {
     judge_options(object, objects, |options, _| {
         HostOptions::read(options, "");
+        false
     })
 }
 
+/// `read` says whether the options enable CONNECT.
 fn judge_options(
     object: &Object,
     objects: &Objects,
-    read: impl Fn(&Fields<'_>, &str),
+    read: impl Fn(&Fields<'_>, &str) -> bool,
 ) -> Translation {
     let reader = Reader::new(objects);
     let findings = Findings::default();
@@ -98,7 +98,14 @@ fn judge_options(
     if let Some(spec) = root.object("spec") {
         targets = target::read(&spec, object);
         if let Some(options) = spec.object("options") {
-            read(&options, &object.name.namespace);
+            let says_connect = read(&options, &object.name.namespace);
+            if says_connect && !targets.is_empty() {
+                options.refuse(
+                    "upgrades",
+                    "FieldNotSupported",
+                    CONNECT_ELSEWHERE.to_owned(),
+                );
+            }
             for (key, remedy) in OF_DESTINATIONS {
                 if !targets.is_empty() && *object.kind == ROUTE_OPTION && options.has(key) {
                     let text = format!("{key} is for destinations of VirtualServices: {remedy}");

@@ -119,7 +119,7 @@ fn serve(object: &Object, reader: &Reader<'_>, walk: &mut Walk<'_, '_>, out: &mu
     conflicts(object, &places, reader, walk);
     let domains = domains(object, &spec.domains, reader, walk);
     let allowed = places.iter().map(|place| place.allowed);
-    walk.allowed = allowed.fold(Allowed::default(), Allowed::or);
+    walk.allowed = allowed.reduce(Allowed::or).unwrap_or_default();
     walk.grpc_web = places.iter().any(|place| place.grpc_web);
     let planned = walk.root(object, spec.routes);
     for place in &places {

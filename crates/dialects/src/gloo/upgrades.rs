@@ -10,13 +10,24 @@ use super::options::Options;
 use crate::fields::Fields;
 
 /// What a listener lets through where a route says nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Allowed {
     pub(super) websocket: bool,
     pub(super) connect: bool,
 }
 
+impl Default for Allowed {
+    /// WebSockets pass unless somebody says otherwise.
+    fn default() -> Self {
+        Self {
+            websocket: true,
+            connect: false,
+        }
+    }
+}
+
 impl Allowed {
+    /// Of listeners that share a port: what one of them lets through.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             websocket: self.websocket || other.websocket,
@@ -73,8 +84,9 @@ impl Upgrades {
                         in the options of the route";
             fields.refuse("upgrades", "FieldInvalid", text);
         }
+        let usual = Allowed::default();
         Allowed {
-            websocket: read.websocket.unwrap_or(false),
+            websocket: read.websocket.unwrap_or(usual.websocket),
             connect: connect == Some(Connect::Pass),
         }
     }

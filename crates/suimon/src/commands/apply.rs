@@ -13,6 +13,7 @@ use crate::access::Access;
 use crate::cli;
 use crate::manifest::{self, Document};
 use crate::output;
+use crate::output::say;
 use crate::progress::Progress;
 use crate::resources::Resources;
 use crate::wait::{self, Outcome};
@@ -179,7 +180,7 @@ pub async fn wait_for(
                     service.name,
                     progress.elapsed()
                 ));
-                println!("{url}");
+                say!("{url}");
             }
             Outcome::Failed { reason, message } => {
                 all_ready = false;

@@ -13,6 +13,7 @@ use super::kind_and_name;
 use crate::access::Access;
 use crate::cli;
 use crate::manifest;
+use crate::output::say;
 use crate::resources::{Kind, Resources};
 
 /// Objects of one kind that are deleted, or waited for, at once.
@@ -77,7 +78,7 @@ async fn all(client: &Client, targets: &[Target<'_>], wait: bool) -> Vec<String>
         while let (Some(result), Some(target)) = (results.next().await, targets.next()) {
             match result {
                 Ok(Some(uid)) if wait => waiting.push((target, uid)),
-                Ok(_) => println!("{} \"{}\" deleted", target.0.display(), target.2),
+                Ok(_) => say!("{} \"{}\" deleted", target.0.display(), target.2),
                 Err(error) => failed.push(format!("{error:#}")),
             }
         }
@@ -88,7 +89,7 @@ async fn all(client: &Client, targets: &[Target<'_>], wait: bool) -> Vec<String>
     let mut targets = waiting.iter();
     while let (Some(result), Some((target, _))) = (results.next().await, targets.next()) {
         match result {
-            Ok(()) => println!("{} \"{}\" deleted", target.0.display(), target.2),
+            Ok(()) => say!("{} \"{}\" deleted", target.0.display(), target.2),
             Err(error) => failed.push(format!("{error:#}")),
         }
     }

@@ -10,6 +10,7 @@ use super::kind_and_name;
 use crate::access::Access;
 use crate::cli;
 use crate::output;
+use crate::output::say;
 use crate::resources::Resources;
 
 pub async fn run(flags: cli::Named, access: &cli::Access) -> anyhow::Result<ExitCode> {
@@ -27,14 +28,14 @@ pub async fn run(flags: cli::Named, access: &cli::Access) -> anyhow::Result<Exit
             .to_owned()
     };
 
-    println!("Name:       {name}");
+    say!("Name:       {name}");
     if kind.namespaced {
-        println!("Namespace:  {}", text("/metadata/namespace"));
+        say!("Namespace:  {}", text("/metadata/namespace"));
     }
-    println!("Kind:       {}", kind.resource.kind);
-    println!("Created:    {}", text("/metadata/creationTimestamp"));
+    say!("Kind:       {}", kind.resource.kind);
+    say!("Created:    {}", text("/metadata/creationTimestamp"));
     if !text("/status/url").is_empty() {
-        println!("URL:        {}", text("/status/url"));
+        say!("URL:        {}", text("/status/url"));
     }
     traffic(&object);
     conditions(&object);
@@ -44,7 +45,7 @@ pub async fn run(flags: cli::Named, access: &cli::Access) -> anyhow::Result<Exit
         .map(Value::take)
         .filter(|spec| !spec.is_null())
     {
-        println!("\nSpec:\n{}", indented(&output::yaml(&spec)?));
+        say!("\nSpec:\n{}", indented(&output::yaml(&spec)?));
     }
     events(&access, kind.resource.kind.as_str(), &name).await
 }
@@ -71,7 +72,7 @@ fn traffic(object: &Value) {
             "            "
         };
         let revision = target["revisionName"].as_str().unwrap_or_default();
-        println!(
+        say!(
             "{label}{percent:>3}% {latest}{revision}){}",
             tag.unwrap_or_default()
         );
@@ -87,7 +88,7 @@ fn conditions(object: &Value) {
     if conditions.is_empty() {
         return;
     }
-    println!("\nConditions:");
+    say!("\nConditions:");
     let cell =
         |condition: &Value, field: &str| condition[field].as_str().unwrap_or_default().to_owned();
     let rows: Vec<Vec<String>> = conditions
@@ -129,7 +130,7 @@ async fn events(access: &Access, kind: &str, name: &str) -> anyhow::Result<ExitC
         .list(&kube::api::ListParams::default().fields(&selector))
         .await?;
     if !list.items.is_empty() {
-        println!("\nEvents:");
+        say!("\nEvents:");
         let rows: Vec<Vec<String>> = list
             .items
             .into_iter()

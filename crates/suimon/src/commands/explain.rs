@@ -10,6 +10,7 @@ use crate::access::Access;
 use crate::cli;
 use crate::gateway_view::EXPLAIN;
 use crate::output;
+use crate::output::say;
 
 pub async fn run(flags: cli::Explain, access: &cli::Access) -> anyhow::Result<ExitCode> {
     let question = question(&flags)?;
@@ -28,7 +29,7 @@ pub async fn run(flags: cli::Explain, access: &cli::Access) -> anyhow::Result<Ex
             .flatten()
             .filter_map(Value::as_str)
         {
-            println!("{line}");
+            say!("{line}");
         }
     }
     Ok(if matched {

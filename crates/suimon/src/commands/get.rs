@@ -10,6 +10,7 @@ use super::kind_and_name;
 use crate::access::Access;
 use crate::cli;
 use crate::output;
+use crate::output::say;
 use crate::resources::{Kind, Resources};
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
@@ -39,7 +40,7 @@ pub async fn run(flags: cli::Get, access: &cli::Access) -> anyhow::Result<ExitCo
             .is_some_and(|rows| !rows.is_empty())
         {
             if printed > 0 {
-                println!();
+                say!();
             }
             printed += 1;
             output::api_table(&value, flags.all_namespaces && kind.namespaced);

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::cli::{self, Image};
 use crate::output;
+use crate::output::say;
 use crate::roles::system;
 use crate::settings::data_dir;
 
@@ -19,7 +20,7 @@ pub async fn run(command: Image, access: &cli::Access) -> anyhow::Result<ExitCod
             ..
         } => {
             let image = store.add_binary(&name, &path)?;
-            println!("{name}@{}", image.digest);
+            say!("{name}@{}", image.digest);
         }
         Image::Add {
             name,
@@ -27,19 +28,19 @@ pub async fn run(command: Image, access: &cli::Access) -> anyhow::Result<ExitCod
             ..
         } => {
             let image = store.add_archive(&name, &path)?;
-            println!("{name}@{}", image.digest);
+            say!("{name}@{}", image.digest);
         }
         Image::Add { .. } => {
             anyhow::bail!("name a program with --binary or an archive with --archive")
         }
         Image::Pull { name } => {
             let image = store.pull(&name, &images::Credentials::Anonymous).await?;
-            println!("{name}@{}", image.digest);
+            say!("{name}@{}", image.digest);
         }
         Image::List { format } => list(&store, format)?,
         Image::Remove { name } => {
             store.remove(&name)?;
-            println!("{name} removed");
+            say!("{name} removed");
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::cli;
 use crate::manifest;
 use crate::output;
+use crate::output::say;
 
 pub fn run(flags: &cli::Lint, access: &cli::Access) -> anyhow::Result<ExitCode> {
     let (documents, mistakes) = manifest::read_what_can_be(&flags.files)?;
@@ -31,7 +32,7 @@ pub fn run(flags: &cli::Lint, access: &cli::Access) -> anyhow::Result<ExitCode> 
         }
         None => {
             for finding in &report.findings {
-                println!("{}", line(finding));
+                say!("{}", line(finding));
             }
             for mistake in &mistakes {
                 output::note(&format!("error: {mistake}"));

@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt};
 use super::apply::api_error;
 use crate::access::Access;
 use crate::cli;
+use crate::output::say;
 
 pub async fn run(flags: cli::Logs, access: &cli::Access) -> anyhow::Result<ExitCode> {
     let access = Access::connect(access).await?;
@@ -65,9 +66,9 @@ async fn print(
         .lines();
     while let Some(line) = lines.try_next().await? {
         if prefixed {
-            println!("[{pod}] {line}");
+            say!("[{pod}] {line}");
         } else {
-            println!("{line}");
+            say!("{line}");
         }
     }
     Ok(())

@@ -33,7 +33,7 @@ pub fn run(flags: &cli::Migrate, access: &cli::Access) -> anyhow::Result<ExitCod
         }
         None => {
             for object in &migration.objects {
-                print!("---\n{}", output::yaml(object)?);
+                output::print(format_args!("---\n{}", output::yaml(object)?));
             }
             for finding in &report.findings {
                 output::note(&format!("not read: {}", lint::line(finding)));
