@@ -38,7 +38,7 @@ use crate::edits::Extra;
 use crate::failure::Failure;
 use crate::filter::cors;
 use crate::message::View;
-use crate::plan::{self, Chosen, Plan};
+use crate::plan::{self, Chosen, Plan, client_source};
 use crate::rare::rare;
 use crate::seen::Seen;
 use crate::session;
@@ -168,6 +168,7 @@ async fn pass_on<D: Downstream>(
         snapshot,
         route,
         address: scratch.client,
+        is_outside: client.is_outside(client_source(worker, client, route)),
     };
     if let Err(held) = asked.route_and_arm(downstream, &mut passage).await {
         return answer(worker, downstream, held);
@@ -219,6 +220,8 @@ struct Asked<'a> {
     route: &'a CompiledRoute,
     /// The client's, if trusted proxies said it.
     address: Option<IpAddr>,
+    /// See [`Seen::is_outside`].
+    is_outside: bool,
 }
 
 impl Asked<'_> {
@@ -327,6 +330,7 @@ impl Asked<'_> {
             path: None,
             edits: passage.edits(),
             address: self.address,
+            is_outside: self.is_outside,
         }
     }
 }

@@ -327,7 +327,7 @@ fn connect(view: View<'_>, route: &CompiledRoute) -> Result<Option<Connect>, Fai
 
 /// Where the client's address is: as the route says, or else the gateway's settings, which are
 /// about the proxies in front of it.
-fn client_source<'a>(
+pub(crate) fn client_source<'a>(
     worker: &'a Worker,
     client: &Client,
     route: &'a CompiledRoute,

@@ -10,6 +10,7 @@ use routing::model::HeaderOps;
 
 use crate::connection::Client;
 use crate::guard::token::Verified;
+use crate::http1::field::{Kind, kind};
 use crate::message::View;
 
 /// See the module.
@@ -25,6 +26,9 @@ pub(crate) struct Seen<'a> {
     pub(crate) edits: Option<&'a HeaderOps>,
     /// The client's address, if trusted proxies said it.
     pub(crate) address: Option<IpAddr>,
+    /// The client is not believed what only proxies could know: such headers are not seen, as its
+    /// backend will not see them.
+    pub(crate) is_outside: bool,
 }
 
 impl<'a> Seen<'a> {
@@ -37,12 +41,19 @@ impl<'a> Seen<'a> {
             path: None,
             edits: None,
             address: None,
+            is_outside: false,
         }
+    }
+
+    /// Whether a header that was sent is not seen.
+    fn hides(&self, name: &str) -> bool {
+        self.is_outside && kind(name.as_bytes()) == Kind::OfProxies
     }
 
     /// All fields, with names in lower case.
     pub(crate) fn fields(&self) -> Vec<(String, String)> {
         let mut fields = self.view.fields();
+        fields.retain(|(name, _)| !self.hides(name));
         let Some(edits) = self.edits else {
             return fields;
         };
@@ -68,7 +79,7 @@ impl RequestView for Seen<'_> {
 
     fn header(&self, name: &str) -> Option<&[u8]> {
         let Some(edits) = self.edits else {
-            return self.view.header(name);
+            return self.view.header(name).filter(|_| !self.hides(name));
         };
         let named = |list: &'_ [(Arc<str>, Arc<str>)]| {
             list.iter()
@@ -78,6 +89,7 @@ impl RequestView for Seen<'_> {
             return Some(edits.set[at].1.as_bytes());
         }
         let is_gone = edits.remove.iter().any(|it| it.eq_ignore_ascii_case(name));
+        let is_gone = is_gone || self.hides(name);
         let sent = self.view.header(name).filter(|_| !is_gone);
         sent.or_else(|| Some(edits.add[named(&edits.add)?].1.as_bytes()))
     }
@@ -96,11 +108,14 @@ impl RequestView for Seen<'_> {
 
     fn each_value(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
         let Some(edits) = self.edits else {
-            return self.view.each_value(name, each);
+            if !self.hides(name) {
+                self.view.each_value(name, each);
+            }
+            return;
         };
         let is = |it: &Arc<str>| it.eq_ignore_ascii_case(name);
         let is_set = edits.set.iter().any(|(it, _)| is(it));
-        if !is_set && !edits.remove.iter().any(is) {
+        if !is_set && !self.hides(name) && !edits.remove.iter().any(is) {
             self.view.each_value(name, each);
         }
         let more = edits.set.iter().chain(&edits.add);

@@ -14,7 +14,7 @@ use super::{Guarded, Held, Passage, answer, body, external, pass_on, plan, unles
 use crate::connection::Client;
 use crate::downstream::Downstream;
 use crate::failure::Failure;
-use crate::plan::Plan;
+use crate::plan::{Plan, client_source};
 use crate::seen::Seen;
 use crate::telemetry;
 use crate::worker::{Scratch, Worker};
@@ -51,7 +51,7 @@ pub(crate) async fn enter<D: Downstream>(
     let Some(route) = client.entry.select(&gated.snapshot, &seen) else {
         return Err(Failure::no_route(view));
     };
-    if let Some(source) = route.client() {
+    if let Some(source) = client_source(worker, client, route) {
         scratch.client = routing::client::address(source, &seen);
     }
     telemetry::steer(worker, client, scratch, view, route.filters());
@@ -78,6 +78,7 @@ async fn ask<D: Downstream>(
         }
         let seen = Seen {
             edits: passage.edits(),
+            is_outside: client.is_outside(worker.client.as_ref()),
             ..Seen::new(downstream.view(), client)
         };
         let question = external::question(service, &seen, downstream.held());

@@ -104,6 +104,29 @@ async fn a_service_over_http_allows_and_refuses_with_its_own_answer() {
 }
 
 #[tokio::test]
+async fn a_service_is_not_told_what_only_a_proxy_that_is_believed_may_say() {
+    let server = RawServer::echoing().await;
+    let authorizer = RawServer::start(|mut stream| async move {
+        while let Some(asked) = stream.read_message(Body::Request).await {
+            let claim = asked.header("x-forwarded-client-cert").unwrap_or("none");
+            let answer = format!("HTTP/1.1 200 OK\r\nX-User: {claim}\r\nContent-Length: 0\r\n\r\n");
+            stream.send(answer).await;
+        }
+    })
+    .await;
+    let guards = asking(ExternalAuthorization {
+        request_headers: vec!["x-forwarded-client-cert".into()],
+        ..over_http()
+    });
+    let gateway = with(&server, authorizer.address, Protocol::Http1, guards).await;
+    let request = get("/", "X-Forwarded-Client-Cert: By=spiffe://a\r\n");
+    let seen = ask(gateway.address, &*request).await.text();
+    assert!(seen.contains("x-user: none\n"), "{seen}");
+    let seen = ask(gateway.local, &*request).await.text();
+    assert!(seen.contains("x-user: By=spiffe://a\n"), "{seen}");
+}
+
+#[tokio::test]
 async fn no_spelling_of_a_path_evades_the_service() {
     let (server, authorizer) = (RawServer::answering(OK).await, authorizer().await);
     let guards = asking(ExternalAuthorization {
