@@ -4,6 +4,7 @@
 //! sent is not lost by that. It tries again, elsewhere if there is an elsewhere, within bounds.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use crate::failure::Failure;
 use crate::rare::rare;
 use crate::traffic::Traffic;
+use crate::upstream::connecting::Turn;
 use crate::upstream::dials::Waited;
 use crate::upstream::held::Held;
 use crate::upstream::{self, Connection, Freshness};
@@ -147,15 +149,53 @@ async fn join(
         Ok(held) => held,
         Err(connection) => return Ok(Ok(connection)),
     };
-    let under_way = is_shared.then(|| worker.pool.dials.begin(endpoint, backend));
-    let mut made = upstream::connect(worker, backend, endpoint, (opening, is_bare)).await;
-    match (&mut made, under_way) {
-        (Ok(Connection::Http1(connection)), _) => connection.held = held,
-        (Ok(Connection::Http2(_)), _) => worker.pool.hold(endpoint, held),
-        (Err(error), Some(under_way)) => under_way.failed(error),
-        (Err(_), None) => {}
+    let way = (opening, is_bare);
+    Ok(match is_shared {
+        true => share(worker, backend, endpoint, held).await,
+        false => open(worker, backend, endpoint, way, held).await,
+    })
+}
+
+/// A new connection that takes several requests.
+async fn share(
+    worker: &Worker,
+    backend: &Arc<Backend>,
+    endpoint: SocketAddr,
+    held: Held,
+) -> io::Result<Connection> {
+    let under_way = worker.pool.dials.begin(endpoint, backend);
+    let made = upstream::connect(worker, backend, endpoint, (&[], false)).await;
+    match &made {
+        Ok(_) => worker.pool.hold(endpoint, held),
+        Err(error) => under_way.failed(error),
     }
-    Ok(made)
+    made
+}
+
+/// A new connection for one request at a time, once few enough are being opened; or one that
+/// becomes free before that.
+async fn open(
+    worker: &Worker,
+    backend: &Arc<Backend>,
+    endpoint: SocketAddr,
+    (opening, is_bare): (&[u8], bool),
+    held: Held,
+) -> io::Result<Connection> {
+    let is_own = is_bare || !opening.is_empty();
+    let visit = worker.pool.connecting.visit(endpoint, backend);
+    let look = || upstream::pooled(worker, backend, endpoint, Freshness::Checked);
+    let _turn = match visit.turn((!is_own).then_some(look)).await {
+        Turn::Open(turn) => turn,
+        Turn::Found(connection) => return Ok(connection),
+        Turn::Failed(kind) => return Err(kind.into()),
+    };
+    let mut made = upstream::connect(worker, backend, endpoint, (opening, is_bare)).await;
+    match &mut made {
+        Ok(Connection::Http1(connection)) => connection.held = held,
+        Ok(Connection::Http2(_)) => worker.pool.hold(endpoint, held),
+        Err(error) => visit.failed(error),
+    }
+    made
 }
 
 /// Connects to the endpoint of a slot; if that fails, acquires another one and goes on.

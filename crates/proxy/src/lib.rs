@@ -163,6 +163,9 @@ pub struct Limits {
     pub stall: Duration,
     /// One attempt to connect to an endpoint.
     pub connect: Duration,
+    /// HTTP/1 connections that a thread opens to one endpoint at once; further requests wait for
+    /// their turn, or for a connection that is free.
+    pub connects: usize,
     /// Silence of a TCP connection, of a client or to a backend, after which the kernel asks
     /// whether the other end is still there.
     pub probe: Duration,
@@ -224,6 +227,7 @@ impl Limits {
         rest: Duration::from_secs(1),
         stall: Duration::from_secs(300),
         connect: Duration::from_secs(5),
+        connects: 64,
         probe: Duration::from_secs(60),
         handshake: Duration::from_secs(10),
         handshakes: 1_000,

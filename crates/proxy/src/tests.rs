@@ -7,6 +7,7 @@ mod bodies;
 mod callers;
 mod challenges;
 mod connect;
+mod connects;
 mod cookies;
 mod datagram;
 mod downgrade;

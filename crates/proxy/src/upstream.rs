@@ -1,5 +1,6 @@
 //! The way to an endpoint: connections, their pool, and the exchange over one of them.
 
+pub(crate) mod connecting;
 pub(crate) mod dials;
 pub(crate) mod exchange;
 pub(crate) mod held;

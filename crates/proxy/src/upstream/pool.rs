@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::Limits;
 use crate::http2::client::{Sender, Shared};
 use crate::transport::Transport;
+use crate::upstream::connecting::Connecting;
 use crate::upstream::dials::Dials;
 use crate::upstream::held::{Held, Lease, Places};
 
@@ -102,8 +103,10 @@ pub(crate) struct Pool {
     http2: RefCell<ByEndpoint<Vec<Pooled>>>,
     /// Of backends with a policy.
     pub(crate) places: Places,
-    /// Connections on their way here.
+    /// Connections on their way here, of HTTP/2.
     pub(crate) dials: Dials,
+    /// The same of HTTP/1.
+    pub(crate) connecting: Connecting,
     used: Notify,
     /// Least time that a backend whose connections are in it keeps them, within the bounds above.
     pause: Cell<Duration>,
@@ -120,6 +123,7 @@ impl Pool {
             http2: RefCell::default(),
             places: Places::default(),
             dials: Dials::default(),
+            connecting: Connecting::new(limits.connects),
             used: Notify::new(),
             pause: Cell::new(SWEEP),
             sooner: Notify::new(),
@@ -177,6 +181,7 @@ impl Pool {
         if idle.len() < self.most {
             connection.held.is_free();
             idle.push(connection);
+            self.connecting.is_free(endpoint);
         }
     }
 

@@ -37,6 +37,7 @@ pub(super) struct Limits {
     revision_queue: Option<usize>,
     upstream_idle_time: Option<String>,
     upstream_idle_connections: Option<usize>,
+    upstream_connects: Option<usize>,
     streams: Option<u32>,
     stream_resets: Option<u32>,
     idle_frames: Option<u32>,
@@ -113,6 +114,12 @@ impl Limits {
                 self.upstream_idle_connections,
                 0..=1_000_000,
                 &mut limits.pool_connections,
+            ),
+            (
+                "upstream-connects",
+                self.upstream_connects,
+                MANY,
+                &mut limits.connects,
             ),
             (
                 "window-growth",
@@ -294,6 +301,7 @@ mod tests {
     const OUT_OF_RANGE: &str = "head-bytes: 10\nhead-fields: 5\nhandshakes: 0\n\
         datagram-clients: 0\nrequests: 0\nconnections: 0\nlistener-connections: 0\n\
         client-connections: 0\nrevision-queue: 0\nupstream-idle-connections: 1000001\n\
+        upstream-connects: 0\n\
         window-growth: 2000000000\nstreams: 0\nstream-resets: 0\nidle-frames: 1\n\
         body-rate: 2000000000\nstream-window: 1\nmemory-bytes: 1\nhead-time: 0s\n\
         keep-alive-time: 25h\nstall-time: 0s\nconnect-time: 0s\n\
