@@ -37,7 +37,7 @@ pub(crate) async fn try_often<D: Carrier>(
     tools: &mut (&mut Scratch, &mut Timer),
     downstream: &mut D,
     (start, record, tries): (Instant, &mut Record, &Tries),
-) -> Result<(), Failure> {
+) -> Result<(), Box<Failure>> {
     let timeouts = forward.timeouts();
     let mut made = 0;
     loop {
@@ -65,23 +65,24 @@ pub(crate) async fn try_often<D: Carrier>(
         let end = timeouts.request.map(|total| start + total);
         let pausing = tokio::time::sleep(pause);
         if tools.1.limit(|| end, pin!(pausing)).await.is_err() {
-            return Err(Failure::RequestTimeout);
+            return Err(Failure::RequestTimeout.into());
         }
     }
 }
 
 /// What is told after the last try.
-fn exhausted(failure: Failure, made: u32) -> Failure {
-    match failure {
+fn exhausted(failure: Box<Failure>, made: u32) -> Box<Failure> {
+    match *failure {
         Failure::Unanswered { .. } | Failure::Reset { .. } | Failure::Connect { .. }
             if made > 0 =>
         {
             Failure::Exhausted {
                 tries: made + 1,
-                last: Box::new(failure),
+                last: failure,
             }
+            .into()
         }
-        other => other,
+        _ => failure,
     }
 }
 
@@ -112,7 +113,7 @@ pub(crate) async fn send<D: Carrier>(
             let deadline = || deadlines.next();
             match timer.limit(deadline, first(reaching, gone)).await {
                 Ok(Either::Left(reached)) => reached,
-                Ok(Either::Right(())) => Err(Failure::ClientGone),
+                Ok(Either::Right(())) => Err(Failure::ClientGone.into()),
                 Err(_) => Err(deadlines.passed().into()),
             }
         };
@@ -176,10 +177,14 @@ pub(crate) async fn send<D: Carrier>(
         scratch.new_status = progress.new_status.get();
         record.tunneled(progress.tunneled.get());
         if let Some(traffic) = traffic {
-            traffic.ended(&reached.slot, progress.status.get(), result.as_ref().err());
+            traffic.ended(
+                &reached.slot,
+                progress.status.get(),
+                result.as_ref().err().map(|it| &**it),
+            );
         }
         let Err(failure) = result else { return Ok(()) };
-        if !matches!(failure, Failure::Unanswered { .. }) {
+        if !matches!(*failure, Failure::Unanswered { .. }) {
             return Err(lost(failure, &progress));
         }
         if repeats == MAX_REPEATS

@@ -43,7 +43,7 @@ pub(crate) async fn reach(
     worker: &Worker,
     backend: &Arc<Backend>,
     freshness: Freshness,
-) -> Result<Reached, Failure> {
+) -> Result<Reached, Box<Failure>> {
     let acquired = worker.activator.acquire(backend).await;
     let slot = acquired.map_err(|error| refused(backend, error))?;
     match upstream::pooled(worker, backend, slot.endpoint().address, freshness) {
@@ -62,7 +62,7 @@ pub(crate) fn reach_for<'r>(
     backend: &'r Arc<Backend>,
     freshness: Freshness,
     traffic: Option<&'r Traffic>,
-) -> impl Future<Output = Result<Reached, Failure>> + 'r {
+) -> impl Future<Output = Result<Reached, Box<Failure>>> + 'r {
     match traffic {
         None => Either::Left(reach(worker, backend, freshness)),
         Some(traffic) => Either::Right(rare(govern(worker, backend, freshness, traffic))),
@@ -74,7 +74,7 @@ async fn govern(
     backend: &Arc<Backend>,
     freshness: Freshness,
     traffic: &Traffic,
-) -> Result<Reached, Failure> {
+) -> Result<Reached, Box<Failure>> {
     let tried = traffic.tried();
     let preference = traffic.preference(&tried);
     let acquired = worker.activator.acquire_for(backend, preference).await;
@@ -101,7 +101,7 @@ async fn place(
     backend: &Backend,
     slot: &Slot,
     is_own: bool,
-) -> Result<(Result<Held, Connection>, Pending), Failure> {
+) -> Result<(Result<Held, Connection>, Pending), Box<Failure>> {
     let pending = slot.pending().map_err(|error| refused(backend, error))?;
     let endpoint = slot.endpoint().address;
     let mut is_first_look = true;
@@ -124,7 +124,7 @@ async fn join(
     backend: &Arc<Backend>,
     slot: &Slot,
     (opening, is_bare): (&[u8], bool),
-) -> Result<io::Result<Connection>, Failure> {
+) -> Result<io::Result<Connection>, Box<Failure>> {
     let endpoint = slot.endpoint().address;
     // One that names its client, or is passed on as it is, serves no other.
     let is_own = is_bare || !opening.is_empty();
@@ -204,7 +204,7 @@ async fn dial(
     backend: Arc<Backend>,
     slot: Slot,
     (traffic, is_bare): (Option<&Traffic>, bool),
-) -> Result<Reached, Failure> {
+) -> Result<Reached, Box<Failure>> {
     let opening = traffic.and_then(|traffic| traffic.opening.as_deref());
     let opening = opening.unwrap_or_default();
     let (mut known, mut slot) = (backend, slot);
@@ -230,7 +230,8 @@ async fn dial(
                 endpoint,
                 backend: known.id.clone(),
                 source,
-            });
+            }
+            .into());
         }
         tokio::time::sleep(jittered).await;
         pause = (pause * 2).min(MAX_PAUSE);

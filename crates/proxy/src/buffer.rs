@@ -25,18 +25,24 @@ pub(crate) const LARGE: usize = 128 * 1024;
 pub(crate) struct Buffers {
     small: Spare<Vec<u8>>,
     large: Spare<Vec<u8>>,
+    out: Spare<Vec<u8>>,
 }
 
 // What a burst leaves behind, until nobody has needed it for a while: 4 MiB of small and 4 MiB of
 // large buffers per thread.
 const KEEP_SMALL: usize = 256;
 const KEEP_LARGE: usize = 32;
+/// Empty memory for what is written, and the bytes that the largest piece may have: small bodies
+/// are copied beside their heads. Nearly always one is enough, since what is written leaves at once.
+const KEEP_OUT: usize = 64;
+const LARGEST_OUT: usize = 32 * 1024;
 
 impl Default for Buffers {
     fn default() -> Self {
         Self {
             small: Spare::new(KEEP_SMALL),
             large: Spare::new(KEEP_LARGE),
+            out: Spare::new(KEEP_OUT),
         }
     }
 }
@@ -61,9 +67,23 @@ impl Buffers {
         }
     }
 
+    /// Empty memory to be written from. What a connection has sent is not kept for its next
+    /// message: of the memory that another one has just used the processor still knows.
+    pub(crate) fn take_out(&self) -> Vec<u8> {
+        self.out.take().unwrap_or_default()
+    }
+
+    /// Takes it back.
+    pub(crate) fn put_out(&self, mut memory: Vec<u8>) {
+        if (1..=LARGEST_OUT).contains(&memory.capacity()) {
+            memory.clear();
+            self.out.put(memory);
+        }
+    }
+
     /// Lets go of what was not needed since the last call.
     pub(crate) fn shed(&self) {
-        drop((self.small.shed(), self.large.shed()));
+        drop((self.small.shed(), self.large.shed(), self.out.shed()));
     }
 }
 

@@ -22,10 +22,10 @@ const AGREED: u16 = 200;
 /// Tells the client that it is connected and copies both ways until both sides have ended.
 pub(crate) async fn terminate<D: Carrier>(
     exchange: &Exchange<'_>,
-    mut connection: Http1Connection,
+    mut connection: Box<Http1Connection>,
     timer: &mut Timer,
     downstream: &mut D,
-) -> Result<(), Failure> {
+) -> Result<(), Box<Failure>> {
     let progress = exchange.progress;
     progress.status.set(AGREED);
     progress.accepted.set(true);
@@ -48,7 +48,7 @@ pub(crate) async fn terminate<D: Carrier>(
         let buffer = Buffer::new(exchange.worker.buffers.clone());
         let mut source = Http1Source::new(read, buffer);
         source.begin_body(0, Framing::Close);
-        let mut sink = Http1Sink::new(write, Vec::new());
+        let mut sink = Http1Sink::new(write, exchange.worker.buffers.clone());
         let tunnel = async {
             downstream.switch(answer, exchange.edits).await?;
             downstream.tunnel((&mut source, &mut sink), exchange).await

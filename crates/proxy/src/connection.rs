@@ -141,7 +141,7 @@ async fn run(guard: ConnectionGuard, mut stream: Transport, client: Rc<Client>, 
     let buffer = Buffer::new(Rc::clone(&guard.worker.buffers));
     let (read, write) = stream.split();
     let mut source = Http1Source::new(read, buffer);
-    let mut sink = Http1Sink::new(write, Vec::new());
+    let mut sink = Http1Sink::new(write, Rc::clone(&guard.worker.buffers));
     let end = requests(&guard, &client, is_first, &mut source, &mut sink).await;
     match end {
         Next::Http2 if client.entry.refuses.is_some() => {
@@ -238,11 +238,9 @@ async fn one<'s>(
 ) -> Next {
     let Workspace {
         request: head,
-        downstream_out,
         scratch,
         ..
     } = workspace;
-    sink.out = std::mem::take(downstream_out);
     let read = read_head(worker, (head, recent), source, timer).await;
     let sent = sink.written;
     let speaks_http = read.is_ok() || names_http(source.buffer.filled());
@@ -269,8 +267,7 @@ async fn one<'s>(
         downstream.responder.is_broken,
     );
     worker.counters.sent_bytes.add(sink.written - sent);
-    sink.out.clear();
-    *downstream_out = std::mem::take(&mut sink.out);
+    sink.clear();
     match (persistent, source.is_done()) {
         _ if is_broken => Next::Reset,
         (true, true) => Next::Request,

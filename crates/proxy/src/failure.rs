@@ -298,6 +298,12 @@ pub(crate) fn reason(status: u16) -> &'static str {
         .unwrap_or("")
 }
 
+impl From<crate::timeout::Limit> for Box<Failure> {
+    fn from(limit: crate::timeout::Limit) -> Self {
+        Failure::from(limit).into()
+    }
+}
+
 impl From<crate::timeout::Limit> for Failure {
     fn from(limit: crate::timeout::Limit) -> Self {
         use crate::timeout::Limit;

@@ -151,7 +151,7 @@ pub(crate) async fn send<D: Downstream>(
     tools: &mut (&mut Scratch, &mut Timer),
     downstream: &mut D,
     (start, record): (Instant, &mut Record),
-) -> Result<(), Failure> {
+) -> Result<(), Box<Failure>> {
     // There: the request was planned by it.
     let form = tools.0.web.take().unwrap_or_default();
     let mut web = Web::<D>::new(&form, downstream);
@@ -168,7 +168,7 @@ pub(crate) async fn send<D: Downstream>(
         }
     };
     let Err(failure) = sent else { return Ok(()) };
-    if matches!(failure, Failure::ClientGone) {
+    if matches!(*failure, Failure::ClientGone) {
         return Err(failure);
     }
     if web.responder.has_begun() {

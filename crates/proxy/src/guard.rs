@@ -142,7 +142,7 @@ pub(crate) async fn pass<D: Downstream>(
     scratch: &mut Scratch,
     downstream: &mut D,
     guarded: Guarded,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, Box<Failure>> {
     pass_on(
         worker,
         client,
@@ -160,7 +160,7 @@ async fn pass_on<D: Downstream>(
     scratch: &mut Scratch,
     downstream: &mut D,
     (guarded, mut passage): (Guarded, Passage),
-) -> Result<Plan, Failure> {
+) -> Result<Plan, Box<Failure>> {
     let Guarded { snapshot, route } = &guarded;
     let asked = Asked {
         worker,
@@ -177,14 +177,16 @@ async fn pass_on<D: Downstream>(
 }
 
 /// What a client gets whose request does not pass.
-fn answer(worker: &Worker, downstream: &impl Downstream, held: Held) -> Result<Plan, Failure> {
+fn answer(worker: &Worker, downstream: &impl Downstream, held: Held) -> Result<Plan, Box<Failure>> {
     match held {
-        Held::Answered(reply) => Ok(Plan::Reply(*reply)),
+        Held::Answered(reply) => Ok(Plan::Reply(reply)),
         Held::Refused(refusal) => {
             worker.counters.refused[refusal.kind as usize].add(1);
-            Ok(Plan::Reply(refusal.reply(downstream.view().is_grpc())))
+            Ok(Plan::Reply(Box::new(
+                refusal.reply(downstream.view().is_grpc()),
+            )))
         }
-        Held::Failed(failure) => Err(failure),
+        Held::Failed(failure) => Err(failure.into()),
     }
 }
 
@@ -195,7 +197,7 @@ fn plan<D: Downstream>(
     scratch: &mut Scratch,
     downstream: &mut D,
     (guarded, passage): (&Guarded, Passage),
-) -> Result<Plan, Failure> {
+) -> Result<Plan, Box<Failure>> {
     let chosen = Chosen {
         snapshot: &guarded.snapshot,
         route: &guarded.route,

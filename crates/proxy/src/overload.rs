@@ -181,16 +181,16 @@ pub(crate) fn plan(
     client: &Client,
     view: View<'_>,
     shed: Shed,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, Box<Failure>> {
     if let Some(answer) = worker.challenges.answer(view) {
-        return Ok(Plan::Reply(answer));
+        return Ok(Plan::Reply(Box::new(answer)));
     }
     // Its connection was counted when it came.
     if client.entry.refuses.is_none() {
         worker.counters.shed[shed as usize].add(1);
     }
     let closes = client.entry.refuses.is_some();
-    Err(Failure::Overloaded { shed, closes })
+    Err(Failure::Overloaded { shed, closes }.into())
 }
 
 /// Whether there is no room for another connection here.

@@ -38,7 +38,7 @@ use crate::worker::{Scratch, Worker};
 
 /// What becomes of a request.
 pub(crate) enum Plan {
-    Reply(Reply),
+    Reply(Box<Reply>),
     Forward(Forward),
     /// Its route asks more of it first.
     Guarded(Guarded),
@@ -139,7 +139,7 @@ pub(crate) fn plan<D: Downstream>(
     client: &Client,
     scratch: &mut Scratch,
     downstream: &D,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, Box<Failure>> {
     let view = downstream.view();
     #[cfg(test)]
     crate::panics::faults::request(view, "plan");
@@ -148,22 +148,22 @@ pub(crate) fn plan<D: Downstream>(
     }
     websocket::check(view)?;
     if target::has_dot_segment(view.head.target.get(view.bytes)) {
-        return Err(Failure::DotSegment);
+        return Err(Failure::DotSegment.into());
     }
     let framing = view.head.framing;
     if let (Framing::Length(length), Some(limit)) = (framing, worker.limits.body_bytes)
         && length > limit
     {
-        return Err(Failure::BodyTooLarge { limit });
+        return Err(Failure::BodyTooLarge { limit }.into());
     }
     if let Some(answer) = worker.challenges.answer(view) {
-        return Ok(Plan::Reply(answer));
+        return Ok(Plan::Reply(Box::new(answer)));
     }
     let snapshot = worker.snapshots.current();
     if let Some(tls) = &client.tls
         && is_misdirected(&snapshot, &client.entry, tls, view.authority())
     {
-        return Err(Failure::Misdirected);
+        return Err(Failure::Misdirected.into());
     }
     if let Some(gate) = client.entry.gate(&snapshot, || view.authority()) {
         return Ok(Plan::Gated(Gated {
@@ -172,7 +172,7 @@ pub(crate) fn plan<D: Downstream>(
         }));
     }
     let Some(route) = client.entry.select(&snapshot, &Seen::new(view, client)) else {
-        return Err(Failure::no_route(view));
+        return Err(Failure::no_route(view).into());
     };
     if let Some(source) = client_source(worker, client, route) {
         scratch.client = routing::client::address(source, &Seen::new(view, client));
@@ -206,7 +206,7 @@ pub(crate) fn plan_route<D: Downstream>(
     scratch: &mut Scratch,
     downstream: &D,
     chosen: &Chosen<'_>,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, Box<Failure>> {
     let Chosen {
         snapshot, route, ..
     } = *chosen;
@@ -214,17 +214,17 @@ pub(crate) fn plan_route<D: Downstream>(
     if let Some(filters) = route.filters()
         && let Some(reply) = cors::preflight(filters, view)
     {
-        return Ok(Plan::Reply(reply));
+        return Ok(Plan::Reply(Box::new(reply)));
     }
     let arm = match &route.action {
         CompiledAction::Forward(split) => split.at(chosen.point(worker, split, view)),
         CompiledAction::Respond(respond) => {
             scratch.series = worker.series.of_route(route);
-            return Ok(Plan::Reply(reply::of_route(respond)));
+            return Ok(Plan::Reply(Box::new(reply::of_route(respond))));
         }
         CompiledAction::Redirect(to) => {
             scratch.series = worker.series.of_route(route);
-            return Ok(Plan::Reply(redirect::reply(to, view, client)));
+            return Ok(Plan::Reply(Box::new(redirect::reply(to, view, client))));
         }
         CompiledAction::ForwardSecure(split)
             if client.tls.is_some() || client.entry.is_cluster_local() =>
@@ -233,7 +233,10 @@ pub(crate) fn plan_route<D: Downstream>(
         }
         CompiledAction::ForwardSecure(_) => {
             scratch.series = worker.series.of_route(route);
-            return Ok(Plan::Reply(redirect::to_https(view, worker.https_port)));
+            return Ok(Plan::Reply(Box::new(redirect::to_https(
+                view,
+                worker.https_port,
+            ))));
         }
     };
     let connect = connect(view, route)?;
@@ -241,10 +244,10 @@ pub(crate) fn plan_route<D: Downstream>(
     match arm.instead.as_deref() {
         None => {}
         Some(CompiledInstead::Respond(respond)) => {
-            return Ok(Plan::Reply(reply::of_route(respond)));
+            return Ok(Plan::Reply(Box::new(reply::of_route(respond))));
         }
         Some(CompiledInstead::Redirect(to)) => {
-            return Ok(Plan::Reply(redirect::reply(to, view, client)));
+            return Ok(Plan::Reply(Box::new(redirect::reply(to, view, client))));
         }
     }
     let backend = snapshot.backend_of(arm);
@@ -252,14 +255,16 @@ pub(crate) fn plan_route<D: Downstream>(
         scratch.series = worker.series.of_route(route);
         return Err(Failure::NoBackend {
             backend: arm.backend.clone(),
-        });
+        }
+        .into());
     };
     scratch.series = worker.series.of_arm(route, arm, backend);
     // Dropping the request to switch would leave the client with an answer to something else.
     if backend.protocol == Protocol::H2c && websocket::is_asked(view) {
         return Err(Failure::WebSocketToHttp2 {
             backend: arm.backend.clone(),
-        });
+        }
+        .into());
     }
     let filters = Pair::new(route, arm);
     let origin = Sender {
@@ -290,7 +295,7 @@ pub(crate) fn plan_route<D: Downstream>(
         ..edits(route, arm, backend, client, target.as_deref())
     };
     if let Some(reply) = reply::to_probe(view, backend, &edits) {
-        return Ok(Plan::Reply(reply));
+        return Ok(Plan::Reply(Box::new(reply)));
     }
     let original = Original { view, edits };
     // A tunnel has no end that a copy could wait for.

@@ -69,7 +69,7 @@ pub(crate) async fn handle<D: Downstream>(
         ends_late,
     } = sent.unwrap_or_else(|Panicked| {
         worker.counters.panics.add(1);
-        Served::of(Err(Failure::Panicked))
+        Served::of(Err(Failure::Panicked.into()))
     });
     let (status, flag) = match &result {
         Ok(status) => (*status, answered),
@@ -108,7 +108,7 @@ pub(crate) async fn handle<D: Downstream>(
 
 /// How a request was served.
 struct Served {
-    result: Result<u16, Failure>,
+    result: Result<u16, Box<Failure>>,
     /// The flag of an answer of the gateway's own.
     answered: &'static str,
     /// A limit that is hit ends the answer rather than break it off.
@@ -116,7 +116,7 @@ struct Served {
 }
 
 impl Served {
-    fn of(result: Result<u16, Failure>) -> Self {
+    fn of(result: Result<u16, Box<Failure>>) -> Self {
         Self {
             result,
             answered: "",
@@ -158,7 +158,7 @@ async fn serve<D: Downstream>(
         Ok(Plan::Reply(reply)) => {
             let status = reply.status;
             answered = reply.flag;
-            let reply = grpc_web::told(scratch.web.as_deref(), reply);
+            let reply = grpc_web::told(scratch.web.as_deref(), *reply);
             scratch.answer_bytes = reply.body_bytes(to_head);
             if let Some(heard) = record.heard() {
                 heard.own(&reply.headers);

@@ -44,7 +44,7 @@ pub(crate) async fn run(
     exchange: &Exchange<'_>,
     timer: &mut Timer,
     tunnel: impl Future<Output = Result<(), SinkError>>,
-) -> Result<(), Failure> {
+) -> Result<(), Box<Failure>> {
     let counters = &exchange.worker.counters;
     counters.tunnels_open.add(1);
     let deadlines = exchange.deadlines;
@@ -54,7 +54,7 @@ pub(crate) async fn run(
     counters.tunnels_open.sub(1);
     match ended {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Failure::ClientGone),
+        Ok(Err(_)) => Err(Failure::ClientGone.into()),
         Err(_) => Err(deadlines.passed().into()),
     }
 }

@@ -31,7 +31,7 @@ use crate::worker::Worker;
 
 /// A connection that takes one request now.
 pub(crate) enum Connection {
-    Http1(Http1Connection),
+    Http1(Box<Http1Connection>),
     Http2(client::Sender),
 }
 
@@ -97,7 +97,8 @@ pub(crate) async fn connect(
         }
         _ => {
             let backend = Arc::clone(backend);
-            Connection::Http1(Http1Connection::new(stream, backend, worker.pool.idle))
+            let made = Http1Connection::new(stream, backend, worker.pool.idle);
+            Connection::Http1(Box::new(made))
         }
     })
 }

@@ -100,7 +100,7 @@ pub(crate) struct Workspace {
     pub(crate) request: RequestHead,
     /// What the head of an HTTP/2 request points into; that of HTTP/1 is in the read buffer.
     pub(crate) bytes: Vec<u8>,
-    /// Head to send downstream.
+    /// Header block to send downstream, of HTTP/2 and 3.
     pub(crate) downstream_out: Vec<u8>,
     pub(crate) scratch: Scratch,
 }
@@ -129,12 +129,9 @@ pub(crate) struct Scratch {
     pub(crate) is_told: bool,
     /// Head to send upstream; kept as it is, in case it must be sent again.
     pub(crate) upstream_head: Vec<u8>,
-    /// What is being sent upstream.
-    pub(crate) upstream_out: Vec<u8>,
 }
 
-/// Workspaces that a thread keeps, and the bytes that the largest of them may have: small bodies
-/// are copied beside their heads, both ways.
+/// Workspaces that a thread keeps, and the bytes that the largest of them may have.
 const KEEP: usize = 1024;
 const LARGEST: usize = 32 * 1024;
 
@@ -254,12 +251,11 @@ impl Worker {
 
     /// Takes it back, unless a burst or a huge head left too much.
     pub(crate) fn recycle(&self, mut workspace: Box<Workspace>) {
-        let bytes = workspace.scratch.upstream_out.capacity()
+        let bytes = workspace.scratch.upstream_head.capacity()
             + workspace.downstream_out.capacity()
             + workspace.bytes.capacity();
         if bytes <= LARGEST && self.spare.has_room() {
             workspace.scratch.upstream_head.clear();
-            workspace.scratch.upstream_out.clear();
             workspace.downstream_out.clear();
             self.spare.put(workspace);
         }

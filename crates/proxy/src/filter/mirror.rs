@@ -142,7 +142,7 @@ impl Task {
         drop(self.place);
     }
 
-    async fn send(&mut self) -> Result<(), Failure> {
+    async fn send(&mut self) -> Result<(), Box<Failure>> {
         let freshness = match self.backend.protocol {
             // It is closed after the copy.
             Protocol::Http1 => Freshness::Fresh,
@@ -156,8 +156,12 @@ impl Task {
         }
     }
 
-    async fn over_http2(&mut self, sender: Sender, endpoint: SocketAddr) -> Result<(), Failure> {
-        let unanswered = || Failure::Unanswered { endpoint };
+    async fn over_http2(
+        &mut self,
+        sender: Sender,
+        endpoint: SocketAddr,
+    ) -> Result<(), Box<Failure>> {
+        let unanswered = || Box::new(Failure::Unanswered { endpoint });
         let mut is_sent = self.framing == Framing::None;
         let copy = Unheeded::begin(sender, &self.head, self.to_head, is_sent);
         let mut copy = copy.ok_or_else(unanswered)?;
@@ -176,10 +180,10 @@ impl Task {
 
     async fn over_http1(
         &mut self,
-        mut connection: Http1Connection,
+        mut connection: Box<Http1Connection>,
         endpoint: SocketAddr,
-    ) -> Result<(), Failure> {
-        let unanswered = |_: std::io::Error| Failure::Unanswered { endpoint };
+    ) -> Result<(), Box<Failure>> {
+        let unanswered = |_: std::io::Error| Box::new(Failure::Unanswered { endpoint });
         let is_chunked = self.framing == Framing::Chunked;
         let stream = &mut connection.stream;
         stream

@@ -55,7 +55,7 @@ impl Tries {
 /// A try that came to nothing.
 #[derive(Debug)]
 pub(crate) struct Lost {
-    pub(crate) failure: Failure,
+    pub(crate) failure: Box<Failure>,
     /// Some of the client's body is gone.
     pub(crate) body_taken: bool,
     /// No backend can have acted on the request.
@@ -68,13 +68,13 @@ impl Lost {
     fn is_tried_again(&self, retry: &Retry) -> bool {
         let when = &retry.when;
         let is_refused = || {
-            let reason = match self.failure {
+            let reason = match *self.failure {
                 Failure::Reset { reason, .. } => Some(reason),
                 _ => None,
             };
             self.was_refused || reason == Some(Reason::REFUSED_STREAM)
         };
-        match self.failure {
+        match *self.failure {
             Failure::Withheld { .. } => true,
             Failure::Connect { .. } => retry.on_failure || when.connect_failure,
             Failure::Unanswered { .. } | Failure::Reset { .. } if is_refused() => {
@@ -173,7 +173,7 @@ mod tests {
     /// Of a request whose method is idempotent.
     fn lost(failure: Failure) -> Lost {
         Lost {
-            failure,
+            failure: failure.into(),
             body_taken: false,
             was_refused: false,
             is_idempotent: true,

@@ -35,7 +35,7 @@ pub(crate) async fn enter<D: Downstream>(
     scratch: &mut Scratch,
     downstream: &mut D,
     gated: Gated,
-) -> Result<Plan, Failure> {
+) -> Result<Plan, Box<Failure>> {
     let mut passage = Passage {
         entered: true,
         ..Passage::default()
@@ -49,7 +49,7 @@ pub(crate) async fn enter<D: Downstream>(
         ..Seen::new(view, client)
     };
     let Some(route) = client.entry.select(&gated.snapshot, &seen) else {
-        return Err(Failure::no_route(view));
+        return Err(Failure::no_route(view).into());
     };
     if let Some(source) = client_source(worker, client, route) {
         scratch.client = routing::client::address(source, &seen);

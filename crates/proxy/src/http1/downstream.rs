@@ -101,7 +101,7 @@ impl<'c, 's> Carrier for Http1Downstream<'c, 's> {
             _ => Connection::Keep,
         };
         let Answer { head, bytes } = answer;
-        let out = &mut self.responder.sink.out;
+        let out = self.responder.sink.out();
         edit::response(out, head, bytes, Framing::None, connection, edits);
         self.responder.sink.flush().await
     }
@@ -183,7 +183,7 @@ impl Http1Responder<'_, '_> {
             return Ok(());
         }
         self.expects_continue = false;
-        let out = &mut self.sink.out;
+        let out = self.sink.out();
         out.clear();
         out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         let before = self.sink.written;
@@ -193,12 +193,12 @@ impl Http1Responder<'_, '_> {
     }
 
     async fn reply(&mut self, reply: Reply, request_complete: bool) {
-        self.sink.out.clear();
+        self.sink.clear();
         self.persistent &= !reply.close && (request_complete || !self.expects_continue);
         let has_body = !matches!(reply.status, 204 | 304);
         let length = reply.body.len() as u64;
         let (_, connection) = self.decide(Framing::Length(length));
-        let out = &mut self.sink.out;
+        let out = self.sink.out();
         out.extend_from_slice(b"HTTP/1.1 ");
         number(out, u64::from(reply.status));
         out.push(b' ');
@@ -245,7 +245,7 @@ impl Responder for Http1Responder<'_, '_> {
             return Ok(());
         }
         self.expects_continue &= answer.head.status != 100;
-        let out = &mut self.sink.out;
+        let out = self.sink.out();
         let Answer { head, bytes } = answer;
         edit::response(out, head, bytes, Framing::None, Connection::Keep, None);
         let before = self.sink.written;
@@ -271,7 +271,7 @@ impl Responder for Http1Responder<'_, '_> {
         };
         self.sink
             .begin_body(if self.to_head { Framing::None } else { framing });
-        let out = &mut self.sink.out;
+        let out = self.sink.out();
         edit::response(out, answer.head, answer.bytes, framing, connection, edits);
         #[cfg(feature = "http3")]
         alternative::add_line(out, self.alternative, Some(answer));

@@ -6,11 +6,13 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::ready;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::body::Framing;
+use crate::buffer::Buffers;
 use crate::message::{Chunk, Sink, SinkError};
 use crate::transport::WriteHalf;
 
@@ -20,8 +22,9 @@ const COPY: usize = 8 * 1024;
 /// Writes messages of one connection, one after another.
 pub(crate) struct Http1Sink<'s> {
     write: WriteHalf<'s>,
-    /// Head that is not sent yet.
-    pub(crate) out: Vec<u8>,
+    buffers: Rc<Buffers>,
+    /// Head that is not sent yet. Holds memory only while there is one.
+    out: Vec<u8>,
     framing: Framing,
     /// Bytes written for all messages.
     pub(crate) written: u64,
@@ -29,13 +32,29 @@ pub(crate) struct Http1Sink<'s> {
 }
 
 impl<'s> Http1Sink<'s> {
-    pub(crate) fn new(write: WriteHalf<'s>, out: Vec<u8>) -> Self {
+    pub(crate) fn new(write: WriteHalf<'s>, buffers: Rc<Buffers>) -> Self {
         Self {
             write,
-            out,
+            buffers,
+            out: Vec::new(),
             framing: Framing::None,
             written: 0,
             tail: Vec::new(),
+        }
+    }
+
+    /// Where a head is written that is sent with what follows it.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = self.buffers.take_out();
+        }
+        &mut self.out
+    }
+
+    /// Drops the head that is not sent yet.
+    pub(crate) fn clear(&mut self) {
+        if self.out.capacity() > 0 {
+            self.buffers.put_out(std::mem::take(&mut self.out));
         }
     }
 
@@ -57,8 +76,14 @@ impl<'s> Http1Sink<'s> {
 
     async fn send(&mut self, data: &[u8]) -> io::Result<()> {
         if data.len() <= COPY {
-            self.out.extend_from_slice(data);
-            self.out.append(&mut self.tail);
+            if !data.is_empty() {
+                self.out().extend_from_slice(data);
+            }
+            if !self.tail.is_empty() {
+                let mut tail = std::mem::take(&mut self.tail);
+                self.out().append(&mut tail);
+                self.tail = tail;
+            }
             if !self.out.is_empty() {
                 self.written += self.out.len() as u64;
                 let sent = self.write.write_now(&self.out)?;
@@ -66,7 +91,7 @@ impl<'s> Http1Sink<'s> {
                     self.write.write_all(&self.out[sent..]).await?;
                     self.write.flush().await?;
                 }
-                self.out.clear();
+                self.clear();
             }
             return Ok(());
         }
@@ -96,7 +121,7 @@ impl<'s> Http1Sink<'s> {
         }
         self.write.flush().await?;
         self.written += total as u64;
-        self.out.clear();
+        self.clear();
         self.tail.clear();
         Ok(())
     }
@@ -111,7 +136,7 @@ impl Sink for Http1Sink<'_> {
             Framing::Chunked => {
                 let data = chunk.data;
                 if !data.is_empty() {
-                    hex(&mut self.out, data.len());
+                    hex(self.out(), data.len());
                     self.tail.extend_from_slice(b"\r\n");
                 }
                 if chunk.last {

@@ -144,14 +144,14 @@ pub(crate) async fn over_http2<D: Carrier>(
     sender: Sender,
     (block, timer): (&[u8], &mut Timer),
     downstream: &mut D,
-) -> Result<(), Failure> {
+) -> Result<(), Box<Failure>> {
     let endpoint = exchange.endpoint;
     let ends = !downstream.has_body() && !exchange.connects();
     let core = sender.core;
     let opened = core.borrow_mut().open(block, exchange.to_head, ends);
     let Some(id) = opened else {
         exchange.progress.refused.set(true);
-        return Err(Failure::Unanswered { endpoint });
+        return Err(Failure::Unanswered { endpoint }.into());
     };
     let place = Place { core, id };
     let mut sink = Http2Sink::new(&place, ends);
@@ -249,13 +249,13 @@ impl Http2Answers<'_> {
 }
 
 impl Answers for Http2Answers<'_> {
-    async fn head(&mut self) -> Result<Answer<'_>, Failure> {
+    async fn head(&mut self) -> Result<Answer<'_>, Box<Failure>> {
         if self.answer.is_none() {
             let Place { core, id } = self.place;
             let head = poll_fn(|cx| core.borrow_mut().poll_head(cx, *id)).await;
             match head {
                 Ok(head) => self.answer = Some(head),
-                Err(end) => return Err(self.failure(end)),
+                Err(end) => return Err(self.failure(end).into()),
             }
         }
         // Set above.

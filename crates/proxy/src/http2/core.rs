@@ -124,7 +124,7 @@ impl Drop for Over {
 impl Core {
     /// A connection whose preface is about to be sent.
     pub(crate) fn new(role: Role, allowance: Allowance, memory: &Rc<Memory>) -> SharedCore {
-        let mut out = memory.take();
+        let mut out = memory.take_out();
         let window = (setting::INITIAL_WINDOW_SIZE, allowance.stream_window);
         let list = (setting::MAX_HEADER_LIST_SIZE, allowance.head_bytes as u32);
         match role {
@@ -196,7 +196,7 @@ impl Core {
     /// Where frames for the socket are appended.
     pub(super) fn out(&mut self) -> &mut Vec<u8> {
         if self.out.capacity() == 0 {
-            self.out = self.memory.take();
+            self.out = self.memory.take_out();
         }
         &mut self.out
     }
@@ -214,8 +214,8 @@ impl Core {
             return;
         }
         self.written = 0;
-        self.out.clear();
-        if self.out.capacity() > 2 * OUT_HIGH {
+        self.memory.put_out(&mut self.out);
+        if self.out.capacity() > 2 * OUT_HIGH || self.streams.is_empty() {
             self.out = Vec::new();
         }
         for id in std::mem::take(&mut self.room_queue) {
@@ -229,13 +229,6 @@ impl Core {
     /// Whether the peer has to take something before more is read from it.
     pub(super) fn is_choked(&self) -> bool {
         self.unwritten().len() >= OUT_MOST
-    }
-
-    /// Gives memory back that an idle connection does not need.
-    pub(super) fn shrink(&mut self) {
-        if self.out.is_empty() && self.streams.is_empty() {
-            self.memory.put(std::mem::take(&mut self.out));
-        }
     }
 
     /// Whether nothing can be sent or received any more.
@@ -422,6 +415,10 @@ impl Core {
         }
         self.wake_next();
         if self.streams.is_empty() {
+            if self.out.is_empty() {
+                // What a long body needed.
+                self.out = Vec::new();
+            }
             self.wake_driver();
         }
     }

@@ -168,7 +168,6 @@ impl<'s, R: Requests> Driver<'s, R> {
 
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut core = self.core.borrow_mut();
-        let mut wrote = false;
         while !core.unwritten().is_empty() {
             match Pin::new(&mut self.write).poll_write(cx, core.unwritten()) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
@@ -176,10 +175,6 @@ impl<'s, R: Requests> Driver<'s, R> {
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }
-            wrote = true;
-        }
-        if wrote && core.is_idle() {
-            core.shrink();
         }
         drop(core);
         match Pin::new(&mut self.write).poll_flush(cx) {

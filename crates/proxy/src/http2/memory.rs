@@ -10,6 +10,8 @@ use crate::spare::Spare;
 /// Pieces that are kept, and the bytes that the largest of them may have.
 const PIECES: usize = 1024;
 const LARGEST: usize = 32 * 1024;
+/// As many connections as have something to write in one turn of the event loop.
+const OUTS: usize = 256;
 /// Heads of answers that are kept.
 const HEADS: usize = 1024;
 
@@ -17,6 +19,8 @@ const HEADS: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Memory {
     pieces: Spare<Vec<u8>>,
+    /// For frames that wait for their sockets.
+    outs: Spare<Vec<u8>>,
     // Boxed, because they move to a stream and back.
     heads: Spare<Box<Answered>>,
     most: Most,
@@ -26,6 +30,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             pieces: Spare::new(PIECES),
+            outs: Spare::new(OUTS),
             heads: Spare::new(HEADS),
             most: Most::default(),
         }
@@ -54,6 +59,20 @@ impl Memory {
         }
     }
 
+    /// Empty memory for frames, with room if there is some.
+    pub(super) fn take_out(&self) -> Vec<u8> {
+        self.outs.take().unwrap_or_default()
+    }
+
+    /// Empties memory whose frames are sent, and takes it back unless a long body made it large:
+    /// the next connection has it while the processor still knows of it.
+    pub(super) fn put_out(&self, out: &mut Vec<u8>) {
+        out.clear();
+        if (1..=LARGEST).contains(&out.capacity()) {
+            self.outs.put(std::mem::take(out));
+        }
+    }
+
     /// For the head of an answer.
     pub(super) fn head(&self) -> Box<Answered> {
         self.heads.take().unwrap_or_else(|| {
@@ -72,6 +91,6 @@ impl Memory {
 
     /// Lets go of what was not needed since the last call.
     pub(crate) fn shed(&self) {
-        drop((self.pieces.shed(), self.heads.shed()));
+        drop((self.pieces.shed(), self.outs.shed(), self.heads.shed()));
     }
 }

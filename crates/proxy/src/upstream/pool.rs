@@ -99,7 +99,9 @@ pub(crate) struct Pool {
     pub(crate) idle: Duration,
     /// Idle connections of an endpoint.
     most: usize,
-    http1: RefCell<ByEndpoint<Vec<Http1Connection>>>,
+    // Boxed, because they move on every request.
+    #[expect(clippy::vec_box, reason = "they move on as they are")]
+    http1: RefCell<ByEndpoint<Vec<Box<Http1Connection>>>>,
     http2: RefCell<ByEndpoint<Vec<Pooled>>>,
     /// Of backends with a policy.
     pub(crate) places: Places,
@@ -137,10 +139,11 @@ impl Pool {
         endpoint: SocketAddr,
         look: bool,
         now: Instant,
-    ) -> Option<Http1Connection> {
+    ) -> Option<Box<Http1Connection>> {
         let mut pool = self.http1.borrow_mut();
         let idle = pool.get_mut(&endpoint)?;
-        let fits = |connection: &Http1Connection| is_secured_alike(&connection.backend, backend);
+        let fits =
+            |connection: &Box<Http1Connection>| is_secured_alike(&connection.backend, backend);
         // Nearly always the last one does.
         while let Some(at) = idle.iter().rposition(fits) {
             let mut connection = idle.remove(at);
@@ -159,7 +162,7 @@ impl Pool {
     pub(crate) fn put(
         &self,
         endpoint: SocketAddr,
-        mut connection: Http1Connection,
+        mut connection: Box<Http1Connection>,
         keep: Option<Duration>,
         now: Instant,
     ) {

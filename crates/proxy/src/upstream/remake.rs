@@ -103,7 +103,7 @@ pub(crate) async fn pass(
     answers: &mut impl Answers,
     responder: &mut impl Responder,
     body: NewBody,
-) -> Result<Done, Failure> {
+) -> Result<Done, Box<Failure>> {
     match body {
         NewBody::Whole(body) => {
             send(exchange, responder, chunk(&body.0, true)).await?;
@@ -147,7 +147,7 @@ async fn around(
     answers: &mut impl Answers,
     responder: &mut impl Responder,
     after: Option<&Bytes>,
-) -> Result<(), Failure> {
+) -> Result<(), Box<Failure>> {
     loop {
         if !answers.has_input() {
             write(exchange.deadlines, responder.flush()).await?;
@@ -155,7 +155,7 @@ async fn around(
         let part = tokio::select! {
             biased;
             part = answers.next() => part.map_err(|error| broken(exchange, error))?,
-            () = responder.gone() => return Err(Failure::ClientGone),
+            () = responder.gone() => return Err(Failure::ClientGone.into()),
         };
         let last = part.last;
         exchange.hear(&part);
@@ -180,7 +180,7 @@ async fn send(
     exchange: &Exchange<'_>,
     responder: &mut impl Responder,
     chunk: Chunk<'_>,
-) -> Result<(), Failure> {
+) -> Result<(), Box<Failure>> {
     if !exchange.to_head {
         let passed = &exchange.progress.answer_bytes;
         passed.set(passed.get() + chunk.data.len() as u64);

@@ -29,7 +29,7 @@ use crate::worker::Scratch;
 /// Where answers come from.
 pub(crate) trait Answers: Source {
     /// The next head: interim ones first, then the final one.
-    async fn head(&mut self) -> Result<Answer<'_>, Failure>;
+    async fn head(&mut self) -> Result<Answer<'_>, Box<Failure>>;
     /// Goes on to the next head.
     fn skip_head(&mut self);
     /// Goes on to the body.
@@ -55,18 +55,15 @@ pub(crate) struct Http1Answers<'s> {
 /// back to the pool if both sides agree that it is clean.
 pub(crate) async fn over_http1<D: Carrier>(
     exchange: &Exchange<'_>,
-    mut connection: Http1Connection,
+    mut connection: Box<Http1Connection>,
     (scratch, timer): (&mut Scratch, &mut Timer),
     downstream: &mut D,
     framing: Framing,
-) -> Result<(), Failure> {
+) -> Result<(), Box<Failure>> {
     let worker = exchange.worker;
     let (read, write) = connection.stream.split();
-    let mut out = std::mem::take(&mut scratch.upstream_out);
-    out.clear();
-    out.extend_from_slice(&scratch.upstream_head);
     let mut upstream = Http1Upstream {
-        sink: Http1Sink::new(write, out),
+        sink: Http1Sink::new(write, worker.buffers.clone()),
         answers: Http1Answers {
             source: Http1Source::new(read, Buffer::new(worker.buffers.clone())),
             head: &mut scratch.response,
@@ -75,6 +72,10 @@ pub(crate) async fn over_http1<D: Carrier>(
             limit: worker.limits.head_bytes,
         },
     };
+    upstream
+        .sink
+        .out()
+        .extend_from_slice(&scratch.upstream_head);
     upstream.sink.begin_body(framing);
     let result = relay(
         exchange,
@@ -92,7 +93,7 @@ pub(crate) async fn over_http1<D: Carrier>(
         Err(failure) => Err(failure),
     };
     let keep = upstream.answers.head.keep_alive;
-    scratch.upstream_out = upstream.sink.out;
+    upstream.sink.clear();
     if result? {
         let now = worker.clock.recent();
         worker.pool.put(exchange.endpoint, connection, keep, now);
@@ -107,7 +108,7 @@ pub(crate) async fn relay<D: Carrier>(
     downstream: &mut D,
     sink: &mut impl Sink,
     answers: &mut impl Answers,
-) -> Result<Done, Failure> {
+) -> Result<Done, Box<Failure>> {
     let (body, responder) = downstream.parts();
     let deadlines = exchange.deadlines;
     let download = pin!(download(exchange, answers, responder));
@@ -124,7 +125,11 @@ pub(crate) async fn relay<D: Carrier>(
 /// Sends the request, then watches the client. Resolves only when the client fails.
 /// A client that ends its sending direction counts as gone, as it does for Go's server in Knative's
 /// own data path: nothing tells it from one that closed.
-async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl Sink) -> Failure {
+async fn upload(
+    exchange: &Exchange<'_>,
+    body: &mut impl Source,
+    sink: &mut impl Sink,
+) -> Box<Failure> {
     let Exchange {
         deadlines,
         progress,
@@ -140,21 +145,21 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
         // What comes now waits for the tunnel.
         progress.sent.set(true);
         body.gone().await;
-        return Failure::ClientGone;
+        return Failure::ClientGone.into();
     }
     let (mut taken, most) = (0, exchange.most_bytes());
     loop {
         deadlines.reading();
         let chunk = match body.next().await {
             Ok(chunk) => chunk,
-            Err(SourceError::Malformed(reason)) => return Failure::BadRequest(reason),
-            Err(SourceError::Gone | SourceError::Reset(_)) => return Failure::ClientGone,
+            Err(SourceError::Malformed(reason)) => return Failure::BadRequest(reason).into(),
+            Err(SourceError::Gone | SourceError::Reset(_)) => return Failure::ClientGone.into(),
         };
         deadlines.took(chunk.data.len());
         let last = chunk.last;
         taken += chunk.data.len() as u64;
         if let Some(limit) = most.filter(|limit| taken > *limit) {
-            return Failure::BodyTooLarge { limit };
+            return Failure::BodyTooLarge { limit }.into();
         }
         progress.body_taken.set(taken > 0);
         if let Some(copies) = &exchange.forward.copies {
@@ -171,7 +176,7 @@ async fn upload(exchange: &Exchange<'_>, body: &mut impl Source, sink: &mut impl
         }
     }
     body.gone().await;
-    Failure::ClientGone
+    Failure::ClientGone.into()
 }
 
 /// Notes that something was accepted by the upstream, or that it was not.
@@ -192,12 +197,12 @@ async fn download(
     exchange: &Exchange<'_>,
     answers: &mut impl Answers,
     responder: &mut impl Responder,
-) -> Result<Done, Failure> {
+) -> Result<Done, Box<Failure>> {
     let deadlines = exchange.deadlines;
     let remade = loop {
         let answer = match first(pin!(answers.head()), pin!(responder.gone())).await {
             Either::Left(answer) => answer?,
-            Either::Right(()) => return Err(Failure::ClientGone),
+            Either::Right(()) => return Err(Failure::ClientGone.into()),
         };
         deadlines.answered();
         exchange.progress.answered.set(true);
@@ -206,7 +211,8 @@ async fn download(
                 return Err(Failure::BadAnswer {
                     endpoint: exchange.endpoint,
                     reason: "it did not become a WebSocket",
-                });
+                }
+                .into());
             }
             101 if exchange.wants_upgrade => return Ok(Done::Switching),
             200..=299 if exchange.connects() => {
@@ -217,13 +223,16 @@ async fn download(
                 return Err(Failure::BadAnswer {
                     endpoint: exchange.endpoint,
                     reason: "101 that nobody asked for",
-                });
+                }
+                .into());
             }
             100..=199 => responder
                 .inform(answer)
                 .await
                 .map_err(|_| Failure::ClientGone)?,
-            status if exchange.withholds(&answer) => return Err(Failure::Withheld { status }),
+            status if exchange.withholds(&answer) => {
+                return Err(Failure::Withheld { status }.into());
+            }
             _ => break begin(exchange, answer, responder)?,
         }
         answers.skip_head();
@@ -238,7 +247,7 @@ async fn download(
         }
         let chunk = match first(pin!(answers.next()), pin!(responder.gone())).await {
             Either::Left(chunk) => chunk.map_err(|error| broken(exchange, error))?,
-            Either::Right(()) => return Err(Failure::ClientGone),
+            Either::Right(()) => return Err(Failure::ClientGone.into()),
         };
         let last = chunk.last;
         let passed = &exchange.progress.answer_bytes;
@@ -268,7 +277,7 @@ fn begin(
     exchange: &Exchange<'_>,
     answer: Answer<'_>,
     responder: &mut impl Responder,
-) -> Result<Option<Box<Remade>>, Failure> {
+) -> Result<Option<Box<Remade>>, Box<Failure>> {
     note(exchange, &answer);
     let late = exchange.edits.and_then(|edits| edits.with(&answer));
     let edits = late.as_ref().or(exchange.edits);
@@ -289,11 +298,11 @@ fn begin(
 pub(crate) async fn write(
     deadlines: &Deadlines<'_>,
     writing: impl Future<Output = Result<(), SinkError>>,
-) -> Result<(), Failure> {
+) -> Result<(), Box<Failure>> {
     deadlines.writing(true);
     let written = writing.await;
     deadlines.writing(false);
-    written.map_err(|_| Failure::ClientGone)
+    written.map_err(|_| Failure::ClientGone.into())
 }
 
 pub(crate) fn broken(exchange: &Exchange<'_>, error: SourceError) -> Failure {
@@ -311,7 +320,7 @@ async fn tunnel<D: Carrier>(
     timer: &mut Timer,
     downstream: &mut D,
     upstream: &mut Http1Upstream<'_>,
-) -> Result<(), Failure> {
+) -> Result<(), Box<Failure>> {
     let Http1Upstream { sink, answers } = upstream;
     let (source, head) = (&mut answers.source, &mut *answers.head);
     let edits = exchange.edits.filter(|_| exchange.connects());
@@ -344,9 +353,9 @@ impl Http1Upstream<'_> {
 }
 
 impl Answers for Http1Answers<'_> {
-    async fn head(&mut self) -> Result<Answer<'_>, Failure> {
+    async fn head(&mut self) -> Result<Answer<'_>, Box<Failure>> {
         let endpoint = self.endpoint;
-        let bad = |reason| Failure::BadAnswer { endpoint, reason };
+        let bad = |reason| Box::new(Failure::BadAnswer { endpoint, reason });
         loop {
             match self.source.fill_head(self.limit).await {
                 Ok(Input::Some) => {}
@@ -355,7 +364,9 @@ impl Answers for Http1Answers<'_> {
                 Ok(Input::Ended) | Err(_) if !self.source.buffer.is_empty() => {
                     return Err(bad("its head is cut"));
                 }
-                Ok(Input::Ended) | Err(_) => return Err(Failure::Unanswered { endpoint }),
+                Ok(Input::Ended) | Err(_) => {
+                    return Err(Failure::Unanswered { endpoint }.into());
+                }
             }
             match self.head.parse(self.source.buffer.filled(), self.to_head) {
                 Ok(true) => break,
