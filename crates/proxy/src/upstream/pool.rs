@@ -142,10 +142,11 @@ impl Pool {
     ) -> Option<Box<Http1Connection>> {
         let mut pool = self.http1.borrow_mut();
         let idle = pool.get_mut(&endpoint)?;
-        let fits =
-            |connection: &Box<Http1Connection>| is_secured_alike(&connection.backend, backend);
         // Nearly always the last one does.
-        while let Some(at) = idle.iter().rposition(fits) {
+        while let Some(at) = idle
+            .iter()
+            .rposition(|connection| is_secured_alike(&connection.backend, backend))
+        {
             let mut connection = idle.remove(at);
             if now.duration_since(connection.idle_since) < connection.keep
                 && connection.is_quiet(look)
