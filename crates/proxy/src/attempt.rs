@@ -125,16 +125,17 @@ pub(crate) async fn send<D: Carrier>(
         };
         let reached = reached.map_err(|failure| lost(failure, &Progress::default()))?;
         let progress = Progress::default();
-        let endpoint = reached.slot.endpoint().address;
         let edits = match effects {
             Some(effects) => Some(&effects.answer),
             None => traffic.and_then(Traffic::answer),
         };
-        let told = traffic.and_then(|traffic| traffic.told(worker, endpoint, edits));
+        let told = traffic.and_then(|traffic| {
+            let endpoint = reached.slot.endpoint().address;
+            traffic.told(worker, endpoint, edits)
+        });
         record.sent(reached.slot.endpoint());
         let exchange = Exchange {
             worker,
-            endpoint,
             slot: &reached.slot,
             deadlines,
             progress: &progress,

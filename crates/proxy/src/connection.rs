@@ -340,24 +340,24 @@ async fn read_head(
     (head, recent): (&mut RequestHead, &mut Recent),
     source: &mut Http1Source<'_>,
     timer: &mut Timer,
-) -> Result<bool, Failure> {
+) -> Result<bool, Box<Failure>> {
     let limit = worker.limits.head_bytes;
     let deadline = once_pending(worker.limits.head);
     loop {
         source.skip(leading_blank(source.buffer.filled()));
         match timer.limit(&deadline, source.fill_head(limit)).await {
             Ok(Ok(Input::Some)) => {}
-            Ok(Ok(Input::TooLong)) => return Err(Failure::HeadTooLarge),
+            Ok(Ok(Input::TooLong)) => return Err(Failure::HeadTooLarge.into()),
             Ok(Ok(Input::Ended) | Err(_)) => return Ok(false),
-            Err(_) => return Err(Failure::HeadTimeout),
+            Err(_) => return Err(Failure::HeadTimeout.into()),
         }
         let filled = source.buffer.filled();
         if recent.recall(filled, head) {
             return Ok(true);
         }
-        if head.parse(filled)? {
+        if head.parse(filled).map_err(Failure::from)? {
             if head.len > limit {
-                return Err(Failure::HeadTooLarge);
+                return Err(Failure::HeadTooLarge.into());
             }
             recent.remember(filled, head);
             return Ok(true);

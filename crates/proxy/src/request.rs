@@ -134,19 +134,13 @@ async fn serve<D: Downstream>(
     (record, start): (&mut Record, Instant),
 ) -> Served {
     let to_head = downstream.view().has_method("HEAD");
-    let planned = match overload::is_over(worker, &client.entry) {
+    let mut planned = match overload::is_over(worker, &client.entry) {
         None => plan(worker, client, scratch, downstream),
         Some(shed) => overload::plan(worker, client, downstream.view(), shed),
     };
-    let planned = match planned {
-        Ok(Plan::Guarded(guarded)) => {
-            rare(guard::pass(worker, client, scratch, downstream, guarded)).await
-        }
-        Ok(Plan::Gated(gated)) => {
-            rare(guard::enter(worker, client, scratch, downstream, gated)).await
-        }
-        other => other,
-    };
+    if let Ok(Plan::Guarded(_) | Plan::Gated(_)) = &planned {
+        planned = rare(guarded(worker, client, scratch, downstream, planned)).await;
+    }
     if let Some(told) = &scratch.told {
         let rest = (scratch.span.as_deref(), worker.clock.now() - start);
         record.steer(worker, client, downstream.view(), told, rest);
@@ -214,6 +208,23 @@ async fn serve<D: Downstream>(
         result,
         answered,
         ends_late,
+    }
+}
+
+/// Asks those who guard a request.
+async fn guarded<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    scratch: &mut Scratch,
+    downstream: &mut D,
+    planned: Result<Plan, Box<Failure>>,
+) -> Result<Plan, Box<Failure>> {
+    match planned {
+        Ok(Plan::Guarded(guarded)) => {
+            guard::pass(worker, client, scratch, downstream, guarded).await
+        }
+        Ok(Plan::Gated(gated)) => guard::enter(worker, client, scratch, downstream, gated).await,
+        other => other,
     }
 }
 

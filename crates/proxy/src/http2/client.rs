@@ -145,12 +145,12 @@ pub(crate) async fn over_http2<D: Carrier>(
     (block, timer): (&[u8], &mut Timer),
     downstream: &mut D,
 ) -> Result<(), Box<Failure>> {
-    let endpoint = exchange.endpoint;
     let ends = !downstream.has_body() && !exchange.connects();
     let core = sender.core;
     let opened = core.borrow_mut().open(block, exchange.to_head, ends);
     let Some(id) = opened else {
         exchange.progress.refused.set(true);
+        let endpoint = exchange.endpoint();
         return Err(Failure::Unanswered { endpoint }.into());
     };
     let place = Place { core, id };
@@ -232,7 +232,7 @@ struct Http2Answers<'a> {
 
 impl Http2Answers<'_> {
     fn failure(&self, end: End) -> Failure {
-        let endpoint = self.exchange.endpoint;
+        let endpoint = self.exchange.endpoint();
         // The server says that it did not act on the request (RFC 9113 §8.7).
         self.exchange.progress.refused.set(end == End::Refused);
         match end {

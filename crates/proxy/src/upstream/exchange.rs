@@ -17,7 +17,6 @@ use crate::worker::Worker;
 /// What is known of a request while it is sent.
 pub(crate) struct Exchange<'a> {
     pub(crate) worker: &'a Worker,
-    pub(crate) endpoint: SocketAddr,
     pub(crate) slot: &'a Slot,
     pub(crate) deadlines: &'a Deadlines<'a>,
     pub(crate) progress: &'a Progress,
@@ -35,6 +34,10 @@ pub(crate) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    pub(crate) fn endpoint(&self) -> SocketAddr {
+        self.slot.endpoint().address
+    }
+
     /// Whether an answer is dropped, because the request can be sent again.
     pub(crate) fn withholds(&self, answer: &Answer<'_>) -> bool {
         !self.progress.body_taken.get() && self.withheld.contains(answer)

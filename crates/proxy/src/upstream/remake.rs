@@ -3,6 +3,7 @@
 //! A new body is sent at once, whatever the backend still sends: that is read on for a while, so
 //! that its connection can be used again, and then given up.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use routing::model::Bytes;
@@ -150,7 +151,7 @@ async fn around(
 ) -> Result<(), Box<Failure>> {
     loop {
         if !answers.has_input() {
-            write(exchange.deadlines, responder.flush()).await?;
+            write(exchange.deadlines, pin!(responder.flush())).await?;
         }
         let part = tokio::select! {
             biased;
@@ -185,7 +186,7 @@ async fn send(
         let passed = &exchange.progress.answer_bytes;
         passed.set(passed.get() + chunk.data.len() as u64);
     }
-    write(exchange.deadlines, responder.write(chunk)).await?;
+    write(exchange.deadlines, pin!(responder.write(chunk))).await?;
     exchange.deadlines.progress();
     Ok(())
 }

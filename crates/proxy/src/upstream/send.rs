@@ -4,10 +4,10 @@
 //! may go both ways for hours. The request's side ends with a failure or not at all; the
 //! answer's side decides when the exchange is over.
 
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use futures::future::Either;
+use scaling::Slot;
 
 use crate::buffer::Buffer;
 use crate::downstream::{Answer, Carrier, Responder};
@@ -46,7 +46,7 @@ pub(crate) struct Http1Upstream<'s> {
 pub(crate) struct Http1Answers<'s> {
     pub(crate) source: Http1Source<'s>,
     pub(crate) head: &'s mut ResponseHead,
-    endpoint: SocketAddr,
+    slot: &'s Slot,
     to_head: bool,
     limit: usize,
 }
@@ -67,7 +67,7 @@ pub(crate) async fn over_http1<D: Carrier>(
         answers: Http1Answers {
             source: Http1Source::new(read, Buffer::new(worker.buffers.clone())),
             head: &mut scratch.response,
-            endpoint: exchange.endpoint,
+            slot: exchange.slot,
             to_head: exchange.to_head,
             limit: worker.limits.head_bytes,
         },
@@ -96,7 +96,7 @@ pub(crate) async fn over_http1<D: Carrier>(
     upstream.sink.clear();
     if result? {
         let now = worker.clock.recent();
-        worker.pool.put(exchange.endpoint, connection, keep, now);
+        worker.pool.put(exchange.endpoint(), connection, keep, now);
     }
     Ok(())
 }
@@ -209,7 +209,7 @@ async fn download(
         match answer.head.status {
             _ if exchange.forward.misses_websocket(&answer) => {
                 return Err(Failure::BadAnswer {
-                    endpoint: exchange.endpoint,
+                    endpoint: exchange.endpoint(),
                     reason: "it did not become a WebSocket",
                 }
                 .into());
@@ -221,7 +221,7 @@ async fn download(
             }
             101 => {
                 return Err(Failure::BadAnswer {
-                    endpoint: exchange.endpoint,
+                    endpoint: exchange.endpoint(),
                     reason: "101 that nobody asked for",
                 }
                 .into());
@@ -243,7 +243,7 @@ async fn download(
     }
     loop {
         if !answers.has_input() {
-            write(deadlines, responder.flush()).await?;
+            write(deadlines, pin!(responder.flush())).await?;
         }
         let chunk = match first(pin!(answers.next()), pin!(responder.gone())).await {
             Either::Left(chunk) => chunk.map_err(|error| broken(exchange, error))?,
@@ -253,7 +253,7 @@ async fn download(
         let passed = &exchange.progress.answer_bytes;
         passed.set(passed.get() + chunk.data.len() as u64);
         exchange.hear(&chunk);
-        write(deadlines, responder.write(chunk)).await?;
+        write(deadlines, pin!(responder.write(chunk))).await?;
         deadlines.progress();
         if last {
             return Ok(Done::Complete);
@@ -295,9 +295,11 @@ fn begin(
     Ok(remade)
 }
 
+/// Sends something that the client has to take in time. It comes pinned: an async function keeps
+/// what it is given twice.
 pub(crate) async fn write(
     deadlines: &Deadlines<'_>,
-    writing: impl Future<Output = Result<(), SinkError>>,
+    writing: Pin<&mut impl Future<Output = Result<(), SinkError>>>,
 ) -> Result<(), Box<Failure>> {
     deadlines.writing(true);
     let written = writing.await;
@@ -306,7 +308,7 @@ pub(crate) async fn write(
 }
 
 pub(crate) fn broken(exchange: &Exchange<'_>, error: SourceError) -> Failure {
-    let endpoint = exchange.endpoint;
+    let endpoint = exchange.endpoint();
     match error {
         SourceError::Gone => Failure::AnswerCut { endpoint },
         SourceError::Malformed(reason) => Failure::BadAnswer { endpoint, reason },
@@ -354,8 +356,12 @@ impl Http1Upstream<'_> {
 
 impl Answers for Http1Answers<'_> {
     async fn head(&mut self) -> Result<Answer<'_>, Box<Failure>> {
-        let endpoint = self.endpoint;
-        let bad = |reason| Box::new(Failure::BadAnswer { endpoint, reason });
+        let slot = self.slot;
+        let endpoint = || slot.endpoint().address;
+        let bad = |reason| {
+            let endpoint = endpoint();
+            Box::new(Failure::BadAnswer { endpoint, reason })
+        };
         loop {
             match self.source.fill_head(self.limit).await {
                 Ok(Input::Some) => {}
@@ -365,6 +371,7 @@ impl Answers for Http1Answers<'_> {
                     return Err(bad("its head is cut"));
                 }
                 Ok(Input::Ended) | Err(_) => {
+                    let endpoint = endpoint();
                     return Err(Failure::Unanswered { endpoint }.into());
                 }
             }
