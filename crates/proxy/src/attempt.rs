@@ -87,114 +87,116 @@ fn exhausted(failure: Box<Failure>, made: u32) -> Box<Failure> {
 }
 
 /// Sends a request until one connection has taken it.
-pub(crate) async fn send<D: Carrier>(
+pub(crate) fn send<D: Carrier>(
     worker: &Rc<Worker>,
     forward: &Forward,
     (scratch, timer): &mut (&mut Scratch, &mut Timer),
     downstream: &mut D,
     (record, deadlines, withheld): (&mut Record, &Deadlines<'_>, Withheld<'_>),
-) -> Result<(), Lost> {
-    let effects = forward.effects.as_deref();
-    let traffic = forward.traffic.as_deref();
-    let is_repeatable = forward.is_idempotent && !downstream.has_body();
-    let is_terminated = forward.connect == Some(Connect::Terminate);
-    let mut freshness = if is_terminated {
-        Freshness::Bare
-    } else if is_repeatable {
-        Freshness::Pooled
-    } else {
-        Freshness::Checked
-    };
-    let mut repeats = 0;
-    loop {
-        let reached = {
-            let reaching = backend::reach_for(worker, &forward.backend, freshness, traffic);
-            let (reaching, gone) = (pin!(reaching), pin!(downstream.gone()));
-            let deadline = || deadlines.next();
-            match timer.limit(deadline, first(reaching, gone)).await {
-                Ok(Either::Left(reached)) => reached,
-                Ok(Either::Right(())) => Err(Failure::ClientGone.into()),
-                Err(_) => Err(deadlines.passed().into()),
+) -> impl Future<Output = Result<(), Lost>> {
+    async move {
+        let effects = forward.effects.as_deref();
+        let traffic = forward.traffic.as_deref();
+        let is_repeatable = forward.is_idempotent && !downstream.has_body();
+        let is_terminated = forward.connect == Some(Connect::Terminate);
+        let mut freshness = if is_terminated {
+            Freshness::Bare
+        } else if is_repeatable {
+            Freshness::Pooled
+        } else {
+            Freshness::Checked
+        };
+        let mut repeats = 0;
+        loop {
+            let reached = {
+                let reaching = backend::reach_for(worker, &forward.backend, freshness, traffic);
+                let (reaching, gone) = (pin!(reaching), pin!(downstream.gone()));
+                let deadline = || deadlines.next();
+                match timer.limit(deadline, first(reaching, gone)).await {
+                    Ok(Either::Left(reached)) => reached,
+                    Ok(Either::Right(())) => Err(Failure::ClientGone.into()),
+                    Err(_) => Err(deadlines.passed().into()),
+                }
+            };
+            let lost = |failure, progress: &Progress| Lost {
+                failure,
+                body_taken: progress.body_taken.get(),
+                was_refused: progress.refused.get(),
+                is_idempotent: forward.is_idempotent,
+            };
+            let reached = reached.map_err(|failure| lost(failure, &Progress::default()))?;
+            let progress = Progress::default();
+            let edits = match effects {
+                Some(effects) => Some(&effects.answer),
+                None => traffic.and_then(Traffic::answer),
+            };
+            let told = traffic.and_then(|traffic| {
+                let endpoint = reached.slot.endpoint().address;
+                traffic.told(worker, endpoint, edits)
+            });
+            record.sent(reached.slot.endpoint());
+            let exchange = Exchange {
+                worker,
+                slot: &reached.slot,
+                deadlines,
+                progress: &progress,
+                to_head: forward.to_head,
+                wants_upgrade: forward.wants_upgrade,
+                edits: told.as_deref().or(edits),
+                withheld,
+                forward,
+                heard: record.heard(),
+            };
+            if let Some(span) = &mut scratch.span {
+                span.sent(reached.slot.endpoint());
             }
-        };
-        let lost = |failure, progress: &Progress| Lost {
-            failure,
-            body_taken: progress.body_taken.get(),
-            was_refused: progress.refused.get(),
-            is_idempotent: forward.is_idempotent,
-        };
-        let reached = reached.map_err(|failure| lost(failure, &Progress::default()))?;
-        let progress = Progress::default();
-        let edits = match effects {
-            Some(effects) => Some(&effects.answer),
-            None => traffic.and_then(Traffic::answer),
-        };
-        let told = traffic.and_then(|traffic| {
-            let endpoint = reached.slot.endpoint().address;
-            traffic.told(worker, endpoint, edits)
-        });
-        record.sent(reached.slot.endpoint());
-        let exchange = Exchange {
-            worker,
-            slot: &reached.slot,
-            deadlines,
-            progress: &progress,
-            to_head: forward.to_head,
-            wants_upgrade: forward.wants_upgrade,
-            edits: told.as_deref().or(edits),
-            withheld,
-            forward,
-            heard: record.heard(),
-        };
-        if let Some(span) = &mut scratch.span {
-            span.sent(reached.slot.endpoint());
-        }
-        let is_reused = reached.connection.is_reused();
-        let result = match reached.connection {
-            Connection::Http1(connection) if is_terminated => {
-                let ended = connect::terminate(&exchange, connection, timer, downstream);
-                let result = rare(ended).await;
-                scratch.response.status = progress.status.get();
-                result
+            let is_reused = reached.connection.is_reused();
+            let result = match reached.connection {
+                Connection::Http1(connection) if is_terminated => {
+                    let ended = connect::terminate(&exchange, connection, timer, downstream);
+                    let result = rare(ended).await;
+                    scratch.response.status = progress.status.get();
+                    result
+                }
+                Connection::Http1(connection) => {
+                    over_http1(
+                        &exchange,
+                        connection,
+                        (scratch, timer),
+                        downstream,
+                        forward.framing,
+                    )
+                    .await
+                }
+                Connection::Http2(sender) => {
+                    let head = (&*scratch.upstream_head, &mut **timer);
+                    let result = over_http2(&exchange, sender, head, downstream).await;
+                    scratch.response.status = progress.status.get();
+                    result
+                }
+            };
+            scratch.answer_bytes = progress.answer_bytes.get();
+            scratch.new_status = progress.new_status.get();
+            record.tunneled(progress.tunneled.get());
+            if let Some(traffic) = traffic {
+                traffic.ended(
+                    &reached.slot,
+                    progress.status.get(),
+                    result.as_ref().err().map(|it| &**it),
+                );
             }
-            Connection::Http1(connection) => {
-                over_http1(
-                    &exchange,
-                    connection,
-                    (scratch, timer),
-                    downstream,
-                    forward.framing,
-                )
-                .await
+            let Err(failure) = result else { return Ok(()) };
+            if !matches!(*failure, Failure::Unanswered { .. }) {
+                return Err(lost(failure, &progress));
             }
-            Connection::Http2(sender) => {
-                let head = (&*scratch.upstream_head, &mut **timer);
-                let result = over_http2(&exchange, sender, head, downstream).await;
-                scratch.response.status = progress.status.get();
-                result
+            if repeats == MAX_REPEATS
+                || !progress.is_repeatable(is_reused, forward.is_idempotent, downstream.has_body())
+            {
+                return Err(lost(failure, &progress));
             }
-        };
-        scratch.answer_bytes = progress.answer_bytes.get();
-        scratch.new_status = progress.new_status.get();
-        record.tunneled(progress.tunneled.get());
-        if let Some(traffic) = traffic {
-            traffic.ended(
-                &reached.slot,
-                progress.status.get(),
-                result.as_ref().err().map(|it| &**it),
-            );
+            repeats += 1;
+            worker.counters.upstream_retries.add(1);
+            freshness = Freshness::Fresh;
         }
-        let Err(failure) = result else { return Ok(()) };
-        if !matches!(*failure, Failure::Unanswered { .. }) {
-            return Err(lost(failure, &progress));
-        }
-        if repeats == MAX_REPEATS
-            || !progress.is_repeatable(is_reused, forward.is_idempotent, downstream.has_body())
-        {
-            return Err(lost(failure, &progress));
-        }
-        repeats += 1;
-        worker.counters.upstream_retries.add(1);
-        freshness = Freshness::Fresh;
     }
 }

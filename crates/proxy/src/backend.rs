@@ -39,18 +39,20 @@ pub(crate) struct Reached {
 }
 
 /// Waits for a slot and connects. The caller bounds the wait in the queue. Cancel-safe.
-pub(crate) async fn reach(
+pub(crate) fn reach(
     worker: &Worker,
     backend: &Arc<Backend>,
     freshness: Freshness,
-) -> Result<Reached, Box<Failure>> {
-    let acquired = worker.activator.acquire(backend).await;
-    let slot = acquired.map_err(|error| refused(backend, error))?;
-    match upstream::pooled(worker, backend, slot.endpoint().address, freshness) {
-        Some(connection) => Ok(Reached { slot, connection }),
-        None => {
-            let way = (None, freshness == Freshness::Bare);
-            rare(dial(worker, Arc::clone(backend), slot, way)).await
+) -> impl Future<Output = Result<Reached, Box<Failure>>> {
+    async move {
+        let acquired = worker.activator.acquire(backend).await;
+        let slot = acquired.map_err(|error| refused(backend, error))?;
+        match upstream::pooled(worker, backend, slot.endpoint().address, freshness) {
+            Some(connection) => Ok(Reached { slot, connection }),
+            None => {
+                let way = (None, freshness == Freshness::Bare);
+                rare(dial(worker, Arc::clone(backend), slot, way)).await
+            }
         }
     }
 }

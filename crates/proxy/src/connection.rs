@@ -137,35 +137,42 @@ pub(crate) fn resume(
     run(guard, Transport::Plain(stream), client, is_first)
 }
 
-async fn run(guard: ConnectionGuard, mut stream: Transport, client: Rc<Client>, is_first: bool) {
-    let buffer = Buffer::new(Rc::clone(&guard.worker.buffers));
-    let (read, write) = stream.split();
-    let mut source = Http1Source::new(read, buffer);
-    let mut sink = Http1Sink::new(write, Rc::clone(&guard.worker.buffers));
-    let end = requests(&guard, &client, is_first, &mut source, &mut sink).await;
-    match end {
-        Next::Http2 if client.entry.refuses.is_some() => {
-            drop((source, sink));
-            rare(overload::go_away(stream)).await;
-        }
-        Next::Http2 => {
-            let prefix = source.buffer.filled().to_vec();
-            drop((source, sink));
-            rare(http2::server::serve(guard, stream, prefix, client)).await;
-        }
-        Next::Linger => rare(linger(&mut source, &mut sink)).await,
-        Next::Reset => {
-            drop((source, sink));
-            // Without this the client of a body that ends with the connection sees a clean end.
-            stream.reset_on_close();
-        }
-        Next::Park(pause) => {
-            drop((source, sink));
-            park(guard, stream, client, pause);
-        }
-        Next::Request | Next::Close => {
-            drop((source, sink));
-            stream.end();
+fn run(
+    guard: ConnectionGuard,
+    mut stream: Transport,
+    client: Rc<Client>,
+    is_first: bool,
+) -> impl Future<Output = ()> {
+    async move {
+        let buffer = Buffer::new(Rc::clone(&guard.worker.buffers));
+        let (read, write) = stream.split();
+        let mut source = Http1Source::new(read, buffer);
+        let mut sink = Http1Sink::new(write, Rc::clone(&guard.worker.buffers));
+        let end = requests(&guard, &client, is_first, &mut source, &mut sink).await;
+        match end {
+            Next::Http2 if client.entry.refuses.is_some() => {
+                drop((source, sink));
+                rare(overload::go_away(stream)).await;
+            }
+            Next::Http2 => {
+                let prefix = source.buffer.filled().to_vec();
+                drop((source, sink));
+                rare(http2::server::serve(guard, stream, prefix, client)).await;
+            }
+            Next::Linger => rare(linger(&mut source, &mut sink)).await,
+            Next::Reset => {
+                drop((source, sink));
+                // Without this the client of a body that ends with the connection sees a clean end.
+                stream.reset_on_close();
+            }
+            Next::Park(pause) => {
+                drop((source, sink));
+                park(guard, stream, client, pause);
+            }
+            Next::Request | Next::Close => {
+                drop((source, sink));
+                stream.end();
+            }
         }
     }
 }
@@ -185,96 +192,100 @@ fn park(guard: ConnectionGuard, stream: Transport, client: Rc<Client>, pause: Pa
     worker.parked.add(stream, silent);
 }
 
-async fn requests<'s>(
+fn requests<'s>(
     guard: &ConnectionGuard,
     client: &Client,
     mut is_first: bool,
     source: &mut Http1Source<'s>,
     sink: &mut Http1Sink<'s>,
-) -> Next {
-    let worker = &guard.worker;
-    let mut timer = Timer::default();
-    let mut recent = Recent::default();
-    // What `idle` counts from.
-    worker.clock.now();
-    loop {
-        if source.buffer.is_empty() {
-            match idle(guard, source, &mut timer).await {
-                Idle::Over => {}
-                Idle::Ended => return Next::Close,
-                Idle::Rested(since) => return Next::Park(Pause { since, is_first }),
+) -> impl Future<Output = Next> {
+    async move {
+        let worker = &guard.worker;
+        let mut timer = Timer::default();
+        let mut recent = Recent::default();
+        // What `idle` counts from.
+        worker.clock.now();
+        loop {
+            if source.buffer.is_empty() {
+                match idle(guard, source, &mut timer).await {
+                    Idle::Over => {}
+                    Idle::Ended => return Next::Close,
+                    Idle::Rested(since) => return Next::Park(Pause { since, is_first }),
+                }
             }
-        }
-        if is_first
-            && PREFACE.starts_with(
-                &source.buffer.filled()[..source.buffer.filled().len().min(PREFACE.len())],
-            )
-        {
-            match rare(preface(worker, source, &mut timer)).await {
-                Ok(true) => return Next::Http2,
-                Ok(false) => {}
-                Err(_) => return Next::Close,
+            if is_first
+                && PREFACE.starts_with(
+                    &source.buffer.filled()[..source.buffer.filled().len().min(PREFACE.len())],
+                )
+            {
+                match rare(preface(worker, source, &mut timer)).await {
+                    Ok(true) => return Next::Http2,
+                    Ok(false) => {}
+                    Err(_) => return Next::Close,
+                }
             }
-        }
-        is_first = false;
-        let mut workspace = worker.workspace();
-        let tools = (&mut *workspace, &mut timer, &mut recent);
-        let next = one(worker, client, tools, source, sink).await;
-        worker.recycle(workspace);
-        match next {
-            Next::Request => source.finish(),
-            end => return end,
+            is_first = false;
+            let mut workspace = worker.workspace();
+            let tools = (&mut *workspace, &mut timer, &mut recent);
+            let next = one(worker, client, tools, source, sink).await;
+            worker.recycle(workspace);
+            match next {
+                Next::Request => source.finish(),
+                end => return end,
+            }
         }
     }
 }
 
 /// One request, from the first byte of its head.
-async fn one<'s>(
+fn one<'s>(
     worker: &Rc<Worker>,
     client: &Client,
     (workspace, timer, recent): (&mut Workspace, &mut Timer, &mut Recent),
     source: &mut Http1Source<'s>,
     sink: &mut Http1Sink<'s>,
-) -> Next {
-    let Workspace {
-        request: head,
-        scratch,
-        ..
-    } = workspace;
-    let read = read_head(worker, (head, recent), source, timer).await;
-    let sent = sink.written;
-    let speaks_http = read.is_ok() || names_http(source.buffer.filled());
-    let mut downstream = Http1Downstream::new(worker, head, source, sink);
-    downstream.responder.persistent &= !client.entry.is_closed();
-    #[cfg(feature = "http3")]
-    {
-        downstream.responder.alternative = crate::http3::alternative::of(client);
-    }
-    match read {
-        Ok(true) => request::handle(worker, client, (scratch, timer), &mut downstream).await,
-        Ok(false) => return Next::Close,
-        // An answer would be as meaningless to it as it is to us: TLS, a preface that is none.
-        Err(_) if !speaks_http => return Next::Close,
-        Err(failure) => {
-            worker.counters.failures.add(1);
-            downstream.responder.persistent = false;
-            let reply = reply::of_failure(&failure, false);
-            rare(downstream.reply(reply)).await;
+) -> impl Future<Output = Next> {
+    async move {
+        let Workspace {
+            request: head,
+            scratch,
+            ..
+        } = workspace;
+        let read = read_head(worker, (head, recent), source, timer).await;
+        let sent = sink.written;
+        let speaks_http = read.is_ok() || names_http(source.buffer.filled());
+        let mut downstream = Http1Downstream::new(worker, head, source, sink);
+        downstream.responder.persistent &= !client.entry.is_closed();
+        #[cfg(feature = "http3")]
+        {
+            downstream.responder.alternative = crate::http3::alternative::of(client);
         }
-    }
-    let (persistent, is_broken) = (
-        downstream.responder.persistent,
-        downstream.responder.is_broken,
-    );
-    worker.counters.sent_bytes.add(sink.written - sent);
-    sink.clear();
-    match (persistent, source.is_done()) {
-        _ if is_broken => Next::Reset,
-        (true, true) => Next::Request,
-        // An answer that came early: the rest of the body is still on its way.
-        (true, false) if rare(discard(source)).await => Next::Request,
-        (false, true) if source.is_drained() => Next::Close,
-        (_, false) | (false, true) => Next::Linger,
+        match read {
+            Ok(true) => request::handle(worker, client, (scratch, timer), &mut downstream).await,
+            Ok(false) => return Next::Close,
+            // An answer would be as meaningless to it as it is to us: TLS, a preface that is none.
+            Err(_) if !speaks_http => return Next::Close,
+            Err(failure) => {
+                worker.counters.failures.add(1);
+                downstream.responder.persistent = false;
+                let reply = reply::of_failure(&failure, false);
+                rare(downstream.reply(reply)).await;
+            }
+        }
+        let (persistent, is_broken) = (
+            downstream.responder.persistent,
+            downstream.responder.is_broken,
+        );
+        worker.counters.sent_bytes.add(sink.written - sent);
+        sink.clear();
+        match (persistent, source.is_done()) {
+            _ if is_broken => Next::Reset,
+            (true, true) => Next::Request,
+            // An answer that came early: the rest of the body is still on its way.
+            (true, false) if rare(discard(source)).await => Next::Request,
+            (false, true) if source.is_drained() => Next::Close,
+            (_, false) | (false, true) => Next::Linger,
+        }
     }
 }
 

@@ -27,83 +27,85 @@ use crate::timeout::{Deadlines, Timer};
 use crate::worker::{Scratch, Worker};
 
 /// Serves one request, whatever happens.
-pub(crate) async fn handle<D: Downstream>(
+pub(crate) fn handle<D: Downstream>(
     worker: &Rc<Worker>,
     client: &Client,
     (scratch, timer): (&mut Scratch, &mut Timer),
     downstream: &mut D,
-) {
-    let start = worker.clock.now();
-    let _in_flight = InFlight::new(worker);
-    client.entry.counts.requests.add(1);
-    scratch.span = Open::start(worker, client, downstream.view());
-    let mut record = Record::start(
-        &worker.logs,
-        client,
-        downstream.view(),
-        scratch.span.as_deref(),
-    );
-    scratch.series = None;
-    scratch.client = None;
-    scratch.told = None;
-    scratch.answer_bytes = 0;
-    scratch.new_status = None;
-    scratch.is_told = false;
-    let is_grpc = downstream.view().is_grpc();
-    scratch.is_grpc = is_grpc;
-    scratch.web = match is_grpc {
-        true => grpc_web::Form::of(downstream.view()),
-        false => None,
-    };
-    let to_head = downstream.view().has_method("HEAD");
-    let sent = {
-        let tools = (&mut *scratch, timer);
-        let rest = (&mut record, start);
-        // Pinned by name, so that it is made where it stays.
-        let mut serving = pin!(serve(worker, client, tools, downstream, rest));
-        poll_fn(|cx| poll_caught(serving.as_mut(), cx)).await
-    };
-    let Served {
-        result,
-        answered,
-        ends_late,
-    } = sent.unwrap_or_else(|Panicked| {
-        worker.counters.panics.add(1);
-        Served::of(Err(Failure::Panicked.into()))
-    });
-    let (status, flag) = match &result {
-        Ok(status) => (*status, answered),
-        Err(failure) => (failure.status(), failure.flag()),
-    };
-    if let Err(failure) = result {
-        worker.counters.failures.add(1);
-        let is_ending = ends_late && !is_grpc;
-        let how = (is_grpc, is_ending, to_head);
-        if !scratch.is_told {
-            let web = scratch.web.take();
-            scratch.answer_bytes += rare(fail(worker, downstream, &failure, how, web)).await;
+) -> impl Future<Output = ()> {
+    async move {
+        let start = worker.clock.now();
+        let _in_flight = InFlight::new(worker);
+        client.entry.counts.requests.add(1);
+        scratch.span = Open::start(worker, client, downstream.view());
+        let mut record = Record::start(
+            &worker.logs,
+            client,
+            downstream.view(),
+            scratch.span.as_deref(),
+        );
+        scratch.series = None;
+        scratch.client = None;
+        scratch.told = None;
+        scratch.answer_bytes = 0;
+        scratch.new_status = None;
+        scratch.is_told = false;
+        let is_grpc = downstream.view().is_grpc();
+        scratch.is_grpc = is_grpc;
+        scratch.web = match is_grpc {
+            true => grpc_web::Form::of(downstream.view()),
+            false => None,
+        };
+        let to_head = downstream.view().has_method("HEAD");
+        let sent = {
+            let tools = (&mut *scratch, timer);
+            let rest = (&mut record, start);
+            // Pinned by name, so that it is made where it stays.
+            let mut serving = pin!(serve(worker, client, tools, downstream, rest));
+            poll_fn(|cx| poll_caught(serving.as_mut(), cx)).await
+        };
+        let Served {
+            result,
+            answered,
+            ends_late,
+        } = sent.unwrap_or_else(|Panicked| {
+            worker.counters.panics.add(1);
+            Served::of(Err(Failure::Panicked.into()))
+        });
+        let (status, flag) = match &result {
+            Ok(status) => (*status, answered),
+            Err(failure) => (failure.status(), failure.flag()),
+        };
+        if let Err(failure) = result {
+            worker.counters.failures.add(1);
+            let is_ending = ends_late && !is_grpc;
+            let how = (is_grpc, is_ending, to_head);
+            if !scratch.is_told {
+                let web = scratch.web.take();
+                scratch.answer_bytes += rare(fail(worker, downstream, &failure, how, web)).await;
+            }
         }
+        let took = worker.clock.now() - start;
+        let series = scratch.series.take();
+        worker.counters.answered(status, took);
+        let told = scratch.told.take();
+        if let Some(series) = &series
+            && told.is_none_or(|told| !told.without_counters)
+        {
+            series.answered(worker.thread, status, took);
+        }
+        let end = End {
+            status,
+            flag,
+            bytes: scratch.answer_bytes,
+            took,
+            client: scratch.client,
+        };
+        if let Some(span) = scratch.span.take() {
+            span.finish(series.as_deref(), &end);
+        }
+        record.finish(worker, series.as_deref(), &end);
     }
-    let took = worker.clock.now() - start;
-    let series = scratch.series.take();
-    worker.counters.answered(status, took);
-    let told = scratch.told.take();
-    if let Some(series) = &series
-        && told.is_none_or(|told| !told.without_counters)
-    {
-        series.answered(worker.thread, status, took);
-    }
-    let end = End {
-        status,
-        flag,
-        bytes: scratch.answer_bytes,
-        took,
-        client: scratch.client,
-    };
-    if let Some(span) = scratch.span.take() {
-        span.finish(series.as_deref(), &end);
-    }
-    record.finish(worker, series.as_deref(), &end);
 }
 
 /// How a request was served.
@@ -126,88 +128,91 @@ impl Served {
 }
 
 /// From the route to the end of the answer, or to what there is to tell instead.
-async fn serve<D: Downstream>(
+fn serve<D: Downstream>(
     worker: &Rc<Worker>,
     client: &Client,
     (scratch, timer): (&mut Scratch, &mut Timer),
     downstream: &mut D,
     (record, start): (&mut Record, Instant),
-) -> Served {
-    let to_head = downstream.view().has_method("HEAD");
-    let mut planned = match overload::is_over(worker, &client.entry) {
-        None => plan(worker, client, scratch, downstream),
-        Some(shed) => overload::plan(worker, client, downstream.view(), shed),
-    };
-    if let Ok(Plan::Guarded(_) | Plan::Gated(_)) = &planned {
-        planned = rare(guarded(worker, client, scratch, downstream, planned)).await;
-    }
-    if let Some(told) = &scratch.told {
-        let rest = (scratch.span.as_deref(), worker.clock.now() - start);
-        record.steer(worker, client, downstream.view(), told, rest);
-    }
-    downstream.begin_body();
-    let mut answered = "";
-    let mut ends_late = false;
-    let result = match planned {
-        Ok(Plan::Reply(reply)) => {
-            let status = reply.status;
-            answered = reply.flag;
-            let reply = grpc_web::told(scratch.web.as_deref(), *reply);
-            scratch.answer_bytes = reply.body_bytes(to_head);
-            if let Some(heard) = record.heard() {
-                heard.own(&reply.headers);
-            }
-            rare(answer(worker, downstream, reply)).await;
-            Ok(status)
+) -> impl Future<Output = Served> {
+    async move {
+        let to_head = downstream.view().has_method("HEAD");
+        let mut planned = match overload::is_over(worker, &client.entry) {
+            None => plan(worker, client, scratch, downstream),
+            Some(shed) => overload::plan(worker, client, downstream.view(), shed),
+        };
+        if let Ok(Plan::Guarded(_) | Plan::Gated(_)) = &planned {
+            planned = rare(guarded(worker, client, scratch, downstream, planned)).await;
         }
-        // Passed its guards above.
-        Ok(Plan::Guarded(_) | Plan::Gated(_)) => Ok(0),
-        // Not moved: what is moved counts twice in the future.
-        Ok(Plan::Forward(ref forward)) => {
-            let may_tunnel = forward.wants_upgrade || forward.connect.is_some();
-            ends_late = forward.backend.timeouts.ends_answer && !may_tunnel;
-            let mut tools = (&mut *scratch, &mut *timer);
-            let sent = match forward.tries() {
-                _ if forward.is_web => {
-                    let rest = (start, record);
-                    rare(grpc_web::send(
-                        worker, forward, &mut tools, downstream, rest,
-                    ))
-                    .await
+        if let Some(told) = &scratch.told {
+            let rest = (scratch.span.as_deref(), worker.clock.now() - start);
+            record.steer(worker, client, downstream.view(), told, rest);
+        }
+        downstream.begin_body();
+        let mut answered = "";
+        let mut ends_late = false;
+        let result = match planned {
+            Ok(Plan::Reply(reply)) => {
+                let status = reply.status;
+                answered = reply.flag;
+                let reply = grpc_web::told(scratch.web.as_deref(), *reply);
+                scratch.answer_bytes = reply.body_bytes(to_head);
+                if let Some(heard) = record.heard() {
+                    heard.own(&reply.headers);
                 }
-                None => {
-                    let deadlines =
-                        Deadlines::new(start, forward.timeouts(), worker.patience(tools.0));
-                    let rest = (record, &deadlines, Withheld::default());
-                    let sent = attempt::send(worker, forward, &mut tools, downstream, rest).await;
-                    sent.map_err(|lost| lost.failure)
-                }
-                Some(tries) => {
-                    let rest = (start, record, tries);
-                    rare(attempt::try_often(
-                        worker, forward, &mut tools, downstream, rest,
-                    ))
-                    .await
-                }
-            };
-            let sent = sent.map(|()| scratch.response.status);
-            if let Some(effects) = &forward.effects {
-                let status = match &sent {
-                    // To those who measure, a tunnel is a tunnel, whatever began it.
-                    Ok(200..=299) if forward.connect.is_some() => 101,
-                    Ok(status) => *status,
-                    Err(failure) => failure.status(),
+                rare(answer(worker, downstream, reply)).await;
+                Ok(status)
+            }
+            // Passed its guards above.
+            Ok(Plan::Guarded(_) | Plan::Gated(_)) => Ok(0),
+            // Not moved: what is moved counts twice in the future.
+            Ok(Plan::Forward(ref forward)) => {
+                let may_tunnel = forward.wants_upgrade || forward.connect.is_some();
+                ends_late = forward.backend.timeouts.ends_answer && !may_tunnel;
+                let mut tools = (&mut *scratch, &mut *timer);
+                let sent = match forward.tries() {
+                    _ if forward.is_web => {
+                        let rest = (start, record);
+                        rare(grpc_web::send(
+                            worker, forward, &mut tools, downstream, rest,
+                        ))
+                        .await
+                    }
+                    None => {
+                        let deadlines =
+                            Deadlines::new(start, forward.timeouts(), worker.patience(tools.0));
+                        let rest = (record, &deadlines, Withheld::default());
+                        let sent =
+                            attempt::send(worker, forward, &mut tools, downstream, rest).await;
+                        sent.map_err(|lost| lost.failure)
+                    }
+                    Some(tries) => {
+                        let rest = (start, record, tries);
+                        rare(attempt::try_often(
+                            worker, forward, &mut tools, downstream, rest,
+                        ))
+                        .await
+                    }
                 };
-                effects.after.ended(worker, status);
+                let sent = sent.map(|()| scratch.response.status);
+                if let Some(effects) = &forward.effects {
+                    let status = match &sent {
+                        // To those who measure, a tunnel is a tunnel, whatever began it.
+                        Ok(200..=299) if forward.connect.is_some() => 101,
+                        Ok(status) => *status,
+                        Err(failure) => failure.status(),
+                    };
+                    effects.after.ended(worker, status);
+                }
+                sent.map(|status| scratch.new_status.unwrap_or(status))
             }
-            sent.map(|status| scratch.new_status.unwrap_or(status))
+            Err(failure) => Err(failure),
+        };
+        Served {
+            result,
+            answered,
+            ends_late,
         }
-        Err(failure) => Err(failure),
-    };
-    Served {
-        result,
-        answered,
-        ends_late,
     }
 }
 

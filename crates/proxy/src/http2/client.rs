@@ -139,41 +139,43 @@ async fn drive(core: SharedCore, mut stream: Transport, buffer: Buffer, endpoint
 }
 
 /// One request over HTTP/2. See [`crate::upstream::send::over_http1`].
-pub(crate) async fn over_http2<D: Carrier>(
+pub(crate) fn over_http2<D: Carrier>(
     exchange: &Exchange<'_>,
     sender: Sender,
     (block, timer): (&[u8], &mut Timer),
     downstream: &mut D,
-) -> Result<(), Box<Failure>> {
-    let ends = !downstream.has_body() && !exchange.connects();
-    let core = sender.core;
-    let opened = core.borrow_mut().open(block, exchange.to_head, ends);
-    let Some(id) = opened else {
-        exchange.progress.refused.set(true);
-        let endpoint = exchange.endpoint();
-        return Err(Failure::Unanswered { endpoint }.into());
-    };
-    let place = Place { core, id };
-    let mut sink = Http2Sink::new(&place, ends);
-    let mut answers = Http2Answers {
-        exchange,
-        body: Http2Source::new(&place, false),
-        place: &place,
-        answer: None,
-    };
-    match relay(exchange, timer, downstream, &mut sink, &mut answers).await? {
-        Done::Complete => Ok(()),
-        Done::Switching => {
-            let Http2Answers { answer, body, .. } = &mut answers;
-            let tunnel = async {
-                let Answered { head, bytes } = answer.as_deref_mut().ok_or(SinkError)?;
-                // Whatever it says of a body.
-                head.framing = Framing::Close;
-                let answer = Answer { head, bytes };
-                downstream.switch(answer, exchange.edits).await?;
-                downstream.tunnel((body, &mut sink), exchange).await
-            };
-            upgrade::run(exchange, timer, tunnel).await
+) -> impl Future<Output = Result<(), Box<Failure>>> {
+    async move {
+        let ends = !downstream.has_body() && !exchange.connects();
+        let core = sender.core;
+        let opened = core.borrow_mut().open(block, exchange.to_head, ends);
+        let Some(id) = opened else {
+            exchange.progress.refused.set(true);
+            let endpoint = exchange.endpoint();
+            return Err(Failure::Unanswered { endpoint }.into());
+        };
+        let place = Place { core, id };
+        let mut sink = Http2Sink::new(&place, ends);
+        let mut answers = Http2Answers {
+            exchange,
+            body: Http2Source::new(&place, false),
+            place: &place,
+            answer: None,
+        };
+        match relay(exchange, timer, downstream, &mut sink, &mut answers).await? {
+            Done::Complete => Ok(()),
+            Done::Switching => {
+                let Http2Answers { answer, body, .. } = &mut answers;
+                let tunnel = async {
+                    let Answered { head, bytes } = answer.as_deref_mut().ok_or(SinkError)?;
+                    // Whatever it says of a body.
+                    head.framing = Framing::Close;
+                    let answer = Answer { head, bytes };
+                    downstream.switch(answer, exchange.edits).await?;
+                    downstream.tunnel((body, &mut sink), exchange).await
+                };
+                upgrade::run(exchange, timer, tunnel).await
+            }
         }
     }
 }

@@ -84,28 +84,30 @@ async fn serve(worker: Rc<Worker>, first: Job) {
 }
 
 /// One request.
-async fn one(worker: &Rc<Worker>, job: Job, timer: &mut Timer) {
-    let Job {
-        client,
-        core,
-        id,
-        mut workspace,
-    } = job;
-    let Workspace {
-        request,
-        bytes,
-        downstream_out,
-        scratch,
-    } = &mut *workspace;
-    let place = Place { core, id };
-    let mut downstream = Http2Downstream::new(worker, &place, (request, bytes), downstream_out);
-    #[cfg(feature = "http3")]
-    {
-        downstream.responder.alternative = crate::http3::alternative::of(&client);
+fn one(worker: &Rc<Worker>, job: Job, timer: &mut Timer) -> impl Future<Output = ()> {
+    async move {
+        let Job {
+            client,
+            core,
+            id,
+            mut workspace,
+        } = job;
+        let Workspace {
+            request,
+            bytes,
+            downstream_out,
+            scratch,
+        } = &mut *workspace;
+        let place = Place { core, id };
+        let mut downstream = Http2Downstream::new(worker, &place, (request, bytes), downstream_out);
+        #[cfg(feature = "http3")]
+        {
+            downstream.responder.alternative = crate::http3::alternative::of(&client);
+        }
+        request::handle(worker, &client, (scratch, timer), &mut downstream).await;
+        drop(downstream);
+        worker.recycle(workspace);
     }
-    request::handle(worker, &client, (scratch, timer), &mut downstream).await;
-    drop(downstream);
-    worker.recycle(workspace);
 }
 
 impl Hand {

@@ -53,130 +53,138 @@ pub(crate) struct Http1Answers<'s> {
 
 /// Sends `scratch.upstream_head`, then the body, and passes the answer on. The connection goes
 /// back to the pool if both sides agree that it is clean.
-pub(crate) async fn over_http1<D: Carrier>(
+pub(crate) fn over_http1<D: Carrier>(
     exchange: &Exchange<'_>,
     mut connection: Box<Http1Connection>,
     (scratch, timer): (&mut Scratch, &mut Timer),
     downstream: &mut D,
     framing: Framing,
-) -> Result<(), Box<Failure>> {
-    let worker = exchange.worker;
-    let (read, write) = connection.stream.split();
-    let mut upstream = Http1Upstream {
-        sink: Http1Sink::new(write, worker.buffers.clone()),
-        answers: Http1Answers {
-            source: Http1Source::new(read, Buffer::new(worker.buffers.clone())),
-            head: &mut scratch.response,
-            slot: exchange.slot,
-            to_head: exchange.to_head,
-            limit: worker.limits.head_bytes,
-        },
-    };
-    upstream
-        .sink
-        .out()
-        .extend_from_slice(&scratch.upstream_head);
-    upstream.sink.begin_body(framing);
-    let result = relay(
-        exchange,
-        timer,
-        downstream,
-        &mut upstream.sink,
-        &mut upstream.answers,
-    )
-    .await;
-    let result = match result {
-        Ok(Done::Switching) => tunnel(exchange, timer, downstream, &mut upstream)
-            .await
-            .map(|()| false),
-        Ok(Done::Complete) => Ok(upstream.is_reusable(exchange)),
-        Err(failure) => Err(failure),
-    };
-    let keep = upstream.answers.head.keep_alive;
-    upstream.sink.clear();
-    if result? {
-        let now = worker.clock.recent();
-        worker.pool.put(exchange.endpoint(), connection, keep, now);
+) -> impl Future<Output = Result<(), Box<Failure>>> {
+    async move {
+        let worker = exchange.worker;
+        let (read, write) = connection.stream.split();
+        let mut upstream = Http1Upstream {
+            sink: Http1Sink::new(write, worker.buffers.clone()),
+            answers: Http1Answers {
+                source: Http1Source::new(read, Buffer::new(worker.buffers.clone())),
+                head: &mut scratch.response,
+                slot: exchange.slot,
+                to_head: exchange.to_head,
+                limit: worker.limits.head_bytes,
+            },
+        };
+        upstream
+            .sink
+            .out()
+            .extend_from_slice(&scratch.upstream_head);
+        upstream.sink.begin_body(framing);
+        let result = relay(
+            exchange,
+            timer,
+            downstream,
+            &mut upstream.sink,
+            &mut upstream.answers,
+        )
+        .await;
+        let result = match result {
+            Ok(Done::Switching) => tunnel(exchange, timer, downstream, &mut upstream)
+                .await
+                .map(|()| false),
+            Ok(Done::Complete) => Ok(upstream.is_reusable(exchange)),
+            Err(failure) => Err(failure),
+        };
+        let keep = upstream.answers.head.keep_alive;
+        upstream.sink.clear();
+        if result? {
+            let now = worker.clock.recent();
+            worker.pool.put(exchange.endpoint(), connection, keep, now);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Moves both directions until the answer is complete or one side fails.
-pub(crate) async fn relay<D: Carrier>(
+pub(crate) fn relay<D: Carrier>(
     exchange: &Exchange<'_>,
     timer: &mut Timer,
     downstream: &mut D,
     sink: &mut impl Sink,
     answers: &mut impl Answers,
-) -> Result<Done, Box<Failure>> {
-    let (body, responder) = downstream.parts();
-    let deadlines = exchange.deadlines;
-    let download = pin!(download(exchange, answers, responder));
-    let upload = pin!(upload(exchange, body, sink));
-    // An answer that has come makes looking after the client unnecessary.
-    let both = first(download, upload);
-    match timer.limit(|| deadlines.next(), both).await {
-        Ok(Either::Left(done)) => done,
-        Ok(Either::Right(failure)) => Err(failure),
-        Err(_) => Err(deadlines.passed().into()),
+) -> impl Future<Output = Result<Done, Box<Failure>>> {
+    async move {
+        let (body, responder) = downstream.parts();
+        let deadlines = exchange.deadlines;
+        let download = pin!(download(exchange, answers, responder));
+        let upload = pin!(upload(exchange, body, sink));
+        // An answer that has come makes looking after the client unnecessary.
+        let both = first(download, upload);
+        match timer.limit(|| deadlines.next(), both).await {
+            Ok(Either::Left(done)) => done,
+            Ok(Either::Right(failure)) => Err(failure),
+            Err(_) => Err(deadlines.passed().into()),
+        }
     }
 }
 
 /// Sends the request, then watches the client. Resolves only when the client fails.
 /// A client that ends its sending direction counts as gone, as it does for Go's server in Knative's
 /// own data path: nothing tells it from one that closed.
-async fn upload(
+fn upload(
     exchange: &Exchange<'_>,
     body: &mut impl Source,
     sink: &mut impl Sink,
-) -> Box<Failure> {
-    let Exchange {
-        deadlines,
-        progress,
-        ..
-    } = exchange;
-    // The head does not wait for a body that is not there yet; the server may want to say
-    // whether it wants it (100-continue).
-    let waits = exchange.connects() || !body.has_input();
-    if waits && !send(exchange, sink.flush().await) {
-        return std::future::pending().await;
-    }
-    if exchange.connects() {
-        // What comes now waits for the tunnel.
-        progress.sent.set(true);
-        body.gone().await;
-        return Failure::ClientGone.into();
-    }
-    let (mut taken, most) = (0, exchange.most_bytes());
-    loop {
-        deadlines.reading();
-        let chunk = match body.next().await {
-            Ok(chunk) => chunk,
-            Err(SourceError::Malformed(reason)) => return Failure::BadRequest(reason).into(),
-            Err(SourceError::Gone | SourceError::Reset(_)) => return Failure::ClientGone.into(),
-        };
-        deadlines.took(chunk.data.len());
-        let last = chunk.last;
-        taken += chunk.data.len() as u64;
-        if let Some(limit) = most.filter(|limit| taken > *limit) {
-            return Failure::BodyTooLarge { limit }.into();
-        }
-        progress.body_taken.set(taken > 0);
-        if let Some(copies) = &exchange.forward.copies {
-            copies.borrow_mut().write(chunk.data, last);
-        }
-        if !send(exchange, sink.write(chunk).await) {
-            // The server stopped reading. Its answer, if it gave one, is still to be read.
+) -> impl Future<Output = Box<Failure>> {
+    async move {
+        let Exchange {
+            deadlines,
+            progress,
+            ..
+        } = exchange;
+        // The head does not wait for a body that is not there yet; the server may want to say
+        // whether it wants it (100-continue).
+        let waits = exchange.connects() || !body.has_input();
+        if waits && !send(exchange, sink.flush().await) {
             return std::future::pending().await;
         }
-        deadlines.progress();
-        if last {
+        if exchange.connects() {
+            // What comes now waits for the tunnel.
             progress.sent.set(true);
-            break;
+            body.gone().await;
+            return Failure::ClientGone.into();
         }
+        let (mut taken, most) = (0, exchange.most_bytes());
+        loop {
+            deadlines.reading();
+            let chunk = match body.next().await {
+                Ok(chunk) => chunk,
+                Err(SourceError::Malformed(reason)) => return Failure::BadRequest(reason).into(),
+                Err(SourceError::Gone | SourceError::Reset(_)) => {
+                    return Failure::ClientGone.into();
+                }
+            };
+            deadlines.took(chunk.data.len());
+            let last = chunk.last;
+            taken += chunk.data.len() as u64;
+            if let Some(limit) = most.filter(|limit| taken > *limit) {
+                return Failure::BodyTooLarge { limit }.into();
+            }
+            progress.body_taken.set(taken > 0);
+            if let Some(copies) = &exchange.forward.copies {
+                copies.borrow_mut().write(chunk.data, last);
+            }
+            if !send(exchange, sink.write(chunk).await) {
+                // The server stopped reading. Its answer, if it gave one, is still to be read.
+                return std::future::pending().await;
+            }
+            deadlines.progress();
+            if last {
+                progress.sent.set(true);
+                break;
+            }
+        }
+        body.gone().await;
+        Failure::ClientGone.into()
     }
-    body.gone().await;
-    Failure::ClientGone.into()
 }
 
 /// Notes that something was accepted by the upstream, or that it was not.
@@ -193,70 +201,72 @@ fn send(exchange: &Exchange<'_>, result: Result<(), SinkError>) -> bool {
 }
 
 /// Passes the answer on: interim heads, the final head, the body.
-async fn download(
+fn download(
     exchange: &Exchange<'_>,
     answers: &mut impl Answers,
     responder: &mut impl Responder,
-) -> Result<Done, Box<Failure>> {
-    let deadlines = exchange.deadlines;
-    let remade = loop {
-        let answer = match first(pin!(answers.head()), pin!(responder.gone())).await {
-            Either::Left(answer) => answer?,
-            Either::Right(()) => return Err(Failure::ClientGone.into()),
-        };
-        deadlines.answered();
-        exchange.progress.answered.set(true);
-        match answer.head.status {
-            _ if exchange.forward.misses_websocket(&answer) => {
-                return Err(Failure::BadAnswer {
-                    endpoint: exchange.endpoint(),
-                    reason: "it did not become a WebSocket",
+) -> impl Future<Output = Result<Done, Box<Failure>>> {
+    async move {
+        let deadlines = exchange.deadlines;
+        let remade = loop {
+            let answer = match first(pin!(answers.head()), pin!(responder.gone())).await {
+                Either::Left(answer) => answer?,
+                Either::Right(()) => return Err(Failure::ClientGone.into()),
+            };
+            deadlines.answered();
+            exchange.progress.answered.set(true);
+            match answer.head.status {
+                _ if exchange.forward.misses_websocket(&answer) => {
+                    return Err(Failure::BadAnswer {
+                        endpoint: exchange.endpoint(),
+                        reason: "it did not become a WebSocket",
+                    }
+                    .into());
                 }
-                .into());
-            }
-            101 if exchange.wants_upgrade => return Ok(Done::Switching),
-            200..=299 if exchange.connects() => {
-                note(exchange, &answer);
-                return Ok(Done::Switching);
-            }
-            101 => {
-                return Err(Failure::BadAnswer {
-                    endpoint: exchange.endpoint(),
-                    reason: "101 that nobody asked for",
+                101 if exchange.wants_upgrade => return Ok(Done::Switching),
+                200..=299 if exchange.connects() => {
+                    note(exchange, &answer);
+                    return Ok(Done::Switching);
                 }
-                .into());
+                101 => {
+                    return Err(Failure::BadAnswer {
+                        endpoint: exchange.endpoint(),
+                        reason: "101 that nobody asked for",
+                    }
+                    .into());
+                }
+                100..=199 => responder
+                    .inform(answer)
+                    .await
+                    .map_err(|_| Failure::ClientGone)?,
+                status if exchange.withholds(&answer) => {
+                    return Err(Failure::Withheld { status }.into());
+                }
+                _ => break begin(exchange, answer, responder)?,
             }
-            100..=199 => responder
-                .inform(answer)
-                .await
-                .map_err(|_| Failure::ClientGone)?,
-            status if exchange.withholds(&answer) => {
-                return Err(Failure::Withheld { status }.into());
-            }
-            _ => break begin(exchange, answer, responder)?,
-        }
-        answers.skip_head();
-    };
-    answers.begin_body();
-    if let Some(remade) = remade {
-        return rare(remake::pass(exchange, answers, responder, remade.body)).await;
-    }
-    loop {
-        if !answers.has_input() {
-            write(deadlines, pin!(responder.flush())).await?;
-        }
-        let chunk = match first(pin!(answers.next()), pin!(responder.gone())).await {
-            Either::Left(chunk) => chunk.map_err(|error| broken(exchange, error))?,
-            Either::Right(()) => return Err(Failure::ClientGone.into()),
+            answers.skip_head();
         };
-        let last = chunk.last;
-        let passed = &exchange.progress.answer_bytes;
-        passed.set(passed.get() + chunk.data.len() as u64);
-        exchange.hear(&chunk);
-        write(deadlines, pin!(responder.write(chunk))).await?;
-        deadlines.progress();
-        if last {
-            return Ok(Done::Complete);
+        answers.begin_body();
+        if let Some(remade) = remade {
+            return rare(remake::pass(exchange, answers, responder, remade.body)).await;
+        }
+        loop {
+            if !answers.has_input() {
+                write(deadlines, pin!(responder.flush())).await?;
+            }
+            let chunk = match first(pin!(answers.next()), pin!(responder.gone())).await {
+                Either::Left(chunk) => chunk.map_err(|error| broken(exchange, error))?,
+                Either::Right(()) => return Err(Failure::ClientGone.into()),
+            };
+            let last = chunk.last;
+            let passed = &exchange.progress.answer_bytes;
+            passed.set(passed.get() + chunk.data.len() as u64);
+            exchange.hear(&chunk);
+            write(deadlines, pin!(responder.write(chunk))).await?;
+            deadlines.progress();
+            if last {
+                return Ok(Done::Complete);
+            }
         }
     }
 }
