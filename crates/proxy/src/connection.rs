@@ -252,6 +252,10 @@ fn one<'s>(
             ..
         } = workspace;
         let read = read_head(worker, (head, recent), source, timer).await;
+        let head = match &read {
+            Ok(Read::Again(known)) => known,
+            _ => &*head,
+        };
         let sent = sink.written;
         let speaks_http = read.is_ok() || names_http(source.buffer.filled());
         let mut downstream = Http1Downstream::new(worker, head, source, sink);
@@ -260,15 +264,17 @@ fn one<'s>(
         {
             downstream.responder.alternative = crate::http3::alternative::of(client);
         }
-        match read {
-            Ok(true) => request::handle(worker, client, (scratch, timer), &mut downstream).await,
-            Ok(false) => return Next::Close,
+        match &read {
+            Ok(Read::New | Read::Again(_)) => {
+                request::handle(worker, client, (scratch, timer), &mut downstream).await
+            }
+            Ok(Read::Ended) => return Next::Close,
             // An answer would be as meaningless to it as it is to us: TLS, a preface that is none.
             Err(_) if !speaks_http => return Next::Close,
             Err(failure) => {
                 worker.counters.failures.add(1);
                 downstream.responder.persistent = false;
-                let reply = reply::of_failure(&failure, false);
+                let reply = reply::of_failure(failure, false);
                 rare(downstream.reply(reply)).await;
             }
         }
@@ -345,13 +351,23 @@ async fn preface(
     }
 }
 
-/// Reads a head. `Ok(false)` if the client went away before it was complete.
+/// How a head was read.
+enum Read {
+    /// Into the memory that was there.
+    New,
+    /// It is the one before, byte for byte.
+    Again(Rc<RequestHead>),
+    /// The client went away before it was complete.
+    Ended,
+}
+
+/// Reads a head.
 async fn read_head(
     worker: &Worker,
     (head, recent): (&mut RequestHead, &mut Recent),
     source: &mut Http1Source<'_>,
     timer: &mut Timer,
-) -> Result<bool, Box<Failure>> {
+) -> Result<Read, Box<Failure>> {
     let limit = worker.limits.head_bytes;
     let deadline = once_pending(worker.limits.head);
     loop {
@@ -359,19 +375,19 @@ async fn read_head(
         match timer.limit(&deadline, source.fill_head(limit)).await {
             Ok(Ok(Input::Some)) => {}
             Ok(Ok(Input::TooLong)) => return Err(Failure::HeadTooLarge.into()),
-            Ok(Ok(Input::Ended) | Err(_)) => return Ok(false),
+            Ok(Ok(Input::Ended) | Err(_)) => return Ok(Read::Ended),
             Err(_) => return Err(Failure::HeadTimeout.into()),
         }
         let filled = source.buffer.filled();
-        if recent.recall(filled, head) {
-            return Ok(true);
+        if let Some(known) = recent.recall(filled) {
+            return Ok(Read::Again(known));
         }
         if head.parse(filled).map_err(Failure::from)? {
             if head.len > limit {
                 return Err(Failure::HeadTooLarge.into());
             }
             recent.remember(filled, head);
-            return Ok(true);
+            return Ok(Read::New);
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) mod head;
 pub(crate) mod hpack;
 pub(crate) mod memory;
 mod receive;
-mod recent;
+pub(crate) mod recent;
 pub(crate) mod server;
 mod state;
 pub(crate) mod stream;

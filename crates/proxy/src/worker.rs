@@ -24,6 +24,7 @@ use crate::guard::{Registry, grpc};
 use crate::http1::head::{Most, RequestHead, ResponseHead};
 use crate::http2::hand::Hands;
 use crate::http2::memory::Memory;
+use crate::http2::recent::Asked;
 use crate::log_service::LogServices;
 use crate::metrics::{Counters, Series};
 use crate::open::Slots;
@@ -100,9 +101,18 @@ pub(crate) struct Workspace {
     pub(crate) request: RequestHead,
     /// What the head of an HTTP/2 request points into; that of HTTP/1 is in the read buffer.
     pub(crate) bytes: Vec<u8>,
+    /// In place of both, if the request came before on its HTTP/2 connection.
+    pub(crate) known: Option<Rc<Asked>>,
     /// Header block to send downstream, of HTTP/2 and 3.
     pub(crate) downstream_out: Vec<u8>,
     pub(crate) scratch: Scratch,
+}
+
+impl Workspace {
+    /// The request's.
+    pub(crate) fn head(&self) -> &RequestHead {
+        self.known.as_deref().map_or(&self.request, |it| &it.head)
+    }
 }
 
 /// The upstream half of a [`Workspace`].
@@ -251,6 +261,7 @@ impl Worker {
 
     /// Takes it back, unless a burst or a huge head left too much.
     pub(crate) fn recycle(&self, mut workspace: Box<Workspace>) {
+        workspace.known = None;
         let bytes = workspace.scratch.upstream_head.capacity()
             + workspace.downstream_out.capacity()
             + workspace.bytes.capacity();

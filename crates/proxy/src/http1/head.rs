@@ -142,13 +142,6 @@ pub(crate) fn has_end(bytes: &[u8], from: usize) -> bool {
 }
 
 impl RequestHead {
-    /// Becomes as another one, in the memory that it has.
-    pub(crate) fn copy_from(&mut self, other: &Self) {
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.copy_from(&other.fields);
-        *self = Self { fields, ..*other };
-    }
-
     /// Parses one head. `Ok(false)`: more bytes are needed. `bytes` starts with the method.
     pub(crate) fn parse(&mut self, bytes: &[u8]) -> Result<bool, HeadError> {
         // The first byte of an empty line before the head.
@@ -292,13 +285,6 @@ pub(crate) fn is_idempotent(method: &[u8]) -> bool {
 }
 
 impl ResponseHead {
-    /// Becomes as another one, in the memory that it has.
-    pub(crate) fn copy_from(&mut self, other: &Self) {
-        let mut fields = std::mem::take(&mut self.fields);
-        fields.copy_from(&other.fields);
-        *self = Self { fields, ..*other };
-    }
-
     /// Parses one head that answers a request; `to_head` says that it was HEAD.
     pub(crate) fn parse(&mut self, bytes: &[u8], to_head: bool) -> Result<bool, HeadError> {
         is_whole(self.read(bytes, to_head))
@@ -344,20 +330,6 @@ impl ResponseHead {
 }
 
 impl Fields {
-    fn copy_from(&mut self, other: &Self) {
-        let mut list = std::mem::take(&mut self.list);
-        let mut named = std::mem::take(&mut self.named);
-        list.clear();
-        list.extend_from_slice(&other.list);
-        named.clear();
-        named.extend_from_slice(&other.named);
-        *self = Self {
-            list,
-            named,
-            ..*other
-        };
-    }
-
     /// Forgets what it held.
     pub(crate) fn clear(&mut self) {
         self.list.clear();

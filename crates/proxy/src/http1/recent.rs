@@ -1,7 +1,8 @@
 //! The same head again: who asks for one thing over and over sends the same bytes. What they came
-//! to is kept with the connection and copied. A head that differs costs a comparison.
+//! to is kept with the connection and shared. A head that differs costs a comparison.
 
 use std::num::NonZeroU64;
+use std::rc::Rc;
 
 use super::head::RequestHead;
 
@@ -13,24 +14,17 @@ const LARGEST: usize = 1024;
 pub(crate) struct Recent {
     bytes: Vec<u8>,
     /// What they came to, from the second time on: most heads come once.
-    head: Option<Box<RequestHead>>,
+    head: Option<Rc<RequestHead>>,
     /// Heads that were kept so far.
     kept: u64,
 }
 
 impl Recent {
-    /// Copies what `filled` begins with, if that is the last head again. A head says itself where
+    /// What `filled` begins with, if that is the last head again. A head says itself where
     /// it ends, so what follows does not matter.
-    pub(crate) fn recall(&self, filled: &[u8], head: &mut RequestHead) -> bool {
-        let Some(before) = &self.head else {
-            return false;
-        };
-        if !filled.starts_with(&self.bytes) {
-            return false;
-        }
-        head.copy_from(before);
-        head.again = NonZeroU64::new(self.kept);
-        true
+    pub(crate) fn recall(&self, filled: &[u8]) -> Option<Rc<RequestHead>> {
+        let before = self.head.as_ref()?;
+        filled.starts_with(&self.bytes).then(|| Rc::clone(before))
     }
 
     /// Remembers a head that was read from the first of these bytes.
@@ -41,7 +35,10 @@ impl Recent {
             self.bytes.clear();
         } else if bytes == self.bytes {
             self.kept += 1;
-            self.head.insert(Box::default()).copy_from(head);
+            self.head = Some(Rc::new(RequestHead {
+                again: NonZeroU64::new(self.kept),
+                ..head.clone()
+            }));
         } else {
             self.head = None;
             self.bytes.clear();
@@ -61,9 +58,12 @@ mod tests {
     /// As a connection does it; the number of a head that was known.
     fn read(recent: &mut Recent, bytes: &[u8]) -> (RequestHead, Option<u64>) {
         let mut head = RequestHead::default();
-        if !recent.recall(bytes, &mut head) {
-            assert_eq!(head.parse(bytes), Ok(true));
-            recent.remember(bytes, &head);
+        match recent.recall(bytes) {
+            Some(before) => head = RequestHead::clone(&before),
+            None => {
+                assert_eq!(head.parse(bytes), Ok(true));
+                recent.remember(bytes, &head);
+            }
         }
         let again = head.again.take().map(NonZeroU64::get);
         (head, again)
@@ -92,6 +92,6 @@ mod tests {
         for _ in 0..2 {
             read(&mut recent, ONE);
         }
-        assert!(!recent.recall(&ONE[..ONE.len() - 1], &mut RequestHead::default()));
+        assert!(recent.recall(&ONE[..ONE.len() - 1]).is_none());
     }
 }

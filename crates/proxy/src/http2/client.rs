@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::core::{Allowance, Core, Over, Role, SharedCore};
 use super::driver::{Driver, Ended, NoRequests};
-use super::head::Answered;
+use super::head::Came;
 use super::state::End;
 use super::stream::{Http2Sink, Http2Source, Place};
 use super::{CONNECTION_WINDOW, LARGEST_WINDOW, STREAM_WINDOW};
@@ -20,6 +20,7 @@ use crate::buffer::Buffer;
 use crate::downstream::{Answer, Carrier};
 use crate::failure::Failure;
 use crate::http1::body::Framing;
+use crate::http1::head::ResponseHead;
 use crate::message::{Chunk, Sink, SinkError, Source, SourceError};
 use crate::timeout::Timer;
 use crate::transport::Transport;
@@ -167,10 +168,14 @@ pub(crate) fn over_http2<D: Carrier>(
             Done::Switching => {
                 let Http2Answers { answer, body, .. } = &mut answers;
                 let tunnel = async {
-                    let Answered { head, bytes } = answer.as_deref_mut().ok_or(SinkError)?;
+                    let answer = answer.as_deref().ok_or(SinkError)?;
                     // Whatever it says of a body.
-                    head.framing = Framing::Close;
-                    let answer = Answer { head, bytes };
+                    let head = ResponseHead {
+                        framing: Framing::Close,
+                        ..answer.head.clone()
+                    };
+                    let bytes = &answer.bytes;
+                    let answer = Answer { head: &head, bytes };
                     downstream.switch(answer, exchange.edits).await?;
                     downstream.tunnel((body, &mut sink), exchange).await
                 };
@@ -228,7 +233,7 @@ impl Unheeded {
 struct Http2Answers<'a> {
     exchange: &'a Exchange<'a>,
     place: &'a Place,
-    answer: Option<Box<Answered>>,
+    answer: Option<Came>,
     body: Http2Source<&'a Place>,
 }
 

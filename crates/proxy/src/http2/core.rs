@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::flood::Flood;
 use super::frame::{self, Reason, setting};
-use super::head::Answered;
+use super::head::Came;
 use super::memory::Memory;
 use super::state::{End, NumberHasher, Stream};
 
@@ -336,11 +336,7 @@ impl Core {
     }
 
     /// The next head of an answer; client role.
-    pub(crate) fn poll_head(
-        &mut self,
-        cx: &Context<'_>,
-        id: u32,
-    ) -> Poll<Result<Box<Answered>, End>> {
+    pub(crate) fn poll_head(&mut self, cx: &Context<'_>, id: u32) -> Poll<Result<Came, End>> {
         let Some(stream) = self.streams.get_mut(&id) else {
             return Poll::Ready(Err(End::Gone));
         };
@@ -364,8 +360,10 @@ impl Core {
     }
 
     /// Takes memory of a head back.
-    pub(crate) fn recycle(&self, head: Box<Answered>) {
-        self.memory.put_head(head);
+    pub(crate) fn recycle(&self, head: Came) {
+        if let Came::New(head) = head {
+            self.memory.put_head(head);
+        }
     }
 
     /// Resolves when the stream cannot be answered any more.

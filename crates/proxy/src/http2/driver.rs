@@ -12,12 +12,11 @@ use tokio::io::AsyncWrite;
 
 use super::core::SharedCore;
 use super::frame::{self, HEAD, Head, MAX_PAYLOAD, Reason, flag, kind};
-use super::head::{self, Answered, Fault};
+use super::head::{self, Answered, Came, Fault};
 use super::hpack::{Decoder, Invalid};
 use super::receive::Block;
 use super::recent::{Asked, Recent, Told};
 use crate::buffer::{Buffer, LARGE};
-use crate::http1::head::RequestHead;
 use crate::transport::{ReadHalf, WriteHalf};
 use crate::worker::Workspace;
 
@@ -304,9 +303,8 @@ impl<R: Requests> Frames<R> {
 
     fn request(&mut self, id: u32, ends: bool, input: (&[u8], usize)) -> Result<(), Ended> {
         let mut workspace = self.requests.workspace();
-        let Workspace { request, bytes, .. } = &mut *workspace;
-        let fault = self.decode_request(ends, input, (request, bytes))?;
-        let expected = request.fields.content_length;
+        let fault = self.decode_request(ends, input, &mut workspace)?;
+        let expected = workspace.head().fields.content_length;
         let taken = self
             .core
             .borrow_mut()
@@ -322,13 +320,14 @@ impl<R: Requests> Frames<R> {
         &mut self,
         ends: bool,
         input: (&[u8], usize),
-        head: (&mut RequestHead, &mut Vec<u8>),
+        workspace: &mut Workspace,
     ) -> Result<Option<Fault>, Invalid> {
-        let (request, bytes) = head;
         let told = self.told(ends, false);
-        if self.asked.recall(input.0, told, (request, bytes)) {
+        workspace.known = self.asked.recall(input.0, told);
+        if workspace.known.is_some() {
             return Ok(None);
         }
+        let Workspace { request, bytes, .. } = workspace;
         let fault = head::request(&mut self.decoder, input, ends, (request, bytes))?;
         if fault.is_none() {
             let told = (told, self.decoder.changes());
@@ -338,19 +337,30 @@ impl<R: Requests> Frames<R> {
     }
 
     fn answer(&mut self, id: u32, ends: bool, input: (&[u8], usize)) -> Result<(), Ended> {
-        let mut answer = self.core.borrow().memory.head();
         let to_head = self.core.borrow().is_to_head(id);
         let told = self.told(ends, to_head);
-        let mut fault = None;
-        if !self.answered.recall(input.0, told, &mut answer) {
-            fault = head::response(&mut self.decoder, input, (to_head, ends), &mut answer)?;
-            if fault.is_none() {
-                let told = (told, self.decoder.changes());
-                self.answered.remember(input.0, told, &answer);
-            }
-        }
+        let known = self.answered.recall(input.0, told);
+        let (answer, fault) = match known {
+            Some(known) => (Came::Again(known), None),
+            None => self.decode_answer(input, told)?,
+        };
         let mut core = self.core.borrow_mut();
         Ok(core.receive_answer(id, answer, fault, ends)?)
+    }
+
+    fn decode_answer(
+        &mut self,
+        input: (&[u8], usize),
+        told: Told,
+    ) -> Result<(Came, Option<Fault>), Invalid> {
+        let mut answer = self.core.borrow().memory.head();
+        let how = (told.to_head, told.ends);
+        let fault = head::response(&mut self.decoder, input, how, &mut answer)?;
+        if fault.is_none() {
+            let told = (told, self.decoder.changes());
+            self.answered.remember(input.0, told, &answer);
+        }
+        Ok((Came::New(answer), fault))
     }
 
     fn told(&self, ends: bool, to_head: bool) -> Told {

@@ -95,9 +95,14 @@ fn one(worker: &Rc<Worker>, job: Job, timer: &mut Timer) -> impl Future<Output =
         let Workspace {
             request,
             bytes,
+            known,
             downstream_out,
             scratch,
         } = &mut *workspace;
+        let (request, bytes) = match known {
+            Some(asked) => (&asked.head, &asked.bytes),
+            None => (&*request, &*bytes),
+        };
         let place = Place { core, id };
         let mut downstream = Http2Downstream::new(worker, &place, (request, bytes), downstream_out);
         #[cfg(feature = "http3")]

@@ -5,6 +5,9 @@
 //! in runs of lines, as one that came over HTTP/1 is. What is written as a line was checked byte
 //! by byte: nothing in it can end a line or look like a second field (RFC 9113 §8.2.1, §10.3).
 
+use std::ops::Deref;
+use std::rc::Rc;
+
 use super::hpack::{Decoder, Invalid};
 use crate::http1::body::Framing;
 use crate::http1::field::{Field, Kind, Known, LOWER, Span, is_token, kind, list};
@@ -30,23 +33,35 @@ pub(crate) enum Fault {
 use Fault::{Malformed, TooLarge};
 
 /// The head of an answer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Answered {
     pub(crate) head: ResponseHead,
     pub(crate) bytes: Vec<u8>,
 }
 
 impl Answered {
-    /// Becomes as another one.
-    pub(super) fn copy_from(&mut self, other: &Self) {
-        self.head.copy_from(&other.head);
-        self.bytes.clear();
-        self.bytes.extend_from_slice(&other.bytes);
-    }
-
     /// Whether it is worth keeping.
     pub(super) fn is_small(&self) -> bool {
         self.bytes.capacity() <= KEEP
+    }
+}
+
+/// How the head of an answer came.
+#[derive(Debug)]
+pub(crate) enum Came {
+    New(Box<Answered>),
+    /// It is one that came before on its connection.
+    Again(Rc<Answered>),
+}
+
+impl Deref for Came {
+    type Target = Answered;
+
+    fn deref(&self) -> &Answered {
+        match self {
+            Self::New(answer) => answer,
+            Self::Again(answer) => answer,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 use super::core::{Core, Role};
 use super::flood::Flooded;
 use super::frame::{self, Head, MAX_WINDOW, Reason, flag, kind, setting};
-use super::head::{Answered, Fault};
+use super::head::{Came, Fault};
 use super::state::End;
 use crate::trailers::Trailers;
 
@@ -366,7 +366,7 @@ impl Core {
     pub(super) fn receive_answer(
         &mut self,
         id: u32,
-        answer: Box<Answered>,
+        answer: Came,
         fault: Option<Fault>,
         ends: bool,
     ) -> Result<(), Reason> {

@@ -1,8 +1,9 @@
 //! The same head again: who calls one method over and over, and the server that answers it, send
-//! the same header block, byte for byte. What it came to is kept and copied, which takes a tenth of
-//! decoding and judging it. A block that differs costs a comparison.
+//! the same header block, byte for byte. What it came to is kept and shared, which takes a fraction
+//! of decoding and judging it. A block that differs costs a comparison.
 
 use std::num::NonZeroU64;
+use std::rc::Rc;
 
 use super::head::Answered;
 use crate::http1::head::RequestHead;
@@ -13,9 +14,9 @@ const LARGEST_HEAD: usize = 2048;
 
 /// A request's head and what its spans point into.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
-    head: RequestHead,
-    bytes: Vec<u8>,
+pub(crate) struct Asked {
+    pub(crate) head: RequestHead,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// The last header block of one direction of a connection.
@@ -24,7 +25,7 @@ pub(super) struct Recent<H> {
     block: Vec<u8>,
     told: Told,
     /// What it came to, from the second time on: most blocks come once.
-    head: Option<Box<H>>,
+    head: Option<Rc<H>>,
     /// Heads that were kept so far.
     kept: u64,
 }
@@ -40,51 +41,40 @@ pub(super) struct Told {
     pub(super) to_head: bool,
 }
 
-impl<H: Default> Recent<H> {
+impl<H> Recent<H> {
     /// What this block came to, if it is the last one again.
-    fn get(&self, block: &[u8], told: Told) -> Option<&H> {
-        let head = self.head.as_deref()?;
-        (told == self.told && block == self.block).then_some(head)
+    pub(super) fn recall(&self, block: &[u8], told: Told) -> Option<Rc<H>> {
+        let head = self.head.as_ref()?;
+        (told == self.told && block == self.block).then(|| Rc::clone(head))
     }
 
-    /// Remembers a block that came to a head of `len` bytes. `told` is as it was before; if the
+    /// Remembers a block that came to a head of `len` bytes, and `head` if it came before, too. `told` is as it was before; if the
     /// block itself has changed the table, it will mean something else the next time.
-    fn put(&mut self, block: &[u8], told: Told, changes: u64, len: usize) -> Option<&mut H> {
+    fn put(
+        &mut self,
+        block: &[u8],
+        (told, changes): (Told, u64),
+        len: usize,
+        head: impl FnOnce(Option<NonZeroU64>) -> H,
+    ) {
         if told.changes != changes || block.len() > LARGEST_BLOCK || len > LARGEST_HEAD {
             self.head = None;
             self.block.clear();
-            return None;
+            return;
         }
         if told == self.told && block == self.block {
             self.kept += 1;
-            return Some(self.head.insert(Box::default()));
+            self.head = Some(Rc::new(head(NonZeroU64::new(self.kept))));
+            return;
         }
         self.head = None;
         self.told = told;
         self.block.clear();
         self.block.extend_from_slice(block);
-        None
     }
 }
 
 impl Recent<Asked> {
-    /// Copies the head that this block came to the last time.
-    pub(super) fn recall(
-        &self,
-        block: &[u8],
-        told: Told,
-        (head, bytes): (&mut RequestHead, &mut Vec<u8>),
-    ) -> bool {
-        let Some(asked) = self.get(block, told) else {
-            return false;
-        };
-        head.copy_from(&asked.head);
-        head.again = NonZeroU64::new(self.kept);
-        bytes.clear();
-        bytes.extend_from_slice(&asked.bytes);
-        true
-    }
-
     /// Remembers a head that has no fault.
     pub(super) fn remember(
         &mut self,
@@ -92,23 +82,17 @@ impl Recent<Asked> {
         (told, changes): (Told, u64),
         (head, bytes): (&RequestHead, &[u8]),
     ) {
-        if let Some(asked) = self.put(block, told, changes, bytes.len()) {
-            asked.head.copy_from(head);
-            asked.bytes.extend_from_slice(bytes);
-        }
+        self.put(block, (told, changes), bytes.len(), |again| Asked {
+            head: RequestHead {
+                again,
+                ..head.clone()
+            },
+            bytes: bytes.to_vec(),
+        });
     }
 }
 
 impl Recent<Answered> {
-    /// Copies the head that this block came to the last time.
-    pub(super) fn recall(&self, block: &[u8], told: Told, answer: &mut Answered) -> bool {
-        let Some(before) = self.get(block, told) else {
-            return false;
-        };
-        answer.copy_from(before);
-        true
-    }
-
     /// Remembers a head that has no fault.
     pub(super) fn remember(
         &mut self,
@@ -116,9 +100,8 @@ impl Recent<Answered> {
         (told, changes): (Told, u64),
         answer: &Answered,
     ) {
-        if let Some(kept) = self.put(block, told, changes, answer.bytes.len()) {
-            kept.copy_from(answer);
-        }
+        let len = answer.bytes.len();
+        self.put(block, (told, changes), len, |_| answer.clone());
     }
 }
 
@@ -158,7 +141,8 @@ mod tests {
             ends,
             to_head: false,
         };
-        if recent.recall(block, told, (&mut head, &mut bytes)) {
+        if let Some(asked) = recent.recall(block, told) {
+            (head, bytes) = (asked.head.clone(), asked.bytes.clone());
             assert!(head.again.take().is_some());
             return (Ok(text(None, &head, &bytes)), true);
         }

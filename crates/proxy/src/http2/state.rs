@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use std::task::{Context, Poll, Waker};
 
 use super::frame::Reason;
-use super::head::Answered;
+use super::head::Came;
 use crate::trailers::Trailers;
 
 /// Why a stream ended before its time.
@@ -55,8 +55,8 @@ pub(super) struct Stream {
 /// Heads of answers in their order; nearly always there is one.
 #[derive(Debug, Default)]
 pub(super) struct Heads {
-    first: Option<Box<Answered>>,
-    further: VecDeque<Box<Answered>>,
+    first: Option<Came>,
+    further: VecDeque<Came>,
 }
 
 impl Heads {
@@ -64,7 +64,7 @@ impl Heads {
         usize::from(self.first.is_some()) + self.further.len()
     }
 
-    pub(super) fn push(&mut self, head: Box<Answered>) {
+    pub(super) fn push(&mut self, head: Came) {
         if self.first.is_none() {
             self.first = Some(head);
         } else {
@@ -72,7 +72,7 @@ impl Heads {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Box<Answered>> {
+    pub(super) fn pop(&mut self) -> Option<Came> {
         std::mem::replace(&mut self.first, self.further.pop_front())
     }
 }
