@@ -155,7 +155,7 @@ pub(crate) fn send<D: Carrier>(
                 Connection::Http1(connection) if is_terminated => {
                     let ended = connect::terminate(&exchange, connection, timer, downstream);
                     let result = rare(ended).await;
-                    scratch.response.status = progress.status.get();
+                    scratch.status = progress.status.get();
                     result
                 }
                 Connection::Http1(connection) => {
@@ -169,9 +169,9 @@ pub(crate) fn send<D: Carrier>(
                     .await
                 }
                 Connection::Http2(sender) => {
-                    let head = (&*scratch.upstream_head, &mut **timer);
+                    let head = (scratch.head(), &mut **timer);
                     let result = over_http2(&exchange, sender, head, downstream).await;
-                    scratch.response.status = progress.status.get();
+                    scratch.status = progress.status.get();
                     result
                 }
             };

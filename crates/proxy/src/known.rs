@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use routing::{Backend, CompiledAction, CompiledArm, CompiledRoute, Snapshot};
@@ -37,7 +38,7 @@ struct Planned {
     /// The client's address, if trusted proxies said it.
     client: Option<IpAddr>,
     /// For the next hop.
-    head: Vec<u8>,
+    head: Rc<[u8]>,
 }
 
 impl Known {
@@ -68,8 +69,7 @@ impl Known {
         let arm = only_arm(&planned.route)?;
         scratch.client = planned.client;
         scratch.series = worker.series.of_arm(&planned.route, arm, &planned.backend);
-        scratch.upstream_head.clear();
-        scratch.upstream_head.extend_from_slice(&planned.head);
+        scratch.known_head = Some(Rc::clone(&planned.head));
         let sender = Sender {
             view,
             client,
@@ -101,7 +101,7 @@ impl Known {
                 route: Arc::clone(route),
                 backend: Arc::clone(&forward.backend),
                 client: scratch.client,
-                head: scratch.upstream_head.clone(),
+                head: scratch.upstream_head.as_slice().into(),
             })
         });
         *self.0.borrow_mut() = planned;

@@ -194,7 +194,7 @@ fn serve<D: Downstream>(
                         .await
                     }
                 };
-                let sent = sent.map(|()| scratch.response.status);
+                let sent = sent.map(|()| scratch.status);
                 if let Some(effects) = &forward.effects {
                     let status = match &sent {
                         // To those who measure, a tunnel is a tunnel, whatever began it.

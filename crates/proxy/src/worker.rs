@@ -87,6 +87,8 @@ pub(crate) struct Worker {
     pub(crate) parked: Parked,
     // Boxed, because it moves on every request.
     spare: Spare<Box<Workspace>>,
+    // Likewise. Not part of a workspace: between a request and its answer much else is done.
+    answers: Spare<Box<ResponseHead>>,
     random: RefCell<SmallRng>,
     /// Memory of HTTP/2 connections.
     pub(crate) frames: Rc<Memory>,
@@ -118,7 +120,8 @@ impl Workspace {
 /// The upstream half of a [`Workspace`].
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    pub(crate) response: ResponseHead,
+    /// Of the backend's answer.
+    pub(crate) status: u16,
     /// What the request is counted by, once its route is known.
     pub(crate) series: Option<Arc<Series>>,
     /// The request's span, while requests are traced.
@@ -139,11 +142,22 @@ pub(crate) struct Scratch {
     pub(crate) is_told: bool,
     /// Head to send upstream; kept as it is, in case it must be sent again.
     pub(crate) upstream_head: Vec<u8>,
+    /// In place of it, if the request came before.
+    pub(crate) known_head: Option<Rc<[u8]>>,
+}
+
+impl Scratch {
+    /// What is sent upstream.
+    pub(crate) fn head(&self) -> &[u8] {
+        self.known_head.as_deref().unwrap_or(&self.upstream_head)
+    }
 }
 
 /// Workspaces that a thread keeps, and the bytes that the largest of them may have.
 const KEEP: usize = 1024;
 const LARGEST: usize = 32 * 1024;
+/// The same of heads of answers, each of which is used for a moment.
+const KEEP_ANSWERS: usize = 64;
 
 /// What every thread is made from.
 #[derive(Clone)]
@@ -205,6 +219,7 @@ impl Worker {
             slots: Slots::default(),
             parked: Parked::default(),
             spare: Spare::new(KEEP),
+            answers: Spare::new(KEEP_ANSWERS),
             random: RefCell::new(SmallRng::from_os_rng()),
             frames: Rc::new(Memory::new(parts.limits.head_fields)),
             hands: Hands::default(),
@@ -254,7 +269,6 @@ impl Worker {
         self.spare.take().unwrap_or_else(|| {
             let mut workspace = Box::<Workspace>::default();
             workspace.request.fields.most = Most(self.limits.head_fields);
-            workspace.scratch.response.fields.most = Most(self.limits.head_fields);
             workspace
         })
     }
@@ -262,6 +276,7 @@ impl Worker {
     /// Takes it back, unless a burst or a huge head left too much.
     pub(crate) fn recycle(&self, mut workspace: Box<Workspace>) {
         workspace.known = None;
+        workspace.scratch.known_head = None;
         let bytes = workspace.scratch.upstream_head.capacity()
             + workspace.downstream_out.capacity()
             + workspace.bytes.capacity();
@@ -272,9 +287,23 @@ impl Worker {
         }
     }
 
+    /// Memory for the head of an answer over HTTP/1.
+    pub(crate) fn answer(&self) -> Box<ResponseHead> {
+        self.answers.take().unwrap_or_else(|| {
+            let mut head = Box::<ResponseHead>::default();
+            head.fields.most = Most(self.limits.head_fields);
+            head
+        })
+    }
+
+    /// Takes it back.
+    pub(crate) fn recycle_answer(&self, head: Box<ResponseHead>) {
+        self.answers.put(head);
+    }
+
     /// Lets go of what bursts have left and nobody has needed since the last call.
     pub(crate) fn shed(&self) {
-        drop(self.spare.shed());
+        drop((self.spare.shed(), self.answers.shed()));
         self.hands.shed();
         self.frames.shed();
         self.buffers.shed();

@@ -24,7 +24,7 @@ use crate::upgrade;
 use crate::upstream::exchange::{Done, Exchange};
 use crate::upstream::pool::Http1Connection;
 use crate::upstream::remake::{self, Remade};
-use crate::worker::Scratch;
+use crate::worker::{Scratch, Worker};
 
 /// Where answers come from.
 pub(crate) trait Answers: Source {
@@ -45,13 +45,37 @@ pub(crate) struct Http1Upstream<'s> {
 /// Reads answers of an HTTP/1.1 server.
 pub(crate) struct Http1Answers<'s> {
     pub(crate) source: Http1Source<'s>,
-    pub(crate) head: &'s mut ResponseHead,
+    pub(crate) head: Lent<'s>,
     slot: &'s Slot,
     to_head: bool,
     limit: usize,
 }
 
-/// Sends `scratch.upstream_head`, then the body, and passes the answer on. The connection goes
+/// The head of an answer, in memory that is borrowed once it has come.
+pub(crate) struct Lent<'s> {
+    worker: &'s Worker,
+    head: Option<Box<ResponseHead>>,
+}
+
+impl<'s> Lent<'s> {
+    fn of(worker: &'s Worker) -> Self {
+        Self { worker, head: None }
+    }
+
+    fn get(&mut self) -> &mut ResponseHead {
+        self.head.get_or_insert_with(|| self.worker.answer())
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        if let Some(head) = self.head.take() {
+            self.worker.recycle_answer(head);
+        }
+    }
+}
+
+/// Sends the head in `scratch`, then the body, and passes the answer on. The connection goes
 /// back to the pool if both sides agree that it is clean.
 pub(crate) fn over_http1<D: Carrier>(
     exchange: &Exchange<'_>,
@@ -67,16 +91,13 @@ pub(crate) fn over_http1<D: Carrier>(
             sink: Http1Sink::new(write, worker.buffers.clone()),
             answers: Http1Answers {
                 source: Http1Source::new(read, Buffer::new(worker.buffers.clone())),
-                head: &mut scratch.response,
+                head: Lent::of(worker),
                 slot: exchange.slot,
                 to_head: exchange.to_head,
                 limit: worker.limits.head_bytes,
             },
         };
-        upstream
-            .sink
-            .out()
-            .extend_from_slice(&scratch.upstream_head);
+        upstream.sink.out().extend_from_slice(scratch.head());
         upstream.sink.begin_body(framing);
         let result = relay(
             exchange,
@@ -93,11 +114,17 @@ pub(crate) fn over_http1<D: Carrier>(
             Ok(Done::Complete) => Ok(upstream.is_reusable(exchange)),
             Err(failure) => Err(failure),
         };
-        let keep = upstream.answers.head.keep_alive;
+        let ResponseHead {
+            status, keep_alive, ..
+        } = *upstream.answers.head.get();
+        scratch.status = status;
         upstream.sink.clear();
+        drop(upstream);
         if result? {
             let now = worker.clock.recent();
-            worker.pool.put(exchange.endpoint(), connection, keep, now);
+            worker
+                .pool
+                .put(exchange.endpoint(), connection, keep_alive, now);
         }
         Ok(())
     }
@@ -334,7 +361,7 @@ async fn tunnel<D: Carrier>(
     upstream: &mut Http1Upstream<'_>,
 ) -> Result<(), Box<Failure>> {
     let Http1Upstream { sink, answers } = upstream;
-    let (source, head) = (&mut answers.source, &mut *answers.head);
+    let (source, head) = (&mut answers.source, answers.head.get());
     let edits = exchange.edits.filter(|_| exchange.connects());
     let tunnel = async {
         if exchange.connects() {
@@ -351,12 +378,13 @@ async fn tunnel<D: Carrier>(
 
 impl Http1Upstream<'_> {
     /// Whether the connection is at a message's end on both sides and stays open.
-    fn is_reusable(&self, exchange: &Exchange<'_>) -> bool {
+    fn is_reusable(&mut self, exchange: &Exchange<'_>) -> bool {
+        let persistent = self.answers.head.get().persistent;
         let source = &self.answers.source;
         // A server that refuses a tunnel may have begun one all the same.
         !exchange.connects()
             && exchange.progress.sent.get()
-            && self.answers.head.persistent
+            && persistent
             && source.is_done()
             // What came after the answer belongs to no request.
             && source.is_drained()
@@ -385,7 +413,11 @@ impl Answers for Http1Answers<'_> {
                     return Err(Failure::Unanswered { endpoint }.into());
                 }
             }
-            match self.head.parse(self.source.buffer.filled(), self.to_head) {
+            match self
+                .head
+                .get()
+                .parse(self.source.buffer.filled(), self.to_head)
+            {
                 Ok(true) => break,
                 Ok(false) => {}
                 Err(crate::http1::head::HeadError::Malformed(reason)) => return Err(bad(reason)),
@@ -393,17 +425,19 @@ impl Answers for Http1Answers<'_> {
             }
         }
         Ok(Answer {
-            head: self.head,
+            head: self.head.get(),
             bytes: self.source.buffer.filled(),
         })
     }
 
     fn skip_head(&mut self) {
-        self.source.begin_body(self.head.len, Framing::None);
+        let len = self.head.get().len;
+        self.source.begin_body(len, Framing::None);
     }
 
     fn begin_body(&mut self) {
-        self.source.begin_body(self.head.len, self.head.framing);
+        let ResponseHead { len, framing, .. } = *self.head.get();
+        self.source.begin_body(len, framing);
     }
 }
 
