@@ -57,6 +57,24 @@ pub(crate) fn reach(
     }
 }
 
+/// A place at an endpoint for what is the same whatever the backend speaks, and the backend as it
+/// is by then.
+pub(crate) async fn acquire(
+    worker: &Worker,
+    backend: &mut Arc<Backend>,
+) -> Result<Slot, AcquireError> {
+    loop {
+        match worker.activator.acquire(backend).await {
+            Err(AcquireError::Changed { backend: id }) => {
+                let current = worker.snapshots.current_owned();
+                let current = current.backend(&id);
+                *backend = Arc::clone(current.ok_or(AcquireError::Gone { backend: id })?);
+            }
+            other => return other,
+        }
+    }
+}
+
 /// As [`reach`], for a request whose backend has a policy, or that has been tried elsewhere.
 // Not async: the future of the one must not be wrapped for the sake of the other.
 pub(crate) fn reach_for<'r>(
@@ -239,12 +257,16 @@ async fn dial(
         pause = (pause * 2).min(MAX_PAUSE);
         // The endpoints may have changed; the head is written for this protocol.
         let current = worker.snapshots.current_owned();
-        let current = current
-            .backend(&known.id)
-            .filter(|current| current.protocol == known.protocol);
-        known = current.cloned().ok_or_else(|| Failure::BackendGone {
+        let current = current.backend(&known.id);
+        let current = current.ok_or_else(|| Failure::BackendGone {
             backend: known.id.clone(),
         })?;
+        if current.protocol != known.protocol || current.tls.is_some() != known.tls.is_some() {
+            return Err(Box::new(Failure::BackendChanged {
+                backend: known.id.clone(),
+            }));
+        }
+        known = Arc::clone(current);
         let tried = traffic.map(Traffic::tried).unwrap_or_default();
         let preference = traffic.map(|traffic| traffic.preference(&tried));
         let preference = preference.unwrap_or_default();
@@ -258,6 +280,7 @@ pub(crate) fn refused(backend: &Backend, error: AcquireError) -> Failure {
     match error {
         AcquireError::QueueFull { .. } => Failure::QueueFull { backend },
         AcquireError::NoEndpoint { .. } => Failure::NoEndpoint { backend },
+        AcquireError::Changed { .. } => Failure::BackendChanged { backend },
         AcquireError::Gone { .. } => Failure::BackendGone { backend },
         AcquireError::Overflow { limit, .. } => Failure::Overflow { backend, limit },
         AcquireError::NobodyWell { .. } => Failure::NobodyWell { backend },

@@ -62,6 +62,8 @@ pub(crate) enum Failure {
     NoEndpoint { backend: BackendId },
     #[error("backend {backend} was removed")]
     BackendGone { backend: BackendId },
+    #[error("backend {backend} is reached another way since, try again")]
+    BackendChanged { backend: BackendId },
     #[error("pending request queue full for {backend}")]
     QueueFull { backend: BackendId },
     /// A bound of the backend's policy.
@@ -108,6 +110,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether the request may be turned to the backend as it is now.
+    pub(crate) fn is_turned(&self) -> bool {
+        matches!(self, Self::BackendChanged { .. })
+    }
+
     /// For a request that no route is for.
     pub(crate) fn no_route(view: View<'_>) -> Self {
         let host = view.authority().to_owned();
@@ -145,6 +152,7 @@ impl Failure {
             | Self::NoBackend { .. }
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }
+            | Self::BackendChanged { .. }
             | Self::QueueFull { .. }
             | Self::Overflow { .. }
             | Self::Overloaded { .. }
@@ -177,6 +185,7 @@ impl Failure {
             Self::NoBackend { .. } => "no-backend",
             Self::NoEndpoint { .. } => "no-endpoint",
             Self::BackendGone { .. } => "backend-gone",
+            Self::BackendChanged { .. } => "backend-changed",
             Self::QueueFull { .. } => "queue-full",
             Self::Overflow { .. } => "overflow",
             Self::Overloaded { .. } => "overload",
@@ -228,6 +237,7 @@ impl Failure {
             | Self::NoBackend { .. }
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }
+            | Self::BackendChanged { .. }
             | Self::QueueFull { .. }
             | Self::Overflow { .. }
             | Self::Overloaded { .. }
@@ -275,6 +285,7 @@ impl Failure {
             | Self::NoBackend { .. }
             | Self::NoEndpoint { .. }
             | Self::BackendGone { .. }
+            | Self::BackendChanged { .. }
             | Self::QueueFull { .. }
             | Self::Overflow { .. }
             | Self::NobodyWell { .. }

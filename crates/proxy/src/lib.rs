@@ -54,6 +54,7 @@ mod record;
 mod relay;
 mod reply;
 mod request;
+mod rewrite;
 mod seen;
 mod session;
 mod socket;

@@ -93,7 +93,7 @@ async fn reach(
     cargo: (Cargo, Option<Ends>),
 ) -> Result<Reached, Failure> {
     let found = worker.snapshots.current().backend_of(arm).cloned();
-    let backend = found.ok_or_else(|| Failure::NoBackend {
+    let mut backend = found.ok_or_else(|| Failure::NoBackend {
         backend: arm.backend.clone(),
     })?;
     let wait = backend.timeouts.response_start;
@@ -101,7 +101,7 @@ async fn reach(
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
     loop {
-        let acquired = tokio::time::timeout_at(end, worker.activator.acquire(&backend)).await;
+        let acquired = tokio::time::timeout_at(end, backend::acquire(worker, &mut backend)).await;
         let acquired = acquired.map_err(|_| Failure::ResponseStartTimeout)?;
         let slot = acquired.map_err(|error| backend::refused(&backend, error))?;
         let endpoint = slot.endpoint().address;

@@ -22,9 +22,14 @@ use crate::plan::{Plan, plan};
 use crate::rare::rare;
 use crate::record::{End, Record};
 use crate::reply;
+use crate::rewrite;
 use crate::spans::Open;
 use crate::timeout::{Deadlines, Timer};
 use crate::worker::{Scratch, Worker};
+
+/// Times a request is turned to a backend that is reached another way since it was planned. Once
+/// is enough, unless the backend does not come to rest.
+const MOST_CHANGES: u32 = 8;
 
 /// Serves one request, whatever happens.
 pub(crate) fn handle<D: Downstream>(
@@ -166,32 +171,41 @@ fn serve<D: Downstream>(
             // Passed its guards above.
             Ok(Plan::Guarded(_) | Plan::Gated(_)) => Ok(0),
             // Not moved: what is moved counts twice in the future.
-            Ok(Plan::Forward(ref forward)) => {
+            Ok(Plan::Forward(ref mut forward)) => {
                 let may_tunnel = forward.wants_upgrade || forward.connect.is_some();
                 ends_late = forward.backend.timeouts.ends_answer && !may_tunnel;
-                let mut tools = (&mut *scratch, &mut *timer);
-                let sent = match forward.tries() {
-                    _ if forward.is_web => {
-                        let rest = (start, record);
-                        rare(grpc_web::send(
-                            worker, forward, &mut tools, downstream, rest,
-                        ))
-                        .await
-                    }
-                    None => {
-                        let deadlines =
-                            Deadlines::new(start, forward.timeouts(), worker.patience(tools.0));
-                        let rest = (record, &deadlines, Withheld::default());
-                        let sent =
-                            attempt::send(worker, forward, &mut tools, downstream, rest).await;
-                        sent.map_err(|lost| lost.failure)
-                    }
-                    Some(tries) => {
-                        let rest = (start, record, tries);
-                        rare(attempt::try_often(
-                            worker, forward, &mut tools, downstream, rest,
-                        ))
-                        .await
+                let mut left = MOST_CHANGES;
+                let sent = loop {
+                    let mut tools = (&mut *scratch, &mut *timer);
+                    let sent = match forward.tries() {
+                        _ if forward.is_web => {
+                            let rest = (start, &mut *record);
+                            let tools = &mut tools;
+                            rare(grpc_web::send(worker, forward, tools, downstream, rest)).await
+                        }
+                        None => {
+                            let deadlines =
+                                Deadlines::new(start, forward.timeouts(), worker.patience(tools.0));
+                            let rest = (&mut *record, &deadlines, Withheld::default());
+                            let tools = &mut tools;
+                            let sent =
+                                attempt::send(worker, forward, tools, downstream, rest).await;
+                            sent.map_err(|lost| lost.failure)
+                        }
+                        Some(tries) => {
+                            let rest = (start, &mut *record, tries);
+                            let tools = &mut tools;
+                            rare(attempt::try_often(worker, forward, tools, downstream, rest)).await
+                        }
+                    };
+                    match sent {
+                        Err(failure) if left > 0 && failure.is_turned() => {
+                            left -= 1;
+                            if let Err(failure) = rewrite::rewrite(worker, scratch, forward) {
+                                break Err(failure.into());
+                            }
+                        }
+                        sent => break sent,
                     }
                 };
                 let sent = sent.map(|()| scratch.status);

@@ -45,6 +45,7 @@ mod traces;
 mod upgrade;
 mod upstream;
 mod waiting;
+mod ways;
 mod websocket;
 mod windows;
 

@@ -114,8 +114,10 @@ impl Activator {
     /// # Errors
     /// [`AcquireError::NoEndpoint`] at once for a backend that is not woken by requests (a quarter
     /// of a second after it became known at the earliest),
-    /// [`AcquireError::QueueFull`] beyond the queue's depth (Knative answers 503), and
-    /// [`AcquireError::Gone`] if the backend is removed while the request waits.
+    /// [`AcquireError::QueueFull`] beyond the queue's depth (Knative answers 503),
+    /// [`AcquireError::Gone`] if the backend is removed while the request waits, and
+    /// [`AcquireError::Changed`] if its endpoints are reached by another protocol or other TLS than
+    /// `backend` says: the request is to be planned again, by the newest snapshot.
     pub fn acquire(
         &self,
         backend: &Arc<Backend>,
@@ -136,24 +138,26 @@ impl Activator {
     ) -> Result<Slot, AcquireError> {
         let (throttler, ticket) = {
             let found = self.shared.directory.find(&backend.id, |throttler| {
-                Ok(match throttler.try_acquire(&preference)? {
+                Ok(match throttler.try_acquire(backend, &preference)? {
                     Attempt::Slot(slot) => Ok(slot),
                     Attempt::Wait(ticket) => Err((Arc::clone(throttler), ticket)),
                 })
             });
-            match found.transpose()? {
-                Some(Ok(slot)) => return Ok(slot),
-                Some(Err(waits)) => waits,
-                None => {
+            match found {
+                Some(Ok(Ok(slot))) => return Ok(slot),
+                Some(Ok(Err(waits))) => waits,
+                // The request may know a newer snapshot than the throttlers do.
+                None | Some(Err(AcquireError::Changed { .. })) => {
                     let throttler = self.shared.find_late(backend)?;
-                    match throttler.try_acquire(&preference)? {
+                    match throttler.try_acquire(backend, &preference)? {
                         Attempt::Slot(slot) => return Ok(slot),
                         Attempt::Wait(ticket) => (throttler, ticket),
                     }
                 }
+                Some(Err(refused)) => return Err(refused),
             }
         };
-        throttler.wait(ticket).await
+        throttler.wait(backend, ticket).await
     }
 
     /// Says where the gateway is (`region/zone/subzone`); policies that prefer what is near go by
@@ -269,7 +273,7 @@ impl Shared {
         }
     }
 
-    fn create(&self, applied: &mut Applied, backend: &Backend) -> Arc<Throttler> {
+    fn create(&self, applied: &mut Applied, backend: &Arc<Backend>) -> Arc<Throttler> {
         let meter = revision_of(backend).map(|revision| {
             applied
                 .revisions

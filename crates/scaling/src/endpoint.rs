@@ -51,6 +51,8 @@ pub(crate) struct Counted {
     /// Until when other endpoints are preferred, in ms since the pods' epoch; 0 if never failed.
     suspect_until: AtomicU64,
     failures: AtomicU32,
+    /// Of its queue, as it was when a snapshot had this endpoint last.
+    way: AtomicU32,
     /// Since its backend has a policy.
     health: OnceLock<Box<Health>>,
 }
@@ -67,6 +69,7 @@ impl Counted {
             core: Arc::clone(core),
             suspect_until: AtomicU64::new(0),
             failures: AtomicU32::new(0),
+            way: AtomicU32::new(0),
             health: OnceLock::new(),
         })
     }
@@ -78,6 +81,15 @@ impl Counted {
     /// Begins to know its health, if nobody did before.
     pub(crate) fn health_since(&self, now: u64) {
         self.health.get_or_init(|| Box::new(Health::new(now)));
+    }
+
+    /// Which of its backend's ways leads to it.
+    pub(crate) fn way(&self) -> u32 {
+        self.way.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_way(&self, way: u32) {
+        self.way.store(way, Ordering::SeqCst);
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {

@@ -36,6 +36,8 @@ pub enum AcquireError {
     NoEndpoint { backend: BackendId },
     #[error("{backend} was removed")]
     Gone { backend: BackendId },
+    #[error("{backend} is reached another way since")]
+    Changed { backend: BackendId },
     #[error("{backend} has as many {} as its policy allows", limit.word())]
     Overflow { backend: BackendId, limit: Limit },
     #[error("no endpoint of {backend} is healthy")]
@@ -65,8 +67,11 @@ pub(crate) struct Throttler {
 }
 
 /// The endpoints that take requests.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ready {
+    /// Whose they are. A request that was made for another protocol or other TLS gets none of
+    /// them: that and the endpoints change together.
+    backend: Arc<Backend>,
     endpoints: Vec<Arc<Counted>>,
     /// If a policy says how they are chosen.
     balance: Option<Arc<Balance>>,
@@ -95,11 +100,15 @@ pub(crate) struct Core {
     pub(crate) traffic: OnceLock<Box<Traffic>>,
 }
 
+type Waiters = BTreeMap<u64, oneshot::Sender<Result<Slot, AcquireError>>>;
+
 #[derive(Debug, Default)]
 struct Queue {
     /// In order of arrival. A map, because a canceled request leaves from anywhere.
-    waiters: BTreeMap<u64, oneshot::Sender<Result<Slot, AcquireError>>>,
+    waiters: Waiters,
     next_ticket: u64,
+    /// How often the way to the endpoints has changed. All who wait are for the last one.
+    way: u32,
     /// The backend is gone.
     closed: bool,
 }
@@ -114,7 +123,7 @@ struct Member {
 impl Throttler {
     /// A backend without endpoints; [`Self::prepare`] brings them.
     pub(crate) fn new(
-        backend: &Backend,
+        backend: &Arc<Backend>,
         meter: Option<Arc<Meter>>,
         pods: Arc<Pods>,
         depth: usize,
@@ -130,7 +139,7 @@ impl Throttler {
         };
         Arc::new(Self {
             core: Arc::new(core),
-            ready: ArcSwap::default(),
+            ready: ArcSwap::from_pointee(Ready::none(backend)),
             members: Mutex::default(),
             waits_for_endpoints: backend.activation.is_some(),
             since: Instant::now(),
@@ -156,9 +165,15 @@ impl Throttler {
         }
     }
 
-    /// A place, if one is free and nobody waits for it. Only a policy refuses.
-    pub(crate) fn try_acquire(&self, preference: &Preference<'_>) -> Result<Attempt, AcquireError> {
+    /// A place, if one is free and nobody waits for it. Only a policy refuses, and a backend that
+    /// is reached another way than `backend` says.
+    pub(crate) fn try_acquire(
+        &self,
+        backend: &Arc<Backend>,
+        preference: &Preference<'_>,
+    ) -> Result<Attempt, AcquireError> {
         let ready = self.ready.load();
+        self.check_way(&ready, backend)?;
         if let Some(balance) = &ready.balance {
             return self.try_balance(balance, preference);
         }
@@ -179,12 +194,16 @@ impl Throttler {
     }
 
     /// Waits for a place, behind those who wait already.
-    pub(crate) async fn wait(&self, ticket: Option<Ticket>) -> Result<Slot, AcquireError> {
+    pub(crate) async fn wait(
+        &self,
+        backend: &Arc<Backend>,
+        ticket: Option<Ticket>,
+    ) -> Result<Slot, AcquireError> {
         let mut place = loop {
             // From here on no endpoint comes unnoticed.
             let came = self.came.notified();
             let left = NEW.saturating_sub(self.since.elapsed());
-            match self.enqueue() {
+            match self.enqueue(backend) {
                 Err(AcquireError::NoEndpoint { .. }) if !left.is_zero() => {
                     // Too late is told by the next look.
                     let _ = tokio::time::timeout(left, came).await;
@@ -207,10 +226,20 @@ impl Throttler {
         })
     }
 
-    fn enqueue(&self) -> Result<Place, AcquireError> {
+    fn check_way(&self, ready: &Ready, backend: &Arc<Backend>) -> Result<(), AcquireError> {
+        if is_reached_alike(&ready.backend, backend) {
+            return Ok(());
+        }
+        Err(AcquireError::Changed {
+            backend: self.core.id.clone(),
+        })
+    }
+
+    fn enqueue(&self, backend: &Arc<Backend>) -> Result<Place, AcquireError> {
         let mut queue = self.core.lock();
         let (ready, is_out) = {
             let ready = self.ready.load();
+            self.check_way(&ready, backend)?;
             let is_out = ready
                 .balance
                 .as_ref()
@@ -349,7 +378,8 @@ impl Core {
             return;
         }
         let mut queue = self.lock();
-        if queue.waiters.is_empty() {
+        // Those who wait do not speak what an endpoint of before does.
+        if queue.waiters.is_empty() || queue.way != counted.way() {
             return;
         }
         let Some(slot) = counted.try_enter(limit) else {
@@ -372,12 +402,37 @@ impl Core {
             self.waiting.store(0, Ordering::SeqCst);
             std::mem::take(&mut queue.waiters)
         };
+        self.refuse(waiters, error);
+    }
+
+    fn refuse(&self, waiters: Waiters, error: impl Fn(BackendId) -> AcquireError) {
         for waiter in waiters.into_values() {
             self.leave();
             // An error means that the request has been canceled meanwhile.
             let _ = waiter.send(Err(error(self.id.clone())));
         }
     }
+}
+
+impl Ready {
+    fn none(backend: &Arc<Backend>) -> Self {
+        Self {
+            backend: Arc::clone(backend),
+            endpoints: Vec::new(),
+            balance: None,
+        }
+    }
+}
+
+/// Whether what is made for one backend can be sent to the endpoints of the other.
+fn is_reached_alike(one: &Arc<Backend>, other: &Arc<Backend>) -> bool {
+    Arc::ptr_eq(one, other)
+        || one.protocol == other.protocol
+            && match (&one.tls, &other.tls) {
+                (None, None) => true,
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+                (Some(_), None) | (None, Some(_)) => false,
+            }
 }
 
 /// Wakes a waiter with its place. If it has been canceled meanwhile, the slot comes back, and

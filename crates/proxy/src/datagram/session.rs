@@ -250,11 +250,11 @@ async fn reach(
     arm: &CompiledArm,
 ) -> Result<(Slot, Arc<Backend>, Rc<UdpSocket>), Failure> {
     let found = worker.snapshots.current().backend_of(arm).cloned();
-    let backend = found.ok_or_else(|| Failure::NoBackend {
+    let mut backend = found.ok_or_else(|| Failure::NoBackend {
         backend: arm.backend.clone(),
     })?;
     let limit = backend.timeouts.response_start.unwrap_or(PATIENCE);
-    let acquired = tokio::time::timeout(limit, worker.activator.acquire(&backend)).await;
+    let acquired = tokio::time::timeout(limit, backend::acquire(worker, &mut backend)).await;
     let acquired = acquired.map_err(|_| Failure::ResponseStartTimeout)?;
     let slot = acquired.map_err(|error| backend::refused(&backend, error))?;
     let endpoint = slot.endpoint().address;

@@ -21,6 +21,7 @@ use routing::model::tls::UpstreamTls;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use crate::backend;
 use crate::rare::rare;
 use crate::tls;
 use crate::transport::Transport;
@@ -79,7 +80,8 @@ pub(super) async fn call(
     method: Method,
     message: &[u8],
 ) -> Result<Vec<u8>, String> {
-    let slot = worker.activator.acquire(backend).await;
+    let mut backend = Arc::clone(backend);
+    let slot = backend::acquire(worker, &mut backend).await;
     let slot = slot.map_err(|error| error.to_string())?;
     let peer = (slot.endpoint().address, backend.tls.clone());
     let message = framed(message);

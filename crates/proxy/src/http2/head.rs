@@ -101,7 +101,7 @@ struct Layout<'h> {
 }
 
 /// Decodes the head of a request; `ends` says that nothing follows it.
-pub(super) fn request(
+pub(crate) fn request(
     decoder: &mut Decoder,
     (block, limit): (&[u8], usize),
     ends: bool,

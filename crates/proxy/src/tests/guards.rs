@@ -31,7 +31,7 @@ async fn guarded(server: &RawServer, guards: Guards) -> Gateway {
 }
 
 /// Gives host `a` other guards.
-fn guard(gateway: &mut Gateway, guards: Guards) {
+pub(super) fn guard(gateway: &mut Gateway, guards: Guards) {
     let filters = Filters::from(FilterSet {
         guards: Some(Arc::new(guards)),
         ..FilterSet::default()
@@ -52,7 +52,7 @@ fn respond(status: u16, body: &str) -> Respond {
     }
 }
 
-fn rate_limit(capacity: u64) -> RateLimit {
+pub(super) fn rate_limit(capacity: u64) -> RateLimit {
     RateLimit {
         id: "limit".into(),
         when: Vec::new(),
@@ -65,7 +65,7 @@ fn rate_limit(capacity: u64) -> RateLimit {
     }
 }
 
-fn limited(limit: RateLimit) -> Guards {
+pub(super) fn limited(limit: RateLimit) -> Guards {
     Guards {
         rate_limits: vec![Arc::new(limit)],
         ..Guards::default()

@@ -2,6 +2,7 @@
 
 mod limits;
 mod policies;
+mod ways;
 
 use super::*;
 use crate::report::{Report, ReportReceiver, reports};

@@ -52,7 +52,11 @@ impl Throttler {
 
 impl Core {
     /// The endpoints that take requests, under the backend's policy if it has one.
-    pub(super) fn balanced(&self, backend: &Backend, ready: &[(Arc<Counted>, &Endpoint)]) -> Ready {
+    pub(super) fn balanced(
+        &self,
+        backend: &Arc<Backend>,
+        ready: &[(Arc<Counted>, &Endpoint)],
+    ) -> Ready {
         let endpoints = ready
             .iter()
             .map(|(counted, _)| Arc::clone(counted))
@@ -74,7 +78,11 @@ impl Core {
             let traffic = self.traffic.get_or_init(Box::default);
             traffic.set(balance.clone(), now);
         }
-        Ready { endpoints, balance }
+        Ready {
+            backend: Arc::clone(backend),
+            endpoints,
+            balance,
+        }
     }
 
     /// Whether a policy, if there is one, lets this endpoint have requests.

@@ -1,14 +1,14 @@
 //! How a snapshot reaches a backend's endpoints, in two steps.
 //!
 //! A pod may be behind several backends: first all of them learn what there is, then all of them
-//! let go of what is gone.
+//! let go of what is gone. Endpoints and how they are reached (protocol, TLS) change in one step.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use routing::{Backend, EndpointState};
 
-use super::{AcquireError, Member, Throttler};
+use super::{AcquireError, Member, Ready, Throttler, is_reached_alike};
 use crate::endpoint::Counted;
 
 /// What a snapshot changes, between the two steps of applying it.
@@ -22,7 +22,10 @@ impl Throttler {
     /// First step of applying a snapshot: takes in the endpoints that are new. Draining ones are
     /// taken in too, so that their pods are known in every backend before the second step, in
     /// which the first of them may be drained.
-    pub(crate) fn prepare(self: &Arc<Self>, backend: &Backend) -> Update {
+    pub(crate) fn prepare(self: &Arc<Self>, backend: &Arc<Backend>) -> Update {
+        // Only the writer changes either.
+        let is_alike = is_reached_alike(&self.ready.load().backend, backend);
+        let way = self.core.lock().way.wrapping_add(u32::from(!is_alike));
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         members.retain(|member| member.listed || !member.counted.is_retired());
         for member in members.iter_mut() {
@@ -58,6 +61,7 @@ impl Throttler {
                     counted
                 }
             };
+            counted.set_way(way);
             if takes_requests {
                 ready.push((counted, endpoint));
             } else {
@@ -72,12 +76,28 @@ impl Throttler {
         );
         drop(members);
         self.core.limit.store(backend.concurrency, Ordering::SeqCst);
-        self.ready
-            .store(Arc::new(self.core.balanced(backend, &ready)));
+        self.put_ready(self.core.balanced(backend, &ready), way);
         Update {
             throttler: Arc::clone(self),
             closing,
         }
+    }
+
+    /// Those who wait to be sent another way than to these endpoints are told to come again.
+    fn put_ready(&self, ready: Ready, way: u32) {
+        let ready = Arc::new(ready);
+        let waiters = {
+            let mut queue = self.core.lock();
+            // Under the lock: who waits from here on has compared with these.
+            self.ready.store(ready);
+            if std::mem::replace(&mut queue.way, way) == way {
+                return;
+            }
+            self.core.waiting.store(0, Ordering::SeqCst);
+            std::mem::take(&mut queue.waiters)
+        };
+        self.core
+            .refuse(waiters, |backend| AcquireError::Changed { backend });
     }
 
     /// The backend is gone: those who wait are told, requests in flight finish.
@@ -85,7 +105,8 @@ impl Throttler {
         let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let closing = members.drain(..).map(|member| member.counted).collect();
         drop(members);
-        self.ready.store(Arc::default());
+        let none = Ready::none(&self.ready.load().backend);
+        self.ready.store(Arc::new(none));
         self.core.lock().closed = true;
         self.core
             .refuse_all(|backend| AcquireError::Gone { backend });
