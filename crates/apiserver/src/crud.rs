@@ -31,8 +31,9 @@ use crate::connect::{Connector, Measure, Page};
 use crate::http::options::{FieldValidation, Options};
 use crate::inflight::Inflight;
 use crate::metrics::Metrics;
+use crate::pressure::Pressure;
 use crate::status::{Named, Status};
-use crate::store::{Durability, Event, Object, Refused, Store};
+use crate::store::{Durability, Event, Growth, Object, Refused, Shortage, Store};
 use crate::types::{ResourceType, TypeTable};
 use crate::{policy, quota};
 
@@ -52,6 +53,7 @@ pub(crate) struct Api {
     pub(crate) quota: quota::Lock,
     pub(crate) policies: policy::Cache,
     pub(crate) inflight: Inflight,
+    pub(crate) pressure: Pressure,
     pub(crate) metrics: Metrics,
     /// The CA that signs clients' certificates, once the server listens.
     pub(crate) issuer: OnceLock<Issuer<'static, KeyPair>>,
@@ -210,6 +212,7 @@ impl Api {
             quota: quota::Lock::default(),
             policies: policy::Cache::default(),
             inflight: Inflight::standard(),
+            pressure: Pressure::default(),
             metrics: Metrics::default(),
             issuer: OnceLock::new(),
             measures: RwLock::default(),
@@ -316,7 +319,36 @@ impl Api {
         }
     }
 
-    fn refused(call: &Call, refused: Refused) -> Status {
+    /// How far this write may fill the store. `old` is what it changes.
+    fn growth(&self, call: &Call, old: Option<&Object>) -> Growth {
+        let is_leaving = old.is_some_and(Object::deleting);
+        if auth::is_in_process(&call.user) || !call.subresource.is_empty() || is_leaving {
+            Growth::Reserve
+        } else {
+            Growth::Bounded
+        }
+    }
+
+    /// Why the store takes no more, and what to do.
+    fn full(&self, call: &Call, shortage: &Shortage) -> Status {
+        let message = format!(
+            "{} \"{}\" is not stored: objects take {} of {} bytes that they may take; \
+             delete what is not needed, or {}",
+            call.named(&call.name).qualified(),
+            call.name,
+            shortage.held,
+            shortage.most,
+            self.pressure.objects_setting(),
+        );
+        if shortage.passes {
+            return Status::too_many_requests(format!(
+                "{message}; much of it is being compressed, so that a moment may help"
+            ));
+        }
+        Status::insufficient_storage(message)
+    }
+
+    fn refused(&self, call: &Call, refused: Refused) -> Status {
         let what = call.named(&call.name);
         match refused {
             Refused::Exists => Status::already_exists(what),
@@ -345,6 +377,7 @@ impl Api {
             Refused::NamespaceNotEmpty => {
                 Status::conflict(what, "objects are left in the namespace")
             }
+            Refused::Full(shortage) => self.full(call, &shortage),
             Refused::Disk(why) => {
                 Status::unavailable(format!("the store does not accept writes: {why}"))
             }

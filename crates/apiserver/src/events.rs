@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use crate::store::{Durability, Expect, Guard, Object, Store, Write};
+use crate::store::{Durability, Expect, Growth, Guard, Object, Store, Write};
 
 const RESOURCE: &str = "events";
 /// How long an event is kept after it was last seen, as in Kubernetes.
@@ -87,6 +87,7 @@ fn remove(store: &Store, key: &str, event: &Object) {
         expect: Expect::Revision(event.revision()),
         guard: Guard::None,
         value: None,
+        growth: Growth::Free,
         durability: Durability::Lazy,
     };
     // An event that was written meanwhile is not old any more; anything else is tried again soon.
@@ -118,6 +119,7 @@ mod tests {
                 expect: Expect::Absent,
                 guard: Guard::None,
                 value: Some(value),
+                growth: Growth::Free,
                 durability: Durability::Lazy,
             };
             store.write(write).expect("stored");

@@ -26,6 +26,7 @@ use crate::metrics::{self, About};
 use crate::status::Status;
 use crate::stream::proxy::{Proxied, split_name};
 use crate::{discovery, openapi, watch};
+pub(crate) use body::MAX_BODY;
 pub(crate) use body::failure;
 use body::{accepts_gzip, compress, discard, document, header, media_type, read, respond, text};
 use negotiate::Form;
@@ -130,6 +131,10 @@ where
     } else {
         api.inflight.enter(&head.method, &call)?
     };
+    let _room = api
+        .pressure
+        .enter(&head.method, &call, &head.headers)
+        .await?;
     let body = crud::Body {
         media_type: media_type(&head.headers),
         bytes: read(body, &head.method).await?,

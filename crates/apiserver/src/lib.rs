@@ -28,6 +28,7 @@ mod namespace;
 pub mod openapi;
 pub mod patch;
 mod policy;
+mod pressure;
 mod protobuf;
 pub mod prune;
 mod quantity;
@@ -47,5 +48,6 @@ pub mod types;
 pub mod validate;
 mod watch;
 
+pub use pressure::Bounds;
 pub use server::{Server, Settings, start};
 pub use status::Status;

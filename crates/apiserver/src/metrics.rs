@@ -314,6 +314,15 @@ fn render_store(out: &mut text::Text, store: &Store) {
         out.head(name, "Size of the store's file.", "gauge");
         out.line(name, "storage_cluster_id=\"suimon\"", bytes);
     }
+    let (held, most) = store.room();
+    let name = "suimon_apiserver_object_bytes";
+    out.head(name, "Bytes that objects take in memory.", "gauge");
+    out.line(name, "", held);
+    if most < usize::MAX {
+        let name = "suimon_apiserver_object_bytes_limit";
+        out.head(name, "Bytes that objects may take in memory.", "gauge");
+        out.line(name, "", most);
+    }
     let name = "apiserver_storage_revision";
     out.head(name, "Newest revision of the store.", "gauge");
     out.line(name, "", store.revision());

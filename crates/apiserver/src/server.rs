@@ -378,6 +378,13 @@ impl Server {
         self.token.as_deref()
     }
 
+    /// Bounds what the API takes of memory, from now on. The first call counts.
+    pub fn bound(&self, bounds: crate::Bounds) {
+        let most = usize::try_from(bounds.object_bytes).unwrap_or(usize::MAX);
+        self.api.pressure.bound(bounds);
+        self.api.store.bound(most);
+    }
+
     /// Lets `page` answer a path outside the resources, for callers with all rights.
     pub fn connect_path(&self, path: &str, page: Page) {
         self.api.connect_path(path, page);

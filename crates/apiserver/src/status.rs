@@ -405,6 +405,11 @@ impl Status {
         status
     }
 
+    /// 507: objects take as much room as they may.
+    pub fn insufficient_storage(message: impl Into<String>) -> Self {
+        Self::new(507, "InsufficientStorage", message)
+    }
+
     /// 504 for a resourceVersion from the future.
     pub fn too_large_resource_version(wanted: u64, current: u64) -> Self {
         let mut status = Self::new(

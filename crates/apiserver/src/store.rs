@@ -14,6 +14,7 @@ mod load;
 mod memory;
 mod object;
 mod press;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ use memory::Memory;
 pub use memory::Page;
 pub use object::Object;
 use press::{Packer, Press};
+pub use room::{Growth, Shortage};
 
 /// Limits of the history that watches resume from and paged lists read.
 #[derive(Clone, Debug)]
@@ -99,6 +101,8 @@ pub struct Write<'a> {
     pub guard: Guard,
     /// The new object, or `None` to delete.
     pub value: Option<Value>,
+    /// How far it may fill the store.
+    pub growth: Growth,
     /// When it is acknowledged.
     pub durability: Durability,
 }
@@ -118,6 +122,8 @@ pub enum Refused {
     NamespaceTerminating,
     /// Objects are left in the namespace.
     NamespaceNotEmpty,
+    /// Objects take as much memory as they may.
+    Full(Shortage),
     /// The disk does not accept writes, with the reason.
     Disk(Arc<str>),
 }
@@ -238,6 +244,16 @@ impl Store {
             disk: None,
             crowd: Arc::default(),
         }
+    }
+
+    /// From now on objects may take so many bytes, in the form in which they are kept.
+    pub fn bound(&self, most: usize) {
+        self.write_lock().bound(most);
+    }
+
+    /// Bytes that objects take, and may take.
+    pub fn room(&self) -> (usize, usize) {
+        self.read().room()
     }
 
     /// The newest revision.
@@ -365,23 +381,26 @@ impl Store {
             expect,
             guard,
             value,
+            growth,
             durability,
         } = write;
         // Encoding happens before the lock; only the revision is filled in under it.
         let draft = value.map(object::Draft::new);
         let mut memory = self.write_lock();
-        let event = memory.write(memory::Step {
+        let written = memory.write(memory::Step {
             resource,
             key,
             expect,
             guard,
+            growth,
             draft,
-        })?;
-        if let Some(disk) = &self.disk {
-            disk.queue(&event, durability);
-        }
+        });
         if memory.is_crowded() {
             self.crowd.notify_one();
+        }
+        let event = written?;
+        if let Some(disk) = &self.disk {
+            disk.queue(&event, durability);
         }
         Ok(event)
     }

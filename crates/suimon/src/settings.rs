@@ -58,6 +58,7 @@ pub struct Settings {
     pub revision_queue: usize,
     /// Memory of this process beyond which nothing new is served, if the user named one.
     pub memory_bytes: Option<u64>,
+    pub object_bytes: Option<u64>,
     pub access_log: Option<proxy::AccessLog>,
     /// A public authority that signs certificates.
     pub acme: Option<authority::acme::Settings>,
@@ -168,6 +169,7 @@ impl Settings {
             gateway: limits,
             revision_queue,
             memory_bytes,
+            object_bytes,
         } = file.limits.resolve(&mut mistakes);
         let access_log = file.access_log.and_then(|log| log.resolve(&mut mistakes));
         let http3 = flags.http3 || file.http3;
@@ -234,6 +236,7 @@ impl Settings {
             limits,
             revision_queue,
             memory_bytes,
+            object_bytes,
             access_log,
             acme,
         })

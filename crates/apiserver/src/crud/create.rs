@@ -102,13 +102,14 @@ impl Api {
             key: &call.key(),
             expect: Expect::Absent,
             guard,
+            growth: self.growth(call, None),
             value: Some(shape::to_storage(&call.kind, value)),
             durability,
         };
         let event = self
             .store
             .write(write)
-            .map_err(|refused| Self::refused(call, refused))?;
+            .map_err(|refused| self.refused(call, refused))?;
         drop(counted);
         self.after_write(call, &event);
         self.commit(call, &event, durability).await?;
@@ -120,15 +121,15 @@ impl Api {
 
     fn dry_create(&self, call: &Call, value: Value) -> Result<Reply, Status> {
         if self.store.get(&call.resource(), &call.key()).is_some() {
-            return Err(Self::refused(call, Refused::Exists));
+            return Err(self.refused(call, Refused::Exists));
         }
         let namespace = self.store.get("namespaces", &call.namespace);
         match namespace {
             None if !call.namespace.is_empty() => {
-                Err(Self::refused(call, Refused::NamespaceMissing))
+                Err(self.refused(call, Refused::NamespaceMissing))
             }
             Some(object) if object.deleting() => {
-                Err(Self::refused(call, Refused::NamespaceTerminating))
+                Err(self.refused(call, Refused::NamespaceTerminating))
             }
             _ => Ok(Reply {
                 code: 201,

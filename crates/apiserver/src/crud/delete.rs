@@ -10,7 +10,7 @@ use super::{Api, Body, Call, Content, List, Reply, metadata, shape, special};
 use crate::admission::Operation;
 use crate::policy;
 use crate::status::{FieldError, Status};
-use crate::store::{Expect, Object, Refused, Write};
+use crate::store::{Expect, Growth, Object, Refused, Write};
 
 const ATTEMPTS: usize = 16;
 /// Definition of the options in a body.
@@ -88,7 +88,7 @@ impl Api {
                 return Ok(reply);
             }
         }
-        Err(Self::refused(call, Refused::Conflict))
+        Err(self.refused(call, Refused::Conflict))
     }
 
     /// `None`: someone else wrote in between.
@@ -135,13 +135,14 @@ impl Api {
             key: &call.key(),
             expect: Expect::Revision(stored.revision()),
             guard: special::removal_guard(&call.kind, &call.name, gone),
+            growth: Growth::Free,
             value: next.map(|next| shape::to_storage(&call.kind, next)),
             durability,
         };
         let event = match self.store.write(write) {
             Ok(event) => event,
             Err(Refused::Conflict) => return Ok(None),
-            Err(refused) => return Err(Self::refused(call, refused)),
+            Err(refused) => return Err(self.refused(call, refused)),
         };
         self.after_write(call, &event);
         self.commit(call, &event, durability).await?;

@@ -127,7 +127,7 @@ impl Api {
                 None => continue,
             }
         }
-        Err(Self::refused(call, Refused::Conflict))
+        Err(self.refused(call, Refused::Conflict))
     }
 
     /// Stores a computed object. `None`: someone else wrote in between.
@@ -175,13 +175,14 @@ impl Api {
             key: &call.key(),
             expect: Expect::Revision(stored.revision()),
             guard: special::removal_guard(&call.kind, &call.name, gone),
+            growth: self.growth(call, Some(stored)),
             value: (!gone).then(|| shape::to_storage(&call.kind, new)),
             durability,
         };
         let event = match self.store.write(write) {
             Ok(event) => event,
             Err(Refused::Conflict) => return Ok(None),
-            Err(refused) => return Err(Self::refused(call, refused)),
+            Err(refused) => return Err(self.refused(call, refused)),
         };
         drop(counted);
         self.after_write(call, &event);
@@ -225,7 +226,7 @@ impl Api {
         if unconditional {
             new["metadata"]["resourceVersion"] = json!(current);
         } else if metadata::text(new, "resourceVersion") != current {
-            return Err(Self::refused(call, Refused::Conflict));
+            return Err(self.refused(call, Refused::Conflict));
         }
         Ok(())
     }
@@ -435,7 +436,7 @@ fn check_means(call: &Call, applied: &Value, old: &Value) -> Result<(), Status> 
         !wanted.is_empty() && wanted != metadata::text(old, field)
     };
     if differs("resourceVersion") {
-        return Err(Api::refused(call, Refused::Conflict));
+        return Err(Status::modified(call.named(&call.name)));
     }
     if differs("uid") {
         let (wanted, found) = (metadata::text(applied, "uid"), metadata::text(old, "uid"));

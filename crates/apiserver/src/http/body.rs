@@ -13,16 +13,15 @@ use crate::connect::Body;
 use crate::status::Status;
 
 /// Largest request body, as in Kubernetes.
-const MAX_BODY: usize = 3 << 20;
+pub(crate) const MAX_BODY: usize = 3 << 20;
 /// A body that takes longer holds a place that others need.
 const BODY_TIME: Duration = Duration::from_secs(60);
-/// Bytes of a body that nobody asked for, and how long they are waited for.
-const UNREAD: usize = 256 << 10;
+/// How long a body is waited for that nobody asked for.
 const UNREAD_TIME: Duration = Duration::from_secs(1);
 /// Answers above this are compressed for clients that want it, as in Kubernetes.
 const GZIP_FROM: usize = 128 << 10;
 
-/// Takes a short body in that nobody asked for. Otherwise an HTTP/1.1 connection ends after the
+/// Takes a body in that nobody asked for, and keeps nothing of it. Otherwise an HTTP/1.1 connection ends after the
 /// answer, and a client that has sent its next request by then hears nothing. `false` if it was
 /// too long or too slow: that costs the connection.
 pub(super) async fn discard<B>(body: B) -> bool
@@ -30,8 +29,17 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let all = Box::pin(Limited::new(body, UNREAD).collect());
-    matches!(tokio::time::timeout(UNREAD_TIME, all).await, Ok(Ok(_)))
+    let mut body = Box::pin(Limited::new(body, MAX_BODY));
+    let all = async {
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    let all = tokio::time::timeout(UNREAD_TIME, all).await;
+    all.unwrap_or_default()
 }
 
 pub(super) async fn read<B>(body: &mut Option<B>, method: &Method) -> Result<Bytes, Status>

@@ -12,12 +12,16 @@ use std::time::Instant;
 use super::history::{Event, History, Scope, Subscription};
 use super::object::{Draft, Object};
 use super::press::Press;
+use super::room::{Growth, Room};
 use super::{Expect, Expired, Guard, Limits, Refused};
 
 /// Objects that are kept as they were written, and parsed, for a while. Each takes some ten KB, and
 /// what lives long and is small comes to lie between them: after a burst the holes stay. With 1024
 /// of them 5,000 routes take 46 MiB, with 128 they take 34.
 const MOST_FRESH: usize = 128;
+
+/// Bytes of them: large ones are compressed before they are many.
+const FRESH_BYTES: usize = 8 << 20;
 
 /// Turns of [`Memory::tidy`] for which those stay so.
 const PLAIN_TURNS: u32 = 2;
@@ -40,6 +44,7 @@ pub(super) struct Step<'a> {
     pub(super) key: &'a str,
     pub(super) expect: Expect,
     pub(super) guard: Guard,
+    pub(super) growth: Growth,
     pub(super) draft: Option<Draft>,
 }
 
@@ -57,12 +62,14 @@ pub(super) struct Memory {
     press: Arc<Press>,
     /// Objects that are not compressed yet.
     fresh: VecDeque<Fresh>,
+    fresh_bytes: usize,
     /// Older ones, whose parsed form is gone, with their size.
     plain: VecDeque<(Fresh, usize)>,
     plain_bytes: usize,
     /// How often [`Memory::tidy`] was called.
     turn: u32,
     history: History,
+    room: Room,
 }
 
 /// An object that was written not long ago.
@@ -71,6 +78,8 @@ pub(super) struct Fresh {
     pub(super) object: Weak<Object>,
     /// The turn in which it was written.
     turn: u32,
+    /// What it took then.
+    size: usize,
 }
 
 impl Memory {
@@ -88,11 +97,21 @@ impl Memory {
             dependents: BTreeSet::new(),
             press,
             fresh: VecDeque::new(),
+            fresh_bytes: 0,
             plain: VecDeque::new(),
             plain_bytes: 0,
             turn: 0,
             history: History::new(limits, revision),
+            room: Room::ENDLESS,
         }
+    }
+
+    pub(super) fn bound(&mut self, most: usize) {
+        self.room = Room { most };
+    }
+
+    pub(super) fn room(&self) -> (usize, usize) {
+        (self.press.held.get(), self.room.most)
     }
 
     /// Adds an object that was read from the disk.
@@ -208,6 +227,12 @@ impl Memory {
             _ => {}
         }
         self.check(&step.guard)?;
+        if let Some(draft) = &step.draft {
+            let before = prev.as_ref().map_or(0, |prev| prev.size());
+            let taken = (self.press.held.get(), self.fresh_bytes + self.plain_bytes);
+            let judged = self.room.judge(step.growth, (before, draft.size()), taken);
+            judged.map_err(Refused::Full)?;
+        }
         let revision = self.revision + 1;
         if revision >= self.reserved.load(Ordering::Acquire) {
             return Err(Refused::Disk(
@@ -227,10 +252,13 @@ impl Memory {
         match &object {
             Some(object) => {
                 objects.insert(Arc::clone(&key), Arc::clone(object));
+                let size = object.size();
+                self.fresh_bytes += size;
                 self.fresh.push_back(Fresh {
                     resource: Arc::clone(&resource),
                     object: Arc::downgrade(object),
                     turn: self.turn,
+                    size,
                 });
             }
             None => {
@@ -356,6 +384,7 @@ impl Memory {
                     resource: Arc::clone(&event.resource),
                     object: Arc::downgrade(prev),
                     turn,
+                    size: 0,
                 });
             }
         });
@@ -368,11 +397,13 @@ impl Memory {
             old.push_back(fresh);
         }
         old.append(&mut self.fresh);
+        self.fresh_bytes = 0;
         old
     }
 
     /// Takes back what is to be compressed later.
     pub(super) fn later(&mut self, mut fresh: VecDeque<Fresh>) {
+        self.fresh_bytes += fresh.iter().map(|fresh| fresh.size).sum::<usize>();
         // The oldest come first.
         fresh.append(&mut self.fresh);
         self.fresh = fresh;
@@ -380,12 +411,20 @@ impl Memory {
 
     /// Whether so much was written that some of it must give room.
     pub(super) fn is_crowded(&self) -> bool {
-        self.fresh.len() > 2 * MOST_FRESH
+        self.fresh.len() > 2 * MOST_FRESH || self.fresh_bytes > 2 * self.room.loose(FRESH_BYTES)
     }
 
     /// Hands out the oldest of what was written, but for what is kept as it is for a while.
     pub(super) fn crowd(&mut self) -> VecDeque<Fresh> {
-        let rest = self.fresh.len().saturating_sub(MOST_FRESH);
+        let mut rest = self.fresh.len().saturating_sub(MOST_FRESH);
+        let mut kept: usize = self.fresh.iter().skip(rest).map(|fresh| fresh.size).sum();
+        while let Some(oldest) = self.fresh.get(rest)
+            && kept > self.room.loose(FRESH_BYTES)
+        {
+            kept -= oldest.size;
+            rest += 1;
+        }
+        self.fresh_bytes = kept;
         let newest = self.fresh.split_off(rest);
         std::mem::replace(&mut self.fresh, newest)
     }
@@ -395,7 +434,7 @@ impl Memory {
         self.plain_bytes += plain.iter().map(|(_, size)| size).sum::<usize>();
         self.plain.extend(plain);
         let mut over = Vec::new();
-        while self.plain_bytes > MOST_PLAIN
+        while self.plain_bytes > self.room.loose(MOST_PLAIN)
             && let Some((oldest, size)) = self.plain.pop_front()
         {
             self.plain_bytes -= size;

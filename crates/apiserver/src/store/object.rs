@@ -11,13 +11,27 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::press::{Packed, Packer, Press};
+use super::room::Part;
 
 /// A stored object at one revision. Immutable.
 pub struct Object {
     revision: u64,
-    form: Mutex<Form>,
+    form: Mutex<Kept>,
     facts: Facts,
     press: Arc<Press>,
+}
+
+/// An object's form, and what it takes.
+struct Kept {
+    form: Form,
+    part: Part,
+}
+
+impl Kept {
+    fn pack(&mut self, packed: Packed) {
+        self.part.shrink(packed.packed_len());
+        self.form = Form::Packed(packed);
+    }
 }
 
 /// How an object is kept.
@@ -72,15 +86,20 @@ impl Object {
                 retired: false,
             },
         };
+        let content = match &form {
+            Form::Packed(packed) => packed.packed_len(),
+            Form::Fresh { bytes, .. } => bytes.len(),
+        };
+        let part = Part::new(content, &press.held);
         Some(Self {
             revision,
-            form: Mutex::new(form),
+            form: Mutex::new(Kept { form, part }),
             facts,
             press: Arc::clone(press),
         })
     }
 
-    fn form(&self) -> MutexGuard<'_, Form> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.form.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,7 +110,7 @@ impl Object {
 
     /// Its JSON, as stored.
     pub fn bytes(&self) -> Bytes {
-        match &*self.form() {
+        match &self.kept().form {
             Form::Fresh { bytes, .. } => bytes.clone(),
             Form::Packed(packed) => self.press.unpack(packed),
         }
@@ -99,12 +118,12 @@ impl Object {
 
     #[cfg(test)]
     pub(super) fn is_packed(&self) -> bool {
-        matches!(&*self.form(), Form::Packed(_))
+        matches!(&self.kept().form, Form::Packed(_))
     }
 
     /// The length of [`Self::bytes`].
     pub fn size(&self) -> usize {
-        match &*self.form() {
+        match &self.kept().form {
             Form::Fresh { bytes, .. } => bytes.len(),
             Form::Packed(packed) => packed.len(),
         }
@@ -112,7 +131,7 @@ impl Object {
 
     /// Its parsed form.
     pub fn value(&self) -> Arc<Value> {
-        match &mut *self.form() {
+        match &mut self.kept().form {
             Form::Fresh {
                 bytes, value, used, ..
             } => {
@@ -133,7 +152,7 @@ impl Object {
     /// Drops the parsed form if it was not used since the last call, and compresses an object that
     /// has none. Returns whether there is anything left to do.
     pub(super) fn rest(&self, resource: &str, packer: &mut Packer) -> bool {
-        let plain = match &mut *self.form() {
+        let plain = match &mut self.kept().form {
             Form::Packed(_) => return false,
             Form::Fresh { value, used, .. } if value.is_some() => {
                 if !std::mem::take(used) {
@@ -144,7 +163,7 @@ impl Object {
             Form::Fresh { bytes, .. } => bytes.clone(),
         };
         if let Some(packed) = self.press.pack(resource, &plain, packer) {
-            *self.form() = Form::Packed(packed);
+            self.kept().pack(packed);
         }
         false
     }
@@ -152,7 +171,7 @@ impl Object {
     /// Drops the parsed form, whoever has read it. Returns the size of an object that waits to be
     /// compressed, `None` of one that does not.
     pub(super) fn unparse(&self) -> Option<usize> {
-        match &mut *self.form() {
+        match &mut self.kept().form {
             Form::Packed(_) | Form::Fresh { retired: true, .. } => None,
             Form::Fresh { value, bytes, .. } => {
                 *value = None;
@@ -164,13 +183,14 @@ impl Object {
     /// Compresses it now, whoever has read it. What history alone still holds stays as it is: much
     /// of it will be gone soon, and the rest is compressed when less is written.
     pub(super) fn press(&self, resource: &str, packer: &mut Packer) {
-        let plain = match &*self.form() {
+        let plain = match &self.kept().form {
             Form::Packed(_) | Form::Fresh { retired: true, .. } => return,
             Form::Fresh { bytes, .. } => bytes.clone(),
         };
         let packed = self.press.pack(resource, &plain, packer);
-        match (&mut *self.form(), packed) {
-            (form, Some(packed)) => *form = Form::Packed(packed),
+        let mut kept = self.kept();
+        match (&mut kept.form, packed) {
+            (_, Some(packed)) => kept.pack(packed),
             (Form::Fresh { value, .. }, None) => *value = None,
             (Form::Packed(_), None) => {}
         }
@@ -183,7 +203,9 @@ impl Object {
 
     /// Drops the parsed form: a newer state has taken this one's place.
     pub(super) fn retire(&self) {
-        if let Form::Fresh { value, retired, .. } = &mut *self.form() {
+        let mut kept = self.kept();
+        kept.part.retire();
+        if let Form::Fresh { value, retired, .. } = &mut kept.form {
             *value = None;
             *retired = true;
         }
@@ -314,6 +336,11 @@ impl Draft {
         }
     }
 
+    /// The length of the encoded form.
+    pub(super) fn size(&self) -> usize {
+        self.encoded.len()
+    }
+
     /// Fills in the revision; cheap, because it happens under the store's lock.
     /// `known` finds a uid that the store has already, so that it is kept once.
     pub(super) fn finish(
@@ -329,14 +356,16 @@ impl Draft {
         bytes.extend_from_slice(&self.encoded[self.revision_at..]);
         self.value["metadata"]["resourceVersion"] = Value::String(text);
         self.facts.share(known);
+        let part = Part::new(bytes.len(), &press.held);
+        let form = Form::Fresh {
+            bytes: bytes.into(),
+            value: Some(Arc::new(self.value)),
+            used: true,
+            retired: false,
+        };
         Object {
             revision,
-            form: Mutex::new(Form::Fresh {
-                bytes: bytes.into(),
-                value: Some(Arc::new(self.value)),
-                used: true,
-                retired: false,
-            }),
+            form: Mutex::new(Kept { form, part }),
             facts: self.facts,
             press: Arc::clone(press),
         }

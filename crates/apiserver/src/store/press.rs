@@ -17,6 +17,8 @@ use flate2::{
 };
 use serde_json::Value;
 
+use super::room::Held;
+
 /// Smaller objects stay as they are: little would be gained.
 const LEAST: usize = 256;
 /// Objects whose compressed form is larger than this part of them enter the dictionary.
@@ -45,6 +47,11 @@ impl Packed {
     pub(super) fn len(&self) -> usize {
         self.length as usize
     }
+
+    /// The length of what it was compressed to.
+    pub(super) fn packed_len(&self) -> usize {
+        self.data.len()
+    }
 }
 
 /// What all objects of a store share to be compressed and read again.
@@ -53,6 +60,8 @@ pub(super) struct Press {
     dictionaries: RwLock<HashMap<Box<str>, Dictionary>>,
     inflaters: Mutex<Vec<Decompress>>,
     warm: Mutex<Warm>,
+    /// What its objects take.
+    pub(super) held: Held,
 }
 
 #[derive(Default)]

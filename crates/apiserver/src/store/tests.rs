@@ -13,6 +13,7 @@ fn put<'a>(resource: &'a str, key: &'a str, expect: Expect, value: Value) -> Wri
         expect,
         guard: Guard::None,
         value: Some(value),
+        growth: Growth::Free,
         durability: Durability::Durable,
     }
 }
@@ -125,6 +126,75 @@ fn after_a_burst_the_oldest_are_compressed_at_once_and_the_newest_are_not() {
         store.tidy();
     }
     assert_eq!(plain().count(), 0);
+}
+
+#[test]
+fn a_store_takes_no_more_than_it_may_and_deletions_give_room() {
+    let store = memory();
+    store.bound(1 << 20);
+    // No two are alike and none is text: they are not compressed.
+    let large = |n: u64| {
+        let mut seed = n + 1;
+        let noise = std::iter::repeat_with(|| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'!' + (seed >> 33) as u8 % 90)
+        });
+        let mut value = object(&n.to_string(), n);
+        value["data"]["x"] = json!(noise.take(100_000).collect::<String>());
+        value
+    };
+    let write = |key: &str, expect, value| {
+        store.write(Write {
+            growth: Growth::Bounded,
+            value,
+            ..put("configmaps", key, expect, Value::Null)
+        })
+    };
+    let key = |n: u64| n.to_string();
+    let taken = (0..100).take_while(|n| write(&key(*n), Expect::Absent, Some(large(*n))).is_ok());
+    let taken = taken.count() as u64;
+    assert!((8..=12).contains(&taken), "{taken}");
+    let (held, most) = store.room();
+    assert!(
+        most == 1 << 20 && (held..held + 120_000).contains(&most),
+        "{held}"
+    );
+    let next = || write("next", Expect::Absent, Some(large(taken)));
+    assert!(matches!(next(), Err(Refused::Full(_))));
+    let revision = store.get("configmaps", "0").expect("stored").revision();
+    write("0", Expect::Revision(revision), Some(object("0", 1))).expect("smaller");
+    next().expect("room again");
+    assert!(matches!(
+        write("last", Expect::Absent, Some(large(taken + 1))),
+        Err(Refused::Full(_))
+    ));
+    for n in 0..taken {
+        let revision = store.get("configmaps", &key(n)).expect("stored").revision();
+        write(&key(n), Expect::Revision(revision), None).expect("deleted");
+    }
+    assert!(store.room().0 < 120_000, "history does not count");
+    for _ in 0..4 {
+        store.relieve();
+        store.tidy();
+    }
+    assert!(store.room().0 < 120_000, "nor once it is compressed");
+}
+
+#[test]
+fn large_objects_are_compressed_before_they_are_many() {
+    let store = memory();
+    let mut value = object("all", 1);
+    value["data"]["x"] = json!("x".repeat(500_000));
+    for n in 0..100 {
+        let name = n.to_string();
+        let write = put("configmaps", &name, Expect::Absent, value.clone());
+        store.write(write).expect("absent");
+        store.relieve();
+    }
+    let all = store.list("configmaps", &Scope::All).1;
+    let plain = all.iter().filter(|object| !object.is_packed());
+    let bytes = plain.map(|object| object.size()).sum::<usize>();
+    assert!(bytes <= 25 << 20, "{bytes}");
 }
 
 #[test]

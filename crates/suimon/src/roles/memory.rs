@@ -5,6 +5,7 @@
 //! What stays in use without requests is not given back by refusing them (docs/decisions/019).
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::{Stage, Tasks};
@@ -32,8 +33,7 @@ pub fn watch(limit: Option<u64>, gateway: &proxy::Gateway, tasks: &Tasks) {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.requested() => return Ok::<(), Infallible>(()),
             }
-            let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-            let Some(used) = held_bytes(&status) else {
+            let Some(used) = used() else {
                 continue;
             };
             pause = if used < limit / 2 { LONG_PAUSE } else { PAUSE };
@@ -46,6 +46,34 @@ pub fn watch(limit: Option<u64>, gateway: &proxy::Gateway, tasks: &Tasks) {
             }
         }
     });
+}
+
+/// Objects where nobody tells how much memory there is: as much as etcd takes by default.
+const OBJECTS_UNKNOWN: u64 = 2 << 30;
+/// Objects may take this part of what the process may, bodies of writes that are worked on this.
+const OBJECTS: u64 = 4;
+const BODIES: u64 = 48;
+
+/// What the API may take of the memory that this process may have.
+pub fn api_bounds(limit: Option<u64>, object_bytes: Option<u64>) -> apiserver::Bounds {
+    let limit = limit.or_else(standard);
+    let objects = limit.map_or(OBJECTS_UNKNOWN, |limit| limit / OBJECTS);
+    apiserver::Bounds {
+        object_bytes: object_bytes.unwrap_or(objects),
+        body_bytes: limit.map_or(u64::MAX, |limit| limit / BODIES),
+        used: Arc::new(used),
+        memory_bytes: limit.unwrap_or(u64::MAX),
+        settings: [
+            "raise limits.object-bytes in the file of `suimon up --config`",
+            "give this process more memory, or raise limits.memory-bytes in the file of \
+             `suimon up --config`",
+        ],
+    }
+}
+
+/// What the process holds now.
+fn used() -> Option<u64> {
+    held_bytes(&std::fs::read_to_string("/proc/self/status").ok()?)
 }
 
 /// What is in use, against what may be.
@@ -210,6 +238,18 @@ mod tests {
         // That is how version 1 says that there is none.
         check(version1, &[(of_1, "9223372036854771712")], 6 << 30);
         assert_eq!(of_machine("", "", |_| None), None);
+    }
+
+    #[test]
+    fn objects_and_bodies_get_their_part_of_it() {
+        let bounds = api_bounds(Some(192 << 20), None);
+        assert_eq!(
+            (bounds.object_bytes, bounds.body_bytes),
+            (48 << 20, 4 << 20)
+        );
+        let bounds = api_bounds(Some(192 << 20), Some(100 << 20));
+        assert_eq!(bounds.object_bytes, 100 << 20);
+        assert_eq!(bounds.memory_bytes, 192 << 20);
     }
 
     #[test]

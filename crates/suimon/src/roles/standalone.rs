@@ -74,6 +74,10 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
         tasks,
     )
     .await?;
+    server.bound(memory::api_bounds(
+        settings.memory_bytes,
+        settings.object_bytes,
+    ));
     let cluster = Cluster::beside(server.client(), keeper::of(&server));
 
     let (publish, snapshots) = snapshot_channel(routing::Snapshot::default());

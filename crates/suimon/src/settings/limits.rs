@@ -34,6 +34,7 @@ pub(super) struct Limits {
     listener_connections: Option<usize>,
     client_connections: Option<usize>,
     memory_bytes: Option<u64>,
+    object_bytes: Option<u64>,
     revision_queue: Option<usize>,
     upstream_idle_time: Option<String>,
     upstream_idle_connections: Option<usize>,
@@ -51,6 +52,7 @@ pub(super) struct Resolved {
     pub(super) gateway: proxy::Limits,
     pub(super) revision_queue: usize,
     pub(super) memory_bytes: Option<u64>,
+    pub(super) object_bytes: Option<u64>,
 }
 
 /// Most of anything that is counted.
@@ -199,6 +201,13 @@ impl Limits {
             (64 << 20)..=(1 << 50),
             &mut memory,
         );
+        let mut objects = u64::MAX;
+        within.number(
+            "object-bytes",
+            self.object_bytes,
+            (8 << 20)..=(1 << 50),
+            &mut objects,
+        );
         if self.memory_bytes.is_some() && cfg!(not(target_os = "linux")) {
             mistakes.push("limits.memory-bytes: only Linux tells how much memory is in use".into());
         }
@@ -210,6 +219,7 @@ impl Limits {
             gateway: limits,
             revision_queue,
             memory_bytes: Some(memory).filter(|most| *most < u64::MAX),
+            object_bytes: Some(objects).filter(|most| *most < u64::MAX),
         }
     }
 }
@@ -268,6 +278,7 @@ mod tests {
             gateway: proxy::Limits::STANDARD,
             revision_queue: 10_000,
             memory_bytes: None,
+            object_bytes: None,
         }
     }
 
@@ -276,7 +287,7 @@ mod tests {
         assert_eq!(resolve("{}"), Ok(standard()));
         let text = "head-time: 1m30s\nclient-connections: 100\nbody-bytes: 0\nstreams: 10\n\
                     requests: 5\nlistener-connections: 7\nbody-rate: 0\nupstream-idle-time: 5s\n\
-                    revision-queue: 3\nmemory-bytes: 1073741824\ntunnel-idle-time: 2h\n";
+                    revision-queue: 3\nmemory-bytes: 1073741824\nobject-bytes: 9000000\ntunnel-idle-time: 2h\n";
         let gateway = proxy::Limits {
             head: Duration::from_secs(90),
             client_connections: NonZeroUsize::new(100),
@@ -293,6 +304,7 @@ mod tests {
             gateway,
             revision_queue: 3,
             memory_bytes: Some(1 << 30),
+            object_bytes: Some(9_000_000),
         };
         assert_eq!(resolve(text), Ok(expected));
     }
@@ -303,7 +315,7 @@ mod tests {
         client-connections: 0\nrevision-queue: 0\nupstream-idle-connections: 1000001\n\
         upstream-connects: 0\n\
         window-growth: 2000000000\nstreams: 0\nstream-resets: 0\nidle-frames: 1\n\
-        body-rate: 2000000000\nstream-window: 1\nmemory-bytes: 1\nhead-time: 0s\n\
+        body-rate: 2000000000\nstream-window: 1\nmemory-bytes: 1\nobject-bytes: 1\nhead-time: 0s\n\
         keep-alive-time: 25h\nstall-time: 0s\nconnect-time: 0s\n\
         probe-time: 0s\nhandshake-time: 0s\n\
         relay-idle-time: 0s\ntunnel-idle-time: 0s\ndatagram-idle-time: 0s\n\

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
 
 use super::access::World;
-use super::door::open;
+use super::door::{Door, open};
 use super::*;
 
 fn pod(name: &str, resources: Value) -> Value {
@@ -147,6 +147,113 @@ async fn a_request_too_many_is_told_to_come_back() {
     assert!(door.get("/readyz", "").await.starts_with("HTTP/1.1 200"));
     drop(places);
     let answer = door.get(path, &credentials).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    door.tasks.drain(Duration::from_secs(10)).await;
+}
+
+fn bounds(object_bytes: u64, memory_bytes: u64) -> crate::Bounds {
+    crate::Bounds {
+        object_bytes,
+        body_bytes: u64::MAX,
+        used: Arc::new(|| Some(500 << 20)),
+        memory_bytes,
+        settings: ["raise that", "raise this"],
+    }
+}
+
+/// What a client outside is answered.
+async fn ask(door: &Door, method: &str, name: &str, body: &Value) -> String {
+    let token = door.server.token().expect("token");
+    let media = match method {
+        "PATCH" => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
+    let request = format!(
+        "{method} /api/v1/namespaces/default/configmaps{name} HTTP/1.1\r\nHost: localhost\r\n\
+         Authorization: Bearer {token}\r\nConnection: close\r\nContent-Type: {media}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    door.send(door.builder().with_no_client_auth(), &request)
+        .await
+}
+
+/// Text that does not become smaller by much.
+fn noise(length: usize) -> String {
+    let mut seed = 1_u64;
+    let letters = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'a' + (seed >> 33) as u8 % 26)
+    });
+    letters.take(length).collect()
+}
+
+#[tokio::test]
+async fn a_full_store_says_so_and_lets_users_out() {
+    let door = open().await;
+    door.server.bound(bounds(8 << 20, 1 << 40));
+    let large = |name: &str| {
+        json!({ "metadata": { "name": name, "finalizers": ["example.dev/hold"] },
+                "data": { "x": noise(900_000) } })
+    };
+    let check = async |method: &str, name: &str, body: &Value, code: u16| {
+        let answer = ask(&door, method, name, body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{answer}");
+    };
+    // Some of it is compressed meanwhile.
+    let mut refused = String::new();
+    for n in 0..20 {
+        refused = ask(&door, "POST", "", &large(&format!("map-{n}"))).await;
+        if !refused.starts_with("HTTP/1.1 201") {
+            assert!(n >= 5, "{refused}");
+            break;
+        }
+    }
+    for said in [
+        r#"is not stored: objects take "#,
+        r#" of 8388608 bytes that they may take; delete what is not needed, or raise that"#,
+    ] {
+        assert!(refused.contains(said), "{refused}");
+    }
+    // Controllers of this process have a reserve, and so have small changes.
+    let own: Api<ConfigMap> = Api::namespaced(door.server.client(), "default");
+    let small = json!({ "metadata": { "name": "own" } });
+    own.create(&PostParams::default(), &read(small))
+        .await
+        .expect("reserve");
+    let label = json!({ "metadata": { "labels": { "b": "c" } } });
+    check("PATCH", "/map-0", &label, 200).await;
+    for n in 0..4 {
+        check("DELETE", &format!("/map-{n}"), &Value::Null, 200).await;
+        let free = json!({ "metadata": { "finalizers": null } });
+        check("PATCH", &format!("/map-{n}"), &free, 200).await;
+    }
+    check("PATCH", "/map-4", &json!({ "data": null }), 200).await;
+    check("POST", "", &large("again"), 201).await;
+    door.tasks.drain(Duration::from_secs(10)).await;
+}
+
+#[tokio::test]
+async fn what_is_large_waits_for_memory_and_what_is_small_does_not() {
+    let door = open().await;
+    door.server.bound(bounds(1 << 40, 400 << 20));
+    let map = |name: &str, length: usize| json!({ "metadata": { "name": name }, "data": { "x": "x".repeat(length) } });
+    let answer = ask(&door, "POST", "", &map("small", 10_000)).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let answer = ask(&door, "POST", "", &map("large", 20_000)).await;
+    assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
+    assert!(answer.contains("retry-after: 1"), "{answer}");
+    let told = "holds 500.0 MiB and may hold 400.0 MiB";
+    assert!(
+        answer.contains(told) && answer.contains("raise this"),
+        "{answer}"
+    );
+    let answer = ask(&door, "DELETE", "/small", &Value::Null).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     door.tasks.drain(Duration::from_secs(10)).await;
 }

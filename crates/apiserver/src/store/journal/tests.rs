@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::super::object::Object;
-use super::super::{Expect, Guard, Limits, Store, Write};
+use super::super::{Expect, Growth, Guard, Limits, Store, Write};
 use super::*;
 
 const STORE: u64 = 0x0123_4567_89ab_cdef;
@@ -19,6 +19,7 @@ fn object(store: &Store, key: &str) -> Arc<Object> {
         expect: Expect::Absent,
         guard: Guard::None,
         value: Some(value),
+        growth: Growth::Free,
         durability: super::super::Durability::Durable,
     };
     let event = store.write(write).expect("absent");
