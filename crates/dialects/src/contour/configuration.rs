@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use routing::model::tls::{TlsVersion, TlsVersions};
 use routing::model::{ClientSource, Preamble, Suite};
 
+use super::CONFIGURATION;
 use super::extension::Asked;
 use super::limit::Service;
 use super::status::Judgement;
-use super::{CONFIGURATION, service};
+use super::tls::version;
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
@@ -26,6 +28,8 @@ pub(super) struct Settings {
     pub(super) limits: Option<Service>,
     /// Who may say the client's address.
     pub(super) client: Option<Arc<ClientSource>>,
+    /// What all hosts are held within; `None` where nothing is said.
+    pub(super) versions: Option<TlsVersions>,
     /// Of TLS 1.2, in groups; empty is every one.
     pub(super) suites: Vec<Vec<Suite>>,
     /// Those that are wanted are not there: no TLS is ended.
@@ -117,11 +121,18 @@ impl Settings {
         let Some(tls) = fields.object("tls") else {
             return;
         };
-        let remedy = "write it in tls of each HTTPProxy";
-        tls.unsupported("minimumProtocolVersion", remedy);
-        tls.unsupported("maximumProtocolVersion", remedy);
+        let versions = TlsVersions {
+            min: version(&tls, "minimumProtocolVersion", TlsVersion::V1_2),
+            max: version(&tls, "maximumProtocolVersion", TlsVersion::V1_3),
+        };
+        if versions.max < versions.min {
+            let text = "the minimum protocol version is greater than the maximum protocol version; \
+                        no TLS is ended";
+            tls.refuse("minimumProtocolVersion", "NothingOffered", text);
+        }
+        self.versions = Some(versions);
         // It has no curves.
-        match crypto::read(&tls, ("cipherSuites", ""), service::VERSIONS) {
+        match crypto::read(&tls, ("cipherSuites", ""), versions) {
             Ok(crypto) => self.suites = crypto.suites,
             Err((key, text)) => {
                 self.has_no_suites = true;

@@ -72,7 +72,8 @@ impl Spec {
         if self.passthrough {
             return Ok(None);
         }
-        if settings.has_no_suites && self.min < TlsVersion::V1_3 {
+        let versions = self.versions(settings)?;
+        if settings.has_no_suites && versions.min < TlsVersion::V1_3 {
             let text = "Spec.VirtualHost.TLS: no cipher suite of the ContourConfiguration is there";
             return Err(self.problem("TLSConfigNotValid", text));
         }
@@ -91,11 +92,6 @@ impl Spec {
                 format!("Spec.VirtualHost.TLS Secret {written:?} is invalid: {why}"),
             ),
         })?;
-        if self.max < self.min {
-            let text = "Spec.Virtualhost.TLS the minimum protocol version is greater than the \
-                        maximum protocol version";
-            return Err(self.problem("TLSConfigNotValid", text));
-        }
         self.check_fallback(others)?;
         let client = match &self.clients {
             None => ClientCertificates::None,
@@ -103,10 +99,7 @@ impl Spec {
         };
         Ok(Some(Termination {
             certificates: vec![certificate],
-            versions: TlsVersions {
-                min: self.min,
-                max: self.max,
-            },
+            versions,
             crypto: Crypto {
                 suites: settings.suites.clone(),
                 curves: Vec::new(),
@@ -114,6 +107,27 @@ impl Spec {
             protocols: vec![Alpn::Http2, Alpn::Http1],
             client,
         }))
+    }
+
+    /// Within what the ContourConfiguration says for all hosts: as in Contour the higher of the
+    /// oldest versions and the lower of the newest.
+    fn versions(&self, settings: &Settings) -> Told<TlsVersions> {
+        if self.max < self.min {
+            let text = "Spec.Virtualhost.TLS the minimum protocol version is greater than the \
+                        maximum protocol version";
+            return Err(self.problem("TLSConfigNotValid", text));
+        }
+        let all = settings.versions;
+        let versions = TlsVersions {
+            min: all.map_or(self.min, |all| self.min.max(all.min)),
+            max: all.map_or(self.max, |all| self.max.min(all.max)),
+        };
+        if versions.max < versions.min {
+            let text = "Spec.VirtualHost.TLS: none of its protocol versions is within those of the \
+                        ContourConfiguration";
+            return Err(self.problem("TLSConfigNotValid", text));
+        }
+        Ok(versions)
     }
 
     fn check(&self) -> Told<()> {
@@ -227,7 +241,7 @@ impl Clients {
     }
 }
 
-fn version(fields: &Fields<'_>, key: &str, default: TlsVersion) -> TlsVersion {
+pub(super) fn version(fields: &Fields<'_>, key: &str, default: TlsVersion) -> TlsVersion {
     match fields.text(key) {
         None => default,
         Some("1.2") => TlsVersion::V1_2,
