@@ -36,6 +36,8 @@ pub struct Request<'a> {
     pub object: &'a mut Value,
     /// The stored object.
     pub old: Option<&'a Value>,
+    /// Whether the gateway was started with `--proxy-protocol`.
+    pub has_preamble: bool,
     /// The data of a ConfigMap of the system namespace, if it exists.
     pub config_map: &'a dyn Fn(&str) -> Option<BTreeMap<String, String>>,
 }
@@ -174,7 +176,7 @@ fn config_map(request: &Request<'_>) -> Result<Vec<String>, Rejection> {
     let data = entries
         .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
         .collect();
-    let findings = config::check(request.name, &data);
+    let findings = config::check(request.name, &data, request.has_preamble);
     if findings.errors.is_empty() {
         return Ok(findings
             .warnings

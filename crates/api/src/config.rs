@@ -84,8 +84,9 @@ pub struct Findings {
 }
 
 /// Judges the data of a ConfigMap of the system namespace. ConfigMaps of other names have no
-/// findings: they are none of ours.
-pub fn check(name: &str, data: &BTreeMap<String, String>) -> Findings {
+/// findings: they are none of ours. `has_preamble`: whether the gateway was started with
+/// `--proxy-protocol`.
+pub fn check(name: &str, data: &BTreeMap<String, String>, has_preamble: bool) -> Findings {
     match name {
         name::AUTOSCALER => reader::check(data, Autoscaler::read),
         name::DEFAULTS => reader::check(data, Defaults::read),
@@ -105,7 +106,7 @@ pub fn check(name: &str, data: &BTreeMap<String, String>) -> Findings {
         name::LEADER_ELECTION => reader::check(data, leader_election::read),
         // Knative has moved its keys to config-observability and left it empty.
         name::TRACING => reader::check(data, |_| ()),
-        name::KOURIER => reader::check(data, kourier::read),
+        name::KOURIER => reader::check(data, |reader| kourier::read(reader, has_preamble)),
         name::CERT_MANAGER => reader::check(data, cert_manager),
         _ => Findings::default(),
     }

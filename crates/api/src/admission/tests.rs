@@ -50,6 +50,7 @@ fn admit_with(
         user,
         object,
         old,
+        has_preamble: false,
         config_map: &config_map,
     };
     admit(&mut request).map_err(|rejection| rejection.message)

@@ -23,12 +23,14 @@ impl Kourier {
     /// # Errors
     /// Every mistake in it.
     pub fn parse(data: &BTreeMap<String, String>) -> Result<Self, Vec<ConfigError>> {
-        reader::parse(data, read)
+        // What is told of the flag does not matter here.
+        reader::parse(data, |reader| read(reader, false))
     }
 }
 
-pub(super) fn read(reader: &Reader<'_>) -> Kourier {
-    listeners(reader);
+/// `has_preamble`: whether the gateway was started with `--proxy-protocol`.
+pub(super) fn read(reader: &Reader<'_>, has_preamble: bool) -> Kourier {
+    listeners(reader, has_preamble);
     let client_hops = clients(reader);
     authorization(reader);
     certificates(reader);
@@ -49,9 +51,12 @@ fn named(reader: &Reader<'_>, key: &'static str, why: &str) {
     }
 }
 
-fn listeners(reader: &Reader<'_>) {
-    let why = "start the gateway with --proxy-protocol";
-    flag(reader, "enable-proxy-protocol", false, why);
+fn listeners(reader: &Reader<'_>, has_preamble: bool) {
+    let why = match has_preamble {
+        true => "the gateway is started with --proxy-protocol, which is what holds",
+        false => "start the gateway with --proxy-protocol",
+    };
+    flag(reader, "enable-proxy-protocol", has_preamble, why);
     let addresses = reader.string("listen-ip-addresses", "");
     for address in addresses.split(',').map(str::trim) {
         let is_valid = address.is_empty() || address.parse::<IpAddr>().is_ok();

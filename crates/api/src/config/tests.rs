@@ -14,7 +14,7 @@ fn data(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 fn error_keys(name: &str, entries: &[(&str, &str)]) -> Vec<String> {
-    check(name, &data(entries))
+    check(name, &data(entries), false)
         .errors
         .into_iter()
         .map(|error| error.key)
@@ -106,6 +106,7 @@ fn the_example_block_is_ignored_and_keys_without_effect_are_reported() {
             ("queue-sidecar-image", "q"),
             ("typo", "1"),
         ]),
+        false,
     );
     assert!(findings.errors.is_empty());
     assert_eq!(findings.warnings.len(), 2);
@@ -116,7 +117,7 @@ fn the_example_block_is_ignored_and_keys_without_effect_are_reported() {
 #[test]
 fn what_is_asked_for_and_not_done_here_is_told_and_what_is_turned_off_is_not() {
     let warned = |name: &str, pairs: &[(&str, &str)]| {
-        let findings = check(name, &data(pairs));
+        let findings = check(name, &data(pairs), false);
         assert!(findings.errors.is_empty(), "{:?}", findings.errors);
         findings.warnings.len()
     };
@@ -143,7 +144,7 @@ fn the_older_spellings_of_deployment_keys_count_until_the_newer_one_is_there() {
     };
     assert_eq!(deadline(&[older]), 30);
     assert_eq!(deadline(&[older, ("progress-deadline", "60s")]), 60);
-    let none = check(name::DEPLOYMENT, &data(&[older])).warnings;
+    let none = check(name::DEPLOYMENT, &data(&[older]), false).warnings;
     assert!(none.is_empty(), "{none:?}");
 }
 
@@ -319,7 +320,7 @@ fn bad_values_are_refused_in_knatives_words() {
             "buckets: value must be between 1 <= 11 <= 10",
         ),
     ] {
-        let errors = check(config_map, &data(&[(key, value)])).errors;
+        let errors = check(config_map, &data(&[(key, value)]), false).errors;
         let said = errors.iter().map(ToString::to_string).collect::<Vec<_>>();
         let last = said.last().map(String::as_str);
         assert_eq!(last, Some(message), "{config_map} {key}");
@@ -342,7 +343,11 @@ fn knatives_older_keys_of_the_network_are_read_and_the_newer_ones_win() {
     newer.push(("rollout-duration", "9"));
     let network = Network::parse(&data(&newer)).expect("valid");
     assert_eq!(network.rollout_duration.as_secs(), 9);
-    assert!(check(name::NETWORK, &data(&newer)).warnings.is_empty());
+    assert!(
+        check(name::NETWORK, &data(&newer), false)
+            .warnings
+            .is_empty()
+    );
 }
 
 #[test]
@@ -428,4 +433,17 @@ fn hops_of_kourier_are_counted_as_envoy_counts_them() {
         assert_eq!(hops(&given), Ok(expected), "{given:?}");
     }
     assert!(hops(&[(count, "-1")]).is_err());
+}
+
+#[test]
+fn what_is_told_of_the_proxy_protocol_is_what_the_gateway_does() {
+    let told = |value: &str, has_preamble| {
+        let data = data(&[("enable-proxy-protocol", value)]);
+        check(name::KOURIER, &data, has_preamble).warnings.join("")
+    };
+    assert_eq!(told("true", true), "");
+    assert_eq!(told("false", false), "");
+    assert!(told("true", false).contains("start the gateway with --proxy-protocol"));
+    assert!(told("false", true).contains("is started with --proxy-protocol"));
+    assert!(check(name::KOURIER, &data(&[]), true).warnings.is_empty());
 }

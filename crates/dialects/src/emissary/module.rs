@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use routing::model::{AccessRule, Authorization, ClientSource, Network, Predicate, Subject, Test};
+use routing::model::{
+    AccessRule, Authorization, ClientSource, Network, Preamble, Predicate, Subject, Test,
+};
 use serde_json::{Map, Value, json};
 
 use super::{MODULE, headers, instance, limit, policy};
 use crate::fields::{Fields, Findings};
 use crate::foreign::{Object, Translation};
 use crate::objects::{Objects, Reader};
-use crate::shared::client;
+use crate::shared::{client, preamble};
 
 /// Keys of `config` that are defaults of Mappings: there, and in a Mapping.
 const DEFAULTS: [(&str, &str); 7] = [
@@ -23,7 +25,7 @@ const DEFAULTS: [(&str, &str); 7] = [
 ];
 
 /// Keys that change nothing here, with what to do instead.
-const NOT_SERVED: [(&str, &str); 35] = [
+const NOT_SERVED: [(&str, &str); 34] = [
     ("admin_port", "there is no Envoy to administer"),
     ("buffer_limit_bytes", "bodies are streamed, never held"),
     (
@@ -107,7 +109,6 @@ const NOT_SERVED: [(&str, &str); 35] = [
         "use_ambassador_namespace_for_service_resolution",
         "write the namespace: name.namespace",
     ),
-    ("use_proxy_proto", "start the gateway with --proxy-protocol"),
     (
         "use_remote_address",
         "the address is the other end of the connection; proxies that may say another one are \
@@ -320,12 +321,12 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
         let Some(config) = spec.object("config") else {
             return;
         };
-        judge_config(&config, object);
+        judge_config(&config, object, reader);
         limit::judge_defaults(&config, reader);
     })
 }
 
-fn judge_config(config: &Fields<'_>, object: &Object) {
+fn judge_config(config: &Fields<'_>, object: &Object, reader: &Reader<'_>) {
     judge_defaults(config);
     config.number::<u32>("cluster_request_timeout_ms");
     if let Some(defaults) = config.object("defaults") {
@@ -339,6 +340,18 @@ fn judge_config(config: &Fields<'_>, object: &Object) {
     max_body(config);
     grpc_web(config);
     hops(config);
+    match config.bool("use_proxy_proto") {
+        Some(true) => {
+            let place = (config.findings(), &*config.at("use_proxy_proto"));
+            preamble::at_shared(Preamble::Required, reader, place);
+        }
+        Some(false) if reader.gateway_ports().has_preamble => {
+            let text = "the gateway is started with --proxy-protocol, which is what holds at its \
+                        shared ports";
+            config.refuse("use_proxy_proto", "FieldDiffers", text);
+        }
+        _ => {}
+    }
     // Authorities are always compared without their port; long expressions are bounded by what
     // they compile to.
     for key in [

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::GatewayPorts;
 use crate::testing::{self, Get};
 
 const CASES: &str = "golden/emissary";
@@ -206,4 +207,26 @@ proptest! {
         documents.reverse();
         prop_assert_eq!(&records, &testing::translate_all(&documents));
     }
+}
+
+#[test]
+fn what_is_told_of_the_proxy_protocol_is_what_the_gateway_does() {
+    let told = |wanted: bool, has_preamble: bool| {
+        let module = json!({
+            "apiVersion": "getambassador.io/v3alpha1", "kind": "Module",
+            "metadata": {"name": "ambassador", "namespace": "default"},
+            "spec": {"config": {"use_proxy_proto": wanted}},
+        });
+        let (mut objects, all) = testing::load(&[module]);
+        objects.set_gateway_ports(GatewayPorts {
+            has_preamble,
+            ..GatewayPorts::default()
+        });
+        let found = all.iter().flat_map(|it| it.translate(&objects).diagnostics);
+        found.map(|it| it.message).collect::<String>()
+    };
+    assert_eq!(told(true, true), "");
+    assert_eq!(told(false, false), "");
+    assert!(told(true, false).contains("only if it is started with --proxy-protocol"));
+    assert!(told(false, true).contains("is started with --proxy-protocol"));
 }

@@ -54,6 +54,7 @@ impl Admitted {
             user: "",
             object,
             old: None,
+            has_preamble: false,
             config_map: &config_map,
         };
         let is_known = admission::has_rules(&request);

@@ -80,6 +80,7 @@ impl apiserver::admission::Admission for Admission {
             user: &request.user.name,
             object: request.object,
             old: request.old,
+            has_preamble: false,
             config_map: &|name| config_maps.get(name).cloned(),
         });
         let warnings = warnings.map_err(|refusal| apiserver::admission::Rejection::Denied {

@@ -11,7 +11,10 @@ const WEBHOOK: &str = "validation.webhook.serving.knative.dev";
 const POD: &str = "dry-run-validation";
 
 /// `api`'s rules as the API server's admission.
-pub struct Admission;
+pub struct Admission {
+    /// Whether the gateway was started with `--proxy-protocol`.
+    pub has_preamble: bool,
+}
 
 impl apiserver::admission::Admission for Admission {
     fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Rejection> {
@@ -35,6 +38,7 @@ impl apiserver::admission::Admission for Admission {
                 user: &request.user.name,
                 object: &mut object,
                 old: request.old,
+                has_preamble: self.has_preamble,
                 config_map: &config_map,
             })
         };

@@ -67,7 +67,9 @@ async fn start_all(settings: Settings, tasks: &Tasks) -> anyhow::Result<Running>
             data_dir: settings.data_dir.join("store"),
             listen: Some(SocketAddr::new(settings.listen, settings.api_port)),
             crds: definitions,
-            admission: Arc::new(Admission),
+            admission: Arc::new(Admission {
+                has_preamble: settings.proxy_protocol,
+            }),
             kubeconfig: kubeconfig.clone(),
             addresses: vec![addresses::api(claim.range).into()],
         },
