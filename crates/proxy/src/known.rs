@@ -16,8 +16,8 @@ use routing::{Backend, CompiledAction, CompiledArm, CompiledRoute, Snapshot};
 
 use crate::connection::Client;
 use crate::filter::template::Sender;
+use crate::forward::Forward;
 use crate::message::View;
-use crate::plan::Forward;
 use crate::traffic::Traffic;
 use crate::worker::{Scratch, Worker};
 

@@ -25,6 +25,7 @@ mod entry;
 mod failure;
 mod filter;
 mod first;
+mod forward;
 mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

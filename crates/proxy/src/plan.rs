@@ -7,21 +7,21 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::model::{ClientSource, Connect, Protocol, Timeouts};
+use routing::model::{ClientSource, Connect, Protocol};
 use routing::{
     Backend, CompiledAction, CompiledArm, CompiledInstead, CompiledRoute, CompiledSplit,
     CompiledTls, CompiledTlsAction, Snapshot,
 };
 
 use crate::connection::Client;
-use crate::downstream::{Answer, Downstream, Reply};
+use crate::downstream::{Downstream, Reply};
 use crate::edits::Edits;
 use crate::entry::Entry;
 use crate::failure::Failure;
-use crate::filter::mirror::{self, Copies, Original};
-use crate::filter::retry::Tries;
+use crate::filter::mirror::{self, Original};
 use crate::filter::template::Sender;
-use crate::filter::{Effects, Pair, cors, redirect};
+use crate::filter::{Pair, cors, redirect};
+use crate::forward::Forward;
 use crate::guard::{Gated, Guarded, Passage};
 use crate::http1::body::Framing;
 use crate::http1::edit;
@@ -61,78 +61,6 @@ impl Chosen<'_> {
     }
 }
 
-/// A request that is ready to be sent.
-pub(crate) struct Forward {
-    pub(crate) backend: Arc<Backend>,
-    /// Of the request as it is sent.
-    pub(crate) framing: Framing,
-    pub(crate) is_idempotent: bool,
-    pub(crate) to_head: bool,
-    pub(crate) wants_upgrade: bool,
-    /// How the request becomes a tunnel, if it is a CONNECT.
-    pub(crate) connect: Option<Connect>,
-    /// The client speaks gRPC-Web, and is translated for a backend that does not.
-    pub(crate) is_web: bool,
-    /// What the route's filters do from here on; most routes have none.
-    pub(crate) effects: Option<Box<Effects>>,
-    /// What the backend's policy wants; most have none.
-    pub(crate) traffic: Option<Box<Traffic>>,
-    /// Copies that wait for the body.
-    pub(crate) copies: Option<Box<RefCell<Copies>>>,
-    /// What makes the backend's answer a WebSocket; `None` leaves that to the client.
-    pub(crate) websocket: Option<Box<Handshake>>,
-}
-
-impl Forward {
-    /// Of a request with which nothing else is done.
-    pub(crate) fn plain(
-        backend: &Arc<Backend>,
-        view: View<'_>,
-        traffic: Option<Box<Traffic>>,
-    ) -> Self {
-        Self {
-            backend: Arc::clone(backend),
-            framing: view.head.framing,
-            is_idempotent: view.is_idempotent(),
-            to_head: view.has_method("HEAD"),
-            wants_upgrade: false,
-            connect: None,
-            is_web: false,
-            effects: None,
-            traffic,
-            copies: None,
-            websocket: None,
-        }
-    }
-
-    /// Whether nothing else is done with the request.
-    pub(crate) fn is_plain(&self) -> bool {
-        !self.wants_upgrade
-            && self.connect.is_none()
-            && !self.is_web
-            && self.effects.is_none()
-            && self.copies.is_none()
-            && self.websocket.is_none()
-    }
-
-    pub(crate) fn timeouts(&self) -> Timeouts {
-        let effects = self.effects.as_deref();
-        effects.map_or(self.backend.timeouts, |effects| effects.timeouts)
-    }
-
-    /// Whether an answer says success to a client that wants a WebSocket, and is none.
-    pub(crate) fn misses_websocket(&self, answer: &Answer<'_>) -> bool {
-        let websocket = self.websocket.as_ref();
-        websocket.is_some_and(|it| it.is_missed_by(answer))
-    }
-
-    /// What the route says about tries, if it says anything.
-    pub(crate) fn tries(&self) -> Option<&Tries> {
-        let tries = &self.effects.as_deref()?.tries;
-        (tries.limit.is_some() || tries.retry.is_some()).then_some(tries)
-    }
-}
-
 /// Decides what becomes of a request and writes its head for the next hop. Does not wait.
 pub(crate) fn plan<D: Downstream>(
     worker: &Rc<Worker>,
@@ -146,16 +74,7 @@ pub(crate) fn plan<D: Downstream>(
     if let Some(forward) = client.known.recall(worker, client, scratch, view) {
         return Ok(Plan::Forward(forward));
     }
-    websocket::check(view)?;
-    if target::has_dot_segment(view.head.target.get(view.bytes)) {
-        return Err(Failure::DotSegment.into());
-    }
-    let framing = view.head.framing;
-    if let (Framing::Length(length), Some(limit)) = (framing, worker.limits.body_bytes)
-        && length > limit
-    {
-        return Err(Failure::BodyTooLarge { limit }.into());
-    }
+    check(worker, view)?;
     if let Some(answer) = worker.challenges.answer(view) {
         return Ok(Plan::Reply(Box::new(answer)));
     }
@@ -199,6 +118,20 @@ pub(crate) fn plan<D: Downstream>(
     Ok(planned)
 }
 
+/// What no route takes.
+fn check(worker: &Worker, view: View<'_>) -> Result<(), Failure> {
+    websocket::check(view)?;
+    if target::has_dot_segment(view.head.target.get(view.bytes)) {
+        return Err(Failure::DotSegment);
+    }
+    match (view.head.framing, worker.limits.body_bytes) {
+        (Framing::Length(length), Some(limit)) if length > limit => {
+            Err(Failure::BodyTooLarge { limit })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The same for a request that may take its route.
 pub(crate) fn plan_route<D: Downstream>(
     worker: &Rc<Worker>,
@@ -207,51 +140,29 @@ pub(crate) fn plan_route<D: Downstream>(
     downstream: &D,
     chosen: &Chosen<'_>,
 ) -> Result<Plan, Box<Failure>> {
-    let Chosen {
-        snapshot, route, ..
-    } = *chosen;
+    let route = chosen.route;
     let view = downstream.view();
     if let Some(filters) = route.filters()
         && let Some(reply) = cors::preflight(filters, view)
     {
         return Ok(Plan::Reply(Box::new(reply)));
     }
-    let arm = match &route.action {
-        CompiledAction::Forward(split) => split.at(chosen.point(worker, split, view)),
-        CompiledAction::Respond(respond) => {
+    let arm = match draw(worker, client, view, chosen) {
+        Ok(arm) => arm,
+        Err(reply) => {
             scratch.series = worker.series.of_route(route);
-            return Ok(Plan::Reply(Box::new(reply::of_route(respond))));
-        }
-        CompiledAction::Redirect(to) => {
-            scratch.series = worker.series.of_route(route);
-            return Ok(Plan::Reply(Box::new(redirect::reply(to, view, client))));
-        }
-        CompiledAction::ForwardSecure(split)
-            if client.tls.is_some() || client.entry.is_cluster_local() =>
-        {
-            split.at(chosen.point(worker, split, view))
-        }
-        CompiledAction::ForwardSecure(_) => {
-            scratch.series = worker.series.of_route(route);
-            return Ok(Plan::Reply(Box::new(redirect::to_https(
-                view,
-                worker.https_port,
-            ))));
+            return Ok(Plan::Reply(reply));
         }
     };
     let connect = connect(view, route)?;
     telemetry::steer(worker, client, scratch, view, arm.filters());
-    match arm.instead.as_deref() {
-        None => {}
-        Some(CompiledInstead::Respond(respond)) => {
-            return Ok(Plan::Reply(Box::new(reply::of_route(respond))));
-        }
-        Some(CompiledInstead::Redirect(to)) => {
-            return Ok(Plan::Reply(Box::new(redirect::reply(to, view, client))));
-        }
+    if let Some(instead) = arm.instead.as_deref() {
+        return Ok(Plan::Reply(Box::new(match instead {
+            CompiledInstead::Respond(respond) => reply::of_route(respond),
+            CompiledInstead::Redirect(to) => redirect::reply(to, view, client),
+        })));
     }
-    let backend = snapshot.backend_of(arm);
-    let Some(backend) = backend else {
+    let Some(backend) = chosen.snapshot.backend_of(arm) else {
         scratch.series = worker.series.of_route(route);
         return Err(Failure::NoBackend {
             backend: arm.backend.clone(),
@@ -266,6 +177,41 @@ pub(crate) fn plan_route<D: Downstream>(
         }
         .into());
     }
+    let to = (arm, backend, connect);
+    Ok(forward(worker, client, scratch, downstream, chosen, to))
+}
+
+/// The arm of its route that a request takes, or what the route answers by itself.
+fn draw<'c>(
+    worker: &Worker,
+    client: &Client,
+    view: View<'_>,
+    chosen: &Chosen<'c>,
+) -> Result<&'c CompiledArm, Box<Reply>> {
+    let is_secure = client.tls.is_some() || client.entry.is_cluster_local();
+    let reply = match &chosen.route.action {
+        CompiledAction::ForwardSecure(_) if !is_secure => {
+            redirect::to_https(view, worker.https_port)
+        }
+        CompiledAction::Forward(split) | CompiledAction::ForwardSecure(split) => {
+            return Ok(split.at(chosen.point(worker, split, view)));
+        }
+        CompiledAction::Respond(respond) => reply::of_route(respond),
+        CompiledAction::Redirect(to) => redirect::reply(to, view, client),
+    };
+    Err(Box::new(reply))
+}
+
+/// Writes the head for an arm's backend, unless the request is a probe of it.
+fn forward<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    scratch: &mut Scratch,
+    downstream: &D,
+    chosen: &Chosen<'_>,
+    (arm, backend, connect): (&CompiledArm, &Arc<Backend>, Option<Connect>),
+) -> Plan {
+    let (route, view) = (chosen.route, downstream.view());
     let filters = Pair::new(route, arm);
     let origin = Sender {
         view,
@@ -295,22 +241,16 @@ pub(crate) fn plan_route<D: Downstream>(
         ..edits(route, arm, backend, client, target.as_deref())
     };
     if let Some(reply) = reply::to_probe(view, backend, &edits) {
-        return Ok(Plan::Reply(Box::new(reply)));
+        return Plan::Reply(Box::new(reply));
     }
     let original = Original { view, edits };
     // A tunnel has no end that a copy could wait for.
     let mirrors = filters.mirrors().filter(|_| !downstream.wants_tunnel());
-    let copies = mirror::begin(worker, snapshot, mirrors, &original);
-    let edits = &original.edits;
-    let out = &mut scratch.upstream_head;
-    out.clear();
-    match backend.protocol {
-        Protocol::H2c => encode::request(out, view, edits, backend.tls.is_some()),
-        Protocol::Http1 => edit::request(out, view.head, view.bytes, edits),
-    }
+    let copies = mirror::begin(worker, chosen.snapshot, mirrors, &original);
+    write(&mut scratch.upstream_head, backend, &original);
     let mut effects = filters.effects(&origin, backend.timeouts, chosen.passage);
     let traffic = Traffic::plan(worker, backend, &origin, effects.as_deref_mut());
-    Ok(Plan::Forward(Forward {
+    Plan::Forward(Forward {
         wants_upgrade: view.head.upgrade.is_some() && backend.protocol == Protocol::Http1,
         connect,
         is_web: translated.is_some(),
@@ -318,7 +258,16 @@ pub(crate) fn plan_route<D: Downstream>(
         copies: (!copies.is_empty()).then(|| Box::new(RefCell::new(copies))),
         websocket,
         ..Forward::plain(backend, view, traffic)
-    }))
+    })
+}
+
+/// Writes the head for a backend, as it speaks.
+fn write(out: &mut Vec<u8>, backend: &Backend, Original { view, edits }: &Original<'_>) {
+    out.clear();
+    match backend.protocol {
+        Protocol::H2c => encode::request(out, *view, edits, backend.tls.is_some()),
+        Protocol::Http1 => edit::request(out, view.head, view.bytes, edits),
+    }
 }
 
 /// How a CONNECT becomes a tunnel on this route; `None` if the request is none.

@@ -16,7 +16,7 @@ use routing::model::{
 use testkit::http::{RawServer, RawStream, eventually};
 
 use super::access::{file, lines, log};
-use super::http2::{client, h2_serving};
+use super::http2::{client, h2_serving, read};
 use super::{Gateway, SHORT, backend, route};
 use crate::{Limits, Rule};
 
@@ -153,16 +153,6 @@ async fn open(address: SocketAddr) -> (Response<RecvStream>, SendStream<Bytes>) 
         .expect("valid");
     let (answer, send) = client.send_request(request, false).expect("a stream");
     (answer.await.expect("an answer"), send)
-}
-
-async fn read(body: &mut RecvStream, want: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while bytes.len() < want {
-        let data = body.data().await.expect("more").expect("a stream");
-        let _ = body.flow_control().release_capacity(data.len());
-        bytes.extend_from_slice(&data);
-    }
-    bytes
 }
 
 #[tokio::test]

@@ -89,6 +89,17 @@ pub(super) struct Answer {
     pub(super) trailers: Option<HeaderMap>,
 }
 
+/// At least so many bytes of a body, as they come.
+pub(super) async fn read(body: &mut RecvStream, want: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < want {
+        let data = body.data().await.expect("more").expect("a stream");
+        let _ = body.flow_control().release_capacity(data.len());
+        bytes.extend_from_slice(&data);
+    }
+    bytes
+}
+
 pub(super) async fn ask2(
     client: &mut SendRequest<Bytes>,
     request: Request<()>,

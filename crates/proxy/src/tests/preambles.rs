@@ -1,14 +1,14 @@
 //! The PROXY protocol in front of HTTP and of TLS: whom the backend is told, and who is not heard.
 
+use routing::model::Preamble;
 use routing::model::tls::{TlsAction, TlsHost, TlsId};
-use routing::model::{BackendPolicy, Preamble, ProxyVersion};
 use rustls::pki_types::ServerName;
 use testkit::http::{RawServer, RawStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::relay::{exchange, reversing};
+use super::relay::{exchange, reversing, to_told};
 use super::tls::{Authority, ask, teapot, termination};
 use super::*;
 
@@ -288,16 +288,7 @@ async fn tls_comes_after_the_header_of_a_bind() {
 #[tokio::test]
 async fn what_a_tcp_bind_was_told_is_passed_on() {
     let mut gateway = Gateway::start().await;
-    let policy = BackendPolicy {
-        proxy_protocol: Some(ProxyVersion::V1),
-        ..BackendPolicy::default()
-    };
-    let backend = Backend {
-        policy: Some(Arc::new(policy)),
-        ..backend("told", &[reversing().await])
-    };
-    let split = Split::new(vec![Arm::new(1, backend.id.clone())]).expect("a weight");
-    gateway.compiler.put_backend(Arc::new(backend));
+    let split = to_told(&mut gateway, reversing().await);
     let free = BindSocket {
         preamble: Some(Preamble::Required),
         ..socket(([127, 0, 0, 1], 0).into(), Some(Transport::Tcp))

@@ -10,7 +10,23 @@ use super::tls::{self, Authority};
 use super::*;
 
 fn to(gateway: &mut Gateway, address: SocketAddr) -> Split {
-    let backend = backend("tcp", &[address]);
+    to_backend(gateway, backend("tcp", &[address]))
+}
+
+/// To a server that is told whom each connection is for.
+pub(super) fn to_told(gateway: &mut Gateway, address: SocketAddr) -> Split {
+    let policy = BackendPolicy {
+        proxy_protocol: Some(ProxyVersion::V1),
+        ..BackendPolicy::default()
+    };
+    let backend = Backend {
+        policy: Some(Arc::new(policy)),
+        ..backend("told", &[address])
+    };
+    to_backend(gateway, backend)
+}
+
+fn to_backend(gateway: &mut Gateway, backend: Backend) -> Split {
     let split = Split::new(vec![Arm::new(1, backend.id.clone())]).expect("a weight");
     gateway.compiler.put_backend(Arc::new(backend));
     split
@@ -51,16 +67,7 @@ pub(super) async fn exchange(address: SocketAddr, bytes: &[u8]) -> std::io::Resu
 #[tokio::test]
 async fn a_backend_is_told_whom_the_bytes_are_for() {
     let mut gateway = Gateway::start().await;
-    let policy = BackendPolicy {
-        proxy_protocol: Some(ProxyVersion::V1),
-        ..BackendPolicy::default()
-    };
-    let backend = Backend {
-        policy: Some(Arc::new(policy)),
-        ..backend("told", &[reversing().await])
-    };
-    let split = Split::new(vec![Arm::new(1, backend.id.clone())]).expect("a weight");
-    gateway.compiler.put_backend(Arc::new(backend));
+    let split = to_told(&mut gateway, reversing().await);
     let address = gateway.stream_bind("tcp", Transport::Tcp);
     gateway.stream("tcp", Some(split));
     let mut got = exchange(address, b"bytes").await.expect("an exchange");

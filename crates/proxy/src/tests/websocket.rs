@@ -7,7 +7,7 @@ use http::{Method, Request, Response};
 use routing::model::{Action, Arm, BackendId, FilterSet, Filters, Guards, Split};
 use testkit::http::{Message, RawServer, RawStream, eventually};
 
-use super::http2::client;
+use super::http2::{client, read};
 use super::{Gateway, backend, route};
 use crate::websocket::accept;
 
@@ -72,16 +72,6 @@ fn switch(head: &Message) -> String {
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: talk\r\n\r\nhello"
     )
-}
-
-async fn read(body: &mut RecvStream, want: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while bytes.len() < want {
-        let data = body.data().await.expect("more").expect("a stream");
-        let _ = body.flow_control().release_capacity(data.len());
-        bytes.extend_from_slice(&data);
-    }
-    bytes
 }
 
 #[tokio::test]

@@ -8,9 +8,9 @@ use scaling::Slot;
 use crate::downstream::Answer;
 use crate::filter::answer::AnswerEdits;
 use crate::filter::retry::Withheld;
+use crate::forward::Forward;
 use crate::log_service::Heard;
 use crate::message::Chunk;
-use crate::plan::Forward;
 use crate::timeout::Deadlines;
 use crate::worker::Worker;
 
