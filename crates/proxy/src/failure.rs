@@ -256,6 +256,8 @@ impl Failure {
             // Envoy's word.
             Self::Overflow { .. } => Some(("x-envoy-overloaded", "true")),
             Self::Overloaded { .. } => Some(("retry-after", "1")),
+            // What a CONNECT is for takes no other method either (RFC 9110 §15.5.6, §10.2.1).
+            Self::ConnectMethod { .. } => Some(("allow", "")),
             _ => None,
         }
     }

@@ -44,6 +44,8 @@ async fn only_routes_for_it_that_allow_it_are_taken_and_never_the_clients_author
         client.send(ask(host)).await;
         let answer = client.answer().await;
         assert_eq!(answer.status(), status, "{host}");
+        let allowed = answer.header("allow");
+        assert_eq!(allowed, (status == 405).then_some(""), "{host}");
         assert!(client.read_to_end().await.is_empty(), "{host}");
     };
     // Its routes match every path, and a CONNECT has none.
@@ -51,6 +53,7 @@ async fn only_routes_for_it_that_allow_it_are_taken_and_never_the_clients_author
     check(&gateway, "127.0.0.1", 405).await;
     let (answer, _send) = open(gateway.address).await;
     assert_eq!(answer.status(), 405);
+    assert_eq!(answer.headers()["allow"], "");
     gateway.put(tunnels(None, Guards::default()));
     check(&gateway, "a", 403).await;
     // The names of a tunnel's routes are matched without the port, like all.
