@@ -1,6 +1,7 @@
 //! CONNECT, passed on or terminated, in every combination of versions: who gets a tunnel, and that
 //! nothing that comes early is taken for a request.
 
+mod limits;
 mod refusals;
 
 use std::net::SocketAddr;
