@@ -10,7 +10,7 @@ pub(crate) mod template;
 use std::borrow::Cow;
 use std::time::Duration;
 
-use routing::model::{Mirror, Timeouts};
+use routing::model::{Cors, Mirror, Timeouts};
 use routing::{CompiledArm, CompiledFilters, CompiledRoute, RequestView};
 
 use crate::edits::Extra;
@@ -39,9 +39,14 @@ pub(crate) struct Pair<'s> {
 
 impl<'s> Pair<'s> {
     pub(crate) fn new(route: &'s CompiledRoute, arm: &'s CompiledArm) -> Self {
+        Self::drawn(route, Some(arm))
+    }
+
+    /// Before an arm is drawn, too.
+    pub(crate) fn drawn(route: &'s CompiledRoute, arm: Option<&'s CompiledArm>) -> Self {
         Self {
             route: route.filters().map(|filters| &**filters),
-            arm: arm.filters().map(|filters| &**filters),
+            arm: arm.and_then(|arm| arm.filters()).map(|filters| &**filters),
         }
     }
 
@@ -142,11 +147,25 @@ impl<'s> Pair<'s> {
         Timeouts { request, ..backend }
     }
 
+    /// What pages of other origins need to read an answer that is the gateway's own: that a request
+    /// was refused, too.
+    pub(crate) fn for_pages(&self, view: View<'_>) -> Vec<(String, String)> {
+        let Some((filters, cors)) = self.cors() else {
+            return Vec::new();
+        };
+        let fields = cors::answer(filters, cors, view);
+        let fields = fields.into_iter().map(|(name, value)| (name.into(), value));
+        fields.chain([("vary".into(), "Origin".into())]).collect()
+    }
+
+    fn cors(&self) -> Option<(&'s CompiledFilters, &'s Cors)> {
+        self.inner(|filters| Some((filters, filters.cors.as_deref()?)))
+    }
+
     /// What changes in the answer.
     fn answer(&self, sender: &Sender<'_>) -> AnswerEdits {
         let mut edits = AnswerEdits::default();
-        let cors = self.inner(|filters| Some((filters, filters.cors.as_deref()?)));
-        if let Some((filters, cors)) = cors {
+        if let Some((filters, cors)) = self.cors() {
             edits.extend(cors::answer(filters, cors, sender.view));
             // Caches must not give one origin's answer to another.
             edits.append("vary", "Origin");

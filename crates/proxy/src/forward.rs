@@ -80,6 +80,18 @@ impl Forward {
         websocket.is_some_and(|it| it.is_missed_by(answer))
     }
 
+    /// What the route's CORS policy says of an answer: without it, no page may read why a request
+    /// failed.
+    pub(crate) fn for_pages(&self) -> Vec<(String, String)> {
+        let added = self.effects.iter().flat_map(|it| it.answer.added());
+        let is_cors = |name: &str| name == "vary" || name.starts_with("access-control-");
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        added
+            .filter(|(name, _)| is_cors(&name.to_ascii_lowercase()))
+            .map(|(name, value)| (name.to_owned(), text(value)))
+            .collect()
+    }
+
     /// What the route says about tries, if it says anything.
     pub(crate) fn tries(&self) -> Option<&Tries> {
         let tries = &self.effects.as_deref()?.tries;

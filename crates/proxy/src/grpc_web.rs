@@ -21,6 +21,7 @@ use crate::downstream::{Answer, Carrier, Downstream, Reply, Responder};
 use crate::edits::Extra;
 use crate::failure::Failure;
 use crate::filter::answer::AnswerEdits;
+use crate::filter::cors;
 use crate::filter::retry::Withheld;
 use crate::first::first;
 use crate::forward::Forward;
@@ -178,22 +179,11 @@ pub(crate) async fn send<D: Downstream>(
         return Err(failure);
     }
     let mut reply = told(Some(&form), reply::of_failure(&failure, true));
-    reply.headers.extend(for_pages(forward));
+    cors::put(&mut reply.headers, forward.for_pages());
     tools.0.answer_bytes += reply.body_bytes(false);
     downstream.reply(reply).await;
     tools.0.is_told = true;
     Err(failure)
-}
-
-/// What the route's CORS policy says of an answer: without it, no page may read why a call failed.
-fn for_pages(forward: &Forward) -> Vec<(String, String)> {
-    let added = forward.effects.iter().flat_map(|it| it.answer.added());
-    let is_cors = |name: &str| name == "vary" || name.starts_with("access-control-");
-    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    added
-        .filter(|(name, _)| is_cors(&name.to_ascii_lowercase()))
-        .map(|(name, value)| (name.to_owned(), text(value)))
-        .collect()
 }
 
 /// A client as a backend that speaks gRPC sees it.

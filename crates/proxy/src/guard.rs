@@ -29,14 +29,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use routing::model::{Guards, HeaderOps};
-use routing::{CompiledAction, CompiledGuards, CompiledRoute, Snapshot};
+use routing::{CompiledAction, CompiledGuards, CompiledRoute, CompiledSplit, Snapshot};
 use tokio::time::Instant;
 
 use crate::connection::Client;
 use crate::downstream::Downstream;
 use crate::edits::Extra;
 use crate::failure::Failure;
-use crate::filter::cors;
+use crate::filter::{Pair, cors};
 use crate::message::View;
 use crate::plan::{self, Chosen, Plan, client_source};
 use crate::rare::rare;
@@ -171,6 +171,9 @@ async fn pass_on<D: Downstream>(
         is_outside: client.is_outside(client_source(worker, client, route)),
     };
     if let Err(held) = asked.route_and_arm(downstream, &mut passage).await {
+        let arm = asked.split().zip(passage.point);
+        let arm = arm.map(|(split, point)| split.at(point));
+        scratch.for_pages = Pair::drawn(route, arm).for_pages(downstream.view());
         return answer(worker, downstream, held);
     }
     plan(worker, client, scratch, downstream, (&guarded, passage))
@@ -236,21 +239,30 @@ impl Asked<'_> {
         if let Some(guards) = self.route.guards() {
             self.all(guards, downstream, passage).await?;
         }
-        let client = self.client;
-        let split = match &self.route.action {
-            CompiledAction::Forward(split) => split,
-            CompiledAction::ForwardSecure(split)
-                if client.tls.is_some() || client.entry.is_cluster_local() =>
-            {
-                split
-            }
-            _ => return Ok(()),
+        let Some(split) = self.split() else {
+            return Ok(());
         };
         let point = session::point(self.worker, self.snapshot, split, downstream.view());
         passage.point = Some(point);
         match split.at(point).guards() {
             Some(guards) => self.all(guards, downstream, passage).await,
             None => Ok(()),
+        }
+    }
+
+    /// The arms of the route, if the request goes on to one.
+    fn split(&self) -> Option<&CompiledSplit> {
+        let client = self.client;
+        match &self.route.action {
+            CompiledAction::Forward(split) => Some(split),
+            CompiledAction::ForwardSecure(split)
+                if client.tls.is_some() || client.entry.is_cluster_local() =>
+            {
+                Some(split)
+            }
+            CompiledAction::ForwardSecure(_)
+            | CompiledAction::Respond(_)
+            | CompiledAction::Redirect(_) => None,
         }
     }
 

@@ -151,9 +151,26 @@ pub(crate) fn plan_route<D: Downstream>(
         Ok(arm) => arm,
         Err(reply) => {
             scratch.series = worker.series.of_route(route);
+            scratch.for_pages = Pair::drawn(route, None).for_pages(view);
             return Ok(Plan::Reply(reply));
         }
     };
+    let planned = plan_arm(worker, client, scratch, downstream, (chosen, arm));
+    if !matches!(planned, Ok(Plan::Forward(_))) {
+        scratch.for_pages = Pair::new(route, arm).for_pages(view);
+    }
+    planned
+}
+
+/// The same for one whose arm is drawn.
+fn plan_arm<D: Downstream>(
+    worker: &Rc<Worker>,
+    client: &Client,
+    scratch: &mut Scratch,
+    downstream: &D,
+    (chosen, arm): (&Chosen<'_>, &CompiledArm),
+) -> Result<Plan, Box<Failure>> {
+    let (route, view) = (chosen.route, downstream.view());
     let connect = connect(view, route)?;
     telemetry::steer(worker, client, scratch, view, arm.filters());
     if let Some(instead) = arm.instead.as_deref() {

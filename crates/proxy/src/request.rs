@@ -12,6 +12,7 @@ use crate::attempt;
 use crate::connection::Client;
 use crate::downstream::{Downstream, Reply, Responder};
 use crate::failure::Failure;
+use crate::filter::cors;
 use crate::filter::retry::Withheld;
 use crate::grpc_web;
 use crate::guard;
@@ -55,6 +56,7 @@ pub(crate) fn handle<D: Downstream>(
         scratch.answer_bytes = 0;
         scratch.new_status = None;
         scratch.is_told = false;
+        scratch.for_pages.clear();
         let is_grpc = downstream.view().is_grpc();
         scratch.is_grpc = is_grpc;
         scratch.web = match is_grpc {
@@ -86,8 +88,9 @@ pub(crate) fn handle<D: Downstream>(
             let is_ending = ends_late && !is_grpc;
             let how = (is_grpc, is_ending, to_head);
             if !scratch.is_told {
-                let web = scratch.web.take();
-                scratch.answer_bytes += rare(fail(worker, downstream, &failure, how, web)).await;
+                let seen_by = (scratch.web.take(), std::mem::take(&mut scratch.for_pages));
+                scratch.answer_bytes +=
+                    rare(fail(worker, downstream, &failure, how, seen_by)).await;
             }
         }
         let took = worker.clock.now() - start;
@@ -157,7 +160,8 @@ fn serve<D: Downstream>(
         let mut answered = "";
         let mut ends_late = false;
         let result = match planned {
-            Ok(Plan::Reply(reply)) => {
+            Ok(Plan::Reply(mut reply)) => {
+                cors::put(&mut reply.headers, std::mem::take(&mut scratch.for_pages));
                 let status = reply.status;
                 answered = reply.flag;
                 let reply = grpc_web::told(scratch.web.as_deref(), *reply);
@@ -208,6 +212,9 @@ fn serve<D: Downstream>(
                         sent => break sent,
                     }
                 };
+                if sent.is_err() {
+                    scratch.for_pages = forward.for_pages();
+                }
                 let sent = sent.map(|()| scratch.status);
                 if let Some(effects) = &forward.effects {
                     let status = match &sent {
@@ -254,7 +261,7 @@ async fn fail<D: Downstream>(
     downstream: &mut D,
     failure: &Failure,
     (is_grpc, is_ending, to_head): (bool, bool, bool),
-    web: Option<Box<grpc_web::Form>>,
+    (web, for_pages): (Option<Box<grpc_web::Form>>, Vec<(String, String)>),
 ) -> u64 {
     if matches!(failure, Failure::ClientGone) {
         downstream.abort(Reason::CANCEL);
@@ -276,7 +283,8 @@ async fn fail<D: Downstream>(
         downstream.abort(reason);
         return 0;
     }
-    let reply = grpc_web::told(web.as_deref(), reply::of_failure(failure, is_grpc));
+    let mut reply = grpc_web::told(web.as_deref(), reply::of_failure(failure, is_grpc));
+    cors::put(&mut reply.headers, for_pages);
     let bytes = reply.body_bytes(to_head);
     answer(worker, downstream, reply).await;
     bytes

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use routing::model::Protocol;
 
 use crate::failure::Failure;
+use crate::forward::Forward;
 use crate::http1::body::Framing;
 use crate::http1::edit::line;
 use crate::http1::field::{Field, Kind};
 use crate::http1::head::RequestHead;
 use crate::http2::head;
 use crate::http2::hpack::{self, Decoder};
-use crate::plan::Forward;
 use crate::worker::{Scratch, Worker};
 
 /// Turns a request to the backend as it is now. One that may become a tunnel is refused where the

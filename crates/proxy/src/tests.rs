@@ -9,6 +9,7 @@ mod challenges;
 mod connect;
 mod connects;
 mod cookies;
+mod cors;
 mod datagram;
 mod downgrade;
 mod drain;

@@ -138,6 +138,9 @@ pub(crate) struct Scratch {
     pub(crate) new_status: Option<u16>,
     /// How the client speaks gRPC-Web, if it does.
     pub(crate) web: Option<Box<Form>>,
+    /// What pages of other origins need to read an answer of the gateway's own, once its route is
+    /// known; empty unless that has a CORS policy.
+    pub(crate) for_pages: Vec<(String, String)>,
     /// The client knows of the failure that the request ends with.
     pub(crate) is_told: bool,
     /// Head to send upstream; kept as it is, in case it must be sent again.

@@ -52,6 +52,20 @@ pub(crate) fn answer(filters: &CompiledFilters, cors: &Cors, view: View<'_>) -> 
     fields
 }
 
+/// Puts what a page needs into an answer of the gateway's own, in place of what is there.
+pub(crate) fn put(headers: &mut Vec<(String, String)>, fields: Vec<(String, String)>) {
+    if fields.is_empty() {
+        return;
+    }
+    let varies = |name: &str| name.eq_ignore_ascii_case("vary");
+    headers.retain(|(name, value)| {
+        let is_put = fields.iter().any(|(it, _)| it.eq_ignore_ascii_case(name));
+        // It may vary by more.
+        !is_put || varies(name) && !value.eq_ignore_ascii_case("origin")
+    });
+    headers.extend(fields);
+}
+
 /// The fields that a page may read. With credentials, `*` names a field of that name and nothing
 /// else: it cannot be echoed, because nobody knows yet what the backend will send.
 fn exposed(cors: &Cors) -> Option<Field> {

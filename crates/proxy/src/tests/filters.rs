@@ -11,7 +11,7 @@ use testkit::http::{RawServer, ask};
 
 use super::{GET, Gateway, backend, route, socket};
 
-fn with(filters: Filters, arm: Arm) -> Route {
+pub(super) fn with(filters: Filters, arm: Arm) -> Route {
     Route {
         filters,
         ..route(
@@ -21,7 +21,7 @@ fn with(filters: Filters, arm: Arm) -> Route {
     }
 }
 
-async fn gateway(server: &RawServer) -> (Gateway, Arm) {
+pub(super) async fn gateway(server: &RawServer) -> (Gateway, Arm) {
     let mut gateway = Gateway::start().await;
     let backend = backend("b", &[server.address]);
     let arm = Arm::new(1, backend.id.clone());
@@ -29,7 +29,7 @@ async fn gateway(server: &RawServer) -> (Gateway, Arm) {
     (gateway, arm)
 }
 
-fn redirect() -> Redirect {
+pub(super) fn redirect() -> Redirect {
     Redirect {
         scheme: None,
         host: None,
