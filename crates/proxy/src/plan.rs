@@ -90,7 +90,10 @@ pub(crate) fn plan<D: Downstream>(
             snapshot: Arc::clone(&snapshot),
         }));
     }
-    let Some(route) = client.entry.select(&snapshot, &Seen::new(view, client)) else {
+    let Some(route) = client
+        .entry
+        .select(&snapshot, &Seen::unrouted(worker, view, client))
+    else {
         return Err(Failure::no_route(view).into());
     };
     if let Some(source) = client_source(worker, client, route) {

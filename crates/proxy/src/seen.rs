@@ -12,6 +12,7 @@ use crate::connection::Client;
 use crate::guard::token::Verified;
 use crate::http1::field::{Kind, kind};
 use crate::message::View;
+use crate::worker::Worker;
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -42,6 +43,15 @@ impl<'a> Seen<'a> {
             edits: None,
             address: None,
             is_outside: false,
+        }
+    }
+
+    /// As routes see it, which no route's own trust has spoken for yet: who is believed say the
+    /// gateway's settings.
+    pub(crate) fn unrouted(worker: &Worker, view: View<'a>, client: &'a Client) -> Self {
+        Self {
+            is_outside: client.is_outside(worker.client.as_ref()),
+            ..Self::new(view, client)
         }
     }
 

@@ -46,7 +46,7 @@ pub(crate) async fn enter<D: Downstream>(
     let view = downstream.view();
     let seen = Seen {
         edits: passage.edits(),
-        ..Seen::new(view, client)
+        ..Seen::unrouted(worker, view, client)
     };
     let Some(route) = client.entry.select(&gated.snapshot, &seen) else {
         return Err(Failure::no_route(view).into());
@@ -78,8 +78,7 @@ async fn ask<D: Downstream>(
         }
         let seen = Seen {
             edits: passage.edits(),
-            is_outside: client.is_outside(worker.client.as_ref()),
-            ..Seen::new(downstream.view(), client)
+            ..Seen::unrouted(worker, downstream.view(), client)
         };
         let question = external::question(service, &seen, downstream.held());
         let asking = external::check(worker, &gated.snapshot, service, question);

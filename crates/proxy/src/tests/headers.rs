@@ -5,10 +5,13 @@ use std::sync::Arc;
 use routing::Visibility;
 use routing::model::{
     Action, Arm, Backend, BackendId, ClientSource, FilterSet, Filters, HeaderMatch, HeaderOps,
-    Match, Respond, Route, Split, TextMatch,
+    Match, Respond, Route, RouteId, SortKey, Split, TextMatch,
 };
 use testkit::http::{RawServer, ask};
 
+use http::Request;
+
+use super::http2::{ask2, client};
 use super::{GET, Gateway, backend, revision, route};
 
 fn split(backend: &Backend) -> Action {
@@ -129,7 +132,7 @@ async fn probes_of_a_revision_are_answered_here() {
     };
     gateway.compiler.put_backend(Arc::new(revision));
     gateway.compiler.put_route(
-        routing::RouteId("probe".into()),
+        RouteId("probe".into()),
         Arc::new(Route {
             matches: matches("override"),
             request_headers: set,
@@ -137,7 +140,7 @@ async fn probes_of_a_revision_are_answered_here() {
         }),
     );
     gateway.put(Route {
-        sort_key: routing::model::SortKey(vec![1]),
+        sort_key: SortKey(vec![1]),
         ..plain
     });
     let probe = |headers: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{headers}\r\n");
@@ -276,4 +279,66 @@ async fn a_split_gives_every_arm_its_share_and_its_headers() {
     }
     // One in 10^27 runs would see an arm fewer than 5 times.
     assert!(seen[0] > 5 && seen[1] > 5 && seen[2] == 0, "{seen:?}");
+}
+
+/// Answers by which of two routes a request took: the one that asks for a claim, or the other.
+pub(super) fn claimed(gateway: &mut Gateway, name: &str) {
+    let respond = |text: &str| {
+        Action::Respond(Respond {
+            status: 200,
+            headers: Vec::new(),
+            body: text.into(),
+        })
+    };
+    let mut plain = route("a", respond("plain"));
+    let header = HeaderMatch {
+        name: name.into(),
+        value: TextMatch::Exact("true".into()),
+    };
+    let asking = Route {
+        matches: vec![Match {
+            headers: vec![header],
+            ..Match::default()
+        }],
+        action: respond("claimed"),
+        ..plain.clone()
+    };
+    plain.sort_key = SortKey(vec![1]);
+    let id = RouteId("asking".into());
+    gateway.compiler.put_route(id, Arc::new(asking));
+    gateway.put(plain);
+}
+
+/// What routes must not go by.
+pub(super) const CLAIMED: [&str; 3] = [
+    "x-envoy-internal",
+    "x-forwarded-client-cert",
+    "x-envoy-made-up",
+];
+
+#[tokio::test]
+async fn routes_do_not_see_what_nobody_outside_is_believed() {
+    let mut behind = super::settings(crate::Limits::STANDARD, 1, None);
+    behind.client = ClientSource::behind(1);
+    let mut behind = Gateway::of(behind).await;
+    let mut gateway = Gateway::start().await;
+    for name in CLAIMED {
+        claimed(&mut gateway, name);
+        claimed(&mut behind, name);
+        let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{name}: true\r\n\r\n");
+        let outside = ask(gateway.address, &request).await;
+        assert_eq!(outside.text(), "plain", "{name}");
+        let mut client = client(gateway.address).await;
+        let request2 = Request::get("http://a/").header(name, "true");
+        let request2 = request2.body(()).expect("valid");
+        let outside = ask2(&mut client, request2, &[], None).await;
+        assert_eq!(outside.body, b"plain", "{name}");
+        // The cluster's own, and proxies that the settings name, are believed.
+        for address in [gateway.local, behind.address] {
+            assert_eq!(ask(address, &request).await.text(), "claimed", "{name}");
+        }
+    }
+    claimed(&mut gateway, "x-other");
+    let other = "GET / HTTP/1.1\r\nHost: a\r\nX-Other: true\r\n\r\n";
+    assert_eq!(ask(gateway.address, other).await.text(), "claimed");
 }

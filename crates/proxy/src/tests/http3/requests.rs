@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::super::access::{file, lines, log};
+use super::super::headers::{CLAIMED, claimed};
 use super::super::http2::h2_server;
 use super::super::tls;
 use super::super::{Gateway, backend, settings};
@@ -305,4 +306,17 @@ async fn the_access_log_and_the_metrics_know_the_protocol() {
     }
     drop(client);
     assert_eq!(lines(http3.gateway, &path).await, ["GET HTTP/3 418"]);
+}
+
+#[tokio::test]
+async fn routes_do_not_see_what_nobody_outside_is_believed() {
+    let server = RawServer::echoing().await;
+    let mut it = Http3::to(server.address).await;
+    for name in CLAIMED {
+        claimed(&mut it.gateway, name);
+        let request = Request::get("https://a/").header(name, "true");
+        let request = request.body(()).expect("valid");
+        let answer = it.client().await.ask(request, None).await;
+        assert_eq!(answer.text(), "plain", "{name}");
+    }
 }
