@@ -6,6 +6,11 @@
 //! (slot and connection) → [`upstream::send`]. Knative's contract holds throughout: a request that may
 //! have reached a backend is not sent again, and one that was not sent is not lost.
 
+#![expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice, and each connection has the futures of a request"
+)]
+
 mod accept;
 mod access;
 mod attempt;
