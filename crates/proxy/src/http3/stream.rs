@@ -30,6 +30,8 @@ pub(super) async fn serve(
         bytes,
         downstream_out,
         scratch,
+        // Heads of HTTP/3 are decoded each time.
+        known: _,
     } = &mut *workspace;
     let read = read_head(&shared, &mut receiver, (head, bytes));
     match tokio::time::timeout(worker.limits.head, read).await {
