@@ -371,12 +371,16 @@ async fn read_head(
     let limit = worker.limits.head_bytes;
     let deadline = once_pending(worker.limits.head);
     loop {
-        source.skip(leading_blank(source.buffer.filled()));
         match timer.limit(&deadline, source.fill_head(limit)).await {
             Ok(Ok(Input::Some)) => {}
             Ok(Ok(Input::TooLong)) => return Err(Failure::HeadTooLarge.into()),
             Ok(Ok(Input::Ended) | Err(_)) => return Ok(Read::Ended),
             Err(_) => return Err(Failure::HeadTimeout.into()),
+        }
+        let blank = leading_blank(source.buffer.filled());
+        if blank > 0 {
+            source.skip(blank);
+            continue;
         }
         let filled = source.buffer.filled();
         if let Some(known) = recent.recall(filled) {

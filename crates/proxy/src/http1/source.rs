@@ -75,10 +75,8 @@ impl<'s> Http1Source<'s> {
 
     /// Drops bytes before a head.
     pub(crate) fn skip(&mut self, count: usize) {
-        if count > 0 {
-            self.buffer.consume(count);
-            self.searched = 0;
-        }
+        self.buffer.consume(count);
+        self.searched = 0;
     }
 
     /// Drops the head and starts its body.

@@ -438,3 +438,15 @@ async fn unused_connections_to_a_backend_are_kept_as_long_as_the_settings_say() 
         assert_eq!(server.accepted(), connections);
     }
 }
+
+#[tokio::test]
+async fn an_empty_line_before_a_head_may_come_in_two_parts() {
+    let server = RawServer::answering(OK).await;
+    let gateway = Gateway::to(server.address).await;
+    let mut client = RawStream::connect(gateway.address).await;
+    for part in ["\r", "\n", "GET / HTTP/1.1\r\nHost: a\r\n", "\r\n"] {
+        client.send(part).await;
+        tokio::time::sleep(SHORT).await;
+    }
+    assert_eq!(client.answer().await.status(), 200);
+}
