@@ -32,6 +32,7 @@ mod overload;
 mod panics;
 mod parked;
 mod peers;
+mod pieces;
 mod policies;
 mod preambles;
 mod relay;
