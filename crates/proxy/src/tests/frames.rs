@@ -45,10 +45,16 @@ impl Frames {
 
     /// A client that has sent the preface only.
     pub(super) async fn silent(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).await.expect("somebody listens");
-        stream.write_all(PREFACE).await.expect("the gateway reads");
+        let mut this = Self::mute(address).await;
+        this.out.extend_from_slice(PREFACE);
+        this.flush().await;
+        this
+    }
+
+    /// A client that has sent nothing.
+    pub(super) async fn mute(address: SocketAddr) -> Self {
         Self {
-            stream,
+            stream: TcpStream::connect(address).await.expect("somebody listens"),
             out: Vec::new(),
             seen: Vec::new(),
         }
