@@ -28,6 +28,7 @@ mod http2;
 #[cfg(feature = "http3")]
 mod http3;
 mod limits;
+mod mixed;
 mod overload;
 mod panics;
 mod parked;
