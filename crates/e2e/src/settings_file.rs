@@ -113,6 +113,71 @@ async fn the_access_log_of_the_settings_file_has_slow_requests_and_a_share_of_th
     Ok(())
 }
 
+/// Text that does not become smaller by much.
+fn noise(length: usize) -> String {
+    let mut seed = 1_u64;
+    let letters = std::iter::repeat_with(|| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'a' + (seed >> 33) as u8 % 26)
+    });
+    letters.take(length).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_api_says_what_to_do_serves_on_and_has_room_once_something_is_gone()
+-> anyhow::Result<()> {
+    let (server, _file) = start("limits:\n  object-bytes: 8388608\n", &[]).await?;
+    server.apply(&hello("hello", "World")).await?;
+    let text = noise(700_000);
+    let map = async |name: &str| {
+        let manifest = format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{x: {text}}}\n"
+        );
+        let output = server.try_apply(&manifest).await?;
+        anyhow::Ok((
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        ))
+    };
+    let mut full = None;
+    for number in 0..40 {
+        let (is_stored, said) = map(&format!("map-{number}")).await?;
+        if !is_stored {
+            full = Some((number, said));
+            break;
+        }
+    }
+    let (number, said) = full.expect("28 MB do not fit into 8");
+    assert!(number >= 5, "{number}: {said}");
+    for told in [
+        "objects take ",
+        " of 8388608 bytes that they may take",
+        "delete what is not needed, or raise limits.object-bytes",
+    ] {
+        assert!(said.contains(told), "{said}");
+    }
+    // What is there is served, by a new pod too: controllers have a reserve.
+    assert_eq!(get(server.gateway, HOST, "/").await?.status, 200);
+    for pod in server.pods("hello").await? {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let deleted = server.suimon(&["delete", "pod", name]).await?;
+        assert!(deleted.status.success(), "{deleted:?}");
+    }
+    let answer = server.eventually("a new pod answers", || async {
+        let answer = get(server.gateway, HOST, "/").await?;
+        Ok(Some(answer).filter(|answer| answer.status == 200))
+    });
+    answer.await?;
+    for gone in 0..3 {
+        let name = format!("map-{gone}");
+        let deleted = server.suimon(&["delete", "configmap", &name]).await?;
+        assert!(deleted.status.success(), "{deleted:?}");
+    }
+    let (is_stored, said) = map("again").await?;
+    assert!(is_stored, "{said}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_out_of_range_is_named_and_nothing_starts() -> anyhow::Result<()> {
     let settings = "limits:\n  requests: 0\n  body-rate: 2000000000\naccess-log:\n  sample: 2\n";
