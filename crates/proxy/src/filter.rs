@@ -19,7 +19,6 @@ use crate::filter::retry::Tries;
 use crate::filter::template::Sender;
 use crate::guard::{After, Passage};
 use crate::message::View;
-use crate::seen::Seen;
 
 /// What filters do after the request's head was written.
 #[derive(Debug)]
@@ -175,10 +174,7 @@ impl<'s> Pair<'s> {
             for template in &filters.response_templates {
                 edits.template(template, |part| template::known(part, sender));
             }
-            let seen = Seen {
-                address: sender.address,
-                ..Seen::new(sender.view, sender.client)
-            };
+            let seen = sender.seen();
             let rewrites = filters.rewrites.iter();
             for rewrite in rewrites.filter(|rewrite| rewrite.when.hold(&seen)) {
                 edits.rewrite(rewrite, |part| template::known(part, sender));

@@ -18,6 +18,7 @@ use crate::connection::Client;
 use crate::filter::template::Sender;
 use crate::forward::Forward;
 use crate::message::View;
+use crate::plan::client_source;
 use crate::traffic::Traffic;
 use crate::worker::{Scratch, Worker};
 
@@ -74,6 +75,7 @@ impl Known {
             view,
             client,
             address: planned.client,
+            is_outside: client.is_outside(client_source(worker, client, &planned.route)),
         };
         let traffic = Traffic::plan(worker, &planned.backend, &sender, None);
         Some(Forward::plain(&planned.backend, view, traffic))

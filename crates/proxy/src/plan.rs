@@ -233,10 +233,12 @@ fn forward<D: Downstream>(
 ) -> Plan {
     let (route, view) = (chosen.route, downstream.view());
     let filters = Pair::new(route, arm);
+    let is_outside = client.is_outside(client_source(worker, client, route));
     let origin = Sender {
         view,
         client,
         address: scratch.client,
+        is_outside,
     };
     let mut extra = filters.extra(chosen.passage, &origin);
     if let Some(span) = &scratch.span {
@@ -257,7 +259,7 @@ fn forward<D: Downstream>(
     };
     let edits = Edits {
         extra: extra.as_deref(),
-        is_outside: client.is_outside(client_source(worker, client, route)),
+        is_outside,
         ..edits(route, arm, backend, client, target.as_deref())
     };
     if let Some(reply) = reply::to_probe(view, backend, &edits) {

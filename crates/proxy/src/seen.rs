@@ -56,7 +56,7 @@ impl<'a> Seen<'a> {
     }
 
     /// Whether a header that was sent is not seen.
-    fn hides(&self, name: &str) -> bool {
+    pub(crate) fn hides(&self, name: &str) -> bool {
         self.is_outside && kind(name.as_bytes()) == Kind::OfProxies
     }
 

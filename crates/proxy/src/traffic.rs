@@ -87,7 +87,10 @@ impl Traffic {
         let (view, address) = (sender.view, sender.address());
         for key in &policy.hash {
             let value = match key {
-                HashKey::Header(name) => view.field(&name.to_ascii_lowercase()),
+                HashKey::Header(name) => {
+                    let name = name.to_ascii_lowercase();
+                    view.field(&name).filter(|_| !sender.seen().hides(&name))
+                }
                 HashKey::Query(name) => parameter(view.query(), name).map(str::as_bytes),
                 HashKey::Client => Some(address.as_bytes()),
                 HashKey::Cookie { name, .. } => {

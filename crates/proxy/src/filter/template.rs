@@ -11,6 +11,7 @@ use routing::template::{CompiledTemplate, Part};
 use crate::connection::Client;
 use crate::downstream::Answer;
 use crate::message::View;
+use crate::seen::Seen;
 
 /// Who sent a request.
 pub(crate) struct Sender<'a> {
@@ -18,9 +19,20 @@ pub(crate) struct Sender<'a> {
     pub(crate) client: &'a Client,
     /// The client's address, if trusted proxies said it.
     pub(crate) address: Option<IpAddr>,
+    /// See [`Seen::is_outside`].
+    pub(crate) is_outside: bool,
 }
 
-impl Sender<'_> {
+impl<'a> Sender<'a> {
+    /// What was sent, as far as the sender is believed.
+    pub(crate) fn seen(&self) -> Seen<'a> {
+        Seen {
+            address: self.address,
+            is_outside: self.is_outside,
+            ..Seen::new(self.view, self.client)
+        }
+    }
+
     /// The client's address.
     pub(crate) fn address(&self) -> Cow<'_, str> {
         match self.address {
@@ -86,7 +98,8 @@ fn write(value: &mut String, part: &Part, sender: &Sender<'_>) {
             ":method" => value.push_str(view.method()),
             ":scheme" => value.push_str(scheme()),
             name => {
-                let sent = predicate::joined(&view, name).unwrap_or_default();
+                let seen = sender.seen();
+                let sent = predicate::joined(&seen, name).unwrap_or_default();
                 value.push_str(&String::from_utf8_lossy(&sent));
             }
         },

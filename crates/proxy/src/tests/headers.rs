@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use routing::Visibility;
 use routing::model::{
-    Action, Arm, Backend, BackendId, ClientSource, FilterSet, Filters, HeaderMatch, HeaderOps,
-    Match, Respond, Route, RouteId, SortKey, Split, TextMatch,
+    Action, AnswerRewrite, Arm, Backend, BackendId, ClientSource, FilterSet, Filters, HeaderMatch,
+    HeaderOps, Match, Predicate, Respond, Route, RouteId, SortKey, Split, Subject, Template, Test,
+    TextMatch,
 };
 use testkit::http::{RawServer, ask};
 
 use http::Request;
 
 use super::http2::{ask2, client};
-use super::{GET, Gateway, backend, revision, route};
+use super::{GET, Gateway, OK, backend, revision, route};
 
 fn split(backend: &Backend) -> Action {
     let arm = Arm::new(1, backend.id.clone());
@@ -341,4 +342,47 @@ async fn routes_do_not_see_what_nobody_outside_is_believed() {
     claimed(&mut gateway, "x-other");
     let other = "GET / HTTP/1.1\r\nHost: a\r\nX-Other: true\r\n\r\n";
     assert_eq!(ask(gateway.address, other).await.text(), "claimed");
+}
+
+#[tokio::test]
+async fn filters_do_not_see_what_nobody_outside_is_believed() {
+    let server = RawServer::answering(OK).await;
+    let mut gateway = Gateway::to(server.address).await;
+    let rewrite = AnswerRewrite {
+        when: vec![Predicate {
+            subject: Subject::Header("x-envoy-internal".into()),
+            test: Test::Present,
+            negate: false,
+            missing_is_empty: false,
+        }],
+        status: Some(418),
+        ..AnswerRewrite::default()
+    };
+    let filters = FilterSet {
+        rewrites: vec![rewrite],
+        response_templates: vec![Template {
+            name: "x-told".into(),
+            value: "%REQ(X-Forwarded-Client-Cert)%".into(),
+            append: false,
+        }],
+        ..FilterSet::default()
+    };
+    let arm = Arm::new(1, BackendId("b".into()));
+    gateway.put(Route {
+        filters: filters.into(),
+        ..route(
+            "a",
+            Action::Forward(Split::new(vec![arm]).expect("a weight")),
+        )
+    });
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Envoy-Internal: true\r\n\
+                   X-Forwarded-Client-Cert: By=me\r\n\r\n";
+    for (address, expected) in [
+        (gateway.address, (200, None)),
+        // The cluster's own.
+        (gateway.local, (418, Some("By=me"))),
+    ] {
+        let answer = ask(address, request).await;
+        assert_eq!((answer.status(), answer.header("x-told")), expected);
+    }
 }
