@@ -37,7 +37,8 @@ mod traffic_policy;
 
 pub use diagnostic::{Diagnostic, Effect};
 pub use objects::{
-    CertificateState, Claimant, Dependency, Discovered, GatewayAddress, Name, Objects, Reader,
+    CertificateState, Claimant, Dependency, Discovered, GatewayAddress, LookedUp, Name, Objects,
+    Reader,
 };
 pub use ports::GatewayPorts;
 pub use small_set::SmallSet;

@@ -50,6 +50,15 @@ pub struct GatewayAddress {
 /// Where the keys of an issuer of tokens are, or why that is not known.
 pub type Discovered = Result<Arc<str>, Arc<str>>;
 
+/// What is known of a host name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LookedUp {
+    /// Those that were found last.
+    pub addresses: Arc<[IpAddr]>,
+    /// Why nothing was found since, if that is so.
+    pub failure: Option<Arc<str>>,
+}
+
 /// Every object that is no root of a translation.
 #[derive(Debug, Default)]
 pub struct Objects {
@@ -67,6 +76,8 @@ pub struct Objects {
     secrets: HashMap<Name, Arc<BTreeMap<String, Vec<u8>>>>,
     config_maps: HashMap<Name, Arc<BTreeMap<String, String>>>,
     dns: HashMap<Arc<str>, Arc<[IpAddr]>>,
+    /// Host names that cannot be looked up, and what users are told.
+    unfound: HashMap<Arc<str>, Arc<str>>,
     ingresses: Ingresses,
     issuers: HashMap<Arc<str>, Discovered>,
     /// Sockets that could not be had, and why.
@@ -142,13 +153,26 @@ impl Objects {
         put(&mut self.config_maps, name, data, Dependency::ConfigMap)
     }
 
-    /// Sets or removes the addresses of a host name. Returns what changed.
-    pub fn put_dns(
-        &mut self,
-        host: &Arc<str>,
-        addresses: Option<Arc<[IpAddr]>>,
-    ) -> Vec<Dependency> {
-        put(&mut self.dns, host, addresses, Dependency::Dns)
+    /// Sets or removes what is known of a host name. Returns what changed.
+    pub fn put_dns(&mut self, host: &Arc<str>, found: Option<LookedUp>) -> Vec<Dependency> {
+        let LookedUp { addresses, failure } = found.unwrap_or_default();
+        let told = failure.map(|why| {
+            let meanwhile = if addresses.is_empty() {
+                "nothing can be sent there until it can"
+            } else {
+                "the addresses that were found last stay in use"
+            };
+            format!("host {host} cannot be looked up: {why}; {meanwhile}").into()
+        });
+        let addresses = Some(addresses).filter(|all| !all.is_empty());
+        let mut changed = put(&mut self.dns, host, addresses, Dependency::Dns);
+        changed.extend(put(&mut self.unfound, host, told, Dependency::Unfound));
+        changed
+    }
+
+    /// What is to be told of a host name that cannot be looked up.
+    pub fn unfound(&self, host: &str) -> Option<&Arc<str>> {
+        self.unfound.get(host)
     }
 
     /// Sets or removes what was found about an issuer of tokens. Returns what changed.

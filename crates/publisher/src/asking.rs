@@ -3,11 +3,12 @@
 //! Whatever was known of a thing is kept while the question fails: somebody who is away for a
 //! while must not take away what depends on them. Nothing is asked that no translation wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use lifecycle::{Stage, Tasks};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -23,29 +24,28 @@ pub(crate) trait Question: Send + Sync + 'static {
     type Told: Clone + PartialEq + Send;
 
     const TASK: &'static str;
-    /// When a thing is asked about again.
-    const EVERY: Duration;
-    /// The same after a failure.
-    const AGAIN: Duration;
     /// How long one question may take.
     const PATIENCE: Duration;
     /// Things that are asked about.
     const MOST: usize;
 
+    /// When a thing is asked about again.
+    fn every(&self) -> Duration;
+
+    /// The same after a failure.
+    fn again(&self) -> Duration;
+
     /// `Err` is a failure, with what is told of it as long as nothing better is known.
-    fn ask(
-        &self,
-        about: &str,
-    ) -> impl Future<Output = Result<Self::Told, Option<Self::Told>>> + Send;
+    fn ask(&self, about: &str) -> impl Future<Output = Result<Self::Told, Self::Told>> + Send;
 
     /// What is told if nobody answers in time.
-    fn silence(about: &str) -> Option<Self::Told>;
+    fn silence(about: &str) -> Self::Told;
 
     /// What is told of a thing too many.
-    fn too_many(about: &str) -> Option<Self::Told>;
+    fn too_many(about: &str) -> Self::Told;
 
-    /// A thing was known, and now the question fails.
-    fn kept(about: &str, failure: &Self::Told);
+    /// A thing was known, and now the question fails: what is told of it now.
+    fn kept(about: &str, known: &Self::Told, failure: Self::Told) -> Self::Told;
 
     fn tell(pending: &mut Pending, about: Arc<str>, told: Self::Told);
 }
@@ -57,15 +57,29 @@ struct Shared<Q: Question> {
     question: Q,
     inbox: Arc<Inbox>,
     things: Mutex<BTreeMap<Arc<str>, Thing<Q::Told>>>,
+    /// Things too many, which are asked about once there is room.
+    beyond: Mutex<BTreeSet<Arc<str>>>,
     wake: Notify,
 }
 
 struct Thing<T> {
     due: Instant,
+    is_being_asked: bool,
     /// As it was told last.
     told: Option<T>,
-    /// That was no failure.
+    /// It was no failure, now or once.
     is_known: bool,
+}
+
+impl<T> Thing<T> {
+    fn new(due: Instant) -> Self {
+        Self {
+            due,
+            is_being_asked: false,
+            told: None,
+            is_known: false,
+        }
+    }
 }
 
 impl<Q: Question> Clone for Asking<Q> {
@@ -81,6 +95,7 @@ impl<Q: Question> Asking<Q> {
             question,
             inbox: Arc::clone(inbox),
             things: Mutex::default(),
+            beyond: Mutex::default(),
             wake: Notify::new(),
         });
         let asking = Self(Arc::clone(&shared));
@@ -100,57 +115,84 @@ impl<Q: Question> Asking<Q> {
             return;
         }
         let mut things = self.0.lock();
+        let beyond = self.0.beyond.lock();
+        let mut beyond = beyond.unwrap_or_else(PoisonError::into_inner);
         for change in changes {
             match change {
-                NameChange::Unwanted(about) => drop(things.remove(&about)),
+                NameChange::Unwanted(about) => {
+                    things.remove(&about);
+                    beyond.remove(&about);
+                }
                 NameChange::Wanted(about) if things.len() >= Q::MOST => {
-                    if let Some(told) = Q::too_many(&about) {
-                        self.0.tell(about, told);
-                    }
+                    let told = Q::too_many(&about);
+                    self.0.tell(Arc::clone(&about), told);
+                    beyond.insert(about);
                 }
                 NameChange::Wanted(about) => {
-                    let new = || Thing {
-                        due: now,
-                        told: None,
-                        is_known: false,
-                    };
-                    things.entry(about).or_insert_with(new);
+                    things.entry(about).or_insert_with(|| Thing::new(now));
                 }
             }
         }
+        while things.len() < Q::MOST
+            && let Some(about) = beyond.pop_first()
+        {
+            things.insert(about, Thing::new(now));
+        }
+        drop(beyond);
         drop(things);
         self.0.wake.notify_one();
     }
 }
 
 impl<Q: Question> Shared<Q> {
+    /// One that is slow to be answered keeps no other waiting, as long as fewer than [`AT_ONCE`]
+    /// are.
     async fn run(&self) {
+        let mut asked = FuturesUnordered::new();
         loop {
             let woken = self.wake.notified();
-            let now = Instant::now();
-            let due: Vec<_> = {
-                let things = self.lock();
-                let due = things.iter().filter(|(_, thing)| thing.due <= now);
-                due.map(|(about, _)| Arc::clone(about)).collect()
-            };
-            futures::stream::iter(due)
-                .for_each_concurrent(AT_ONCE, |about| self.ask(about))
-                .await;
-            let next = self.lock().values().map(|thing| thing.due).min();
-            match next {
-                Some(at) => tokio::select! {
-                    () = woken => {}
-                    () = tokio::time::sleep_until(at) => {}
-                },
-                None => woken.await,
+            let room = AT_ONCE - asked.len();
+            let due = self.take_due(Instant::now(), room);
+            let has_room = due.len() < room;
+            asked.extend(due.into_iter().map(|about| self.ask(about)));
+            let next = self.next_due().filter(|_| has_room);
+            let at = next.unwrap_or_else(Instant::now);
+            tokio::select! {
+                () = woken => {}
+                Some(()) = asked.next() => {}
+                () = tokio::time::sleep_until(at), if next.is_some() => {}
             }
         }
+    }
+
+    /// Those that wait for longest, up to so many.
+    fn take_due(&self, now: Instant, most: usize) -> Vec<Arc<str>> {
+        let mut things = self.lock();
+        let due = things.iter_mut();
+        let due = due.filter(|(_, thing)| !thing.is_being_asked && thing.due <= now);
+        let mut due: Vec<_> = due.collect();
+        if due.len() > most {
+            due.select_nth_unstable_by_key(most, |(_, thing)| thing.due);
+            due.truncate(most);
+        }
+        due.into_iter()
+            .map(|(about, thing)| {
+                thing.is_being_asked = true;
+                Arc::clone(about)
+            })
+            .collect()
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let things = self.lock();
+        let waiting = things.values().filter(|thing| !thing.is_being_asked);
+        waiting.map(|thing| thing.due).min()
     }
 
     async fn ask(&self, about: Arc<str>) {
         let asked = tokio::time::timeout(Q::PATIENCE, self.question.ask(&about)).await;
         let (told, is_known) = match asked {
-            Ok(Ok(told)) => (Some(told), true),
+            Ok(Ok(told)) => (told, true),
             Ok(Err(failure)) => (failure, false),
             Err(_) => (Q::silence(&about), false),
         };
@@ -158,14 +200,19 @@ impl<Q: Question> Shared<Q> {
         let Some(thing) = things.get_mut(&about) else {
             return;
         };
-        thing.due = Instant::now() + if is_known { Q::EVERY } else { Q::AGAIN };
-        let Some(told) = told else {
-            return;
+        let question = &self.question;
+        let pause = if is_known {
+            question.every()
+        } else {
+            question.again()
         };
-        if thing.is_known && !is_known {
-            return Q::kept(&about, &told);
-        }
-        thing.is_known = is_known;
+        thing.due = Instant::now() + pause;
+        thing.is_being_asked = false;
+        let told = match &thing.told {
+            Some(known) if thing.is_known && !is_known => Q::kept(&about, known, told),
+            Some(_) | None => told,
+        };
+        thing.is_known |= is_known;
         if thing.told.as_ref() == Some(&told) {
             return;
         }

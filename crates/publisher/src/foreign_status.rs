@@ -87,6 +87,7 @@ impl ForeignStatuses {
             };
             let has_status = key.kind.has_status && outcome.status.is_some();
             let mut events = outcome.unbound;
+            events.extend(outcome.unfound);
             if !has_status {
                 events.extend(outcome.diagnostics);
             }

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::certificates::ClusterTrustBundle;
@@ -17,7 +16,7 @@ use api::gateway::v1alpha1::{Backend, BackendTrafficPolicy, TelemetryPolicy};
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::Revision;
 use dialects::foreign::Object;
-use dialects::{Discovered, Name};
+use dialects::{Discovered, LookedUp, Name};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1 as networking;
@@ -64,7 +63,7 @@ pub(crate) struct Pending {
     pub(crate) foreign: HashMap<ForeignKey, Option<Arc<Object>>>,
     pub(crate) pods: HashMap<Name, Option<Labels>>,
     /// Addresses of host names that were looked up.
-    pub(crate) dns: HashMap<Arc<str>, Arc<[IpAddr]>>,
+    pub(crate) dns: HashMap<Arc<str>, LookedUp>,
     /// Where issuers of tokens say that their keys are.
     pub(crate) issuers: HashMap<Arc<str>, Discovered>,
 }

@@ -11,6 +11,7 @@ mod gateway_api;
 mod ingress;
 mod knative;
 mod records;
+mod unfound;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -219,9 +220,7 @@ impl Index {
             let changed = self.objects.put_pod(&name, labels);
             self.mark(changed);
         }
-        for (host, addresses) in pending.dns {
-            self.put_foreign_name(&host, addresses);
-        }
+        self.put_names(pending.dns);
         for (issuer, found) in pending.issuers {
             self.put_issuer(&issuer, found);
         }

@@ -16,6 +16,9 @@ use crate::inbox::{Inbox, Pending};
 
 /// Issuers that are asked; of one beyond, the status says so.
 const MOST_ISSUERS: usize = 256;
+/// Istio's, as is how long one may take to answer.
+const EVERY: Duration = Duration::from_secs(20 * 60);
+const AGAIN: Duration = Duration::from_secs(10);
 /// Characters of what went wrong that are told.
 const LONGEST: usize = 512;
 
@@ -61,37 +64,42 @@ impl Question for Keys {
     type Told = Discovered;
 
     const TASK: &'static str = "issuers of tokens";
-    /// Istio's.
-    const EVERY: Duration = Duration::from_secs(20 * 60);
-    const AGAIN: Duration = Duration::from_secs(10);
-    /// Istio's.
     const PATIENCE: Duration = Duration::from_secs(5);
     const MOST: usize = MOST_ISSUERS;
 
-    async fn ask(&self, issuer: &str) -> Result<Discovered, Option<Discovered>> {
+    fn every(&self) -> Duration {
+        EVERY
+    }
+
+    fn again(&self) -> Duration {
+        AGAIN
+    }
+
+    async fn ask(&self, issuer: &str) -> Result<Discovered, Discovered> {
         match self.0.keys_of(issuer).await {
             Ok(uri) => Ok(Ok(uri.into())),
             Err(why) => {
                 let why: String = why.chars().take(LONGEST).collect();
-                Err(Some(Err(why.into())))
+                Err(Err(why.into()))
             }
         }
     }
 
-    fn silence(issuer: &str) -> Option<Discovered> {
+    fn silence(issuer: &str) -> Discovered {
         let why = format!("{} does not answer in time", document(issuer));
-        Some(Err(why.into()))
+        Err(why.into())
     }
 
-    fn too_many(_: &str) -> Option<Discovered> {
+    fn too_many(_: &str) -> Discovered {
         let why = format!("{MOST_ISSUERS} other issuers are asked already");
-        Some(Err(why.into()))
+        Err(why.into())
     }
 
-    fn kept(issuer: &str, failure: &Discovered) {
+    fn kept(issuer: &str, known: &Discovered, failure: Discovered) -> Discovered {
         if let Err(why) = failure {
             tracing::warn!(%issuer, %why, "an issuer does not say any more where its keys are");
         }
+        known.clone()
     }
 
     fn tell(pending: &mut Pending, issuer: Arc<str>, found: Discovered) {
@@ -109,8 +117,6 @@ mod tests {
     use super::*;
     use crate::index::NameChange;
 
-    const AGAIN: Duration = Keys::AGAIN;
-    const EVERY: Duration = Keys::EVERY;
     const PATIENCE: Duration = Keys::PATIENCE;
 
     /// Answers with what the test said last; never, if it said nothing.

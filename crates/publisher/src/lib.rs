@@ -30,6 +30,7 @@ mod status;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::certificates::ClusterTrustBundle;
 use api::gateway::v1::{
@@ -66,7 +67,7 @@ use crate::issuers::Issuers;
 pub use crate::issuers::{Discover, document};
 pub use crate::lint::{Finding, Report, lint, migrate};
 use crate::names::Names;
-pub use crate::names::{Resolver, SystemResolver};
+pub use crate::names::{LOOK_UP_EVERY, Resolver, SystemResolver};
 use crate::status::Statuses;
 
 /// What the publisher must know.
@@ -97,6 +98,8 @@ pub struct Settings {
     pub kinds: &'static [&'static Kind],
     /// Looks up the names of hosts outside of the cluster.
     pub resolver: Arc<dyn Resolver>,
+    /// How often, normally [`LOOK_UP_EVERY`].
+    pub look_up_every: Duration,
     /// Asks issuers of tokens where their keys are.
     pub issuers: Arc<dyn Discover>,
 }
@@ -150,7 +153,12 @@ pub fn start(cluster: &Cluster, settings: Settings, publish: Publish<Snapshot>, 
         kubernetes,
         foreign,
     };
-    let names = Names::start(Arc::clone(&settings.resolver), &inbox, tasks);
+    let names = Names::start(
+        Arc::clone(&settings.resolver),
+        settings.look_up_every,
+        &inbox,
+        tasks,
+    );
     let issuers = Issuers::start(Arc::clone(&settings.issuers), &inbox, tasks);
     let index = Index::new(&settings, gateway);
     let mut shutdown = tasks.shutdown(Stage::Controllers);

@@ -124,6 +124,7 @@ fn settings(kinds: &'static [&'static Kind]) -> Settings {
         ports: GatewayPorts::default(),
         kinds,
         resolver: Arc::new(SystemResolver),
+        look_up_every: crate::LOOK_UP_EVERY,
         issuers: Arc::new(Nobody),
         issues_certificates: true,
     }

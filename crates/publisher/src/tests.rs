@@ -100,6 +100,7 @@ pub(crate) fn settings() -> Settings {
         ports: GatewayPorts::default(),
         kinds: &[],
         resolver: Arc::new(SystemResolver),
+        look_up_every: LOOK_UP_EVERY,
         issuers: Arc::new(Nobody),
     }
 }

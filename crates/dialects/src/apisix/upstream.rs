@@ -16,6 +16,7 @@ use crate::fields::{Fields, quietly};
 use crate::foreign::{BackendSpec, Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 use crate::shared::text;
+use crate::shared::upstream::judge_hosts;
 
 /// Each of connecting and reading.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -358,7 +359,9 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
             subset.text("name");
             subset.string_map("labels");
         }
-        super::backend::external(spec);
+        let (hosts, _) = super::backend::external(spec);
+        let hosts = hosts.iter().map(|host| &*host.host);
+        judge_hosts(reader, spec.findings(), &spec.at("externalNodes"), hosts);
         check_secret(spec, &settings, reader);
         if settings.unusable {
             Outcome::Refused

@@ -137,9 +137,14 @@ pub(super) fn judge(backend: &Backend, reader: &Reader<'_>) -> PolicyOutcome {
                 let text = "the Service that finds its pods is not there yet";
                 Finding::new(reason::PENDING, text)
             });
+            let unfound = match &settled.place {
+                Place::Host(host) => reader.unfound(host),
+                Place::Pods => None,
+            };
+            let unfound = unfound.map(|text| Finding::new(reason::BACKEND_NOT_FOUND, &**text));
             PolicyOutcome {
                 refused: pending,
-                unresolved: settled.unresolved,
+                unresolved: settled.unresolved.or(unfound),
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::fields::{Fields, Findings};
 use crate::foreign::{BackendSpec, ExternalHost, Object, Translation};
 use crate::objects::{Name, Objects, Reader};
 use crate::overlay;
+use crate::shared::upstream::judge_hosts;
 use crate::shared::variant;
 
 mod destination;
@@ -336,8 +337,12 @@ pub(super) fn judge(object: &Object, objects: &Objects) -> Translation {
     let reader = Reader::new(objects);
     let findings = Findings::default();
     let mut judgement = Judgement::default();
-    if let Err(text) = read(object, &reader, &findings) {
-        judgement.warn("UpstreamUnresolved", "spec", text);
+    match read(object, &reader, &findings) {
+        Ok(found) => {
+            let hosts = found.spec.hosts.iter().map(|host| &*host.host);
+            judge_hosts(&reader, &findings, "spec", hosts);
+        }
+        Err(text) => judgement.warn("UpstreamUnresolved", "spec", text),
     }
     judgement.absorb(&findings);
     told(&judgement, reader)

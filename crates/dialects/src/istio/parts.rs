@@ -32,12 +32,14 @@ pub(super) fn destination_rule(object: &Object, objects: &Objects) -> Translatio
 }
 
 pub(super) fn service_entry(object: &Object, objects: &Objects) -> Translation {
-    judge(object, objects, |spec, _| service_entry::judge(spec))
+    judge(object, objects, |spec, reader| {
+        service_entry::judge(object, spec, reader);
+    })
 }
 
 pub(super) fn workload_entry(object: &Object, objects: &Objects) -> Translation {
-    judge(object, objects, |spec, _| {
-        service_entry::judge_workload(spec)
+    judge(object, objects, |spec, reader| {
+        service_entry::judge_workload(spec, reader);
     })
 }
 

@@ -11,6 +11,7 @@ use super::{conditions, names, values};
 use crate::fields::Fields;
 use crate::foreign::{ExternalHost, Object};
 use crate::objects::Reader;
+use crate::shared::upstream;
 
 /// Endpoints of one entry.
 const MOST_ENDPOINTS: usize = 4096;
@@ -231,7 +232,7 @@ pub(super) fn with_labels(
 }
 
 /// Reads a whole entry, for its status.
-pub(super) fn judge(spec: &Fields<'_>) {
+pub(super) fn judge(object: &Object, spec: &Fields<'_>, reader: &Reader<'_>) {
     let hosts = spec.strings("hosts");
     if hosts.is_empty() {
         spec.refuse("hosts", "HostsMissing", "a ServiceEntry needs hosts");
@@ -240,6 +241,13 @@ pub(super) fn judge(spec: &Fields<'_>) {
     if !["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN"].contains(&resolution) {
         let message = format!("{resolution} is not supported; use STATIC or DNS");
         spec.refuse("resolution", "FieldNotSupported", message);
+    }
+    if resolution != "STATIC" && spec.list("endpoints").is_empty() {
+        let own = &object.name.namespace;
+        let names = hosts.iter().map(|host| names::fqdn(host, own));
+        let names: Vec<_> = names.collect();
+        let names = names.iter().map(String::as_str);
+        upstream::judge_hosts(reader, spec.findings(), &spec.at("hosts"), names);
     }
     if spec.text("location") == Some("MESH_INTERNAL") {
         let message =
@@ -274,7 +282,7 @@ pub(super) fn judge(spec: &Fields<'_>) {
         }
     }
     for endpoint in spec.objects("endpoints") {
-        judge_workload(&endpoint);
+        judge_workload(&endpoint, reader);
         if let Some(ports) = endpoint.object("ports") {
             ports.pass_over();
             for name in ports.keys().filter(|name| !names.contains(name)) {
@@ -292,7 +300,7 @@ pub(super) fn judge(spec: &Fields<'_>) {
 }
 
 /// Reads an endpoint or a WorkloadEntry.
-pub(super) fn judge_workload(fields: &Fields<'_>) {
+pub(super) fn judge_workload(fields: &Fields<'_>, reader: &Reader<'_>) {
     match fields.text("address") {
         None => fields.refuse(
             "address",
@@ -306,7 +314,9 @@ pub(super) fn judge_workload(fields: &Fields<'_>) {
                 "sockets of files are not supported",
             );
         }
-        Some(_) => {}
+        Some(address) => {
+            upstream::judge_hosts(reader, fields.findings(), &fields.at("address"), [address]);
+        }
     }
     if let Some(ports) = fields.object("ports") {
         for name in ports.keys() {

@@ -94,6 +94,8 @@ pub enum Dependency {
     ConfigMap(Name),
     /// The addresses of this host name.
     Dns(Arc<str>),
+    /// Whether this host name cannot be looked up.
+    Unfound(Arc<str>),
     /// Whether any Kubernetes Ingress is a canary.
     Canaries,
     /// The canaries that have a rule for this host.

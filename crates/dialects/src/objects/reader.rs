@@ -72,6 +72,12 @@ impl<'a> Reader<'a> {
         self.objects.dns.get(host)
     }
 
+    /// What is to be told of a host name if it cannot be looked up. Asks for no look-up.
+    pub(crate) fn unfound(&self, host: &str) -> Option<&'a Arc<str>> {
+        self.note(Dependency::Unfound(host.into()));
+        self.objects.unfound(host)
+    }
+
     /// Where the keys of an issuer of tokens are, once it was asked.
     pub fn issuer(&self, issuer: &Arc<str>) -> Option<&'a Discovered> {
         self.note(Dependency::Issuer(Arc::clone(issuer)));

@@ -68,6 +68,8 @@ pub(crate) struct ForeignOutcome {
     pub(crate) diagnostics: Vec<Diagnostic>,
     /// Sockets that could not be had.
     pub(crate) unbound: Vec<Diagnostic>,
+    /// Hosts of its backends that cannot be looked up.
+    pub(crate) unfound: Vec<Diagnostic>,
 }
 
 impl Foreign {
@@ -79,6 +81,12 @@ impl Foreign {
     pub(super) fn told(&self, key: &ForeignKey) -> Vec<Diagnostic> {
         let held = self.held.get(key);
         held.map_or_else(Vec::new, |held| held.diagnostics.clone())
+    }
+
+    /// Tells those that send to backends of which this is so.
+    pub(super) fn tell_users(&mut self, sends: impl Fn(&Few<BackendRef>) -> bool) {
+        let users = self.held.iter().filter(|(_, held)| sends(&held.backends));
+        self.due.extend(users.map(|(key, _)| key.clone()));
     }
 }
 
@@ -310,6 +318,7 @@ impl Index {
             status: held.status.clone(),
             diagnostics: held.diagnostics.clone(),
             unbound: unbound.collect(),
+            unfound: self.unfound(&held.backends),
         }
     }
 }

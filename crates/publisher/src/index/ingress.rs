@@ -40,6 +40,14 @@ pub(crate) struct IngressOutcome {
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
+impl Ingresses {
+    /// Tells those that send to backends of which this is so.
+    pub(super) fn tell_users(&mut self, sends: impl Fn(&Few<BackendRef>) -> bool) {
+        let users = self.held.iter().filter(|(_, held)| sends(&held.backends));
+        self.due.extend(users.map(|(name, _)| name.clone()));
+    }
+}
+
 impl Index {
     pub(super) fn put_kubernetes_ingress(
         &mut self,
@@ -129,7 +137,7 @@ impl Index {
         let due = std::mem::take(&mut self.kubernetes.due).into_iter();
         let outcome = |held: &Held| IngressOutcome {
             ingress: Arc::clone(&held.ingress),
-            diagnostics: held.diagnostics.clone(),
+            diagnostics: [&held.diagnostics[..], &self.unfound(&held.backends)].concat(),
         };
         due.map(|name| {
             let outcome = self.kubernetes.held.get(&name).map(outcome);

@@ -393,6 +393,46 @@ fn an_ingress_of_another_class_is_left_alone() {
     assert_eq!(rig.index.take_outcomes(), []);
 }
 
+/// Why something of an Ingress is told, of all that are to be told of now.
+fn ingress_reasons(rig: &mut Rig) -> Vec<&'static str> {
+    let outcomes = rig.index.take_kubernetes_outcomes().into_iter();
+    let told = outcomes.flat_map(|(_, outcome)| outcome.expect("it").diagnostics);
+    told.map(|one| one.reason).collect()
+}
+
+#[test]
+fn an_ingress_whose_requests_are_asked_about_at_a_host_that_is_not_found_says_so() {
+    let mut rig = Rig::new();
+    let url = json!({"nginx.ingress.kubernetes.io/auth-url": "http://auth.example.com/"});
+    let path = json!({
+        "path": "/", "pathType": "Prefix",
+        "backend": {"service": {"name": "web", "port": {"number": 80}}},
+    });
+    let ingress = object(json!({
+        "metadata": {"name": "shop", "namespace": "default", "annotations": url},
+        "spec": {"rules": [{"host": "shop.example.com", "http": {"paths": [path]}}]},
+    }));
+    rig.apply(|pending| {
+        served(pending, "web");
+        pending.kubernetes_ingresses.insert(name("shop"), ingress);
+    });
+    ingress_reasons(&mut rig);
+    let is = |failure: Option<&str>| {
+        let found = dialects::LookedUp {
+            addresses: [[192, 0, 2, 1].into()].into(),
+            failure: failure.map(Arc::from),
+        };
+        move |pending: &mut Pending| drop(pending.dns.insert("auth.example.com".into(), found))
+    };
+    let rebuilt = rig.apply(is(Some("nobody answers")));
+    assert_eq!((rebuilt.ingresses, rebuilt.backends), (0, 1));
+    assert_eq!(ingress_reasons(&mut rig), ["HostNotFound"]);
+    rig.apply(is(None));
+    let healed = rig.index.take_kubernetes_outcomes();
+    let healed = healed.first().and_then(|(_, outcome)| outcome.as_ref());
+    assert_eq!(healed.expect("it is told").diagnostics, []);
+}
+
 #[test]
 fn a_config_map_is_shown_to_whoever_names_it_and_to_nobody_else() {
     let mut rig = Rig::new();
@@ -409,11 +449,7 @@ fn a_config_map_is_shown_to_whoever_names_it_and_to_nobody_else() {
         "spec": {"rules": [{"host": "shop.example.com", "http": {"paths": [path]}}]},
     }));
     let map = || object(json!({"metadata": {"name": "told", "namespace": "default"}}));
-    let missing = |rig: &mut Rig| {
-        let outcomes = rig.index.take_kubernetes_outcomes().into_iter();
-        let mut told = outcomes.flat_map(|(_, outcome)| outcome.expect("it").diagnostics);
-        told.any(|one| one.reason == "ConfigMapMissing")
-    };
+    let missing = |rig: &mut Rig| ingress_reasons(rig).contains(&"ConfigMapMissing");
     rig.apply(|pending| {
         served(pending, "web");
         pending.kubernetes_ingresses.insert(name("shop"), ingress);

@@ -98,6 +98,7 @@ pub fn publisher(
         },
         kinds: foreign::kinds(),
         resolver: Arc::new(publisher::SystemResolver),
+        look_up_every: publisher::LOOK_UP_EVERY,
         issuers: Arc::new(WellKnown::default()),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::backend::translate_as;
-use crate::objects::{Dependency, Objects};
+use crate::objects::{Dependency, LookedUp, Objects};
 use routing::model::BackendPolicy;
 use serde_json::{Value, json};
 
@@ -131,8 +131,23 @@ fn hosts_outside_are_literal_addresses_at_once_and_names_once_they_are_known() {
     assert_eq!(found, ["192.0.2.1:443", "[2001:db8::1]:443"]);
     let name: Arc<str> = "api.example.com".into();
     assert_eq!(reads, BTreeSet::from([Dependency::Dns(Arc::clone(&name))]));
-    let known: Arc<[IpAddr]> = [IpAddr::from([192, 0, 2, 7])].into();
-    let changed = objects.put_dns(&name, Some(known));
-    assert_eq!(changed, [Dependency::Dns(name)]);
+    let mut known = LookedUp {
+        addresses: [IpAddr::from([192, 0, 2, 7])].into(),
+        failure: None,
+    };
+    let changed = objects.put_dns(&name, Some(known.clone()));
+    assert_eq!(changed, [Dependency::Dns(Arc::clone(&name))]);
     assert_eq!(addresses(&spec, &objects).0.len(), 3);
+    known.failure = Some("nobody answers".into());
+    let changed = objects.put_dns(&name, Some(known));
+    assert_eq!(changed, [Dependency::Unfound(Arc::clone(&name))]);
+    assert_eq!(addresses(&spec, &objects).0.len(), 3);
+    let told = objects.unfound(&name).expect("told");
+    assert_eq!(
+        &**told,
+        "host api.example.com cannot be looked up: nobody answers; the addresses that were found \
+         last stay in use"
+    );
+    objects.put_dns(&name, None);
+    assert_eq!(objects.unfound(&name), None);
 }

@@ -5,7 +5,6 @@
 //! twice.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use dialects::{Dependency, Discovered, Name};
@@ -111,7 +110,8 @@ impl Index {
             Dependency::Secret(name) => drop(self.objects.put_secret(name, None)),
             Dependency::ConfigMap(name) => drop(self.objects.put_config_map(name, None)),
             Dependency::Dns(host) => {
-                drop(self.objects.put_dns(host, None));
+                let changed = self.objects.put_dns(host, None);
+                self.mark(changed);
                 let unwanted = NameChange::Unwanted(Arc::clone(host));
                 self.foreign.shown.names.push(unwanted);
             }
@@ -121,15 +121,6 @@ impl Index {
                 self.foreign.shown.issuers.push(unwanted);
             }
             _ => {}
-        }
-    }
-
-    /// Takes in what was found for a host name, if somebody still asks for it.
-    pub(in crate::index) fn put_foreign_name(&mut self, host: &Arc<str>, addresses: Arc<[IpAddr]>) {
-        let dependency = Dependency::Dns(Arc::clone(host));
-        if self.readers.contains_key(&dependency) {
-            let changed = self.objects.put_dns(host, Some(addresses));
-            self.mark(changed);
         }
     }
 

@@ -237,11 +237,39 @@ fn names_that_backends_ask_for_are_looked_up_until_nobody_asks() {
             .endpoints
             .is_empty()
     );
-    let found: Arc<[IpAddr]> = [IpAddr::from([192, 0, 2, 1])].into();
-    let rebuilt = rig.apply(|pending| drop(pending.dns.insert(Arc::clone(&host), found)));
+    let is = |addresses: &[IpAddr], failure: Option<&str>| {
+        let (host, found) = (
+            Arc::clone(&host),
+            dialects::LookedUp {
+                addresses: addresses.into(),
+                failure: failure.map(Arc::from),
+            },
+        );
+        move |pending: &mut Pending| drop(pending.dns.insert(host, found))
+    };
+    let unfound = |rig: &mut Rig| {
+        let told = rig.told().remove("thing").flatten();
+        let told = told.map(|told| told.unfound).unwrap_or_default();
+        told.into_iter().map(|it| it.message).collect::<Vec<_>>()
+    };
+    rig.apply(is(&[], Some("nobody answers")));
+    assert_eq!(
+        unfound(&mut rig),
+        [
+            "host api.example.net cannot be looked up: nobody answers; nothing can be sent there \
+             until it can"
+        ]
+    );
+    let first = [IpAddr::from([192, 0, 2, 1])];
+    let rebuilt = rig.apply(is(&first, None));
+    assert!(unfound(&mut rig).is_empty());
     assert_eq!((rebuilt.foreign, rebuilt.backends), (0, 1));
     let backend = rig.backend("a.example.com").expect("a backend");
     assert_eq!(backend.endpoints[0].address.to_string(), "192.0.2.1:8080");
+    rig.apply(is(&first, Some("nobody answers")));
+    assert!(unfound(&mut rig)[0].ends_with("found last stay in use"));
+    let backend = rig.backend("a.example.com").expect("a backend");
+    assert_eq!(backend.endpoints.len(), 1);
     rig.delete(&THING, "thing");
     assert_eq!(rig.index.take_name_changes(), []);
     rig.now += super::super::backends::LINGER;
