@@ -6,6 +6,7 @@ mod limits;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -59,6 +60,8 @@ pub struct Settings {
     /// Memory of this process beyond which nothing new is served, if the user named one.
     pub memory_bytes: Option<u64>,
     pub object_bytes: Option<u64>,
+    /// How often names of backends are looked up.
+    pub dns_time: Duration,
     pub access_log: Option<proxy::AccessLog>,
     /// A public authority that signs certificates.
     pub acme: Option<authority::acme::Settings>,
@@ -170,6 +173,7 @@ impl Settings {
             revision_queue,
             memory_bytes,
             object_bytes,
+            dns_time,
         } = file.limits.resolve(&mut mistakes);
         let access_log = file.access_log.and_then(|log| log.resolve(&mut mistakes));
         let http3 = flags.http3 || file.http3;
@@ -237,6 +241,7 @@ impl Settings {
             revision_queue,
             memory_bytes,
             object_bytes,
+            dns_time,
             access_log,
             acme,
         })

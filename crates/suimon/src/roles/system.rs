@@ -98,7 +98,7 @@ pub fn publisher(
         },
         kinds: foreign::kinds(),
         resolver: Arc::new(publisher::SystemResolver),
-        look_up_every: publisher::LOOK_UP_EVERY,
+        look_up_every: settings.dns_time,
         issuers: Arc::new(WellKnown::default()),
     }
 }

@@ -44,6 +44,7 @@ pub(super) struct Limits {
     idle_frames: Option<u32>,
     stream_window: Option<u32>,
     window_growth: Option<usize>,
+    dns_time: Option<String>,
 }
 
 /// What was made of it.
@@ -53,6 +54,7 @@ pub(super) struct Resolved {
     pub(super) revision_queue: usize,
     pub(super) memory_bytes: Option<u64>,
     pub(super) object_bytes: Option<u64>,
+    pub(super) dns_time: Duration,
 }
 
 /// Most of anything that is counted.
@@ -195,6 +197,8 @@ impl Limits {
         ] {
             within.time(key, given, place);
         }
+        let mut dns_time = publisher::LOOK_UP_EVERY;
+        within.time_from("1s", "dns-time", self.dns_time, &mut dns_time);
         within.number(
             "memory-bytes",
             self.memory_bytes,
@@ -220,6 +224,7 @@ impl Limits {
             revision_queue,
             memory_bytes: Some(memory).filter(|most| *most < u64::MAX),
             object_bytes: Some(objects).filter(|most| *most < u64::MAX),
+            dns_time,
         }
     }
 }
@@ -247,12 +252,17 @@ impl Within<'_> {
     }
 
     fn time(&mut self, key: &str, given: Option<String>, place: &mut Duration) {
+        self.time_from("1ns", key, given, place);
+    }
+
+    fn time_from(&mut self, least: &str, key: &str, given: Option<String>, place: &mut Duration) {
         let Some(text) = given else { return };
+        let from = api::duration::parse(least).unwrap_or_default();
         match api::duration::parse(&text) {
-            Ok(time) if !time.is_zero() && time <= DAY => *place = time,
+            Ok(time) if (from..=DAY).contains(&time) => *place = time,
             Ok(_) => self
                 .0
-                .push(format!("limits.{key}: {text} is not within 1ns to 24h")),
+                .push(format!("limits.{key}: {text} is not within {least} to 24h")),
             Err(error) => self.0.push(format!("limits.{key}: {error}")),
         }
     }
@@ -279,6 +289,7 @@ mod tests {
             revision_queue: 10_000,
             memory_bytes: None,
             object_bytes: None,
+            dns_time: Duration::from_secs(30),
         }
     }
 
@@ -287,7 +298,8 @@ mod tests {
         assert_eq!(resolve("{}"), Ok(standard()));
         let text = "head-time: 1m30s\nclient-connections: 100\nbody-bytes: 0\nstreams: 10\n\
                     requests: 5\nlistener-connections: 7\nbody-rate: 0\nupstream-idle-time: 5s\n\
-                    revision-queue: 3\nmemory-bytes: 1073741824\nobject-bytes: 9000000\ntunnel-idle-time: 2h\n";
+                    revision-queue: 3\nmemory-bytes: 1073741824\nobject-bytes: 9000000\ntunnel-idle-time: 2h\n\
+                    dns-time: 1s\n";
         let gateway = proxy::Limits {
             head: Duration::from_secs(90),
             client_connections: NonZeroUsize::new(100),
@@ -305,6 +317,7 @@ mod tests {
             revision_queue: 3,
             memory_bytes: Some(1 << 30),
             object_bytes: Some(9_000_000),
+            dns_time: Duration::from_secs(1),
         };
         assert_eq!(resolve(text), Ok(expected));
     }
@@ -319,7 +332,7 @@ mod tests {
         keep-alive-time: 25h\nstall-time: 0s\nconnect-time: 0s\n\
         probe-time: 0s\nhandshake-time: 0s\n\
         relay-idle-time: 0s\ntunnel-idle-time: 0s\ndatagram-idle-time: 0s\n\
-        upstream-idle-time: 0s\n";
+        upstream-idle-time: 0s\ndns-time: 999ms\n";
 
     #[test]
     fn every_mistake_is_told_with_its_key_and_what_would_do() {
