@@ -12,19 +12,23 @@ use crate::gateway_policies::{
 };
 use crate::{Server, guest, http};
 
-fn xbackend(name: &str, spec: &Value) -> String {
+pub(crate) fn xbackend(name: &str, spec: &Value) -> String {
     manifest(&[json!({
         "apiVersion": "gateway.networking.x-k8s.io/v1alpha1", "kind": "XBackend",
         "metadata": {"name": name}, "spec": spec,
     })])
 }
 
-fn lead(name: &str) -> Value {
+pub(crate) fn lead(name: &str) -> Value {
     json!({"group": "gateway.networking.x-k8s.io", "kind": "XBackend", "name": name})
 }
 
 /// Whether what an XBackend says of itself below its Gateway is this.
-async fn told(server: &Server, name: &str, of: (&str, &str, &str)) -> anyhow::Result<()> {
+pub(crate) async fn told(
+    server: &Server,
+    name: &str,
+    of: (&str, &str, &str),
+) -> anyhow::Result<()> {
     let wait = || async {
         let object = server.object(&["xbackends", name]).await?;
         let entry = &object["status"]["ancestors"][0];

@@ -79,6 +79,8 @@ mod migrated;
 #[cfg(test)]
 mod migrated_tls;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod observability;
 #[cfg(test)]
 mod pods;

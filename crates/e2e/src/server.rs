@@ -49,8 +49,33 @@ impl Server {
 
     /// Starts with these authorities in place of the machine's.
     pub async fn start_trusting(authorities: &Path) -> anyhow::Result<Self> {
-        let environment = [("SSL_CERT_FILE", authorities)];
-        Self::start_in(tempfile::tempdir()?, &runtime(), &[], &environment).await
+        let mut command = Command::new(program("suimon")?);
+        command.env("SSL_CERT_FILE", authorities);
+        Self::start_as(command, tempfile::tempdir()?, &runtime(), &[]).await
+    }
+
+    /// Starts with other files in place of the machine's: each is seen at the path after it. What
+    /// is written to them later is seen, too. `None`, loudly, where that cannot work.
+    pub async fn start_seeing(
+        files: &[(&Path, &str)],
+        flags: &[&str],
+    ) -> anyhow::Result<Option<Self>> {
+        let probe = Command::new("unshare").args(["--mount", "true"]).output();
+        if !probe.await.is_ok_and(|probe| probe.status.success()) {
+            eprintln!("SKIPPED: mounts need root and unshare, nothing of this was tested");
+            return Ok(None);
+        }
+        let mut command = Command::new("unshare");
+        let script = "while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$2\" || exit 1; shift 2; \
+                      done; shift; exec \"$@\"";
+        command.args(["--mount", "sh", "-c", script, "sh"]);
+        for (file, path) in files {
+            command.arg(file).arg(path);
+        }
+        command.arg("--").arg(program("suimon")?);
+        Self::start_as(command, tempfile::tempdir()?, "process", flags)
+            .await
+            .map(Some)
     }
 
     /// Starts with the container runtime, whatever `E2E_RUNTIME` says. `None`, loudly, where that
@@ -81,16 +106,16 @@ impl Server {
     }
 
     async fn start_on(data: TempDir, runtime: &str, flags: &[&str]) -> anyhow::Result<Self> {
-        Self::start_in(data, runtime, flags, &[]).await
+        Self::start_as(Command::new(program("suimon")?), data, runtime, flags).await
     }
 
-    async fn start_in(
+    async fn start_as(
+        mut command: Command,
         data: TempDir,
         runtime: &str,
         flags: &[&str],
-        environment: &[(&str, &Path)],
     ) -> anyhow::Result<Self> {
-        let mut child = Command::new(program("suimon")?)
+        let mut child = command
             .args([
                 "up",
                 "--http-port",
@@ -111,7 +136,6 @@ impl Server {
             .arg("--data-dir")
             .arg(data.path())
             .args(flags)
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
