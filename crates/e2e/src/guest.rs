@@ -1,7 +1,8 @@
 //! The guest program (`src/bin/guest.rs`) as an image, and Services that run it.
 
 use crate::Server;
-use crate::server::{program, text};
+use crate::program::program;
+use crate::server::text;
 
 /// Name under which the store holds the program.
 pub(crate) const IMAGE: &str = "example.com/e2e/guest";

@@ -84,6 +84,7 @@ mod names;
 mod observability;
 #[cfg(test)]
 mod pods;
+mod program;
 #[cfg(test)]
 mod protocols;
 #[cfg(test)]

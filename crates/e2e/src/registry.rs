@@ -14,7 +14,8 @@ use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use tokio::process::{Child, Command};
 
-use crate::server::{program, text};
+use crate::program::program;
+use crate::server::text;
 use crate::{Server, guest};
 
 /// A registry that ends with the test.
