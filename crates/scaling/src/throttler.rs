@@ -7,11 +7,12 @@
 
 mod governed;
 mod pick;
+mod queue;
 mod update;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,7 +26,8 @@ use crate::balance::traffic::Traffic;
 use crate::balance::{Balance, Pick, Preference};
 use crate::collector::Meter;
 use crate::endpoint::{Counted, Pods, Slot};
-use crate::wakes::Step;
+
+use queue::{Place, grant};
 
 /// Why a request got no endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -337,83 +339,6 @@ impl Throttler {
     }
 }
 
-impl Core {
-    pub(crate) fn id(&self) -> &BackendId {
-        &self.id
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts a request in.
-    fn enter(&self) {
-        if let Some(meter) = &self.meter {
-            meter.enter();
-        }
-    }
-
-    /// Counts a request out.
-    pub(crate) fn leave(&self) {
-        if let Some(meter) = &self.meter {
-            meter.leave();
-        }
-    }
-
-    /// A wake from zero is as far as this.
-    pub(crate) fn reached(&self, step: Step) {
-        if let Some(meter) = &self.meter {
-            meter.reached(step);
-        }
-    }
-
-    /// Gives the place that was just left at an endpoint to the request that waits longest.
-    pub(crate) fn hand_over(&self, counted: &Arc<Counted>) {
-        let limit = self.limit.load(Ordering::SeqCst);
-        // Without a limit nobody waits for a place, only for an endpoint.
-        if limit == 0 || self.waiting.load(Ordering::SeqCst) == 0 {
-            return;
-        }
-        if !self.may_use(counted) {
-            return;
-        }
-        let mut queue = self.lock();
-        // Those who wait do not speak what an endpoint of before does.
-        if queue.waiters.is_empty() || queue.way != counted.way() {
-            return;
-        }
-        let Some(slot) = counted.try_enter(limit) else {
-            return;
-        };
-        let waiter = self.pop(&mut queue);
-        drop(queue);
-        grant(waiter, slot);
-    }
-
-    fn pop(&self, queue: &mut Queue) -> Option<oneshot::Sender<Result<Slot, AcquireError>>> {
-        let (_, waiter) = queue.waiters.pop_first()?;
-        self.waiting.store(queue.waiters.len(), Ordering::SeqCst);
-        Some(waiter)
-    }
-
-    pub(crate) fn refuse_all(&self, error: impl Fn(BackendId) -> AcquireError) {
-        let waiters = {
-            let mut queue = self.lock();
-            self.waiting.store(0, Ordering::SeqCst);
-            std::mem::take(&mut queue.waiters)
-        };
-        self.refuse(waiters, error);
-    }
-
-    fn refuse(&self, waiters: Waiters, error: impl Fn(BackendId) -> AcquireError) {
-        for waiter in waiters.into_values() {
-            self.leave();
-            // An error means that the request has been canceled meanwhile.
-            let _ = waiter.send(Err(error(self.id.clone())));
-        }
-    }
-}
-
 impl Ready {
     fn none(backend: &Arc<Backend>) -> Self {
         Self {
@@ -433,35 +358,4 @@ fn is_reached_alike(one: &Arc<Backend>, other: &Arc<Backend>) -> bool {
                 (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
                 (Some(_), None) | (None, Some(_)) => false,
             }
-}
-
-/// Wakes a waiter with its place. If it has been canceled meanwhile, the slot comes back, and
-/// dropping it serves the next one.
-fn grant(waiter: Option<oneshot::Sender<Result<Slot, AcquireError>>>, slot: Slot) {
-    if let Some(waiter) = waiter {
-        let _ = waiter.send(Ok(slot));
-    }
-}
-
-/// A request's place in the queue. Dropping it leaves the queue; if a slot is on its way, it is
-/// dropped with the receiver.
-struct Place {
-    core: Arc<Core>,
-    ticket: u64,
-    granted: oneshot::Receiver<Result<Slot, AcquireError>>,
-    /// No endpoint was there.
-    is_cold: bool,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut queue = self.core.lock();
-        if queue.waiters.remove(&self.ticket).is_some() {
-            self.core
-                .waiting
-                .store(queue.waiters.len(), Ordering::SeqCst);
-            drop(queue);
-            self.core.leave();
-        }
-    }
 }
