@@ -59,9 +59,14 @@ pub struct Report {
     pub others: BTreeMap<String, usize>,
 }
 
-/// Judges objects as they are in files. `namespace` is of those that name none.
-pub fn lint(objects: Vec<Value>, namespace: &str, kinds: &'static [&'static Kind]) -> Report {
-    translate(objects, namespace, kinds).1
+/// Judges objects as they are in files. `namespace` is of those that name none; `has_preamble`: the
+/// gateway is started with `--proxy-protocol`.
+pub fn lint(
+    objects: Vec<Value>,
+    (namespace, has_preamble): (&str, bool),
+    kinds: &'static [&'static Kind],
+) -> Report {
+    translate(objects, (namespace, has_preamble), kinds).1
 }
 
 /// Gateway API objects for everything in files that is not Gateway API's already, for a Gateway
@@ -71,7 +76,7 @@ pub fn migrate(
     (namespace, class): (&str, &str),
     kinds: &'static [&'static Kind],
 ) -> (Migration, Report) {
-    let (mut index, report) = translate(objects, namespace, kinds);
+    let (mut index, report) = translate(objects, (namespace, false), kinds);
     let (snapshot, _) = index.compile();
     let mut input = index.model(&snapshot);
     let is_other = |origin: &Origin| origin.dialect != "gateway-api";
@@ -83,13 +88,13 @@ pub fn migrate(
 
 fn translate(
     objects: Vec<Value>,
-    namespace: &str,
+    (namespace, has_preamble): (&str, bool),
     kinds: &'static [&'static Kind],
 ) -> (Index, Report) {
     let mut reading = Reading {
         namespace,
         kinds,
-        admitted: admitted::Admitted::new(&objects),
+        admitted: admitted::Admitted::new(&objects, has_preamble),
         pending: Pending::default(),
         gateways: BTreeMap::new(),
         report: Report::default(),
@@ -99,7 +104,7 @@ fn translate(
     }
     reading.adopt_classes();
     let (pending, gateways, mut report) = (reading.pending, reading.gateways, reading.report);
-    let mut index = Index::new(&settings(kinds), Vec::new());
+    let mut index = Index::new(&settings(has_preamble, kinds), Vec::new());
     let now = Instant::now();
     index.apply(pending, now);
     index.rebuild(now);
@@ -111,7 +116,7 @@ fn translate(
     (index, report)
 }
 
-fn settings(kinds: &'static [&'static Kind]) -> Settings {
+fn settings(has_preamble: bool, kinds: &'static [&'static Kind]) -> Settings {
     Settings {
         ingress_class: INGRESS_CLASS.to_owned(),
         external_addresses: Vec::new(),
@@ -121,7 +126,10 @@ fn settings(kinds: &'static [&'static Kind]) -> Settings {
         cluster_ips: None,
         tells_callers: true,
         sockets: Arc::new(Unopened),
-        ports: GatewayPorts::default(),
+        ports: GatewayPorts {
+            has_preamble,
+            ..GatewayPorts::default()
+        },
         kinds,
         resolver: Arc::new(SystemResolver),
         look_up_every: crate::LOOK_UP_EVERY,

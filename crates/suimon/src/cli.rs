@@ -317,6 +317,9 @@ pub struct Lint {
     /// Manifests; a directory means its *.yaml, *.yml and *.json; `-` reads standard input
     #[arg(short, long = "file", value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
+    /// For a gateway that is started with --proxy-protocol
+    #[arg(long)]
+    pub proxy_protocol: bool,
     #[command(flatten)]
     pub format: Format,
 }

@@ -110,11 +110,13 @@ impl Settings {
         for key in fields.keys() {
             match key {
                 "tls" => {}
-                "useProxyProtocol" if fields.bool(key) == Some(true) => {
+                "useProxyProtocol" => {
                     let place = (fields.findings(), &*fields.at(key));
-                    preamble::at_shared(Preamble::Required, reader, place);
+                    if let Some(wanted) = fields.bool(key) {
+                        let wanted = wanted.then_some(Preamble::Required);
+                        preamble::at_shared(wanted, reader, place);
+                    }
                 }
-                "useProxyProtocol" => fields.ignore(key),
                 _ => fields.unsupported(key, own),
             }
         }

@@ -302,7 +302,7 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
             if let Some(wanted) = listener.preamble {
                 let key = ["protocol", "protocolStack"][usize::from(!spec.has("protocol"))];
                 let place = (spec.findings(), &*spec.at(key));
-                preamble::at_shared(wanted, reader, place);
+                preamble::at_shared(Some(wanted), reader, place);
             }
             return;
         }

@@ -340,17 +340,9 @@ fn judge_config(config: &Fields<'_>, object: &Object, reader: &Reader<'_>) {
     max_body(config);
     grpc_web(config);
     hops(config);
-    match config.bool("use_proxy_proto") {
-        Some(true) => {
-            let place = (config.findings(), &*config.at("use_proxy_proto"));
-            preamble::at_shared(Preamble::Required, reader, place);
-        }
-        Some(false) if reader.gateway_ports().has_preamble => {
-            let text = "the gateway is started with --proxy-protocol, which is what holds at its \
-                        shared ports";
-            config.refuse("use_proxy_proto", "FieldDiffers", text);
-        }
-        _ => {}
+    if let Some(wanted) = config.bool("use_proxy_proto") {
+        let place = (config.findings(), &*config.at("use_proxy_proto"));
+        preamble::at_shared(wanted.then_some(Preamble::Required), reader, place);
     }
     // Authorities are always compared without their port; long expressions are bounded by what
     // they compile to.

@@ -252,7 +252,7 @@ pub(super) fn translate(object: &Object, objects: &Objects) -> Translation {
         .preamble
         .filter(|_| is_shared && (spec.serves_http || spec.ssl))
     {
-        preamble::at_shared(wanted, &reader, (&findings, spec.preamble_field));
+        preamble::at_shared(Some(wanted), &reader, (&findings, spec.preamble_field));
     }
     if written.is_object() {
         let fields = Fields::new(written, "spec.tcpGateway".to_owned(), &findings);

@@ -304,7 +304,7 @@ fn server(at: usize, fields: &Fields<'_>, gateway: &Object, reader: &Reader<'_>)
     let preamble = mesh::preamble(reader);
     if let (None, Some(wanted)) = (&bind, preamble) {
         let place = (port.findings(), &*port.at("number"));
-        preamble::at_shared(wanted, reader, place);
+        preamble::at_shared(Some(wanted), reader, place);
     }
     let bind = bind.map(|bind| GatewayPorts::behind(bind, preamble));
     Some(Server {

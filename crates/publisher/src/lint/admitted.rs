@@ -10,6 +10,8 @@ use serde_json::Value;
 /// The ConfigMaps that are in the files: what is allowed depends on them.
 pub(super) struct Admitted {
     config_maps: BTreeMap<String, BTreeMap<String, String>>,
+    /// See [`Request::has_preamble`].
+    has_preamble: bool,
 }
 
 /// What is said of an object.
@@ -22,7 +24,7 @@ pub(super) struct Answer {
 }
 
 impl Admitted {
-    pub(super) fn new(objects: &[Value]) -> Self {
+    pub(super) fn new(objects: &[Value], has_preamble: bool) -> Self {
         let of_system = objects.iter().filter(|object| {
             object["kind"] == "ConfigMap" && object["metadata"]["namespace"] == SYSTEM_NAMESPACE
         });
@@ -33,6 +35,7 @@ impl Admitted {
         });
         Self {
             config_maps: data.collect(),
+            has_preamble,
         }
     }
 
@@ -54,7 +57,7 @@ impl Admitted {
             user: "",
             object,
             old: None,
-            has_preamble: false,
+            has_preamble: self.has_preamble,
             config_map: &config_map,
         };
         let is_known = admission::has_rules(&request);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 fn told(objects: Value) -> (Vec<String>, Report) {
     let objects = objects.as_array().expect("a list").clone();
-    let report = lint(objects, "default", KINDS);
+    let report = lint(objects, ("default", false), KINDS);
     let lines = report.findings.iter().map(|it| {
         format!(
             "{} {}/{} {} {:?}",
@@ -128,7 +128,7 @@ fn a_gateway_that_is_not_accepted_is_told_why_and_no_more() {
 
 /// Where a request goes: the shared listeners' answer, or that of the only bind.
 fn goes_to(objects: Vec<Value>, request: &Get) -> Option<String> {
-    let (mut index, _) = translate(objects, "default", KINDS);
+    let (mut index, _) = translate(objects, ("default", false), KINDS);
     let snapshot = index.compile().0;
     let key = snapshot.binds().next();
     let key = key.map(|bind| routing::BindKey::new(bind.id.clone()));

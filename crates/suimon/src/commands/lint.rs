@@ -18,7 +18,7 @@ pub fn run(flags: &cli::Lint, access: &cli::Access) -> anyhow::Result<ExitCode> 
     let mut objects: Vec<_> = documents.into_iter().map(|it| it.value).collect();
     let namespace = access.namespace.as_deref().unwrap_or("default");
     let tried = trial::all(&mut objects, namespace);
-    let mut report = publisher::lint(objects, namespace, foreign::kinds());
+    let mut report = publisher::lint(objects, (namespace, flags.proxy_protocol), foreign::kinds());
     tried.join(&mut report);
     match flags.format.output {
         Some(encoding) => {

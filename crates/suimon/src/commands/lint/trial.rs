@@ -178,7 +178,7 @@ mod tests {
 
     fn told(mut objects: Vec<Value>) -> (Vec<String>, Report) {
         let tried = all(&mut objects, "default");
-        let mut report = publisher::lint(objects, "default", foreign::kinds());
+        let mut report = publisher::lint(objects, ("default", false), foreign::kinds());
         tried.join(&mut report);
         let lines = report.findings.iter();
         let lines = lines.map(|it| format!("{} {} {}", it.name, it.field, it.reason));
@@ -248,5 +248,29 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "Service", "metadata": null}),
         ]);
         assert_eq!(report.findings.len(), 3, "{:?}", report.findings);
+    }
+
+    #[test]
+    fn a_gateway_behind_a_balancer_is_judged_as_one() {
+        let told = |wanted: bool, has_preamble: bool| {
+            let configuration = json!({
+                "apiVersion": "projectcontour.io/v1alpha1", "kind": "ContourConfiguration",
+                "metadata": {"name": "contour", "namespace": "projectcontour"},
+                "spec": {"envoy": {"listener": {"useProxyProtocol": wanted}}},
+            });
+            let kourier = json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "config-kourier", "namespace": "knative-serving"},
+                "data": {"enable-proxy-protocol": wanted.to_string()},
+            });
+            let objects = vec![configuration, kourier];
+            let report = publisher::lint(objects, ("default", has_preamble), foreign::kinds());
+            let about = report.findings.into_iter().map(|it| it.message);
+            about
+                .filter(|text| text.contains("--proxy-protocol"))
+                .count()
+        };
+        assert_eq!((told(true, true), told(false, false)), (0, 0));
+        assert_eq!((told(true, false), told(false, true)), (2, 2));
     }
 }
