@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use tempfile::NamedTempFile;
+use testkit::noise;
 
 use crate::serving::hello;
 use crate::{Server, get, get_with};
@@ -111,16 +112,6 @@ async fn the_access_log_of_the_settings_file_has_slow_requests_and_a_share_of_th
         "{quick} lines, server said: {said}"
     );
     Ok(())
-}
-
-/// Text that does not become smaller by much.
-fn noise(length: usize) -> String {
-    let mut seed = 1_u64;
-    let letters = std::iter::repeat_with(|| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        char::from(b'a' + (seed >> 33) as u8 % 26)
-    });
-    letters.take(length).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

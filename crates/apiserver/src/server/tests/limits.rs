@@ -1,6 +1,7 @@
 //! Quotas, limit ranges, and how many requests are served at a time.
 
 use k8s_openapi::api::core::v1::{LimitRange, ResourceQuota};
+use testkit::noise;
 
 use super::access::World;
 use super::door::{Door, open};
@@ -181,16 +182,6 @@ async fn ask(door: &Door, method: &str, name: &str, body: &Value) -> String {
     );
     door.send(door.builder().with_no_client_auth(), &request)
         .await
-}
-
-/// Text that does not become smaller by much.
-fn noise(length: usize) -> String {
-    let mut seed = 1_u64;
-    let letters = std::iter::repeat_with(|| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        char::from(b'a' + (seed >> 33) as u8 % 26)
-    });
-    letters.take(length).collect()
 }
 
 #[tokio::test]
