@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use tokio::net::{TcpListener, TcpStream};
 
 /// As many as a read takes.
-const BUFFER: usize = 128 * 1024;
+const BUFFER: usize = 256 * 1024;
 
 /// Serves until killed.
 pub fn serve(port: u16, origin: u16) -> anyhow::Result<()> {

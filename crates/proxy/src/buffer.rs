@@ -4,6 +4,7 @@
 //! it back once it is empty, so memory follows the bytes in transit and not the number of
 //! connections. Buffers are zeroed once, when they are made.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -17,8 +18,9 @@ use crate::transport::ReadHalf;
 
 /// Enough for nearly every head and small body, in bytes.
 pub(crate) const SMALL: usize = 16 * 1024;
-/// For long bodies, in bytes. Copying in user space reaches the cost of a raw copy at 128 KiB.
-pub(crate) const LARGE: usize = 128 * 1024;
+/// For long bodies, in bytes. Of a megabyte, half as much costs a quarter more CPU time, and less
+/// than that half as much again.
+pub(crate) const LARGE: usize = 256 * 1024;
 
 /// The free buffers of one thread.
 #[derive(Debug)]
@@ -26,12 +28,17 @@ pub(crate) struct Buffers {
     small: Spare<Vec<u8>>,
     large: Spare<Vec<u8>>,
     out: Spare<Vec<u8>>,
+    /// Large ones in use.
+    lent: Cell<usize>,
 }
 
+/// Large buffers that a thread has at once, 32 MiB: who reads a long body slowly holds one. All
+/// beyond that are read through small ones.
+const MOST_LARGE: usize = 128;
 // What a burst leaves behind, until nobody has needed it for a while: 4 MiB of small and 4 MiB of
 // large buffers per thread.
 const KEEP_SMALL: usize = 256;
-const KEEP_LARGE: usize = 32;
+const KEEP_LARGE: usize = 16;
 /// Empty memory for what is written, and the bytes that the largest piece may have: small bodies
 /// are copied beside their heads. Nearly always one is enough, since what is written leaves at once.
 const KEEP_OUT: usize = 64;
@@ -43,6 +50,7 @@ impl Default for Buffers {
             small: Spare::new(KEEP_SMALL),
             large: Spare::new(KEEP_LARGE),
             out: Spare::new(KEEP_OUT),
+            lent: Cell::new(0),
         }
     }
 }
@@ -65,6 +73,13 @@ impl Buffers {
             LARGE => self.large.put(memory),
             _ => {}
         }
+    }
+
+    /// Counts a large buffer, if there may be one more.
+    fn lend(&self) -> bool {
+        let lent = self.lent.get();
+        self.lent.set(lent + usize::from(lent < MOST_LARGE));
+        lent < MOST_LARGE
     }
 
     /// Empty memory to be written from. What a connection has sent is not kept for its next
@@ -95,6 +110,8 @@ pub(crate) struct Buffer {
     memory: Vec<u8>,
     start: usize,
     end: usize,
+    /// The memory counts among the large ones in use.
+    is_lent: bool,
 }
 
 impl Buffer {
@@ -104,6 +121,7 @@ impl Buffer {
             memory: Vec::new(),
             start: 0,
             end: 0,
+            is_lent: false,
         }
     }
 
@@ -138,13 +156,21 @@ impl Buffer {
     /// Gives the memory back if nothing is in it.
     pub(crate) fn release(&mut self) {
         if self.is_empty() && !self.memory.is_empty() {
-            self.buffers.put(std::mem::take(&mut self.memory));
+            self.give_back();
         }
     }
 
-    /// Takes a large buffer for the next reads; what is buffered moves along.
+    fn give_back(&mut self) {
+        self.buffers.put(std::mem::take(&mut self.memory));
+        if std::mem::take(&mut self.is_lent) {
+            self.buffers.lent.set(self.buffers.lent.get() - 1);
+        }
+    }
+
+    /// Takes a large buffer for the next reads, if the thread has one; what is buffered moves along.
     pub(crate) fn enlarge(&mut self) {
-        if self.memory.len() < LARGE {
+        if self.memory.len() < LARGE && self.buffers.lend() {
+            self.is_lent = true;
             let mut memory = self.buffers.take(LARGE);
             let filled = self.end - self.start;
             memory[..filled].copy_from_slice(self.filled());
@@ -232,12 +258,30 @@ impl Buffer {
     ) -> io::Result<usize> {
         poll_fn(|cx| self.poll_read(cx, stream, limit)).await
     }
+
+    /// Reads once of something long, with as much memory as `is_more` tells: whether the read before
+    /// took all that a small buffer takes. Returns the bytes, and the same for the next read.
+    pub(crate) async fn read_long(
+        &mut self,
+        stream: &mut ReadHalf<'_>,
+        is_more: bool,
+    ) -> io::Result<(usize, bool)> {
+        let count = poll_fn(|cx| {
+            // Again each time, since none is held while there is nothing to read.
+            if is_more {
+                self.enlarge();
+            }
+            self.poll_read(cx, stream, LARGE)
+        });
+        let count = count.await?;
+        Ok((count, count >= SMALL))
+    }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         if !self.memory.is_empty() {
-            self.buffers.put(std::mem::take(&mut self.memory));
+            self.give_back();
         }
     }
 }
@@ -258,6 +302,31 @@ mod tests {
         assert_eq!(buffer.memory.capacity(), 0);
         assert!(buffers.small.take().is_some());
         assert!(buffers.small.take().is_none(), "one was taken");
+    }
+
+    #[test]
+    fn a_thread_has_so_many_large_buffers_and_no_more() {
+        let buffers = Rc::new(Buffers::default());
+        let large = || {
+            let mut buffer = Buffer::new(Rc::clone(&buffers));
+            buffer.push(b"abc");
+            buffer.enlarge();
+            // A second time it has one already.
+            buffer.enlarge();
+            assert_eq!(buffer.filled(), b"abc");
+            buffer
+        };
+        let mut held: Vec<_> = (0..MOST_LARGE).map(|_| large()).collect();
+        assert!(held.iter().all(|it| it.memory.len() == LARGE));
+        assert_eq!(large().memory.len(), SMALL);
+        // One that is read empty, and one that is dropped, make room for two.
+        held[0].consume(3);
+        held[0].release();
+        held.truncate(MOST_LARGE - 1);
+        let more = [large(), large(), large()].map(|it| it.memory.len());
+        assert_eq!(more, [LARGE, LARGE, SMALL]);
+        drop(held);
+        assert_eq!(buffers.lent.get(), 0);
     }
 
     #[test]

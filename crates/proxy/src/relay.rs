@@ -11,18 +11,17 @@ use std::time::Duration;
 
 use routing::{CompiledArm, CompiledSplit};
 use scaling::{Link, Slot};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use crate::backend;
+use crate::buffer::{Buffer, Buffers};
 use crate::failure::Failure;
 use crate::transport::{ReadHalf, Transport, WriteHalf};
 use crate::upstream;
 use crate::upstream::proxy_protocol::Ends;
 use crate::worker::Worker;
 
-/// Bytes that each direction holds.
-const BUFFER: usize = 16 * 1024;
 /// Attempts to connect, each at whatever endpoint is the best then.
 const ATTEMPTS: u32 = 8;
 /// Pause after the first failed attempt; doubles.
@@ -69,7 +68,7 @@ pub(crate) async fn serve(
         }
     };
     worker.counters.streams.add(1);
-    let copied = copy_both(&mut client, &mut server, first, idle).await;
+    let copied = copy_both((&mut client, &mut server), first, idle, &worker.buffers).await;
     if let Err(error) = copied {
         tracing::debug!(%error, endpoint = %slot.endpoint().address, "a connection broke off");
         // Neither side may take what it has for all.
@@ -135,39 +134,43 @@ async fn reach(
 }
 
 async fn copy_both(
-    client: &mut Transport,
-    server: &mut Transport,
+    (client, server): (&mut Transport, &mut Transport),
     first: &[u8],
     idle: Duration,
+    buffers: &Rc<Buffers>,
 ) -> io::Result<()> {
     let moved = Cell::new(Instant::now());
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let up = async {
         to_server.write_all(first).await?;
-        copy(&mut from_client, &mut to_server, &moved).await
+        copy((&mut from_client, &mut to_server), &moved, buffers).await
     };
-    let down = copy(&mut from_server, &mut to_client, &moved);
+    let down = copy((&mut from_server, &mut to_client), &moved, buffers);
     tokio::select! {
         result = async { tokio::try_join!(up, down) } => result.map(|_| ()),
         () = silence(&moved, idle) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
+/// Holds memory only while there are bytes in it.
 async fn copy(
-    from: &mut ReadHalf<'_>,
-    to: &mut WriteHalf<'_>,
+    (from, to): (&mut ReadHalf<'_>, &mut WriteHalf<'_>),
     moved: &Cell<Instant>,
+    buffers: &Rc<Buffers>,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = Buffer::new(Rc::clone(buffers));
+    let mut is_more = false;
     loop {
-        let count = from.read(&mut buffer).await?;
+        let count;
+        (count, is_more) = buffer.read_long(from, is_more).await?;
         moved.set(Instant::now());
         if count == 0 {
             return to.shutdown().await;
         }
-        to.write_all(&buffer[..count]).await?;
+        to.write_all(buffer.filled()).await?;
         to.flush().await?;
+        buffer.consume(count);
         moved.set(Instant::now());
     }
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, tcp};
 
 /// As many as a read takes: large bodies reach the floor with this.
-const BUFFER: usize = 128 * 1024;
+const BUFFER: usize = 256 * 1024;
 
 /// Accepts until it fails.
 pub(crate) async fn serve(listen: SocketAddr, origin: SocketAddr) -> Result<(), crate::Error> {

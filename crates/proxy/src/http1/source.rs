@@ -4,7 +4,7 @@ use std::io;
 
 use super::body::{Framing, Reader};
 use super::head::has_end;
-use crate::buffer::{Buffer, LARGE, SMALL};
+use crate::buffer::{Buffer, SMALL};
 use crate::message::{Chunk, Source, SourceError};
 use crate::transport::ReadHalf;
 
@@ -82,6 +82,7 @@ impl<'s> Http1Source<'s> {
     /// Drops the head and starts its body.
     pub(crate) fn begin_body(&mut self, head: usize, framing: Framing) {
         self.buffer.consume(std::mem::take(&mut self.lent));
+        self.filled = self.buffer.has_no_room();
         self.buffer.consume(head);
         self.searched = 0;
         self.reader = Reader::new(framing);
@@ -107,16 +108,10 @@ impl<'s> Http1Source<'s> {
 
     /// Reads once into the buffer; 0 is the end of the stream.
     async fn more(&mut self) -> io::Result<usize> {
-        if self.filled
-            && self
-                .reader
-                .remaining()
-                .is_none_or(|left| left > SMALL as u64)
-        {
-            self.buffer.enlarge();
-        }
-        let count = self.buffer.read(&mut self.read, LARGE).await?;
-        self.filled = count >= SMALL;
+        let left = self.reader.remaining();
+        let is_more = self.filled && left.is_none_or(|left| left > SMALL as u64);
+        let (count, filled) = self.buffer.read_long(&mut self.read, is_more).await?;
+        self.filled = filled;
         Ok(count)
     }
 }

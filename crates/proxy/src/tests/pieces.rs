@@ -1,5 +1,7 @@
 //! What comes in pieces means the same as what comes at once, wherever it is cut.
 
+mod sealed;
+
 use std::collections::BTreeMap;
 
 use futures::future::join_all;

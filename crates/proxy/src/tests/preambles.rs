@@ -1,9 +1,10 @@
 //! The PROXY protocol in front of HTTP and of TLS: whom the backend is told, and who is not heard.
 
+use futures::future::join_all;
 use routing::model::Preamble;
 use routing::model::tls::{TlsAction, TlsHost, TlsId};
 use rustls::pki_types::ServerName;
-use testkit::http::{RawServer, RawStream};
+use testkit::http::{Body, RawServer, RawStream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -86,8 +87,45 @@ async fn both_versions_name_the_client_before_http() {
     }
 }
 
+/// What the backend says it got after this beginning and a request; nothing if it got none.
+async fn told_in_parts(gateway: &Gateway, header: &[u8], at: usize) -> String {
+    let all = [header, REQUEST.as_bytes()].concat();
+    let (first, rest) = all.split_at(at);
+    let mut stream = RawStream::connect(gateway.balanced).await;
+    stream.send(first).await;
+    tokio::time::sleep(SHORT).await;
+    // One that is refused may be over before the rest of it has come.
+    if stream.try_send(rest).await.is_err() {
+        return String::new();
+    }
+    let answer = stream.read_message(Body::Answer).await;
+    answer.map(|answer| answer.text()).unwrap_or_default()
+}
+
 #[tokio::test]
-async fn a_header_may_come_in_any_parts() {
+async fn a_header_means_the_same_wherever_it_is_cut() {
+    let server = RawServer::echoing().await;
+    let gateway = Gateway::to(server.address).await;
+    let good = told()
+        .into_iter()
+        .map(|(header, client)| (header, Some(client)));
+    let bad = broken().into_iter().map(|header| (header, None));
+    for (header, client) in good.chain(bad) {
+        let line = client.map(|client| format!("\nX-Forwarded-For: {client}\n"));
+        // Of what is too long, the end is not looked at.
+        let cuts = (1..(header.len() + REQUEST.len()).min(300)).map(async |at| {
+            let seen = told_in_parts(&gateway, &header, at).await;
+            match &line {
+                Some(line) => assert!(seen.contains(line), "{header:?} at {at}: {seen}"),
+                None => assert!(seen.is_empty(), "{header:?} at {at}: {seen}"),
+            }
+        });
+        join_all(cuts).await;
+    }
+}
+
+#[tokio::test]
+async fn a_header_may_come_byte_by_byte() {
     let server = RawServer::echoing().await;
     let gateway = Gateway::to(server.address).await;
     for header in [ONE.to_vec(), four()] {
