@@ -3,6 +3,9 @@
 //! Records are encrypted into rustls' queue and written from there; what the socket does not take
 //! at once goes out with the next write or flush. Reading may have to write too (a key update is
 //! acknowledged), so both directions belong to one task.
+//!
+//! Rustls reads 4 KiB at most from a socket. Where such a read was full, the next ones go through
+//! memory of our own, which takes many records at once and is held only while something is in it.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Read, Write};
@@ -13,6 +16,11 @@ use rustls::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+/// Bytes that rustls reads at once.
+const SHORT: usize = 4 * 1024;
+/// Bytes that are read at once of what is longer. With more, uploads cost the same.
+const AHEAD: usize = 64 * 1024;
+
 /// See the module.
 pub(crate) struct TlsStream {
     socket: TcpStream,
@@ -21,6 +29,11 @@ pub(crate) struct TlsStream {
     has_ended: bool,
     /// Decrypted data may be left that no read has taken.
     has_plaintext: bool,
+    /// The last read took as much as it could: more is probably there.
+    is_long: bool,
+    /// What was read and not decrypted begins at `taken`.
+    ahead: Vec<u8>,
+    taken: usize,
 }
 
 /// The socket as rustls wants it: an error instead of waiting.
@@ -37,6 +50,9 @@ impl TlsStream {
             session: session.into(),
             has_ended: false,
             has_plaintext: true,
+            is_long: false,
+            ahead: Vec::new(),
+            taken: 0,
         }
     }
 
@@ -71,34 +87,56 @@ impl TlsStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         loop {
             if self.has_plaintext {
                 match self.session.reader().read(buf.initialize_unfilled()) {
                     Ok(count) => {
                         buf.advance(count);
-                        return Poll::Ready(Ok(()));
+                        if count == 0 || self.ahead.is_empty() || buf.remaining() == 0 {
+                            return Poll::Ready(Ok(()));
+                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.has_plaintext = false;
                     }
                     Err(error) => return Poll::Ready(Err(error)),
                 }
+                continue;
             }
-            ready!(self.poll_receive(cx))?;
-            self.has_plaintext = true;
+            let has_some = buf.filled().len() > before;
+            if has_some && self.ahead.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(self.poll_receive(cx)) {
+                Ok(_) => self.has_plaintext = true,
+                // What came before it counts, and rustls says it again.
+                Err(_) if has_some => return Poll::Ready(Ok(())),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
         }
     }
 
-    /// Reads once from the socket and decrypts. 0 is the end of the TCP stream.
+    /// Decrypts what was read, or reads once from the socket. 0 is the end of the TCP stream.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut blocking = Blocking {
-            socket: &mut self.socket,
-            cx,
-        };
-        let count = match self.session.read_tls(&mut blocking) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-            Err(error) => return Poll::Ready(Err(error)),
+        if self.is_long && self.ahead.is_empty() {
+            ready!(self.poll_ahead(cx))?;
+        }
+        let count = if self.ahead.is_empty() {
+            let mut blocking = Blocking {
+                socket: &mut self.socket,
+                cx,
+            };
+            match self.session.read_tls(&mut blocking) {
+                Ok(count) => {
+                    self.is_long = count >= SHORT;
+                    count
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        } else {
+            self.take()?
         };
         let processed = self.session.process_new_packets();
         // An alert, or the answer to a key update; best effort, it is not what we were asked for.
@@ -107,6 +145,38 @@ impl TlsStream {
             Ok(_) => Poll::Ready(Ok(count)),
             Err(error) => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error))),
         }
+    }
+
+    /// Reads ahead. Nothing is there afterwards at the end of the TCP stream, which rustls has to
+    /// see for itself.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            self.ahead.reserve_exact(AHEAD);
+            let read = self.socket.try_read_buf(&mut self.ahead);
+            if !matches!(read, Ok(1..)) {
+                self.ahead = Vec::new();
+            }
+            match read {
+                Ok(count) => {
+                    self.is_long = count >= SHORT;
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Gives rustls as much of what was read ahead as it takes.
+    fn take(&mut self) -> io::Result<usize> {
+        let count = self.session.read_tls(&mut &self.ahead[self.taken..])?;
+        self.taken += count;
+        // After the peer's goodbye nothing is taken any more.
+        if count == 0 || self.taken == self.ahead.len() {
+            (self.ahead, self.taken) = (Vec::new(), 0);
+        }
+        Ok(count)
     }
 
     pub(crate) fn poll_write(
