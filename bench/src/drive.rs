@@ -27,6 +27,9 @@ pub struct Flags {
     seconds: f64,
     #[arg(long)]
     connections: usize,
+    /// The server's certificate: bodies then go over TLS
+    #[arg(long)]
+    tls: Option<PathBuf>,
     #[command(subcommand)]
     what: What,
 }
@@ -108,13 +111,22 @@ async fn drive(flags: &Flags) -> anyhow::Result<()> {
     let shared = Shared::default();
     let started = Instant::now();
     let (at, what) = (flags.address, &flags.what);
+    // Connections stay, so whether sessions are resumed does not matter.
+    let tls = flags.tls.as_deref();
+    let tls = tls
+        .map(|ca| handshakes::Client::new(ca, false))
+        .transpose()?;
+    let server = bodies::Server { at, tls };
+    let server = Rc::new(server);
     let mut tasks = Vec::new();
     for _ in 0..flags.connections {
-        let (tally, what) = (shared.clone(), what.clone());
+        let (tally, what, server) = (shared.clone(), what.clone(), Rc::clone(&server));
         let task = async move {
             match what {
-                What::Down { bytes } => again(&tally, || bodies::down(at, bytes, &tally)).await,
-                What::Up { bytes } => again(&tally, || bodies::up(at, bytes, &tally)).await,
+                What::Down { bytes } => {
+                    again(&tally, || bodies::down(&server, bytes, &tally)).await
+                }
+                What::Up { bytes } => again(&tally, || bodies::up(&server, bytes, &tally)).await,
                 What::Handshakes { ca, resume } => match handshakes::Client::new(&ca, resume) {
                     Ok(client) => again(&tally, || client.connect(at, &tally)).await,
                     Err(error) => tally.failed(&error),

@@ -4,16 +4,38 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::Shared;
+use super::handshakes::Client;
 use crate::proxy::HOST;
 
 const PART: usize = 256 * 1024;
 
-pub(super) async fn down(at: SocketAddr, bytes: usize, tally: &Shared) -> anyhow::Result<()> {
-    let mut stream = connect(at).await?;
+/// Where bodies are sent to and come from.
+pub(super) struct Server {
+    pub(super) at: SocketAddr,
+    pub(super) tls: Option<Client>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+impl Server {
+    async fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
+        if let Some(client) = &self.tls {
+            return Ok(Box::new(client.open(self.at).await?));
+        }
+        let stream = TcpStream::connect(self.at).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}
+
+pub(super) async fn down(to: &Server, bytes: usize, tally: &Shared) -> anyhow::Result<()> {
+    let mut stream = to.connect().await?;
     let mut buffer = vec![0; PART];
     let request = format!("GET /bytes/{bytes} HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
     loop {
@@ -24,8 +46,8 @@ pub(super) async fn down(at: SocketAddr, bytes: usize, tally: &Shared) -> anyhow
     }
 }
 
-pub(super) async fn up(at: SocketAddr, bytes: usize, tally: &Shared) -> anyhow::Result<()> {
-    let mut stream = connect(at).await?;
+pub(super) async fn up(to: &Server, bytes: usize, tally: &Shared) -> anyhow::Result<()> {
+    let mut stream = to.connect().await?;
     let mut buffer = vec![0; PART];
     let head = format!("PUT / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {bytes}\r\n\r\n");
     let part = vec![b'x'; PART.min(bytes)];
@@ -38,20 +60,15 @@ pub(super) async fn up(at: SocketAddr, bytes: usize, tally: &Shared) -> anyhow::
             left -= written;
             tally.add(written as f64 / bytes as f64);
         }
+        stream.flush().await?;
         take(&mut stream, &mut buffer, None, tally).await?;
         tally.took(started.elapsed());
     }
 }
 
-async fn connect(at: SocketAddr) -> anyhow::Result<TcpStream> {
-    let stream = TcpStream::connect(at).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// Reads an answer. What comes of a body of `wanted` bytes counts.
 async fn take(
-    stream: &mut TcpStream,
+    stream: &mut impl Stream,
     buffer: &mut [u8],
     wanted: Option<usize>,
     tally: &Shared,
@@ -84,7 +101,7 @@ async fn take(
     Ok(())
 }
 
-async fn more(stream: &mut TcpStream, buffer: &mut [u8]) -> anyhow::Result<usize> {
+async fn more(stream: &mut impl Stream, buffer: &mut [u8]) -> anyhow::Result<usize> {
     match stream.read(buffer).await? {
         0 => bail!("the connection ended"),
         read => Ok(read),

@@ -14,6 +14,7 @@ use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::Shared;
 use crate::proxy::HOST;
@@ -42,13 +43,18 @@ impl Client {
         })
     }
 
-    pub(super) async fn connect(&self, at: SocketAddr, tally: &Shared) -> anyhow::Result<()> {
-        let started = Instant::now();
+    /// A connection, after its handshake.
+    pub(super) async fn open(&self, at: SocketAddr) -> anyhow::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(at).await?;
         stream.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
         let name = ServerName::try_from(HOST)?;
-        let mut stream = connector.connect(name, stream).await?;
+        Ok(connector.connect(name, stream).await?)
+    }
+
+    pub(super) async fn connect(&self, at: SocketAddr, tally: &Shared) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let mut stream = self.open(at).await?;
         let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::with_capacity(2048);

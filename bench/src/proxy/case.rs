@@ -79,7 +79,7 @@ impl Load {
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-pub const CASES: [Case; 17] = [
+pub const CASES: [Case; 19] = [
     case("http1-64", "HTTP/1.1, 64 connections", Load::Requests(64)),
     case(
         "http1-512",
@@ -102,6 +102,8 @@ pub const CASES: [Case; 17] = [
     .with_tls(),
     case("tls-full", "TLS 1.3, full handshakes", handshakes(false)).with_tls(),
     case("tls-resumed", "TLS 1.3, resumed", handshakes(true)).with_tls(),
+    case("tls-down-1m", "1 MB down, TLS 1.3", down(MIB, 16)).with_tls(),
+    case("tls-up-1m", "1 MB up, TLS 1.3", up(MIB, 16)).with_tls(),
     case("websocket", "WebSocket, 64 connections", Load::WebSocket),
     case("grpc-streams", "gRPC, 8 × 8 streams", Load::Streams).with_grpc(),
     case("churn", "100 routes", Load::Requests(64)).of(Kind::Churn),

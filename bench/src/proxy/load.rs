@@ -213,13 +213,20 @@ impl Asker<'_> {
         command.arg(target.address.to_string());
         command.args(["--seconds", &seconds.to_string()]);
         command.args(["--connections", &connections.to_string()]);
+        let ca = self.dir.join("ca.pem");
+        if let Some(tls) = self.tls {
+            std::fs::write(&ca, &tls.certificate)?;
+        }
+        // The origin has no TLS.
+        if self.tls.is_some() && target.pid.is_some() && load.bytes().is_some() {
+            command.arg("--tls").arg(&ca);
+        }
         match load {
             Load::Requests(_) => bail!("wrk does that"),
             Load::Down { bytes, .. } => command.args(["down", &bytes.to_string()]),
             Load::Up { bytes, .. } => command.args(["up", &bytes.to_string()]),
             Load::Handshakes { resume } => {
-                let ca = self.dir.join("ca.pem");
-                std::fs::write(&ca, &self.tls.context("no certificate")?.certificate)?;
+                self.tls.context("no certificate")?;
                 command.arg("handshakes").arg(ca);
                 command.args(resume.then_some("--resume"))
             }
