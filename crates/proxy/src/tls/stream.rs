@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 /// Bytes that rustls reads at once.
 const SHORT: usize = 4 * 1024;
-/// Bytes that are read at once of what is longer. With more, uploads cost the same.
+/// Bytes that are read at once of what is longer. With more, uploads cost as much.
 const AHEAD: usize = 64 * 1024;
 
 /// See the module.
