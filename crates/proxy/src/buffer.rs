@@ -182,7 +182,7 @@ impl Buffer {
 
     /// Whether the last read left no room: more is probably coming.
     pub(crate) fn has_no_room(&self) -> bool {
-        self.end == self.memory.len()
+        self.end == self.memory.len() && !self.is_empty()
     }
 
     /// A buffer that holds these bytes.
