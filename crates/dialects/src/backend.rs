@@ -123,10 +123,10 @@ fn plain(reader: &Reader<'_>, reference: &BackendRef) -> Option<Backend> {
 }
 
 fn backend(reader: &Reader<'_>, target: Target<'_>) -> Backend {
-    let endpoints = endpoint::of(reader, &target);
+    let (endpoints, protocol) = endpoint::of(reader, &target);
     let mut backend = Backend {
         id: target.reference.id(),
-        protocol: target.protocol,
+        protocol,
         endpoints,
         concurrency: 0,
         activation: None,

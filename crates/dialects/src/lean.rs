@@ -10,7 +10,7 @@ use api::names::annotation;
 use api::networking::v1alpha1::Ingress;
 use api::serving::v1::{Revision, RevisionSpec};
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Annotations that say who wrote an object and how.
@@ -105,8 +105,27 @@ pub(crate) fn service(service: &Service) -> Service {
     }
 }
 
+/// Label on an EndpointSlice: who writes it.
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Who makes slices from Services' selectors, and copies what their ports say.
+const COPIERS: [&str; 2] = [
+    "endpointslice-controller.k8s.io",
+    "endpointslice-controller.suimon.dev",
+];
+
 /// An EndpointSlice without labels: whose it is must be known already.
+///
+/// A port's `appProtocol` stays where it was copied from the Service, and is empty if that had
+/// none. Other slices have none: there the Service alone says how its pods are spoken to.
 pub(crate) fn slice(slice: &EndpointSlice) -> EndpointSlice {
+    let labels = slice.metadata.labels.as_ref();
+    let manager = labels.and_then(|labels| labels.get(MANAGED_BY));
+    let is_copied = manager.is_some_and(|manager| COPIERS.contains(&&**manager));
+    let port = |port: &EndpointPort| EndpointPort {
+        app_protocol: is_copied.then(|| port.app_protocol.clone().unwrap_or_default()),
+        ..port.clone()
+    };
+    let ports = slice.ports.as_ref();
     EndpointSlice {
         metadata: ObjectMeta {
             name: slice.metadata.name.clone(),
@@ -115,7 +134,7 @@ pub(crate) fn slice(slice: &EndpointSlice) -> EndpointSlice {
         },
         address_type: slice.address_type.clone(),
         endpoints: slice.endpoints.clone(),
-        ports: slice.ports.clone(),
+        ports: ports.map(|ports| ports.iter().map(port).collect()),
     }
 }
 

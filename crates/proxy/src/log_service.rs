@@ -14,9 +14,9 @@ use routing::model::{LogEntries, LogService};
 use crate::connection::Client;
 use crate::downstream::Answer;
 use crate::http1::field::Field;
-use crate::message::View;
 use crate::metrics::Series;
-use crate::record::End;
+use crate::record::{End, Shown};
+use crate::seen::is_of_proxies;
 use crate::telemetry::Told;
 use crate::trailers::Trailers;
 
@@ -99,7 +99,7 @@ impl Heard {
     /// `None` if nobody is told. `start` is in nanoseconds since the Unix epoch.
     pub(crate) fn new(
         told: &Arc<Told>,
-        (client, view): (&Client, View<'_>),
+        (client, (view, is_outside)): (&Client, Shown<'_>),
         start: u64,
     ) -> Option<Self> {
         if told.services.is_empty() {
@@ -112,6 +112,9 @@ impl Heard {
         let ends = client.peer.ends.as_deref();
         Some(Self {
             request: told.named(of_request, |name| {
+                if is_outside && is_of_proxies(name) {
+                    return None;
+                }
                 all(view.bytes, &view.head.fields.list, name)
             }),
             entry: LogEntry {

@@ -97,6 +97,7 @@ pub(crate) fn plan<D: Downstream>(
         return Err(Failure::no_route(view).into());
     };
     if let Some(source) = client_source(worker, client, route) {
+        scratch.is_trusted = !client.is_outside(Some(source));
         scratch.client = routing::client::address(source, &Seen::new(view, client));
     }
     telemetry::steer(worker, client, scratch, view, route.filters());

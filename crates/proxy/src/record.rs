@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use accesslog::Entry;
 
-use crate::access::{AccessLogs, Logs, Outcome};
+use crate::access::{Logs, Outcome};
 use crate::connection::Client;
 use crate::http1::body::Framing;
 use crate::log_service::Heard;
 use crate::message::View;
 use crate::metrics::Series;
 use crate::reply::PROBE;
+use crate::seen::is_of_proxies;
 use crate::spans::Open;
 use crate::telemetry::Told;
 use crate::trace;
@@ -22,6 +23,10 @@ use crate::worker::Worker;
 /// What is remembered until the request ends; `None` unless somebody reads it.
 #[derive(Debug)]
 pub(crate) struct Record(Option<Box<Seen>>);
+
+/// A request, and whether its sender is not believed what only a proxy could know: lines do not
+/// show that either, as the backend does not see it.
+pub(crate) type Shown<'v> = (View<'v>, bool);
 
 #[derive(Debug)]
 struct Seen {
@@ -72,23 +77,25 @@ pub(crate) struct End {
 impl Record {
     /// The line names the trace of `span`, or else the one that the request names.
     pub(crate) fn start(
-        logs: &AccessLogs,
+        worker: &Worker,
         client: &Client,
         view: View<'_>,
         span: Option<&Open>,
     ) -> Self {
-        let logs = logs.current();
+        let logs = worker.logs.current();
         if logs.is_none() && !tracing::enabled!(target: "proxy::access", tracing::Level::DEBUG) {
             return Self(None);
         }
-        let mut seen = Seen::new(logs, client, view);
+        let is_outside = client.is_outside(worker.client.as_ref());
+        let mut seen = Seen::new(logs, client, (view, is_outside));
         if let Some(span) = span {
             seen.trace = span.trace();
         }
         Self(Some(Box::new(seen)))
     }
 
-    /// The route says which lines are written of the request, which arrived `ago`.
+    /// The route says which lines are written of the request, which arrived `ago`, and whether its
+    /// sender is a proxy that is believed.
     #[cold]
     pub(crate) fn steer(
         &mut self,
@@ -96,14 +103,15 @@ impl Record {
         client: &Client,
         view: View<'_>,
         told: &Arc<Told>,
-        (span, ago): (Option<&Open>, Duration),
+        (span, is_trusted, ago): (Option<&Open>, bool, Duration),
     ) {
         let lines = told.lines.as_deref();
         if self.0.is_none() && lines.is_none_or(<[_]>::is_empty) && told.services.is_empty() {
             return;
         }
+        let shown = (view, client.is_outside(None) && !is_trusted);
         let seen = self.0.get_or_insert_with(|| {
-            let mut seen = Seen::new(worker.logs.current(), client, view);
+            let mut seen = Seen::new(worker.logs.current(), client, shown);
             seen.time -= ago;
             Box::new(seen)
         });
@@ -111,16 +119,16 @@ impl Record {
             seen.trace = span.trace();
         }
         let start = u64::try_from(seen.time.as_nanosecond()).unwrap_or_default();
-        seen.heard = Heard::new(told, (client, view), start);
+        seen.heard = Heard::new(told, (client, shown), start);
         let Some(lines) = lines else { return };
         let headers = lines.iter().map(|line| {
             let template = line.template.iter().flat_map(|template| template.headers());
-            template.map(|name| values(view, name)).collect()
+            template.map(|name| values(shown, name)).collect()
         });
         seen.told = Some(Lines {
             headers: headers.collect(),
             fields: if told.asks_for_fields() {
-                view.fields()
+                fields(shown)
             } else {
                 Vec::new()
             },
@@ -177,7 +185,8 @@ impl Record {
 }
 
 impl Seen {
-    fn new(logs: Option<Arc<Logs>>, client: &Client, view: View<'_>) -> Self {
+    fn new(logs: Option<Arc<Logs>>, client: &Client, shown: Shown<'_>) -> Self {
+        let (view, _) = shown;
         let text = |name: &str| {
             let value = view.field(name).unwrap_or_default();
             String::from_utf8_lossy(value).into_owned()
@@ -185,7 +194,7 @@ impl Seen {
         let headers = logs.iter().flat_map(|logs| logs.headers());
         let ends = client.peer.ends.as_deref();
         Self {
-            headers: headers.map(|name| values(view, name)).collect(),
+            headers: headers.map(|name| values(shown, name)).collect(),
             logs,
             scheme: if client.tls.is_some() {
                 "https"
@@ -277,7 +286,10 @@ impl Seen {
 }
 
 /// All values of a field.
-fn values(view: View<'_>, name: &str) -> Vec<String> {
+fn values((view, is_outside): Shown<'_>, name: &str) -> Vec<String> {
+    if is_outside && is_of_proxies(name) {
+        return Vec::new();
+    }
     let list = view.head.fields.list.iter();
     let named = list.filter(|field| {
         let found = field.name.get(view.bytes);
@@ -286,4 +298,11 @@ fn values(view: View<'_>, name: &str) -> Vec<String> {
     named
         .map(|field| String::from_utf8_lossy(field.value.get(view.bytes)).into_owned())
         .collect()
+}
+
+/// All fields, with names in lower case.
+fn fields((view, is_outside): Shown<'_>) -> Vec<(String, String)> {
+    let mut fields = view.fields();
+    fields.retain(|(name, _)| !(is_outside && is_of_proxies(name)));
+    fields
 }

@@ -44,14 +44,11 @@ pub(crate) fn handle<D: Downstream>(
         let _in_flight = InFlight::new(worker);
         client.entry.counts.requests.add(1);
         scratch.span = Open::start(worker, client, downstream.view());
-        let mut record = Record::start(
-            &worker.logs,
-            client,
-            downstream.view(),
-            scratch.span.as_deref(),
-        );
+        let span = scratch.span.as_deref();
+        let mut record = Record::start(worker, client, downstream.view(), span);
         scratch.series = None;
         scratch.client = None;
+        scratch.is_trusted = false;
         scratch.told = None;
         scratch.answer_bytes = 0;
         scratch.new_status = None;
@@ -153,7 +150,8 @@ fn serve<D: Downstream>(
             planned = rare(guarded(worker, client, scratch, downstream, planned)).await;
         }
         if let Some(told) = &scratch.told {
-            let rest = (scratch.span.as_deref(), worker.clock.now() - start);
+            let ago = worker.clock.now() - start;
+            let rest = (scratch.span.as_deref(), scratch.is_trusted, ago);
             record.steer(worker, client, downstream.view(), told, rest);
         }
         downstream.begin_body();

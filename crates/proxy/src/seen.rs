@@ -57,7 +57,7 @@ impl<'a> Seen<'a> {
 
     /// Whether a header that was sent is not seen.
     pub(crate) fn hides(&self, name: &str) -> bool {
-        self.is_outside && kind(name.as_bytes()) == Kind::OfProxies
+        self.is_outside && is_of_proxies(name)
     }
 
     /// All fields, with names in lower case.
@@ -76,6 +76,11 @@ impl<'a> Seen<'a> {
         fields.extend(more.map(|(name, value)| (name.to_string(), value.to_string())));
         fields
     }
+}
+
+/// Whether only proxies could know what such a header says.
+pub(crate) fn is_of_proxies(name: &str) -> bool {
+    kind(name.as_bytes()) == Kind::OfProxies
 }
 
 impl RequestView for Seen<'_> {

@@ -130,6 +130,8 @@ pub(crate) struct Scratch {
     pub(crate) told: Option<Arc<Told>>,
     /// The client's address, if trusted proxies said it.
     pub(crate) client: Option<IpAddr>,
+    /// The route trusts who sent the request as a proxy.
+    pub(crate) is_trusted: bool,
     /// Errors must be told the gRPC way.
     pub(crate) is_grpc: bool,
     /// Of the answer's body, as far as it was passed on.

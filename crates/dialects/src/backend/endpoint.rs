@@ -5,15 +5,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointPort, EndpointSlice};
-use routing::model::{Endpoint, EndpointState};
+use routing::model::{Endpoint, EndpointState, Protocol};
 
-use super::target::{Target, TargetKind};
+use super::target::{Target, TargetKind, spoken};
 use crate::objects::Reader;
 
-/// Where requests for a target go.
-pub(super) fn of(reader: &Reader<'_>, target: &Target<'_>) -> Vec<Endpoint> {
+/// Where requests for a target go, and how.
+///
+/// A Service that says something else than before of its pods' protocol is ahead of its slices:
+/// they name the pods of before, with the protocol of before, until they are written again. So the
+/// ones that say what the Service says count, and while none of them has an endpoint, the others
+/// with what they say.
+pub(super) fn of(reader: &Reader<'_>, target: &Target<'_>) -> (Vec<Endpoint>, Protocol) {
     let TargetKind::Gateway(addresses) = &target.kind else {
-        return merge(reader.slices(&target.reference.service), target.port_name);
+        return of_slices(reader, target);
     };
     let ready = |address: &SocketAddr| Endpoint {
         address: *address,
@@ -22,7 +27,28 @@ pub(super) fn of(reader: &Reader<'_>, target: &Target<'_>) -> Vec<Endpoint> {
         weight: 1,
         locality: None,
     };
-    addresses.iter().map(ready).collect()
+    (addresses.iter().map(ready).collect(), target.protocol)
+}
+
+fn of_slices(reader: &Reader<'_>, target: &Target<'_>) -> (Vec<Endpoint>, Protocol) {
+    let (name, protocol) = (target.port_name, target.protocol);
+    let slices = || reader.slices(&target.reference.service);
+    let says = |slice: &EndpointSlice| {
+        let copied = port(slice, name)?.app_protocol.as_deref()?;
+        spoken(Some(copied), Some(name)).filter(|said| *said != protocol)
+    };
+    // Whoever asks for a protocol does not ask what the port says.
+    let is_said = target.reference.http2 || target.reference.stream.is_some();
+    let before = slices().find_map(|slice| says(slice).filter(|_| !is_said));
+    let Some(before) = before else {
+        return (merge(slices(), name), protocol);
+    };
+    let current = merge(slices().filter(|slice| says(slice).is_none()), name);
+    if current.is_empty() {
+        (merge(slices(), name), before)
+    } else {
+        (current, protocol)
+    }
 }
 
 /// Ready and draining endpoints, by address, each once. An address that is ready in one slice and
@@ -43,15 +69,13 @@ pub(super) fn merge<'a>(
     by_address.into_values().collect()
 }
 
+fn port<'s>(slice: &'s EndpointSlice, name: &str) -> Option<&'s EndpointPort> {
+    let mut ports = slice.ports.iter().flatten();
+    ports.find(|port| port.name.as_deref().unwrap_or_default() == name)
+}
+
 fn slice_endpoints(slice: &EndpointSlice, port_name: &str) -> impl Iterator<Item = Endpoint> {
-    let named = |port: &&EndpointPort| port.name.as_deref().unwrap_or_default() == port_name;
-    let port = slice
-        .ports
-        .as_deref()
-        .unwrap_or_default()
-        .iter()
-        .find(named);
-    let port = port.and_then(|port| u16::try_from(port.port?).ok());
+    let port = port(slice, port_name).and_then(|port| u16::try_from(port.port?).ok());
     let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
     port.into_iter().flat_map(move |port| {
         let with_state = slice
@@ -106,3 +130,6 @@ fn pod(endpoint: &SliceEndpoint, namespace: &str) -> Option<Arc<str>> {
     let namespace = target.namespace.as_deref().unwrap_or(namespace);
     Some(format!("{namespace}/{}", target.name.as_deref()?).into())
 }
+
+#[cfg(test)]
+mod tests;

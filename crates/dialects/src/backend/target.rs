@@ -107,7 +107,8 @@ impl Target<'_> {
             TargetKind::Revision(_) => true,
             TargetKind::Gateway(addresses) => !addresses.is_empty(),
             TargetKind::Endpoints => {
-                let endpoints = endpoint::merge(reader.slices_unnoted(service), self.port_name);
+                let slices = reader.slices_unnoted(service);
+                let endpoints = endpoint::merge(slices, self.port_name);
                 let is_ready = endpoints
                     .iter()
                     .any(|endpoint| endpoint.state == EndpointState::Ready);
@@ -311,15 +312,19 @@ fn revision_label(service: &Service) -> Option<&str> {
         .filter(|name| !name.is_empty())
 }
 
-/// Knative's rule (a port's name) and Kubernetes' (appProtocol). `None`: TLS.
 fn protocol(port: &ServicePort) -> Option<Protocol> {
-    match port.app_protocol.as_deref() {
+    spoken(port.app_protocol.as_deref(), port.name.as_deref())
+}
+
+/// Knative's rule (a port's name) and Kubernetes' (appProtocol). `None`: TLS.
+pub(super) fn spoken(app_protocol: Option<&str>, name: Option<&str>) -> Option<Protocol> {
+    match app_protocol {
         Some("kubernetes.io/h2c" | "h2c" | "http2" | "grpc") => return Some(Protocol::H2c),
         Some("https" | "kubernetes.io/wss") => return None,
         Some("http" | "kubernetes.io/ws") => return Some(Protocol::Http1),
         Some(_) | None => {}
     }
-    match port.name.as_deref() {
+    match name {
         Some("http2" | "h2c") => Some(Protocol::H2c),
         Some("https") => None,
         Some(_) | None => Some(Protocol::Http1),

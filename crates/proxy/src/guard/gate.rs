@@ -7,13 +7,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use routing::Snapshot;
 use routing::model::Gate;
+use routing::{CompiledRoute, Snapshot};
 
 use super::{Guarded, Held, Passage, answer, body, external, pass_on, plan, unless_gone};
 use crate::connection::Client;
 use crate::downstream::Downstream;
 use crate::failure::Failure;
+use crate::filter::{Pair, cors};
+use crate::message::View;
 use crate::plan::{Plan, client_source};
 use crate::seen::Seen;
 use crate::telemetry;
@@ -29,6 +31,9 @@ pub(crate) struct Gated {
 }
 
 /// Asks all, then looks for the route and plans the request.
+///
+/// A page's preflight is answered without asking, as by the guards of a route: browsers show no
+/// credentials with it.
 pub(crate) async fn enter<D: Downstream>(
     worker: &Rc<Worker>,
     client: &Client,
@@ -40,7 +45,17 @@ pub(crate) async fn enter<D: Downstream>(
         entered: true,
         ..Passage::default()
     };
+    if let Some(route) = unasked(worker, client, downstream.view(), &gated)
+        && let Some(filters) = route.filters()
+        && let Some(reply) = cors::preflight(filters, downstream.view())
+    {
+        return Ok(Plan::Reply(Box::new(reply)));
+    }
     if let Err(held) = ask(worker, client, downstream, (&gated, &mut passage)).await {
+        let view = downstream.view();
+        if let Some(route) = unasked(worker, client, view, &gated) {
+            scratch.for_pages = Pair::drawn(route, None).for_pages(view);
+        }
         return answer(worker, downstream, held);
     }
     let view = downstream.view();
@@ -52,6 +67,7 @@ pub(crate) async fn enter<D: Downstream>(
         return Err(Failure::no_route(view).into());
     };
     if let Some(source) = client_source(worker, client, route) {
+        scratch.is_trusted = !client.is_outside(Some(source));
         scratch.client = routing::client::address(source, &seen);
     }
     telemetry::steer(worker, client, scratch, view, route.filters());
@@ -64,6 +80,18 @@ pub(crate) async fn enter<D: Downstream>(
         return pass_on(worker, client, scratch, downstream, (guarded, passage)).await;
     }
     plan(worker, client, scratch, downstream, (&guarded, passage))
+}
+
+/// The route of a request from a page, as the client sent it: pages may read why they are refused.
+fn unasked<'s>(
+    worker: &Worker,
+    client: &Client,
+    view: View<'_>,
+    gated: &'s Gated,
+) -> Option<&'s Arc<CompiledRoute>> {
+    view.field("origin")?;
+    let seen = Seen::unrouted(worker, view, client);
+    client.entry.select(&gated.snapshot, &seen)
 }
 
 async fn ask<D: Downstream>(

@@ -68,6 +68,25 @@ async fn every_request_has_a_line_with_what_was_asked_and_what_became_of_it() {
 }
 
 #[tokio::test]
+async fn lines_do_not_show_what_only_a_proxy_that_is_believed_may_say() {
+    let server = RawServer::answering(OK).await;
+    let path = file();
+    let template = "{{.Request.URL}} {{index .Request.Header \"x-envoy-internal\"}} \
+                    {{index .Request.Header \"x-a\"}}";
+    let mut gateway = Gateway::logging(Limits::STANDARD, 1, log(&path, template, Rule::ALL)).await;
+    gateway.serve(backend("b", &[server.address]));
+    let request = |target: &str| {
+        format!("GET {target} HTTP/1.1\r\nHost: a\r\nX-Envoy-Internal: true\r\nX-A: 1\r\n\r\n")
+    };
+    for (address, target) in [(gateway.address, "/outside"), (gateway.local, "/inside")] {
+        assert_eq!(ask(address, request(target)).await.status(), 200);
+    }
+    let lines = lines(gateway, &path).await;
+    assert_eq!(lines, ["/outside [] [1]", "/inside [true] [1]"]);
+    std::fs::remove_file(path).expect("removed");
+}
+
+#[tokio::test]
 async fn a_log_may_be_of_errors_only() {
     let server = RawServer::answering(OK).await;
     let path = file();

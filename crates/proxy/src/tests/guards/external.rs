@@ -3,11 +3,14 @@
 #![allow(clippy::disallowed_methods)] // Servers of these tests end with them.
 
 use bytes::Bytes;
-use routing::model::{AuthorizationProtocol, ExternalAuthorization, Protocol};
+use routing::model::{
+    AuthorizationProtocol, Bind, BindId, Cors, ExternalAuthorization, Gate, HostPattern, Origins,
+    Protocol,
+};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::tests::dead;
+use crate::tests::{dead, socket};
 
 fn external(protocol: AuthorizationProtocol) -> ExternalAuthorization {
     ExternalAuthorization {
@@ -472,4 +475,91 @@ async fn over_http2_the_body_is_held_and_forwarded_too() {
             assert_eq!(String::from_utf8_lossy(&text), seen);
         }
     }
+}
+
+/// The address of a listener that asks before it looks for a route; its route has this policy.
+async fn gated(gateway: &mut Gateway, cors: Option<Cors>) -> std::net::SocketAddr {
+    let id = BindId("gw".into());
+    let host = HostPattern::Exact("a".into());
+    let any = socket(([127, 0, 0, 1], 0).into(), None);
+    let address = gateway
+        .gateway
+        .binder()
+        .open(&id, any)
+        .expect("a free port");
+    gateway.compiler.put_bind(Arc::new(Bind {
+        id: id.clone(),
+        address,
+        is_tls: false,
+        preamble: None,
+        sealed: vec![host.clone()],
+        stream: None,
+        gates: vec![Arc::new(Gate {
+            host,
+            asks: vec![over_http()],
+        })],
+    }));
+    let arm = Arm::new(1, routing::BackendId("b".into()));
+    let filters = FilterSet {
+        cors: cors.map(Arc::new),
+        ..FilterSet::default()
+    };
+    gateway.put(routing::model::Route {
+        filters: filters.into(),
+        bind: Some(id),
+        ..route(
+            "a",
+            Action::Forward(Split::new(vec![arm]).expect("a weight")),
+        )
+    });
+    address
+}
+
+#[tokio::test]
+async fn pages_may_ask_and_read_where_a_listener_asks_first() {
+    let (server, authorizer) = (RawServer::echoing().await, authorizer().await);
+    let none = Guards::default();
+    let mut gateway = with(&server, authorizer.address, Protocol::Http1, none).await;
+    let cors = Cors {
+        origins: vec![Origins::Exact("https://a.example".into())],
+        methods: vec!["PUT".into()],
+        headers: vec!["authorization".into()],
+        expose: Vec::new(),
+        credentials: false,
+        max_age: Duration::from_secs(60),
+    };
+    let address = gated(&mut gateway, Some(cors)).await;
+    let preflight = |origin: &str| {
+        format!(
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\nOrigin: {origin}\r\n\
+             Access-Control-Request-Method: PUT\r\n\r\n"
+        )
+    };
+    let allowed = ask(address, preflight("https://a.example")).await;
+    let origin = |answer: &Message| answer.all("access-control-allow-origin").join(",");
+    assert_eq!(allowed.status(), 204);
+    assert_eq!(origin(&allowed), "https://a.example");
+    assert_eq!(allowed.header("access-control-allow-methods"), Some("PUT"));
+    let other = ask(address, preflight("https://b.example")).await;
+    assert_eq!((other.status(), origin(&other)), (204, String::new()));
+    assert_eq!(authorizer.accepted(), 0, "nobody was asked");
+    for (token, page, status, readable) in [
+        ("good", "https://a.example", 200, "https://a.example"),
+        ("bad", "https://a.example", 401, "https://a.example"),
+        ("broken", "https://a.example", 503, "https://a.example"),
+        ("bad", "https://b.example", 401, ""),
+    ] {
+        let headers = format!("Authorization: Bearer {token}\r\nOrigin: {page}\r\n");
+        let answer = ask(address, get("/", &headers)).await;
+        assert_eq!(answer.status(), status, "{token} {page}");
+        assert_eq!(origin(&answer), readable, "{token} {page}");
+    }
+    // Without a policy a preflight is a request like any other.
+    let address = {
+        let binder = gateway.gateway.binder().clone();
+        binder.close(&BindId("gw".into())).await;
+        gated(&mut gateway, None).await
+    };
+    let asked = ask(address, preflight("https://a.example")).await;
+    assert_eq!((asked.status(), origin(&asked)), (401, String::new()));
 }
