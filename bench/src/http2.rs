@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use tokio::process::{Child, Command};
 
-use crate::machine::cpu_time;
+use crate::machine::Cpu;
 use crate::peers::{self, Job, Shape};
 use crate::proxy::{HOST, route};
 use crate::stats::median;
@@ -69,6 +69,8 @@ struct Target {
 
 struct Round {
     cpu_us: f64,
+    /// The part of it that is not the kernel's.
+    user_us: f64,
     per_second: f64,
     errors: u64,
 }
@@ -214,12 +216,13 @@ async fn measure(target: &Target, case: &Case, seconds: u32, dir: &Path) -> anyh
     let (connections, streams) = (case.connections.to_string(), case.streams.to_string());
     let duration = seconds.to_string();
     let load = ["-c", &connections, "-m", &streams, "-D", &duration];
-    let before = cpu_time(target.pid)?;
+    let before = Cpu::of_all(target.pid);
     let text = h2load(target, case.shape, &load, dir).await?;
-    let after = cpu_time(target.pid)?;
+    let used = Cpu::of_all(target.pid).since(before);
     let (done, errors) = counts(&text)?;
     Ok(Round {
-        cpu_us: (after - before).as_secs_f64() * 1e6 / done as f64,
+        cpu_us: used.total().as_secs_f64() * 1e6 / done as f64,
+        user_us: used.user.as_secs_f64() * 1e6 / done as f64,
         per_second: done as f64 / f64::from(seconds),
         errors,
     })
@@ -244,21 +247,22 @@ fn print(case: &Case, flags: &Flags, targets: &[Target]) {
         "\n{}: connections × streams, {} rounds of {} s, medians",
         case.name, flags.rounds, flags.seconds
     );
-    println!("target       CPU µs/request   requests/s   errors   CPU, ratio to ours");
+    println!("target       CPU µs/request   of it user   requests/s   errors   suimon / it   user");
     let of = |target: &Target, value: fn(&Round) -> f64| {
         median(&target.rounds.iter().map(value).collect::<Vec<_>>())
     };
-    let ours = targets
-        .first()
-        .map_or(0.0, |target| of(target, |r| r.cpu_us));
+    let ours = targets.first().map_or((0.0, 0.0), |target| {
+        (of(target, |r| r.cpu_us), of(target, |r| r.user_us))
+    });
     for target in targets {
-        let cpu = of(target, |r| r.cpu_us);
+        let (cpu, user) = (of(target, |r| r.cpu_us), of(target, |r| r.user_us));
         println!(
-            "{:<12} {cpu:>14.1} {:>12.0} {:>8} {:>12.2}",
+            "{:<12} {cpu:>14.1} {user:>12.1} {:>12.0} {:>8} {:>13.2} {:>6.2}",
             target.name,
             of(target, |r| r.per_second),
             target.rounds.iter().map(|round| round.errors).sum::<u64>(),
-            ours / cpu,
+            ours.0 / cpu,
+            ours.1 / user,
         );
     }
 }

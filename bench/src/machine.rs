@@ -28,15 +28,48 @@ pub fn print() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// CPU time (user and system) that a process and its descendants have used, all threads, those
-/// that have ended included.
-pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
-    Ok(ticks(tree(pid), &[11, 12, 13, 14]))
+/// CPU time, by whose code it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu {
+    /// The program's own. Linux samples it with its clock's ticks.
+    pub user: Duration,
+    /// The kernel's on its behalf: sockets, mostly.
+    pub system: Duration,
 }
 
-/// The same of a process alone.
-pub fn own_cpu_time(pid: u32) -> anyhow::Result<Duration> {
-    Ok(ticks(vec![pid], &[11, 12]))
+impl Cpu {
+    /// What a process and its descendants have used, all threads, those that have ended included.
+    pub fn of_all(pid: u32) -> Self {
+        Self {
+            user: ticks(tree(pid), &[11, 13]),
+            system: ticks(tree(pid), &[12, 14]),
+        }
+    }
+
+    /// What a process alone has used.
+    pub fn of_one(pid: u32) -> Self {
+        Self {
+            user: ticks(vec![pid], &[11]),
+            system: ticks(vec![pid], &[12]),
+        }
+    }
+
+    pub fn total(self) -> Duration {
+        self.user + self.system
+    }
+
+    /// What came since then.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            user: self.user.saturating_sub(before.user),
+            system: self.system.saturating_sub(before.system),
+        }
+    }
+}
+
+/// CPU time (user and system) that a process and its descendants have used.
+pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    Ok(Cpu::of_all(pid).total())
 }
 
 /// The sum of these fields of `stat`, counted from the one behind the name.

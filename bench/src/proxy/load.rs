@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use super::case::Load;
 use super::{HOST, LOAD_CPU};
 use crate::client;
-use crate::machine::{cpu_time, own_cpu_time};
+use crate::machine::Cpu;
 use crate::peers::{Certificate, Table};
 
 /// What wrk says in the end, in the same words as `drive`.
@@ -57,11 +57,11 @@ impl Target {
         }
     }
 
-    fn cpu_time(&self) -> anyhow::Result<Duration> {
+    fn cpu(&self) -> Cpu {
         match self.pid {
-            Some(pid) if self.is_alone => own_cpu_time(pid),
-            Some(pid) => cpu_time(pid),
-            None => Ok(Duration::ZERO),
+            Some(pid) if self.is_alone => Cpu::of_one(pid),
+            Some(pid) => Cpu::of_all(pid),
+            None => Cpu::default(),
         }
     }
 }
@@ -70,6 +70,8 @@ impl Target {
 #[derive(Clone, Debug)]
 pub struct Round {
     pub cpu_us: f64,
+    /// The part of it that is not the kernel's.
+    pub user_us: f64,
     pub per_second: f64,
     pub p50: f64,
     pub p99: f64,
@@ -142,7 +144,7 @@ impl Asker<'_> {
     }
 
     pub async fn measure(&self, target: &Target, seconds: f64) -> anyhow::Result<Round> {
-        let before = target.cpu_time()?;
+        let before = target.cpu();
         let said = match self.load {
             Load::Requests(connections) => self.wrk(target, seconds, connections).await?,
             load => {
@@ -150,11 +152,12 @@ impl Asker<'_> {
                     .await?
             }
         };
-        let used = target.cpu_time()? - before;
+        let used = target.cpu().since(before);
         let number = |name: &str| said[name].as_f64().unwrap_or(f64::NAN);
         let done = number("done");
         Ok(Round {
-            cpu_us: used.as_secs_f64() * 1e6 / done,
+            cpu_us: used.total().as_secs_f64() * 1e6 / done,
+            user_us: used.user.as_secs_f64() * 1e6 / done,
             per_second: done / number("seconds"),
             p50: number("p50"),
             p99: number("p99"),

@@ -16,12 +16,14 @@ pub struct Row {
     pub rounds: Vec<Round>,
     /// What this one is compared with is `ratio` times as expensive.
     pub ratio: Option<f64>,
+    /// The same without the kernel's part.
+    pub user_ratio: Option<f64>,
     pub note: String,
 }
 
 const HEAD: &str = "\
-| case | | CPU µs each | µs per MB | per second | p50 ms | p99 ms | p99.9 ms | failed | suimon / it | |
-|---|---|---|---|---|---|---|---|---|---|---|";
+| case | | CPU µs each | of it user | µs per MB | per second | p50 ms | p99 ms | p99.9 ms | failed | suimon / it | user | |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
 impl Row {
     pub fn of(&self, value: fn(&Round) -> f64) -> f64 {
@@ -30,6 +32,11 @@ impl Row {
 
     pub fn cpu(&self) -> Option<f64> {
         (!self.is_free).then(|| self.of(|round| round.cpu_us))
+    }
+
+    /// The part of it that is not the kernel's.
+    fn user(&self) -> Option<f64> {
+        (!self.is_free).then(|| self.of(|round| round.user_us))
     }
 
     fn line(&self) -> String {
@@ -48,17 +55,19 @@ impl Row {
         ];
         let note: Vec<&str> = note.into_iter().filter(|text| !text.is_empty()).collect();
         format!(
-            "| {} | {} | {} a {} | {} | {} | {} | {} | {} | {failed} | {} | {} |",
+            "| {} | {} | {} a {} | {} | {} | {} | {} | {} | {} | {failed} | {} | {} | {} |",
             self.case,
             self.target,
             number(cpu, 1),
             self.unit,
+            number(self.user(), 1),
             number(per_mb, 0),
             number(Some(self.of(|r| r.per_second)), 0),
             number(Some(self.of(|r| r.p50)), 2),
             number(Some(self.of(|r| r.p99)), 2),
             number(Some(self.of(|r| r.p999)), 2),
             number(self.ratio, 2),
+            number(self.user_ratio, 2),
             note.join("; "),
         )
     }
@@ -67,11 +76,12 @@ impl Row {
 /// Says how much suimon costs relative to each other target of its case.
 pub fn compare(rows: &mut [Row]) {
     let ours = rows.iter().find(|row| row.target == "suimon");
-    let Some(ours) = ours.and_then(Row::cpu) else {
+    let Some((cpu, user)) = ours.and_then(|ours| ours.cpu().zip(ours.user())) else {
         return;
     };
     for row in rows.iter_mut().filter(|row| row.target != "suimon") {
-        row.ratio = row.cpu().map(|cpu| ours / cpu);
+        row.ratio = row.cpu().map(|its| cpu / its);
+        row.user_ratio = row.user().map(|its| user / its);
     }
 }
 

@@ -67,6 +67,7 @@ pub fn row(case: &Case, target: &Target) -> Row {
         is_free: target.pid.is_none(),
         rounds: Vec::new(),
         ratio: None,
+        user_ratio: None,
         note: String::new(),
     }
 }

@@ -1,12 +1,17 @@
 //! gRPC and WebSocket through the gateway, from a client to a program in a pod that slept.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, Request};
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::{Server, guest};
+use crate::{Server, guest, http as plain};
 
 /// One gRPC message: not compressed, with its length.
 fn frame(text: &str) -> Bytes {
@@ -111,5 +116,101 @@ pub(crate) async fn talk(server: &Server, host: &str) -> anyhow::Result<()> {
         assert_eq!(back, Message::text(text));
     }
     socket.close(None).await?;
+    Ok(())
+}
+
+/// A Deployment of a guest that speaks one protocol; its pods have its name as the label `app`.
+fn speaking(protocol: &str) -> Value {
+    let labels = json!({"app": protocol});
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": protocol},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [{
+                    "name": "app", "image": guest::IMAGE, "ports": [{"containerPort": 8080}],
+                    "env": [
+                        {"name": "PORT", "value": "8080"}, {"name": "SPEAKS", "value": protocol},
+                    ],
+                    "readinessProbe": {"tcpSocket": {"port": 8080}},
+                }]},
+            },
+        },
+    })
+}
+
+/// The Service in front of those pods.
+fn in_front_of(protocol: &str) -> Value {
+    let spoken = match protocol {
+        "h2c" => "kubernetes.io/h2c",
+        _ => "http",
+    };
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"},
+        "spec": {
+            "selector": {"app": protocol},
+            "ports": [{"port": 80, "targetPort": 8080, "appProtocol": spoken}],
+        },
+    })
+}
+
+const TO_APP: &str = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: app}
+spec: {rules: [{host: app.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: app, port: {number: 80}}}}]}}]}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_may_change_its_pods_and_their_protocol_in_one_write() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    guest::add_image(&server).await?;
+    for protocol in ["http1", "h2c"] {
+        server.apply(&speaking(protocol).to_string()).await?;
+        let wait = || async {
+            let deployment = server.object(&["deployment", protocol]).await?;
+            let ready = deployment["status"]["readyReplicas"].as_u64();
+            Ok(ready.filter(|ready| *ready > 0))
+        };
+        server.eventually("the pods are ready", wait).await?;
+    }
+    server.apply(&in_front_of("http1").to_string()).await?;
+    server.apply(TO_APP).await?;
+    server
+        .answered(server.gateway, ("app.example", "/"), 200)
+        .await?;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let load = (0..4).map(|_| {
+        let (is_over, gateway) = (Arc::clone(&is_over), server.gateway);
+        tokio::spawn(async move {
+            let mut seen = (0, Vec::new());
+            while !is_over.load(Ordering::SeqCst) {
+                match plain::get(gateway, "app.example", "/").await {
+                    Ok(answer) if answer.status == 200 => seen.0 += 1,
+                    other => seen.1.push(format!("{other:?}")),
+                }
+            }
+            seen
+        })
+    });
+    let load: Vec<_> = load.collect();
+    for turn in 0..20 {
+        let protocol = ["h2c", "http1"][turn % 2];
+        server.apply(&in_front_of(protocol).to_string()).await?;
+        // What is answered by the new pods is served: gRPC's answers have a type.
+        let wait = || async {
+            let answer = plain::get(server.gateway, "app.example", "/").await?;
+            let is_grpc = answer.head.contains("application/grpc");
+            Ok((is_grpc == (protocol == "h2c")).then_some(()))
+        };
+        server.eventually("the other pods answer", wait).await?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for (answered, failed) in futures::future::try_join_all(load).await? {
+        assert!(answered > 0);
+        assert_eq!(failed, [] as [String; 0], "beside {answered}");
+    }
     Ok(())
 }

@@ -20,6 +20,9 @@
 //! | `echo TEXT` without HTTP | `NAME TEXT`, line by line, with the variable `NAME` |
 //! | a datagram at the same port | the same |
 //!
+//! With the variable `SPEAKS` it speaks `http1` or `h2c` alone, and ends connections that begin with
+//! the other.
+//!
 //! `guest exists PATH` ends with 0 when the file is there: an exec probe.
 
 #![allow(clippy::disallowed_methods)] // A program of its own: it reads its environment and spawns.
@@ -121,12 +124,14 @@ async fn connection(stream: TcpStream) -> anyhow::Result<()> {
             return Ok(());
         }
         if start.starts_with(HTTP2) {
+            anyhow::ensure!(speaks("h2c"), "HTTP/2 where HTTP/1 is spoken");
             return http2(stream).await;
         }
         if start.starts_with(ECHO.as_bytes()) {
             return echo(stream).await;
         }
         if start.windows(4).any(|end| end == b"\r\n\r\n") {
+            anyhow::ensure!(speaks("http1"), "HTTP/1 where HTTP/2 is spoken");
             let text = String::from_utf8_lossy(start).to_ascii_lowercase();
             return match text.contains("upgrade: websocket") {
                 true => websocket(stream).await,
@@ -136,6 +141,10 @@ async fn connection(stream: TcpStream) -> anyhow::Result<()> {
         anyhow::ensure!(seen < HEAD, "the head is too long");
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
+}
+
+fn speaks(protocol: &str) -> bool {
+    std::env::var("SPEAKS").map_or(true, |only| only == protocol)
 }
 
 async fn websocket(stream: TcpStream) -> anyhow::Result<()> {
